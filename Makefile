@@ -1,0 +1,27 @@
+# `make demo` and `make test` need only Python (3.10 or newer), pip and a C compiler; each sets up .venv on its first run.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench clean
+
+demo: .venv/ready
+	@$(BIN)/python examples/demo.py
+
+test: .venv/ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+	@$(BIN)/python -m pytest -m "ray or fuzz or model or netns or submit or browser"
+
+check: .venv/ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+bench: .venv/ready
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.venv/ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv (once; a few minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Outside the user's process: launch the ranks, plan, compare, judge, report."""

@@ -1,0 +1,1 @@
+"""From pairs to statistics, where the shards lie."""

@@ -1,0 +1,1 @@
+"""From statistics to verdicts. Pure: no Ray, no files."""

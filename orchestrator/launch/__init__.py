@@ -1,0 +1,1 @@
+"""Start the ranks and bring back how each of them ended; leave no process behind."""

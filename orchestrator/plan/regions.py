@@ -1,0 +1,62 @@
+"""Boxes of a whole tensor, and where the bytes of one lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box: `shape[i]` elements from `start[i]` on along dimension i. A 0-d tensor has the region `((), ())`."""
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def whole(shape: tuple[int, ...]) -> Region:
+        """Return the region that covers all of a tensor of `shape`."""
+        return Region((0,) * len(shape), shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stored tensor: `shape` elements of `dtype` (torch's name, e.g. "bfloat16"), dense, from byte `offset` of `path`."""
+
+    path: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LabelKey:
+    """What names a label across ranks and sides."""
+
+    task: int
+    label: str
+    occurrence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same region of the whole tensor on both sides, as one rank holds it.
+
+    `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, and `region` within `whole_shape`;
+    all three have the same shape.
+    """
+
+    key: LabelKey
+    rank: int
+    golden: Source
+    golden_region: Region
+    actual: Source
+    actual_region: Region
+    whole_shape: tuple[int, ...]
+    region: Region
+    layout: str

@@ -1,0 +1,1 @@
+"""One cross-rank answer for a run, in the terminal and in files."""
