@@ -1,0 +1,128 @@
+"""What the judge says, as data: one verdict per (label, rank), folded into labels, folded into a judgement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+
+class Status(str, Enum):
+    """What the comparison of one (label, rank) means."""
+
+    MATCH = "match"
+    DRIFT = "drift"
+    DIVERGED = "diverged"
+    NONFINITE = "nonfinite"
+    MISMATCH = "mismatch"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+class Origin(str, Enum):
+    """Where a divergence comes from."""
+
+    OWN = "own"
+    INHERITED = "inherited"
+
+
+@dataclass(frozen=True, slots=True)
+class SideFacts:
+    """What was recorded of one side of a label on one rank."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    device: str
+    call_site: str
+    """`file:line` of the set_label call."""
+    seq: int
+    """Number of the label on its rank, from 0."""
+    time: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the errors of one (label, rank) were held against."""
+
+    warn: float
+    fail: float
+    source: str
+    """Where the limits come from, e.g. "bfloat16 table"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankVerdict:
+    """The verdict on one label on one rank. `stats`, `metrics` and `limits` are None where nothing was compared."""
+
+    rank: int
+    status: Status
+    origin: Origin | None
+    reason: str
+    """One line: why this status."""
+    bitwise: bool
+    layout: str
+    golden: SideFacts | None
+    actual: SideFacts | None
+    stats: PairStats | None
+    metrics: Metrics | None
+    limits: Limits | None
+    margin: float | None
+    """Largest error divided by its limit: above 1 it diverged; None where nothing was held against a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelVerdict:
+    """One label over its ranks; `status` is the worst of them."""
+
+    key: LabelKey
+    status: Status
+    ranks: tuple[RankVerdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDivergence:
+    """Where it begins: the first label in golden order that is wrong by itself."""
+
+    key: LabelKey
+    ranks: tuple[int, ...]
+    origin: Origin
+    why: str
+    call_site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many (label, rank) there were, and what became of them."""
+
+    compared: int
+    missing_golden: int
+    missing_actual: int
+    mismatch: int
+    failed: int
+    silent_ranks: tuple[int, ...]
+    """Ranks that recorded no label at all."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was compared, and there was something to compare."""
+        gaps = self.missing_golden + self.missing_actual + self.mismatch + self.failed
+        return self.compared > 0 and gaps == 0 and not self.silent_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The answer for a run. `verdict` is "match", "diverged", "failed" or "incomplete"."""
+
+    verdict: str
+    exit_code: ExitCode
+    first_divergence: FirstDivergence | None
+    first_by_rank: dict[int, LabelKey]
+    labels: tuple[LabelVerdict, ...]
+    """In golden order."""
+    coverage: Coverage
