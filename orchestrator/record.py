@@ -1,0 +1,93 @@
+"""run.json: what ran, where, and how it ended. The file is read back when a run is compared again."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aclcmp.orchestrator.errors import UsageError
+
+SCHEMA = 1
+
+
+class RankState(str, Enum):
+    """How a rank ended. A rank with exit code 0 is `finished`."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    STOPPED = "stopped"
+    """Ended by us because another rank failed, or because the user interrupted."""
+    LOST = "lost"
+    """Its host or its actor died."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RankRecord(_Model):
+    """One rank: where it ran and how it ended. Times are seconds since the epoch."""
+
+    rank: int
+    local_rank: int
+    host: str
+    ip: str
+    node_id: str
+    devices: tuple[str, ...]
+    """Device ids granted to this rank on its node; empty on CPU."""
+    state: RankState
+    exit_code: int | None
+    """None when unknown (lost); 128 + n when signal n ended it."""
+    started: float
+    finished: float
+
+
+class Failure(_Model):
+    """The first thing that went wrong in a run, by time."""
+
+    rank: int | None
+    """None when no single rank is to blame (an interrupt)."""
+    what: str
+    """One line for people: e.g. "rank 3 (host a) exited with code 1"."""
+    last_lines: tuple[str, ...] = ()
+    """The last lines of that rank's log."""
+
+
+class RunRecord(_Model):
+    """The content of run.json."""
+
+    schema_version: int = Field(alias="schema", default=SCHEMA)
+    run_id: str
+    command: tuple[str, ...]
+    cwd: str
+    launcher: str
+    device: str
+    visibility: str
+    cluster: str
+    """"local Ray" or the address that was joined."""
+    started: float
+    finished: float
+    versions: dict[str, str]
+    environment: dict[str, str]
+    """By allow-list: tokens and secrets never get here."""
+    ranks: tuple[RankRecord, ...]
+    failure: Failure | None = None
+
+    def save(self, path: Path) -> None:
+        """Write run.json in one step: a reader sees the old file or the new one."""
+        part = path.with_suffix(".json.part")
+        part.write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> RunRecord:
+        """Read run.json. Raises UsageError when it is absent or not ours."""
+        try:
+            return RunRecord.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
+        except ValidationError as error:
+            raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None

@@ -1,0 +1,85 @@
+"""The run directory: every file name in it is written here and nowhere else (shards: see labeling.shard.files)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aclcmp.orchestrator.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The files of one run. `root` is absolute."""
+
+    root: Path
+    run_id: str
+
+    @staticmethod
+    def create(output: Path | None) -> RunDir:
+        """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
+
+        Raises UsageError when `output` exists and is not an empty folder: nothing is ever overwritten.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        if output is None:
+            run_id, number = stamp, 1
+            while True:
+                root = Path.cwd() / "aclcmp-runs" / run_id
+                try:
+                    root.mkdir(parents=True)
+                    break
+                except FileExistsError:
+                    number += 1
+                    run_id = f"{stamp}-{number}"
+                except OSError as error:
+                    raise UsageError(f"cannot make {root}: {error.strerror}; choose a folder with --output") from None
+        else:
+            run_id, root = stamp, output.absolute()
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                occupied = next(root.iterdir(), None)
+            except OSError as error:
+                raise UsageError(f"cannot use --output {output}: {error.strerror}") from None
+            if occupied is not None:
+                holds = "holds another run" if (root / "run.json").exists() else f"is not empty ({occupied.name})"
+                raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
+        run = RunDir(root, run_id)
+        run.shards.mkdir()
+        run.logs.mkdir()
+        return run
+
+    @property
+    def record(self) -> Path:
+        """run.json."""
+        return self.root / "run.json"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the ranks' shards."""
+        return self.root / "shards"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the ranks' whole output."""
+        return self.root / "logs"
+
+    def log(self, rank: int) -> Path:
+        """The whole output of one rank."""
+        return self.logs / f"rank{rank:05d}.log"
+
+    @property
+    def report_h5(self) -> Path:
+        """The cross-rank report for offline tools."""
+        return self.root / "report.h5"
+
+    @property
+    def report_json(self) -> Path:
+        """The cross-rank report for machines."""
+        return self.root / "report.json"
+
+    @property
+    def report_csv(self) -> Path:
+        """The cross-rank report as a table, in the original's columns."""
+        return self.root / "report.csv"
