@@ -1,1 +1,1 @@
-"""Inside the user's process: what a label is and how it is stored. Never imports the orchestrator, Ray, or torch at import."""
+"""Inside the user's process: what a label is and how it is stored. Never imports orchestrator, Ray or torch."""

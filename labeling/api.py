@@ -1,0 +1,81 @@
+"""The public calls. Off unless launched: without the launcher's environment each returns at once, importing nothing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from aclcmp.labeling.identity import RUN_ID, SHARD_DIR
+
+if TYPE_CHECKING:
+    from aclcmp.labeling.recorder import Recorder
+
+_on = bool(os.environ.get(SHARD_DIR))
+_recorder: Recorder | None = None
+_stamp = os.environ.get(RUN_ID) or time.strftime("%Y%m%d-%H%M%S")
+_ids = itertools.count()
+
+
+def _live_recorder() -> Recorder:
+    global _recorder
+    if _recorder is None:
+        from aclcmp.labeling.recorder import Recorder
+
+        _recorder = Recorder.from_environment()
+    return _recorder
+
+
+def set_label(
+    data_src: str,
+    data_id: str,
+    data_val: Any = None,
+    tensor_path: str | None = None,
+    *,
+    layout: Any = None,
+) -> None:
+    """Record one tensor under an id that its counterpart on the other side shares.
+
+    Args:
+        data_src: the side: "pta" (or "golden") for the framework's own computation, "acl" (or "actual") for the
+            accelerated one.
+        data_id: names the tensor; the same id on both sides makes a pair. The same (task, id, side) again is the next
+            occurrence; occurrences pair in order.
+        data_val: torch.Tensor (any device, any shape, any dtype of aclcmp.labeling.shard.dtypes; DTensor) or
+            numpy array. Its value at the call is what counts: it is copied before the call returns.
+        tensor_path: on the acl side, instead of data_val, a file that the accelerated library dumps later.
+        layout: how a rank's tensor is part of the whole: `Shard(dim)` or `Replicate()`. Inferred from the shapes where
+            that is unambiguous.
+
+    Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
+    `--strict` it raises LabelError (wrong argument) or ShardError (disk).
+    """
+    if not _on:
+        return
+    frame = sys._getframe(1)
+    site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, site)
+
+
+def gen_id() -> str:
+    """Return `data_<run stamp>_<n>` for the n-th call in this process: equal on ranks that run the same code."""
+    return f"data_{_stamp}_{next(_ids)}"
+
+
+def set_task_id() -> None:
+    """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
+    if _on:
+        _live_recorder().next_task()
+
+
+def _forget_recorder() -> None:
+    """In a forked child: the parent's shard is not ours to write."""
+    global _recorder
+    if _recorder is not None:
+        _recorder = _recorder.after_fork()
+
+
+if _on:
+    os.register_at_fork(after_in_child=_forget_recorder)

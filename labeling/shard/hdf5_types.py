@@ -1,0 +1,34 @@
+"""The HDF5 type of each element type. Plain h5py reads right values for all but float8 (stored as its uint8 bits)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from h5py import h5t
+
+from aclcmp.labeling.shard.dtypes import DTYPES
+
+
+def _bfloat16() -> Any:
+    # sign at bit 15, 8 exponent bits from bit 7, 7 mantissa bits from bit 0; started from float16 for its size
+    kind = h5t.IEEE_F16LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_ebias(127)
+    return kind
+
+
+@cache
+def hdf5_type(name: str) -> Any:
+    """Return the HDF5 type identifier that a dataset of torch dtype `name` has in the file."""
+    if name == "bfloat16":
+        return _bfloat16()
+    return h5t.py_create(DTYPES[name].memory, logical=True)
+
+
+def text_type(size: int) -> np.dtype[Any]:
+    """Return a fixed-length UTF-8 string type of `size` bytes, at least 1, for compound tables and attributes."""
+    import h5py
+
+    return h5py.string_dtype("utf-8", max(size, 1))  # type: ignore[no-any-return]

@@ -1,0 +1,131 @@
+"""The commit journal: a label whose line is in it is safe. One line each: `crc32(json) json`.
+
+The first line is the shard's header, the last one of a shard that was closed in order says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.labeling.shard.record import LabelRecord
+
+SCHEMA = 1
+_END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardHeader:
+    """What is known of the process that wrote a shard. `started` is in seconds since the epoch."""
+
+    run_id: str
+    rank: int
+    world_size: int
+    local_rank: int
+    process: int
+    host: str
+    pid: int
+    started: float
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @staticmethod
+    def from_json(text: str, where: Path) -> ShardHeader:
+        """Read a header. Raises ShardFormatError when it is not ours, or of a later schema."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            schema = fields["schema"]
+            if isinstance(schema, int) and schema > SCHEMA:
+                raise ShardFormatError(
+                    f"{where} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
+                )
+            return ShardHeader(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ShardFormatError(f"{where} does not begin with the header of a shard") from None
+
+    def to_json(self) -> str:
+        """Return the header as one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What a journal tells: its labels in order, whether the shard was closed in order, how many lines are damaged."""
+
+    header: ShardHeader
+    records: tuple[LabelRecord, ...]
+    ended: bool
+    damaged: int
+
+
+class JournalWriter:
+    """Appends lines; each is in the page cache, safe from the death of this process, when the call returns."""
+
+    def __init__(self, path: Path, header: ShardHeader) -> None:
+        """Create the journal. Raises FileExistsError when another process has it already."""
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._append(header.to_json())
+
+    def commit(self, record: LabelRecord) -> None:
+        """Make a label count. Raises OSError."""
+        self._append(record.to_json())
+
+    def end(self) -> None:
+        """Say that the shard was closed in order. Raises OSError."""
+        self._append(json.dumps(_END))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _append(self, text: str) -> None:
+        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        written = os.write(self._file, line)
+        if written < len(line):  # a full disk: take the torn line back, so that the next one starts clean
+            os.ftruncate(self._file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal, alive or dead. A torn last line, never acknowledged, is ignored; other damage is counted.
+
+    Raises ShardFormatError when the first line is not a shard's header, FileNotFoundError when there is no file.
+    """
+    lines = path.read_bytes().split(b"\n")
+    first = _checked(lines[0])
+    if first is None:
+        raise ShardFormatError(f"{path} does not begin with the header of a shard")
+    header = ShardHeader.from_json(first, path)
+    records: list[LabelRecord] = []
+    ended, damaged = False, 0
+    for number, line in enumerate(lines[1:], start=1):
+        if not line:
+            continue
+        text = _checked(line)
+        if text is None:
+            damaged += number < len(lines) - 1
+            continue
+        content = json.loads(text)
+        if content == _END:
+            ended = True
+            continue
+        try:
+            records.append(LabelRecord.from_fields(content))
+        except (ValueError, TypeError):
+            damaged += 1
+    return Journal(header, tuple(records), ended, damaged)
+
+
+def _checked(line: bytes) -> str | None:
+    """Return the text of a line whose checksum is right, else None."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != f"{zlib.crc32(text):08x}".encode():
+        return None
+    return text.decode()

@@ -1,0 +1,195 @@
+"""Reading a shard, sealed or torn: an index of labels, each with the place of its bytes.
+
+Bytes are read by offset, within the bounds of the segment's own file; links out of it are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.errors import ShardError, ShardFormatError
+from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
+from aclcmp.labeling.shard.record import SIDES, LabelRecord
+from aclcmp.labeling.shard.segment import payload_checksum
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """A shard's labels in order. `notes` tells in words what is not as it should be (torn, damaged lines)."""
+
+    files: ShardFiles
+    header: ShardHeader
+    records: tuple[LabelRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    def path(self, record: LabelRecord) -> Path:
+        """The file that holds a label's bytes."""
+        return self.files.segment(record.segment)
+
+    def read(self, record: LabelRecord) -> npt.NDArray[Any]:
+        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape. Raises ShardError."""
+        if record.offset is None:
+            raise ShardError(f"label {record.data_id!r} of {self.files.stem} has no bytes: {record.error}")
+        dtype = DTYPES[record.dtype].memory
+        with self.path(record).open("rb") as file:
+            file.seek(record.offset)
+            data = file.read(record.nbytes)
+        if len(data) != record.nbytes:
+            raise ShardError(f"{self.path(record)} ends within label {record.data_id!r}")
+        return np.frombuffer(data, dtype).reshape(record.shape)
+
+
+def read_shard(files: ShardFiles) -> ShardIndex:
+    """Index a shard: sealed segments from themselves, the others from the journal.
+
+    Labels whose bytes are not whole come back as failed, with the reason. Raises ShardFormatError when a file is no
+    shard, is of a later schema, holds links to other files, or was damaged after it was sealed.
+    """
+    journal = read_journal(files.journal) if files.journal.exists() else None
+    header = journal.header if journal else None
+    sealed: set[int] = set()
+    records: list[LabelRecord] = []
+    for number in files.segments():
+        path = files.segment(number)
+        try:
+            segment = _read_sealed(path, number)
+        except _NotSealedError as error:
+            _check_torn(path, journal, str(error))
+            continue
+        sealed.add(number)
+        header = header or segment[0]
+        records.extend(segment[1])
+    if header is None:
+        raise ShardFormatError(f"{files.folder / files.stem} has neither a sealed segment nor a journal")
+    notes: list[str] = []
+    if journal is not None:
+        torn = [record for record in journal.records if record.segment not in sealed]
+        if torn or not journal.ended:
+            notes.append(f"{files.stem} was not closed in order; its labels are read from the journal")
+            records.extend(_verified(files, record) for record in torn)
+        if journal.damaged:
+            notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
+    records.sort(key=lambda record: record.seq)
+    return ShardIndex(files, header, tuple(records), tuple(notes))
+
+
+class _NotSealedError(Exception):
+    """The segment is no sealed HDF5 file; only a journal can tell what is in it."""
+
+
+def _check_torn(path: Path, journal: Journal | None, why: str) -> None:
+    if journal is None:
+        raise ShardFormatError(f"{path} cannot be read ({why}) and has no journal beside it")
+    if journal.ended:
+        raise ShardFormatError(
+            f"{path} was damaged after it was sealed ({why}); `aclcmp recover {path}` saves the labels that are whole"
+        )
+
+
+def _verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
+    """Return a torn segment's record as it is when its bytes are whole, else as a failed one."""
+    if record.offset is None or record.error:
+        return record
+    path = files.segment(record.segment)
+    try:
+        bits = read_bytes(path, record)
+    except ShardError as error:
+        return replace(record, offset=None, error=str(error))
+    if payload_checksum(bits) != record.checksum:
+        return replace(record, offset=None, error=f"bytes in {path.name} do not have the checksum of the journal")
+    return record
+
+
+def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:
+    """Map a label's bytes, flat. Raises ShardError when the file does not hold all of them."""
+    problem = _placement_problem(record, path.stat().st_size if path.exists() else 0)
+    if problem:
+        raise ShardError(f"{path.name}: {problem}")
+    if record.nbytes == 0:
+        return np.empty(0, np.uint8)
+    return np.memmap(path, np.uint8, "r", record.offset or 0, (record.nbytes,))
+
+
+def _placement_problem(record: LabelRecord, file_size: int) -> str:
+    """Say what is impossible about where a record says its bytes are; "" when nothing is."""
+    dtype = DTYPES.get(record.dtype)
+    if dtype is None:
+        return f"label {record.data_id!r} has the unknown dtype {record.dtype!r}"
+    if record.nbytes != math.prod(record.shape) * dtype.itemsize:
+        return f"label {record.data_id!r} has {record.nbytes} bytes, which do not make {record.shape} of {record.dtype}"
+    if record.offset is None or record.offset < 0 or record.offset + record.nbytes > file_size:
+        return f"label {record.data_id!r} lies beyond the end of the file: it is truncated"
+    return ""
+
+
+def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]]:
+    """Read header and index of a sealed segment. Raises _NotSealedError, ShardFormatError."""
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        with path.open("rb") as raw:
+            hdf5 = raw.read(8) == b"\x89HDF\r\n\x1a\n"
+        words = " ".join(str(error).split())
+        raise _NotSealedError(words if hdf5 else "it is not HDF5") from None
+    with file:
+        try:
+            if not file.attrs.get("sealed", False) or "labels" not in file:
+                raise _NotSealedError("it is not a sealed shard")
+            header = ShardHeader.from_json(str(file.attrs["header"]), path)
+            _refuse_links(file, path)
+            table = file["labels"][:]
+        except (OSError, RuntimeError, KeyError) as error:
+            raise _NotSealedError(" ".join(str(error).split())) from None
+    try:
+        columns = table.dtype.names or ()
+        records = [_from_row(row, columns, number) for row in table.tolist()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ShardFormatError(f"{path}: its table of labels is not one of ours ({error})") from None
+    size = path.stat().st_size
+    for record in records:
+        if record.offset is not None and (problem := _placement_problem(record, size)):
+            raise ShardFormatError(f"{path}: {problem}")
+    return header, records
+
+
+def _refuse_links(file: h5py.File, path: Path) -> None:
+    """Raise ShardFormatError for any link that is not plain: soft and external links lead out of what was recorded."""
+
+    def check(name: bytes, info: Any) -> None:
+        if info.type != h5py.h5l.TYPE_HARD:
+            raise ShardFormatError(f"{path} contains a link to elsewhere ({name.decode(errors='replace')}): refused")
+
+    visit: Callable[..., None] = file.id.links.visit
+    visit(check, info=True)
+
+
+def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int) -> LabelRecord:
+    cells = {name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in zip(columns, row, strict=True)}
+    if cells["side"] not in ("", *SIDES):
+        raise ValueError(f"unknown side {cells['side']!r}")
+    cells["shape"] = _shape(cells["shape"])
+    cells["layout"] = Layout.from_json(cells["layout"]) if cells["layout"] else None
+    cells["offset"] = None if cells["offset"] < 0 else cells["offset"]
+    cells["segment"] = number
+    return LabelRecord(**cells)
+
+
+@lru_cache(maxsize=4096)
+def _shape(text: str) -> tuple[int, ...]:
+    shape = json.loads(text)
+    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise ValueError(f"impossible shape {text!r}")
+    return tuple(shape)

@@ -1,0 +1,82 @@
+"""What is known of one label besides its bytes, and its one line in the journal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from aclcmp.labeling.layout import Layout
+
+SIDES = ("pta", "acl")
+"""Golden and actual."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """One label of one side, as one rank recorded it.
+
+    A label that failed has `error` set and no bytes (`offset` None). A label that names a file of the accelerated
+    library has `tensor_path` set and no bytes. `checksum` is `payload_checksum` of the bytes.
+    """
+
+    task: int
+    data_id: str
+    occurrence: int
+    side: str
+    """ "pta" or "acl"; "" when the call named no valid side."""
+    seq: int
+    """Number of the label in its process, from 0."""
+    time: float
+    """Seconds since the epoch."""
+    call_site: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    device: str = ""
+    layout: Layout | None = None
+    tensor_path: str = ""
+    error: str = ""
+    segment: int = 0
+    offset: int | None = None
+    """Byte offset of the dense bytes in the segment's file."""
+    nbytes: int = 0
+    checksum: int = 0
+
+    def to_json(self) -> str:
+        """Return the record as one line of JSON."""
+        return json.dumps(
+            [
+                self.task,
+                self.data_id,
+                self.occurrence,
+                self.side,
+                self.seq,
+                self.time,
+                self.call_site,
+                self.dtype,
+                self.shape,
+                self.device,
+                self.layout.to_json() if self.layout else "",
+                self.tensor_path,
+                self.error,
+                self.segment,
+                self.offset,
+                self.nbytes,
+                self.checksum,
+            ],
+            separators=(",", ":"),
+        )
+
+    @staticmethod
+    def from_fields(fields: list[object]) -> LabelRecord:
+        """Build a record from the parsed line, checking every type. Raises ValueError."""
+        kinds = (int, str, int, str, int, float, str, str, list, str, str, str, str, int, object, int, int)
+        if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
+            raise ValueError("not a label record")
+        values: list[object] = list(fields)
+        shape, layout, offset = values[8], values[10], values[14]
+        assert isinstance(shape, list) and isinstance(layout, str)
+        if not all(isinstance(n, int) and n >= 0 for n in shape) or not (offset is None or isinstance(offset, int)):
+            raise ValueError("not a label record")
+        values[8] = tuple(shape)
+        values[10] = Layout.from_json(layout) if layout else None
+        return LabelRecord(*values)  # type: ignore[arg-type]  # each type was checked above

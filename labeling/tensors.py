@@ -1,0 +1,81 @@
+"""From what the user holds (torch.Tensor, DTensor, numpy array) to dense bytes in host memory."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.layout import Layout, layout_of
+from aclcmp.labeling.shard.dtypes import DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class HostTensor:
+    """A tensor's dense bytes (flat uint8, C order, possibly still the caller's own memory) and facts."""
+
+    bits: npt.NDArray[np.uint8]
+    dtype: str
+    shape: tuple[int, ...]
+    device: str
+    layout: Layout | None
+
+
+def host_tensor(value: Any, layout: Any = None) -> HostTensor:
+    """Bring a value to the host; copies from a device are complete on return. Raises LabelError for no tensor."""
+    recorded = None if layout is None else layout_of(layout)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        if hasattr(value, "to_local") and hasattr(value, "placements"):
+            recorded = recorded or _dtensor_layout(value)
+            value = value.to_local()
+        return _from_torch(torch, value, recorded)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _from_numpy(np.asarray(value), recorded)
+    hint = "; label its tensors one by one" if isinstance(value, (list, tuple, dict)) else ""
+    raise LabelError(f"data_val is a {type(value).__name__}, not a torch.Tensor or numpy array{hint}")
+
+
+def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
+    name = str(value.dtype).removeprefix("torch.")
+    device = str(value.device)
+    if value.layout != torch.strided or value.is_quantized or value.is_nested or value.device.type == "meta":
+        kind = "meta (it has no data)" if value.device.type == "meta" else str(value.layout).removeprefix("torch.")
+        raise LabelError(f"data_val is a {name} tensor of a kind that has no plain dense data: {kind}")
+    if name not in DTYPES:
+        raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
+    shape = tuple(value.shape)
+    plain = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
+    # a 0-d tensor has no bytes to view; viewed as one element it has
+    bits = plain.reshape(-1).view(torch.uint8).numpy()
+    return HostTensor(bits, name, shape, device, layout)
+
+
+def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:
+    name = value.dtype.name
+    if name not in DTYPES or value.dtype.hasobject:
+        raise LabelError(f"data_val is a numpy array of dtype {name}, which cannot be recorded")
+    little = value.dtype.newbyteorder("<") if value.dtype.kind in "iufc" else value.dtype
+    dense = np.ascontiguousarray(value, dtype=little)
+    return HostTensor(dense.reshape(-1).view(np.uint8), name, value.shape, "numpy", layout)
+
+
+def _dtensor_layout(value: Any) -> Layout:
+    """Describe a DTensor: its placements, and where its local tensor lies in the whole, where torch can tell."""
+    from torch.distributed.tensor import Partial, Replicate, Shard
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    def words(placement: Any) -> str:
+        if isinstance(placement, Shard):
+            return f"Shard(dim={placement.dim})"
+        if isinstance(placement, Replicate):
+            return "Replicate()"
+        return f"Partial({placement.reduce_op})" if isinstance(placement, Partial) else str(placement)
+
+    placements = tuple(words(placement) for placement in value.placements)
+    _, start = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
+    return Layout(placements, tuple(value.shape), tuple(int(n) for n in start))
