@@ -69,6 +69,10 @@ class RunDir:
         """The whole output of one rank."""
         return self.logs / f"rank{rank:05d}.log"
 
+    def node_log(self, node: int) -> Path:
+        """The whole output of one node's command, where that starts the ranks itself."""
+        return self.logs / f"node{node:05d}.log"
+
     @property
     def report_h5(self) -> Path:
         """The cross-rank report for offline tools."""

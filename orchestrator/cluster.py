@@ -1,0 +1,237 @@
+"""A Ray cluster, started for this command or joined, held open as a context manager. Opening one imports Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.errors import LaunchError, UsageError
+
+SIMULATE = "ACLCMP_SIMULATE"
+"""Environment variable, JSON such as `{"NPU": 8}`: the local Ray claims resources that this machine does not have, to
+try placement and device visibility without the devices."""
+
+MIB = 1 << 20
+_MIN_STORE = 75 * MIB  # Ray refuses less
+_MAX_STORE = 256 * MIB  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
+_JOIN_SECONDS = 15.0
+_PROBE_SECONDS = 5.0
+_TOKEN = secrets.token_hex(32)  # one per process: Ray caches the first token that it reads
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the cluster, in Ray's sense."""
+
+    node_id: str
+    ip: str
+    host: str
+    cpus: int
+    resources: Mapping[str, float]
+
+
+class Cluster:
+    """An open Ray cluster: `with Cluster.open(address) as cluster: ...`, then plain `ray` calls.
+
+    `ray.init` runs in a thread of its own that lives as long as the cluster. Two reasons: a Ctrl-C in the main thread
+    cannot leave a half-started Ray behind; and Ray binds its processes by PR_SET_PDEATHSIG to the *thread* that started
+    them, so they die with that thread however it ends. For the same reason `open` may be called in any thread, also in
+    one that ends soon after, while the caller does other work.
+    """
+
+    def __init__(self, address: str | None, start: Callable[[], object], patience: float | None) -> None:
+        self.address_words = address or "local Ray"
+        """`local Ray`, or the address that was joined."""
+        self.nodes: tuple[Node, ...] = ()
+        """The nodes alive when the cluster was opened, the driver's first."""
+        self.driver_node_id = ""
+        self._start = start
+        self._error: BaseException | None = None
+        self._opened = threading.Event()
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="ray-keeper", daemon=True)
+        self._keeper.start()
+        try:
+            if not self._opened.wait(patience):
+                raise UsageError(_no_answer(self.address_words))
+        except BaseException:
+            self._closing.set()
+            if patience is None:
+                self._keeper.join()
+            raise
+        if self._error is not None:
+            raise self._error
+
+    @classmethod
+    def open(cls, address: str | None = None, simulate: Mapping[str, float] | None = None) -> Cluster:
+        """Start a local Ray (`address` None) or join one (`"auto"` or `"host:port"`).
+
+        `simulate` (default: the environment variable ACLCMP_SIMULATE) names resources that a local Ray shall claim.
+        Raises UsageError when no Ray answers at the address, LaunchError when the local one does not start.
+        """
+        if address is None:
+            claimed = dict(_simulated() if simulate is None else simulate)
+            return cls(None, lambda: _start_local(claimed), patience=None)
+        if simulate:
+            raise UsageError("resources are simulated on a local Ray only; leave --address out")
+        _check_address(address)
+        return cls(address, lambda: _join(address), patience=_JOIN_SECONDS)
+
+    def resources(self) -> dict[str, float]:
+        """All resources of the cluster by name, free or not."""
+        import ray
+
+        return dict(ray.cluster_resources())
+
+    def close(self) -> None:
+        """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
+        self._closing.set()
+        self._keeper.join()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _keep(self) -> None:
+        """Body of the keeper thread: start, wait for `close`, stop."""
+        try:
+            self._start()
+            self.driver_node_id, self.nodes = _survey()
+        except BaseException as error:  # raised again in the thread that opens
+            self._error = error
+        finally:
+            self._opened.set()
+        if self._error is None:
+            self._closing.wait()
+        import ray
+
+        ray.shutdown()
+
+
+def _survey() -> tuple[str, tuple[Node, ...]]:
+    import ray
+
+    driver = ray.get_runtime_context().get_node_id()
+    nodes = [
+        Node(
+            node_id=facts["NodeID"],
+            ip=facts["NodeManagerAddress"],
+            host=facts["NodeManagerHostname"],
+            cpus=int(facts["Resources"].get("CPU", 0)),
+            resources=dict(facts["Resources"]),
+        )
+        for facts in ray.nodes()
+        if facts["Alive"]
+    ]
+    return driver, tuple(sorted(nodes, key=lambda node: (node.node_id != driver, node.ip, node.node_id)))
+
+
+def _start_local(claimed: dict[str, float]) -> None:
+    if "NPU" in claimed:  # Ray tries to import CANN for what is only claimed, and logs two tracebacks
+        logging.getLogger("ray._private.accelerators.npu").setLevel(logging.CRITICAL)
+    counts: dict[str, Any] = {
+        option: int(claimed.pop(name)) for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in claimed
+    }
+    free = shutil.disk_usage("/dev/shm").free
+    with _private_environment():
+        import ray
+
+        try:
+            ray.init(
+                address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
+                include_dashboard=False,
+                object_store_memory=max(_MIN_STORE, min(_MAX_STORE, int(free * 0.8))),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                resources=claimed or None,
+                **counts,
+            )
+        except Exception as error:
+            raise LaunchError(f"the local Ray did not start: {_one_line(error)}") from error
+
+
+def _join(address: str) -> None:
+    with _restored_environment():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            if "Version mismatch" in str(error):
+                raise UsageError(f"cannot join {address}: {_one_line(error)}") from error
+            raise UsageError(_no_answer(address)) from error
+
+
+@contextlib.contextmanager
+def _restored_environment() -> Iterator[None]:
+    """Put every RAY_* variable back afterwards: what Ray and we set for its start must not reach the ranks."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _private_environment() -> Iterator[None]:
+    """The environment in which a local Ray starts: nobody else can talk to it, nothing is written into the home folder."""
+    with _restored_environment():
+        for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
+            del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = _TOKEN
+        yield
+
+
+def _simulated() -> dict[str, float]:
+    text = os.environ.get(SIMULATE, "")
+    if not text:
+        return {}
+    try:
+        return {str(name): float(amount) for name, amount in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise UsageError(f'{SIMULATE} is not JSON like {{"NPU": 8}}: {text}') from None
+
+
+def _check_address(address: str) -> None:
+    """Refuse what `ray.init` would take minutes to refuse, or would understand as something else."""
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not (host and colon and port.isdecimal()):
+        raise UsageError(f'--address {address} is neither "auto" nor HOST:PORT of a Ray head node (usually port 6379)')
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SECONDS).close()
+    except (OSError, OverflowError):
+        raise UsageError(_no_answer(address)) from None
+
+
+def _no_answer(address: str) -> str:
+    return (
+        f"no Ray answers at {address}; start one with `ray start --head`, or leave --address out. "
+        "If it uses tokens, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) if not isinstance(error, AclcmpError) else str(error)

@@ -1,0 +1,149 @@
+"""The environment of a rank, and the part of it that may stand in run.json. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aclcmp.labeling import identity
+from aclcmp.orchestrator.launch.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Job, Launcher
+from aclcmp.orchestrator.launch.placement import Placement
+
+NODE_SPECIFIC = frozenset(
+    {
+        "HOME",
+        "HOSTNAME",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "LOGNAME",
+        "OLDPWD",
+        "PATH",
+        "PWD",
+        "PYTHONHOME",
+        "SHELL",
+        "SHLVL",
+        "SSH_CLIENT",
+        "SSH_CONNECTION",
+        "SSH_TTY",
+        "TMPDIR",
+        "USER",
+        "VIRTUAL_ENV",
+        "GLOO_SOCKET_IFNAME",
+        "HCCL_IF_IP",
+        "HCCL_SOCKET_IFNAME",
+        "NCCL_SOCKET_IFNAME",
+    }
+) | frozenset(VISIBILITY_VARIABLES.values())
+"""What differs by host (CANN's set_env.sh does too): another node keeps its own."""
+
+_RECORDED = frozenset(
+    {
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "PYTHONHASHSEED",
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+        "VIRTUAL_ENV",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "WORLD_SIZE",
+        "NNODES",
+        "NPROC_PER_NODE",
+    }
+)
+_RECORDED_PREFIXES = (
+    "ACL_",
+    "AIT_",
+    "ASCEND_",
+    "ATB_",
+    "CUBLAS_",
+    "CUDA_",
+    "GLOO_",
+    "HCCL_",
+    "LCCL_",
+    "NCCL_",
+    "PYTORCH_",
+    "TORCH_",
+    "TORCHINDUCTOR_",
+)
+_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """What all ranks of a job share."""
+
+    run_id: str
+    shards: Path
+    """Absolute: an actor's working directory may vanish."""
+    address: str
+    port: int
+    nodes: int
+
+
+def rank_environment(
+    job: Job,
+    device: Device,
+    place: Placement,
+    meeting: Rendezvous,
+    driver: Mapping[str, str],
+    *,
+    same_node: bool,
+    interface: str | None,
+) -> dict[str, str]:
+    """The variables of one command: the driver's, the user's additions, torchrun's, ours.
+
+    On another node than the driver's (`same_node` False) the driver's node-specific ones are left out. OMP_NUM_THREADS
+    is the driver's if set there; else 1 where several ranks share a node, as under torchrun. A command of launcher
+    `script` gets no RANK: the processes that it starts get theirs from it.
+    """
+    script = job.launcher is Launcher.SCRIPT
+    environment = {
+        name: value
+        for name, value in driver.items()
+        if name not in RANK_VARIABLES and not name.startswith("ACLCMP_") and (same_node or name not in NODE_SPECIFIC)
+    }
+    environment.setdefault("PYTHONUNBUFFERED", "1")  # so that lines come while the rank runs
+    if place.local_world_size > 1 and not script:
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    if meeting.nodes > 1 and interface is not None:
+        # A host name that resolves to a loopback address, common in /etc/hosts, sends gloo to the wrong interface.
+        for name in ("GLOO_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            environment.setdefault(name, interface)
+        environment.setdefault("HCCL_IF_IP", place.ip)
+    environment.update(job.env or {})
+    environment |= {
+        "MASTER_ADDR": meeting.address,
+        "MASTER_PORT": str(meeting.port),
+        "GROUP_RANK": str(place.group_rank),
+        identity.RUN_ID: meeting.run_id,
+        identity.SHARD_DIR: str(meeting.shards),
+    }
+    if job.strict:
+        environment[identity.STRICT] = "1"
+    if script:
+        environment |= {
+            "NNODES": str(meeting.nodes),
+            "NODE_RANK": str(place.group_rank),
+            "NPROC_PER_NODE": str(place.local_world_size),
+        }
+    else:
+        environment |= {
+            "RANK": str(place.rank),
+            "WORLD_SIZE": str(job.ranks),
+            "LOCAL_RANK": str(place.local_rank),
+            "LOCAL_WORLD_SIZE": str(place.local_world_size),
+        }
+    if device in VISIBILITY_VARIABLES:
+        environment[VISIBILITY_VARIABLES[device]] = ",".join(place.visible)
+    return environment
+
+
+def recorded(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of a rank's environment stands in run.json: by allow-list, and nothing that sounds like a secret."""
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if (name in _RECORDED or name.startswith(_RECORDED_PREFIXES)) and not any(word in name for word in _SECRET)
+    }

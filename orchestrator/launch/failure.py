@@ -1,0 +1,67 @@
+"""What went wrong, in words for people: from the followed commands to the record's Failure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+from aclcmp.orchestrator.launch.follow import TAIL, Command, Outcome, Reason
+from aclcmp.orchestrator.record import Failure, RankState
+
+_PORT_TAKEN = ("Address already in use", "EADDRINUSE", "address already in use")
+
+
+def failure(
+    commands: Sequence[Command], outcome: Outcome, caught: signal.Signals | None, timeout: float | None
+) -> Failure | None:
+    """The first thing that went wrong, by time; None when nothing did."""
+    if outcome.reason is Reason.FAILURE:
+        failed = [command for command in commands if command.state in (RankState.FAILED, RankState.LOST)]
+        return _failed(min(failed, key=lambda command: command.finished))
+    if outcome.reason is Reason.TIMEOUT:
+        return _timed_out(outcome.running, timeout)
+    if outcome.reason is Reason.SIGNAL and caught is not None:
+        return interrupted(caught, "the ranks that ran were stopped")
+    return None
+
+
+def interrupted(caught: signal.Signals | None, then: str) -> Failure:
+    """The user ended the run."""
+    return Failure(rank=None, what=f"interrupted by {caught.name if caught else 'Ctrl-C'}; {then}")
+
+
+def _failed(command: Command) -> Failure:
+    what = f"{_name(command)} {_ending(command)}"
+    if any(words in line for line in command.tail for words in _PORT_TAKEN):
+        what += "; a port that it needs is in use by another process: run it again"
+    return Failure(rank=command.ranks[0].rank, what=what, last_lines=tuple(command.tail))
+
+
+def _timed_out(running: Sequence[Command], timeout: float | None) -> Failure:
+    names = ", ".join(_name(command) for command in running[:8]) + (", ..." if len(running) > 8 else "")
+    alone = running[0] if len(running) == 1 else None
+    return Failure(
+        rank=alone.ranks[0].rank if alone else None,
+        what=f"timed out after {timeout:g} s; still running: {names}",
+        last_lines=tuple(alone.tail)
+        if alone
+        else tuple(f"[rank{command.ranks[0].rank}] {command.tail[-1]}" for command in running if command.tail)[:TAIL],
+    )
+
+
+def _ending(command: Command) -> str:
+    code = command.exit_code
+    if code is None:
+        return f"was lost: its host or its actor died ({command.why_lost})"
+    if code == 128 + signal.SIGKILL:
+        return f"exited with code {code} (SIGKILL; often the system was out of memory)"
+    if code - 128 in {int(each) for each in signal.Signals}:
+        return f"exited with code {code} ({signal.Signals(code - 128).name})"
+    return f"exited with code {code}"
+
+
+def _name(command: Command) -> str:
+    first, last = command.ranks[0], command.ranks[-1]
+    if first is not last:
+        return f"ranks {first.rank}-{last.rank} (host {first.host})"
+    return f"rank {first.rank} (host {first.host}{', device ' + first.devices[0] if first.devices else ''})"

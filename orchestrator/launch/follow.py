@@ -1,0 +1,143 @@
+"""Follow the running commands: hand on their lines, stop all when one fails, time is up or a signal comes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from aclcmp.orchestrator.launch.actors import TICK
+from aclcmp.orchestrator.launch.interrupts import Interrupts
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.launch.rank_host import Batch
+from aclcmp.orchestrator.record import RankState
+
+TAIL = 15
+"""Last lines of a rank that are kept for the record."""
+STOP_SECONDS = 15.0
+"""A guard needs up to two seconds for polite processes; after this its actor is killed."""
+
+
+class Watcher(Protocol):
+    """Who wants to see the run. All calls come from the thread that called `launch`."""
+
+    def started(self, ranks: Sequence[Placement]) -> None:
+        """The ranks run, here."""
+
+    def line(self, rank: int, text: str) -> None:
+        """One line of output. Under launcher `script` a node's lines come with the node's first rank."""
+
+    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+        """The rank has ended."""
+
+
+@dataclass(slots=True)
+class Command:
+    """One running command and what is known of it."""
+
+    host: Any
+    """Its RankHost actor."""
+    ranks: tuple[Placement, ...]
+    log: Path
+    started: float
+    state: RankState | None = None
+    """None while it runs."""
+    exit_code: int | None = None
+    finished: float = 0.0
+    why_lost: str = ""
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
+
+
+class Reason(Enum):
+    """Why the commands were stopped."""
+
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    SIGNAL = "signal"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the following ended."""
+
+    reason: Reason | None
+    """None: every command ended by itself with code 0."""
+    running: tuple[Command, ...] = ()
+    """Those that ran when the commands were stopped."""
+
+
+def follow(commands: Sequence[Command], watcher: Watcher, timeout: float | None, interrupts: Interrupts) -> Outcome:
+    """Return when every command has ended; then each has its state. `timeout` in seconds from now."""
+    import ray
+
+    waiting = {command.host.next.remote(): command for command in commands}
+    deadline = None if timeout is None else time.monotonic() + timeout
+    outcome, give_up = Outcome(None), 0.0
+
+    def end(command: Command, state: RankState, code: int | None, when: float) -> None:
+        if command.state is None:
+            command.state, command.exit_code, command.finished = state, code, when
+            for rank in command.ranks:
+                watcher.finished(rank.rank, state, code)
+
+    while waiting:
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
+        for ref in ready:
+            command = waiting.pop(ref)
+            try:
+                batch: Batch = ray.get(ref)
+            except ray.exceptions.RayActorError as error:
+                command.why_lost = " ".join(str(error).split())
+                end(command, RankState.LOST, None, time.time())
+                continue
+            _show(command, batch, watcher)
+            if batch.exit is not None:
+                end(command, _state(batch.exit.code, batch.exit.stopped, outcome), batch.exit.code, batch.exit.time)
+            if not batch.done:
+                waiting[command.host.next.remote()] = command
+        if outcome.reason is None:
+            outcome = Outcome(
+                _reason(commands, deadline, interrupts), tuple(command for command in commands if command.state is None)
+            )
+            if outcome.reason is not None:
+                give_up = time.monotonic() + STOP_SECONDS
+                for command in waiting.values():
+                    command.host.stop.remote()
+        elif time.monotonic() > give_up:
+            for command in waiting.values():
+                end(command, _stopped(outcome), None, time.time())
+            break
+    return outcome
+
+
+def _show(command: Command, batch: Batch, watcher: Watcher) -> None:
+    rank = command.ranks[0].rank
+    if batch.hidden:
+        watcher.line(rank, f"... {batch.hidden:,} lines not shown, see {command.log}")
+    for line in batch.lines:
+        watcher.line(rank, line)
+    command.tail.extend(batch.lines)
+
+
+def _reason(commands: Sequence[Command], deadline: float | None, interrupts: Interrupts) -> Reason | None:
+    if any(command.state in (RankState.FAILED, RankState.LOST) for command in commands):
+        return Reason.FAILURE
+    if interrupts.caught is not None:
+        return Reason.SIGNAL
+    if deadline is not None and time.monotonic() > deadline:
+        return Reason.TIMEOUT
+    return None
+
+
+def _state(code: int, stopped: bool, outcome: Outcome) -> RankState:
+    if stopped:
+        return _stopped(outcome)
+    return RankState.FINISHED if code == 0 else RankState.FAILED
+
+
+def _stopped(outcome: Outcome) -> RankState:
+    return RankState.TIMEOUT if outcome.reason is Reason.TIMEOUT else RankState.STOPPED

@@ -1,0 +1,159 @@
+"""Runs one command so that nothing of it outlives its owner, whatever dies first. Linux; standard library only.
+
+    python -I -S guard.py STATUS_FD COMMAND [ARGUMENT ...]
+
+The lifeline is stdin, a pipe whose only write end the owner holds. When the command ends, or the lifeline closes, every
+descendant is ended: SIGTERM, GRACE seconds, SIGKILL. The command's exit code (128 + n for signal n) is written to
+STATUS_FD as soon as the command ends; the guard's own exit code is the same, once all descendants are gone.
+
+    owner (Ray actor) ── outer ── inner ── command ── its processes, also those in sessions of their own
+
+Two processes, because Ray SIGKILLs the *direct* children of a worker that goes: that hits the outer one, which only
+waits. The inner one leads its own session (no terminal signal reaches it) and is the sub-reaper: what the command's
+processes orphan becomes its child, so that a walk over parents in /proc finds all of them.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+GRACE = 2.0
+GIVE_UP = 10.0  # seconds; a process in an uninterruptible wait goes when the wait ends
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def main() -> None:
+    """Fork the inner guard, wait for it, pass its exit code on."""
+    status, command = int(sys.argv[1]), sys.argv[2:]
+    os.set_inheritable(status, False)  # the command must not hold it open
+    inner = os.fork()
+    if inner == 0:
+        guard(status, command)
+    os.close(status)
+    os._exit(code_of(os.waitpid(inner, 0)[1]))
+
+
+def guard(status: int, command: list[str]) -> None:
+    """Run the command until it ends or the lifeline closes, sweep, exit. Never returns."""
+    os.setsid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)  # a handler, so that the wake-up is written
+
+    child = os.fork()
+    if child == 0:
+        run(command)
+    code = None
+    while code is None:
+        ready, _, _ = select.select([sys.stdin.fileno(), wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+        code = reap(child)
+        if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 1):
+            break
+    if code is None:
+        code = sweep(child)
+        report(status, code)
+    else:
+        report(status, code)  # before the sweep: it may take GRACE, and the first to fail is told by time
+        sweep(child)
+    os._exit(code)
+
+
+def run(command: list[str]) -> None:
+    """Become the command, with the signals of an ordinary process. Never returns."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a last net, if the inner guard itself is killed
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray starts its processes with SIGINT blocked
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"aclcmp: cannot run {command[0]}: {error.strerror}\n".encode())
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def report(status: int, code: int) -> None:
+    """Tell the owner the exit code; it may be gone."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        os.write(status, f"{code}\n".encode())
+    except BrokenPipeError:
+        return
+
+
+def sweep(child: int) -> int:
+    """End every descendant; return the command's exit code (0 if it was known before)."""
+    code = None
+    start = time.monotonic()
+    told: set[int] = set()
+    while left := descendants(os.getpid()):
+        late = time.monotonic() - start
+        if late > GRACE + GIVE_UP:
+            break
+        for pid in left if late > GRACE else left - told:
+            try:
+                os.kill(pid, signal.SIGKILL if late > GRACE else signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+        told |= left
+        time.sleep(0.01)
+        ended = reap(child)
+        code = code if ended is None else ended
+    return 128 + signal.SIGKILL if code is None else code
+
+
+def reap(child: int) -> "int | None":
+    """Collect every ended child, orphans too; return the exit code of `child` if it is among them."""
+    code = None
+    while True:
+        try:
+            pid, ended = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == child:
+            code = code_of(ended)
+
+
+def descendants(root: int) -> "set[int]":
+    """Every process below `root`, zombies too."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            try:
+                with open(f"{entry.path}/stat", "rb") as file:  # noqa: PTH123 - pathlib would double the start-up time
+                    parent = int(file.read().rpartition(b")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found: set[int] = set()
+    front = [root]
+    while front:
+        below = children.get(front.pop(), [])
+        found.update(below)
+        front.extend(below)
+    return found
+
+
+def code_of(status: int) -> int:
+    """Exit code as a shell tells it: 128 + n for signal n."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    main()

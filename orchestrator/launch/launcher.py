@@ -1,0 +1,95 @@
+"""From a job and a cluster to a run record: place the ranks, start them, follow them, write run.json."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.errors import LaunchError
+from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
+from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
+from aclcmp.orchestrator.launch.failure import failure, interrupted
+from aclcmp.orchestrator.launch.follow import Command, Watcher, follow
+from aclcmp.orchestrator.launch.interrupts import Interrupts
+from aclcmp.orchestrator.launch.job import Device, Job, Launcher, check
+from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
+from aclcmp.orchestrator.launch.rank_host import Start
+from aclcmp.orchestrator.launch.scribe import Scribe
+from aclcmp.orchestrator.record import Failure, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+_UNFINISHED = Failure(rank=None, what="aclcmp itself was killed before the run ended")
+
+
+def check_fit(job: Job, cluster: Cluster) -> Device:
+    """Raise UsageError when the job is wrong or the cluster cannot hold it; else say what its ranks compute on.
+
+    `launch` does the same; calling it first allows to refuse a job before its run directory is made.
+    """
+    check(job)
+    spread(job, cluster.nodes)
+    return resolve_device(job, cluster.nodes)
+
+
+def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher) -> RunRecord:
+    """Run the job to its end and return what is saved as run.json.
+
+    Ranks that fail, hang or are interrupted (the first SIGINT or SIGTERM) are part of the record, not exceptions; no
+    process of them is left. The record is saved when the ranks start (as if aclcmp were killed now) and at the end.
+    Raises UsageError like `check_fit`, LaunchError when the ranks cannot be started, KeyboardInterrupt on a second
+    signal.
+    """
+    device = check_fit(job, cluster)
+    scribe = Scribe(job, device, cluster.address_words, run)
+    with Interrupts() as interrupts:
+        try:
+            with rank_hosts(spread(job, cluster.nodes), device, interrupts) as hosts:
+                commands, scribe.environment = _start(job, cluster, run, device, hosts, interrupts)
+                scribe.save(commands, _UNFINISHED)
+                watcher.started([rank for command in commands for rank in command.ranks])
+                try:
+                    outcome = follow(commands, watcher, job.timeout, interrupts)
+                except KeyboardInterrupt:
+                    scribe.save(commands, interrupted(interrupts.caught, "the ranks were killed"))
+                    raise
+                return scribe.save(commands, failure(commands, outcome, interrupts.caught, job.timeout))
+        except SignalError:
+            return scribe.save((), interrupted(interrupts.caught, "no rank had started"))
+        except LaunchError as error:
+            scribe.save((), Failure(rank=None, what=str(error)))
+            raise
+
+
+def _start(
+    job: Job, cluster: Cluster, run: RunDir, device: Device, hosts: Sequence[Any], interrupts: Interrupts
+) -> tuple[list[Command], dict[str, str]]:
+    """Number the ranks by where Ray placed their actors and start them; also the first rank's environment."""
+    late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
+    grants: list[Grant] = gather(
+        [host.describe.remote(RESOURCE.get(device)) for host in hosts], interrupts, ACTOR_SECONDS, late
+    )
+    placed = place(job, grants, cluster.nodes[0].ip)
+    first, nodes = placed[0][0], placed[-1][-1].group_rank + 1
+    # Chosen last and where rank 0 runs: until that listens, another process may take the port.
+    port: int = gather([hosts[first.actor].free_port.remote()], interrupts, ACTOR_SECONDS, late)[0]
+    meeting = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", port, nodes)
+
+    driver = dict(os.environ)
+    commands, starting, environments = [], [], []
+    for ranks in placed:
+        head = ranks[0]
+        same_node = head.node_id == cluster.driver_node_id
+        environment = rank_environment(
+            job, device, head, meeting, driver, same_node=same_node, interface=grants[head.actor].interface
+        )
+        log = run.node_log(head.group_rank) if job.launcher is Launcher.SCRIPT else run.log(head.rank)
+        order = Start(job.command, environment, not same_node, job.cwd, log, run.shards)
+        host = hosts[head.actor]
+        starting.append(host.start.remote(order))
+        environments.append(environment)
+        commands.append(Command(host, ranks, log, time.time()))
+    gather(starting, interrupts, ACTOR_SECONDS, late)
+    return commands, environments[0]

@@ -1,0 +1,184 @@
+"""Which rank runs where: pure functions from a job and a cluster's nodes to bundles, order and local ranks."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
+
+RESOURCE = {Device.NPU: "NPU", Device.CUDA: "GPU"}
+"""Ray's name of a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The hosts of the job's commands: `hosts` actors of `devices` devices each."""
+
+    hosts: int
+    devices: int
+    """Per actor; 0 on CPU."""
+    bundles: tuple[int, ...]
+    """Devices per bundle of the placement group; empty on CPU, where no group is needed."""
+    one_per_node: bool
+    """Every bundle on a node of its own (Ray's STRICT_SPREAD), else packed."""
+    nodes: tuple[Node, ...]
+    """On CPU: the node of every actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Where one actor was placed."""
+
+    node_id: str
+    ip: str
+    host: str
+    devices: tuple[str, ...]
+    """Ids of the devices granted to it; empty on CPU."""
+    interface: str | None = None
+    """The network interface that owns `ip`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One rank and where it runs."""
+
+    actor: int
+    """Index of the actor that hosts it."""
+    rank: int
+    local_rank: int
+    local_world_size: int
+    group_rank: int
+    """Of its node among the job's nodes."""
+    node_id: str
+    ip: str
+    host: str
+    devices: tuple[str, ...]
+    """Its own device ids on the node; empty on CPU."""
+    visible: tuple[str, ...]
+    """The device ids that it sees, ascending."""
+
+
+def resolve_device(job: Job, nodes: Sequence[Node]) -> Device:
+    """`auto` becomes npu if any node has one, else cuda, else cpu."""
+    if job.device is not Device.AUTO:
+        return job.device
+    for device, resource in RESOURCE.items():
+        if any(node.resources.get(resource, 0) >= 1 for node in nodes):
+            return device
+    return Device.CPU
+
+
+def spread(job: Job, nodes: Sequence[Node]) -> Spread:
+    """How the job's commands are spread over `nodes` (the driver's first).
+
+    Raises UsageError when the cluster has not enough devices or nodes, saying what it has.
+    """
+    device = resolve_device(job, nodes)
+    if device is Device.CPU:
+        return _spread_cpu(job, nodes)
+    resource = RESOURCE[device]
+    have = [int(node.resources.get(resource, 0)) for node in nodes]
+    words = ", ".join(f"{node.ip}: {count}" for node, count in zip(nodes, have, strict=True) if count)
+    has = f"the cluster has {sum(have)} ({words})" if words else "the cluster has none; --device cpu needs none"
+    if sum(have) < job.ranks:
+        raise UsageError(f"asked for {job.ranks} {resource}, {has}")
+    count = job.nodes
+    if count is None and job.launcher is Launcher.SCRIPT:
+        count = _fewest_nodes(job.ranks, have)
+        if count is None:
+            raise UsageError(f"{job.ranks} ranks cannot be spread evenly over nodes with enough {resource}; {has}")
+    if count is None:
+        return Spread(job.ranks, 1, (1,) * job.ranks, False, ())
+    each = job.ranks // count
+    if sum(devices >= each for devices in have) < count:
+        raise UsageError(f"asked for {count} nodes with {each} {resource} each, {has}")
+    if job.launcher is Launcher.SCRIPT:
+        return Spread(count, each, (each,) * count, True, ())
+    return Spread(job.ranks, 1, (each,) * count, True, ())
+
+
+def _spread_cpu(job: Job, nodes: Sequence[Node]) -> Spread:
+    count = job.nodes or (1 if job.launcher is Launcher.SCRIPT else min(len(nodes), job.ranks))
+    if count > len(nodes):
+        raise UsageError(
+            f"asked for {count} nodes, the cluster has {len(nodes)} ({', '.join(node.ip for node in nodes)})"
+        )
+    chosen = sorted(nodes[:count], key=lambda node: _node_order(node.ip, nodes[0].ip))
+    hosts = count if job.launcher is Launcher.SCRIPT else job.ranks
+    return Spread(hosts, 0, (), False, tuple(chosen[index * count // hosts] for index in range(hosts)))
+
+
+def _fewest_nodes(ranks: int, have: Sequence[int]) -> int | None:
+    for count in range(1, len(have) + 1):
+        if ranks % count == 0 and sum(devices >= ranks // count for devices in have) >= count:
+            return count
+    return None
+
+
+def place(job: Job, grants: Sequence[Grant], driver_ip: str) -> tuple[tuple[Placement, ...], ...]:
+    """Number the ranks: the driver's node first, then by address, node, device, actor.
+
+    `grants[i]` is where actor i is. Returns one tuple of ranks per actor, in rank order: an actor of launcher `script` holds all ranks of its node, any other holds one.
+    """
+    order = sorted(
+        range(len(grants)),
+        key=lambda actor: (
+            _node_order(grants[actor].ip, driver_ip),
+            grants[actor].node_id,
+            min(map(_device_order, grants[actor].devices), default=(0, 0, "")),
+            actor,
+        ),
+    )
+    by_node: dict[str, list[int]] = {}
+    for actor in order:
+        by_node.setdefault(grants[actor].node_id, []).append(actor)
+    placed: list[tuple[Placement, ...]] = []
+    for group_rank, actors in enumerate(by_node.values()):
+        placed += _place_node(job, grants, actors, group_rank, first=sum(map(len, placed)))
+    return tuple(placed)
+
+
+def _place_node(
+    job: Job, grants: Sequence[Grant], actors: Sequence[int], group_rank: int, first: int
+) -> list[tuple[Placement, ...]]:
+    """The ranks of one node's actors, numbered from `first`."""
+    each = job.ranks // len(grants)
+    granted = tuple(sorted({device for actor in actors for device in grants[actor].devices}, key=_device_order))
+    placed = []
+    for position, actor in enumerate(actors):
+        grant = grants[actor]
+        devices = sorted(grant.devices, key=_device_order)
+        ranks = []
+        for part in range(each):
+            own = tuple(devices[part : part + 1])
+            local_rank = position * each + part
+            ranks.append(
+                Placement(
+                    actor=actor,
+                    rank=first + local_rank,
+                    local_rank=local_rank,
+                    local_world_size=len(actors) * each,
+                    group_rank=group_rank,
+                    node_id=grant.node_id,
+                    ip=grant.ip,
+                    host=grant.host,
+                    devices=own,
+                    visible=own if job.visibility is Visibility.OWN and each == 1 else granted,
+                )
+            )
+        placed.append(tuple(ranks))
+    return placed
+
+
+def _node_order(ip: str, driver_ip: str) -> tuple[bool, int, int]:
+    address = ipaddress.ip_address(ip)  # as text, 10.0.0.10 would come before 10.0.0.9
+    return ip != driver_ip, address.version, int(address)
+
+
+def _device_order(device: str) -> tuple[int, int, str]:
+    """Ascending by number (CANN accepts ascending lists only); names such as CUDA's UUIDs come after."""
+    return (0, int(device), "") if device.isdecimal() else (1, 0, device)

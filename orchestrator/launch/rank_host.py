@@ -1,0 +1,170 @@
+"""The Ray actor that hosts one command: starts it under a guard, keeps its output, hands on its lines and its end."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from aclcmp.orchestrator.launch import guard
+from aclcmp.orchestrator.launch.lines import LiveLines
+from aclcmp.orchestrator.launch.placement import Grant
+
+BATCH_SECONDS = 0.05  # lines are gathered this long; one call per line would cap the stream at some 15,000 lines/s
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One command to be run."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    inherit: bool
+    """Put the host's own environment (PATH, LD_LIBRARY_PATH, ...) below `environment`."""
+    cwd: Path
+    log: Path
+    shards: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the command ended."""
+
+    code: int
+    """128 + n when signal n ended it."""
+    time: float
+    """Seconds since the epoch."""
+    stopped: bool
+    """`stop` was called before it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is new since the last call."""
+
+    lines: tuple[str, ...]
+    hidden: int
+    """Lines before `lines` that are in the log only."""
+    exit: Exit | None
+    """Set from the moment when the command ended."""
+    done: bool
+    """All its processes are gone and all lines were handed on."""
+
+
+class RankHost:
+    """One command on one node. Call in order: describe, start, then next until it says done; stop at any time.
+
+    Needs `max_concurrency` >= 3: `next` waits inside the actor while `stop` comes in.
+    """
+
+    def __init__(self) -> None:
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._changed = threading.Condition()
+        self._lines = LiveLines()
+        self._exit: Exit | None = None
+        self._told = False
+        self._stopped = False
+        self._done = False
+
+    def describe(self, resource: str | None) -> Grant:
+        """Where this actor was placed; `resource` is Ray's name of the device ("NPU", "GPU")."""
+        import ray
+
+        context = ray.get_runtime_context()
+        devices = context.get_accelerator_ids().get(resource, []) if resource else []
+        ip = ray.util.get_node_ip_address()
+        owners = (name for name, each in psutil.net_if_addrs().items() if ip in {address.address for address in each})
+        return Grant(context.get_node_id(), ip, socket.gethostname(), tuple(devices), next(owners, None))
+
+    def free_port(self) -> int:
+        """A TCP port that nobody listens on now; another process may take it before the rank does."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+
+    def start(self, order: Start) -> None:
+        """Start the command. Raises FileNotFoundError when the working directory is not there on this host."""
+        if not order.cwd.is_dir():
+            raise FileNotFoundError(f"the working directory {order.cwd} does not exist on host {socket.gethostname()}")
+        order.log.parent.mkdir(parents=True, exist_ok=True)
+        order.shards.mkdir(parents=True, exist_ok=True)
+        status, status_writer = os.pipe()
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[status_writer],
+            cwd=order.cwd,
+            env={**(own_environment() if order.inherit else {}), **order.environment},
+        )
+        os.close(status_writer)
+        threading.Thread(target=self._follow, args=(self._guard, status, order.log), daemon=True).start()
+
+    def next(self) -> Batch:
+        """Wait for something new. After a batch that is `done` there is nothing more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._done or (self._exit and not self._told))
+        if not self._done:
+            time.sleep(BATCH_SECONDS)
+        with self._changed:
+            done, self._told = self._done, self._exit is not None
+            lines, hidden = self._lines.take()
+            return Batch(lines, hidden, self._exit, done)
+
+    def stop(self) -> None:
+        """End the command and all its processes: SIGTERM, two seconds, SIGKILL. Returns at once."""
+        with self._changed:
+            if self._guard is None or self._stopped:
+                return
+            self._stopped = True
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+
+    def _follow(self, process: subprocess.Popen[bytes], status: int, log: Path) -> None:
+        """Body of the reading thread, from the command's start until its last process is gone."""
+        assert process.stdout is not None
+        output = process.stdout.fileno()
+        with selectors.DefaultSelector() as selector, log.open("ab", buffering=0) as file:
+            selector.register(output, selectors.EVENT_READ)
+            selector.register(status, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    content = os.read(key.fd, 1 << 16)
+                    if not content:
+                        selector.unregister(key.fd)
+                    elif key.fd == status:
+                        self._ended(int(content))
+                    else:
+                        file.write(content)
+                        with self._changed:
+                            self._lines.feed(content)
+                            self._changed.notify_all()
+        os.close(status)
+        code = process.wait()
+        if self._exit is None:  # the guard itself was killed
+            self._ended(128 - code if code < 0 else code)
+        with self._changed:
+            self._lines.finish()
+            self._done = True
+            self._changed.notify_all()
+
+    def _ended(self, code: int) -> None:
+        with self._changed:
+            self._exit = Exit(code, time.time(), self._stopped)
+            self._changed.notify_all()
+
+
+def own_environment() -> dict[str, str]:
+    """This host's environment without what Ray put into it for the actor."""
+    ours = {"OMP_NUM_THREADS", "PYTHONBREAKPOINT", "SPT_NOENV"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name not in ours}

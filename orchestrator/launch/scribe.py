@@ -1,0 +1,75 @@
+"""From the followed commands to run.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping, Sequence
+
+from aclcmp.orchestrator.launch.environment import recorded
+from aclcmp.orchestrator.launch.follow import Command
+from aclcmp.orchestrator.launch.job import Device, Job
+from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+_DISTRIBUTIONS = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch-npu", "transformers")
+
+
+class Scribe:
+    """Writes the record of one run, as often as asked."""
+
+    def __init__(self, job: Job, device: Device, cluster: str, run: RunDir) -> None:
+        self._job = job
+        self._device = device
+        self._cluster = cluster
+        self._run = run
+        self._started = time.time()
+        self.environment: Mapping[str, str] = {}
+        """Of the first rank."""
+
+    def save(self, commands: Sequence[Command], failure: Failure | None) -> RunRecord:
+        """Write run.json as things are now. A rank whose end is not known is recorded as lost."""
+        now = time.time()
+        record = RunRecord(
+            run_id=self._run.run_id,
+            command=self._job.command,
+            cwd=str(self._job.cwd),
+            launcher=self._job.launcher.value,
+            device=self._device.value,
+            visibility=self._job.visibility.value,
+            cluster=self._cluster,
+            started=self._started,
+            finished=now,
+            versions=_versions(),
+            environment=recorded(self.environment),
+            ranks=tuple(
+                RankRecord(
+                    rank=rank.rank,
+                    local_rank=rank.local_rank,
+                    host=rank.host,
+                    ip=rank.ip,
+                    node_id=rank.node_id,
+                    devices=rank.devices,
+                    state=command.state or RankState.LOST,
+                    exit_code=command.exit_code,
+                    started=command.started,
+                    finished=command.finished or now,
+                )
+                for command in commands
+                for rank in command.ranks
+            ),
+            failure=failure,
+        )
+        record.save(self._run.record)
+        return record
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
