@@ -1,0 +1,138 @@
+"""report.json: the report for programs. `report.schema.json` beside this module describes it.
+
+The file has one label per line, so that it can be searched, compared and streamed line by line at any size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import resources
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, SideFacts
+from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.flat import STATS_SCALARS
+from aclcmp.orchestrator.report.model import SCHEMA, Report
+
+_METRICS = tuple(f.name for f in fields(Metrics))
+_SIDE = tuple(f.name for f in fields(SideFacts))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of report.json."""
+    text = resources.files(__package__).joinpath("report.schema.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write report.json. NaN becomes null, infinities become "inf" and "-inf": JSON has no such numbers."""
+    with path.open("w", encoding="ascii", newline="\n") as out:
+        out.writelines(_pieces(report))
+
+
+def _pieces(report: Report) -> Iterator[str]:
+    judgement = report.judgement
+    head = {
+        "schema": SCHEMA,
+        "verdict": judgement.verdict,
+        "exit_code": int(judgement.exit_code),
+        "first_divergence": _first(judgement.first_divergence),
+    }
+    coverage = judgement.coverage
+    tail = {
+        "coverage": {
+            "complete": coverage.complete,
+            "compared": coverage.compared,
+            "missing_golden": coverage.missing_golden,
+            "missing_actual": coverage.missing_actual,
+            "mismatch": coverage.mismatch,
+            "failed": coverage.failed,
+            "silent_ranks": list(coverage.silent_ranks),
+        },
+        "run": {"run_id": report.run_id}
+        | (report.run.model_dump(mode="json", by_alias=True) if report.run is not None else {}),
+        "policy": {name: number(v) if isinstance(v, float) else v for name, v in report.policy.items()},
+        "first_by_rank": {str(rank): _key(key) for rank, key in sorted(judgement.first_by_rank.items())},
+        "notes": list(report.notes),
+    }
+    yield "{"
+    for name, value in head.items():
+        yield f'"{name}": {_dump(value)},\n '
+    yield '"labels": ['
+    separator = "\n  "
+    for label in judgement.labels:
+        yield separator + _dump(_label(label))
+        separator = ",\n  "
+    yield "\n ]"
+    for name, value in tail.items():
+        yield f',\n "{name}": {_dump(value)}'
+    yield "}\n"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=True)
+
+
+def number(value: float) -> float | str | None:
+    """Return a float as JSON can hold it: nan as None, infinities as "inf" and "-inf"."""
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return None
+    return "inf" if value > 0 else "-inf"
+
+
+def _scalars(owner: object | None, names: tuple[str, ...]) -> dict[str, Any] | None:
+    if owner is None:
+        return None
+    values = ((name, getattr(owner, name)) for name in names)
+    return {name: number(v) if isinstance(v, float) else v for name, v in values}
+
+
+def _key(key: LabelKey) -> dict[str, Any]:
+    return {"task": key.task, "label": key.label, "occurrence": key.occurrence}
+
+
+def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
+    if first is None:
+        return None
+    return {
+        "task": first.key.task,
+        "label": first.key.label,
+        "ranks": list(first.ranks),
+        "origin": first.origin.value,
+        "occurrence": first.key.occurrence,
+        "why": first.why,
+        "call_site": first.call_site,
+    }
+
+
+def _label(label: LabelVerdict) -> dict[str, Any]:
+    ranks = sorted(label.ranks, key=attrgetter("rank"))
+    return _key(label.key) | {"status": label.status.value, "ranks": {str(v.rank): _rank(v) for v in ranks}}
+
+
+def _rank(verdict: RankVerdict) -> dict[str, Any]:
+    return {
+        "status": verdict.status.value,
+        "origin": verdict.origin.value if verdict.origin else None,
+        "reason": verdict.reason,
+        "bitwise": verdict.bitwise,
+        "layout": verdict.layout,
+        "metrics": _scalars(verdict.metrics, _METRICS),
+        "limits": _scalars(verdict.limits, ("warn", "fail", "source")),
+        "margin": None if verdict.margin is None else number(verdict.margin),
+        "golden": _side(verdict.golden),
+        "actual": _side(verdict.actual),
+        "stats": _scalars(verdict.stats, STATS_SCALARS),
+    }
+
+
+def _side(side: SideFacts | None) -> dict[str, Any] | None:
+    return _scalars(side, _SIDE)

@@ -1,0 +1,38 @@
+"""Write report.json, report.csv and report.h5 of a run, each in one step: a reader sees the old file or the new one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.report.as_csv import write_csv
+from aclcmp.orchestrator.report.as_h5 import write_h5
+from aclcmp.orchestrator.report.as_json import write_json
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.rundir import RunDir
+
+
+def write_reports(report: Report, run: RunDir) -> tuple[Path, ...]:
+    """Write all report files and return their paths. Raises AclcmpError when one cannot be written."""
+    writers = {run.report_json: write_json, run.report_csv: write_csv, run.report_h5: write_h5}
+    for path, write in writers.items():
+        with _replacing(path) as part:
+            write(report, part)
+    return tuple(writers)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        # h5py raises OSError without errno, its cause in the text.
+        cause = os.strerror(error.errno) if error.errno else str(error)
+        raise AclcmpError(f"cannot write {path}: {cause}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""The report as one flat table, one row per (label, rank): the columns that report.h5 and report.csv share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from math import nan
+from operator import attrgetter
+from typing import Any
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Limits, RankVerdict, SideFacts
+
+Scalar = str | int | float | bool
+
+STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name != "rows")
+"""The statistics of a pair without its sums by row."""
+
+_KINDS: dict[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool}
+_ABSENT: dict[type[Scalar], Scalar] = {str: "", int: -1, float: nan, bool: False}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. A value that does not exist is "" in text, -1 in an integer column and nan in a float one."""
+
+    name: str
+    kind: type[Scalar]
+    value: Callable[[LabelVerdict, RankVerdict], Scalar]
+
+
+def rows(judgement: Judgement) -> Iterator[tuple[LabelVerdict, RankVerdict]]:
+    """Yield every (label, rank) in golden order, ranks ascending."""
+    for label in judgement.labels:
+        for verdict in sorted(label.ranks, key=attrgetter("rank")):
+            yield label, verdict
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Return a shape as Python writes it: "(4, 128)", "(5,)", "()"."""
+    return str(tuple(shape))
+
+
+def _part(part: str, prefix: str, owner: type[Any], names: tuple[str, ...]) -> list[Column]:
+    """Columns for the fields `names` of the dataclass `owner` that a rank's verdict has as `part`, if it has it."""
+    types = {f.name: str(f.type) for f in fields(owner)}
+
+    def column(name: str) -> Column:
+        kind = _KINDS[types[name]]
+        of, field, absent = attrgetter(part), attrgetter(name), _ABSENT[kind]
+
+        def value(_: LabelVerdict, verdict: RankVerdict) -> Scalar:
+            found = of(verdict)
+            return absent if found is None else kind(field(found))
+
+        return Column(prefix + name, kind, value)
+
+    return [column(name) for name in names]
+
+
+def _shape(side: str) -> Column:
+    def value(_: LabelVerdict, verdict: RankVerdict) -> Scalar:
+        facts: SideFacts | None = getattr(verdict, side)
+        return "" if facts is None else shape_text(facts.shape)
+
+    return Column(f"{side}_shape", str, value)
+
+
+def _side(side: str) -> list[Column]:
+    return [
+        *_part(side, f"{side}_", SideFacts, ("path", "dtype")),
+        _shape(side),
+        *_part(side, f"{side}_", SideFacts, ("device", "call_site", "seq", "time")),
+    ]
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("task", int, lambda label, _: label.key.task),
+    Column("label", str, lambda label, _: label.key.label),
+    Column("occurrence", int, lambda label, _: label.key.occurrence),
+    Column("rank", int, lambda _, verdict: verdict.rank),
+    Column("status", str, lambda _, verdict: verdict.status.value),
+    Column("origin", str, lambda _, verdict: verdict.origin.value if verdict.origin else ""),
+    Column("label_status", str, lambda label, _: label.status.value),
+    Column("reason", str, lambda _, verdict: verdict.reason),
+    Column("bitwise", bool, lambda _, verdict: verdict.bitwise),
+    Column("layout", str, lambda _, verdict: verdict.layout),
+    *_part("metrics", "", Metrics, tuple(f.name for f in fields(Metrics))),
+    *_part("limits", "limit_", Limits, ("warn", "fail", "source")),
+    Column("margin", float, lambda _, verdict: nan if verdict.margin is None else verdict.margin),
+    *_side("golden"),
+    *_side("actual"),
+    *_part("stats", "stats_", PairStats, STATS_SCALARS),
+)

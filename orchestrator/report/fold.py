@@ -1,0 +1,171 @@
+"""Fold the labels of a task into few rows: what matches, and what is wrong only because something before it is.
+
+A row stands for one label or for a run of consecutive ones. Folding is tried from fine to coarse until the rows fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+
+_SEVERITY = {status: i for i, status in enumerate(Status)}
+_BREAK = re.compile(r"[./]")
+_AROUND = 3
+"""Rows shown before the first one of interest when a task has too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Labels `first` to `last` (indices into the task's labels), each rank with its worst status among them."""
+
+    first: int
+    last: int
+    marks: tuple[Status | None, ...]
+    """By rank; None: not labelled there."""
+    status: Status
+    origin: Origin | None
+    bitwise: bool
+    rel_l2: float | None
+    worst_row: float | None
+
+    @property
+    def size(self) -> int:
+        """Number of labels."""
+        return self.last - self.first + 1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the labels match, nearly match, or are wrong by inheritance only."""
+        return self.status in (Status.MATCH, Status.DRIFT) or self.origin is Origin.INHERITED
+
+
+def row_of(index: int, label: LabelVerdict, ranks: Sequence[int]) -> Row:
+    """Return the row of one label; `ranks` are those of the whole report, sorted."""
+    by_rank = {verdict.rank: verdict for verdict in label.ranks}
+    origins = {verdict.origin for verdict in label.ranks}
+    metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
+    return Row(
+        first=index,
+        last=index,
+        marks=tuple(by_rank[rank].status if rank in by_rank else None for rank in ranks),
+        status=label.status,
+        origin=Origin.OWN if Origin.OWN in origins else Origin.INHERITED if Origin.INHERITED in origins else None,
+        bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
+        rel_l2=_largest(m.rel_l2 for m in metrics),
+        worst_row=_largest(m.worst_row for m in metrics),
+    )
+
+
+def merge(rows: Sequence[Row]) -> Row:
+    """Return one row for consecutive rows: the worst of each."""
+    if len(rows) == 1:
+        return rows[0]
+    origins = {row.origin for row in rows}
+    return Row(
+        first=rows[0].first,
+        last=rows[-1].last,
+        marks=tuple(worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
+        status=max((row.status for row in rows), key=_SEVERITY.__getitem__),
+        origin=Origin.OWN if Origin.OWN in origins else Origin.INHERITED if Origin.INHERITED in origins else None,
+        bitwise=all(row.bitwise for row in rows),
+        rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
+        worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
+    )
+
+
+def worst(marks: Iterable[Status | None]) -> Status | None:
+    """Return the worst status; None only where all are None."""
+    return max((mark for mark in marks if mark is not None), key=_SEVERITY.__getitem__, default=None)
+
+
+def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
+    """Fold the rows of a task, in golden order, into at most `most` rows."""
+    for key in (_alike, _same_status, _quiet_or_status):
+        folded = _fold_by(rows, key)
+        if len(folded) <= most:
+            return _split_at_layers(folded, rows, names, most)
+    # Still too many of interest: keep those around the first one, the rest becomes one row before and one after.
+    interest = next((i for i, row in enumerate(folded) if not row.quiet), 0)
+    start = max(0, interest - _AROUND)
+    stop = start + most - 2
+    return [merge(part) for part in (folded[:start], *([r] for r in folded[start:stop]), folded[stop:]) if part]
+
+
+def _alike(row: Row) -> Hashable:
+    return row.status, row.origin, row.marks
+
+
+def _same_status(row: Row) -> Hashable:
+    return row.status, row.origin
+
+
+def _quiet_or_status(row: Row) -> Hashable:
+    return (row.origin,) if row.quiet else (row.status, row.origin)
+
+
+def _fold_by(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[Row]:
+    return [merge(list(group)) for _, group in groupby(rows, key)]
+
+
+def _split_at_layers(folded: list[Row], rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
+    """Show what matches in the layer of a fault apart from what matches before it."""
+    result: list[Row] = []
+    spare = most - len(folded)
+    for row, after in zip(folded, [*folded[1:], None], strict=True):
+        cut = _layer_start(row, names, names[after.first]) if after and row.status is Status.MATCH else row.first
+        if spare > 0 and row.first < cut <= row.last:
+            result += [merge(rows[row.first : cut]), merge(rows[cut : row.last + 1])]
+            spare -= 1
+        else:
+            result.append(row)
+    return result
+
+
+def _layer_start(row: Row, names: Sequence[str], fault: str) -> int:
+    """Return the first label from which on all of the row lie in the fault's layer; `last + 1` when none does."""
+    layer = next((prefix for prefix in _prefixes(fault)[:-1] if prefix[-1].isdigit()), None)
+    cut = row.last + 1
+    while layer is not None and cut > row.first and layer in _prefixes(names[cut - 1]):
+        cut -= 1
+    return cut
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return the prefixes of a dotted name, shortest first, the name itself last."""
+    return [name[: found.start()] for found in _BREAK.finditer(name) if found.start()] + [name]
+
+
+class RunNames:
+    """Names for runs of consecutive labels of one task, as short as is unambiguous within the task."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Count the prefixes of all labels of the task."""
+        self._names = names
+        self._all = Counter(prefix for name in names for prefix in _prefixes(name))
+
+    def ends(self, row: Row) -> tuple[str, str]:
+        """Return how the first and the last label of the row are called; equal where one prefix holds them all.
+
+        A prefix is used for its labels only when all the labels of the task that have it lie in the row.
+        """
+        if row.size == 1:
+            return self._names[row.first], self._names[row.first]
+        run = self._names[row.first : row.last + 1]
+        here = Counter(prefix for name in run for prefix in _prefixes(name))
+        common = next((p for p in reversed(_prefixes(run[0])) if here[p] == len(run) == self._all[p]), None)
+        if common is not None:
+            return common, common
+
+        def cut(name: str) -> str:
+            return next((prefix for prefix in _prefixes(name) if here[prefix] == self._all[prefix]), name)
+
+        return cut(run[0]), cut(run[-1])
+
+
+def _largest(values: Iterable[float]) -> float | None:
+    return max((value for value in values if value == value), default=None)

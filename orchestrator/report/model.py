@@ -1,0 +1,26 @@
+"""What every report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aclcmp.orchestrator.judge.verdicts import Judgement
+from aclcmp.orchestrator.record import RunRecord
+
+SCHEMA = 1
+"""Version of report.json and report.h5; counted up when a reader of the older one would be misled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer for a run, with what is needed to understand it later."""
+
+    run: RunRecord | None
+    """None when two folders of dumps were compared that no run of ours made."""
+    run_id: str
+    judgement: Judgement
+    policy: Mapping[str, str | float]
+    """The limits that were used, as a flat table, e.g. {"name": "default", "float32.fail": 1e-3}."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: what was inferred, what was left out."""

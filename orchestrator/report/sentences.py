@@ -1,0 +1,169 @@
+"""The sentences below the table: where it begins, what is missing and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isnan
+from operator import itemgetter
+
+from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.record import RankRecord, RunRecord
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.words import count, figure, of_ranks
+
+_MOST_NAMED = 3
+_MOST_LOG_LINES = 10
+
+Held = list[tuple[LabelVerdict, RankVerdict]]
+
+
+def success(report: Report) -> str | None:
+    """Return the one sentence for a run in which everything was compared and matches; None for any other."""
+    labels = report.judgement.labels
+    if report.judgement.verdict != "match" or any(label.status is not Status.MATCH for label in labels):
+        return None
+    held = [(label, verdict) for label in labels for verdict in label.ranks]
+    ranks = {verdict.rank for _, verdict in held}
+    what = f"{count(len(labels), 'label')} on {count(len(ranks), 'rank')}"
+    if all(verdict.bitwise for _, verdict in held):
+        return f"All match, bit for bit: {what}."
+    errors = [(v.metrics.rel_l2, label.key.label) for label, v in held if v.metrics and not isnan(v.metrics.rel_l2)]
+    if not errors:
+        return f"All match: {what}."
+    largest, name = max(errors, key=itemgetter(0))
+    return f"All match: {what}, largest relative L2 {figure(largest)} at {name}."
+
+
+def first_divergence(report: Report) -> list[str]:
+    """Return where it begins and why, and what else is wrong by itself."""
+    first = report.judgement.first_divergence
+    if first is None:
+        return []
+    where = _where(report.run, first.ranks)
+    lines = [
+        f"First divergence: {first.key.label}, task {first.key.task}, {of_ranks(first.ranks)}{where}"
+        + (f", labelled at {first.call_site}" if first.call_site else "")
+    ]
+    lines.append(f"  {first.why}; {_before(report, first)}.")
+    others = [
+        f"{label.key.label} ({of_ranks(v.rank for v in label.ranks if v.origin is Origin.OWN)})"
+        for label in report.judgement.labels
+        if label.key != first.key and any(v.origin is Origin.OWN for v in label.ranks)
+    ]
+    if others:
+        lines.append(f"Also wrong by itself: {_listed(others)}.")
+    return lines
+
+
+def _before(report: Report, first: FirstDivergence) -> str:
+    before = []
+    for label in report.judgement.labels:
+        if label.key == first.key:
+            break
+        before.append(label)
+    if not before:
+        return "it is the first label"
+    if all(label.status is Status.MATCH for label in before):
+        return "everything before it matches on all ranks"
+    others = {status: sum(label.status is status for label in before) for status in Status}
+    return "before it " + ", ".join(f"{n} {status.value}" for status, n in others.items() if n)
+
+
+def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
+    records: list[RankRecord] = [record for record in run.ranks if record.rank in ranks] if run else []
+    hosts = sorted({record.host for record in records})
+    if not run or not hosts:
+        return ""
+    if len(hosts) > _MOST_NAMED:
+        return f" (on {len(hosts)} hosts)"
+    devices = [device for record in records for device in record.devices]
+    if len(records) == 1 and devices:
+        return f" (host {hosts[0]}, {run.device} {','.join(devices)})"
+    return f" (host{'s' if len(hosts) > 1 else ''} {', '.join(hosts)})"
+
+
+def gaps(report: Report) -> list[str]:
+    """Return what was not compared, on which ranks, and what to do about it."""
+    held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
+    silent = report.judgement.coverage.silent_ranks
+    if report.judgement.coverage.compared == 0:
+        return [_nothing(held, ended_early=report.run is not None and report.run.failure is not None)]
+    missing = [(label, v) for label, v in held if v.status is Status.MISSING]
+    sentences = [
+        _gap(
+            [(label, v) for label, v in missing if v.golden is None and v.actual is not None],
+            "No golden side (pta)",
+            'set_label("pta", ...) was not reached there, or with another data id',
+        ),
+        _gap(
+            [(label, v) for label, v in missing if v.actual is None and v.golden is not None],
+            "No actual side (acl)",
+            'set_label("acl", ...) was not reached there, or with another data id',
+        ),
+        _gap(
+            [(label, v) for label, v in missing if v.actual is None and v.golden is None],
+            "Neither side",
+            "other ranks labelled it",
+        ),
+        _gap([(label, v) for label, v in held if v.status is Status.MISMATCH], "The sides do not fit"),
+        _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
+    ]
+    if silent:
+        sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _gap(held: Held, what: str, advice: str = "") -> str:
+    """Return one sentence for the labels in `held`; without `advice` it gives the first one's reason."""
+    if not held:
+        return ""
+    names = list(dict.fromkeys(label.key.label for label, _ in held))
+    ranks = {verdict.rank for _, verdict in held}
+    reason = advice or f"{held[0][0].key.label}, rank {held[0][1].rank}: {held[0][1].reason}"
+    return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
+
+
+def _nothing(held: Held, ended_early: bool) -> str:
+    golden = [label for label, verdict in held if verdict.golden is not None]
+    actual = [label for label, verdict in held if verdict.actual is not None]
+    broken = [(label, v) for label, v in held if v.status in (Status.FAILED, Status.MISMATCH)]
+    sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+    if ended_early and not held:
+        return "Nothing was compared: the run ended before any label was made."
+    if not held:
+        return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
+    if broken:
+        return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
+    if not actual:
+        return (
+            f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
+            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
+        )
+    if not golden:
+        return (
+            f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
+            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+        )
+    return (
+        f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
+        f"actual (acl) e.g. {actual[0].key.label}. Call {sides} with the same data_id on the same rank."
+    )
+
+
+def failure(run: RunRecord | None) -> list[str]:
+    """Return what went wrong first while the ranks ran, with the last lines of that rank's log."""
+    if run is None or run.failure is None:
+        return []
+    found = run.failure
+    lines = [f"Run failed: {found.what}"]
+    if found.last_lines and found.rank is not None:
+        lines += [f"  | {line}" for line in found.last_lines[-_MOST_LOG_LINES:]]
+        lines.append(f"  whole log: logs/rank{found.rank:05d}.log")
+    return lines
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the first names, and how many more there are."""
+    found = list(names)
+    more = len(found) - _MOST_NAMED
+    return ", ".join(found[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,136 @@
+"""The terminal table, label by rank: from a judgement to lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, Status
+from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, style
+from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of
+from aclcmp.orchestrator.report.words import figure, fold_ranks, shorten, visible
+
+_FIRST_TASK_ROWS = 18
+_OTHER_TASK_ROWS = 6
+_DETAILED_TASKS = 3
+_LABEL_ROOM = 28
+_NARROWEST = 72
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line: a heading (no row), or a row whose name has two ends and a count."""
+
+    indent: str
+    ends: tuple[str, str]
+    count: str
+    row: Row | None
+
+
+def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool) -> list[Text]:
+    """Return the table in lines of at most `width` (but at least 72) terminal cells; `plain`: in ASCII."""
+    width = max(width, _NARROWEST)
+    lines = _lines(judgement, ranks)
+    rows = [line.row for line in lines if line.row is not None]
+    natural = max(cell_len(_name(line, None, plain)) for line in lines)
+    tails = [_tail(row) for row in rows]
+    tail_widths = [max(cell_len(t[i].plain) for t in [_TAIL_HEADER, *tails]) for i in range(len(_TAIL_HEADER))]
+    room = width - sum(len(_GAP) + w for w in tail_widths if w) - len(_GAP)
+    block = rank_block(ranks, [row.marks for row in rows], room - min(natural, _LABEL_ROOM), plain)
+    block_width = max(cell_len(cell.plain) for cell in [Text(block.header), *block.cells])
+    label_width = max(min(natural, room - block_width), 8)
+    texts = [_join([Text("  label"), Text(block.header), *_TAIL_HEADER], [label_width, block_width, *tail_widths])]
+    texts[0].stylize("bold")
+    cells = iter(zip(block.cells, tails, strict=True))
+    for line in lines:
+        name = Text(_name(line, label_width, plain), "bold" if line.row is None else "")
+        if line.row is None:
+            texts.append(name)
+            continue
+        cell, tail = next(cells)
+        texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
+    return texts + _legend(rows, block, plain)
+
+
+def _lines(judgement: Judgement, ranks: Sequence[int]) -> list[_Line]:
+    """Tasks with something to show get a heading and rows of their own; the others one line, alike ones together."""
+    tasks: dict[int, list[LabelVerdict]] = {}
+    for label in judgement.labels:
+        tasks.setdefault(label.key.task, []).append(label)
+    lines: list[_Line] = []
+    whole: list[tuple[int, Row]] = []
+    detailed = 0
+    for task, labels in tasks.items():
+        rows = [row_of(i, label, ranks) for i, label in enumerate(labels)]
+        worth = any(not row.quiet or (row.status is Status.DRIFT and row.origin is None) for row in rows)
+        if (worth and detailed < _DETAILED_TASKS) or len(tasks) == 1:
+            lines += _whole_lines(whole)
+            whole = []
+            names = [_label_name(label) for label in labels]
+            folded = fold(rows, names, _OTHER_TASK_ROWS if detailed else _FIRST_TASK_ROWS)
+            called = RunNames(names)
+            lines.append(_Line("", (f"task {task}",) * 2, "", None))
+            lines += [_Line("  ", called.ends(row), f"  ({row.size:,})" if row.size > 1 else "", row) for row in folded]
+            detailed += 1
+        else:
+            whole.append((task, merge(rows)))
+    return lines + _whole_lines(whole)
+
+
+def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
+    lines = []
+    for _, group in groupby(whole, lambda item: (item[1].status, item[1].origin, item[1].marks)):
+        tasks, rows = zip(*group, strict=True)
+        name = f"task{'s' if len(tasks) > 1 else ''} {fold_ranks(tasks)}"
+        size = sum(row.size for row in rows)
+        lines.append(_Line("", (name, name), f"  ({size:,})", merge(rows)))
+    return lines
+
+
+def _label_name(label: LabelVerdict) -> str:
+    return label.key.label if label.key.occurrence == 0 else f"{label.key.label} #{label.key.occurrence}"
+
+
+def _name(line: _Line, width: int | None, plain: bool) -> str:
+    """Return what stands in the label column, the names' middles left out where they do not fit in `width`."""
+    ellipsis = "..." if plain else "…"
+    first, last = (visible(end, plain) for end in line.ends)
+    if width is not None:
+        room = width - len(line.indent) - len(line.count)
+        if first == last:
+            first = last = shorten(first, room, ellipsis)
+        elif cell_len(first) + cell_len(last) + len(ellipsis) + 2 > room:
+            half = (room - len(ellipsis) - 2) // 2
+            first = shorten(first, max(half, room - len(ellipsis) - 2 - cell_len(last)), ellipsis)
+            last = shorten(last, room - len(ellipsis) - 2 - cell_len(first), ellipsis)
+    return line.indent + (first if first == last else f"{first} {ellipsis} {last}") + line.count
+
+
+_TAIL_HEADER = (Text("rel L2"), Text("worst row"), Text(""), Text(""))
+
+
+def _tail(row: Row) -> tuple[Text, ...]:
+    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
+    colour = "yellow" if row.origin is Origin.INHERITED else style(row.status)
+    return Text(figure(row.rel_l2)), Text(figure(row.worst_row)), Text(row.status.value, colour), Text(origin, colour)
+
+
+def _join(cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    padded = []
+    for cell, width in zip(cells, widths, strict=True):
+        if width:
+            padded.append(cell + Text(" " * (width - cell_len(cell.plain))))
+    joined = Text(_GAP).join(padded)
+    joined.rstrip()
+    return joined
+
+
+def _legend(rows: Sequence[Row], block: RankBlock, plain: bool) -> list[Text]:
+    statuses = {mark for row in rows for mark in row.marks if mark is not None}
+    notes = [*block.legend, *([legend(statuses, plain)] if statuses - {Status.MATCH, Status.DIVERGED} else [])]
+    return [Text(f"  {note}", "dim") for note in notes]

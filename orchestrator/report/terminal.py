@@ -1,0 +1,66 @@
+"""The report in the terminal: the table, then the sentences. Without colour it says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.text import Text
+
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.sentences import failure, first_divergence, gaps, success
+from aclcmp.orchestrator.report.table import table
+from aclcmp.orchestrator.report.words import visible
+
+_PIPED_WIDTH = 120
+
+
+def report_console(stream: IO[str]) -> Console:
+    """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+
+
+def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -> None:
+    """Print the table, the sentences and where the report `files` are.
+
+    Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
+    """
+    plain = not console.encoding.startswith("utf")
+
+    def say(line: str, style: str = "") -> None:
+        # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
+        console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
+
+    good = success(report)
+    if good is not None:
+        say(good, "green")
+    elif report.judgement.coverage.compared:
+        for text in table(report.judgement, _ranks(report), console.width, plain):
+            console.print(text, soft_wrap=True)
+        console.print()
+    for first, line in enumerate(first_divergence(report)):
+        say(line, "" if first else "bold red")
+    for line in gaps(report):
+        say(line, "magenta")
+    for line in failure(report.run):
+        say(line, "" if line.startswith("  ") else "bold red")
+    for note in report.notes:
+        say(f"Note: {note}", "dim")
+    if files:
+        first_file, *others = files
+        line = "Report: " + "  ".join([_short(first_file), *(path.suffix for path in others)])
+        console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
+
+
+def _ranks(report: Report) -> list[int]:
+    labelled = {verdict.rank for label in report.judgement.labels for verdict in label.ranks}
+    started = {record.rank for record in report.run.ranks} if report.run else set()
+    return sorted(labelled | started)
+
+
+def _short(path: Path) -> str:
+    """Return the path from the working directory on, where it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,66 @@
+"""Small texts for people: folded ranks, safe and shortened names, counts, figures."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from rich.cells import cell_len, chop_cells
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories that steer a terminal, reorder text or cannot be seen."""
+
+
+def visible(text: str, plain: bool = False) -> str:
+    """Return `text` with control, format and unassigned characters as escapes: nothing in it steers a terminal.
+
+    `plain`: characters beyond ASCII become escapes too.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in _HIDDEN or (plain and c > "~") else c for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def fold_ranks(ranks: Iterable[int]) -> str:
+    """Return sorted numbers with runs folded: "0-3, 5"."""
+    runs: list[list[int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][1] + 1:
+            runs[-1][1] = rank
+        else:
+            runs.append([rank, rank])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" if b > a + 1 else f"{a}, {b}" for a, b in runs)
+
+
+def of_ranks(ranks: Iterable[int]) -> str:
+    """Return "rank 5" or "ranks 0-3, 5"."""
+    found = sorted(ranks)
+    return f"rank{'s' if len(found) != 1 else ''} {fold_ranks(found)}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 label" or "1,344 labels"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shorten(text: str, width: int, ellipsis: str = "…") -> str:
+    """Return `text` in at most `width` terminal cells, its middle left out."""
+    if cell_len(text) <= width:
+        return text
+    room = width - cell_len(ellipsis)
+    if room < 2:
+        return chop_cells(text, max(width, 1))[0]
+    head = chop_cells(text, room // 2)[0]
+    tail = chop_cells(text[::-1], room - cell_len(head))[0][::-1]
+    return head + ellipsis + tail
+
+
+def figure(value: float | None) -> str:
+    """Return an error as "4.2e-01", "0", "inf" or, where there is none, ""."""
+    if value is None or value != value:
+        return ""
+    return "0" if value == 0 else f"{value:.1e}"

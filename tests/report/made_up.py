@@ -1,0 +1,254 @@
+"""Made-up judgements with real statistics: small arrays, compared in plain float64 numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import inf, nan
+
+import numpy as np
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.verdicts import (
+    Coverage,
+    FirstDivergence,
+    Judgement,
+    LabelVerdict,
+    Limits,
+    Origin,
+    RankVerdict,
+    SideFacts,
+    Status,
+)
+from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.report.model import Report
+
+LIMITS = Limits(warn=1e-5, fail=1e-3, source="float32 table")
+SEVERITY = list(Status)
+
+
+def stats_of(x: np.ndarray, y: np.ndarray) -> PairStats:
+    """Statistics of two float arrays of one 2-d shape."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    finite = np.isfinite(x) & np.isfinite(y)
+    d = np.where(finite, y, 0) - np.where(finite, x, 0)
+    fx, fy, fd = x[finite], y[finite], d[finite]
+    size, nonzero = np.abs(d), fx != 0
+    rel = np.abs(fd[nonzero] / fx[nonzero])
+    at = int(size.argmax()) if fx.size else -1
+    same = (np.isnan(x) & np.isnan(y)) | ((x == y) & (np.signbit(x) == np.signbit(y)))
+    xs, ds = np.where(finite, x, 0), d
+    return PairStats(
+        n=x.size,
+        n_equal=int(same.sum()),
+        n_finite=fx.size,
+        sum_x=float(fx.sum()),
+        sum_y=float(fy.sum()),
+        sum_xx=float(fx @ fx),
+        sum_yy=float(fy @ fy),
+        sum_xy=float(fx @ fy),
+        sum_d=float(fd.sum()),
+        sum_dd=float(fd @ fd),
+        sum_abs_d=float(np.abs(fd).sum()),
+        max_abs_d=float(np.abs(fd).max(initial=0)),
+        max_abs_d_index=at,
+        max_abs_d_x=float(x.flat[at]) if fx.size else 0.0,
+        max_abs_d_y=float(y.flat[at]) if fx.size else 0.0,
+        min_x=float(fx.min(initial=inf)),
+        max_x=float(fx.max(initial=-inf)),
+        min_y=float(fy.min(initial=inf)),
+        max_y=float(fy.max(initial=-inf)),
+        sum_rel_d=float(rel.sum()),
+        max_rel_d=float(rel.max(initial=0)),
+        n_over_1k=int((np.abs(fd) > 1e-3 * np.abs(fx)).sum()),
+        n_over_5k=int((np.abs(fd) > 5e-3 * np.abs(fx)).sum()),
+        n_over_tolerance=int((np.abs(fd) > 1e-5 + 1.3e-6 * np.abs(fx)).sum()),
+        max_ulp=-1,
+        nan_x=int(np.isnan(x).sum()),
+        posinf_x=int(np.isposinf(x).sum()),
+        neginf_x=int(np.isneginf(x).sum()),
+        nan_y=int(np.isnan(y).sum()),
+        posinf_y=int(np.isposinf(y).sum()),
+        neginf_y=int(np.isneginf(y).sum()),
+        n_nonfinite_equal=int((~finite & same).sum()),
+        rows=RowSums(1, np.arange(len(x), dtype=np.int64), (xs**2).sum(axis=-1), (ds**2).sum(axis=-1)),
+    )
+
+
+def figures_of(stats: PairStats) -> Metrics:
+    """Figures for tests of writers: the main ones are right, the others nan."""
+    norm = np.sqrt(stats.sum_xx)
+    rel = float(np.sqrt(stats.sum_dd) / norm) if norm else (inf if stats.sum_dd else 0.0)
+    rows = np.sqrt(stats.rows.sum_dd / np.where(stats.rows.sum_xx > 0, stats.rows.sum_xx, 1))
+    cosine = stats.sum_xy / np.sqrt(stats.sum_xx * stats.sum_yy) if stats.sum_xx and stats.sum_yy else nan
+    return Metrics(
+        rel_l2=rel,
+        worst_row=float(rows.max()),
+        worst_row_index=int(rows.argmax()),
+        row_p50=float(np.median(rows)),
+        row_p99=float(rows.max()),
+        cosine=float(cosine),
+        pcc=nan,
+        scale=nan,
+        residual=nan,
+        sg_rel=nan,
+        snr_db=float(-20 * np.log10(rel)) if rel else inf,
+        linf_rel=nan,
+        max_abs=stats.max_abs_d,
+        mean_abs=stats.sum_abs_d / max(stats.n_finite, 1),
+        rms=nan,
+        max_rel=stats.max_rel_d,
+        mean_rel=stats.sum_rel_d / max(stats.n_finite, 1),
+        ratio_1k=nan,
+        ratio_5k=nan,
+        pass_rate=nan,
+        max_ulp=stats.max_ulp,
+        mismatch_share=1 - stats.n_equal / stats.n,
+    )
+
+
+def side(name: str, seq: int = 0, shape: tuple[int, ...] = (6, 4)) -> SideFacts:
+    return SideFacts(f"/tasks/0/{name}", "float32", shape, "cpu", "modeling.py:212", seq, 1_700_000_000.0 + seq)
+
+
+def _errors() -> dict[float, tuple[PairStats, Metrics]]:
+    """One pair for each relative error, made once: the judgements of the tests are large."""
+    golden = np.random.default_rng(7).standard_normal((6, 4))
+    noise = np.random.default_rng(8).standard_normal((6, 4))
+    pairs = {}
+    for error in (0.0, 4e-7, 3e-4, 0.42):
+        stats = stats_of(golden, golden + error * noise)
+        pairs[error] = stats, figures_of(stats)
+    return pairs
+
+
+ERRORS = _errors()
+
+
+def verdict(
+    rank: int, status: Status = Status.MATCH, origin: Origin | None = None, *, seq: int = 0, bitwise: bool = False
+) -> RankVerdict:
+    """The verdict of one rank, with figures that suit its status."""
+    error = 0.0 if bitwise else {Status.MATCH: 4e-7, Status.DRIFT: 3e-4}.get(status, 0.42)
+    stats, metrics = ERRORS[error]
+    compared = status not in (Status.MISSING, Status.FAILED, Status.MISMATCH)
+    margin = metrics.rel_l2 / LIMITS.fail if compared else None
+    return RankVerdict(
+        rank=rank,
+        status=status,
+        origin=origin,
+        reason=f"made up as {status.value}",
+        bitwise=bitwise,
+        layout="same",
+        golden=side("pta", seq),
+        actual=None if status is Status.MISSING else side("acl", seq, (3, 4) if status is Status.MISMATCH else (6, 4)),
+        stats=stats if compared else None,
+        metrics=metrics if compared else None,
+        limits=LIMITS if compared else None,
+        margin=margin,
+    )
+
+
+def label(name: str, ranks: Iterable[RankVerdict], task: int = 0, occurrence: int = 0) -> LabelVerdict:
+    verdicts = tuple(ranks)
+    return LabelVerdict(
+        LabelKey(task, name, occurrence), max((v.status for v in verdicts), key=SEVERITY.index), verdicts
+    )
+
+
+def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()) -> Judgement:
+    """Fold labels as a judge would, simply."""
+    held = [(one, v) for one in labels for v in one.ranks]
+
+    def number(test: Callable[[RankVerdict], bool]) -> int:
+        return sum(test(v) for _, v in held)
+
+    coverage = Coverage(
+        compared=number(lambda v: v.stats is not None),
+        missing_golden=number(lambda v: v.golden is None),
+        missing_actual=number(lambda v: v.actual is None),
+        mismatch=number(lambda v: v.status is Status.MISMATCH),
+        failed=number(lambda v: v.status is Status.FAILED),
+        silent_ranks=silent,
+    )
+    own = [one for one in labels if any(v.origin is Origin.OWN for v in one.ranks)]
+    first = None
+    if own:
+        ranks = tuple(v.rank for v in own[0].ranks if v.origin is Origin.OWN)
+        why = "relative L2 0.42, limit 1e-3 (float32 table)"
+        first = FirstDivergence(own[0].key, ranks, Origin.OWN, why, "modeling.py:212")
+    by_rank: dict[int, LabelKey] = {}
+    for one, v in held:
+        if v.origin is not None:
+            by_rank.setdefault(v.rank, one.key)
+    exit_code = ExitCode.DIVERGED if own else ExitCode.MATCH if coverage.complete else ExitCode.INCOMPLETE
+    return Judgement(exit_code.name.lower(), exit_code, first, by_rank, tuple(labels), coverage)
+
+
+def layer_names(layers: int) -> list[str]:
+    """Labels of a decoder, in order."""
+    inner = ("attn.q", "attn.k", "attn.v", "attn.core", "attn.out", "mlp.gate", "mlp.up", "mlp.down.local", "mlp.out")
+    return ["embed", *(f"layers.{i}.{name}" for i in range(layers) for name in inner), "norm", "lm_head"]
+
+
+def decoder_labels(
+    layers: int, ranks: int, culprit: tuple[str, int] | None = None, task: int = 0
+) -> list[LabelVerdict]:
+    """A decoder's labels; from the culprit (label, rank) on every label is wrong, on all ranks, by inheritance."""
+    labels, broken = [], False
+    for seq, name in enumerate(layer_names(layers)):
+        if broken:
+            held = [verdict(rank, Status.DIVERGED, Origin.INHERITED, seq=seq) for rank in range(ranks)]
+        elif culprit is not None and name == culprit[0]:
+            broken = True
+            held = [verdict(rank, seq=seq) for rank in range(ranks)]
+            held[culprit[1]] = verdict(culprit[1], Status.DIVERGED, Origin.OWN, seq=seq)
+        else:
+            held = [verdict(rank, seq=seq) for rank in range(ranks)]
+        labels.append(label(name, held, task))
+    return labels
+
+
+def record_of(ranks: int, failure: Failure | None = None) -> RunRecord:
+    return RunRecord(
+        run_id="20261122-101500",
+        command=("python", "run.py", "--prompt", "hello"),
+        cwd="/home/user/model",
+        launcher="ray",
+        device="npu",
+        visibility="node",
+        cluster="local Ray",
+        started=1_700_000_000.0,
+        finished=1_700_000_060.5,
+        versions={"aclcmp": "0.1.0"},
+        environment={"OMP_NUM_THREADS": "1"},
+        ranks=tuple(
+            RankRecord(
+                rank=rank,
+                local_rank=rank % 8,
+                host="ab"[rank // 8 % 2],
+                ip="10.0.0.1",
+                node_id="n0",
+                devices=(str(rank % 8),),
+                state=RankState.FINISHED,
+                exit_code=0,
+                started=1_700_000_000.0,
+                finished=1_700_000_060.0,
+            )
+            for rank in range(ranks)
+        ),
+        failure=failure,
+    )
+
+
+def report_of(
+    labels: Sequence[LabelVerdict],
+    *,
+    run: RunRecord | None = None,
+    notes: tuple[str, ...] = (),
+    silent: tuple[int, ...] = (),
+) -> Report:
+    policy: dict[str, str | float] = {"name": "default", "float32.warn": 1e-5, "float32.fail": 1e-3}
+    return Report(run, "20261122-101500", judgement_of(labels, silent=silent), policy, notes)
