@@ -72,7 +72,7 @@ def write_csv(report: Report, path: Path) -> None:
     """Write report.csv as UTF-8. A cell of what does not exist or is not a number is empty."""
     # An id may hold half of a surrogate pair, which UTF-8 cannot.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as out:
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow(HEADER)
         for label, verdict in rows(report.judgement):
             writer.writerow([_cell(value) for value in _values(label, verdict)])
@@ -144,7 +144,8 @@ def _cell(value: Scalar | None) -> Scalar:
         return ""
     if isinstance(value, float):
         return "" if math.isnan(value) else value
-    # Spreadsheets run text that begins like a formula.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
+    if isinstance(value, str):
+        text = value.replace("\0", "\\x00")  # which csv readers refuse
+        # Spreadsheets run text that begins like a formula.
+        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
     return value

@@ -85,7 +85,7 @@ def worst(marks: Iterable[Status | None]) -> Status | None:
 
 def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
     """Fold the rows of a task, in golden order, into at most `most` rows."""
-    for key in (_alike, _same_status, _quiet_or_status):
+    for key in (_alike, _same_status_if_quiet, _all_quiet):
         folded = _fold_by(rows, key)
         if len(folded) <= most:
             return _split_at_layers(folded, rows, names, most)
@@ -100,12 +100,12 @@ def _alike(row: Row) -> Hashable:
     return row.status, row.origin, row.marks
 
 
-def _same_status(row: Row) -> Hashable:
-    return row.status, row.origin
+def _same_status_if_quiet(row: Row) -> Hashable:
+    return (row.status, row.origin) if row.quiet else _alike(row)
 
 
-def _quiet_or_status(row: Row) -> Hashable:
-    return (row.origin,) if row.quiet else (row.status, row.origin)
+def _all_quiet(row: Row) -> Hashable:
+    return row.origin if row.quiet else _alike(row)
 
 
 def _fold_by(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[Row]:
@@ -128,7 +128,7 @@ def _split_at_layers(folded: list[Row], rows: Sequence[Row], names: Sequence[str
 
 def _layer_start(row: Row, names: Sequence[str], fault: str) -> int:
     """Return the first label from which on all of the row lie in the fault's layer; `last + 1` when none does."""
-    layer = next((prefix for prefix in _prefixes(fault)[:-1] if prefix[-1].isdigit()), None)
+    layer = _layer(fault)
     cut = row.last + 1
     while layer is not None and cut > row.first and layer in _prefixes(names[cut - 1]):
         cut -= 1
@@ -151,7 +151,8 @@ class RunNames:
     def ends(self, row: Row) -> tuple[str, str]:
         """Return how the first and the last label of the row are called; equal where one prefix holds them all.
 
-        A prefix is used for its labels only when all the labels of the task that have it lie in the row.
+        A prefix stands for its labels only when all labels of the task that have it lie in the row. Within one layer
+        the layer's name is not repeated: ("layers.2.attn", "mlp.up").
         """
         if row.size == 1:
             return self._names[row.first], self._names[row.first]
@@ -164,7 +165,16 @@ class RunNames:
         def cut(name: str) -> str:
             return next((prefix for prefix in _prefixes(name) if here[prefix] == self._all[prefix]), name)
 
-        return cut(run[0]), cut(run[-1])
+        first, last = cut(run[0]), cut(run[-1])
+        layer = _layer(first)
+        if layer is not None and layer == _layer(last):
+            last = last[len(layer) + 1 :]
+        return first, last
+
+
+def _layer(name: str) -> str | None:
+    """Return the part of a dotted name up to its first number ("layers.2"), if something follows it."""
+    return next((prefix for prefix in _prefixes(name)[:-1] if prefix[-1].isdigit()), None)
 
 
 def _largest(values: Iterable[float]) -> float | None:

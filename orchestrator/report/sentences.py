@@ -9,10 +9,11 @@ from operator import itemgetter
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import count, figure, of_ranks
+from aclcmp.orchestrator.report.words import count, figure, of_ranks, shorten
 
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10
+_LONGEST_NAME = 80
 
 Held = list[tuple[LabelVerdict, RankVerdict]]
 
@@ -32,6 +33,16 @@ def success(report: Report) -> str | None:
         return f"All match: {what}."
     largest, name = max(errors, key=itemgetter(0))
     return f"All match: {what}, largest relative L2 {figure(largest)} at {name}."
+
+
+def drift(report: Report) -> list[str]:
+    """Return what is above the noise floor in a run in which nothing diverged."""
+    labels = [label for label in report.judgement.labels if label.status is Status.DRIFT]
+    if report.judgement.verdict != "match" or not labels:
+        return []
+    what = "is" if len(labels) == 1 else "are"
+    names = _listed(label.key.label for label in labels)
+    return [f"Nothing diverged; {count(len(labels), 'label')} {what} above the noise floor: {names}."]
 
 
 def first_divergence(report: Report) -> list[str]:
@@ -166,4 +177,6 @@ def _listed(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     found = list(names)
     more = len(found) - _MOST_NAMED
-    return ", ".join(found[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(shorten(name, _LONGEST_NAME, "...") for name in found[:_MOST_NAMED]) + (
+        f" and {more:,} more" if more > 0 else ""
+    )

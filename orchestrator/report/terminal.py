@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import failure, first_divergence, gaps, success
+from aclcmp.orchestrator.report.sentences import drift, failure, first_divergence, gaps, success
 from aclcmp.orchestrator.report.table import table
 from aclcmp.orchestrator.report.words import visible
 
@@ -41,17 +41,19 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
         for text in table(report.judgement, _ranks(report), console.width, plain):
             console.print(text, soft_wrap=True)
         console.print()
-    for first, line in enumerate(first_divergence(report)):
-        say(line, "" if first else "bold red")
-    for line in gaps(report):
-        say(line, "magenta")
+    for i, line in enumerate(first_divergence(report)):
+        say(line, "" if i else "bold red")
+    for line in drift(report):
+        say(line, "yellow")
     for line in failure(report.run):
         say(line, "" if line.startswith("  ") else "bold red")
+    for line in gaps(report):
+        say(line, "magenta")
     for note in report.notes:
         say(f"Note: {note}", "dim")
     if files:
-        first_file, *others = files
-        line = "Report: " + "  ".join([_short(first_file), *(path.suffix for path in others)])
+        first, *others = files
+        line = "Report: " + "  ".join([_short(first), *(path.suffix for path in others)])
         console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
 
 

@@ -9,6 +9,7 @@ from rich.cells import cell_len, chop_cells
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder text or cannot be seen."""
+_MOST_RUNS = 8
 
 
 def visible(text: str, plain: bool = False) -> str:
@@ -26,20 +27,27 @@ def _escape(character: str) -> str:
 
 
 def fold_ranks(ranks: Iterable[int]) -> str:
-    """Return sorted numbers with runs folded: "0-3, 5"."""
+    """Return numbers, sorted and with runs folded: "0-3, 5"."""
+    return ", ".join(_runs(ranks))
+
+
+def of_ranks(ranks: Iterable[int]) -> str:
+    """Return "rank 5" or "ranks 0-3, 5"; of many runs only the first, and the number of ranks."""
+    found = sorted(set(ranks))
+    runs = _runs(found)
+    if len(runs) > _MOST_RUNS:
+        runs = [*runs[:_MOST_RUNS], f"... ({len(found):,} ranks)"]
+    return f"rank{'s' if len(found) != 1 else ''} {', '.join(runs)}"
+
+
+def _runs(ranks: Iterable[int]) -> list[str]:
     runs: list[list[int]] = []
     for rank in sorted(ranks):
         if runs and rank == runs[-1][1] + 1:
             runs[-1][1] = rank
         else:
             runs.append([rank, rank])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" if b > a + 1 else f"{a}, {b}" for a, b in runs)
-
-
-def of_ranks(ranks: Iterable[int]) -> str:
-    """Return "rank 5" or "ranks 0-3, 5"."""
-    found = sorted(ranks)
-    return f"rank{'s' if len(found) != 1 else ''} {fold_ranks(found)}"
+    return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
 
 
 def count(number: int, noun: str) -> str:

@@ -1,0 +1,164 @@
+"""report.h5: tables for pandas, plots for viewers, the same facts as report.json."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from aclcmp.orchestrator.compare.stats import RowSums
+from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.record import Failure
+from aclcmp.orchestrator.report.as_h5 import write_h5
+from aclcmp.orchestrator.report.as_json import write_json
+from aclcmp.orchestrator.report.model import Report
+from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
+
+CULPRIT = ("layers.2.mlp.down.local", 5)
+
+
+def table(path: Path, name: str) -> pd.DataFrame:
+    with h5py.File(path) as file:
+        frame = pd.DataFrame(file[name][:])
+    for column in frame.select_dtypes(object):
+        frame[column] = frame[column].str.decode("utf-8")
+    return frame
+
+
+@pytest.fixture
+def report() -> Report:
+    return report_of(decoder_labels(4, 8, CULPRIT), run=record_of(8), notes=("first", "zweitens: ü"))
+
+
+def test_labels_is_a_table_for_pandas(report: Report, tmp_path: Path) -> None:
+    write_h5(report, tmp_path / "report.h5")
+    labels = table(tmp_path / "report.h5", "labels")
+    assert len(labels) == 39 * 8
+    own = labels[labels.origin == "own"]
+    assert own[["task", "label", "rank", "status"]].values.tolist() == [[0, CULPRIT[0], 5, "diverged"]]
+    assert own.rel_l2.iloc[0] > 0.1
+    assert labels.bitwise.dtype == bool
+    assert table(tmp_path / "report.h5", "run/ranks").host.unique().tolist() == ["a"]
+    assert table(tmp_path / "report.h5", "first_by_rank").label[5] == CULPRIT[0]
+
+
+def _same(json_value: Any, h5_value: Any, absent: Any) -> bool:
+    if json_value is None:
+        return h5_value == absent or (isinstance(h5_value, float) and np.isnan(h5_value))
+    if isinstance(json_value, list):
+        return h5_value == str(tuple(json_value))
+    return h5_value == (float(json_value) if json_value in ("inf", "-inf") else json_value)
+
+
+def test_it_agrees_with_json(tmp_path: Path) -> None:
+    labels = [label(status.value, [verdict(1, status, Origin.OWN), verdict(0)]) for status in Status]
+    failure = Failure(rank=0, what="rank 0 exited with code 1")
+    report = report_of(labels, run=record_of(2, failure), silent=(4, 5))
+    write_h5(report, tmp_path / "report.h5")
+    write_json(report, tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    flat = table(tmp_path / "report.h5", "labels").to_dict("records")
+    held = [(one, rank, facts) for one in content["labels"] for rank, facts in one["ranks"].items()]
+    for (one, rank, facts), row in zip(held, flat, strict=True):
+        assert (one["task"], one["label"], one["occurrence"], int(rank), one["status"]) == (
+            *(row["task"], row["label"], row["occurrence"], row["rank"], row["label_status"]),
+        )
+        simple = ("status", "origin", "reason", "bitwise", "layout", "margin")
+        assert all(_same(facts[name], row[name], "") for name in simple)
+        for group, prefix in {
+            "metrics": "",
+            "limits": "limit_",
+            "golden": "golden_",
+            "actual": "actual_",
+            "stats": "stats_",
+        }.items():
+            for name, value in (facts[group] or {}).items():
+                assert _same(value, row[prefix + name], -1), (one["label"], name)
+            if facts[group] is None:
+                first = next(name for name in row if name.startswith(prefix or "rel_l2"))
+                assert _same(None, row[first], "" if isinstance(row[first], str) else -1)
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert {n: file.attrs[n] for n in ("schema", "verdict", "exit_code")} == {
+            n: content[n] for n in ("schema", "verdict", "exit_code")
+        }
+        first = dict(file["first_divergence"].attrs)
+        assert first.pop("found")
+        assert {n: v.tolist() if n == "ranks" else v for n, v in first.items()} == content["first_divergence"]
+        coverage = {n: v.tolist() for n, v in file["coverage"].attrs.items()}
+        assert coverage == content["coverage"]
+        assert dict(file["policy"].attrs) == content["policy"]
+        assert file["run"].attrs["run_id"] == content["run"]["run_id"]
+        assert json.loads(file["run"].attrs["failure"]) == content["run"]["failure"]
+
+
+def test_plots_name_their_signal_and_axes(report: Report, tmp_path: Path) -> None:
+    write_h5(report, tmp_path / "report.h5")
+    drawn = []
+
+    def check(name: str, group: Any) -> None:
+        if group.attrs.get("NX_class") != "NXdata":
+            return
+        signal = group[group.attrs["signal"]]
+        assert signal.shape == tuple(len(group[axis]) for axis in group.attrs["axes"])
+        assert all(group[other].shape == signal.shape for other in group.attrs.get("auxiliary_signals", []))
+        drawn.append(name)
+
+    with h5py.File(tmp_path / "report.h5") as file:
+        file.visititems(check)
+        default = file[file.attrs["default"]]
+        assert default[default.attrs["default"]].attrs["NX_class"] == "NXdata"
+        matrix = file["plots/by_rank/rel_l2"][:]
+        names = file["plots/by_rank/label"].asstr()[:].tolist()
+    assert drawn[:2] == ["plots/by_label", "plots/by_rank"]
+    assert matrix.shape == (39, 8)
+    assert (matrix[names.index(CULPRIT[0])] > 0.1).tolist() == [rank == 5 for rank in range(8)]
+
+
+def test_rows_of_what_does_not_match(tmp_path: Path) -> None:
+    """Ranks that hold different rows of the whole share one axis; own errors come before inherited ones."""
+    upper, lower = (verdict(rank, Status.DIVERGED, Origin.OWN) for rank in (0, 1))
+    assert lower.stats is not None
+    sums = lower.stats.rows
+    moved = RowSums(sums.group, sums.index + 6, sums.sum_xx, sums.sum_dd)
+    lower = replace(lower, stats=replace(lower.stats, rows=moved))
+    labels = [
+        label("drifts", [verdict(0, Status.DRIFT)]),
+        label("matches", [verdict(0)]),
+        label("own", [upper, lower]),
+    ]
+    write_h5(report_of(labels), tmp_path / "report.h5")
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert [group.attrs["label"] for group in file["rows"].values()] == ["own", "drifts"]
+        assert file["rows"].attrs["left_out"] == 0
+        own = file["rows/00000"]
+        assert own["row_group"][:].tolist() == list(range(12))
+        error, golden = own["error_norm"][:], own["golden_norm"][:]
+    assert np.isnan(error).tolist() == [[False] * 6 + [True] * 6, [True] * 6 + [False] * 6]
+    assert np.nansum(error**2, axis=1) == pytest.approx([upper.stats.sum_dd] * 2)
+    assert np.nansum(golden**2, axis=1) == pytest.approx([upper.stats.sum_xx] * 2)
+
+
+def test_rows_are_bounded(tmp_path: Path) -> None:
+    labels = [label(f"l{i}", [verdict(0, Status.DIVERGED, Origin.INHERITED)]) for i in range(300)]
+    write_h5(report_of(labels), tmp_path / "report.h5")
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert (len(file["rows"]), file["rows"].attrs["left_out"]) == (256, 44)
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    write_h5(report_of([]), tmp_path / "report.h5")
+    assert len(table(tmp_path / "report.h5", "labels")) == 0
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert not file["first_divergence"].attrs["found"]
+        assert file["notes"].shape == (0,)
+
+
+def test_a_very_long_text(tmp_path: Path) -> None:
+    reason = "why " * 2000
+    held = [replace(verdict(0), reason=reason), verdict(1)]
+    write_h5(report_of([label("x", held)]), tmp_path / "report.h5")
+    assert table(tmp_path / "report.h5", "labels").reason.tolist() == [reason, "made up as match"]
