@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ _on = bool(os.environ.get(SHARD_DIR))
 _recorder: Recorder | None = None
 _stamp = os.environ.get(RUN_ID) or time.strftime("%Y%m%d-%H%M%S")
 _ids = itertools.count()
+_making = threading.Lock()
 
 
 def _live_recorder() -> Recorder:
@@ -24,7 +26,9 @@ def _live_recorder() -> Recorder:
     if _recorder is None:
         from aclcmp.labeling.recorder import Recorder
 
-        _recorder = Recorder.from_environment()
+        with _making:
+            if _recorder is None:
+                _recorder = Recorder.from_environment()
     return _recorder
 
 

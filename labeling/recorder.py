@@ -103,6 +103,7 @@ class Recorder:
         """In a forked child: let go of the parent's shard and return this process's own recorder."""
         if self._writer is not None:
             self._writer.detach()
+            self._writer = None  # the parent's close, inherited with its atexit list, must find nothing
         child = Recorder(self._folder, _header(), self._strict, self._task)
         child._close_at_exit()
         return child

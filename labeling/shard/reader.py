@@ -79,7 +79,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         torn = [record for record in journal.records if record.segment not in sealed]
         if torn or not journal.ended:
             notes.append(f"{files.stem} was not closed in order; its labels are read from the journal")
-            records.extend(_verified(files, record) for record in torn)
+            records.extend(verified(files, record) for record in torn)
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
@@ -99,7 +99,7 @@ def _check_torn(path: Path, journal: Journal | None, why: str) -> None:
         )
 
 
-def _verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
+def verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
     """Return a torn segment's record as it is when its bytes are whole, else as a failed one."""
     if record.offset is None or record.error:
         return record
@@ -111,6 +111,15 @@ def _verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
     if payload_checksum(bits) != record.checksum:
         return replace(record, offset=None, error=f"bytes in {path.name} do not have the checksum of the journal")
     return record
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a segment needs no journal. Raises ShardFormatError when it is sealed but not to be trusted."""
+    try:
+        _read_sealed(path, 0)
+    except _NotSealedError:
+        return False
+    return True
 
 
 def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:
@@ -151,6 +160,8 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
             header = ShardHeader.from_json(str(file.attrs["header"]), path)
             _refuse_links(file, path)
             table = file["labels"][:]
+        except ShardFormatError:
+            raise
         except (OSError, RuntimeError, KeyError) as error:
             raise _NotSealedError(" ".join(str(error).split())) from None
     try:
@@ -168,16 +179,19 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
 def _refuse_links(file: h5py.File, path: Path) -> None:
     """Raise ShardFormatError for any link that is not plain: soft and external links lead out of what was recorded."""
 
-    def check(name: bytes, info: Any) -> None:
-        if info.type != h5py.h5l.TYPE_HARD:
-            raise ShardFormatError(f"{path} contains a link to elsewhere ({name.decode(errors='replace')}): refused")
+    def name_of_link(name: bytes, info: Any) -> bytes | None:
+        return None if info.type == h5py.h5l.TYPE_HARD else name
 
-    visit: Callable[..., None] = file.id.links.visit
-    visit(check, info=True)
+    visit: Callable[..., bytes | None] = file.id.links.visit
+    found = visit(name_of_link, info=True)
+    if found is not None:
+        raise ShardFormatError(f"{path} contains a link to elsewhere ({found.decode(errors='replace')}): refused")
 
 
 def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int) -> LabelRecord:
-    cells = {name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in zip(columns, row, strict=True)}
+    cells: dict[str, Any] = {
+        name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in zip(columns, row, strict=True)
+    }
     if cells["side"] not in ("", *SIDES):
         raise ValueError(f"unknown side {cells['side']!r}")
     cells["shape"] = _shape(cells["shape"])

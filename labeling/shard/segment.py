@@ -36,6 +36,10 @@ def payload_checksum(bits: npt.NDArray[np.uint8]) -> int:
     return (total + int.from_bytes(bits[len(bits) - tail :].tobytes(), "little")) % 2**64 if tail else total
 
 
+_abandoned: list[Any] = []
+"""HDF5 files that must not be closed before the process exits."""
+
+
 class Segment:
     """An HDF5 file that is being written by this process, from `path` not existing to sealed."""
 
@@ -45,6 +49,7 @@ class Segment:
         access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V110)
         access.set_file_locking(False, True)  # each file has one writer; network file systems refuse locks
         self._h5 = h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)
+        self._h5_descriptor = int(self._h5.get_vfd_handle())
         self._bytes = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         self._parents = h5p.create(h5p.LINK_CREATE)
         self._parents.set_create_intermediate_group(True)
@@ -84,9 +89,22 @@ class Segment:
         self._records.append(record)
         self._uncommitted.discard(dataset_name(record.task, record.data_id, record.occurrence, record.side).encode())
 
-    def file_descriptors(self) -> list[int]:
-        """The open files of this segment: HDF5's and ours."""
-        return [int(self._h5.get_vfd_handle()), self._bytes]
+    @property
+    def is_empty(self) -> bool:
+        """Whether no label was committed."""
+        return not self._records
+
+    def abandon(self) -> None:
+        """Leave the file as it is, for the journal to read: nothing that HDF5 still does may reach it.
+
+        HDF5 flushes what it has cached when it can, at the latest when the process exits. On a full disk that fails and
+        takes the process with it (a segmentation fault was seen); in a forked child it would corrupt the parent's file.
+        """
+        nowhere = os.memfd_create("aclcmp") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, self._h5_descriptor, inheritable=False)
+        os.close(nowhere)
+        os.close(self._bytes)
+        _abandoned.append(self._h5)
 
     def seal(self, header: ShardHeader, number: int) -> None:
         """Write facts and index, and close: from here on the file needs no journal. Raises OSError."""

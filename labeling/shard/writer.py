@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +38,10 @@ class ShardWriter:
         self._segment_bytes = segment_bytes
         self._number = 0
         self._segment: Segment | None = None
+        self._unplaced: list[LabelRecord] = []
+        """Labels without bytes that no segment's table lists yet."""
+        self._whole = True
+        """Whether every segment so far could be sealed."""
         try:
             self.files.reserve.write_bytes(b"\0" * _RESERVE_BYTES)
         except OSError:  # the disk is full already: each label will say so
@@ -46,16 +49,19 @@ class ShardWriter:
 
     def add(self, record: LabelRecord, bits: npt.NDArray[np.uint8]) -> None:
         """Store a tensor's dense bytes (flat, C order) and commit the label, or raise OSError and commit nothing."""
-        if self._segment is None:
-            self._segment = Segment(self.files.segment(self._number))
+        segment = self._open_segment()
         name = (record.task, record.data_id, record.occurrence, record.side)
-        offset = self._segment.add(name, record.dtype, record.shape, bits)
-        committed = replace(
-            record, segment=self._number, offset=offset, nbytes=len(bits), checksum=payload_checksum(bits)
-        )
-        self._journal.commit(committed)
-        self._segment.committed(committed)
-        if self._segment.nbytes >= self._segment_bytes:
+        try:
+            offset = segment.add(name, record.dtype, record.shape, bits)
+            committed = replace(
+                record, segment=self._number, offset=offset, nbytes=len(bits), checksum=payload_checksum(bits)
+            )
+            self._journal.commit(committed)
+        except Exception:
+            self._abandon()
+            raise
+        segment.committed(committed)
+        if segment.nbytes >= self._segment_bytes:
             self._seal()
 
     def note(self, record: LabelRecord) -> None:
@@ -69,30 +75,55 @@ class ShardWriter:
         except OSError:
             self.files.reserve.unlink(missing_ok=True)
             self._journal.commit(record)
-        if self._segment is None:
-            self._segment = Segment(self.files.segment(self._number))
-        self._segment.committed(record)
+        if self._segment is not None:
+            self._segment.committed(record)
+        else:
+            self._unplaced.append(record)
 
     def close(self) -> None:
         """Seal the shard into ordinary HDF5. Raises OSError; the journal keeps everything readable then."""
         self.files.reserve.unlink(missing_ok=True)
-        self._seal()
-        self._journal.end()
-        self._journal.close()
+        try:
+            if self._unplaced:
+                self._open_segment()
+            self._seal()
+            if self._whole:
+                self._journal.end()
+        finally:
+            self._journal.close()
 
     def detach(self) -> None:
-        """In a forked child: make sure that nothing this process still does can reach the parent's files.
-
-        HDF5 flushes what it has cached when the process exits; that must land nowhere.
-        """
-        nowhere = os.memfd_create("aclcmp-detached") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
-        for descriptor in self._segment.file_descriptors() if self._segment else []:
-            os.dup2(nowhere, descriptor, inheritable=False)
-        os.close(nowhere)
+        """In a forked child: make sure that nothing this process still does can reach the parent's files."""
+        if self._segment is not None:
+            self._segment.abandon()
         self._journal.close()
 
+    def _open_segment(self) -> Segment:
+        if self._segment is None:
+            self._segment = Segment(self.files.segment(self._number))
+            for record in self._unplaced:
+                self._segment.committed(record)
+            self._unplaced.clear()
+        return self._segment
+
     def _seal(self) -> None:
-        if self._segment is not None:
+        if self._segment is None:
+            return
+        try:
             self._segment.seal(self.header, self._number)
-            self._segment = None
-            self._number += 1
+        except Exception:
+            self._abandon()
+            raise
+        self._segment = None
+        self._number += 1
+
+    def _abandon(self) -> None:
+        """Give the segment up to the journal after a failure; the next label starts another one."""
+        assert self._segment is not None
+        self._segment.abandon()
+        if self._segment.is_empty:
+            self.files.segment(self._number).unlink(missing_ok=True)
+        else:
+            self._whole = False
+        self._segment = None
+        self._number += 1

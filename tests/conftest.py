@@ -1,0 +1,38 @@
+"""Every test runs in an environment without the developer's ranks, devices and Ray, and without an accelerator."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_WIPED = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "MASTER_",
+    "GROUP_RANK",
+    "RAY_",
+    "ASCEND_",
+    "CUDA_",
+    "ACLCMP_",
+    "AIT_",
+    "OMPI_",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wipe what a launcher or a device toolkit sets; tell Ray not to write a token into the home folder."""
+    for name in list(os.environ):
+        if name.startswith(_WIPED):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
+@pytest.fixture(params=["plain", "with blank", "quo'te\"s", "ünïcode-目录"])
+def weird_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder with a name that careless code trips over."""
+    folder = tmp_path / request.param
+    folder.mkdir()
+    yield folder
