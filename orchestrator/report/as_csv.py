@@ -72,7 +72,7 @@ def write_csv(report: Report, path: Path) -> None:
     """Write report.csv as UTF-8. A cell of what does not exist or is not a number is empty."""
     # An id may hold half of a surrogate pair, which UTF-8 cannot.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as out:
-        writer = csv.writer(out, lineterminator="\n")
+        writer = csv.writer(out)
         writer.writerow(HEADER)
         for label, verdict in rows(report.judgement):
             writer.writerow([_cell(value) for value in _values(label, verdict)])

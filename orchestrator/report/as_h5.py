@@ -30,9 +30,17 @@ from aclcmp.orchestrator.report.plots import write_plots, write_rows
 
 
 def write_h5(report: Report, path: Path) -> None:
-    """Write report.h5. Texts are UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) is written as escape."""
+    """Write report.h5. Texts are UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) is written as escape.
+
+    Raises OSError when the file cannot be written.
+    """
+    path.write_bytes(_image(report))
+
+
+def _image(report: Report) -> bytes:
+    """Build the file in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close."""
     judgement = report.judgement
-    with h5py.File(path, "w", libver="v110") as file:
+    with h5py.File("report.h5", "w", driver="core", backing_store=False, libver="v110") as file:
         write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
         _first_divergence(file, report)
         pairs = list(rows(judgement))
@@ -59,6 +67,8 @@ def write_h5(report: Report, path: Path) -> None:
         write_texts(file, "notes", report.notes)
         write_plots(file, judgement)
         write_rows(file, judgement)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _first_divergence(file: h5py.File, report: Report) -> None:

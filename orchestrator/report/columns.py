@@ -37,8 +37,8 @@ def style(status: Status) -> str:
 
 
 def legend(statuses: set[Status], plain: bool) -> str:
-    """Return what the symbols mean, for the statuses that occur."""
-    return "   ".join(f"{mark(status, plain).plain} {status.value}" for status in Status if status in statuses)
+    """Return what the symbols mean, for the statuses that occur; that of a match speaks for itself."""
+    return "  ".join(f"{mark(s, plain).plain} {s.value}" for s in Status if s in statuses and s is not Status.MATCH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +30,6 @@ def _replacing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        # h5py raises OSError without errno, its cause in the text.
-        cause = os.strerror(error.errno) if error.errno else str(error)
-        raise AclcmpError(f"cannot write {path}: {cause}") from error
+        raise AclcmpError(f"cannot write {path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -15,6 +15,8 @@ from aclcmp.orchestrator.report.h5_parts import write_attributes, write_texts
 
 _MOST_ROW_LABELS = 256
 _MOST_ROW_BYTES = 64 << 20
+_LOG_SCALE = '{"signal_scale_type": "log"}'
+"""How silx and h5web are asked for a logarithmic scale: errors lie between 1e-8 and 1."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,7 +107,7 @@ def _nxdata(
     for dataset, values in {**signals, **axes}.items():
         group.create_dataset(dataset, data=values)
     signal, *others = signals
-    write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title})
+    write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title, "SILX_style": _LOG_SCALE})
     group.attrs["axes"] = list(axes)
     if others:
         group.attrs["auxiliary_signals"] = others

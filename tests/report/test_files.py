@@ -1,0 +1,33 @@
+"""Report files appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.report.files import write_reports
+from aclcmp.orchestrator.rundir import RunDir
+from tests.report.made_up import decoder_labels, report_of
+
+
+def test_three_files(weird_path: Path) -> None:
+    run = RunDir(weird_path, "x")
+    assert write_reports(report_of(decoder_labels(1, 2)), run) == (run.report_json, run.report_csv, run.report_h5)
+    write_reports(report_of(decoder_labels(1, 2)), run)
+    assert sorted(path.name for path in weird_path.iterdir()) == ["report.csv", "report.h5", "report.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("name", ["report.json", "report.csv", "report.h5"])
+def test_a_full_disk_is_one_line_and_the_older_report_stays(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("older")
+    (tmp_path / f"{name}.part").symlink_to("/dev/full")
+    with pytest.raises(AclcmpError, match=f"cannot write .*{name}"):
+        write_reports(report_of(decoder_labels(4, 4)), RunDir(tmp_path, "x"))
+    assert (tmp_path / name).read_text() == "older"
+    assert not (tmp_path / f"{name}.part").exists()
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(AclcmpError, match=r"report\.json: No such file or directory"):
+        write_reports(report_of([]), RunDir(tmp_path / "gone", "x"))

@@ -1,0 +1,231 @@
+"""The terminal report: golden text, folding at every size, nothing that steers a terminal, and the advice in words."""
+
+import io
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.record import Failure, RunRecord
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.terminal import print_report, report_console
+from tests.report.made_up import decoder_labels, label, layer_names, record_of, report_of, side, verdict
+
+CULPRIT = ("layers.2.mlp.down.local", 5)
+
+
+def printed(report: Report, width: int = 100, files: Sequence[Path] = ()) -> str:
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=width, highlight=False), files)
+    return out.getvalue()
+
+
+def inherited(layers: int, ranks: int, task: int) -> list[LabelVerdict]:
+    held = [verdict(rank, Status.DIVERGED, Origin.INHERITED) for rank in range(ranks)]
+    return [label(name, held, task) for name in layer_names(layers)]
+
+
+GOLDEN = """\
+  label                              0 1 2 3 4 5 6 7  rel L2   worst row
+task 0
+  embed … layers.1  (19)             · · · · · · · ·  4.8e-07  1.1e-06    match
+  layers.2.attn … mlp.up  (7)        · · · · · · · ·  4.8e-07  1.1e-06    match
+  layers.2.mlp.down.local            · · · · · ✗ · ·  5.0e-01  1.1e+00    diverged  own
+  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  5.0e-01  1.1e+00    diverged  inherited
+tasks 1-3  (873)                     ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  5.0e-01  1.1e+00    diverged  inherited
+
+First divergence: layers.2.mlp.down.local, task 0, rank 5 (host a, npu 5), labelled at modeling.py:212
+  relative L2 0.42, limit 1e-3 (float32 table); everything before it matches on all ranks.
+Report: runs/x/report.json  .csv  .h5
+"""
+
+
+def test_one_rank_goes_wrong() -> None:
+    labels = decoder_labels(32, 8, CULPRIT) + [one for task in (1, 2, 3) for one in inherited(32, 8, task)]
+    files = [Path("runs/x/report.json"), Path("runs/x/report.csv"), Path("runs/x/report.h5")]
+    assert printed(report_of(labels, run=record_of(8)), files=files) == GOLDEN
+
+
+GOLDEN_80 = """\
+  label                        01234567  rel L2   worst row
+task 0
+  embed … layers.1  (19)       ········  4.8e-07  1.1e-06    match
+  layers.2.attn … mlp.up  (7)  ········  4.8e-07  1.1e-06    match
+  layers.2.mlp.down.local      ·····✗··  5.0e-01  1.1e+00    diverged  own
+  laye…p.out … lm_head  (264)  ✗✗✗✗✗✗✗✗  5.0e-01  1.1e+00    diverged  inherited
+"""
+
+
+def test_80_columns() -> None:
+    text = printed(report_of(decoder_labels(32, 8, CULPRIT)), 80)
+    assert text.startswith(GOLDEN_80)
+    assert all(len(line) <= 80 for line in GOLDEN_80.splitlines())
+
+
+def test_ranks_that_look_alike_share_a_column() -> None:
+    text = printed(report_of(decoder_labels(32, 64, CULPRIT)))
+    assert "0-4, 6-63  5  rel L2" in text
+    assert "layers.2.mlp.down.local            ·          ✗" in text
+
+
+def test_many_groups_of_ranks_get_letters() -> None:
+    bad = {Status.DIVERGED: range(3, 512, 8), Status.DRIFT: range(5, 512, 8)}
+    status = {rank: s for s, ranks in bad.items() for rank in ranks}
+    text = printed(report_of([label("x", [verdict(rank, status.get(rank, Status.MATCH)) for rank in range(512)])]), 80)
+    assert "A  B  C  rel L2" in text
+    assert "B = ranks 3, 11, 19, 27, 35, 43, 51, 59, ... (64 ranks)" in text
+
+
+def test_ranks_without_pattern_are_counted() -> None:
+    draw = random.Random(1)
+    labels = [
+        label(name, [verdict(rank, draw.choice([Status.MATCH, Status.DIVERGED])) for rank in range(64)])
+        for name in layer_names(1)
+    ]
+    diverged = sum(one.status is Status.DIVERGED for one in labels[0].ranks)
+    assert f"✗{diverged} ·{64 - diverged}" in printed(report_of(labels), 80)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+@pytest.mark.parametrize("ranks", [1, 8, 64])
+def test_disorder_stays_short(width: int, ranks: int) -> None:
+    """300 labels on which the ranks disagree at random: few lines, none longer than the terminal (72 at least)."""
+    draw = random.Random(ranks)
+    statuses = [Status.MATCH] * 9 + list(Status)
+    labels = [
+        label(name, [verdict(rank, draw.choice(statuses), draw.choice([None, *Origin])) for rank in range(ranks)])
+        for name in layer_names(33)
+    ]
+    lines = printed(report_of(labels), width).partition("\n\n")[0].splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= max(width, 72)
+
+
+def test_many_tasks_stay_short() -> None:
+    labels = [one for task in range(40) for one in decoder_labels(4, 8, CULPRIT, task)]
+    text = printed(report_of(labels))
+    assert len(text.splitlines()) < 30
+    assert "tasks 3-39" in text
+
+
+def test_a_matching_run_is_one_sentence() -> None:
+    assert printed(report_of(decoder_labels(32, 8))) == (
+        "All match: 291 labels on 8 ranks, largest relative L2 4.8e-07 at embed.\n"
+    )
+    bitwise = [label("x", [verdict(0, bitwise=True), verdict(1, bitwise=True)])]
+    assert printed(report_of(bitwise)) == "All match, bit for bit: 1 label on 2 ranks.\n"
+
+
+def test_drift_is_a_warning() -> None:
+    labels = decoder_labels(2, 2)
+    labels[5] = label(labels[5].key.label, [verdict(0), verdict(1, Status.DRIFT)])
+    text = printed(report_of(labels))
+    assert "layers.0.attn.out" in text
+    assert "· ~" in text
+    assert "Nothing diverged; 1 label is above the noise floor: layers.0.attn.out." in text
+
+
+def test_drift_before_it_is_told() -> None:
+    labels = decoder_labels(4, 8, CULPRIT)
+    labels[5] = label(labels[5].key.label, [verdict(rank, Status.DRIFT) for rank in range(8)])
+    text = printed(report_of(labels))
+    assert "before it 25 match, 1 drift." in text
+    assert "everything before" not in text
+
+
+def test_what_else_is_wrong_by_itself() -> None:
+    own = verdict(1, Status.DIVERGED, Origin.OWN)
+    text = printed(report_of([label(name, [verdict(0), own]) for name in "abcdefg"]))
+    assert "First divergence: a, task 0, rank 1, labelled at modeling.py:212" in text
+    assert "it is the first label." in text
+    assert "Also wrong by itself: b (rank 1), c (rank 1), d (rank 1) and 3 more." in text
+
+
+def test_gaps_in_words() -> None:
+    no_golden = replace(verdict(2, Status.MISSING), golden=None, actual=side("acl"))
+    labels = [
+        label("a", [verdict(0), verdict(1, Status.MISSING), no_golden]),
+        label("b", [verdict(0), verdict(1, Status.MISMATCH), verdict(2, Status.FAILED)]),
+    ]
+    text = printed(report_of(labels, silent=(3, 4)), 200)
+    assert 'No golden side (pta) for a on rank 2: set_label("pta", ...) was not reached there' in text
+    assert 'No actual side (acl) for a on rank 1: set_label("acl", ...) was not reached there' in text
+    assert "The sides do not fit for b on rank 1: b, rank 1: made up as mismatch." in text
+    assert "Not recorded or not readable for b on rank 2: b, rank 2: made up as failed." in text
+    assert "No label at all from ranks 3-4: see logs/rank00003.log." in text
+    assert "  ≠ mismatch  ? missing  ! failed\n" in text
+
+
+def _golden_only(name: str) -> LabelVerdict:
+    return label(name, [verdict(0, Status.MISSING)])
+
+
+def _actual_only(name: str) -> LabelVerdict:
+    return label(name, [replace(verdict(0, Status.MISSING), golden=None, actual=side(name))])
+
+
+CRASH = Failure(
+    rank=0, what="rank 0 (host a) exited with code 1", last_lines=("Traceback", "ValueError: [bold]x\x1b[2J")
+)
+
+
+@pytest.mark.parametrize(
+    ("labels", "run", "advice"),
+    [
+        ([], None, "the script made no label. Call set_label("),
+        ([], record_of(1, CRASH), "the run ended before any label was made."),
+        ([_golden_only("a")], None, "only the golden side (pta) was labelled, e.g. a."),
+        ([_actual_only("b")], None, "only the actual side (acl) was labelled, e.g. b."),
+        ([_golden_only("a"), _actual_only("b")], None, "no data id has both sides; golden (pta) has e.g. a"),
+        ([label("c", [verdict(0, Status.FAILED)])], None, "are not readable for c on rank 0"),
+    ],
+)
+def test_nothing_compared(labels: list[LabelVerdict], run: RunRecord | None, advice: str) -> None:
+    text = printed(report_of(labels, run=run), 300)
+    assert "Nothing was compared" in text
+    assert advice in text
+
+
+def test_a_failed_run_shows_the_log() -> None:
+    text = printed(report_of(decoder_labels(1, 1), run=record_of(1, CRASH)))
+    assert (
+        "Run failed: rank 0 (host a) exited with code 1\n"
+        "  | Traceback\n"
+        "  | ValueError: [bold]x\\x1b[2J\n"
+        "  whole log: logs/rank00000.log\n"
+    ) in text
+
+
+def test_notes_are_shown() -> None:
+    assert "Note: layout inferred" in printed(report_of(decoder_labels(1, 1), notes=("layout inferred",)))
+
+
+def test_a_pipe_gets_plain_lines() -> None:
+    out = io.StringIO()
+    console = report_console(out)
+    print_report(report_of(decoder_labels(32, 8, CULPRIT), run=record_of(8)), console)
+    assert "\x1b" not in out.getvalue()
+    assert "First divergence: layers.2.mlp.down.local, task 0, rank 5 (host a, npu 5), labelled at" in out.getvalue()
+    assert console.width == 120
+
+
+def test_an_ascii_pipe_gets_ascii() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    labels = [*decoder_labels(4, 8, CULPRIT), label("größe", [verdict(rank) for rank in range(8)])]
+    print_report(report_of(labels), report_console(out))
+    out.flush()
+    text = raw.getvalue().decode("ascii")
+    assert ". . . . . x . ." in text
+    assert "gr\\xf6\\xdfe" in text
+
+
+def test_colour_in_a_terminal() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=True, color_system="standard", highlight=False)
+    print_report(report_of(decoder_labels(4, 8, CULPRIT)), console)
+    assert "\x1b[1;31m✗" in out.getvalue()
