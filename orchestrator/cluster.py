@@ -150,7 +150,9 @@ def _start_local(claimed: dict[str, float]) -> None:
     free = shutil.disk_usage("/dev/shm").free
     with _private_environment():
         import ray
+        from ray._raylet import Config
 
+        Config.initialize("")  # Ray reads RAY_AUTH_MODE once per process; an earlier cluster may have had another one
         try:
             ray.init(
                 address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
@@ -192,7 +194,7 @@ def _restored_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _private_environment() -> Iterator[None]:
-    """The environment in which a local Ray starts: nobody else can talk to it, nothing is written into the home folder."""
+    """The environment in which a local Ray starts: closed to others, and nothing is written into the home folder."""
     with _restored_environment():
         for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
             del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids

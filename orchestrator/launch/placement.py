@@ -122,7 +122,8 @@ def _fewest_nodes(ranks: int, have: Sequence[int]) -> int | None:
 def place(job: Job, grants: Sequence[Grant], driver_ip: str) -> tuple[tuple[Placement, ...], ...]:
     """Number the ranks: the driver's node first, then by address, node, device, actor.
 
-    `grants[i]` is where actor i is. Returns one tuple of ranks per actor, in rank order: an actor of launcher `script` holds all ranks of its node, any other holds one.
+    `grants[i]` is where actor i is. Returns one tuple of ranks per actor, in rank order: an actor of launcher `script`
+    holds all ranks of its node, any other holds one.
     """
     order = sorted(
         range(len(grants)),

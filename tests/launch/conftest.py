@@ -1,0 +1,92 @@
+"""One Ray for the tests of a module, and ways to look for processes that should be gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.launch.job import Job
+from aclcmp.orchestrator.launch.launcher import launch
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.placements: list[Placement] = []
+        self.lines: list[tuple[int, str]] = []
+        self.ends: dict[int, tuple[RankState, int | None]] = {}
+
+    def started(self, ranks: Sequence[Placement]) -> None:
+        self.placements = list(ranks)
+
+    def line(self, rank: int, text: str) -> None:
+        self.lines.append((rank, text))
+
+    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+        assert rank not in self.ends
+        self.ends[rank] = (state, exit_code)
+
+    def of(self, rank: int) -> list[str]:
+        """The lines of one rank."""
+        return [text for each, text in self.lines if each == rank]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A local Ray that claims eight NPUs."""
+    with Cluster.open(simulate={"NPU": 8}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_job(cluster: Cluster, tmp_path: Path) -> Callable[..., tuple[RunRecord, Notes, RunDir]]:
+    """Launch a command (`options` as of Job) and return its record, what the watcher saw, and the run directory."""
+
+    def run(*command: str, ranks: int, device: str = "cpu", **options: Any) -> tuple[RunRecord, Notes, RunDir]:
+        notes, folder = Notes(), RunDir.create(tmp_path / "run")
+        from aclcmp.orchestrator.launch.job import Device
+
+        job = Job(command, ranks, tmp_path, device=Device(device), **options)
+        return launch(job, cluster, folder, notes), notes, folder
+
+    return run
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """All living processes with `mark` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if mark.encode() in (entry / "environ").read_bytes():
+                    process = psutil.Process(int(entry.name))
+                    if process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                        found.append(process)
+            except (OSError, psutil.Error):
+                continue  # it ended while we looked
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float, words: Callable[[], object]) -> None:
+    """Poll until `condition`; fail with `words()` after `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds} s: {words()}")
+        time.sleep(0.1)
+
+
+def without_ray_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a user who knows nothing of Ray's settings."""
+    return {name: value for name, value in environ.items() if not name.startswith("RAY_")}

@@ -1,0 +1,34 @@
+"""A small program that launches a job, for tests that kill it: python driver.py RUN_DIR RANKS COMMAND..."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.launch.job import Job
+from aclcmp.orchestrator.launch.launcher import launch
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.record import RankState
+from aclcmp.orchestrator.rundir import RunDir
+
+
+class Printer:
+    """Prints what happens."""
+
+    def started(self, ranks: Sequence[Placement]) -> None:
+        print("started", flush=True)
+
+    def line(self, rank: int, text: str) -> None:
+        print(f"[rank{rank}] {text}", flush=True)
+
+    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+        print("finished", rank, state.value, exit_code, flush=True)
+
+
+if __name__ == "__main__":
+    with Cluster.open() as cluster:
+        print("opened", flush=True)
+        folder, ranks, *command = sys.argv[1:]
+        job = Job(tuple(command), int(ranks), Path.cwd())
+        launch(job, cluster, RunDir.create(Path(folder)), Printer())
+    print("closed", flush=True)

@@ -1,0 +1,159 @@
+"""However a run ends, no process of a rank is left: signals and SIGKILL to the driver, an actor, the raylet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aclcmp.orchestrator.record import RankState, RunRecord
+from tests.launch import driver
+from tests.launch.conftest import marked, wait_until, without_ray_settings
+
+pytestmark = pytest.mark.ray
+RANKS = 3
+TREE = """
+ignore='trap "" TERM; exec sleep 600'
+sh -c "$ignore" & setsid sh -c "$ignore" & (setsid setsid sh -c "$ignore" &)
+trap 'echo stopping' TERM
+while :; do wait; done
+"""
+"""A rank that ignores SIGTERM, with children in its own group, in a session of their own, and orphaned."""
+PER_RANK = 6  # outer guard, inner guard, bash, three sleeps
+SECONDS = 180  # for a machine under load; the driver hears of its raylet's death only after some 15 s
+
+
+@dataclass(frozen=True)
+class Running:
+    """A driver with all ranks up."""
+
+    process: subprocess.Popen[bytes]
+    mark: str
+    folder: Path
+    home: Path
+    output: Path
+
+    def ranks(self) -> list[psutil.Process]:
+        """Guards and all that runs below them. (Ray's processes do not have ACLCMP_SHARD_DIR.)"""
+        return marked(f"ACLCMP_SHARD_DIR={self.folder}/")
+
+    def everything(self) -> list[psutil.Process]:
+        """The driver, Ray and the ranks."""
+        return marked(self.mark)
+
+    def actors(self) -> list[psutil.Process]:
+        """The rank hosts."""
+        return [each for each in self.everything() if "RankHost" in " ".join(each.cmdline())]
+
+    def raylet(self) -> psutil.Process:
+        """The local raylet."""
+        return next(each for each in psutil.Process(self.process.pid).children() if each.name() == "raylet")
+
+    def record(self) -> RunRecord:
+        """What run.json says."""
+        return RunRecord.load(self.folder / "run.json")
+
+
+@pytest.fixture
+def starting(tmp_path: Path) -> Iterator[Running]:
+    """Launch three ranks in a process of their own; end whatever is left of it afterwards."""
+    mark = uuid.uuid4().hex
+    home, folder, output = tmp_path / "home", tmp_path / "run", tmp_path / "output"
+    home.mkdir()
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, driver.__file__, str(folder), str(RANKS), "bash", "-c", TREE],
+            env={**without_ray_settings(os.environ), "KILL_TEST": mark, "HOME": str(home)},
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    run = Running(process, mark, folder, home, output)
+    try:
+        yield run
+    finally:
+        for each in run.everything():
+            each.kill()
+        process.wait()
+
+
+@pytest.fixture
+def running(starting: Running) -> Running:
+    """The same, with all processes of all ranks up."""
+    run = starting
+    wait_until(lambda: len(run.ranks()) == RANKS * PER_RANK or run.process.poll() is not None, SECONDS, run.ranks)
+    assert run.process.poll() is None, run.output.read_text()
+    return run
+
+
+def gone(run: Running) -> str:
+    """Wait until nothing is left; return what the driver printed."""
+    wait_until(lambda: not run.ranks(), SECONDS, run.ranks)
+    wait_until(lambda: not run.everything(), SECONDS, run.everything)
+    assert not list(run.home.iterdir())  # Ray would write a token here
+    return run.output.read_text()
+
+
+def test_ctrl_c(running: Running) -> None:
+    os.killpg(running.process.pid, signal.SIGINT)
+    printed = gone(running)
+    assert printed.endswith("closed\n"), printed
+    record = running.record()
+    assert record.failure is not None and record.failure.what.startswith("interrupted by SIGINT")
+    assert {rank.state for rank in record.ranks} == {RankState.STOPPED}
+    assert {rank.exit_code for rank in record.ranks} == {137}
+
+
+def test_sigterm(running: Running) -> None:
+    running.process.terminate()
+    assert gone(running).endswith("closed\n")
+    record = running.record()
+    assert record.failure is not None and record.failure.what.startswith("interrupted by SIGTERM")
+
+
+def test_second_ctrl_c(running: Running) -> None:
+    os.killpg(running.process.pid, signal.SIGINT)
+    wait_until(lambda: "stopping" in running.output.read_text(), SECONDS, running.ranks)
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert "KeyboardInterrupt" in gone(running)
+    record = running.record()
+    assert record.failure is not None and record.failure.what == "interrupted by SIGINT; the ranks were killed"
+
+
+def test_kill_driver(running: Running) -> None:
+    running.process.kill()
+    gone(running)
+    record = running.record()
+    assert record.failure is not None and "killed before the run ended" in record.failure.what
+
+
+def test_kill_actor(running: Running) -> None:
+    running.actors()[0].kill()
+    assert gone(running).endswith("closed\n")
+    record = running.record()
+    assert record.failure is not None and "lost" in record.failure.what
+    assert sorted(rank.state.value for rank in record.ranks) == ["lost", "stopped", "stopped"]
+
+
+def test_kill_raylet(running: Running) -> None:
+    running.raylet().kill()
+    printed = gone(running)
+    print(printed)
+    print(running.record())
+
+
+def test_ctrl_c_while_ray_starts(starting: Running) -> None:
+    def daemons() -> list[str]:
+        return [each.name() for each in starting.everything() if each.pid != starting.process.pid]
+
+    wait_until(daemons, SECONDS, daemons)
+    os.killpg(starting.process.pid, signal.SIGINT)
+    assert "KeyboardInterrupt" in gone(starting)
