@@ -8,6 +8,7 @@ from enum import Enum
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 
@@ -28,22 +29,6 @@ class Origin(str, Enum):
 
     OWN = "own"
     INHERITED = "inherited"
-
-
-@dataclass(frozen=True, slots=True)
-class SideFacts:
-    """What was recorded of one side of a label on one rank."""
-
-    path: str
-    dtype: str
-    shape: tuple[int, ...]
-    device: str
-    call_site: str
-    """`file:line` of the set_label call."""
-    seq: int
-    """Number of the label on its rank, from 0."""
-    time: float
-    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stored tensor: `shape` elements of `dtype` (torch's name, e.g. "bfloat16"), dense, from byte `offset` of `path`."""
+    """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`."""
 
     path: str
     offset: int
@@ -47,8 +47,8 @@ class LabelKey:
 class Pair:
     """The same region of the whole tensor on both sides, as one rank holds it.
 
-    `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, and `region` within `whole_shape`;
-    all three have the same shape.
+    `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, `region` within `whole_shape`; all
+    three have the same shape.
     """
 
     key: LabelKey
