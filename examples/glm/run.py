@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}  # read when torch is imported
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 import torch
 import torch.distributed as dist
@@ -114,7 +114,7 @@ def talk(golden: GlmForCausalLM, actual: GlmForCausalLM, dialogue: Dialogue, *, 
 
 
 def next_token(model: GlmForCausalLM, ids: torch.Tensor) -> int:
-    """Return the likeliest token after `ids` (1, tokens). All are read anew each turn, so every label covers them all."""
+    """Return the likeliest token after `ids` (1, tokens). No cache: labels of each turn cover the whole history."""
     return int(model(ids, use_cache=False).logits[0, -1].argmax())
 
 
