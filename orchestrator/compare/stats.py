@@ -6,10 +6,19 @@ up with `merge`. Complex tensors are compared as their real and imaginary parts,
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+_Float64 = npt.NDArray[np.float64]
+
+
+def _sum_by(place: npt.NDArray[np.intp], first: _Float64, second: _Float64) -> _Float64:
+    """Sum what two arrays hold for each place."""
+    return np.bincount(place, np.concatenate([first, second])).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +32,27 @@ class RowSums:
     group: int
     index: npt.NDArray[np.int64]
     """Sorted numbers of the row groups that were seen, shape (r,)."""
-    sum_xx: npt.NDArray[np.float64]
+    sum_xx: _Float64
     """Sum of x^2 by row group, shape (r,)."""
-    sum_dd: npt.NDArray[np.float64]
+    sum_dd: _Float64
     """Sum of d^2 by row group, shape (r,)."""
+
+    @staticmethod
+    def empty(group: int = 0) -> RowSums:
+        """Return the sums of no rows; group 0 merges with any."""
+        return RowSums(group, np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+    def merge(self, other: RowSums) -> RowSums:
+        """Return the sums over both; they must come from disjoint regions of one whole tensor."""
+        if self.index.size and other.index.size and self.group != other.group:
+            raise ValueError(f"row groups of {self.group} and of {other.group} rows: not parts of one tensor")
+        group = max(self.group, other.group)
+        if np.array_equal(self.index, other.index):
+            return RowSums(group, self.index, self.sum_xx + other.sum_xx, self.sum_dd + other.sum_dd)
+        index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
+        sum_xx = _sum_by(place, self.sum_xx, other.sum_xx)
+        sum_dd = _sum_by(place, self.sum_dd, other.sum_dd)
+        return RowSums(group, index, sum_xx, sum_dd)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,3 +102,68 @@ class PairStats:
     n_nonfinite_equal: int
     """Positions where both sides are non-finite in the same way (NaN and NaN, or infinities of one sign)."""
     rows: RowSums
+
+    @staticmethod
+    def empty() -> PairStats:
+        """Return the statistics of no elements, which merge with any."""
+        inf = math.inf
+        return PairStats(
+            n=0,
+            n_equal=0,
+            n_finite=0,
+            sum_x=0.0,
+            sum_y=0.0,
+            sum_xx=0.0,
+            sum_yy=0.0,
+            sum_xy=0.0,
+            sum_d=0.0,
+            sum_dd=0.0,
+            sum_abs_d=0.0,
+            max_abs_d=0.0,
+            max_abs_d_index=-1,
+            max_abs_d_x=0.0,
+            max_abs_d_y=0.0,
+            min_x=inf,
+            max_x=-inf,
+            min_y=inf,
+            max_y=-inf,
+            sum_rel_d=0.0,
+            max_rel_d=0.0,
+            n_over_1k=0,
+            n_over_5k=0,
+            n_over_tolerance=0,
+            max_ulp=-1,
+            nan_x=0,
+            posinf_x=0,
+            neginf_x=0,
+            nan_y=0,
+            posinf_y=0,
+            neginf_y=0,
+            n_nonfinite_equal=0,
+            rows=RowSums.empty(),
+        )
+
+    def merge(self, other: PairStats) -> PairStats:
+        """Return the statistics over both; they must come from disjoint regions of one pair of whole tensors."""
+        merged = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
+        for name in _LARGEST:
+            merged[name] = max(getattr(self, name), getattr(other, name))
+        for name in _SMALLEST:
+            merged[name] = min(getattr(self, name), getattr(other, name))
+        worst = max(self, other, key=PairStats._rank_of_max_abs_d)
+        for name in _OF_MAX_ABS_D:
+            merged[name] = getattr(worst, name)
+        return PairStats(rows=self.rows.merge(other.rows), **merged)
+
+    def _rank_of_max_abs_d(self) -> tuple[bool, float, int]:
+        return self.n_finite > 0, self.max_abs_d, -self.max_abs_d_index
+
+
+_LARGEST = ("max_x", "max_y", "max_rel_d", "max_ulp")
+_SMALLEST = ("min_x", "min_y")
+_OF_MAX_ABS_D = ("max_abs_d", "max_abs_d_index", "max_abs_d_x", "max_abs_d_y")
+_ADDED = tuple(
+    field.name
+    for field in dataclasses.fields(PairStats)
+    if field.name not in {*_LARGEST, *_SMALLEST, *_OF_MAX_ABS_D, "rows"}
+)

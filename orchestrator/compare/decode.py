@@ -1,0 +1,184 @@
+"""From stored bits to float32 or float64 values, one block at a time.
+
+A kernel gets each tensor as flat bytes and a code for its element type, so that one compiled kernel serves them all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.jit import compiled
+from aclcmp.orchestrator.compare.walk import Walk
+
+_Bytes = npt.NDArray[np.uint8]
+_Float32 = npt.NDArray[np.float32]
+_Float64 = npt.NDArray[np.float64]
+_Int64 = npt.NDArray[np.int64]
+
+FLOAT64, FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2, 3
+INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64 = 4, 5, 6, 7, 8, 9, 10, 11
+FLOAT8 = 12  # and the codes after it: FLOAT8 + row of FLOAT8_VALUES
+
+
+def _float8(exponent_bits: int, bias: int) -> _Float64:
+    """Values of all bytes of a sign-magnitude float8, its special values aside, shape (256,)."""
+    byte = np.arange(256)
+    mantissa_bits = 7 - exponent_bits
+    exponent = (byte & 127) >> mantissa_bits
+    mantissa = (byte & ((1 << mantissa_bits) - 1)) + (np.minimum(exponent, 1) << mantissa_bits)
+    value = np.ldexp(mantissa.astype(np.float64), np.maximum(exponent, 1) - bias - mantissa_bits)
+    signed: _Float64 = np.where(byte < 128, value, -value)
+    return signed
+
+
+def _float8_values() -> _Float32:
+    e4m3fn, e4m3fnuz = _float8(4, 7), _float8(4, 8)
+    e5m2, e5m2fnuz = _float8(5, 15), _float8(5, 16)
+    e4m3fn[[0x7F, 0xFF]] = np.nan
+    e5m2[[0x7D, 0x7E, 0x7F, 0xFD, 0xFE, 0xFF]] = np.nan
+    e5m2[[0x7C, 0xFC]] = np.inf, -np.inf
+    e4m3fnuz[0x80] = e5m2fnuz[0x80] = np.nan
+    e8m0fnu = np.ldexp(1.0, np.arange(256) - 127)
+    e8m0fnu[0xFF] = np.nan
+    return np.stack([e4m3fn, e4m3fnuz, e5m2, e5m2fnuz, e8m0fnu]).astype(np.float32)
+
+
+FLOAT8_VALUES = _float8_values()
+"""Values of the 256 bytes of float8_e4m3fn, e4m3fnuz, e5m2, e5m2fnuz and e8m0fnu, shape (5, 256), in this order."""
+
+CODES = {
+    "float64": FLOAT64,
+    "float32": FLOAT32,
+    "float16": FLOAT16,
+    "bfloat16": BFLOAT16,
+    "float8_e4m3fn": FLOAT8,
+    "float8_e4m3fnuz": FLOAT8 + 1,
+    "float8_e5m2": FLOAT8 + 2,
+    "float8_e5m2fnuz": FLOAT8 + 3,
+    "float8_e8m0fnu": FLOAT8 + 4,
+    "int8": INT8,
+    "int16": INT16,
+    "int32": INT32,
+    "int64": INT64,
+    "uint8": UINT8,
+    "uint16": UINT16,
+    "uint32": UINT32,
+    "uint64": UINT64,
+    "bool": UINT8,
+    "complex32": FLOAT16,
+    "complex64": FLOAT32,
+    "complex128": FLOAT64,
+}
+"""Code of each element type, or of the components of a complex one, by torch's name."""
+
+
+@compiled
+def run_start(walk: Walk, number: int) -> int:
+    """Flat index at which run `number` of the walk begins."""
+    index = walk.base
+    for level in range(walk.sizes.size - 1, 0, -1):
+        size = walk.sizes[level]
+        index += number % size * walk.strides[level]
+        number //= size
+    if walk.sizes.size > 0:
+        index += number * walk.strides[0]
+    return index
+
+
+@compiled
+def _decode32(data: _Bytes, code: int, start: int, out: _Float32) -> None:
+    """Write the float32 values of the elements from `start` on to `out`."""
+    size = out.size
+    if code == FLOAT32:
+        out[:] = data.view(np.float32)[start : start + size]
+    elif code == BFLOAT16:
+        halves = data.view(np.uint16)[start : start + size]
+        bits = out.view(np.uint32)
+        for i in range(size):
+            bits[i] = np.uint32(halves[i]) << np.uint32(16)
+    elif code == FLOAT16:
+        halves = data.view(np.uint16)[start : start + size]
+        bits = out.view(np.uint32)
+        for i in range(size):
+            half = np.uint32(halves[i])
+            magnitude = np.uint32(np.uint32(half & np.uint32(0x7FFF)) << np.uint32(13))
+            # The exponent's bias differs by 112; the product is exact, also for float16's subnormals.
+            value = np.float32(magnitude.view(np.float32) * np.float32(2.0**112)).view(np.uint32)
+            if magnitude >= np.uint32(0x0F800000):  # infinity and NaN
+                value = np.uint32(magnitude | np.uint32(0x7F800000))
+            bits[i] = np.uint32(value | np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16)))
+    else:
+        table = FLOAT8_VALUES[code - FLOAT8]
+        for i in range(size):
+            out[i] = table[data[start + i]]
+
+
+@compiled
+def gather32(data: _Bytes, code: int, walk: Walk, position: int, scratch: _Float32) -> _Float32:
+    """Return the float32 values of `scratch.size` elements of a region, from its element number `position` on.
+
+    float32 that lies in one run is returned as a view of `data`; all else is written to `scratch`.
+    """
+    size = scratch.size
+    number = position // walk.run
+    within = position - number * walk.run
+    if code == FLOAT32 and within + size <= walk.run:
+        start = run_start(walk, number) + within
+        return data.view(np.float32)[start : start + size]
+    filled = 0
+    while filled < size:
+        take = min(walk.run - within, size - filled)
+        _decode32(data, code, run_start(walk, number) + within, scratch[filled : filled + take])
+        filled += take
+        number += 1
+        within = 0
+    return scratch
+
+
+@compiled
+def _decode64(data: _Bytes, code: int, start: int, values: _Float64, exact: _Int64, scratch: _Float32) -> None:
+    """Write the elements from `start` on as float64 to `values`, and integers (of uint64 the bits) also to `exact`."""
+    stop = start + values.size
+    if code == FLOAT64:
+        values[:] = data.view(np.float64)[start:stop]
+    elif code >= FLOAT32 and (code <= BFLOAT16 or code >= FLOAT8):
+        _decode32(data, code, start, scratch[: values.size])
+        values[:] = scratch[: values.size]
+    elif code == UINT64:
+        values[:] = data.view(np.uint64)[start:stop]
+        exact[:] = data.view(np.int64)[start:stop]
+    else:
+        if code == INT8:
+            exact[:] = data.view(np.int8)[start:stop]
+        elif code == INT16:
+            exact[:] = data.view(np.int16)[start:stop]
+        elif code == INT32:
+            exact[:] = data.view(np.int32)[start:stop]
+        elif code == INT64:
+            exact[:] = data.view(np.int64)[start:stop]
+        elif code == UINT8:
+            exact[:] = data[start:stop]
+        elif code == UINT16:
+            exact[:] = data.view(np.uint16)[start:stop]
+        else:
+            exact[:] = data.view(np.uint32)[start:stop]
+        values[:] = exact
+
+
+@compiled
+def gather64(
+    data: _Bytes, code: int, walk: Walk, position: int, values: _Float64, exact: _Int64, scratch: _Float32
+) -> None:
+    """Write `values.size` elements of a region, from its element number `position` on, as `_decode64` does."""
+    size = values.size
+    number = position // walk.run
+    within = position - number * walk.run
+    filled = 0
+    while filled < size:
+        take = min(walk.run - within, size - filled)
+        end = filled + take
+        _decode64(data, code, run_start(walk, number) + within, values[filled:end], exact[filled:end], scratch)
+        filled = end
+        number += 1
+        within = 0

@@ -1,0 +1,328 @@
+"""The one pass over a pair's bytes: blocks of both regions are decoded, reduced, and added up in float64."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare import blocks
+from aclcmp.orchestrator.compare.decode import UINT64, gather32, gather64, run_start
+from aclcmp.orchestrator.compare.jit import compiled
+from aclcmp.orchestrator.compare.walk import Walk
+
+_Floats = npt.NDArray[np.floating]
+_Float32 = npt.NDArray[np.float32]
+_Float64 = npt.NDArray[np.float64]
+_Int64 = npt.NDArray[np.int64]
+
+BLOCK = 2048
+"""Elements in a block: two float32 blocks fill half of a first-level cache, and float32 sums are still good to 1e-7."""
+
+_OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own, which saves summing the row again.
+
+# Within these magnitudes (or 0) squares, products and ratios in float32 neither overflow in a block's sums nor lose
+# what counts of them to underflow.
+_SMALLEST = 2.0**-58
+_LARGEST = 2.0**58
+_LARGEST_RATIO = 2.0**110
+_INFINITY32 = np.int64(0x7F800000)
+_INFINITY64 = np.int64(0x7FF0000000000000)
+
+
+class Side(NamedTuple):
+    """One operand: its stored bytes, the code of its element type, and the walk of the region to be compared."""
+
+    data: npt.NDArray[np.uint8]
+    code: int
+    walk: Walk
+
+
+class Rows(NamedTuple):
+    """Where the sums by row go: rows are `width` elements long and `walk` numbers them within the whole tensor.
+
+    Group g sums the whole's rows g * group .. (g + 1) * group - 1.
+    """
+
+    width: int
+    group: int
+    walk: Walk
+    seen: npt.NDArray[np.bool_]
+    sum_xx: _Float64
+    sum_dd: _Float64
+
+
+class Limits(NamedTuple):
+    """Tolerance of one element: |d| <= atol + rtol |x|."""
+
+    rtol: float
+    atol: float
+
+
+class Totals(NamedTuple):
+    """What a scan adds up, in arrays that it updates in place."""
+
+    sums: _Float64
+    """sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d."""
+    extremes: _Float64
+    """min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), and x and y there."""
+    counts: _Int64
+    """n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y,
+    n_nonfinite_equal."""
+    position: _Int64
+    """Element number of max_abs_d within the region, shape (1,)."""
+    distance: npt.NDArray[np.uint64]
+    """Largest distance of two ordinals, shape (1,)."""
+
+    @staticmethod
+    def zero() -> Totals:
+        """Return the totals of nothing."""
+        infinity = np.inf
+        extremes = np.array([infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0])
+        return Totals(np.zeros(9), extremes, np.zeros(12, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.uint64))
+
+
+@compiled
+def _segment(rows: Rows, position: int) -> tuple[int, int]:
+    """Return the row group of an element, and the end of the elements from there on that share the group."""
+    row = position // rows.width
+    number = row // rows.walk.run
+    within = row - number * rows.walk.run
+    whole_row = run_start(rows.walk, number) + within
+    count = min(rows.walk.run - within, rows.group - whole_row % rows.group)
+    return whole_row // rows.group, (row + count) * rows.width
+
+
+@compiled
+def _block_size(position: int, stop: int, segment_end: int) -> int:
+    """Number of elements in the block that begins at `position`."""
+    size = min(BLOCK, stop - position)
+    left = segment_end - position
+    return min(size, left) if left >= _OWN_BLOCK else size
+
+
+@compiled
+def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, group: int, segment_end: int) -> tuple[int, int]:
+    """Add up a block that begins at `position` by rows; return the group and segment end of its last element."""
+    begin = 0
+    while True:
+        end = min(x.size, segment_end - position)
+        xx, dd = blocks.square_sums(x[begin:end], y[begin:end])
+        rows.sum_xx[group] += xx
+        rows.sum_dd[group] += dd
+        rows.seen[group] = True
+        begin = end
+        if begin == x.size:
+            return group, segment_end
+        group, segment_end = _segment(rows, position + begin)
+
+
+@compiled
+def _add_values(totals: Totals, sums: blocks.Sums, ratios: blocks.Ratios, counts: blocks.Counts) -> None:
+    """Add a block's sums and counts."""
+    totals.sums[0] += sums.x
+    totals.sums[1] += sums.y
+    totals.sums[2] += sums.xx
+    totals.sums[3] += sums.yy
+    totals.sums[4] += sums.xy
+    totals.sums[5] += sums.d
+    totals.sums[6] += sums.dd
+    totals.sums[7] += sums.abs_d
+    totals.sums[8] += ratios.sum_rel
+    totals.extremes[4] = max(totals.extremes[4], ratios.max_rel)
+    totals.counts[2] += counts.over_1k
+    totals.counts[3] += counts.over_5k
+    totals.counts[4] += counts.over_tolerance
+
+
+@compiled
+def _widen(totals: Totals, low_x: float, high_x: float, low_y: float, high_y: float) -> None:
+    """Widen the ranges of x and y."""
+    totals.extremes[0] = min(totals.extremes[0], low_x)
+    totals.extremes[1] = max(totals.extremes[1], high_x)
+    totals.extremes[2] = min(totals.extremes[2], low_y)
+    totals.extremes[3] = max(totals.extremes[3], high_y)
+
+
+@compiled
+def _reduce64(totals: Totals, limits: Limits, x: _Float64, y: _Float64) -> tuple[np.float64, np.float64]:
+    """Add the sums and counts of finite blocks; return the sums of x^2 and d^2."""
+    sums = blocks.sums(x, y)
+    _add_values(totals, sums, blocks.ratios64(x, y), blocks.counts64(x, y, limits.atol, limits.rtol))
+    return sums.xx, sums.dd
+
+
+@compiled
+def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> None:
+    """Take up the block's largest |d| if it is a new one; fx and fy are x and y with zeros at non-finite pairs."""
+    largest = blocks.max_difference(fx, fy)
+    if largest > totals.extremes[5]:
+        at = blocks.find_difference(x, y, largest)
+        totals.extremes[5] = largest
+        totals.extremes[6] = x[at]
+        totals.extremes[7] = y[at]
+        totals.position[0] = position + at
+
+
+@compiled
+def _mask_nonfinite(totals: Totals, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> int:
+    """Copy x and y to fx and fy, with zeros where not both are finite; return the number of these positions.
+
+    Counts them, and widens the ranges by the finite ones.
+    """
+    count = 0
+    for i in range(x.size):
+        a = x[i]
+        b = y[i]
+        if np.isfinite(a) and np.isfinite(b):
+            fx[i] = a
+            fy[i] = b
+            _widen(totals, a, a, b, b)
+            continue
+        fx[i] = 0
+        fy[i] = 0
+        count += 1
+        class_x = _nonfinite_class(a)
+        class_y = _nonfinite_class(b)
+        if class_x >= 0:
+            totals.counts[5 + class_x] += 1
+        if class_y >= 0:
+            totals.counts[8 + class_y] += 1
+        if class_x == class_y:
+            totals.counts[0] += 1
+            totals.counts[11] += 1
+    return count
+
+
+@compiled
+def _nonfinite_class(value: float) -> int:
+    """0 for NaN, 1 and 2 for positive and negative infinity, -1 for finite values."""
+    if np.isnan(value):
+        return 0
+    if np.isinf(value):
+        return 1 if value > 0 else 2
+    return -1
+
+
+@compiled
+def _safe(largest: float) -> bool:
+    """Whether blocks whose largest magnitude this is may be summed in float32."""
+    return bool(largest == 0.0 or _SMALLEST <= largest <= _LARGEST)
+
+
+@compiled
+def scan32(
+    x_side: Side, y_side: Side, rows: Rows, limits: Limits, scale: float, start: int, stop: int, totals: Totals
+) -> None:
+    """Add to `totals` and `rows` the elements start <= i < stop of a pair whose values float32 holds exactly.
+
+    `scale`: see `blocks.extremes32`; `totals.distance` is that of its ordinals.
+    """
+    scale32 = np.float32(scale)
+    scratch = np.empty((4, BLOCK), np.float32)
+    wide = np.empty((2, BLOCK), np.float64)
+    group, segment_end = 0, start
+    position = start
+    while position < stop:
+        if position == segment_end:
+            group, segment_end = _segment(rows, position)
+        size = _block_size(position, stop, segment_end)
+        x = gather32(x_side.data, x_side.code, x_side.walk, position, scratch[0, :size])
+        y = gather32(y_side.data, y_side.code, y_side.walk, position, scratch[1, :size])
+        extremes = blocks.extremes32(x, y, scale32)
+        largest_x = max(extremes.max_x, -extremes.min_x)
+        largest_y = max(extremes.max_y, -extremes.min_y)
+        fx, fy = x, y
+        masked = 0
+        if max(largest_x, largest_y) < _INFINITY32:
+            low_x = blocks.float32_of(extremes.min_x) / scale
+            high_x = blocks.float32_of(extremes.max_x) / scale
+            low_y = blocks.float32_of(extremes.min_y) / scale
+            high_y = blocks.float32_of(extremes.max_y) / scale
+            _widen(totals, low_x, high_x, low_y, high_y)
+        else:
+            masked = _mask_nonfinite(totals, x, y, scratch[2, :size], scratch[3, :size])
+            fx, fy = scratch[2, :size], scratch[3, :size]
+            extremes = blocks.extremes32(fx, fy, scale32)
+            largest_x = max(extremes.max_x, -extremes.min_x)
+            largest_y = max(extremes.max_y, -extremes.min_y)
+        totals.counts[0] += extremes.n_equal - masked
+        totals.counts[1] += size - masked
+        totals.distance[0] = max(totals.distance[0], extremes.max_distance)
+
+        ratios, counts, certain = blocks.ratios_and_counts32(fx, fy, np.float32(limits.atol), np.float32(limits.rtol))
+        safe_x = _safe(blocks.float32_of(largest_x) / scale)
+        safe_y = _safe(blocks.float32_of(largest_y) / scale)
+        if safe_x and safe_y and _safe(ratios.max_abs_d) and ratios.max_rel <= _LARGEST_RATIO:
+            if not certain:
+                counts = blocks.counts64(fx, fy, limits.atol, limits.rtol)
+            sums = blocks.sums(fx, fy)
+            _add_values(totals, sums, ratios, counts)
+            xx, dd = sums.xx, sums.dd
+        else:
+            wide_x, wide_y = wide[0, :size], wide[1, :size]
+            wide_x[:] = fx
+            wide_y[:] = fy
+            xx, dd = _reduce64(totals, limits, wide_x, wide_y)
+        # float32 may have rounded |d| down by half a unit.
+        if size > masked and ratios.max_abs_d * (1 + 2.0**-23) > totals.extremes[5]:
+            _update_max_difference(totals, position, x, y, fx, fy)
+
+        if position + size <= segment_end:
+            rows.seen[group] = True
+            rows.sum_xx[group] += xx
+            rows.sum_dd[group] += dd
+        else:
+            group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
+        position += size
+
+
+@compiled
+def scan64(
+    x_side: Side, y_side: Side, rows: Rows, limits: Limits, integers: bool, start: int, stop: int, totals: Totals
+) -> None:
+    """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` tells of which kind."""
+    values = np.empty((4, BLOCK), np.float64)
+    exact = np.empty((2, BLOCK), np.int64)
+    scratch = np.empty(BLOCK, np.float32)
+    same_sign = (x_side.code == UINT64) == (y_side.code == UINT64)
+    group, segment_end = 0, start
+    position = start
+    while position < stop:
+        if position == segment_end:
+            group, segment_end = _segment(rows, position)
+        size = _block_size(position, stop, segment_end)
+        x, y = values[0, :size], values[1, :size]
+        exact_x, exact_y = exact[0, :size], exact[1, :size]
+        gather64(x_side.data, x_side.code, x_side.walk, position, x, exact_x, scratch)
+        gather64(y_side.data, y_side.code, y_side.walk, position, y, exact_y, scratch)
+        extremes = blocks.extremes64(x, y)
+        largest = max(max(extremes.max_x, -extremes.min_x), max(extremes.max_y, -extremes.min_y))
+        fx, fy = x, y
+        masked = 0
+        if largest < _INFINITY64:
+            low_x, high_x = blocks.float64_of(extremes.min_x), blocks.float64_of(extremes.max_x)
+            low_y, high_y = blocks.float64_of(extremes.min_y), blocks.float64_of(extremes.max_y)
+            _widen(totals, low_x, high_x, low_y, high_y)
+        else:
+            fx, fy = values[2, :size], values[3, :size]
+            masked = _mask_nonfinite(totals, x, y, fx, fy)
+            extremes = blocks.extremes64(fx, fy)
+        if integers:
+            totals.counts[0] += blocks.count_equal(exact_x, exact_y, same_sign)
+        else:
+            totals.counts[0] += extremes.n_equal - masked
+        totals.counts[1] += size - masked
+        totals.distance[0] = max(totals.distance[0], extremes.max_distance)
+        xx, dd = _reduce64(totals, limits, fx, fy)
+        if size > masked:
+            _update_max_difference(totals, position, x, y, fx, fy)
+
+        if position + size <= segment_end:
+            rows.seen[group] = True
+            rows.sum_xx[group] += xx
+            rows.sum_dd[group] += dd
+        else:
+            group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
+        position += size

@@ -1,0 +1,186 @@
+"""The statistics of one pair: windows of both regions go through the kernel, and their memory is given back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
+from aclcmp.orchestrator.compare.kernel import BLOCK, Limits, Rows, Side, Totals, scan32, scan64
+from aclcmp.orchestrator.compare.mapped import open_bits
+from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.compare.walk import Walk
+from aclcmp.orchestrator.plan.regions import Pair, Region, Source
+
+MAX_ROW_GROUPS = 65_536
+"""Whole tensors of more rows than this are summed by groups of rows."""
+
+_WINDOW_BYTES = 4 << 20  # Of a map, read at a time. Measured: 1 MiB costs 15 % of the speed, 16 MiB gain 5 %.
+
+
+def _keep(start: int, stop: int) -> None:
+    """Release nothing: for arrays that are not mapped."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operand:
+    """One side of a pair: the region of a stored tensor that is compared."""
+
+    bits: npt.NDArray[np.generic]
+    """The whole stored tensor, flat, dense in C order, in `DType.memory`."""
+    dtype: str
+    shape: tuple[int, ...]
+    region: Region
+    release: Callable[[int, int], None] = _keep
+    """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
+
+    @staticmethod
+    def mapped(source: Source, region: Region) -> Operand:
+        """Return the operand that reads `source` through a memory map; raises ShardError as `open_bits` does."""
+        stored = open_bits(source)
+        return Operand(stored.bits, source.dtype, source.shape, region, stored.release)
+
+
+def read_pair_stats(pair: Pair) -> PairStats:
+    """Return the statistics of a stored pair; raises ShardError when a side cannot be read."""
+    golden = Operand.mapped(pair.golden, pair.golden_region)
+    actual = Operand.mapped(pair.actual, pair.actual_region)
+    return pair_stats(golden, actual, pair.whole_shape, pair.region)
+
+
+def row_group(whole_shape: tuple[int, ...]) -> int:
+    """Return how many consecutive rows of a whole tensor are summed together: a power of two."""
+    rows = math.prod(whole_shape[:-1])
+    group = 1
+    while -(-rows // group) > MAX_ROW_GROUPS:
+        group *= 2
+    return group
+
+
+def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], region: Region) -> PairStats:
+    """Return the statistics of the pair, of which `region` is the place in the whole tensor.
+
+    All three regions must have one shape, and both sides one kind (`DType.kind`); raises ValueError otherwise. Memory
+    beyond the operands' own does not grow with their size.
+    """
+    x_dtype, y_dtype = DTYPES[golden.dtype], DTYPES[actual.dtype]
+    if not golden.region.shape == actual.region.shape == region.shape:
+        raise ValueError(f"regions of shapes {golden.region.shape}, {actual.region.shape} and {region.shape}")
+    if x_dtype.kind is not y_dtype.kind:
+        raise ValueError(f"{x_dtype.name} cannot be compared with {y_dtype.name}")
+    if region.size == 0:
+        return PairStats.empty()
+    components = 2 if x_dtype.kind is Kind.COMPLEX else 1
+    x_side, y_side = _side(golden, components), _side(actual, components)
+    counted_shape, counted = _counted(whole_shape, region, components)
+    rows = _rows(counted_shape, counted)
+    limits = Limits(*tolerance(x_dtype, y_dtype))
+    scale = ordinal_scale(x_dtype, y_dtype)
+    exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
+    wide = exact or FLOAT64 in (x_side.code, y_side.code)
+    totals = Totals.zero()
+    for start, stop in _windows(golden, actual, x_side.walk, y_side.walk, counted.size):
+        if wide:
+            scan64(x_side, y_side, rows, limits, exact, start, stop, totals)
+        else:
+            scan32(x_side, y_side, rows, limits, scale, start, stop, totals)
+        for operand, side in ((golden, x_side), (actual, y_side)):
+            operand.release(
+                side.walk.flat_index(start) // components, (side.walk.flat_index(stop - 1) + 1) // components
+            )
+
+    position = int(totals.position[0])
+    index = Walk.of(counted_shape, counted).flat_index(position) // components if position >= 0 else -1
+    ulp = representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
+    stats = _stats(counted.size, totals, index, ulp, _row_sums(rows))
+    return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
+
+
+def _counted(shape: tuple[int, ...], region: Region, components: int) -> tuple[tuple[int, ...], Region]:
+    """Return a shape and a region in it with the last axis counted in components of complex elements."""
+    if components == 1:
+        return shape, region
+    if not shape:
+        return (components,), Region.whole((components,))
+    scale = (1,) * (len(shape) - 1) + (components,)
+
+    def scaled(sizes: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size * factor for size, factor in zip(sizes, scale, strict=True))
+
+    return scaled(shape), Region(scaled(region.start), scaled(region.shape))
+
+
+def _side(operand: Operand, components: int) -> Side:
+    data = np.asarray(operand.bits).view(np.uint8)
+    data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
+    return Side(data, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components)))
+
+
+def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
+    group = row_group(whole_shape)
+    groups = -(-math.prod(whole_shape[:-1]) // group)
+    walk = Walk.of(whole_shape[:-1], Region(region.start[:-1], region.shape[:-1]))
+    width = region.shape[-1] if region.shape else 1
+    return Rows(width, group, walk, np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups))
+
+
+def _windows(golden: Operand, actual: Operand, x_walk: Walk, y_walk: Walk, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of the stretches of elements to read at a time, such that few pages get mapped."""
+    x_span = golden.bits.itemsize * (x_walk.flat_index(size - 1) - x_walk.base + 1)
+    y_span = actual.bits.itemsize * (y_walk.flat_index(size - 1) - y_walk.base + 1)
+    window = max(size * _WINDOW_BYTES // max(x_span, y_span) // BLOCK, 1) * BLOCK
+    for start in range(0, size, window):
+        yield start, min(start + window, size)
+
+
+def _row_sums(rows: Rows) -> RowSums:
+    index = np.flatnonzero(rows.seen)
+    return RowSums(rows.group, index, rows.sum_xx[index], rows.sum_dd[index])
+
+
+def _stats(n: int, totals: Totals, max_abs_d_index: int, max_ulp: int, rows: RowSums) -> PairStats:
+    sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d = totals.sums.tolist()
+    min_x, max_x, min_y, max_y, max_rel_d, max_abs_d, max_abs_d_x, max_abs_d_y = totals.extremes.tolist()
+    n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, *nonfinite = totals.counts.tolist()
+    nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y, n_nonfinite_equal = nonfinite
+    return PairStats(
+        n=n,
+        n_equal=n_equal,
+        n_finite=n_finite,
+        sum_x=sum_x,
+        sum_y=sum_y,
+        sum_xx=sum_xx,
+        sum_yy=sum_yy,
+        sum_xy=sum_xy,
+        sum_d=sum_d,
+        sum_dd=sum_dd,
+        sum_abs_d=sum_abs_d,
+        max_abs_d=max(max_abs_d, 0.0),
+        max_abs_d_index=max_abs_d_index,
+        max_abs_d_x=max_abs_d_x,
+        max_abs_d_y=max_abs_d_y,
+        min_x=min_x,
+        max_x=max_x,
+        min_y=min_y,
+        max_y=max_y,
+        sum_rel_d=sum_rel_d,
+        max_rel_d=max_rel_d,
+        n_over_1k=n_over_1k,
+        n_over_5k=n_over_5k,
+        n_over_tolerance=n_over_tolerance,
+        max_ulp=max_ulp,
+        nan_x=nan_x,
+        posinf_x=posinf_x,
+        neginf_x=neginf_x,
+        nan_y=nan_y,
+        posinf_y=posinf_y,
+        neginf_y=neginf_y,
+        n_nonfinite_equal=n_nonfinite_equal,
+        rows=rows,
+    )
