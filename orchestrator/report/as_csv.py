@@ -12,7 +12,8 @@ from pathlib import Path
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, SideFacts, Status
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status
+from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, rows, shape_text
 from aclcmp.orchestrator.report.model import Report
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, SideFacts
+from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict
+from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.model import SCHEMA, Report

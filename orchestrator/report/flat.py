@@ -10,7 +10,8 @@ from typing import Any
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Limits, RankVerdict, SideFacts
+from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Limits, RankVerdict
+from aclcmp.orchestrator.plan.model import SideFacts
 
 Scalar = str | int | float | bool
 

@@ -18,9 +18,9 @@ from aclcmp.orchestrator.judge.verdicts import (
     Limits,
     Origin,
     RankVerdict,
-    SideFacts,
     Status,
 )
+from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.report.model import Report

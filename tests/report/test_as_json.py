@@ -11,7 +11,8 @@ import pytest
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import Origin, SideFacts, Status
+from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.record import Failure
 from aclcmp.orchestrator.report.as_json import number, schema, write_json
 from aclcmp.orchestrator.report.model import SCHEMA, Report
