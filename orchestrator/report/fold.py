@@ -13,7 +13,15 @@ from itertools import groupby
 
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
 
-_SEVERITY = {status: i for i, status in enumerate(Status)}
+_SEVERITY = (
+    Status.MATCH,
+    Status.DRIFT,
+    Status.MISSING,
+    Status.MISMATCH,
+    Status.FAILED,
+    Status.NONFINITE,
+    Status.DIVERGED,
+)
 _BREAK = re.compile(r"[./]")
 _AROUND = 3
 """Rows shown before the first one of interest when a task has too many."""
@@ -70,7 +78,7 @@ def merge(rows: Sequence[Row]) -> Row:
         first=rows[0].first,
         last=rows[-1].last,
         marks=tuple(worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
-        status=max((row.status for row in rows), key=_SEVERITY.__getitem__),
+        status=max((row.status for row in rows), key=_SEVERITY.index),
         origin=Origin.OWN if Origin.OWN in origins else Origin.INHERITED if Origin.INHERITED in origins else None,
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
@@ -80,7 +88,7 @@ def merge(rows: Sequence[Row]) -> Row:
 
 def worst(marks: Iterable[Status | None]) -> Status | None:
     """Return the worst status; None only where all are None."""
-    return max((mark for mark in marks if mark is not None), key=_SEVERITY.__getitem__, default=None)
+    return max((mark for mark in marks if mark is not None), key=_SEVERITY.index, default=None)
 
 
 def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:

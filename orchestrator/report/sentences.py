@@ -9,7 +9,7 @@ from operator import itemgetter
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import count, figure, of_ranks, shorten
+from aclcmp.orchestrator.report.words import count, figure, fold_ranks, of_ranks, shorten
 
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10
@@ -41,7 +41,7 @@ def drift(report: Report) -> list[str]:
     if report.judgement.verdict != "match" or not labels:
         return []
     what = "is" if len(labels) == 1 else "are"
-    names = _listed(label.key.label for label in labels)
+    names = _listed(_short(label) for label in labels)
     return [f"Nothing diverged; {count(len(labels), 'label')} {what} above the noise floor: {names}."]
 
 
@@ -56,14 +56,26 @@ def first_divergence(report: Report) -> list[str]:
         + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
-    others = [
-        f"{label.key.label} ({of_ranks(v.rank for v in label.ranks if v.origin is Origin.OWN)})"
-        for label in report.judgement.labels
-        if label.key != first.key and any(v.origin is Origin.OWN for v in label.ranks)
-    ]
-    if others:
+    if others := _others(report, first):
         lines.append(f"Also wrong by itself: {_listed(others)}.")
     return lines
+
+
+def _others(report: Report, first: FirstDivergence) -> list[str]:
+    """Return the other labels that are wrong by themselves, each with its ranks, and its tasks where they differ."""
+    ranks: dict[str, set[int]] = {}
+    tasks: dict[str, set[int]] = {}
+    for label in report.judgement.labels:
+        own = {verdict.rank for verdict in label.ranks if verdict.origin is Origin.OWN}
+        if own and label.key != first.key:
+            ranks.setdefault(label.key.label, set()).update(own)
+            tasks.setdefault(label.key.label, set()).add(label.key.task)
+
+    def when(name: str) -> str:
+        plural = "s" if len(tasks[name]) > 1 else ""
+        return "" if tasks[name] == {first.key.task} else f"task{plural} {fold_ranks(tasks[name])}, "
+
+    return [f"{shorten(name, _LONGEST_NAME, '...')} ({when(name)}{of_ranks(ranks[name])})" for name in ranks]
 
 
 def _before(report: Report, first: FirstDivergence) -> str:
@@ -128,9 +140,10 @@ def _gap(held: Held, what: str, advice: str = "") -> str:
     """Return one sentence for the labels in `held`; without `advice` it gives the first one's reason."""
     if not held:
         return ""
-    names = list(dict.fromkeys(label.key.label for label, _ in held))
+    names = list(dict.fromkeys(_short(label) for label, _ in held))
     ranks = {verdict.rank for _, verdict in held}
-    reason = advice or f"{held[0][0].key.label}, rank {held[0][1].rank}: {held[0][1].reason}"
+    where = "" if len(held) == 1 else f"{names[0]}, rank {held[0][1].rank}: "
+    reason = advice or where + held[0][1].reason.rstrip(".")
     return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
 
 
@@ -173,10 +186,12 @@ def failure(run: RunRecord | None) -> list[str]:
     return lines
 
 
+def _short(label: LabelVerdict) -> str:
+    return shorten(label.key.label, _LONGEST_NAME, "...")
+
+
 def _listed(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     found = list(names)
     more = len(found) - _MOST_NAMED
-    return ", ".join(shorten(name, _LONGEST_NAME, "...") for name in found[:_MOST_NAMED]) + (
-        f" and {more:,} more" if more > 0 else ""
-    )
+    return ", ".join(found[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -26,7 +26,7 @@ from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.report.model import Report
 
 LIMITS = Limits(warn=1e-5, fail=1e-3, source="float32 table")
-SEVERITY = list(Status)
+ORDER = [Status.MATCH, Status.DRIFT, Status.MISSING, Status.MISMATCH, Status.FAILED, Status.NONFINITE, Status.DIVERGED]
 
 
 def stats_of(x: np.ndarray, y: np.ndarray) -> PairStats:
@@ -153,9 +153,7 @@ def verdict(
 
 def label(name: str, ranks: Iterable[RankVerdict], task: int = 0, occurrence: int = 0) -> LabelVerdict:
     verdicts = tuple(ranks)
-    return LabelVerdict(
-        LabelKey(task, name, occurrence), max((v.status for v in verdicts), key=SEVERITY.index), verdicts
-    )
+    return LabelVerdict(LabelKey(task, name, occurrence), max((v.status for v in verdicts), key=ORDER.index), verdicts)
 
 
 def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()) -> Judgement:

@@ -145,6 +145,11 @@ def test_what_else_is_wrong_by_itself() -> None:
     assert "Also wrong by itself: b (rank 1), c (rank 1), d (rank 1) and 3 more." in text
 
 
+def test_the_same_fault_in_every_task() -> None:
+    labels = [one for task in range(3) for one in decoder_labels(4, 8, CULPRIT, task)]
+    assert "Also wrong by itself: layers.2.mlp.down.local (tasks 1-2, rank 5)." in printed(report_of(labels))
+
+
 def test_gaps_in_words() -> None:
     no_golden = replace(verdict(2, Status.MISSING), golden=None, actual=side("acl"))
     labels = [
@@ -154,8 +159,8 @@ def test_gaps_in_words() -> None:
     text = printed(report_of(labels, silent=(3, 4)), 200)
     assert 'No golden side (pta) for a on rank 2: set_label("pta", ...) was not reached there' in text
     assert 'No actual side (acl) for a on rank 1: set_label("acl", ...) was not reached there' in text
-    assert "The sides do not fit for b on rank 1: b, rank 1: made up as mismatch." in text
-    assert "Not recorded or not readable for b on rank 2: b, rank 2: made up as failed." in text
+    assert "The sides do not fit for b on rank 1: made up as mismatch." in text
+    assert "Not recorded or not readable for b on rank 2: made up as failed." in text
     assert "No label at all from ranks 3-4: see logs/rank00003.log." in text
     assert "  ≠ mismatch  ? missing  ! failed\n" in text
 
