@@ -17,10 +17,10 @@ RANKS, LAYER, RANK = 8, 2, 5
 SCRIPT = f"python examples/glm/run.py --fault permuted-slice --layer {LAYER} --rank {RANK}"
 
 EXPECT = f"""\
-Each of the {RANKS} ranks runs a plain GLM (golden) and its part of the same GLM under tensor parallelism (actual). Both are
-labelled layer by layer. In layer {LAYER}, rank {RANK} holds the rows of one weight slice in a wrong order. Expect: everything
-before that matches, the first divergence is in the MLP of layer {LAYER} on rank {RANK} alone, and what comes after the next
-all-reduce is wrong on all ranks.
+Each of the {RANKS} ranks runs a plain GLM (golden) and its part of the same GLM under tensor parallelism (actual).
+Both are labelled layer by layer. In layer {LAYER}, rank {RANK} holds the rows of one weight slice in a wrong order.
+Expect: everything before that matches, the first divergence is in the MLP of layer {LAYER} on rank {RANK} alone,
+and what comes after the next all-reduce is wrong on all ranks.
 """
 
 FOUND = """\
