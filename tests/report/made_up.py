@@ -1,14 +1,14 @@
-"""Made-up judgements with real statistics: small arrays, compared in plain float64 numpy."""
+"""Made-up judgements with real statistics of small arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import inf, nan
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import (
     Coverage,
@@ -21,7 +21,7 @@ from aclcmp.orchestrator.judge.verdicts import (
     Status,
 )
 from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.plan.regions import LabelKey, Region
 from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.report.model import Report
 
@@ -30,83 +30,10 @@ ORDER = [Status.MATCH, Status.DRIFT, Status.MISSING, Status.MISMATCH, Status.FAI
 
 
 def stats_of(x: np.ndarray, y: np.ndarray) -> PairStats:
-    """Statistics of two float arrays of one 2-d shape."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    finite = np.isfinite(x) & np.isfinite(y)
-    d = np.where(finite, y, 0) - np.where(finite, x, 0)
-    fx, fy, fd = x[finite], y[finite], d[finite]
-    size, nonzero = np.abs(d), fx != 0
-    rel = np.abs(fd[nonzero] / fx[nonzero])
-    at = int(size.argmax()) if fx.size else -1
-    same = (np.isnan(x) & np.isnan(y)) | ((x == y) & (np.signbit(x) == np.signbit(y)))
-    xs, ds = np.where(finite, x, 0), d
-    return PairStats(
-        n=x.size,
-        n_equal=int(same.sum()),
-        n_finite=fx.size,
-        sum_x=float(fx.sum()),
-        sum_y=float(fy.sum()),
-        sum_xx=float(fx @ fx),
-        sum_yy=float(fy @ fy),
-        sum_xy=float(fx @ fy),
-        sum_d=float(fd.sum()),
-        sum_dd=float(fd @ fd),
-        sum_abs_d=float(np.abs(fd).sum()),
-        max_abs_d=float(np.abs(fd).max(initial=0)),
-        max_abs_d_index=at,
-        max_abs_d_x=float(x.flat[at]) if fx.size else 0.0,
-        max_abs_d_y=float(y.flat[at]) if fx.size else 0.0,
-        min_x=float(fx.min(initial=inf)),
-        max_x=float(fx.max(initial=-inf)),
-        min_y=float(fy.min(initial=inf)),
-        max_y=float(fy.max(initial=-inf)),
-        sum_rel_d=float(rel.sum()),
-        max_rel_d=float(rel.max(initial=0)),
-        n_over_1k=int((np.abs(fd) > 1e-3 * np.abs(fx)).sum()),
-        n_over_5k=int((np.abs(fd) > 5e-3 * np.abs(fx)).sum()),
-        n_over_tolerance=int((np.abs(fd) > 1e-5 + 1.3e-6 * np.abs(fx)).sum()),
-        max_ulp=-1,
-        nan_x=int(np.isnan(x).sum()),
-        posinf_x=int(np.isposinf(x).sum()),
-        neginf_x=int(np.isneginf(x).sum()),
-        nan_y=int(np.isnan(y).sum()),
-        posinf_y=int(np.isposinf(y).sum()),
-        neginf_y=int(np.isneginf(y).sum()),
-        n_nonfinite_equal=int((~finite & same).sum()),
-        rows=RowSums(1, np.arange(len(x), dtype=np.int64), (xs**2).sum(axis=-1), (ds**2).sum(axis=-1)),
-    )
-
-
-def figures_of(stats: PairStats) -> Metrics:
-    """Figures for tests of writers: the main ones are right, the others nan."""
-    norm = np.sqrt(stats.sum_xx)
-    rel = float(np.sqrt(stats.sum_dd) / norm) if norm else (inf if stats.sum_dd else 0.0)
-    rows = np.sqrt(stats.rows.sum_dd / np.where(stats.rows.sum_xx > 0, stats.rows.sum_xx, 1))
-    cosine = stats.sum_xy / np.sqrt(stats.sum_xx * stats.sum_yy) if stats.sum_xx and stats.sum_yy else nan
-    return Metrics(
-        rel_l2=rel,
-        worst_row=float(rows.max()),
-        worst_row_index=int(rows.argmax()),
-        row_p50=float(np.median(rows)),
-        row_p99=float(rows.max()),
-        cosine=float(cosine),
-        pcc=nan,
-        scale=nan,
-        residual=nan,
-        sg_rel=nan,
-        snr_db=float(-20 * np.log10(rel)) if rel else inf,
-        linf_rel=nan,
-        max_abs=stats.max_abs_d,
-        mean_abs=stats.sum_abs_d / max(stats.n_finite, 1),
-        rms=nan,
-        max_rel=stats.max_rel_d,
-        mean_rel=stats.sum_rel_d / max(stats.n_finite, 1),
-        ratio_1k=nan,
-        ratio_5k=nan,
-        pass_rate=nan,
-        max_ulp=stats.max_ulp,
-        mismatch_share=1 - stats.n_equal / stats.n,
-    )
+    """Statistics of two float64 arrays of one shape."""
+    region = Region.whole(x.shape)
+    golden, actual = (Operand(np.ascontiguousarray(side).ravel(), "float64", x.shape, region) for side in (x, y))
+    return pair_stats(golden, actual, x.shape, region)
 
 
 def side(name: str, seq: int = 0, shape: tuple[int, ...] = (6, 4)) -> SideFacts:
@@ -114,13 +41,14 @@ def side(name: str, seq: int = 0, shape: tuple[int, ...] = (6, 4)) -> SideFacts:
 
 
 def _errors() -> dict[float, tuple[PairStats, Metrics]]:
-    """One pair for each relative error, made once: the judgements of the tests are large."""
+    """One pair for each relative L2 error, made once: the judgements of the tests are large."""
     golden = np.random.default_rng(7).standard_normal((6, 4))
     noise = np.random.default_rng(8).standard_normal((6, 4))
+    noise *= np.linalg.norm(golden) / np.linalg.norm(noise)
     pairs = {}
     for error in (0.0, 4e-7, 3e-4, 0.42):
         stats = stats_of(golden, golden + error * noise)
-        pairs[error] = stats, figures_of(stats)
+        pairs[error] = stats, metrics_of(stats)
     return pairs
 
 

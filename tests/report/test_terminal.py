@@ -32,11 +32,11 @@ def inherited(layers: int, ranks: int, task: int) -> list[LabelVerdict]:
 GOLDEN = """\
   label                              0 1 2 3 4 5 6 7  rel L2   worst row
 task 0
-  embed … layers.1  (19)             · · · · · · · ·  4.8e-07  1.1e-06    match
-  layers.2.attn … mlp.up  (7)        · · · · · · · ·  4.8e-07  1.1e-06    match
-  layers.2.mlp.down.local            · · · · · ✗ · ·  5.0e-01  1.1e+00    diverged  own
-  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  5.0e-01  1.1e+00    diverged  inherited
-tasks 1-3  (873)                     ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  5.0e-01  1.1e+00    diverged  inherited
+  embed … layers.1  (19)             · · · · · · · ·  4.0e-07  5.9e-07    match
+  layers.2.attn … mlp.up  (7)        · · · · · · · ·  4.0e-07  5.9e-07    match
+  layers.2.mlp.down.local            · · · · · ✗ · ·  4.2e-01  6.2e-01    diverged  own
+  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  4.2e-01  6.2e-01    diverged  inherited
+tasks 1-3  (873)                     ✗ ✗ ✗ ✗ ✗ ✗ ✗ ✗  4.2e-01  6.2e-01    diverged  inherited
 
 First divergence: layers.2.mlp.down.local, task 0, rank 5 (host a, npu 5), labelled at modeling.py:212
   relative L2 0.42, limit 1e-3 (float32 table); everything before it matches on all ranks.
@@ -53,10 +53,10 @@ def test_one_rank_goes_wrong() -> None:
 GOLDEN_80 = """\
   label                        01234567  rel L2   worst row
 task 0
-  embed … layers.1  (19)       ········  4.8e-07  1.1e-06    match
-  layers.2.attn … mlp.up  (7)  ········  4.8e-07  1.1e-06    match
-  layers.2.mlp.down.local      ·····✗··  5.0e-01  1.1e+00    diverged  own
-  laye…p.out … lm_head  (264)  ✗✗✗✗✗✗✗✗  5.0e-01  1.1e+00    diverged  inherited
+  embed … layers.1  (19)       ········  4.0e-07  5.9e-07    match
+  layers.2.attn … mlp.up  (7)  ········  4.0e-07  5.9e-07    match
+  layers.2.mlp.down.local      ·····✗··  4.2e-01  6.2e-01    diverged  own
+  laye…p.out … lm_head  (264)  ✗✗✗✗✗✗✗✗  4.2e-01  6.2e-01    diverged  inherited
 """
 
 
@@ -114,7 +114,7 @@ def test_many_tasks_stay_short() -> None:
 
 def test_a_matching_run_is_one_sentence() -> None:
     assert printed(report_of(decoder_labels(32, 8))) == (
-        "All match: 291 labels on 8 ranks, largest relative L2 4.8e-07 at embed.\n"
+        "All match: 291 labels on 8 ranks, largest relative L2 4.0e-07 at embed.\n"
     )
     bitwise = [label("x", [verdict(0, bitwise=True), verdict(1, bitwise=True)])]
     assert printed(report_of(bitwise)) == "All match, bit for bit: 1 label on 2 ranks.\n"
