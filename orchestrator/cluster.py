@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Cluster:
         self.nodes: tuple[Node, ...] = ()
         """The nodes alive when the cluster was opened, the driver's first."""
         self.driver_node_id = ""
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            raise RuntimeError("this process has an open Ray already; one process can have one")
         self._start = start
         self._error: BaseException | None = None
         self._opened = threading.Event()
@@ -170,6 +173,7 @@ def _start_local(claimed: dict[str, float]) -> None:
 def _join(address: str) -> None:
     with _restored_environment():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else one line a second while nobody answers
         import ray
 
         try:
@@ -229,8 +233,9 @@ def _check_address(address: str) -> None:
 
 
 def _no_answer(address: str) -> str:
+    where = "on this machine" if address == "auto" else f"at {address}"
     return (
-        f"no Ray answers at {address}; start one with `ray start --head`, or leave --address out. "
+        f"no Ray answers {where}; start one with `ray start --head`, or leave --address out. "
         "If it uses tokens, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
     )
 

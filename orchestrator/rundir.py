@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,38 +18,38 @@ class RunDir:
     run_id: str
 
     @staticmethod
+    def check_vacant(output: Path | None) -> None:
+        """Raise UsageError when `output` exists and is not an empty folder: nothing is ever overwritten."""
+        try:
+            occupied = next(output.iterdir(), None) if output is not None and output.exists() else None
+        except OSError as error:
+            raise UsageError(f"cannot use --output {output}: {error.strerror}") from None
+        if occupied is not None and output is not None:
+            holds = "holds another run" if (output / "run.json").exists() else f"is not empty ({occupied.name})"
+            raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
+
+    @staticmethod
     def create(output: Path | None) -> RunDir:
         """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
 
-        Raises UsageError when `output` exists and is not an empty folder: nothing is ever overwritten.
+        Raises UsageError as `check_vacant` does, and when the folder cannot be made.
         """
+        RunDir.check_vacant(output)
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        if output is None:
-            run_id, number = stamp, 1
-            while True:
-                root = Path.cwd() / "aclcmp-runs" / run_id
-                try:
-                    root.mkdir(parents=True)
-                    break
-                except FileExistsError:
-                    number += 1
-                    run_id = f"{stamp}-{number}"
-                except OSError as error:
-                    raise UsageError(f"cannot make {root}: {error.strerror}; choose a folder with --output") from None
-        else:
-            run_id, root = stamp, output.absolute()
+        for number in itertools.count(1):
+            run_id = stamp if number == 1 else f"{stamp}-{number}"
+            root = output.absolute() if output is not None else Path.cwd() / "aclcmp-runs" / run_id
             try:
-                root.mkdir(parents=True, exist_ok=True)
-                occupied = next(root.iterdir(), None)
+                root.mkdir(parents=True, exist_ok=output is not None)
+                run = RunDir(root, run_id)
+                run.shards.mkdir()
+                run.logs.mkdir()
+                return run
+            except FileExistsError:  # another run began within the same second
+                RunDir.check_vacant(output)
             except OSError as error:
-                raise UsageError(f"cannot use --output {output}: {error.strerror}") from None
-            if occupied is not None:
-                holds = "holds another run" if (root / "run.json").exists() else f"is not empty ({occupied.name})"
-                raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
-        run = RunDir(root, run_id)
-        run.shards.mkdir()
-        run.logs.mkdir()
-        return run
+                raise UsageError(f"cannot make {root}: {error.strerror}; choose a folder with --output") from None
+        raise AssertionError("unreachable")
 
     @property
     def record(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 
@@ -52,7 +53,8 @@ def _timed_out(running: Sequence[Command], timeout: float | None) -> Failure:
 def _ending(command: Command) -> str:
     code = command.exit_code
     if code is None:
-        return f"was lost: its host or its actor died ({command.why_lost})"
+        because = re.search(r"because (.+?)[.:]", command.why_lost)  # Ray goes on with ids and advice
+        return f"was lost: its host or its actor died{f' ({because[1]})' if because else ''}"
     if code == 128 + signal.SIGKILL:
         return f"exited with code {code} (SIGKILL; often the system was out of memory)"
     if code - 128 in {int(each) for each in signal.Signals}:

@@ -40,6 +40,7 @@ def write_h5(report: Report, path: Path) -> None:
 def _image(report: Report) -> bytes:
     """Build the file in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close."""
     judgement = report.judgement
+    # v110: in the oldest format the numbers of 8,192 ranks do not fit into an attribute.
     with h5py.File("report.h5", "w", driver="core", backing_store=False, libver="v110") as file:
         write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
         _first_divergence(file, report)

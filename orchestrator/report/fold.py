@@ -113,7 +113,7 @@ def _same_status_if_quiet(row: Row) -> Hashable:
 
 
 def _all_quiet(row: Row) -> Hashable:
-    return row.origin if row.quiet else _alike(row)
+    return None if row.quiet else _alike(row)
 
 
 def _fold_by(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[Row]:

@@ -1,0 +1,87 @@
+"""From a run directory and a crew of compare actors to the report: plan, compare, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.compare.actor import read_indices
+from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.judge.table import RELATIVE
+from aclcmp.orchestrator.plan.model import Plan
+from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.screen import Screen
+
+
+def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
+    """Plan a run whose shards lie on this host. Raises UsageError when a shard cannot be read."""
+    indices, problems = read_indices(run.shards)
+    if problems:
+        raise UsageError("; ".join(problems))
+    return _plan(indices, record, screen)
+
+
+def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew, screen: Screen) -> Plan:
+    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note."""
+    node_of = rank_nodes(record, cluster)
+    indices: list[ShardIndex] = []
+    problems: list[str] = []
+    for node, (found, unread) in crew.read_indices(run.shards).items():
+        # a shared file system shows every shard on every node: each counts where its rank ran
+        indices += [index for index in found if node_of.get(index.header.rank, node) == node]
+        problems += unread
+    return _plan(indices, record, screen, problems)
+
+
+def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
+    """Map every rank of a run to the node of the cluster that holds its shard."""
+    ranks = record.ranks if record else ()
+    return nodes_of_ranks({rank.rank: (rank.node_id, rank.ip, rank.host) for rank in ranks}, cluster.nodes)
+
+
+def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen) -> Report:
+    """Compare what was planned and judge it."""
+    node_of = rank_nodes(record, cluster)
+    screen.comparing(len(plan.pairs))
+    outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
+    run_failed = record is not None and (
+        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
+    )
+    judgement = judge(plan, outcomes, run_failed=run_failed)
+    policy: dict[str, str | float] = {"name": "dtype table"}
+    for dtype, (warn, fail) in RELATIVE.items():
+        policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
+    notes = list(plan.notes)
+    if len(outcomes) < len(plan.pairs):
+        notes.append(f"interrupted: {len(plan.pairs) - len(outcomes):,} pairs were not compared")
+    return Report(record, run.run_id, judgement, policy, tuple(notes))
+
+
+def _plan(
+    indices: Sequence[ShardIndex], record: RunRecord | None, screen: Screen, problems: Sequence[str] = ()
+) -> Plan:
+    world_size = max((index.header.world_size for index in indices), default=0)
+    if record is not None:
+        world_size = max(world_size, len(record.ranks))
+    plan = plan_run(indices, world_size)
+    labels = [label for index in indices for label in index.records]
+    screen.labelled(len(labels), sum(label.nbytes for label in labels))
+    return Plan(plan.keys, plan.pairs, plan.gaps, plan.sides, plan.silent_ranks, (*plan.notes, *problems))
+
+
+def opened_run(folder: Path) -> tuple[RunDir, RunRecord | None]:
+    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+    run = RunDir(folder.absolute(), folder.name)
+    if not run.record.exists():
+        raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
+    record = RunRecord.load(run.record)
+    return RunDir(run.root, record.run_id), record

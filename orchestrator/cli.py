@@ -1,0 +1,164 @@
+"""The command line: what the user asks for, checked, and handed to the stages."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
+from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
+
+app = typer.Typer(
+    help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
+    epilog='`aclcmp --exec "python run.py" --ranks 8` is short for `aclcmp run --exec ...`.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit code. User errors are one line on stderr, bugs a traceback."""
+    arguments = list(arguments)
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+        arguments.insert(0, "run")
+    try:
+        return int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        return _fail(" ".join(error.format_message().split()), ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", ExitCode.FAILED)
+    except LaunchError as error:
+        return _fail(str(error), ExitCode.FAILED)
+    except AclcmpError as error:
+        return _fail(str(error), ExitCode.USAGE)
+    except Exception:
+        traceback.print_exc()
+        return _fail("this is a bug in aclcmp; please report it with the lines above", ExitCode.BUG)
+
+
+def _fail(message: str, code: ExitCode) -> int:
+    sys.stderr.write(f"aclcmp: error: {message}\n")
+    return int(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"aclcmp {version('aclcmp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    command: Annotated[str, typer.Option("--exec", help='Command to run on every rank, e.g. "bash run.sh". No shell.')],
+    ranks: Annotated[int, typer.Option(help="Number of ranks.")] = 1,
+    nodes: Annotated[int | None, typer.Option(help="Spread the ranks evenly over this many nodes.")] = None,
+    device: Annotated[Device, typer.Option(help="What each rank gets.")] = Device.AUTO,
+    address: Annotated[
+        str | None, typer.Option(help="Join the Ray cluster at HOST:PORT (or auto). Default: start a local Ray.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="New run directory. Default: aclcmp-runs/<date>-<time>.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Set a variable for the ranks. Repeatable.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which ranks that still run are stopped.")] = None,
+    visibility: Annotated[
+        Visibility, typer.Option(help="A rank sees all granted devices of its node (as under torchrun), or its own.")
+    ] = Visibility.NODE,
+    launcher: Annotated[
+        Launcher, typer.Option(help="script: the command starts its own ranks (torchrun, mpirun), once per node.")
+    ] = Launcher.RAY,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A label that cannot be recorded raises in the script.")
+    ] = False,
+    no_compare: Annotated[bool, typer.Option("--no-compare", help="Run and record only; compare later.")] = False,
+) -> int:
+    """Run a command on every rank, compare what it labelled, report.
+
+    Exit codes: 0 everything compared and matching, 1 diverged, 2 wrong usage, 3 a rank failed or timed out,
+    4 incomplete (something was missing or nothing was compared), 70 a bug in aclcmp.
+    """
+    from aclcmp.orchestrator.commands import run_job
+
+    job = Job(
+        command=_split(command),
+        ranks=ranks,
+        cwd=Path.cwd(),
+        nodes=nodes,
+        device=device,
+        env=_variables(env or []),
+        timeout=timeout,
+        visibility=visibility,
+        launcher=launcher,
+        strict=strict,
+    )
+    return int(run_job(job, address, output, compare=not no_compare))
+
+
+@app.command()
+def compare(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run directory, e.g. aclcmp-runs/20260101-120000.")
+    ],
+) -> int:
+    """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same."""
+    from aclcmp.orchestrator.commands import compare_again
+
+    return int(compare_again(run_directory))
+
+
+@app.command()
+def recover(
+    shard: Annotated[Path, typer.Argument(metavar="SHARD", help="A torn shard, e.g. RUN/shards/rank00003.h5.")],
+) -> int:
+    """Rebuild a torn shard (its rank was killed) into an ordinary HDF5 file, from its journal."""
+    from aclcmp.labeling.shard.recovery import recover as rebuild
+
+    result = rebuild(shard)
+    if not result.rebuilt:
+        typer.echo(f"{shard} is whole; nothing to recover")
+    for path in result.rebuilt:
+        typer.echo(f"rebuilt {path}")
+    typer.echo(f"{result.kept:,} labels kept, {len(result.lost):,} lost")
+    for record in result.lost:
+        typer.echo(f"  lost: {record.data_id} ({record.side}), task {record.task}: {record.error}")
+    return int(ExitCode.INCOMPLETE if result.lost else ExitCode.MATCH)
+
+
+def _split(command: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise UsageError(f"--exec {command!r} cannot be split into words: {error}") from None
+
+
+def _variables(pairs: Sequence[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--env {pair!r} is not of the form NAME=VALUE")
+        variables[name] = value
+    return variables

@@ -1,0 +1,86 @@
+"""The commands as the stages in their order; what they share is here, what they do is in the stages."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from aclcmp.orchestrator.answer import answer, opened_run, plan_here, plan_on_cluster
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.compare.crew import Crew
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.launch.job import Job, check
+from aclcmp.orchestrator.launch.launcher import check_fit, launch
+from aclcmp.orchestrator.record import RunRecord
+from aclcmp.orchestrator.report.files import write_reports
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.terminal import print_report, report_console
+from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.screen import Screen
+
+
+def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool) -> ExitCode:
+    """Launch, and unless told otherwise compare and report; return the command's exit code."""
+    check(job)
+    RunDir.check_vacant(output)
+    console = report_console(sys.stdout)
+    with Cluster.open(address) as cluster:
+        device = check_fit(job, cluster)
+        run = RunDir.create(output)
+        _print_head(console, job, device.value, cluster, run)
+        with Screen(console) as screen:
+            record = launch(job, cluster, run, screen)
+            if not compare:
+                return _recorded_only(record, run, screen)
+            crew = Crew(cluster.nodes)
+            plan = plan_on_cluster(run, record, cluster, crew, screen)
+            report = answer(run, record, plan, cluster, crew, screen)
+        return _reported(report, run, console)
+
+
+def compare_again(folder: Path) -> ExitCode:
+    """Compare a run directory on this host; return the command's exit code."""
+    run, record = opened_run(folder)
+    console = report_console(sys.stdout)
+    with ThreadPoolExecutor(1) as pool, Screen(console) as screen:
+        opening = pool.submit(_open_crew)  # Ray takes seconds to start; reading and planning go on meanwhile
+        try:
+            plan = plan_here(run, record, screen)
+        except BaseException:
+            opening.result()[0].close()
+            raise
+        cluster, crew = opening.result()
+        with cluster:
+            report = answer(run, record, plan, cluster, crew, screen)
+            screen.close()
+            return _reported(report, run, console)
+
+
+def _open_crew() -> tuple[Cluster, Crew]:
+    cluster = Cluster.open(None)
+    return cluster, Crew(cluster.nodes)
+
+
+def _reported(report: Report, run: RunDir, console: Console) -> ExitCode:
+    files = write_reports(report, run)
+    console.print()
+    print_report(report, console, files)
+    return report.judgement.exit_code
+
+
+def _recorded_only(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
+    if record.failure is not None:
+        screen.say(record.failure.what)
+    screen.say(f"Recorded in {run.root}; `aclcmp compare {run.root}` compares it")
+    return ExitCode.FAILED if record.failure is not None else ExitCode.MATCH
+
+
+def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: RunDir) -> None:
+    hosts = job.nodes or 1
+    where = f"{job.ranks} rank{'s' * (job.ranks > 1)} on {hosts} host{'s' * (hosts > 1)} ({device})"
+    shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
+    console.print(f"aclcmp {version('aclcmp')}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)

@@ -1,0 +1,130 @@
+"""The compare actors of one comparison: started where the shards lie, fed in batches, replaced when they die."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.compare.actor import CompareActor
+from aclcmp.orchestrator.compare.schedule import batches, pair_bytes
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+
+Outcomes = dict[tuple[LabelKey, int], PairStats | str]
+
+_CALLS_PER_ACTOR = 2  # one runs, one waits: the actor never idles between them
+_MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
+
+
+class Crew:
+    """Compare actors on the nodes of a cluster."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        """Start actors on `nodes`, one per core; does not wait for them."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        remote = ray.remote(CompareActor)
+        self._actors: dict[str, list[Any]] = {
+            node.node_id: [
+                remote.options(
+                    num_cpus=0,
+                    max_restarts=2,
+                    max_task_retries=2,  # reading is idempotent
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+                ).remote()
+                for _ in range(min(max(node.cpus, 1), _MOST_PER_NODE))
+            ]
+            for node in nodes
+        }
+
+    def read_indices(self, folder: Path) -> dict[str, tuple[list[ShardIndex], list[str]]]:
+        """Index the shards in `folder` on every node, by node id."""
+        import ray
+
+        calls = {node: actors[0].read_indices.remote(folder) for node, actors in self._actors.items()}
+        return {node: ray.get(call) for node, call in calls.items()}
+
+    def compare(
+        self, pairs: Sequence[Pair], node_of: Callable[[int], str], advance: Callable[[int, int], None]
+    ) -> Outcomes:
+        """Compare all pairs, each on `node_of(rank)`, and return every pair's statistics or why it has none.
+
+        `advance(pairs, bytes)` is called as parts of the work are done. On KeyboardInterrupt what is done is returned;
+        pairs that were not begun or not finished are then absent.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        by_node: dict[str, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            by_node[node_of(pair.rank)].append(pair)
+        outcomes = _Collected(pairs)
+        queues = {node: deque(batches(work)) for node, work in by_node.items()}
+        running: dict[Any, tuple[str, Any, list[Pair]]] = {}
+
+        def feed(node: str, actor: Any) -> None:
+            if queues[node]:
+                batch = queues[node].popleft()
+                running[actor.compare.remote(batch)] = (node, actor, batch)
+
+        for node, queue in queues.items():
+            for actor in self._actors[node][: len(queue)]:
+                for _ in range(_CALLS_PER_ACTOR):
+                    feed(node, actor)
+        try:
+            while running:
+                (done,), _ = ray.wait(list(running), num_returns=1)
+                node, actor, batch = running.pop(done)
+                try:
+                    results = ray.get(done)
+                except RayError as error:
+                    results = [f"its compare actor died: {type(error).__name__}"] * len(batch)
+                advance(outcomes.add(batch, results), sum(map(pair_bytes, batch)))
+                feed(node, actor)
+        except KeyboardInterrupt:
+            pass
+        return outcomes.finished()
+
+
+class _Collected:
+    """Outcomes by (label, rank); the parts of a pair that was split are merged as they come."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._left: dict[tuple[LabelKey, int], int] = {(pair.key, pair.rank): pair.region.size for pair in pairs}
+        self._outcomes: Outcomes = {}
+
+    def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
+        """Take the results of a batch; return how many pairs are complete with them."""
+        complete = 0
+        for pair, result in zip(batch, results, strict=True):
+            name = (pair.key, pair.rank)
+            before = self._outcomes.get(name)
+            if isinstance(before, PairStats) and isinstance(result, PairStats):
+                result = before.merge(result)
+            self._outcomes[name] = before if isinstance(before, str) else result
+            self._left[name] -= pair.region.size
+            complete += self._left[name] == 0
+        return complete
+
+    def finished(self) -> Outcomes:
+        """Return the outcomes of the pairs that are complete."""
+        return {name: outcome for name, outcome in self._outcomes.items() if self._left[name] == 0}
+
+
+def nodes_of_ranks(places: Mapping[int, tuple[str, str, str]], nodes: Sequence[Node]) -> dict[int, str]:
+    """Map ranks to the current node that holds their shards.
+
+    `places` gives each rank's (node id, ip, host) when it ran. Node ids change when a node comes back, so one with the
+    same ip and host will do; failing that, the first node (the driver's).
+    """
+    found = {}
+    for rank, (node_id, ip, host) in places.items():
+        same = [node.node_id for node in nodes if node.node_id == node_id]
+        alike = [node.node_id for node in nodes if (node.ip, node.host) == (ip, host)]
+        found[rank] = (same or alike or [nodes[0].node_id])[0]
+    return found

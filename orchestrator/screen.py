@@ -1,0 +1,106 @@
+"""What the user sees while a run goes on: the ranks' lines, and progress of ranks and comparison.
+
+On a terminal there are live bars; where output is piped, lines go out as they are and progress is told in plain lines
+on stderr, one per 10 %.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.record import RankState
+
+
+class Screen:
+    """The terminal during one command; a context manager. Implements the launcher's Watcher."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._ranks: TaskID | None = None
+        self._total = self._ended = 0
+        self._compare: TaskID | None = None
+        self._pairs = self._compared = self._bytes = 0
+        self._begun = 0.0
+        self._decile = 0
+
+    def __enter__(self) -> Screen:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars away from the live display; they stay as the last lines."""
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """Print one line above the bars."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def started(self, ranks: Sequence[Placement]) -> None:
+        """The ranks run."""
+        self._total = len(ranks)
+        self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
+
+    def line(self, rank: int, text: str) -> None:
+        """One line of a rank's output, with the rank before it."""
+        if self._console.is_terminal:
+            self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), Text.from_ansi(text)), soft_wrap=True)
+        else:
+            self._console.file.write(f"[rank{rank}] {text}\n")
+            self._console.file.flush()
+
+    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+        """A rank has ended."""
+        self._ended += 1
+        if self._ranks is not None:
+            told = f"{self._ended}/{self._total} {'finished' if state is RankState.FINISHED else 'ended'}"
+            self._bars.update(self._ranks, completed=self._ended, told=told)
+
+    def labelled(self, labels: int, nbytes: int) -> None:
+        """What the ranks recorded is known."""
+        told = f"{labels:,} labels, {decimal(nbytes)}"
+        if self._ranks is not None:
+            self._bars.update(self._ranks, told=f"{self._ended}/{self._total} ended   {told}")
+        self._progress(f"recorded {told}")
+
+    def comparing(self, pairs: int) -> None:
+        """The comparison begins."""
+        self._pairs, self._begun = pairs, time.monotonic()
+        self._compare = self._bars.add_task("compare", total=pairs, told=f"0/{pairs:,}")
+
+    def advance(self, pairs: int, nbytes: int) -> None:
+        """So many more pairs and bytes are compared."""
+        self._compared += pairs
+        self._bytes += nbytes
+        rate = self._bytes / max(time.monotonic() - self._begun, 1e-9)
+        told = f"{self._compared:,}/{self._pairs:,}   {decimal(int(rate))}/s"
+        if self._compare is not None:
+            self._bars.update(self._compare, completed=self._compared, told=told)
+        decile = 10 * self._compared // max(self._pairs, 1)
+        if decile > self._decile:
+            self._decile = decile
+            self._progress(f"compared {told}")
+
+    def _progress(self, text: str) -> None:
+        if not self._console.is_terminal:
+            sys.stderr.write(f"aclcmp: {text}\n")
