@@ -51,7 +51,7 @@ def main() -> int:
     first = json.loads(report.read_text())["first_divergence"]
     if first is None or not first["label"].startswith(f"layers.{LAYER}.") or first["ranks"] != [RANK]:
         return fail(f"the report's first divergence is {first}; layer {LAYER} on rank {RANK} was expected.")
-    print(FOUND.format(label=first["label"], ranks=RANK, run=run))
+    print("\n" + FOUND.format(label=first["label"], ranks=RANK, run=run))
     return 0
 
 
