@@ -1,0 +1,83 @@
+"""Indices of several ranks and processes become pairs and named gaps."""
+
+from pathlib import Path
+
+import pytest
+
+from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.orchestrator.plan.model import GapKind
+from aclcmp.orchestrator.plan.planner import plan_run
+
+
+def index(rank: int, *labels: LabelRecord, process: int = 0, world_size: int = 2) -> ShardIndex:
+    header = ShardHeader("run", rank, world_size, rank, process, "host", 1, float(process))
+    return ShardIndex(ShardFiles(Path("shards"), rank, process), header, labels)
+
+
+def label(name: str, side: str, seq: int, shape: tuple[int, ...] = (4,), **facts: object) -> LabelRecord:
+    fields = {"dtype": "float32", "offset": 64, "nbytes": 16} | facts
+    return LabelRecord(0, name, 0, side, seq, float(seq), "f.py:1", shape=shape, **fields)  # type: ignore[arg-type]
+
+
+def test_both_sides_make_a_pair_on_every_rank() -> None:
+    plan = plan_run([index(r, label("x", "pta", 0), label("x", "acl", 1)) for r in range(2)], 2)
+    assert [(pair.key.label, pair.rank) for pair in plan.pairs] == [("x", 0), ("x", 1)]
+    assert not plan.gaps and not plan.silent_ranks
+    assert plan.sides[plan.keys[0], 1].golden is not None
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "words"),
+    [
+        ([label("x", "pta", 0)], GapKind.MISSING_ACTUAL, r"actual \(acl\)"),
+        ([label("x", "acl", 0)], GapKind.MISSING_GOLDEN, r"golden \(pta\)"),
+        ([label("x", "pta", 0), label("x", "acl", 1, error="no room", offset=None)], GapKind.FAILED, "no room"),
+        ([label("x", "", 0, error="bad side", offset=None)], GapKind.FAILED, "bad side"),
+        ([label("x", "pta", 0), label("x", "acl", 1, dtype="int32")], GapKind.MISMATCH, "different kinds"),
+        ([label("x", "pta", 0), label("x", "acl", 1, shape=(2, 2))], GapKind.MISMATCH, "shape"),
+        (
+            [label("x", "pta", 0), label("x", "acl", 1, tensor_path="a.bin", offset=None, dtype="")],
+            GapKind.MISSING_ACTUAL,
+            "a.bin",
+        ),
+    ],
+)
+def test_gaps_say_why(labels: list[LabelRecord], kind: GapKind, words: str) -> None:
+    import re
+
+    plan = plan_run([index(0, *labels, world_size=1)], 1)
+    (gap,) = plan.gaps
+    assert gap.kind is kind and re.search(words, gap.reason)
+    assert not plan.pairs
+
+
+def test_a_rank_without_labels_is_silent() -> None:
+    plan = plan_run([index(0, label("x", "pta", 0)), index(1)], 3)
+    assert plan.silent_ranks == (1, 2)
+
+
+def test_processes_of_a_rank_count_on() -> None:
+    """A golden script and then an accelerated one, or two runs of one script in one command."""
+    first = index(0, label("x", "pta", 0), label("x", "acl", 1), process=0, world_size=1)
+    second = index(0, label("x", "pta", 0), label("x", "acl", 1), process=1, world_size=1)
+    plan = plan_run([second, first], 1)
+    assert [pair.key.occurrence for pair in plan.pairs] == [0, 1]
+    assert {pair.golden.path for pair in plan.pairs} == {"shards/rank00000.h5", "shards/rank00000-1.h5"}
+    golden = index(0, label("x", "pta", 0), process=0, world_size=1)
+    actual = index(0, label("x", "acl", 0), process=1, world_size=1)
+    assert len(plan_run([golden, actual], 1).pairs) == 1
+
+
+def test_order_is_golden_and_orphans_follow_what_was_before_them() -> None:
+    labels = [
+        label("b", "pta", 0),
+        label("a", "pta", 1),
+        label("b", "acl", 2),
+        label("only", "acl", 3),
+        label("a", "acl", 4),
+    ]
+    plan = plan_run([index(0, *labels, world_size=1)], 1)
+    assert [key.label for key in plan.keys] == ["b", "only", "a"]
