@@ -22,6 +22,7 @@ _SEVERITY = (
     Status.NONFINITE,
     Status.DIVERGED,
 )
+_GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
 _BREAK = re.compile(r"[./]")
 _AROUND = 3
 """Rows shown before the first one of interest when a task has too many."""
@@ -48,21 +49,21 @@ class Row:
 
     @property
     def quiet(self) -> bool:
-        """Whether the labels match, nearly match, or are wrong by inheritance only."""
-        return self.status in (Status.MATCH, Status.DRIFT) or self.origin is Origin.INHERITED
+        """Whether the labels match, nearly match, or are wrong by inheritance only, and all were compared."""
+        harmless = self.status in (Status.MATCH, Status.DRIFT) or self.origin is Origin.INHERITED
+        return harmless and _GAPS.isdisjoint(self.marks)
 
 
 def row_of(index: int, label: LabelVerdict, ranks: Sequence[int]) -> Row:
     """Return the row of one label; `ranks` are those of the whole report, sorted."""
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
-    origins = {verdict.origin for verdict in label.ranks}
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
     return Row(
         first=index,
         last=index,
         marks=tuple(by_rank[rank].status if rank in by_rank else None for rank in ranks),
         status=label.status,
-        origin=Origin.OWN if Origin.OWN in origins else Origin.INHERITED if Origin.INHERITED in origins else None,
+        origin=_strongest(verdict.origin for verdict in label.ranks),
         bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
         rel_l2=_largest(m.rel_l2 for m in metrics),
         worst_row=_largest(m.worst_row for m in metrics),
@@ -73,22 +74,16 @@ def merge(rows: Sequence[Row]) -> Row:
     """Return one row for consecutive rows: the worst of each."""
     if len(rows) == 1:
         return rows[0]
-    origins = {row.origin for row in rows}
     return Row(
         first=rows[0].first,
         last=rows[-1].last,
-        marks=tuple(worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
+        marks=tuple(_worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
         status=max((row.status for row in rows), key=_SEVERITY.index),
-        origin=Origin.OWN if Origin.OWN in origins else Origin.INHERITED if Origin.INHERITED in origins else None,
+        origin=_strongest(row.origin for row in rows),
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
         worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
     )
-
-
-def worst(marks: Iterable[Status | None]) -> Status | None:
-    """Return the worst status; None only where all are None."""
-    return max((mark for mark in marks if mark is not None), key=_SEVERITY.index, default=None)
 
 
 def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
@@ -183,6 +178,15 @@ class RunNames:
 def _layer(name: str) -> str | None:
     """Return the part of a dotted name up to its first number ("layers.2"), if something follows it."""
     return next((prefix for prefix in _prefixes(name)[:-1] if prefix[-1].isdigit()), None)
+
+
+def _worst(marks: Iterable[Status | None]) -> Status | None:
+    return max((mark for mark in marks if mark is not None), key=_SEVERITY.index, default=None)
+
+
+def _strongest(origins: Iterable[Origin | None]) -> Origin | None:
+    found = set(origins)
+    return next((origin for origin in (Origin.OWN, Origin.INHERITED) if origin in found), None)
 
 
 def _largest(values: Iterable[float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import isnan
 from operator import itemgetter
@@ -88,8 +89,8 @@ def _before(report: Report, first: FirstDivergence) -> str:
         return "it is the first label"
     if all(label.status is Status.MATCH for label in before):
         return "everything before it matches on all ranks"
-    others = {status: sum(label.status is status for label in before) for status in Status}
-    return "before it " + ", ".join(f"{n} {status.value}" for status, n in others.items() if n)
+    counts = Counter(label.status for label in before)
+    return "before it " + ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
 
 
 def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
@@ -112,22 +113,10 @@ def gaps(report: Report) -> list[str]:
     if report.judgement.coverage.compared == 0:
         return [_nothing(held, ended_early=report.run is not None and report.run.failure is not None)]
     missing = [(label, v) for label, v in held if v.status is Status.MISSING]
+    advice = 'set_label("{}", ...) was not reached there, or with another data id'
     sentences = [
-        _gap(
-            [(label, v) for label, v in missing if v.golden is None and v.actual is not None],
-            "No golden side (pta)",
-            'set_label("pta", ...) was not reached there, or with another data id',
-        ),
-        _gap(
-            [(label, v) for label, v in missing if v.actual is None and v.golden is not None],
-            "No actual side (acl)",
-            'set_label("acl", ...) was not reached there, or with another data id',
-        ),
-        _gap(
-            [(label, v) for label, v in missing if v.actual is None and v.golden is None],
-            "Neither side",
-            "other ranks labelled it",
-        ),
+        _gap([(label, v) for label, v in missing if not v.golden], "No golden side (pta)", advice.format("pta")),
+        _gap([(label, v) for label, v in missing if not v.actual], "No actual side (acl)", advice.format("acl")),
         _gap([(label, v) for label, v in held if v.status is Status.MISMATCH], "The sides do not fit"),
         _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
     ]

@@ -57,7 +57,7 @@ def count(number: int, noun: str) -> str:
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     """Return `text` in at most `width` terminal cells, its middle left out."""
-    if cell_len(text) <= width:
+    if cell_len(text) <= max(width, 0):
         return text
     room = width - cell_len(ellipsis)
     if room < 2:

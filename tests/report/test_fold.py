@@ -72,5 +72,6 @@ def test_words() -> None:
     assert of_ranks(range(0, 40, 2)) == "ranks 0, 2, 4, 6, 8, 10, 12, 14, ... (20 ranks)"
     assert (count(1, "label"), count(1344, "label")) == ("1 label", "1,344 labels")
     assert [figure(v) for v in (0.0, 0.42, float("inf"), float("nan"), None)] == ["0", "4.2e-01", "inf", "", ""]
+    assert shorten("", -3) == ""
     assert shorten("layers.2.mlp.down.local", 11) == "layer…local"
     assert visible("a\x1b[2J\u202eb\n") == "a\\x1b[2J\\u202eb\\n"

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,26 @@ def test_disorder_stays_short(width: int, ranks: int) -> None:
     lines = printed(report_of(labels), width).partition("\n\n")[0].splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= max(width, 72)
+
+
+def test_what_wavers_after_the_fault_is_one_row() -> None:
+    labels = decoder_labels(32, 8, CULPRIT)
+    labels[30::2] = [label(one.key.label, [verdict(rank, Status.DRIFT) for rank in range(8)]) for one in labels[30::2]]
+    lines = printed(report_of(labels)).splitlines()
+    assert lines[4].startswith("  layers.2.mlp.down.local")
+    assert lines[5].startswith("  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗")
+    assert lines[6] == "  ~ drift  ✗ diverged" or lines[6] == ""
+
+
+def test_a_gap_after_the_fault_is_seen() -> None:
+    labels = decoder_labels(32, 8, CULPRIT)
+    labels[30::2] = [label(one.key.label, [verdict(rank, Status.DRIFT) for rank in range(8)]) for one in labels[30::2]]
+    inherited_or_missing = [
+        verdict(rank, Status.MISSING if rank == 3 else Status.DIVERGED, None if rank == 3 else Origin.INHERITED)
+        for rank in range(8)
+    ]
+    labels[99] = label(labels[99].key.label, inherited_or_missing)
+    assert re.search(r"layers\.10\.mlp\.out +✗ ✗ ✗ \? ✗ ✗ ✗ ✗", printed(report_of(labels)))
 
 
 def test_many_tasks_stay_short() -> None:
