@@ -126,6 +126,11 @@ class Cluster:
         ray.shutdown()
 
 
+def set_by_ray(name: str) -> bool:
+    """Whether Ray may put this variable into the driver's or a worker's environment."""
+    return name.startswith("RAY_") or name in ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "SPT_NOENV")
+
+
 def _survey() -> tuple[str, tuple[Node, ...]]:
     import ray
 
@@ -153,9 +158,10 @@ def _start_local(claimed: dict[str, float]) -> None:
     free = shutil.disk_usage("/dev/shm").free
     with _private_environment():
         import ray
-        from ray._raylet import Config
 
-        Config.initialize("")  # Ray reads RAY_AUTH_MODE once per process; an earlier cluster may have had another one
+        ray._raylet.Config.initialize(
+            ""
+        )  # Ray reads RAY_AUTH_MODE once per process; an earlier cluster may have had another one
         try:
             ray.init(
                 address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
@@ -186,12 +192,12 @@ def _join(address: str) -> None:
 
 @contextlib.contextmanager
 def _restored_environment() -> Iterator[None]:
-    """Put every RAY_* variable back afterwards: what Ray and we set for its start must not reach the ranks."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    """Put Ray's variables back afterwards: what Ray and we set for its start must not reach the ranks."""
+    before = {name: value for name, value in os.environ.items() if set_by_ray(name)}
     try:
         yield
     finally:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
+        for name in filter(set_by_ray, list(os.environ)):
             del os.environ[name]
         os.environ.update(before)
 

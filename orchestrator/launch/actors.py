@@ -70,7 +70,7 @@ def gather(refs: Sequence[Any], interrupts: Interrupts, patience: float, late: s
 
     end = time.monotonic() + patience
     while True:
-        ready, waiting = ray.wait(list(refs), num_returns=len(refs), timeout=TICK)
+        _, waiting = ray.wait(list(refs), num_returns=len(refs), timeout=TICK)
         if interrupts.caught is not None:
             raise SignalError
         if not waiting:
@@ -78,10 +78,10 @@ def gather(refs: Sequence[Any], interrupts: Interrupts, patience: float, late: s
         if time.monotonic() > end:
             raise LaunchError(late)
     try:
-        return list(ray.get(ready if len(ready) == 1 else list(refs)))
+        return list(ray.get(list(refs)))
     except ray.exceptions.RayTaskError as error:
         cause = error.as_instanceof_cause()
         raise LaunchError(str(getattr(cause, "cause", cause))) from error
-    except ray.exceptions.RayActorError as error:
+    except ray.exceptions.RayError as error:
         words = " ".join(str(error).split())
         raise LaunchError(f"a rank's actor did not start (aclcmp must be installed on every node): {words}") from error

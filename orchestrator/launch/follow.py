@@ -99,6 +99,9 @@ def follow(commands: Sequence[Command], watcher: Watcher, timeout: float | None,
                 end(command, _state(batch.exit.code, batch.exit.stopped, outcome), batch.exit.code, batch.exit.time)
             if not batch.done:
                 waiting[command.host.next.remote()] = command
+            elif command.state is None:
+                command.why_lost = "because its output could not be followed."
+                end(command, RankState.LOST, None, time.time())
         if outcome.reason is None:
             outcome = Outcome(
                 _reason(commands, deadline, interrupts), tuple(command for command in commands if command.state is None)

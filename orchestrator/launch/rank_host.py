@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import psutil
 
+from aclcmp.orchestrator.cluster import set_by_ray
 from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
@@ -68,6 +70,7 @@ class RankHost:
 
     def __init__(self) -> None:
         self._guard: subprocess.Popen[bytes] | None = None
+        self._logging = True
         self._changed = threading.Condition()
         self._lines = LiveLines()
         self._exit: Exit | None = None
@@ -97,6 +100,7 @@ class RankHost:
             raise FileNotFoundError(f"the working directory {order.cwd} does not exist on host {socket.gethostname()}")
         order.log.parent.mkdir(parents=True, exist_ok=True)
         order.shards.mkdir(parents=True, exist_ok=True)
+        log = order.log.open("ab", buffering=0)
         status, status_writer = os.pipe()
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],
@@ -108,7 +112,7 @@ class RankHost:
             env={**(own_environment() if order.inherit else {}), **order.environment},
         )
         os.close(status_writer)
-        threading.Thread(target=self._follow, args=(self._guard, status, order.log), daemon=True).start()
+        threading.Thread(target=self._follow, args=(self._guard, status, log), daemon=True).start()
 
     def next(self) -> Batch:
         """Wait for something new. After a batch that is `done` there is nothing more."""
@@ -130,32 +134,37 @@ class RankHost:
             assert self._guard.stdin is not None
             self._guard.stdin.close()
 
-    def _follow(self, process: subprocess.Popen[bytes], status: int, log: Path) -> None:
+    def _follow(self, process: subprocess.Popen[bytes], status: int, log: FileIO) -> None:
         """Body of the reading thread, from the command's start until its last process is gone."""
         assert process.stdout is not None
-        output = process.stdout.fileno()
-        with selectors.DefaultSelector() as selector, log.open("ab", buffering=0) as file:
-            selector.register(output, selectors.EVENT_READ)
-            selector.register(status, selectors.EVENT_READ)
-            while selector.get_map():
-                for key, _ in selector.select():
-                    content = os.read(key.fd, 1 << 16)
-                    if not content:
-                        selector.unregister(key.fd)
-                    elif key.fd == status:
-                        self._ended(int(content))
-                    else:
-                        file.write(content)
-                        with self._changed:
-                            self._lines.feed(content)
-                            self._changed.notify_all()
-        os.close(status)
-        code = process.wait()
-        if self._exit is None:  # the guard itself was killed
-            self._ended(128 - code if code < 0 else code)
+        try:
+            with selectors.DefaultSelector() as selector, process.stdout, os.fdopen(status, "rb", 0), log:
+                selector.register(process.stdout.fileno(), selectors.EVENT_READ, lambda chunk: self._output(chunk, log))
+                selector.register(status, selectors.EVENT_READ, lambda line: self._ended(int(line)))
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        if content := os.read(key.fd, 1 << 16):
+                            key.data(content)
+                        else:
+                            selector.unregister(key.fd)
+            code = process.wait()
+            if self._exit is None:  # the guard itself was killed
+                self._ended(128 - code if code < 0 else code)
+        finally:
+            with self._changed:
+                self._lines.finish()
+                self._done = True
+                self._changed.notify_all()
+
+    def _output(self, content: bytes, log: FileIO) -> None:
+        if self._logging:
+            try:
+                log.write(content)
+            except OSError as error:  # a full disk must not stop the rank, which would block on its output
+                content += f"\naclcmp: the log {log.name} ends here: {error.strerror}\n".encode()
+                self._logging = False
         with self._changed:
-            self._lines.finish()
-            self._done = True
+            self._lines.feed(content)
             self._changed.notify_all()
 
     def _ended(self, code: int) -> None:
@@ -166,5 +175,4 @@ class RankHost:
 
 def own_environment() -> dict[str, str]:
     """This host's environment without what Ray put into it for the actor."""
-    ours = {"OMP_NUM_THREADS", "PYTHONBREAKPOINT", "SPT_NOENV"}
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name not in ours}
+    return {name: value for name, value in os.environ.items() if not set_by_ray(name)}

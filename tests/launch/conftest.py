@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.launch.job import Job
+from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.record import RankState, RunRecord
@@ -45,8 +45,10 @@ class Notes:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A local Ray that claims eight NPUs."""
-    with Cluster.open(simulate={"NPU": 8}) as opened:
-        yield opened
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # so that another process can join it
+        with Cluster.open(simulate={"NPU": 8}) as opened:
+            yield opened
 
 
 @pytest.fixture
@@ -55,8 +57,6 @@ def run_job(cluster: Cluster, tmp_path: Path) -> Callable[..., tuple[RunRecord, 
 
     def run(*command: str, ranks: int, device: str = "cpu", **options: Any) -> tuple[RunRecord, Notes, RunDir]:
         notes, folder = Notes(), RunDir.create(tmp_path / "run")
-        from aclcmp.orchestrator.launch.job import Device
-
         job = Job(command, ranks, tmp_path, device=Device(device), **options)
         return launch(job, cluster, folder, notes), notes, folder
 

@@ -1,0 +1,41 @@
+"""A local Ray of its own, with tokens as users have it, opened in a thread that ends before it is used."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from aclcmp.orchestrator.cluster import SIMULATE, Cluster
+
+
+@pytest.mark.ray
+def test_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # a local one was asked for
+    monkeypatch.setenv(SIMULATE, '{"NPU": 2, "GPU": 1, "CPU": 3}')
+    before = dict(os.environ)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(Cluster.open)
+    with opening.result() as cluster:
+        import ray
+
+        assert dict(os.environ) == before
+        assert cluster.address_words == "local Ray"
+        assert {name: cluster.resources()[name] for name in ("NPU", "GPU", "CPU")} == {"NPU": 2, "GPU": 1, "CPU": 3}
+
+        def ids() -> dict[str, list[str]]:
+            return dict(ray.get_runtime_context().get_accelerator_ids())
+
+        assert ray.get(ray.remote(ids).options(num_cpus=0, resources={"NPU": 2}).remote())["NPU"] == ["0", "1"]
+        daemons = psutil.Process().children(recursive=True)
+        assert any(each.name() == "raylet" for each in daemons)
+    cluster.close()
+    _, alive = psutil.wait_procs(daemons, timeout=60)
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert not list(tmp_path.iterdir())  # Ray would write a token here
