@@ -115,7 +115,7 @@ def extremes64(x: _Float64, y: _Float64) -> Extremes:
         max_x = max(max_x, a)
         min_y = min(min_y, b)
         max_y = max(max_y, b)
-        distance = max(distance, np.uint64(max(a, b) - min(a, b)))
+        distance = max(distance, np.uint64(max(a, b)) - np.uint64(min(a, b)))
     return Extremes(
         np.int64(min_x), np.int64(max_x), np.int64(min_y), np.int64(max_y), np.int64(n_equal), np.uint64(distance)
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aclcmp.orchestrator.compare import blocks
 from aclcmp.orchestrator.compare.decode import UINT64, gather32, gather64, run_start
-from aclcmp.orchestrator.compare.jit import compiled
+from aclcmp.orchestrator.compare.jit import compiled, entry_point
 from aclcmp.orchestrator.compare.walk import Walk
 
 _Floats = npt.NDArray[np.floating]
@@ -211,7 +211,7 @@ def _safe(largest: float) -> bool:
     return bool(largest == 0.0 or _SMALLEST <= largest <= _LARGEST)
 
 
-@compiled
+@entry_point
 def scan32(
     x_side: Side, y_side: Side, rows: Rows, limits: Limits, scale: float, start: int, stop: int, totals: Totals
 ) -> None:
@@ -278,7 +278,7 @@ def scan32(
         position += size
 
 
-@compiled
+@entry_point
 def scan64(
     x_side: Side, y_side: Side, rows: Rows, limits: Limits, integers: bool, start: int, stop: int, totals: Totals
 ) -> None:
