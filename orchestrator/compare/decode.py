@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.jit import compiled
-from aclcmp.orchestrator.compare.walk import Walk
 
 _Bytes = npt.NDArray[np.uint8]
 _Float32 = npt.NDArray[np.float32]
@@ -74,33 +73,18 @@ CODES = {
 
 
 @compiled
-def run_start(walk: Walk, number: int) -> int:
-    """Flat index at which run `number` of the walk begins."""
-    index = walk.base
-    for level in range(walk.sizes.size - 1, 0, -1):
-        size = walk.sizes[level]
-        index += number % size * walk.strides[level]
-        number //= size
-    if walk.sizes.size > 0:
-        index += number * walk.strides[0]
-    return index
-
-
-@compiled
-def _decode32(data: _Bytes, code: int, start: int, out: _Float32) -> None:
-    """Write the float32 values of the elements from `start` on to `out`."""
-    size = out.size
+def decode32(data: _Bytes, code: int, scratch: _Float32) -> _Float32:
+    """Return the float32 values of the elements in `data`: float32 as a view of it, all else in `scratch`."""
     if code == FLOAT32:
-        out[:] = data.view(np.float32)[start : start + size]
-    elif code == BFLOAT16:
-        halves = data.view(np.uint16)[start : start + size]
-        bits = out.view(np.uint32)
-        for i in range(size):
+        return data.view(np.float32)
+    bits = scratch.view(np.uint32)
+    if code == BFLOAT16:
+        halves = data.view(np.uint16)
+        for i in range(scratch.size):
             bits[i] = np.uint32(halves[i]) << np.uint32(16)
     elif code == FLOAT16:
-        halves = data.view(np.uint16)[start : start + size]
-        bits = out.view(np.uint32)
-        for i in range(size):
+        halves = data.view(np.uint16)
+        for i in range(scratch.size):
             half = np.uint32(halves[i])
             magnitude = np.uint32(np.uint32(half & np.uint32(0x7FFF)) << np.uint32(13))
             # The exponent's bias differs by 112; the product is exact, also for float16's subnormals.
@@ -110,75 +94,38 @@ def _decode32(data: _Bytes, code: int, start: int, out: _Float32) -> None:
             bits[i] = np.uint32(value | np.uint32(np.uint32(half & np.uint32(0x8000)) << np.uint32(16)))
     else:
         table = FLOAT8_VALUES[code - FLOAT8]
-        for i in range(size):
-            out[i] = table[data[start + i]]
-
-
-@compiled
-def gather32(data: _Bytes, code: int, walk: Walk, position: int, scratch: _Float32) -> _Float32:
-    """Return the float32 values of `scratch.size` elements of a region, from its element number `position` on.
-
-    float32 that lies in one run is returned as a view of `data`; all else is written to `scratch`.
-    """
-    size = scratch.size
-    number = position // walk.run
-    within = position - number * walk.run
-    if code == FLOAT32 and within + size <= walk.run:
-        start = run_start(walk, number) + within
-        return data.view(np.float32)[start : start + size]
-    filled = 0
-    while filled < size:
-        take = min(walk.run - within, size - filled)
-        _decode32(data, code, run_start(walk, number) + within, scratch[filled : filled + take])
-        filled += take
-        number += 1
-        within = 0
+        for i in range(scratch.size):
+            scratch[i] = table[data[i]]
     return scratch
 
 
 @compiled
-def _decode64(data: _Bytes, code: int, start: int, values: _Float64, exact: _Int64, scratch: _Float32) -> None:
-    """Write the elements from `start` on as float64 to `values`, and integers (of uint64 the bits) also to `exact`."""
-    stop = start + values.size
+def decode64(data: _Bytes, code: int, scratch: _Float64, scratch32: _Float32, exact: _Int64) -> _Float64:
+    """Return the float64 values of the elements in `data`: float64 as a view of it, all else in `scratch`.
+
+    Integers (of uint64 the bits) are written to `exact` as well.
+    """
     if code == FLOAT64:
-        values[:] = data.view(np.float64)[start:stop]
-    elif code >= FLOAT32 and (code <= BFLOAT16 or code >= FLOAT8):
-        _decode32(data, code, start, scratch[: values.size])
-        values[:] = scratch[: values.size]
-    elif code == UINT64:
-        values[:] = data.view(np.uint64)[start:stop]
-        exact[:] = data.view(np.int64)[start:stop]
-    else:
+        return data.view(np.float64)
+    if code == UINT64:
+        exact[:] = data.view(np.int64)
+        scratch[:] = data.view(np.uint64)
+    elif INT8 <= code < UINT64:
         if code == INT8:
-            exact[:] = data.view(np.int8)[start:stop]
+            exact[:] = data.view(np.int8)
         elif code == INT16:
-            exact[:] = data.view(np.int16)[start:stop]
+            exact[:] = data.view(np.int16)
         elif code == INT32:
-            exact[:] = data.view(np.int32)[start:stop]
+            exact[:] = data.view(np.int32)
         elif code == INT64:
-            exact[:] = data.view(np.int64)[start:stop]
+            exact[:] = data.view(np.int64)
         elif code == UINT8:
-            exact[:] = data[start:stop]
+            exact[:] = data
         elif code == UINT16:
-            exact[:] = data.view(np.uint16)[start:stop]
+            exact[:] = data.view(np.uint16)
         else:
-            exact[:] = data.view(np.uint32)[start:stop]
-        values[:] = exact
-
-
-@compiled
-def gather64(
-    data: _Bytes, code: int, walk: Walk, position: int, values: _Float64, exact: _Int64, scratch: _Float32
-) -> None:
-    """Write `values.size` elements of a region, from its element number `position` on, as `_decode64` does."""
-    size = values.size
-    number = position // walk.run
-    within = position - number * walk.run
-    filled = 0
-    while filled < size:
-        take = min(walk.run - within, size - filled)
-        end = filled + take
-        _decode64(data, code, run_start(walk, number) + within, values[filled:end], exact[filled:end], scratch)
-        filled = end
-        number += 1
-        within = 0
+            exact[:] = data.view(np.uint32)
+        scratch[:] = exact
+    else:
+        scratch[:] = decode32(data, code, scratch32)
+    return scratch

@@ -17,7 +17,7 @@ _FASTMATH = {"reassoc", "nsz", "contract"}
 # Python's error model looks for a zero before each division, which keeps loops from being vectorised.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
 
-_SOURCES = ("blocks.py", "decode.py", "jit.py", "kernel.py", "walk.py")
+_SOURCES = ("blocks.py", "decode.py", "gather.py", "jit.py", "kernel.py", "walk.py")
 
 
 def compiled(function: _Function) -> _Function:
@@ -26,7 +26,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def entry_point(function: _Function) -> _Function:
-    """Compile `function` on its first call; its machine code is kept beside the source or in the user's cache folder."""
+    """Compile `function` on its first call; the machine code is kept beside the source or in the user's cache folder."""
     try:
         dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder can be written: compile in each process

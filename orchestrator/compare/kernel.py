@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare import blocks
-from aclcmp.orchestrator.compare.decode import UINT64, gather32, gather64, run_start
+from aclcmp.orchestrator.compare.decode import UINT64, decode32, decode64
+from aclcmp.orchestrator.compare.gather import run_start, stretch
 from aclcmp.orchestrator.compare.jit import compiled, entry_point
 from aclcmp.orchestrator.compare.walk import Walk
 
@@ -22,11 +23,9 @@ BLOCK = 2048
 
 _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own, which saves summing the row again.
 
-# Within these magnitudes (or 0) squares, products and ratios in float32 neither overflow in a block's sums nor lose
-# what counts of them to underflow.
-_SMALLEST = 2.0**-58
-_LARGEST = 2.0**58
-_LARGEST_RATIO = 2.0**110
+# Between this and infinity, a sum of squares in float32 has lost nothing that counts to underflow: 2,048 times half the
+# smallest subnormal is 2^-139.
+_SAFE_SQUARES = 2.0**-100
 _INFINITY32 = np.int64(0x7F800000)
 _INFINITY64 = np.int64(0x7FF0000000000000)
 
@@ -35,6 +34,7 @@ class Side(NamedTuple):
     """One operand: its stored bytes, the code of its element type, and the walk of the region to be compared."""
 
     data: npt.NDArray[np.uint8]
+    itemsize: int
     code: int
     walk: Walk
 
@@ -119,7 +119,7 @@ def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, group: int, seg
 
 
 @compiled
-def _add_values(totals: Totals, sums: blocks.Sums, ratios: blocks.Ratios, counts: blocks.Counts) -> None:
+def _add(totals: Totals, sums: blocks.Sums, counts: blocks.Counts) -> None:
     """Add a block's sums and counts."""
     totals.sums[0] += sums.x
     totals.sums[1] += sums.y
@@ -129,8 +129,8 @@ def _add_values(totals: Totals, sums: blocks.Sums, ratios: blocks.Ratios, counts
     totals.sums[5] += sums.d
     totals.sums[6] += sums.dd
     totals.sums[7] += sums.abs_d
-    totals.sums[8] += ratios.sum_rel
-    totals.extremes[4] = max(totals.extremes[4], ratios.max_rel)
+    totals.sums[8] += sums.rel_d
+    totals.extremes[4] = max(totals.extremes[4], sums.max_rel_d)
     totals.counts[2] += counts.over_1k
     totals.counts[3] += counts.over_5k
     totals.counts[4] += counts.over_tolerance
@@ -143,14 +143,6 @@ def _widen(totals: Totals, low_x: float, high_x: float, low_y: float, high_y: fl
     totals.extremes[1] = max(totals.extremes[1], high_x)
     totals.extremes[2] = min(totals.extremes[2], low_y)
     totals.extremes[3] = max(totals.extremes[3], high_y)
-
-
-@compiled
-def _reduce64(totals: Totals, limits: Limits, x: _Float64, y: _Float64) -> tuple[np.float64, np.float64]:
-    """Add the sums and counts of finite blocks; return the sums of x^2 and d^2."""
-    sums = blocks.sums(x, y)
-    _add_values(totals, sums, blocks.ratios64(x, y), blocks.counts64(x, y, limits.atol, limits.rtol))
-    return sums.xx, sums.dd
 
 
 @compiled
@@ -206,9 +198,27 @@ def _nonfinite_class(value: float) -> int:
 
 
 @compiled
-def _safe(largest: float) -> bool:
-    """Whether blocks whose largest magnitude this is may be summed in float32."""
-    return bool(largest == 0.0 or _SMALLEST <= largest <= _LARGEST)
+def _largest(order: blocks.Order) -> np.int64:
+    """Ordinal of the largest magnitude in both blocks."""
+    return max(max(order.max_x, -order.min_x), max(order.max_y, -order.min_y))
+
+
+@compiled
+def _safe(sum_of_squares: float, all_zero: bool) -> bool:
+    """Whether float32 was wide enough to sum these squares."""
+    return all_zero or _SAFE_SQUARES <= sum_of_squares < np.inf
+
+
+@compiled
+def _order32(x: _Float32, y: _Float32, scale: float, scratch: _Float32) -> blocks.Order:
+    """Return the order of two blocks times `scale`."""
+    if scale == 1.0:
+        return blocks.order32(x, y)
+    scaled_x, scaled_y = scratch[0, : x.size], scratch[1, : x.size]
+    for i in range(x.size):
+        scaled_x[i] = x[i] * np.float32(scale)
+        scaled_y[i] = y[i] * np.float32(scale)
+    return blocks.order32(scaled_x, scaled_y)
 
 
 @entry_point
@@ -217,10 +227,12 @@ def scan32(
 ) -> None:
     """Add to `totals` and `rows` the elements start <= i < stop of a pair whose values float32 holds exactly.
 
-    `scale`: see `blocks.extremes32`; `totals.distance` is that of its ordinals.
+    `totals.distance` is that of ordinals of float32, after multiplication by `scale`. A power of two that makes a
+    narrower type's subnormals those of float32 makes its representable values equally far apart.
     """
-    scale32 = np.float32(scale)
+    raw = np.empty((2, 8 * BLOCK), np.uint8)
     scratch = np.empty((4, BLOCK), np.float32)
+    scaled = np.empty((2, BLOCK), np.float32)
     wide = np.empty((2, BLOCK), np.float64)
     group, segment_end = 0, start
     position = start
@@ -228,51 +240,42 @@ def scan32(
         if position == segment_end:
             group, segment_end = _segment(rows, position)
         size = _block_size(position, stop, segment_end)
-        x = gather32(x_side.data, x_side.code, x_side.walk, position, scratch[0, :size])
-        y = gather32(y_side.data, y_side.code, y_side.walk, position, scratch[1, :size])
-        extremes = blocks.extremes32(x, y, scale32)
-        largest_x = max(extremes.max_x, -extremes.min_x)
-        largest_y = max(extremes.max_y, -extremes.min_y)
-        fx, fy = x, y
-        masked = 0
-        if max(largest_x, largest_y) < _INFINITY32:
-            low_x = blocks.float32_of(extremes.min_x) / scale
-            high_x = blocks.float32_of(extremes.max_x) / scale
-            low_y = blocks.float32_of(extremes.min_y) / scale
-            high_y = blocks.float32_of(extremes.max_y) / scale
+        x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
+        y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
+        x = decode32(x_raw, x_side.code, scratch[0, :size])
+        y = decode32(y_raw, y_side.code, scratch[1, :size])
+
+        sums, counts = blocks.reduce32(x, y, limits.rtol, limits.atol)
+        order = _order32(x, y, scale, scaled)
+        fx, fy, masked = x, y, 0
+        if _largest(order) < _INFINITY32:
+            low_x, high_x = blocks.float32_of(order.min_x) / scale, blocks.float32_of(order.max_x) / scale
+            low_y, high_y = blocks.float32_of(order.min_y) / scale, blocks.float32_of(order.max_y) / scale
             _widen(totals, low_x, high_x, low_y, high_y)
         else:
-            masked = _mask_nonfinite(totals, x, y, scratch[2, :size], scratch[3, :size])
             fx, fy = scratch[2, :size], scratch[3, :size]
-            extremes = blocks.extremes32(fx, fy, scale32)
-            largest_x = max(extremes.max_x, -extremes.min_x)
-            largest_y = max(extremes.max_y, -extremes.min_y)
-        totals.counts[0] += extremes.n_equal - masked
-        totals.counts[1] += size - masked
-        totals.distance[0] = max(totals.distance[0], extremes.max_distance)
-
-        ratios, counts, certain = blocks.ratios_and_counts32(fx, fy, np.float32(limits.atol), np.float32(limits.rtol))
-        safe_x = _safe(blocks.float32_of(largest_x) / scale)
-        safe_y = _safe(blocks.float32_of(largest_y) / scale)
-        if safe_x and safe_y and _safe(ratios.max_abs_d) and ratios.max_rel <= _LARGEST_RATIO:
-            if not certain:
-                counts = blocks.counts64(fx, fy, limits.atol, limits.rtol)
-            sums = blocks.sums(fx, fy)
-            _add_values(totals, sums, ratios, counts)
-            xx, dd = sums.xx, sums.dd
-        else:
+            masked = _mask_nonfinite(totals, x, y, fx, fy)
+            sums, counts = blocks.reduce32(fx, fy, limits.rtol, limits.atol)
+            order = _order32(fx, fy, scale, scaled)
+        safe_x = _safe(sums.xx, order.min_x == 0 and order.max_x == 0)
+        safe_y = _safe(sums.yy, order.min_y == 0 and order.max_y == 0)
+        if not (safe_x and safe_y and _safe(sums.dd, sums.max_abs_d == 0.0) and sums.rel_d < np.inf):
             wide_x, wide_y = wide[0, :size], wide[1, :size]
             wide_x[:] = fx
             wide_y[:] = fy
-            xx, dd = _reduce64(totals, limits, wide_x, wide_y)
+            sums = blocks.reduce64(wide_x, wide_y, limits.rtol, limits.atol)[0]
+        _add(totals, sums, counts)
+        totals.counts[0] += order.n_equal - masked
+        totals.counts[1] += size - masked
+        totals.distance[0] = max(totals.distance[0], order.max_distance)
         # float32 may have rounded |d| down by half a unit.
-        if size > masked and ratios.max_abs_d * (1 + 2.0**-23) > totals.extremes[5]:
+        if size > masked and sums.max_abs_d * (1 + 2.0**-23) > totals.extremes[5]:
             _update_max_difference(totals, position, x, y, fx, fy)
 
         if position + size <= segment_end:
             rows.seen[group] = True
-            rows.sum_xx[group] += xx
-            rows.sum_dd[group] += dd
+            rows.sum_xx[group] += sums.xx
+            rows.sum_dd[group] += sums.dd
         else:
             group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
         position += size
@@ -283,6 +286,7 @@ def scan64(
     x_side: Side, y_side: Side, rows: Rows, limits: Limits, integers: bool, start: int, stop: int, totals: Totals
 ) -> None:
     """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` tells of which kind."""
+    raw = np.empty((2, 8 * BLOCK), np.uint8)
     values = np.empty((4, BLOCK), np.float64)
     exact = np.empty((2, BLOCK), np.int64)
     scratch = np.empty(BLOCK, np.float32)
@@ -293,36 +297,36 @@ def scan64(
         if position == segment_end:
             group, segment_end = _segment(rows, position)
         size = _block_size(position, stop, segment_end)
-        x, y = values[0, :size], values[1, :size]
-        exact_x, exact_y = exact[0, :size], exact[1, :size]
-        gather64(x_side.data, x_side.code, x_side.walk, position, x, exact_x, scratch)
-        gather64(y_side.data, y_side.code, y_side.walk, position, y, exact_y, scratch)
-        extremes = blocks.extremes64(x, y)
-        largest = max(max(extremes.max_x, -extremes.min_x), max(extremes.max_y, -extremes.min_y))
-        fx, fy = x, y
-        masked = 0
-        if largest < _INFINITY64:
-            low_x, high_x = blocks.float64_of(extremes.min_x), blocks.float64_of(extremes.max_x)
-            low_y, high_y = blocks.float64_of(extremes.min_y), blocks.float64_of(extremes.max_y)
+        x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
+        y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
+        x = decode64(x_raw, x_side.code, values[0, :size], scratch[:size], exact[0, :size])
+        y = decode64(y_raw, y_side.code, values[1, :size], scratch[:size], exact[1, :size])
+
+        order = blocks.order64(x, y)
+        fx, fy, masked = x, y, 0
+        if _largest(order) < _INFINITY64:
+            low_x, high_x = blocks.float64_of(order.min_x), blocks.float64_of(order.max_x)
+            low_y, high_y = blocks.float64_of(order.min_y), blocks.float64_of(order.max_y)
             _widen(totals, low_x, high_x, low_y, high_y)
         else:
             fx, fy = values[2, :size], values[3, :size]
             masked = _mask_nonfinite(totals, x, y, fx, fy)
-            extremes = blocks.extremes64(fx, fy)
+            order = blocks.order64(fx, fy)
+        sums, counts = blocks.reduce64(fx, fy, limits.rtol, limits.atol)
+        _add(totals, sums, counts)
         if integers:
-            totals.counts[0] += blocks.count_equal(exact_x, exact_y, same_sign)
+            totals.counts[0] += blocks.count_equal(exact[0, :size], exact[1, :size], same_sign)
         else:
-            totals.counts[0] += extremes.n_equal - masked
+            totals.counts[0] += order.n_equal - masked
         totals.counts[1] += size - masked
-        totals.distance[0] = max(totals.distance[0], extremes.max_distance)
-        xx, dd = _reduce64(totals, limits, fx, fy)
-        if size > masked:
+        totals.distance[0] = max(totals.distance[0], order.max_distance)
+        if size > masked and sums.max_abs_d > totals.extremes[5]:
             _update_max_difference(totals, position, x, y, fx, fy)
 
         if position + size <= segment_end:
             rows.seen[group] = True
-            rows.sum_xx[group] += xx
-            rows.sum_dd[group] += dd
+            rows.sum_xx[group] += sums.xx
+            rows.sum_dd[group] += sums.dd
         else:
             group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
         position += size

@@ -119,7 +119,8 @@ def _counted(shape: tuple[int, ...], region: Region, components: int) -> tuple[t
 def _side(operand: Operand, components: int) -> Side:
     data = np.asarray(operand.bits).view(np.uint8)
     data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
-    return Side(data, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components)))
+    itemsize = operand.bits.itemsize // components
+    return Side(data, itemsize, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components)))
 
 
 def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:

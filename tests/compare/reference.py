@@ -15,7 +15,7 @@ from aclcmp.orchestrator.plan.regions import Region
 EXACT_FIELDS = [
     field.name
     for field in dataclasses.fields(PairStats)
-    if not field.name.startswith("sum_") and field.name not in ("rows", "max_rel_d")
+    if not field.name.startswith(("sum_", "n_over_")) and field.name not in ("rows", "max_rel_d")
 ]
 
 
@@ -51,16 +51,22 @@ def nonfinite_class(x: np.ndarray) -> np.ndarray:
 
 
 def reference_stats(
-    x_bits: np.ndarray, y_bits: np.ndarray, x_name: str, y_name: str, whole_shape: tuple[int, ...], region: Region
+    x_bits: np.ndarray,
+    y_bits: np.ndarray,
+    x_name: str,
+    y_name: str,
+    whole_shape: tuple[int, ...],
+    region: Region,
+    limit_factor: float = 1.0,
 ) -> PairStats:
-    """Compare two arrays of the region's shape."""
+    """Compare two arrays of the region's shape; the limits behind the counts n_over_* are times `limit_factor`."""
     if region.size == 0:
         return PairStats.empty()
     with np.errstate(all="ignore"):
-        return _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region)
+        return _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor)
 
 
-def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region):
+def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor):
     x, y = values(x_bits, x_name), values(y_bits, y_name)
     exact = DTYPES[x_name].kind in (Kind.INT, Kind.BOOL)
     finite = np.isfinite(x) & np.isfinite(y)
@@ -73,7 +79,11 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region):
 
     d = np.abs(y - x)
     rtol, atol = tolerance(DTYPES[x_name], DTYPES[y_name])
-    over_tolerance = ~equal if exact else finite & (d > atol + rtol * np.abs(x))
+    size = np.abs(x) * limit_factor
+
+    def over(relative: float, absolute: float) -> int:
+        return int((finite & (d > absolute * limit_factor + relative * size)).sum())
+
     fx, fy = x[finite], y[finite]
     fd = fy - fx
     rel = np.abs(fd / fx)[fx != 0]
@@ -114,9 +124,9 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region):
         max_y=float(fy.max(initial=-np.inf)),
         sum_rel_d=float(rel.sum()),
         max_rel_d=float(rel.max(initial=0.0)),
-        n_over_1k=int((finite & (d > 1e-3 * np.abs(x))).sum()),
-        n_over_5k=int((finite & (d > 5e-3 * np.abs(x))).sum()),
-        n_over_tolerance=int(over_tolerance.sum()),
+        n_over_1k=over(1e-3, 0.0),
+        n_over_5k=over(5e-3, 0.0),
+        n_over_tolerance=int((~equal).sum()) if exact else over(rtol, atol),
         max_ulp=max_ulp,
         nan_x=int((class_x == 1).sum()),
         posinf_x=int((class_x == 2).sum()),

@@ -1,0 +1,62 @@
+"""A region's elements side by side: a stretch of a tensor as it is, or its runs copied together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.jit import compiled
+from aclcmp.orchestrator.compare.walk import Walk
+
+_Bytes = npt.NDArray[np.uint8]
+
+
+@compiled
+def run_start(walk: Walk, number: int) -> int:
+    """Flat index at which run `number` of the walk begins."""
+    index = walk.base
+    for level in range(walk.sizes.size - 1, 0, -1):
+        size = walk.sizes[level]
+        index += number % size * walk.strides[level]
+        number //= size
+    if walk.sizes.size > 0:
+        index += number * walk.strides[0]
+    return index
+
+
+@compiled
+def _copy_runs(source: Any, walk: Walk, number: int, within: int, out: Any) -> None:
+    """Fill `out` with the elements from element `within` of run `number` on."""
+    filled = 0
+    while filled < out.size:
+        start = run_start(walk, number) + within
+        take = min(walk.run - within, out.size - filled)
+        for i in range(take):
+            out[filled + i] = source[start + i]
+        filled += take
+        number += 1
+        within = 0
+
+
+@compiled
+def stretch(data: _Bytes, itemsize: int, walk: Walk, position: int, scratch: _Bytes) -> _Bytes:
+    """Return the bytes of as many elements as `scratch` holds, from the region's element number `position` on.
+
+    They are a view of `data` if they lie in one run, else written to `scratch`.
+    """
+    number = position // walk.run
+    within = position - number * walk.run
+    if within + scratch.size // itemsize <= walk.run:
+        start = (run_start(walk, number) + within) * itemsize
+        return data[start : start + scratch.size]
+    if itemsize == 1:
+        _copy_runs(data, walk, number, within, scratch)
+    elif itemsize == 2:
+        _copy_runs(data.view(np.uint16), walk, number, within, scratch.view(np.uint16))
+    elif itemsize == 4:
+        _copy_runs(data.view(np.uint32), walk, number, within, scratch.view(np.uint32))
+    else:
+        _copy_runs(data.view(np.uint64), walk, number, within, scratch.view(np.uint64))
+    return scratch
