@@ -13,6 +13,10 @@ from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.layout import Layout, layout_of
 from aclcmp.labeling.shard.dtypes import DTYPES
 
+_BYTE = np.dtype(np.uint8)
+_NUMPY = frozenset(name for name, dtype in DTYPES.items() if dtype.memory.name == name)
+"""Element types that torch and numpy share."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
@@ -48,11 +52,13 @@ def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
         raise LabelError(f"data_val is a {name} tensor of a kind that has no plain dense data: {kind}")
     if name not in DTYPES:
         raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
-    shape = tuple(value.shape)
-    plain = value.detach().resolve_conj().resolve_neg().contiguous().cpu()
-    # a 0-d tensor has no bytes to view; viewed as one element it has
-    bits = plain.reshape(-1).view(torch.uint8).numpy()
-    return HostTensor(bits, name, shape, device, layout)
+    plain = value.detach()
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
+    plain = plain.contiguous().cpu()
+    # a 0-d tensor has no bytes to view; viewed as one element it has. Each torch call costs 2 us in a cold cache
+    bits = plain.numpy().reshape(-1).view(_BYTE) if name in _NUMPY else plain.reshape(-1).view(torch.uint8).numpy()
+    return HostTensor(bits, name, tuple(value.shape), device, layout)
 
 
 def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:

@@ -64,8 +64,7 @@ def _rebuild(
         if record.segment != number:
             continue
         if record.offset is not None:
-            name = (record.task, record.data_id, record.occurrence, record.side)
-            offset = segment.add(name, record.dtype, record.shape, read_bytes(target, record))
+            offset = segment.add(record.dtype, record.shape, read_bytes(target, record))
             record = records[position] = replace(record, offset=offset)
         segment.committed(record)
     segment.seal(header, number)

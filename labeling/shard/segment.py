@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5a, h5d, h5f, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
 from aclcmp.labeling.shard.files import dataset_name, escape
 from aclcmp.labeling.shard.hdf5_types import hdf5_type, text_type
@@ -23,6 +24,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 
 _WORD = np.dtype("<u8")
+_PENDING = b"pending"
 
 
 def payload_checksum(bits: npt.NDArray[np.uint8]) -> int:
@@ -34,6 +36,11 @@ def payload_checksum(bits: npt.NDArray[np.uint8]) -> int:
     whole = bits[: len(bits) - tail] if tail else bits
     total = int(np.add.reduce(whole.view(_WORD)))
     return (total + int.from_bytes(bits[len(bits) - tail :].tobytes(), "little")) % 2**64 if tail else total
+
+
+@lru_cache(maxsize=256)
+def _space(shape: tuple[int, ...]) -> Any:
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
 
 
 _abandoned: list[Any] = []
@@ -59,22 +66,19 @@ class Segment:
         self._contiguous.set_alloc_time(h5d.ALLOC_TIME_EARLY)
         self._contiguous.set_fill_time(h5d.FILL_TIME_NEVER)
         self._contiguous.set_obj_track_times(False)
-        self._records: list[LabelRecord] = []
-        self._uncommitted: set[bytes] = set()
+        # a flat group takes new datasets twice as fast as the tree of groups that sealing moves them into
+        self._pending = h5g.create(self._h5, _PENDING)
+        self._added = 0
+        self._committed: list[tuple[bytes, LabelRecord]] = []
         self.nbytes = 0
 
-    def add(
-        self, name: tuple[int, str, int, str], dtype: str, shape: tuple[int, ...], bits: npt.NDArray[np.uint8]
-    ) -> int:
-        """Store dense bytes as the dataset of (task, data id, occurrence, side); return their byte offset in the file.
+    def add(self, dtype: str, shape: tuple[int, ...], bits: npt.NDArray[np.uint8]) -> int:
+        """Store dense bytes (flat, C order); return their byte offset in the file. An empty tensor has the offset 0.
 
-        `bits` is flat. An empty tensor has no bytes and the offset 0. Raises OSError (a full disk) and leaves the label
-        out of the sealed file then.
+        The label gets into the sealed file only when `committed` follows. Raises OSError, e.g. on a full disk.
         """
-        link = dataset_name(*name).encode()
-        space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
-        self._uncommitted.add(link)
-        dataset = h5d.create(self._h5, link, hdf5_type(dtype), space, self._contiguous, self._parents)
+        self._added += 1
+        dataset = h5d.create(self._pending, b"%d" % self._added, hdf5_type(dtype), _space(shape), self._contiguous)
         if len(bits) == 0:
             return 0
         offset = int(dataset.get_offset())
@@ -85,14 +89,13 @@ class Segment:
         return offset
 
     def committed(self, record: LabelRecord) -> None:
-        """Say that the label is in the journal, and so belongs into the sealed file."""
-        self._records.append(record)
-        self._uncommitted.discard(dataset_name(record.task, record.data_id, record.occurrence, record.side).encode())
+        """Say that a label is in the journal, and so belongs into the sealed file; its bytes are those added last."""
+        self._committed.append((b"%d" % self._added, record))
 
     @property
     def is_empty(self) -> bool:
         """Whether no label was committed."""
-        return not self._records
+        return not self._committed
 
     def abandon(self) -> None:
         """Leave the file as it is, for the journal to read: nothing that HDF5 still does may reach it.
@@ -108,12 +111,14 @@ class Segment:
 
     def seal(self, header: ShardHeader, number: int) -> None:
         """Write facts and index, and close: from here on the file needs no journal. Raises OSError."""
+        records = [record for _, record in self._committed]
         with h5py.File(self._h5) as file:
-            for link in self._uncommitted:
-                if link in file:
-                    del file[link]
-            _write_facts(file, self._records)
-            file.create_dataset("labels", data=labels_table(self._records), track_times=False)
+            for pending, record in self._committed:
+                if record.offset is not None:
+                    self._place(file, pending, record)
+            self._pending.close()
+            del file[_PENDING]
+            file.create_dataset("labels", data=labels_table(records), track_times=False)
             file.attrs.update(
                 schema=header.schema,
                 run_id=header.run_id,
@@ -127,32 +132,28 @@ class Segment:
             )
         os.close(self._bytes)
 
-
-def _write_facts(file: h5py.File, records: Sequence[LabelRecord]) -> None:
-    # h5py's attrs[...] = ... takes 5 times as long as these calls, and a shard may hold 100,000 datasets
-    scalar = h5s.create(h5s.SCALAR)
-    for record in records:
-        if record.offset is None:
-            continue
-        link = dataset_name(record.task, record.data_id, record.occurrence, record.side)
-        dataset = h5d.open(file.id, link.encode())
-        _text_attribute(dataset, scalar, b"torch_dtype", record.dtype)
-        _text_attribute(dataset, scalar, b"device", record.device)
-        _text_attribute(dataset, scalar, b"call_site", record.call_site)
-        h5a.create(dataset, b"seq", h5t.STD_I64LE, scalar).write(np.array(record.seq))
-        h5a.create(dataset, b"time", h5t.IEEE_F64LE, scalar).write(np.array(record.time))
+    def _place(self, file: h5py.File, pending: bytes, record: LabelRecord) -> None:
+        """Move a dataset to its place in the tree, and write its facts on it."""
+        # h5py's attrs[...] = ... takes 5 times as long as these calls, and a shard may hold 100,000 datasets
+        dataset = h5d.open(self._pending, pending)
+        for name, text in (("torch_dtype", record.dtype), ("device", record.device), ("call_site", record.call_site)):
+            _text_attribute(dataset, name, text)
+        h5a.create(dataset, b"seq", h5t.STD_I64LE, _space(())).write(np.array(record.seq))
+        h5a.create(dataset, b"time", h5t.IEEE_F64LE, _space(())).write(np.array(record.time))
         if record.layout is not None:
-            _text_attribute(dataset, scalar, b"layout", record.layout.to_json())
+            _text_attribute(dataset, "layout", record.layout.to_json())
         if escape(record.data_id) != record.data_id:
-            _text_attribute(dataset, scalar, b"data_id", record.data_id)
+            _text_attribute(dataset, "data_id", record.data_id)
+        place = dataset_name(record.task, record.data_id, record.occurrence, record.side)
+        self._pending.links.move(pending, file["/"].id, place.encode(), lcpl=self._parents)
 
 
-def _text_attribute(dataset: Any, scalar: Any, name: bytes, text: str) -> None:
+def _text_attribute(dataset: Any, name: str, text: str) -> None:
     encoded = printable(text).encode() or b"\0"
     kind = h5t.C_S1.copy()
     kind.set_size(len(encoded))
     kind.set_cset(h5t.CSET_UTF8)
-    h5a.create(dataset, name, kind, scalar).write(np.array(encoded), kind)
+    h5a.create(dataset, name.encode(), kind, _space(())).write(np.array(encoded), kind)
 
 
 def printable(text: str) -> str:

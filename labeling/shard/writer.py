@@ -50,9 +50,8 @@ class ShardWriter:
     def add(self, record: LabelRecord, bits: npt.NDArray[np.uint8]) -> None:
         """Store a tensor's dense bytes (flat, C order) and commit the label, or raise OSError and commit nothing."""
         segment = self._open_segment()
-        name = (record.task, record.data_id, record.occurrence, record.side)
         try:
-            offset = segment.add(name, record.dtype, record.shape, bits)
+            offset = segment.add(record.dtype, record.shape, bits)
             committed = replace(
                 record, segment=self._number, offset=offset, nbytes=len(bits), checksum=payload_checksum(bits)
             )
