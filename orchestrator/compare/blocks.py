@@ -1,8 +1,9 @@
-"""Reductions over one pair of blocks, x golden and y actual, that lie in the nearest cache.
+"""Reductions over one pair of blocks, x golden and y actual.
 
-Each is made for float32 and for float64 from one source. Maxima are taken of bit patterns, as integers: without the
-nnan flag, which would spoil the recognition of NaN, float maxima are not vectorised (3 times slower). All steps are
-cast back to the width of the lanes, since numba widens integers to 64 bits (2.2 times slower for float32).
+One loop does them all. Measured for float32 with AVX-512: 0.52 ns per pair in the cache and 0.67 from memory, against
+0.55 and 0.76 as two loops, since the second does not overlap with reading. Maxima are taken of bit patterns, as
+integers: without the nnan flag, which would spoil the recognition of NaN, float maxima are not vectorised (3 times
+slower). All steps are cast back to the width of the lanes, since numba widens integers to 64 bits (2.2 times slower).
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ class Counts(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Extremes of both blocks as ordinals: sign-magnitude bits made two's complement, which orders floats."""
+    """Extremes, and what compares bits. Ordinals are sign-magnitude bits made two's complement, which orders floats."""
 
     min_x: np.int64
+    """As an ordinal, like those that follow."""
     max_x: np.int64
     min_y: np.int64
     max_y: np.int64
@@ -55,22 +57,24 @@ class Order(NamedTuple):
     """Largest distance of two ordinals."""
 
 
-def _make_reduce(real: Any, bits: Any) -> Callable[[Any, Any, float, float], tuple[Sums, Counts]]:
+def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, float, float], tuple[Sums, Counts, Order]]:
     zero, thousandth, five_thousandths = real(0), real(1e-3), real(5e-3)
-    none = bits(0)
+    none, negative_zero, largest = bits(0), bits(np.iinfo(bits).min), bits(np.iinfo(bits).max)
 
     @compiled
-    def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, Counts]:
+    def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, Counts, Order]:
         """Reduce two blocks in their own type.
 
-        float32 blocks must not be longer than some 2,048 for their sums to be good to 1e-6. A non-finite value of x
-        makes the sum of x^2 non-finite, likewise for y.
+        float32 blocks must not be longer than some 2,048 for their sums to be good to 1e-6.
         """
+        x_bits, y_bits = x.view(bits), y.view(bits)
         atol_real, rtol_real = real(atol), real(rtol)
         sum_x, sum_y, sum_xx, sum_yy, sum_xy = zero, zero, zero, zero, zero
         sum_d, sum_dd, sum_abs_d, sum_rel_d = zero, zero, zero, zero
         max_abs_d, max_rel_d = none, none
         over_1k, over_5k, over_tolerance = none, none, none
+        min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
+        n_equal, distance = none, unsigned(0)
         for i in range(x.size):
             a = x[i]
             b = y[i]
@@ -82,6 +86,7 @@ def _make_reduce(real: Any, bits: Any) -> Callable[[Any, Any, float, float], tup
             sum_xy += a * b
             sum_d += d
             sum_dd += d * d
+
             size = abs(a)
             error = real(abs(d))
             sum_abs_d += error
@@ -93,6 +98,17 @@ def _make_reduce(real: Any, bits: Any) -> Callable[[Any, Any, float, float], tup
             rel_d = zero if size == zero else ratio
             sum_rel_d += rel_d
             max_rel_d = max(max_rel_d, real(rel_d).view(bits))
+
+            m = x_bits[i]
+            n = y_bits[i]
+            n_equal = bits(n_equal + bits(m == n))
+            m = m if m >= none else bits(negative_zero - m)
+            n = n if n >= none else bits(negative_zero - n)
+            min_x = min(min_x, m)
+            max_x = max(max_x, m)
+            min_y = min(min_y, n)
+            max_y = max(max_y, n)
+            distance = max(distance, unsigned(unsigned(max(m, n)) - unsigned(min(m, n))))
         sums = Sums(
             np.float64(sum_x),
             np.float64(sum_y),
@@ -106,45 +122,30 @@ def _make_reduce(real: Any, bits: Any) -> Callable[[Any, Any, float, float], tup
             np.float64(bits(max_abs_d).view(real)),
             np.float64(bits(max_rel_d).view(real)),
         )
-        return sums, Counts(np.int64(over_1k), np.int64(over_5k), np.int64(over_tolerance))
+        counts = Counts(np.int64(over_1k), np.int64(over_5k), np.int64(over_tolerance))
+        order = Order(
+            np.int64(min_x), np.int64(max_x), np.int64(min_y), np.int64(max_y), np.int64(n_equal), np.uint64(distance)
+        )
+        return sums, counts, order
 
     return reduce
 
 
-def _make_order_of(bits: Any, unsigned: Any) -> Callable[[Any, Any], Order]:
-    negative_zero = bits(np.iinfo(bits).min)
-    largest = bits(np.iinfo(bits).max)
-    none = bits(0)
-
-    @compiled
-    def order_of(x: Any, y: Any) -> Order:
-        """Return the order of two blocks."""
-        x_bits = x.view(bits)
-        y_bits = y.view(bits)
-        min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
-        n_equal, distance = none, unsigned(0)
-        for i in range(x.size):
-            a = x_bits[i]
-            b = y_bits[i]
-            n_equal = bits(n_equal + bits(a == b))
-            a = a if a >= none else bits(negative_zero - a)
-            b = b if b >= none else bits(negative_zero - b)
-            min_x = min(min_x, a)
-            max_x = max(max_x, a)
-            min_y = min(min_y, b)
-            max_y = max(max_y, b)
-            distance = max(distance, unsigned(unsigned(max(a, b)) - unsigned(min(a, b))))
-        return Order(
-            np.int64(min_x), np.int64(max_x), np.int64(min_y), np.int64(max_y), np.int64(n_equal), np.uint64(distance)
-        )
-
-    return order_of
+reduce32 = _make_reduce(np.float32, np.int32, np.uint32)
+reduce64 = _make_reduce(np.float64, np.int64, np.uint64)
 
 
-reduce32 = _make_reduce(np.float32, np.int32)
-reduce64 = _make_reduce(np.float64, np.int64)
-order32 = _make_order_of(np.int32, np.uint32)
-order64 = _make_order_of(np.int64, np.uint64)
+@compiled
+def max_distance(x: _Floats, y: _Floats, scale: float) -> np.uint64:
+    """Return the largest distance of ordinals of float32, after multiplication by `scale`."""
+    largest = np.uint32(0)
+    for i in range(x.size):
+        m = np.float32(x[i] * np.float32(scale)).view(np.int32)
+        n = np.float32(y[i] * np.float32(scale)).view(np.int32)
+        m = m if m >= np.int32(0) else np.int32(np.int32(-(2**31)) - m)
+        n = n if n >= np.int32(0) else np.int32(np.int32(-(2**31)) - n)
+        largest = max(largest, np.uint32(np.uint32(max(m, n)) - np.uint32(min(m, n))))
+    return np.uint64(largest)
 
 
 @compiled

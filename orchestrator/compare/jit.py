@@ -26,7 +26,7 @@ def compiled(function: _Function) -> _Function:
 
 
 def entry_point(function: _Function) -> _Function:
-    """Compile `function` on its first call; the machine code is kept beside the source or in the user's cache folder."""
+    """Compile `function` on its first call; its code is kept beside the source or in the user's cache folder."""
     try:
         dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder can be written: compile in each process

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,16 @@ _Float64 = npt.NDArray[np.float64]
 _Int64 = npt.NDArray[np.int64]
 
 BLOCK = 2048
-"""Elements in a block: two float32 blocks fill half of a first-level cache, and float32 sums are still good to 1e-7."""
+"""Most elements that float32 adds up before float64 takes over; longer sums miss 1e-6."""
+
+CHUNK = 8192
+"""Most elements that are gathered and decoded at a time: both sides stay in a second-level cache."""
 
 _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own, which saves summing the row again.
 
 # Between this and infinity, a sum of squares in float32 has lost nothing that counts to underflow: 2,048 times half the
 # smallest subnormal is 2^-139.
 _SAFE_SQUARES = 2.0**-100
-_INFINITY32 = np.int64(0x7F800000)
-_INFINITY64 = np.int64(0x7FF0000000000000)
 
 
 class Side(NamedTuple):
@@ -92,14 +93,6 @@ def _segment(rows: Rows, position: int) -> tuple[int, int]:
     whole_row = run_start(rows.walk, number) + within
     count = min(rows.walk.run - within, rows.group - whole_row % rows.group)
     return whole_row // rows.group, (row + count) * rows.width
-
-
-@compiled
-def _block_size(position: int, stop: int, segment_end: int) -> int:
-    """Number of elements in the block that begins at `position`."""
-    size = min(BLOCK, stop - position)
-    left = segment_end - position
-    return min(size, left) if left >= _OWN_BLOCK else size
 
 
 @compiled
@@ -198,27 +191,63 @@ def _nonfinite_class(value: float) -> int:
 
 
 @compiled
-def _largest(order: blocks.Order) -> np.int64:
-    """Ordinal of the largest magnitude in both blocks."""
-    return max(max(order.max_x, -order.min_x), max(order.max_y, -order.min_y))
-
-
-@compiled
 def _safe(sum_of_squares: float, all_zero: bool) -> bool:
     """Whether float32 was wide enough to sum these squares."""
     return all_zero or _SAFE_SQUARES <= sum_of_squares < np.inf
 
 
-@compiled
-def _order32(x: _Float32, y: _Float32, scale: float, scratch: _Float32) -> blocks.Order:
-    """Return the order of two blocks times `scale`."""
-    if scale == 1.0:
-        return blocks.order32(x, y)
-    scaled_x, scaled_y = scratch[0, : x.size], scratch[1, : x.size]
-    for i in range(x.size):
-        scaled_x[i] = x[i] * np.float32(scale)
-        scaled_y[i] = y[i] * np.float32(scale)
-    return blocks.order32(scaled_x, scaled_y)
+def _make_scan_chunk(reduce: Any, value_of: Any, infinity: np.int64) -> Any:
+    is_float32 = reduce is blocks.reduce32
+
+    @compiled
+    def scan_chunk(x: Any, y: Any, position: int, rows: Rows, limits: Limits, scale: float, totals: Totals) -> None:
+        """Add a chunk's elements, the first of which is number `position` of the region, to `totals` and `rows`."""
+        group, segment_end = _segment(rows, position)
+        begin = 0
+        while begin < x.size:
+            at = position + begin
+            if at == segment_end:
+                group, segment_end = _segment(rows, at)
+            end = min(begin + BLOCK, x.size)
+            if segment_end - at >= _OWN_BLOCK:
+                end = min(end, segment_end - position)
+            fx, fy, masked = x[begin:end], y[begin:end], 0
+            sums, counts, order = reduce(fx, fy, limits.rtol, limits.atol)
+            if max(max(order.max_x, -order.min_x), max(order.max_y, -order.min_y)) < infinity:
+                _widen(
+                    totals, value_of(order.min_x), value_of(order.max_x), value_of(order.min_y), value_of(order.max_y)
+                )
+            else:
+                fx, fy = np.empty_like(fx), np.empty_like(fy)
+                masked = _mask_nonfinite(totals, x[begin:end], y[begin:end], fx, fy)
+                sums, counts, order = reduce(fx, fy, limits.rtol, limits.atol)
+            if is_float32:
+                safe_x = _safe(sums.xx, order.min_x == 0 and order.max_x == 0)
+                safe_y = _safe(sums.yy, order.min_y == 0 and order.max_y == 0)
+                if not (safe_x and safe_y and _safe(sums.dd, sums.max_abs_d == 0.0) and sums.rel_d < np.inf):
+                    wide_x, wide_y = fx.astype(np.float64), fy.astype(np.float64)
+                    sums = blocks.reduce64(wide_x, wide_y, limits.rtol, limits.atol)[0]
+            distance = order.max_distance if scale == 1.0 else blocks.max_distance(fx, fy, scale)
+            totals.distance[0] = max(totals.distance[0], distance)
+            totals.counts[0] += order.n_equal - masked
+            totals.counts[1] += end - begin - masked
+            _add(totals, sums, counts)
+            # float32 may have rounded |d| down by half a unit.
+            if end - begin > masked and sums.max_abs_d * (1 + 2.0**-23) > totals.extremes[5]:
+                _update_max_difference(totals, at, x[begin:end], y[begin:end], fx, fy)
+            if position + end <= segment_end:
+                rows.seen[group] = True
+                rows.sum_xx[group] += sums.xx
+                rows.sum_dd[group] += sums.dd
+            else:
+                group, segment_end = _add_rows(rows, at, fx, fy, group, segment_end)
+            begin = end
+
+    return scan_chunk
+
+
+_scan_chunk32 = _make_scan_chunk(blocks.reduce32, blocks.float32_of, np.int64(0x7F800000))
+_scan_chunk64 = _make_scan_chunk(blocks.reduce64, blocks.float64_of, np.int64(0x7FF0000000000000))
 
 
 @entry_point
@@ -230,55 +259,15 @@ def scan32(
     `totals.distance` is that of ordinals of float32, after multiplication by `scale`. A power of two that makes a
     narrower type's subnormals those of float32 makes its representable values equally far apart.
     """
-    raw = np.empty((2, 8 * BLOCK), np.uint8)
-    scratch = np.empty((4, BLOCK), np.float32)
-    scaled = np.empty((2, BLOCK), np.float32)
-    wide = np.empty((2, BLOCK), np.float64)
-    group, segment_end = 0, start
-    position = start
-    while position < stop:
-        if position == segment_end:
-            group, segment_end = _segment(rows, position)
-        size = _block_size(position, stop, segment_end)
+    raw = np.empty((2, 4 * CHUNK), np.uint8)
+    scratch = np.empty((2, CHUNK), np.float32)
+    for position in range(start, stop, CHUNK):
+        size = min(CHUNK, stop - position)
         x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
         y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
         x = decode32(x_raw, x_side.code, scratch[0, :size])
         y = decode32(y_raw, y_side.code, scratch[1, :size])
-
-        sums, counts = blocks.reduce32(x, y, limits.rtol, limits.atol)
-        order = _order32(x, y, scale, scaled)
-        fx, fy, masked = x, y, 0
-        if _largest(order) < _INFINITY32:
-            low_x, high_x = blocks.float32_of(order.min_x) / scale, blocks.float32_of(order.max_x) / scale
-            low_y, high_y = blocks.float32_of(order.min_y) / scale, blocks.float32_of(order.max_y) / scale
-            _widen(totals, low_x, high_x, low_y, high_y)
-        else:
-            fx, fy = scratch[2, :size], scratch[3, :size]
-            masked = _mask_nonfinite(totals, x, y, fx, fy)
-            sums, counts = blocks.reduce32(fx, fy, limits.rtol, limits.atol)
-            order = _order32(fx, fy, scale, scaled)
-        safe_x = _safe(sums.xx, order.min_x == 0 and order.max_x == 0)
-        safe_y = _safe(sums.yy, order.min_y == 0 and order.max_y == 0)
-        if not (safe_x and safe_y and _safe(sums.dd, sums.max_abs_d == 0.0) and sums.rel_d < np.inf):
-            wide_x, wide_y = wide[0, :size], wide[1, :size]
-            wide_x[:] = fx
-            wide_y[:] = fy
-            sums = blocks.reduce64(wide_x, wide_y, limits.rtol, limits.atol)[0]
-        _add(totals, sums, counts)
-        totals.counts[0] += order.n_equal - masked
-        totals.counts[1] += size - masked
-        totals.distance[0] = max(totals.distance[0], order.max_distance)
-        # float32 may have rounded |d| down by half a unit.
-        if size > masked and sums.max_abs_d * (1 + 2.0**-23) > totals.extremes[5]:
-            _update_max_difference(totals, position, x, y, fx, fy)
-
-        if position + size <= segment_end:
-            rows.seen[group] = True
-            rows.sum_xx[group] += sums.xx
-            rows.sum_dd[group] += sums.dd
-        else:
-            group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
-        position += size
+        _scan_chunk32(x, y, position, rows, limits, scale, totals)
 
 
 @entry_point
@@ -286,47 +275,20 @@ def scan64(
     x_side: Side, y_side: Side, rows: Rows, limits: Limits, integers: bool, start: int, stop: int, totals: Totals
 ) -> None:
     """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` tells of which kind."""
-    raw = np.empty((2, 8 * BLOCK), np.uint8)
-    values = np.empty((4, BLOCK), np.float64)
-    exact = np.empty((2, BLOCK), np.int64)
-    scratch = np.empty(BLOCK, np.float32)
+    raw = np.empty((2, 8 * CHUNK), np.uint8)
+    scratch = np.empty((2, CHUNK), np.float64)
+    scratch32 = np.empty(CHUNK, np.float32)
+    exact = np.empty((2, CHUNK), np.int64)
     same_sign = (x_side.code == UINT64) == (y_side.code == UINT64)
-    group, segment_end = 0, start
-    position = start
-    while position < stop:
-        if position == segment_end:
-            group, segment_end = _segment(rows, position)
-        size = _block_size(position, stop, segment_end)
+    n_equal = totals.counts[0]
+    for position in range(start, stop, CHUNK):
+        size = min(CHUNK, stop - position)
         x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
         y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
-        x = decode64(x_raw, x_side.code, values[0, :size], scratch[:size], exact[0, :size])
-        y = decode64(y_raw, y_side.code, values[1, :size], scratch[:size], exact[1, :size])
-
-        order = blocks.order64(x, y)
-        fx, fy, masked = x, y, 0
-        if _largest(order) < _INFINITY64:
-            low_x, high_x = blocks.float64_of(order.min_x), blocks.float64_of(order.max_x)
-            low_y, high_y = blocks.float64_of(order.min_y), blocks.float64_of(order.max_y)
-            _widen(totals, low_x, high_x, low_y, high_y)
-        else:
-            fx, fy = values[2, :size], values[3, :size]
-            masked = _mask_nonfinite(totals, x, y, fx, fy)
-            order = blocks.order64(fx, fy)
-        sums, counts = blocks.reduce64(fx, fy, limits.rtol, limits.atol)
-        _add(totals, sums, counts)
+        x = decode64(x_raw, x_side.code, scratch[0, :size], scratch32[:size], exact[0, :size])
+        y = decode64(y_raw, y_side.code, scratch[1, :size], scratch32[:size], exact[1, :size])
+        _scan_chunk64(x, y, position, rows, limits, 1.0, totals)
         if integers:
-            totals.counts[0] += blocks.count_equal(exact[0, :size], exact[1, :size], same_sign)
-        else:
-            totals.counts[0] += order.n_equal - masked
-        totals.counts[1] += size - masked
-        totals.distance[0] = max(totals.distance[0], order.max_distance)
-        if size > masked and sums.max_abs_d > totals.extremes[5]:
-            _update_max_difference(totals, position, x, y, fx, fy)
-
-        if position + size <= segment_end:
-            rows.seen[group] = True
-            rows.sum_xx[group] += sums.xx
-            rows.sum_dd[group] += sums.dd
-        else:
-            group, segment_end = _add_rows(rows, position, fx, fy, group, segment_end)
-        position += size
+            n_equal += blocks.count_equal(exact[0, :size], exact[1, :size], same_sign)
+    if integers:
+        totals.counts[0] = n_equal
