@@ -8,14 +8,15 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
+
+_WrongUsage: Any = typer.BadParameter.__bases__[0]  # click's UsageError, which newer typers bring along under another name
 
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
@@ -35,11 +36,9 @@ def run_cli(arguments: Sequence[str]) -> int:
         arguments.insert(0, "run")
     try:
         return int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
+    except _WrongUsage as error:
         return _fail(" ".join(error.format_message().split()), ExitCode.USAGE)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", ExitCode.FAILED)
     except LaunchError as error:
         return _fail(str(error), ExitCode.FAILED)

@@ -1,0 +1,74 @@
+"""Running the command as a user does: in a process of its own, in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def aclcmp(tmp_path: Path) -> Command:
+    """Run `aclcmp ARGUMENTS` in the test's folder; `python` is the tests' own interpreter."""
+
+    def run(*arguments: str | Path, timeout: float = 240, cwd: Path = tmp_path) -> Done:
+        environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = [sys.executable, "-m", "aclcmp", *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+SCRIPT = """
+import os, sys
+import numpy as np
+from aclcmp import set_label, set_task_id
+
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+mode = sys.argv[1] if len(sys.argv) > 1 else ""
+random = np.random.default_rng(0)
+for turn in range(2):
+    set_task_id()
+    print(f"turn {turn}", flush=True)
+    for layer in range(4):
+        whole = random.standard_normal((24, 8 * world)).astype(np.float32)
+        local = np.split(whole, world, axis=1)[rank].copy()
+        if mode == "fault" and layer == 2 and rank == 1:
+            local = local[::-1]
+        if mode != "actual only":
+            set_label("golden", f"layers.{layer}.act", whole)
+        if mode != "golden only":
+            set_label("actual", f"layers.{layer}.act", local)
+        if mode == "crash" and turn == 1 and layer == 2 and rank == 1:
+            raise SystemExit(3)
+        if mode == "abort" and turn == 1 and layer == 2 and rank == 1:
+            os.abort()
+        if mode == "hang" and turn == 1 and layer == 2:
+            import time
+            print("hanging", flush=True)
+            time.sleep(600)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A small sharded model in numpy; its argument plants a fault, a crash, or a hang."""
+    path = tmp_path / "model.py"
+    path.write_text(SCRIPT)
+    return path

@@ -1,0 +1,136 @@
+"""Wrong input: one clear line, exit code 2, nothing started, nothing overwritten."""
+
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.writer import ShardWriter
+from tests.cli.conftest import Command
+from tests.shard.test_damage import write
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--ranks", "2"], "--exec"),
+        (["--exec", ""], "command"),
+        (["--exec", "no-such-command --x"], "no-such-command"),
+        (["--exec", "./missing.sh"], "missing.sh"),
+        (["--exec", "python 'unclosed"], "cannot be split"),
+        (["--exec", "python x.py", "--ranks", "0"], "rank"),
+        (["--exec", "python x.py", "--ranks", "-3"], "rank"),
+        (["--exec", "python x.py", "--ranks", "many"], "--ranks"),
+        (["--exec", "python x.py", "--rank", "2"], "--ranks"),
+        (["--exec", "python x.py", "--device", "tpu"], "tpu"),
+        (["--exec", "python x.py", "--env", "NOVALUE"], "NAME=VALUE"),
+        (["--exec", "python x.py", "--env", "RANK=3"], "RANK"),
+        (["--exec", "python x.py", "--timeout", "0"], "timeout"),
+        (["--exec", "torchrun x.py"], "--launcher script"),
+        (["--exec", "python x.py", "--address", "127.0.0.1:1"], "no Ray answers at 127.0.0.1:1"),
+        (["--exec", "python x.py", "--address", "nonsense"], "HOST:PORT"),
+        (["compare"], "RUN"),
+        (["compare", "missing"], "missing"),
+        (["compare", "."], "run.json"),
+        (["recover", "missing/rank00000.h5"], "does not exist"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_one_line_and_code_2(aclcmp: Command, tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "x.py").write_text("")
+    done = aclcmp(*arguments)
+    assert done.code == 2, done
+    assert words in done.err
+    assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1, done.err
+    assert done.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["x.py"]
+
+
+def test_no_command_but_help(aclcmp: Command) -> None:
+    for arguments in (["--help"], ["run", "--help"], ["compare", "-h"], ["recover", "--help"]):
+        done = aclcmp(*arguments)
+        assert done.code == 0 and "Usage: aclcmp" in done.out
+    assert aclcmp("--version").out.startswith("aclcmp 0.1")
+
+
+def test_options_of_run_are_frozen(aclcmp: Command) -> None:
+    import re
+
+    options = sorted(set(re.findall(r"^\s+(--[a-z-]+)", aclcmp("run", "--help").out, re.MULTILINE)))
+    assert options == [
+        "--address",
+        "--device",
+        "--env",
+        "--exec",
+        "--launcher",
+        "--no-compare",
+        "--nodes",
+        "--output",
+        "--ranks",
+        "--strict",
+        "--timeout",
+        "--visibility",
+    ]
+
+
+def test_output_that_holds_another_run(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text("{}")
+    done = aclcmp("--exec", "python x.py", "--output", "old")
+    assert done.code == 2 and "holds another run" in done.err
+    assert (tmp_path / "old" / "run.json").read_text() == "{}"
+
+
+@pytest.mark.ray
+def test_more_npus_than_there_are(aclcmp: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.py").write_text("")
+    monkeypatch.setenv("ACLCMP_SIMULATE", '{"NPU": 2}')
+    done = aclcmp("--exec", "python x.py", "--ranks", "3", "--device", "npu")
+    assert done.code == 2 and "3 NPU" in done.err and "has 2" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.py"]
+
+
+def damaged(folder: Path, how: str) -> None:
+    """Make a run directory whose one shard is damaged."""
+    shards = folder / "run" / "shards"
+    shards.mkdir(parents=True)
+    (folder / "run" / "run.json").write_text(
+        '{"schema": 1, "run_id": "r", "command": ["x"], "cwd": "/", "launcher": "ray", "device": "cpu", '
+        '"visibility": "node", "cluster": "local Ray", "started": 0, "finished": 1, "versions": {}, "environment": {}, '
+        '"ranks": []}'
+    )
+    writer: ShardWriter = write(shards, ShardHeader("r", 0, 1, 0, 0, "host", 1, 0.0))
+    path = writer.files.segment(0)
+    if how != "truncated":
+        writer.files.journal.unlink()
+    if how == "not HDF5":
+        path.write_text("hello")
+    elif how == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "from the future":
+        with h5py.File(path, "r+") as file:
+            file.attrs["header"] = str(file.attrs["header"]).replace('"schema": 1', '"schema": 99')
+    else:
+        with h5py.File(path, "r+") as file:
+            file["tasks/0/x"] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("not HDF5", "not HDF5"),
+        ("truncated", "damaged after it was sealed"),
+        ("from the future", "schema 99"),
+        ("with an external link", "refused"),
+    ],
+)
+def test_damaged_shards(aclcmp: Command, tmp_path: Path, how: str, words: str) -> None:
+    damaged(tmp_path, how)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    done = aclcmp("compare", "run")
+    assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done.err
+    assert sorted(path for path in tmp_path.rglob("*")) == before

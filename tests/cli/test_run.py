@@ -1,0 +1,137 @@
+"""The whole way through the real command: launch, labels, shards, comparison, report, exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+
+pytestmark = pytest.mark.ray
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return content
+
+
+def test_healthy_run_and_compare_again(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    done = aclcmp("--exec", "python model.py", "--ranks", "4", "--output", "out")
+    assert done.code == 0, done
+    assert "All match" in done.out
+    for rank in range(4):
+        assert f"[rank{rank}] turn 1" in done.out
+        assert (tmp_path / "out" / "logs" / f"rank{rank:05d}.log").read_text() == "turn 0\nturn 1\n"
+    first = report_of(tmp_path / "out")
+    assert first["verdict"] == "match" and first["coverage"]["compared"] == 32
+    assert all(len(label["ranks"]) == 4 for label in first["labels"])
+    assert (tmp_path / "out" / "report.csv").exists() and (tmp_path / "out" / "report.h5").exists()
+    again = aclcmp("compare", "out")
+    assert again.code == 0
+    assert report_of(tmp_path / "out")["labels"] == first["labels"]
+
+
+def test_fault_is_named(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    done = aclcmp("--exec", "python model.py fault", "--ranks", "2", "--output", "out")
+    assert done.code == 1
+    assert "First divergence: layers.2.act, task 0, rank 1" in done.out
+    assert "model.py:" in done.out
+    told = report_of(tmp_path / "out")["first_divergence"]
+    assert (told["label"], told["task"], told["ranks"], told["origin"]) == ("layers.2.act", 0, [1], "own")
+
+
+@pytest.mark.parametrize(("mode", "words"), [("golden only", 'set_label("acl"'), ("actual only", 'set_label("pta"')])
+def test_one_side_only_is_incomplete(aclcmp: Command, script: Path, mode: str, words: str) -> None:
+    done = aclcmp("--exec", f"python model.py '{mode}'", "--ranks", "1")
+    assert done.code == 4 and words in done.out
+
+
+def test_no_labels_is_incomplete_and_says_what_to_do(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("print('nothing labelled')")
+    done = aclcmp("--exec", "python empty.py", "--ranks", "2")
+    assert done.code == 4 and "set_label" in done.out
+
+
+@pytest.mark.parametrize(("mode", "words"), [("crash", "exited with code 3"), ("abort", "SIGABRT")])
+def test_failed_rank_is_named_and_what_was_labelled_is_compared(
+    aclcmp: Command, script: Path, tmp_path: Path, mode: str, words: str
+) -> None:
+    done = aclcmp("--exec", f"python model.py {mode}", "--ranks", "2", "--output", "out")
+    assert done.code == 3 and "rank 1" in done.out and words in done.out
+    told = report_of(tmp_path / "out")
+    assert told["verdict"] == "failed"
+    assert told["coverage"]["compared"] >= 4 + 3
+    assert {label["label"] for label in told["labels"]} >= {f"layers.{n}.act" for n in range(4)}
+
+
+def test_timeout_names_the_ranks_that_hang(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    done = aclcmp("--exec", "python model.py hang", "--ranks", "2", "--timeout", "15", "--output", "out")
+    assert done.code == 3 and "15" in done.out and "0-1" in done.out
+    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_reports_what_was_labelled(script: Path, tmp_path: Path, number: signal.Signals) -> None:
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "aclcmp", "--exec", "python model.py hang", "--ranks", "2", "--output", "out"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    hanging = 0
+    while hanging < 2:
+        hanging += "hanging" in running.stdout.readline()
+    running.send_signal(number)
+    rest, _ = running.communicate(timeout=120)
+    assert running.returncode == 3
+    assert "interrupted" in rest
+    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+    time.sleep(1)
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(p)]
+    assert not left
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_no_compare_records_only(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    done = aclcmp("--exec", "python model.py", "--no-compare", "--output", "out")
+    assert done.code == 0 and "aclcmp compare" in done.out
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert aclcmp("compare", "out").code == 0
+
+
+def test_torn_shards_are_compared_directly_and_recovered(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    aclcmp("--exec", "python model.py abort", "--ranks", "2", "--output", "out")
+    shard = tmp_path / "out" / "shards" / "rank00001.h5"
+    before = report_of(tmp_path / "out")["labels"]
+    recovered = aclcmp("recover", shard)
+    assert recovered.code == 0 and "rebuilt" in recovered.out and " 0 lost" in recovered.out
+    assert aclcmp("compare", "out").code == 3
+    after = report_of(tmp_path / "out")["labels"]
+    assert [label["ranks"] for label in after] == [label["ranks"] for label in before]
+    assert "nothing to recover" in aclcmp("recover", shard).out
+
+
+def test_torchrun_under_launcher_script(aclcmp: Command, script: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    done = aclcmp(
+        "--exec",
+        "torchrun --nproc-per-node 2 model.py fault",
+        "--launcher",
+        "script",
+        "--ranks",
+        "2",
+        "--output",
+        "out",
+    )
+    assert done.code == 1, done
+    assert "First divergence: layers.2.act, task 0, rank 1" in done.out
