@@ -192,10 +192,10 @@ def find_difference(x: _Floats, y: _Floats, difference: float) -> int:
 
 
 @compiled
-def square_sums(x: _Floats, y: _Floats) -> tuple[float, float]:
-    """Return the sums of x^2 and d^2, in float64."""
+def square_sums(x: _Floats, y: _Floats, begin: int, end: int) -> tuple[float, float]:
+    """Return the sums of x^2 and d^2 over begin <= i < end, in float64."""
     xx, dd = 0.0, 0.0
-    for i in range(x.size):
+    for i in range(np.uintp(begin), np.uintp(end)):
         a = np.float64(x[i])
         d = np.float64(y[i]) - a
         xx += a * a

@@ -11,30 +11,34 @@ from aclcmp.orchestrator.compare.jit import compiled
 from aclcmp.orchestrator.compare.walk import Walk
 
 _Bytes = npt.NDArray[np.uint8]
+_Int64 = npt.NDArray[np.int64]
 
 
 @compiled
-def run_start(walk: Walk, number: int) -> int:
-    """Flat index at which run `number` of the walk begins."""
-    index = walk.base
-    for level in range(walk.sizes.size - 1, 0, -1):
-        size = walk.sizes[level]
-        index += number % size * walk.strides[level]
+def run_start(base: int, sizes: _Int64, strides: _Int64, number: int) -> int:
+    """Flat index at which run `number` of a walk begins."""
+    index = base
+    for level in range(sizes.size - 1, 0, -1):
+        size = sizes[level]
+        index += number % size * strides[level]
         number //= size
-    if walk.sizes.size > 0:
-        index += number * walk.strides[0]
+    if sizes.size > 0:
+        index += number * strides[0]
     return index
 
 
 @compiled
 def _copy_runs(source: Any, walk: Walk, number: int, within: int, out: Any) -> None:
     """Fill `out` with the elements from element `within` of run `number` on."""
+    # Taken from the walk once: each access to an array in a tuple counts references, which costs more than a short run.
+    run, base, sizes, strides = walk.run, walk.base, walk.sizes, walk.strides
     filled = 0
     while filled < out.size:
-        start = run_start(walk, number) + within
-        take = min(walk.run - within, out.size - filled)
-        for i in range(take):
-            out[filled + i] = source[start + i]
+        take = min(run - within, out.size - filled)
+        # As unsigned numbers, which spares each access the question whether it counts from the end.
+        to, start = np.uintp(filled), np.uintp(run_start(base, sizes, strides, number) + within)
+        for i in range(np.uintp(take)):
+            out[to + i] = source[start + i]
         filled += take
         number += 1
         within = 0
@@ -49,7 +53,7 @@ def stretch(data: _Bytes, itemsize: int, walk: Walk, position: int, scratch: _By
     number = position // walk.run
     within = position - number * walk.run
     if within + scratch.size // itemsize <= walk.run:
-        start = (run_start(walk, number) + within) * itemsize
+        start = (run_start(walk.base, walk.sizes, walk.strides, number) + within) * itemsize
         return data[start : start + scratch.size]
     if itemsize == 1:
         _copy_runs(data, walk, number, within, scratch)

@@ -87,28 +87,41 @@ class Totals(NamedTuple):
 @compiled
 def _segment(rows: Rows, position: int) -> tuple[int, int]:
     """Return the row group of an element, and the end of the elements from there on that share the group."""
-    row = position // rows.width
-    number = row // rows.walk.run
-    within = row - number * rows.walk.run
-    whole_row = run_start(rows.walk, number) + within
-    count = min(rows.walk.run - within, rows.group - whole_row % rows.group)
-    return whole_row // rows.group, (row + count) * rows.width
+    return _segment_at(
+        rows.width, rows.group, rows.walk.run, rows.walk.base, rows.walk.sizes, rows.walk.strides, position
+    )
 
 
 @compiled
-def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, group: int, segment_end: int) -> tuple[int, int]:
+def _segment_at(
+    width: int, group: int, run: int, base: int, sizes: _Int64, strides: _Int64, position: int
+) -> tuple[int, int]:
+    row = position // width
+    number = row // run
+    within = row - number * run
+    whole_row = run_start(base, sizes, strides, number) + within
+    count = min(run - within, group - whole_row % group)
+    return whole_row // group, (row + count) * width
+
+
+@compiled
+def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, current: int, segment_end: int) -> tuple[int, int]:
     """Add up a block that begins at `position` by rows; return the group and segment end of its last element."""
+    # Taken from the tuple once: each access to an array in it counts references, which costs more than a short row.
+    width, group, walk = rows.width, rows.group, rows.walk
+    run, base, sizes, strides = walk.run, walk.base, walk.sizes, walk.strides
+    seen, sum_xx, sum_dd = rows.seen, rows.sum_xx, rows.sum_dd
     begin = 0
     while True:
         end = min(x.size, segment_end - position)
-        xx, dd = blocks.square_sums(x[begin:end], y[begin:end])
-        rows.sum_xx[group] += xx
-        rows.sum_dd[group] += dd
-        rows.seen[group] = True
+        xx, dd = blocks.square_sums(x, y, begin, end)
+        sum_xx[current] += xx
+        sum_dd[current] += dd
+        seen[current] = True
         begin = end
         if begin == x.size:
-            return group, segment_end
-        group, segment_end = _segment(rows, position + begin)
+            return current, segment_end
+        current, segment_end = _segment_at(width, group, run, base, sizes, strides, position + begin)
 
 
 @compiled
@@ -250,6 +263,16 @@ _scan_chunk32 = _make_scan_chunk(blocks.reduce32, blocks.float32_of, np.int64(0x
 _scan_chunk64 = _make_scan_chunk(blocks.reduce64, blocks.float64_of, np.int64(0x7FF0000000000000))
 
 
+@compiled
+def _chunk_size(x_walk: Walk, y_walk: Walk, position: int, stop: int) -> int:
+    """Number of elements in the chunk that begins at `position`; long runs are read in place, not copied together."""
+    size = min(CHUNK, stop - position)
+    for left in (x_walk.run - position % x_walk.run, y_walk.run - position % y_walk.run):
+        if left >= _OWN_BLOCK:
+            size = min(size, left)
+    return size
+
+
 @entry_point
 def scan32(
     x_side: Side, y_side: Side, rows: Rows, limits: Limits, scale: float, start: int, stop: int, totals: Totals
@@ -261,13 +284,15 @@ def scan32(
     """
     raw = np.empty((2, 4 * CHUNK), np.uint8)
     scratch = np.empty((2, CHUNK), np.float32)
-    for position in range(start, stop, CHUNK):
-        size = min(CHUNK, stop - position)
+    position = start
+    while position < stop:
+        size = _chunk_size(x_side.walk, y_side.walk, position, stop)
         x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
         y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
         x = decode32(x_raw, x_side.code, scratch[0, :size])
         y = decode32(y_raw, y_side.code, scratch[1, :size])
         _scan_chunk32(x, y, position, rows, limits, scale, totals)
+        position += size
 
 
 @entry_point
@@ -281,8 +306,9 @@ def scan64(
     exact = np.empty((2, CHUNK), np.int64)
     same_sign = (x_side.code == UINT64) == (y_side.code == UINT64)
     n_equal = totals.counts[0]
-    for position in range(start, stop, CHUNK):
-        size = min(CHUNK, stop - position)
+    position = start
+    while position < stop:
+        size = _chunk_size(x_side.walk, y_side.walk, position, stop)
         x_raw = stretch(x_side.data, x_side.itemsize, x_side.walk, position, raw[0, : size * x_side.itemsize])
         y_raw = stretch(y_side.data, y_side.itemsize, y_side.walk, position, raw[1, : size * y_side.itemsize])
         x = decode64(x_raw, x_side.code, scratch[0, :size], scratch32[:size], exact[0, :size])
@@ -290,5 +316,6 @@ def scan64(
         _scan_chunk64(x, y, position, rows, limits, 1.0, totals)
         if integers:
             n_equal += blocks.count_equal(exact[0, :size], exact[1, :size], same_sign)
+        position += size
     if integers:
         totals.counts[0] = n_equal
