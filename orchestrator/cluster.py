@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -28,7 +29,6 @@ _MIN_STORE = 75 * MIB  # Ray refuses less
 _MAX_STORE = 256 * MIB  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
 _JOIN_SECONDS = 15.0
 _PROBE_SECONDS = 5.0
-_TOKEN = secrets.token_hex(32)  # one per process: Ray caches the first token that it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,7 @@ def _start_local(claimed: dict[str, float]) -> None:
     with _private_environment():
         import ray
 
-        ray._raylet.Config.initialize(
-            ""
-        )  # Ray reads RAY_AUTH_MODE once per process; an earlier cluster may have had another one
+        ray._raylet.Config.initialize("")  # it was read when Ray was imported, which may have been earlier
         try:
             ray.init(
                 address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
@@ -179,7 +177,6 @@ def _start_local(claimed: dict[str, float]) -> None:
 def _join(address: str) -> None:
     with _restored_environment():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else one line a second while nobody answers
         import ray
 
         try:
@@ -209,10 +206,17 @@ def _private_environment() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
             del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-            os.environ["RAY_AUTH_TOKEN"] = _TOKEN
+        os.environ.update(_authentication())
         yield
+
+
+@functools.cache
+def _authentication() -> dict[str, str]:
+    """Mode and token of this process's local Rays. One for all: once connected, Ray cannot change either."""
+    variables = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return variables
 
 
 def _simulated() -> dict[str, float]:

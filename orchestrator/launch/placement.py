@@ -102,6 +102,7 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
 
 
 def _spread_cpu(job: Job, nodes: Sequence[Node]) -> Spread:
+    nodes = [node for node in nodes if node.cpus] or nodes  # a head node without CPUs is not meant to compute
     count = job.nodes or (1 if job.launcher is Launcher.SCRIPT else min(len(nodes), job.ranks))
     if count > len(nodes):
         raise UsageError(

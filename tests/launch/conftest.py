@@ -45,10 +45,8 @@ class Notes:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A local Ray that claims eight NPUs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # so that another process can join it
-        with Cluster.open(simulate={"NPU": 8}) as opened:
-            yield opened
+    with Cluster.open(simulate={"NPU": 8}) as opened:
+        yield opened
 
 
 @pytest.fixture

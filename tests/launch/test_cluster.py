@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from aclcmp.orchestrator.cluster import SIMULATE, Cluster
+from aclcmp.orchestrator.cluster import SIMULATE, Cluster, _authentication
 from aclcmp.orchestrator.errors import UsageError
 
 
@@ -53,11 +53,11 @@ except Exception as error:
 """
 
 
-def opened(address: str, **environment: str) -> str:
+def opened(address: str) -> str:
     """What a process prints that joins `address`; one process can join one cluster."""
     return subprocess.run(
         [sys.executable, "-c", OPENED, address],
-        env={**os.environ, **environment},
+        env={**os.environ, **_authentication()},
         capture_output=True,
         text=True,
         check=True,
