@@ -5,12 +5,11 @@ import warnings
 
 import ml_dtypes
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.pair import Operand, pair_stats, row_group
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import Region
 from tests.compare.reference import assert_agree, reference_stats, values

@@ -1,0 +1,25 @@
+"""Decoded values against ml_dtypes, for every bit pattern."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.compare.decode import CODES, decode32
+
+
+def test_every_element_type_has_a_code():
+    assert set(CODES) == set(DTYPES)
+
+
+@pytest.mark.parametrize("name", [name for name in DTYPES if name.startswith(("float8", "float16", "bfloat16"))])
+def test_all_bit_patterns(name):
+    memory = DTYPES[name].memory
+    bits = np.arange(2 ** (8 * memory.itemsize), dtype=f"u{memory.itemsize}")
+    exact = np.float16 if name == "float16" else getattr(ml_dtypes, name)
+    with np.errstate(invalid="ignore"):
+        expected = bits.view(exact).astype(np.float32)
+    found = decode32(bits.view(np.uint8), CODES[name], np.empty(bits.size, np.float32))
+    np.testing.assert_array_equal(found, expected)
+    number = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(found[number]), np.signbit(expected[number]))
