@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Cluster
@@ -74,14 +73,3 @@ def _plan(
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     return Plan(plan.keys, plan.pairs, plan.gaps, plan.sides, plan.silent_ranks, (*plan.notes, *problems))
-
-
-def opened_run(folder: Path) -> tuple[RunDir, RunRecord | None]:
-    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
-    run = RunDir(folder.absolute(), folder.name)
-    if not run.record.exists():
-        raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
-    record = RunRecord.load(run.record)
-    return RunDir(run.root, record.run_id), record

@@ -16,7 +16,9 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 
-_WrongUsage: Any = typer.BadParameter.__bases__[0]  # click's UsageError, which newer typers bring along under another name
+_WrongUsage: Any = typer.BadParameter.__bases__[
+    0
+]  # click's UsageError, which newer typers bring along under another name
 
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",

@@ -9,22 +9,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aclcmp.orchestrator.answer import answer, opened_run, plan_here, plan_on_cluster
 from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.compare.crew import Crew
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.launch.job import Job, check
 from aclcmp.orchestrator.launch.launcher import check_fit, launch
 from aclcmp.orchestrator.record import RunRecord
-from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.terminal import print_report, report_console
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.rundir import RunDir, opened_run
 from aclcmp.orchestrator.screen import Screen
 
 
 def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
+    from aclcmp.orchestrator.answer import answer, plan_on_cluster
+    from aclcmp.orchestrator.compare.crew import Crew
+
     check(job)
     RunDir.check_vacant(output)
     console = report_console(sys.stdout)
@@ -47,25 +47,24 @@ def compare_again(folder: Path) -> ExitCode:
     run, record = opened_run(folder)
     console = report_console(sys.stdout)
     with ThreadPoolExecutor(1) as pool, Screen(console) as screen:
-        opening = pool.submit(_open_crew)  # Ray takes seconds to start; reading and planning go on meanwhile
+        opening = pool.submit(Cluster.open)  # Ray takes seconds to start; imports, reading and planning go on meanwhile
         try:
+            from aclcmp.orchestrator.answer import answer, plan_here
+            from aclcmp.orchestrator.compare.crew import Crew
+
             plan = plan_here(run, record, screen)
         except BaseException:
-            opening.result()[0].close()
+            opening.result().close()
             raise
-        cluster, crew = opening.result()
-        with cluster:
-            report = answer(run, record, plan, cluster, crew, screen)
+        with opening.result() as cluster:
+            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
             screen.close()
             return _reported(report, run, console)
 
 
-def _open_crew() -> tuple[Cluster, Crew]:
-    cluster = Cluster.open(None)
-    return cluster, Crew(cluster.nodes)
-
-
 def _reported(report: Report, run: RunDir, console: Console) -> ExitCode:
+    from aclcmp.orchestrator.report.files import write_reports
+
     files = write_reports(report, run)
     console.print()
     print_report(report, console, files)

@@ -1,0 +1,154 @@
+"""Compare 2 ranks x 200 pairs of 4 MiB float32 (3.36 GB), from command to report, and say where the time goes.
+
+    python benchmarks/bench_compare.py [FOLDER]
+
+The same data through numpy's float64 calls, in this run on the same machine, is the yardstick.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+RANKS, PAIRS, SHAPE = 2, 200, (1024, 1024)
+
+STAGES = """
+import sys, time
+begun = time.perf_counter()
+def lap(name):
+    global begun
+    now = time.perf_counter()
+    print(f"{name:34}{now - begun:6.2f} s")
+    begun = now
+from pathlib import Path
+import aclcmp.orchestrator.cli
+from aclcmp.orchestrator.commands import *
+from aclcmp.orchestrator.commands import _open_crew
+from aclcmp.orchestrator.judge.judge import judge
+lap("imports")
+run, record = opened_run(Path(sys.argv[1]))
+screen = Screen(report_console(open("/dev/null", "w")))
+plan = plan_here(run, record, screen)
+lap("read 2 shards, plan 400 pairs")
+cluster, crew = _open_crew()
+lap("start Ray and compare actors")
+import ray
+ray.get([actor.ready.remote() for actors in crew._actors.values() for actor in actors])
+lap("actors answer, kernel loaded")
+report = answer(run, record, plan, cluster, crew, screen)
+lap("compare and judge")
+write_reports(report, run)
+lap("write three reports")
+cluster.close()
+lap("stop Ray")
+"""
+
+
+def make_run(folder: Path) -> Path:
+    """Write a run directory with both sides of all labels; the actual side has round-off noise."""
+    run = RunDir.create(folder / "run")
+    random = np.random.default_rng(0)
+    base = random.standard_normal(SHAPE).astype(np.float32)
+    noise = base * np.float32(1 + 1e-6)
+    for rank in range(RANKS):
+        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, RANKS, rank, 0, "host", 1, 0.0))
+        for number in range(PAIRS):
+            for side, values in (("pta", base), ("acl", noise)):
+                seq = 2 * number + (side == "acl")
+                record = LabelRecord(0, f"layers.{number}", 0, side, seq, float(seq), "f:1", "float32", SHAPE, "cpu")
+                writer.add(record, values.reshape(-1).view(np.uint8))
+        writer.close()
+    ranks = tuple(
+        RankRecord(
+            rank=rank,
+            local_rank=rank,
+            host="host",
+            ip="127.0.0.1",
+            node_id="",
+            devices=(),
+            state=RankState.FINISHED,
+            exit_code=0,
+            started=0.0,
+            finished=1.0,
+        )
+        for rank in range(RANKS)
+    )
+    RunRecord(
+        run_id=run.run_id,
+        command=("benchmark",),
+        cwd="/",
+        launcher="ray",
+        device="cpu",
+        visibility="node",
+        cluster="local Ray",
+        started=0.0,
+        finished=1.0,
+        versions={},
+        environment={},
+        ranks=ranks,
+    ).save(run.record)
+    return run.root
+
+
+def numpy_seconds(run: Path) -> float:
+    """Seconds for six metrics of all pairs by plain float64 numpy calls, one process, no report: the yardstick."""
+    from aclcmp.labeling.shard.files import shards_in
+    from aclcmp.labeling.shard.reader import read_shard
+
+    begun = time.perf_counter()
+    for files in shards_in(run / "shards"):
+        index = read_shard(files)
+        for golden, actual in zip(index.records[::2], index.records[1::2], strict=True):
+            x, y = (index.read(record).astype(np.float64) for record in (golden, actual))
+            d = y - x
+            _ = (d * d).sum(), (x * x).sum(), (y * y).sum(), (x * y).sum(), abs(d).max(), abs(d).sum()
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Print total and stages."""
+    base = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    folder = Path(tempfile.mkdtemp(dir=base))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        run = make_run(folder)
+        nbytes = RANKS * PAIRS * 2 * int(np.prod(SHAPE)) * 4
+        to_report, to_end, yardsticks = [], [], []
+        for _ in range(5):
+            begun = time.perf_counter()
+            command = [sys.executable, "-m", "aclcmp", "compare", str(run)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+                assert running.stdout is not None
+                told = [time.perf_counter() - begun for line in running.stdout if line.startswith("Report:")]
+            to_end.append(time.perf_counter() - begun)
+            assert running.returncode == 0 and told, "the comparison failed"
+            to_report += told
+            yardsticks.append(numpy_seconds(run))
+        print(f"data                           {nbytes / 1e9:.2f} GB, {RANKS} ranks x {PAIRS} pairs of 4 MiB float32")
+        report, end, yard = (statistics.median(times) for times in (to_report, to_end, yardsticks))
+        print(f"from command to report         median {report:.1f} s, best {min(to_report):.1f} s   (bound 5)")
+        print(f"to the end, Ray being stopped  median {end:.1f} s, best {min(to_end):.1f} s")
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(to_report, yardsticks, strict=True))
+        print(f"float64 numpy, 6 metrics       median {yard:.1f} s, no report   ratio {ratio:.2f}")
+        print("where the time goes, one stage after the other (the command starts Ray while it plans):")
+        print(
+            subprocess.run([sys.executable, "-c", STAGES, str(run)], capture_output=True, text=True, check=True).stdout
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
