@@ -34,19 +34,23 @@ def lap(name):
     begun = now
 from pathlib import Path
 import aclcmp.orchestrator.cli
-from aclcmp.orchestrator.commands import *
-from aclcmp.orchestrator.commands import _open_crew
-from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.answer import answer, plan_here
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.compare.crew import Crew
+from aclcmp.orchestrator.report.files import write_reports
+from aclcmp.orchestrator.report.terminal import report_console
+from aclcmp.orchestrator.rundir import opened_run
+from aclcmp.orchestrator.screen import Screen
 lap("imports")
 run, record = opened_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))
 plan = plan_here(run, record, screen)
 lap("read 2 shards, plan 400 pairs")
-cluster, crew = _open_crew()
-lap("start Ray and compare actors")
-import ray
-ray.get([actor.ready.remote() for actors in crew._actors.values() for actor in actors])
-lap("actors answer, kernel loaded")
+cluster = Cluster.open()
+lap("start Ray")
+crew = Crew(cluster.nodes)
+crew.read_indices(Path("/nowhere"))
+lap("start compare actors")
 report = answer(run, record, plan, cluster, crew, screen)
 lap("compare and judge")
 write_reports(report, run)

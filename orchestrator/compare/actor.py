@@ -16,9 +16,6 @@ from aclcmp.orchestrator.plan.regions import Pair
 class CompareActor:
     """Body of the Ray actor: rows of statistics go out, tensors never do."""
 
-    def ready(self) -> None:
-        """Answer once the kernel is loaded."""
-
     def read_indices(self, folder: Path) -> tuple[list[ShardIndex], list[str]]:
         """Index the shards in a folder of this node; also say in words which could not be read."""
         return read_indices(folder)

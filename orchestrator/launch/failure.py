@@ -35,6 +35,8 @@ def _failed(command: Command) -> Failure:
     what = f"{_name(command)} {_ending(command)}"
     if any(words in line for line in command.tail for words in _PORT_TAKEN):
         what += "; a port that it needs is in use by another process: run it again"
+    if any("No module named 'aclcmp'" in line for line in command.tail):
+        what += "; its python has no aclcmp: activate the environment of aclcmp, or install aclcmp into the script's"
     return Failure(rank=command.ranks[0].rank, what=what, last_lines=tuple(command.tail))
 
 

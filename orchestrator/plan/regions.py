@@ -47,8 +47,8 @@ class LabelKey:
 class Pair:
     """The same region of the whole tensor on both sides, as one rank holds it.
 
-    `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, `region` within `whole_shape`; all
-    three have the same shape.
+    `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, `region` within `whole_shape`.
+    All three have the same shape.
     """
 
     key: LabelKey
