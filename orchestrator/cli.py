@@ -16,9 +16,8 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 
-_WrongUsage: Any = typer.BadParameter.__bases__[
-    0
-]  # click's UsageError, which newer typers bring along under another name
+# click's UsageError; newer typers bring along a click of their own
+_WrongUsage: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",

@@ -1,0 +1,50 @@
+"""The main job: the GLM example through the real command; healthy it is green, each planted fault is named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.model]
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "examples" / "glm"))
+from faults import FAULTS  # noqa: E402  # the example's folder is no package
+
+
+def glm(folder: Path, ranks: int, *arguments: str) -> tuple[int, str, dict[str, Any]]:
+    """Run the example under the real command; return its exit code, its output and its report."""
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    script = " ".join(("python examples/glm/run.py", *arguments))
+    command = [sys.executable, "-m", "aclcmp", "--exec", script, "--ranks", str(ranks), "--output", str(folder / "run")]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400)
+    return done.returncode, done.stdout + done.stderr, json.loads((folder / "run" / "report.json").read_text())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_healthy_on_8_ranks(tmp_path: Path, dtype: str) -> None:
+    code, told, report = glm(tmp_path, 8, "--dtype", dtype)
+    assert code == 0, told
+    assert "All match" in told
+    assert report["coverage"]["compared"] == sum(len(label["ranks"]) for label in report["labels"]) > 600
+    assert {label["task"] for label in report["labels"]} == {0, 1}
+    assert {label["status"] for label in report["labels"]} == {"match"}
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_fault_is_named(tmp_path: Path, name: str) -> None:
+    ranks, layer, rank = 4, 2, 3
+    code, told, report = glm(tmp_path, ranks, "--fault", name, "--layer", str(layer), "--rank", str(rank))
+    assert code == 1, told
+    first = report["first_divergence"]
+    fault = FAULTS[name]
+    assert (first["task"], first["label"]) == (0, fault.first_label(layer)), told
+    assert first["ranks"] == list(fault.first_ranks(rank, ranks))
+    assert first["origin"] == "own"
+    before = [label["status"] for label in report["labels"] if label["task"] == 0]
+    position = [label["label"] for label in report["labels"]].index(first["label"])
+    assert set(before[:position]) == {"match"}
