@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import llvmlite.binding
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +19,19 @@ from aclcmp.orchestrator.compare.jit import compiled
 
 _Floats = npt.NDArray[np.floating]
 _Int64 = npt.NDArray[np.int64]
+
+
+def _float32_lanes() -> int:
+    """How many float32 a vector holds in the code that LLVM makes for this machine; on Intel it avoids the widest."""
+    features = llvmlite.binding.get_host_cpu_features()
+    if features.get("avx512f") and llvmlite.binding.get_host_cpu_name().startswith("znver"):
+        return 16
+    return 8 if features.get("avx2") else 4
+
+
+# A lane adds up 64 values in float32. Of equal values, the worst case, the sum is then wrong by up to 0.99e-6 (measured
+# for 3,000 constants); twice as many would miss 1e-6, half as many cost 6 % of the speed.
+_STRIP = 64 * _float32_lanes()
 
 
 class Sums(NamedTuple):
@@ -60,72 +74,80 @@ class Order(NamedTuple):
 def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, float, float], tuple[Sums, Counts, Order]]:
     zero, thousandth, five_thousandths = real(0), real(1e-3), real(5e-3)
     none, negative_zero, largest = bits(0), bits(np.iinfo(bits).min), bits(np.iinfo(bits).max)
+    no_sums, no_counts = Sums(*[np.float64(0)] * 11), Counts(*[np.int64(0)] * 3)
+    first, last = np.int64(negative_zero), np.int64(largest)
+    no_order = Order(last, first, last, first, np.int64(0), np.uint64(0))
 
     @compiled
     def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, Counts, Order]:
-        """Reduce two blocks in their own type.
-
-        float32 blocks must not be longer than some 2,048 for their sums to be good to 1e-6.
-        """
+        """Reduce two blocks in their own type, strip by strip; what strips give is added up in 64 bits."""
         x_bits, y_bits = x.view(bits), y.view(bits)
         atol_real, rtol_real = real(atol), real(rtol)
-        sum_x, sum_y, sum_xx, sum_yy, sum_xy = zero, zero, zero, zero, zero
-        sum_d, sum_dd, sum_abs_d, sum_rel_d = zero, zero, zero, zero
-        max_abs_d, max_rel_d = none, none
-        over_1k, over_5k, over_tolerance = none, none, none
-        min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
-        n_equal, distance = none, unsigned(0)
-        for i in range(x.size):
-            a = x[i]
-            b = y[i]
-            d = b - a
-            sum_x += a
-            sum_y += b
-            sum_xx += a * a
-            sum_yy += b * b
-            sum_xy += a * b
-            sum_d += d
-            sum_dd += d * d
+        sums, counts, order = no_sums, no_counts, no_order
+        for begin in range(0, x.size, _STRIP):
+            sum_x, sum_y, sum_xx, sum_yy, sum_xy = zero, zero, zero, zero, zero
+            sum_d, sum_dd, sum_abs_d, sum_rel_d = zero, zero, zero, zero
+            max_abs_d, max_rel_d = none, none
+            over_1k, over_5k, over_tolerance = none, none, none
+            min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
+            n_equal, distance = none, unsigned(0)
+            # As unsigned numbers, which spares each access the question whether it counts from the end.
+            for i in range(np.uintp(begin), np.uintp(min(begin + _STRIP, x.size))):
+                a = x[i]
+                b = y[i]
+                d = b - a
+                sum_x += a
+                sum_y += b
+                sum_xx += a * a
+                sum_yy += b * b
+                sum_xy += a * b
+                sum_d += d
+                sum_dd += d * d
 
-            size = abs(a)
-            error = real(abs(d))
-            sum_abs_d += error
-            max_abs_d = max(max_abs_d, error.view(bits))
-            over_tolerance = bits(over_tolerance + bits(error > atol_real + rtol_real * size))
-            ratio = error / size  # at x = 0 infinite, which is over, or NaN, which is not
-            over_1k = bits(over_1k + bits(ratio > thousandth))
-            over_5k = bits(over_5k + bits(ratio > five_thousandths))
-            rel_d = zero if size == zero else ratio
-            sum_rel_d += rel_d
-            max_rel_d = max(max_rel_d, real(rel_d).view(bits))
+                size = abs(a)
+                error = real(abs(d))
+                sum_abs_d += error
+                max_abs_d = max(max_abs_d, error.view(bits))
+                over_tolerance = bits(over_tolerance + bits(error > atol_real + rtol_real * size))
+                ratio = error / size  # at x = 0 infinite, which is over, or NaN, which is not
+                over_1k = bits(over_1k + bits(ratio > thousandth))
+                over_5k = bits(over_5k + bits(ratio > five_thousandths))
+                rel_d = zero if size == zero else ratio
+                sum_rel_d += rel_d
+                max_rel_d = max(max_rel_d, real(rel_d).view(bits))
 
-            m = x_bits[i]
-            n = y_bits[i]
-            n_equal = bits(n_equal + bits(m == n))
-            m = m if m >= none else bits(negative_zero - m)
-            n = n if n >= none else bits(negative_zero - n)
-            min_x = min(min_x, m)
-            max_x = max(max_x, m)
-            min_y = min(min_y, n)
-            max_y = max(max_y, n)
-            distance = max(distance, unsigned(unsigned(max(m, n)) - unsigned(min(m, n))))
-        sums = Sums(
-            np.float64(sum_x),
-            np.float64(sum_y),
-            np.float64(sum_xx),
-            np.float64(sum_yy),
-            np.float64(sum_xy),
-            np.float64(sum_d),
-            np.float64(sum_dd),
-            np.float64(sum_abs_d),
-            np.float64(sum_rel_d),
-            np.float64(bits(max_abs_d).view(real)),
-            np.float64(bits(max_rel_d).view(real)),
-        )
-        counts = Counts(np.int64(over_1k), np.int64(over_5k), np.int64(over_tolerance))
-        order = Order(
-            np.int64(min_x), np.int64(max_x), np.int64(min_y), np.int64(max_y), np.int64(n_equal), np.uint64(distance)
-        )
+                m = x_bits[i]
+                n = y_bits[i]
+                n_equal = bits(n_equal + bits(m == n))
+                m = m if m >= none else bits(negative_zero - m)
+                n = n if n >= none else bits(negative_zero - n)
+                min_x = min(min_x, m)
+                max_x = max(max_x, m)
+                min_y = min(min_y, n)
+                max_y = max(max_y, n)
+                distance = max(distance, unsigned(unsigned(max(m, n)) - unsigned(min(m, n))))
+            sums = Sums(
+                sums.x + sum_x,
+                sums.y + sum_y,
+                sums.xx + sum_xx,
+                sums.yy + sum_yy,
+                sums.xy + sum_xy,
+                sums.d + sum_d,
+                sums.dd + sum_dd,
+                sums.abs_d + sum_abs_d,
+                sums.rel_d + sum_rel_d,
+                max(sums.max_abs_d, np.float64(bits(max_abs_d).view(real))),
+                max(sums.max_rel_d, np.float64(bits(max_rel_d).view(real))),
+            )
+            counts = Counts(counts.over_1k + over_1k, counts.over_5k + over_5k, counts.over_tolerance + over_tolerance)
+            order = Order(
+                min(order.min_x, np.int64(min_x)),
+                max(order.max_x, np.int64(max_x)),
+                min(order.min_y, np.int64(min_y)),
+                max(order.max_y, np.int64(max_y)),
+                order.n_equal + n_equal,
+                max(order.max_distance, np.uint64(distance)),
+            )
         return sums, counts, order
 
     return reduce

@@ -19,7 +19,7 @@ _Float64 = npt.NDArray[np.float64]
 _Int64 = npt.NDArray[np.int64]
 
 BLOCK = 2048
-"""Most elements that float32 adds up before float64 takes over; longer sums miss 1e-6."""
+"""Most elements that are reduced at a time: where the fast way does not do, this many are reduced again."""
 
 CHUNK = 8192
 """Most elements that are gathered and decoded at a time: both sides stay in a second-level cache."""
