@@ -21,8 +21,9 @@ _Int64 = npt.NDArray[np.int64]
 BLOCK = 2048
 """Most elements that are reduced at a time: where the fast way does not do, this many are reduced again."""
 
-CHUNK = 8192
-"""Most elements that are gathered and decoded at a time: both sides stay in a second-level cache."""
+CHUNK = 65_536
+"""Most elements that are gathered and decoded at a time: both sides stay in a second-level cache. Each chunk costs some
+time of its own, so that with 8,192 everything is 5 to 15 % slower."""
 
 _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own, which saves summing the row again.
 

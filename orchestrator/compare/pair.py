@@ -56,6 +56,14 @@ def read_pair_stats(pair: Pair) -> PairStats:
     return pair_stats(golden, actual, pair.whole_shape, pair.region)
 
 
+def warm_up() -> None:
+    """Load both kernels, or compile them if no process has done so since they were installed or changed."""
+    region = Region.whole((1,))
+    for dtype in ("float32", "int64"):
+        operand = Operand(np.zeros(1, dtype), dtype, (1,), region)
+        pair_stats(operand, operand, (1,), region)
+
+
 def row_group(whole_shape: tuple[int, ...]) -> int:
     """Return how many consecutive rows of a whole tensor are summed together: a power of two."""
     rows = math.prod(whole_shape[:-1])
