@@ -1,4 +1,7 @@
-"""The commands as the stages in their order; what they share is here, what they do is in the stages."""
+"""The commands as the stages in their order; what they share is here, what they do is in the stages.
+
+Stages are imported where they are used: the rest goes on while Ray, which takes seconds, is starting.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,26 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.launch.job import Job, check
-from aclcmp.orchestrator.launch.launcher import check_fit, launch
-from aclcmp.orchestrator.record import RunRecord
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_report, report_console
 from aclcmp.orchestrator.rundir import RunDir, opened_run
-from aclcmp.orchestrator.screen import Screen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aclcmp.orchestrator.record import RunRecord
+    from aclcmp.orchestrator.report.model import Report
+    from aclcmp.orchestrator.screen import Screen
 
 
 def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
-    from aclcmp.orchestrator.answer import answer, plan_on_cluster
-    from aclcmp.orchestrator.compare.crew import Crew
+    from aclcmp.orchestrator.launch.launcher import check_fit, launch
+    from aclcmp.orchestrator.report.terminal import report_console
+    from aclcmp.orchestrator.screen import Screen
 
     check(job)
     RunDir.check_vacant(output)
@@ -36,6 +41,9 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
             record = launch(job, cluster, run, screen)
             if not compare:
                 return _recorded_only(record, run, screen)
+            from aclcmp.orchestrator.answer import answer, plan_on_cluster
+            from aclcmp.orchestrator.compare.crew import Crew
+
             crew = Crew(cluster.nodes)
             plan = plan_on_cluster(run, record, cluster, crew, screen)
             report = answer(run, record, plan, cluster, crew, screen)
@@ -45,25 +53,29 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
 def compare_again(folder: Path) -> ExitCode:
     """Compare a run directory on this host; return the command's exit code."""
     run, record = opened_run(folder)
-    console = report_console(sys.stdout)
-    with ThreadPoolExecutor(1) as pool, Screen(console) as screen:
-        opening = pool.submit(Cluster.open)  # Ray takes seconds to start; imports, reading and planning go on meanwhile
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(Cluster.open)
         try:
             from aclcmp.orchestrator.answer import answer, plan_here
             from aclcmp.orchestrator.compare.crew import Crew
+            from aclcmp.orchestrator.report.terminal import report_console
+            from aclcmp.orchestrator.screen import Screen
 
+            console = report_console(sys.stdout)
+            screen = Screen(console)
             plan = plan_here(run, record, screen)
         except BaseException:
             opening.result().close()
             raise
         with opening.result() as cluster:
-            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
-            screen.close()
+            with screen:
+                report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
             return _reported(report, run, console)
 
 
 def _reported(report: Report, run: RunDir, console: Console) -> ExitCode:
     from aclcmp.orchestrator.report.files import write_reports
+    from aclcmp.orchestrator.report.terminal import print_report
 
     files = write_reports(report, run)
     console.print()
