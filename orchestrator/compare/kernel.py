@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare import blocks
+from aclcmp.orchestrator.compare.arguments import Limits, Rows, Side, Totals
 from aclcmp.orchestrator.compare.decode import UINT64, decode32, decode64
 from aclcmp.orchestrator.compare.gather import run_start, stretch
 from aclcmp.orchestrator.compare.jit import compiled, entry_point
@@ -30,59 +31,6 @@ _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own,
 # Between this and infinity, a sum of squares in float32 has lost nothing that counts to underflow: 2,048 times half the
 # smallest subnormal is 2^-139.
 _SAFE_SQUARES = 2.0**-100
-
-
-class Side(NamedTuple):
-    """One operand: its stored bytes, the code of its element type, and the walk of the region to be compared."""
-
-    data: npt.NDArray[np.uint8]
-    itemsize: int
-    code: int
-    walk: Walk
-
-
-class Rows(NamedTuple):
-    """Where the sums by row go: rows are `width` elements long and `walk` numbers them within the whole tensor.
-
-    Group g sums the whole's rows g * group .. (g + 1) * group - 1.
-    """
-
-    width: int
-    group: int
-    walk: Walk
-    seen: npt.NDArray[np.bool_]
-    sum_xx: _Float64
-    sum_dd: _Float64
-
-
-class Limits(NamedTuple):
-    """Tolerance of one element: |d| <= atol + rtol |x|."""
-
-    rtol: float
-    atol: float
-
-
-class Totals(NamedTuple):
-    """What a scan adds up, in arrays that it updates in place."""
-
-    sums: _Float64
-    """sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d."""
-    extremes: _Float64
-    """min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), and x and y there."""
-    counts: _Int64
-    """n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y,
-    n_nonfinite_equal."""
-    position: _Int64
-    """Element number of max_abs_d within the region, shape (1,)."""
-    distance: npt.NDArray[np.uint64]
-    """Largest distance of two ordinals, shape (1,)."""
-
-    @staticmethod
-    def zero() -> Totals:
-        """Return the totals of nothing."""
-        infinity = np.inf
-        extremes = np.array([infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0])
-        return Totals(np.zeros(9), extremes, np.zeros(12, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.uint64))
 
 
 @compiled

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.compare.arguments import Limits, Rows, Side, Totals
 from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
-from aclcmp.orchestrator.compare.kernel import BLOCK, Limits, Rows, Side, Totals, scan32, scan64
+from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
 from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
