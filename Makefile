@@ -21,6 +21,7 @@ bench: .venv/ready
 	@echo "Setting up .venv (once; a few minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
+	@$(BIN)/python -c "from aclcmp.orchestrator.compare.pair import warm_up; warm_up()"
 	@touch $@
 
 clean:

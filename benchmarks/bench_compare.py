@@ -74,22 +74,13 @@ def make_run(folder: Path) -> Path:
                 record = LabelRecord(0, f"layers.{number}", 0, side, seq, float(seq), "f:1", "float32", SHAPE, "cpu")
                 writer.add(record, values.reshape(-1).view(np.uint8))
         writer.close()
-    ranks = tuple(
-        RankRecord(
-            rank=rank,
-            local_rank=rank,
-            host="host",
-            ip="127.0.0.1",
-            node_id="",
-            devices=(),
-            state=RankState.FINISHED,
-            exit_code=0,
-            started=0.0,
-            finished=1.0,
-        )
-        for rank in range(RANKS)
-    )
-    RunRecord(
+    recorded_run(run, RANKS).save(run.record)
+    return run.root
+
+
+def recorded_run(run: RunDir, ranks: int) -> RunRecord:
+    """Return the run.json of a run that went well."""
+    return RunRecord(
         run_id=run.run_id,
         command=("benchmark",),
         cwd="/",
@@ -101,9 +92,22 @@ def make_run(folder: Path) -> Path:
         finished=1.0,
         versions={},
         environment={},
-        ranks=ranks,
-    ).save(run.record)
-    return run.root
+        ranks=tuple(
+            RankRecord(
+                rank=rank,
+                local_rank=rank,
+                host="host",
+                ip="127.0.0.1",
+                node_id="",
+                devices=(),
+                state=RankState.FINISHED,
+                exit_code=0,
+                started=0.0,
+                finished=1.0,
+            )
+            for rank in range(ranks)
+        ),
+    )
 
 
 def numpy_seconds(run: Path) -> float:

@@ -33,17 +33,22 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
     check(job)
     RunDir.check_vacant(output)
     console = report_console(sys.stdout)
-    with Cluster.open(address) as cluster:
+    screen = Screen(console)
+    with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
+        cluster = Cluster.open(address)
+    with cluster:
         device = check_fit(job, cluster)
         run = RunDir.create(output)
         _print_head(console, job, device.value, cluster, run)
-        with Screen(console) as screen:
+        with screen:
             record = launch(job, cluster, run, screen)
             if not compare:
                 return _recorded_only(record, run, screen)
             from aclcmp.orchestrator.answer import answer, plan_on_cluster
             from aclcmp.orchestrator.compare.crew import Crew
+            from aclcmp.orchestrator.compare.pair import warm_up
 
+            warm_up()
             crew = Crew(cluster.nodes)
             plan = plan_on_cluster(run, record, cluster, crew, screen)
             report = answer(run, record, plan, cluster, crew, screen)
@@ -58,16 +63,20 @@ def compare_again(folder: Path) -> ExitCode:
         try:
             from aclcmp.orchestrator.answer import answer, plan_here
             from aclcmp.orchestrator.compare.crew import Crew
+            from aclcmp.orchestrator.compare.pair import warm_up
             from aclcmp.orchestrator.report.terminal import report_console
             from aclcmp.orchestrator.screen import Screen
 
             console = report_console(sys.stdout)
             screen = Screen(console)
             plan = plan_here(run, record, screen)
+            warm_up()
         except BaseException:
             opening.result().close()
             raise
-        with opening.result() as cluster:
+        with screen.waiting("starting a local Ray"):
+            cluster = opening.result()
+        with cluster:
             with screen:
                 report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
             return _reported(report, run, console)

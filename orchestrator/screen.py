@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -51,6 +52,15 @@ class Screen:
     def close(self) -> None:
         """Take the bars away from the live display; they stay as the last lines."""
         self._bars.stop()
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show on a terminal that something takes its time, before the bars are there."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status(Text(text)):
+            yield
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
