@@ -102,7 +102,9 @@ def rank_environment(
     environment = {
         name: value
         for name, value in driver.items()
-        if name not in RANK_VARIABLES and not name.startswith("ACLCMP_") and (same_node or name not in NODE_SPECIFIC)
+        if name not in RANK_VARIABLES
+        and not name.startswith(("ACLCMP_", "AIT_CMP_"))
+        and (same_node or name not in NODE_SPECIFIC)
     }
     environment.setdefault("PYTHONUNBUFFERED", "1")  # so that lines come while the rank runs
     if place.local_world_size > 1 and not script:
