@@ -1,0 +1,59 @@
+"""Two Ray nodes on one host, joined by --address: ranks are spread, and each shard is compared on its own node."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+pytestmark = pytest.mark.ray
+
+HEAD = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+cluster.add_node(num_cpus=2)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """Address of a cluster of two nodes, which lives in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", HEAD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert process.stdout is not None
+    found = next(
+        (line.strip() for line in process.stdout if line.strip().count(":") == 1 and " " not in line.strip()), ""
+    )
+    assert found, "the cluster did not start"
+    yield found
+    process.communicate("", timeout=60)
+
+
+def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, address: str) -> None:
+    # by its path: other nodes keep their own PATH
+    arguments = ("--exec", f"{sys.executable} model.py fault", "--ranks", "4", "--nodes", "2", "--address", address)
+    done = aclcmp(*arguments, "--output", "out")
+    assert done.code == 1, done
+    assert f"4 ranks on 2 hosts (cpu)   {address}" in done.out
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    nodes = [rank["node_id"] for rank in record["ranks"]]
+    assert nodes[0] == nodes[1] != nodes[2] == nodes[3]
+    assert [rank["local_rank"] for rank in record["ranks"]] == [0, 1, 0, 1]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["coverage"]["compared"] == 32
+    assert report["first_divergence"]["ranks"] == [1]
