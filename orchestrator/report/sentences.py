@@ -76,7 +76,10 @@ def _others(report: Report, first: FirstDivergence) -> list[str]:
         plural = "s" if len(tasks[name]) > 1 else ""
         return "" if tasks[name] == {first.key.task} else f"task{plural} {fold_ranks(tasks[name])}, "
 
-    return [f"{shorten(name, _LONGEST_NAME, '...')} ({when(name)}{of_ranks(ranks[name])})" for name in ranks]
+    def what(name: str) -> str:
+        return shorten(name, _LONGEST_NAME, "...") + (" again" if name == first.key.label else "")
+
+    return [f"{what(name)} ({when(name)}{of_ranks(ranks[name])})" for name in ranks]
 
 
 def _before(report: Report, first: FirstDivergence) -> str:

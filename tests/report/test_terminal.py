@@ -168,7 +168,7 @@ def test_what_else_is_wrong_by_itself() -> None:
 
 def test_the_same_fault_in_every_task() -> None:
     labels = [one for task in range(3) for one in decoder_labels(4, 8, CULPRIT, task)]
-    assert "Also wrong by itself: layers.2.mlp.down.local (tasks 1-2, rank 5)." in printed(report_of(labels))
+    assert "Also wrong by itself: layers.2.mlp.down.local again (tasks 1-2, rank 5)." in printed(report_of(labels))
 
 
 def test_gaps_in_words() -> None:
