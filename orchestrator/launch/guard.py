@@ -73,8 +73,8 @@ def run(command: list[str]) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a last net, if the inner guard itself is killed
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)  # what a background shell, Python or we ignore would stay ignored
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray starts its processes with SIGINT blocked
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

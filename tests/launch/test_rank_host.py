@@ -75,7 +75,8 @@ def test_the_command_has_ordinary_signals_and_no_stray_descriptors(host: RankHos
         host, tmp_path, "grep -E 'Sig(Blk|Ign)' /proc/self/status; ls /proc/self/fd | wc -l; readlink /proc/self/fd/0"
     )
     lines, _ = end(host)
-    assert [line.split()[-1].strip("0") for line in lines[:2]] == ["", ""]
+    ours = sum(1 << number - 1 for number in signal.valid_signals())  # the C library keeps two to itself
+    assert [int(line.split()[-1], 16) & ours for line in lines[:2]] == [0, 0]
     assert lines[2:] == ["4", "/dev/null"]  # 0, 1, 2 and the folder that ls reads
 
 
