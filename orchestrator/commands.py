@@ -6,10 +6,12 @@ Stages are imported where they are used: the rest goes on while Ray, which takes
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import ExitCode
@@ -19,24 +21,22 @@ from aclcmp.orchestrator.rundir import RunDir, opened_run
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aclcmp.orchestrator.plan.model import Plan
     from aclcmp.orchestrator.record import RunRecord
     from aclcmp.orchestrator.report.model import Report
     from aclcmp.orchestrator.screen import Screen
 
+Work = TypeVar("Work")
+
 
 def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
-    from aclcmp.orchestrator.launch.launcher import check_fit, launch
-    from aclcmp.orchestrator.report.terminal import report_console
-    from aclcmp.orchestrator.screen import Screen
-
     check(job)
     RunDir.check_vacant(output)
-    console = report_console(sys.stdout)
-    screen = Screen(console)
-    with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
-        cluster = Cluster.open(address)
-    with cluster:
+    console, screen = _terminal()
+    with _cluster(address, screen, _load_kernels if compare else _nothing) as (cluster, _):
+        from aclcmp.orchestrator.launch.launcher import check_fit, launch
+
         device = check_fit(job, cluster)
         run = RunDir.create(output)
         _print_head(console, job, device.value, cluster, run)
@@ -46,9 +46,7 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
                 return _recorded_only(record, run, screen)
             from aclcmp.orchestrator.answer import answer, plan_on_cluster
             from aclcmp.orchestrator.compare.crew import Crew
-            from aclcmp.orchestrator.compare.pair import warm_up
 
-            warm_up()
             crew = Crew(cluster.nodes)
             plan = plan_on_cluster(run, record, cluster, crew, screen)
             report = answer(run, record, plan, cluster, crew, screen)
@@ -58,28 +56,57 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
 def compare_again(folder: Path) -> ExitCode:
     """Compare a run directory on this host; return the command's exit code."""
     run, record = opened_run(folder)
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(Cluster.open)
-        try:
-            from aclcmp.orchestrator.answer import answer, plan_here
-            from aclcmp.orchestrator.compare.crew import Crew
-            from aclcmp.orchestrator.compare.pair import warm_up
-            from aclcmp.orchestrator.report.terminal import report_console
-            from aclcmp.orchestrator.screen import Screen
+    console, screen = _terminal()
 
-            console = report_console(sys.stdout)
-            screen = Screen(console)
-            plan = plan_here(run, record, screen)
-            warm_up()
+    def planned() -> Plan:
+        from aclcmp.orchestrator.answer import plan_here
+
+        plan = plan_here(run, record, screen)
+        _load_kernels()
+        return plan
+
+    with _cluster(None, screen, planned) as (cluster, plan):
+        from aclcmp.orchestrator.answer import answer
+        from aclcmp.orchestrator.compare.crew import Crew
+
+        with screen:
+            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
+        return _reported(report, run, console)
+
+
+@contextmanager
+def _cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
+    """Open a cluster, which takes seconds, and do something else meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(Cluster.open, address)
+        try:
+            with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
+                done = meanwhile()
+                cluster = opening.result()
         except BaseException:
-            opening.result().close()
+            if opening.exception() is None:
+                opening.result().close()
             raise
-        with screen.waiting("starting a local Ray"):
-            cluster = opening.result()
-        with cluster:
-            with screen:
-                report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
-            return _reported(report, run, console)
+    with cluster:
+        yield cluster, done
+
+
+def _load_kernels() -> None:
+    from aclcmp.orchestrator.compare.pair import warm_up
+
+    warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
+
+
+def _nothing() -> None:
+    pass
+
+
+def _terminal() -> tuple[Console, Screen]:
+    from aclcmp.orchestrator.report.terminal import report_console
+    from aclcmp.orchestrator.screen import Screen
+
+    console = report_console(sys.stdout)
+    return console, Screen(console)
 
 
 def _reported(report: Report, run: RunDir, console: Console) -> ExitCode:

@@ -28,6 +28,7 @@ class Crew:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        self._hosts = {node.node_id: node.host for node in nodes}
         remote = ray.remote(CompareActor)
         self._actors: dict[str, list[Any]] = {
             node.node_id: [
@@ -43,11 +44,18 @@ class Crew:
         }
 
     def read_indices(self, folder: Path) -> dict[str, tuple[list[ShardIndex], list[str]]]:
-        """Index the shards in `folder` on every node, by node id."""
+        """Index the shards in `folder` on every node, by node id; also say in words which could not be read."""
         import ray
+        from ray.exceptions import RayError
 
+        found: dict[str, tuple[list[ShardIndex], list[str]]] = {}
         calls = {node: actors[0].read_indices.remote(folder) for node, actors in self._actors.items()}
-        return {node: ray.get(call) for node, call in calls.items()}
+        for node, call in calls.items():
+            try:
+                found[node] = ray.get(call)
+            except RayError as error:
+                found[node] = [], [f"the shards on host {self._hosts[node]} cannot be read: {type(error).__name__}"]
+        return found
 
     def compare(
         self, pairs: Sequence[Pair], node_of: Callable[[int], str], advance: Callable[[int, int], None]
@@ -83,7 +91,9 @@ class Crew:
                 try:
                     results = ray.get(done)
                 except RayError as error:
-                    results = [f"its compare actor died: {type(error).__name__}"] * len(batch)
+                    results = [f"its compare actor on host {self._hosts[node]} died: {type(error).__name__}"] * len(
+                        batch
+                    )
                 advance(outcomes.add(batch, results), sum(map(pair_bytes, batch)))
                 feed(node, actor)
         except KeyboardInterrupt:
