@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from aclcmp.labeling.identity import RUN_ID, SHARD_DIR
+from aclcmp.labeling.identity import RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
     from aclcmp.labeling.recorder import Recorder
@@ -18,17 +18,25 @@ _on = bool(os.environ.get(SHARD_DIR))
 _recorder: Recorder | None = None
 _stamp = os.environ.get(RUN_ID) or time.strftime("%Y%m%d-%H%M%S")
 _ids = itertools.count()
-_making = threading.Lock()
+_making = threading.RLock()
 
 
-def _live_recorder() -> Recorder:
-    global _recorder
+def _live_recorder() -> Recorder | None:
+    """Return this process's recorder; None, and labels are off from then on, when it cannot be had."""
+    global _recorder, _on
     if _recorder is None:
-        from aclcmp.labeling.recorder import Recorder
-
         with _making:
-            if _recorder is None:
-                _recorder = Recorder.from_environment()
+            try:
+                from aclcmp.labeling.recorder import Recorder
+
+                if _recorder is None:
+                    _recorder = Recorder.from_environment()
+            except Exception as error:
+                _on = False
+                if sys.stderr is not None:
+                    sys.stderr.write(f"aclcmp: labels are off: {type(error).__name__}: {error}\n")
+                if os.environ.get(STRICT) == "1":
+                    raise
     return _recorder
 
 
@@ -60,7 +68,9 @@ def set_label(
         return
     frame = sys._getframe(1)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, site)
+    recorder = _recorder or _live_recorder()
+    if recorder is not None:
+        recorder.record(data_src, data_id, data_val, tensor_path, layout, site)
 
 
 def gen_id() -> str:
@@ -70,16 +80,28 @@ def gen_id() -> str:
 
 def set_task_id() -> None:
     """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
-    if _on:
-        _live_recorder().next_task()
+    if _on and (recorder := _live_recorder()) is not None:
+        recorder.next_task()
 
 
-def _forget_recorder() -> None:
-    """In a forked child: the parent's shard is not ours to write."""
+def _before_fork() -> None:
+    _making.acquire()
+    if _recorder is not None:
+        _recorder.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if _recorder is not None:
+        _recorder.after_fork_in_parent()
+    _making.release()
+
+
+def _after_fork_in_child() -> None:
     global _recorder
     if _recorder is not None:
-        _recorder = _recorder.after_fork()
+        _recorder = _recorder.after_fork_in_child()
+    _making.release()
 
 
 if _on:
-    os.register_at_fork(after_in_child=_forget_recorder)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -65,6 +65,10 @@ class Layout:
             whole, start = fields.get("whole_shape"), fields.get("start")
             layout = Layout(placements, _integers(whole), _integers(start))
             _ = layout.shard_dim
+            if layout.whole_shape is not None or layout.start is not None:
+                whole, start = layout.whole_shape or (), layout.start or ()
+                if len(whole) != len(start) or not all(0 <= s <= n < 2**63 for s, n in zip(start, whole, strict=True)):
+                    raise ValueError(f"impossible place in the whole: {text[:200]}")
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a layout: {text[:200]}") from error
         return layout

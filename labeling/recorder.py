@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,15 @@ class Recorder:
         self._lock = threading.RLock()  # re-entrant: a signal handler may label too
         self._writer: ShardWriter | None = None
         self._closed = False
+        self._unwritable = ""
+        """Why no shard can be opened; tried once, for a script may set a million labels."""
 
     @staticmethod
     def from_environment() -> Recorder:
         """Make the recorder of this process from the launcher's environment; it is closed when the process exits."""
         folder = Path(os.environ[SHARD_DIR])
         strict = os.environ.get(STRICT) == "1"
-        recorder = Recorder(folder, _header(), strict, _inherited_task())
-        recorder._close_at_exit()
-        return recorder
+        return Recorder(folder, _header(), strict, _inherited_task())
 
     def next_task(self) -> None:
         """Start the next task, and tell libraries that name their dump folder by it."""
@@ -58,21 +59,24 @@ class Recorder:
         """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
         with self._lock:
             seq, self._seq = self._seq, self._seq + 1
+            task, occurrence = max(self._task, 0), 0
             try:
-                side = _checked_arguments(data_src, data_id, data_val, tensor_path)
+                side, name = _checked_side(data_src), _checked_id(data_id)
+                occurrence = self._next_occurrence(
+                    (task, name, side)
+                )  # counted first: a label that fails keeps its own
+                _check_values(side, data_val, tensor_path)
                 writer = self._open_writer()
-                task = max(self._task, 0)
-                occurrence = self._next_occurrence((task, data_id, side))
                 if data_val is None:
                     path = os.fspath(tensor_path)
                     writer.note(
-                        LabelRecord(task, data_id, occurrence, side, seq, time.time(), call_site, tensor_path=path)
+                        LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, tensor_path=path)
                     )
                     return
                 tensor = host_tensor(data_val, layout)
                 label = LabelRecord(
                     task=task,
-                    data_id=data_id,
+                    data_id=name,
                     occurrence=occurrence,
                     side=side,
                     seq=seq,
@@ -85,7 +89,10 @@ class Recorder:
                 )
                 writer.add(label, tensor.bits)
             except Exception as error:  # whatever it is, it must not reach the model
-                self._failed(data_src, data_id, seq, call_site, error)
+                side = _ALIASES.get(data_src, "") if isinstance(data_src, str) else ""
+                name = _plain_id(data_id)
+                failed = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=_reason(error))
+                self._failed(failed, error)
 
     def close(self) -> None:
         """Seal the shard. What cannot be sealed stays readable through its journal."""
@@ -99,14 +106,35 @@ class Recorder:
                 _say(f"cannot seal {self._writer.files.stem} ({_reason(error)}); its journal keeps every label")
             self._writer = None
 
-    def after_fork(self) -> Recorder:
-        """In a forked child: let go of the parent's shard and return this process's own recorder."""
+    def before_fork(self) -> None:
+        """Hold the recorder still, so that the child gets it whole."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> Recorder:
+        """Let go of the parent's shard and return this process's own recorder."""
         if self._writer is not None:
             self._writer.detach()
             self._writer = None  # the parent's close, inherited with its atexit list, must find nothing
-        child = Recorder(self._folder, _header(), self._strict, self._task)
-        child._close_at_exit()
-        return child
+        self._lock.release()
+        return Recorder(self._folder, _header(), self._strict, self._task)
+
+    def _open_writer(self) -> ShardWriter:
+        if self._closed:
+            raise ShardError("the process is exiting and its shard is sealed")
+        if self._unwritable:
+            raise ShardError(self._unwritable)
+        if self._writer is None:
+            try:
+                self._writer = ShardWriter(self._folder, self._header)
+            except OSError as error:
+                self._unwritable = f"cannot write into {self._folder}: {_reason(error)}"
+                raise ShardError(self._unwritable) from error
+            self._close_at_exit()
+        return self._writer
 
     def _close_at_exit(self) -> None:
         atexit.register(self.close)
@@ -115,28 +143,15 @@ class Recorder:
 
             Finalize(None, self.close, exitpriority=0)
 
-    def _open_writer(self) -> ShardWriter:
-        if self._closed:
-            raise ShardError("the process is exiting and its shard is sealed")
-        if self._writer is None:
-            self._writer = ShardWriter(self._folder, self._header)
-        return self._writer
-
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)
         self._occurrences[key] = number + 1
         return number
 
-    def _failed(self, data_src: Any, data_id: Any, seq: int, call_site: str, error: Exception) -> None:
-        reason = _reason(error)
-        task, name = max(self._task, 0), _plain_id(data_id)
-        side = _ALIASES.get(data_src, "") if isinstance(data_src, str) else ""
-        if reason not in self._warned:
-            self._warned.add(reason)
-            _say(f"label {name!r} ({side or 'no side'}) at {call_site} failed: {reason}")
-        # a label that failed after it was counted keeps its occurrence
-        occurrence = max(self._occurrences.get((task, name, side), 1) - 1, 0)
-        label = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=reason)
+    def _failed(self, label: LabelRecord, error: Exception) -> None:
+        if label.error not in self._warned:
+            self._warned.add(label.error)
+            _say(f"label {label.data_id!r} ({label.side or 'no side'}) at {label.call_site} failed: {label.error}")
         try:
             self._open_writer().note(label)
         except Exception as second:
@@ -146,26 +161,41 @@ class Recorder:
         if self._strict:
             if isinstance(error, (LabelError, ShardError)):
                 raise error
-            raise ShardError(f"label {name!r} could not be recorded: {reason}") from error
+            raise ShardError(f"label {label.data_id!r} could not be recorded: {label.error}") from error
 
 
-def _checked_arguments(data_src: Any, data_id: Any, data_val: Any, tensor_path: Any) -> str:
+def _checked_side(data_src: Any) -> str:
     if not isinstance(data_src, str) or data_src not in _ALIASES:
-        raise LabelError(f"data_src={data_src!r} is not a side; use 'pta' (golden) or 'acl' (actual)")
+        raise LabelError(f"data_src={_shown(data_src)} is not a side; use 'pta' (golden) or 'acl' (actual)")
+    return _ALIASES[data_src]
+
+
+def _checked_id(data_id: Any) -> str:
     if not isinstance(data_id, str) or not data_id:
-        raise LabelError(f"data_id must be a non-empty string, not {data_id!r}")
+        raise LabelError(f"data_id must be a non-empty string, not {_shown(data_id)}")
     if (not data_id.isascii() and data_id != _plain_id(data_id)) or len(data_id) > _MAX_ID or "\0" in data_id:
         raise LabelError(f"data_id must be plain text of at most {_MAX_ID} characters")
+    return data_id
+
+
+def _check_values(side: str, data_val: Any, tensor_path: Any) -> None:
     if data_val is None and tensor_path is None:
         raise LabelError("neither data_val nor tensor_path was given")
-    if data_val is None and _ALIASES[data_src] == "pta":
+    if data_val is None and side == "pta":
         raise LabelError("the golden side needs data_val; tensor_path belongs to the acl side")
-    return _ALIASES[data_src]
+
+
+def _shown(value: object) -> str:
+    """The repr of a value in a message; its type's name where even that fails."""
+    try:
+        return repr(value)[:200]
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def _plain_id(data_id: Any) -> str:
     """Return an id that any file can hold, for naming even a label with an impossible one."""
-    name = data_id if isinstance(data_id, str) else repr(data_id)
+    name = data_id if isinstance(data_id, str) and data_id else _shown(data_id)
     return name.encode("utf-8", "replace").decode().replace("\0", "?")[:_MAX_ID]
 
 
@@ -176,7 +206,8 @@ def _reason(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"aclcmp: {text}\n")
+    with suppress(OSError, ValueError, AttributeError):  # a daemon has no stderr, or a closed one
+        sys.stderr.write(f"aclcmp: {text}\n")
 
 
 def _inherited_task() -> int:

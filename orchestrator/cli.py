@@ -142,9 +142,11 @@ def recover(
     for path in result.rebuilt:
         typer.echo(f"rebuilt {path}")
     typer.echo(f"{result.kept:,} labels kept, {len(result.lost):,} lost")
+    if result.damaged:
+        typer.echo(f"{result.damaged:,} damaged lines in the journal: more labels may be lost; the old files are kept")
     for record in result.lost:
         typer.echo(f"  lost: {record.data_id} ({record.side}), task {record.task}: {record.error}")
-    return int(ExitCode.INCOMPLETE if result.lost else ExitCode.MATCH)
+    return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
 
 
 def _split(command: str) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ The first line is the shard's header, the last one of a shard that was closed in
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from aclcmp.labeling.shard.record import LabelRecord
 
 SCHEMA = 1
 _END = "end"
+_MOST_RANKS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,17 @@ class ShardHeader:
                 raise ShardFormatError(
                     f"{where} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
                 )
-            return ShardHeader(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            header = ShardHeader(**fields)
+            numbers = (header.rank, header.world_size, header.local_rank, header.process, header.pid)
+            texts = (header.run_id, header.host, *header.versions, *header.versions.values())
+            if (
+                not all(isinstance(number, int) and 0 <= number < _MOST_RANKS for number in numbers)
+                or not isinstance(header.started, (int, float))
+                or not all(isinstance(text, str) for text in texts)
+            ):
+                raise ValueError
+            return header
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ShardFormatError(f"{where} does not begin with the header of a shard") from None
 
     def to_json(self) -> str:
@@ -68,9 +80,16 @@ class JournalWriter:
     """Appends lines; each is in the page cache, safe from the death of this process, when the call returns."""
 
     def __init__(self, path: Path, header: ShardHeader) -> None:
-        """Create the journal. Raises FileExistsError when another process has it already."""
+        """Create the journal. Raises FileExistsError when another process has it already, OSError on a full disk."""
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._append(header.to_json())
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            self._append(header.to_json())
+        except OSError:
+            os.close(self._file)
+            path.unlink(missing_ok=True)
+            raise
 
     def commit(self, record: LabelRecord) -> None:
         """Make a label count. Raises OSError."""
@@ -112,13 +131,13 @@ def read_journal(path: Path) -> Journal:
         if text is None:
             damaged += number < len(lines) - 1
             continue
-        content = json.loads(text)
-        if content == _END:
-            ended = True
-            continue
         try:
-            records.append(LabelRecord.from_fields(content))
-        except (ValueError, TypeError):
+            content = json.loads(text)
+            if content == _END:
+                ended = True
+            else:
+                records.append(LabelRecord.from_fields(content))
+        except (ValueError, TypeError, RecursionError):
             damaged += 1
     return Journal(header, tuple(records), ended, damaged)
 
@@ -128,4 +147,16 @@ def _checked(line: bytes) -> str | None:
     checksum, _, text = line.partition(b" ")
     if checksum != f"{zlib.crc32(text):08x}".encode():
         return None
-    return text.decode()
+    return text.decode("utf-8", "replace")
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a living process has the journal open for writing, as far as the file system can tell."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.record import SIDES, LabelRecord
+from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import payload_checksum
+
+_WINDOW = 8 << 20  # a multiple of the checksum's word
 
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """A shard's labels in order. `notes` tells in words what is not as it should be (torn, damaged lines)."""
+    """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines."""
 
     files: ShardFiles
     header: ShardHeader
     records: tuple[LabelRecord, ...]
     notes: tuple[str, ...] = ()
+    damaged: int = 0
 
     def path(self, record: LabelRecord) -> Path:
         """The file that holds a label's bytes."""
@@ -43,13 +45,8 @@ class ShardIndex:
         """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape. Raises ShardError."""
         if record.offset is None:
             raise ShardError(f"label {record.data_id!r} of {self.files.stem} has no bytes: {record.error}")
-        dtype = DTYPES[record.dtype].memory
-        with self.path(record).open("rb") as file:
-            file.seek(record.offset)
-            data = file.read(record.nbytes)
-        if len(data) != record.nbytes:
-            raise ShardError(f"{self.path(record)} ends within label {record.data_id!r}")
-        return np.frombuffer(data, dtype).reshape(record.shape)
+        bits = read_bytes(self.path(record), record)
+        return np.array(bits).view(DTYPES[record.dtype].memory).reshape(record.shape)
 
 
 def read_shard(files: ShardFiles) -> ShardIndex:
@@ -74,6 +71,8 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         records.extend(segment[1])
     if header is None:
         raise ShardFormatError(f"{files.folder / files.stem} has neither a sealed segment nor a journal")
+    if header.rank != files.rank:
+        raise ShardFormatError(f"{files.folder / files.stem} was written by rank {header.rank}: it was renamed")
     notes: list[str] = []
     if journal is not None:
         torn = [record for record in journal.records if record.segment not in sealed]
@@ -83,7 +82,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
-    return ShardIndex(files, header, tuple(records), tuple(notes))
+    return ShardIndex(files, header, tuple(records), tuple(notes), journal.damaged if journal else 0)
 
 
 class _NotSealedError(Exception):
@@ -104,13 +103,23 @@ def verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
     if record.offset is None or record.error:
         return record
     path = files.segment(record.segment)
-    try:
-        bits = read_bytes(path, record)
-    except ShardError as error:
-        return replace(record, offset=None, error=str(error))
-    if payload_checksum(bits) != record.checksum:
+    problem = _placement_problem(record, path.stat().st_size if path.exists() else 0)
+    if problem:
+        return replace(record, offset=None, error=f"{path.name}: {problem}")
+    if _stored_checksum(path, record) != record.checksum:
         return replace(record, offset=None, error=f"bytes in {path.name} do not have the checksum of the journal")
     return record
+
+
+def _stored_checksum(path: Path, record: LabelRecord) -> int:
+    """The checksum of a label's bytes as they are in the file, window by window: a tensor may exceed the memory."""
+    total = 0
+    with path.open("rb") as file:
+        file.seek(record.offset or 0)
+        for begin in range(0, record.nbytes, _WINDOW):
+            window = file.read(min(_WINDOW, record.nbytes - begin))
+            total += payload_checksum(np.frombuffer(window, np.uint8))
+    return total % 2**64
 
 
 def is_sealed(path: Path) -> bool:
@@ -159,7 +168,7 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
                 raise _NotSealedError("it is not a sealed shard")
             header = ShardHeader.from_json(str(file.attrs["header"]), path)
             _refuse_links(file, path)
-            table = file["labels"][:]
+            table = _plain_table(file["labels"], path)
         except ShardFormatError:
             raise
         except (OSError, RuntimeError, KeyError) as error:
@@ -167,13 +176,23 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
     try:
         columns = table.dtype.names or ()
         records = [_from_row(row, columns, number) for row in table.tolist()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShardFormatError(f"{path}: its table of labels is not one of ours ({error})") from None
     size = path.stat().st_size
     for record in records:
         if record.offset is not None and (problem := _placement_problem(record, size)):
             raise ShardFormatError(f"{path}: {problem}")
     return header, records
+
+
+def _plain_table(labels: Any, path: Path) -> Any:
+    """Read the table of labels. Raises ShardFormatError when it is not stored plainly in this file."""
+    if isinstance(labels, h5py.Dataset):
+        properties = labels.id.get_create_plist()
+        plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and properties.get_external_count() == 0
+        if plain and labels.nbytes <= path.stat().st_size and labels.dtype.names:
+            return labels[:]
+    raise ShardFormatError(f"{path}: its table of labels is not one of ours")
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
@@ -192,13 +211,10 @@ def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int) -> La
     cells: dict[str, Any] = {
         name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in zip(columns, row, strict=True)
     }
-    if cells["side"] not in ("", *SIDES):
-        raise ValueError(f"unknown side {cells['side']!r}")
-    cells["shape"] = _shape(cells["shape"])
-    cells["layout"] = Layout.from_json(cells["layout"]) if cells["layout"] else None
+    cells["shape"] = list(_shape(cells["shape"]))
     cells["offset"] = None if cells["offset"] < 0 else cells["offset"]
     cells["segment"] = number
-    return LabelRecord(**cells)
+    return LabelRecord.from_fields([cells[field.name] for field in fields(LabelRecord)])
 
 
 @lru_cache(maxsize=4096)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.shard.dtypes import DTYPES
 
 SIDES = ("pta", "acl")
 """Golden and actual."""
@@ -69,14 +71,37 @@ class LabelRecord:
     @staticmethod
     def from_fields(fields: list[object]) -> LabelRecord:
         """Build a record from the parsed line, checking every type. Raises ValueError."""
-        kinds = (int, str, int, str, int, float, str, str, list, str, str, str, str, int, object, int, int)
+        kinds: tuple[Any, ...] = (
+            int,
+            str,
+            int,
+            str,
+            int,
+            (int, float),
+            str,
+            str,
+            list,
+            str,
+            str,
+            str,
+            str,
+            int,
+            object,
+            int,
+            int,
+        )
         if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
             raise ValueError("not a label record")
-        values: list[object] = list(fields)
-        shape, layout, offset = values[8], values[10], values[14]
-        assert isinstance(shape, list) and isinstance(layout, str)
-        if not all(isinstance(n, int) and n >= 0 for n in shape) or not (offset is None or isinstance(offset, int)):
-            raise ValueError("not a label record")
-        values[8] = tuple(shape)
-        values[10] = Layout.from_json(layout) if layout else None
-        return LabelRecord(*values)  # type: ignore[arg-type]  # each type was checked above
+        values: list[Any] = list(fields)
+        numbers = [value for value in (*values, *values[8]) if isinstance(value, int)]
+        if not all(0 <= number < 2**64 for number in numbers):
+            raise ValueError("a number of a label record is out of range")
+        if not all(isinstance(n, int) and n < 2**63 for n in (*values[8], values[0], values[2], values[4])):
+            raise ValueError("a number of a label record is out of range")
+        values[8] = tuple(values[8])
+        values[10] = Layout.from_json(values[10]) if values[10] else None
+        record = LabelRecord(*values)
+        stored = isinstance(record.offset, int) and record.dtype in DTYPES
+        if [stored, bool(record.tensor_path), bool(record.error)].count(True) != 1 or record.side not in ("", *SIDES):
+            raise ValueError("a label record has either bytes, or a file, or an error")
+        return record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.files import ShardFiles, parse_segment
-from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal
+from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, is_being_written, read_journal
 from aclcmp.labeling.shard.reader import is_sealed, read_bytes, verified
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
@@ -20,27 +20,32 @@ class Recovery:
     rebuilt: tuple[Path, ...]
     kept: int
     lost: tuple[LabelRecord, ...]
+    damaged: int
+    """Lines of the journal that could not be read: labels of which nothing is known."""
 
 
 def recover(path: Path) -> Recovery:
     """Rebuild the unsealed segments of the shard that `path` (a segment or the journal) belongs to.
 
-    Every rebuilt file replaces the torn one in one step; when labels were lost the torn file stays beside it as
-    `*.h5.damaged`. A whole shard is left alone. Raises ShardFormatError when there is no journal.
+    Every rebuilt file replaces the torn one in one step; when anything was lost the torn files stay beside it as
+    `*.damaged`. A whole shard is left alone. Raises ShardFormatError when there is no journal.
     """
     files = _shard_of(path)
     if not files.journal.exists():
         raise ShardFormatError(f"{files.journal} does not exist; without it a torn shard cannot be recovered")
+    if is_being_written(files.journal):
+        raise ShardError(f"{files.stem} is being written by a running process; recover it when that has ended")
     journal = read_journal(files.journal)
     sealed = {number for number in files.segments() if is_sealed(files.segment(number))}
     records = [record if record.segment in sealed else verified(files, record) for record in journal.records]
     torn = sorted({record.segment for record in records} - sealed)
     lost = tuple(now for was, now in zip(journal.records, records, strict=True) if now.error and not was.error)
     for number in torn:
-        _rebuild(files, journal.header, number, records, keep_torn=any(r.segment == number for r in lost))
+        _rebuild(files, journal.header, number, records, keep_torn=bool(lost or journal.damaged))
     if torn or not journal.ended:
-        _replace_journal(files, journal.header, records)
-    return Recovery(tuple(files.segment(number) for number in torn), len(records) - len(lost), lost)
+        _replace_journal(files, journal.header, records, keep_old=journal.damaged > 0)
+    files.reserve.unlink(missing_ok=True)
+    return Recovery(tuple(files.segment(number) for number in torn), len(records) - len(lost), lost, journal.damaged)
 
 
 def _shard_of(path: Path) -> ShardFiles:
@@ -73,7 +78,7 @@ def _rebuild(
     part.replace(target)
 
 
-def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord]) -> None:
+def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], *, keep_old: bool) -> None:
     part = files.journal.with_name(files.journal.name + ".part")
     part.unlink(missing_ok=True)
     writer = JournalWriter(part, header)
@@ -81,4 +86,6 @@ def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[Label
         writer.commit(record)
     writer.end()
     writer.close()
+    if keep_old:
+        files.journal.replace(files.journal.with_name(files.journal.name + ".damaged"))
     part.replace(files.journal)

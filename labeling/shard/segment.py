@@ -103,33 +103,36 @@ class Segment:
         HDF5 flushes what it has cached when it can, at the latest when the process exits. On a full disk that fails and
         takes the process with it (a segmentation fault was seen); in a forked child it would corrupt the parent's file.
         """
-        nowhere = os.memfd_create("aclcmp") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, self._h5_descriptor, inheritable=False)
-        os.close(nowhere)
+        if self._h5.valid:  # once it is closed its descriptor's number may belong to another file of the user's process
+            nowhere = os.memfd_create("aclcmp") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self._h5_descriptor, inheritable=False)
+            os.close(nowhere)
         os.close(self._bytes)
         _abandoned.append(self._h5)
 
     def seal(self, header: ShardHeader, number: int) -> None:
         """Write facts and index, and close: from here on the file needs no journal. Raises OSError."""
         records = [record for _, record in self._committed]
-        with h5py.File(self._h5) as file:
-            for pending, record in self._committed:
-                if record.offset is not None:
-                    self._place(file, pending, record)
-            self._pending.close()
-            del file[_PENDING]
-            file.create_dataset("labels", data=labels_table(records), track_times=False)
-            file.attrs.update(
-                schema=header.schema,
-                run_id=header.run_id,
-                rank=header.rank,
-                world_size=header.world_size,
-                host=header.host,
-                versions=json.dumps(header.versions),
-                header=header.to_json(),
-                segment=number,
-                sealed=True,
-            )
+        file = h5py.File(self._h5)
+        for pending, record in self._committed:
+            if record.offset is not None:
+                self._place(file, pending, record)
+        self._pending.close()
+        del file[_PENDING]
+        file.create_dataset("labels", data=labels_table(records), track_times=False)
+        file.attrs.update(
+            schema=header.schema,
+            run_id=header.run_id,
+            rank=header.rank,
+            world_size=header.world_size,
+            host=header.host,
+            versions=json.dumps(header.versions),
+            header=header.to_json(),
+            segment=number,
+            sealed=True,
+        )
+        file.flush()  # fails here on a full disk, where the file can still be abandoned, and not while closing
+        file.close()
         os.close(self._bytes)
 
     def _place(self, file: h5py.File, pending: bytes, record: LabelRecord) -> None:

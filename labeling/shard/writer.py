@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
@@ -61,7 +63,8 @@ class ShardWriter:
             raise
         segment.committed(committed)
         if segment.nbytes >= self._segment_bytes:
-            self._seal()
+            with suppress(Exception):  # this label is safe; that its segment was abandoned is told when closing
+                self._seal()
 
     def note(self, record: LabelRecord) -> None:
         """Commit a label without bytes: one that failed, or that names a file. Raises OSError.
@@ -88,6 +91,8 @@ class ShardWriter:
             self._seal()
             if self._whole:
                 self._journal.end()
+            else:
+                raise ShardError("a segment could not be sealed")
         finally:
             self._journal.close()
 

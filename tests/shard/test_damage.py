@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.recovery import recover
@@ -28,6 +28,9 @@ def write(folder: Path, header: ShardHeader, count: int = 5, *, close: bool = Tr
 def test_torn_shard_is_recovered(tmp_path: Path, header: ShardHeader) -> None:
     writer = write(tmp_path, header, close=False)
     path = writer.files.segment(0)
+    with pytest.raises(ShardError, match="running process"):
+        recover(path)
+    writer.detach()  # as if the process had died
     result = recover(path)
     assert (result.kept, result.lost, result.rebuilt) == (5, (), (path,))
     index = read_shard(writer.files)
