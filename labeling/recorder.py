@@ -117,7 +117,8 @@ class Recorder:
     def after_fork_in_child(self) -> Recorder:
         """Let go of the parent's shard and return this process's own recorder."""
         if self._writer is not None:
-            self._writer.detach()
+            with suppress(OSError):
+                self._writer.detach()
             self._writer = None  # the parent's close, inherited with its atexit list, must find nothing
         self._lock.release()
         return Recorder(self._folder, _header(), self._strict, self._task)

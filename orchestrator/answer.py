@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Cluster
@@ -30,13 +32,15 @@ def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
 def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew, screen: Screen) -> Plan:
     """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note."""
     node_of = rank_nodes(record, cluster)
-    indices: list[ShardIndex] = []
+    indices: dict[Path, ShardIndex] = {}
     problems: list[str] = []
     for node, (found, unread) in crew.read_indices(run.shards).items():
         # a shared file system shows every shard on every node: each counts where its rank ran
-        indices += [index for index in found if node_of.get(index.header.rank, node) == node]
+        for index in found:
+            if node_of.get(index.header.rank, node) == node:
+                indices.setdefault(index.files.journal, index)
         problems += unread
-    return _plan(indices, record, screen, problems)
+    return _plan(list(indices.values()), record, screen, list(dict.fromkeys(problems)))
 
 
 def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
@@ -66,10 +70,11 @@ def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, 
 def _plan(
     indices: Sequence[ShardIndex], record: RunRecord | None, screen: Screen, problems: Sequence[str] = ()
 ) -> Plan:
-    world_size = max((index.header.world_size for index in indices), default=0)
-    if record is not None:
-        world_size = max(world_size, len(record.ranks))
+    if record is not None and record.ranks:
+        world_size = len(record.ranks)
+    else:
+        world_size = max((index.header.rank + 1 for index in indices), default=0)
     plan = plan_run(indices, world_size)
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    return Plan(plan.keys, plan.pairs, plan.gaps, plan.sides, plan.silent_ranks, (*plan.notes, *problems))
+    return replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))

@@ -56,6 +56,12 @@ class Failure(_Model):
     """The last lines of that rank's log."""
 
 
+class _Versioned(BaseModel):
+    """What every version of run.json has."""
+
+    schema_version: int = Field(alias="schema")
+
+
 class RunRecord(_Model):
     """The content of run.json."""
 
@@ -86,7 +92,13 @@ class RunRecord(_Model):
     def load(path: Path) -> RunRecord:
         """Read run.json. Raises UsageError when it is absent or not ours."""
         try:
-            return RunRecord.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            schema = _Versioned.model_validate_json(content).schema_version
+            if schema > SCHEMA:
+                raise UsageError(
+                    f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
+                )
+            return RunRecord.model_validate_json(content)
         except FileNotFoundError:
             raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
         except ValidationError as error:

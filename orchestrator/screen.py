@@ -76,7 +76,9 @@ class Screen:
         if self._console.is_terminal:
             self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), Text.from_ansi(text)), soft_wrap=True)
         else:
-            self._console.file.write(f"[rank{rank}] {text}\n")
+            encoding = self._console.encoding
+            line = f"[rank{rank}] {text}\n".encode(encoding, "replace").decode(encoding)
+            self._console.file.write(line)
             self._console.file.flush()
 
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:

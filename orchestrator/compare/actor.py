@@ -37,6 +37,8 @@ class CompareActor:
                 outcomes.append(read_pair_stats(pair))
             except (AclcmpError, OSError) as error:
                 outcomes.append(" ".join(str(error).split()))
+            except Exception as error:  # one impossible pair must not take those beside it along
+                outcomes.append(f"cannot be compared: {type(error).__name__}: {' '.join(str(error).split())}")
         return outcomes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ _CALLS_PER_ACTOR = 2  # one runs, one waits: the actor never idles between them
 _MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A batch that an actor works on, or that waits for it; `alone`: the actor has no other call."""
+
+    node: str
+    actor: Any
+    batch: list[Pair]
+    alone: bool
+
+
 class Crew:
     """Compare actors on the nodes of a cluster."""
 
@@ -30,17 +41,14 @@ class Crew:
 
         self._hosts = {node.node_id: node.host for node in nodes}
         remote = ray.remote(CompareActor)
+
+        def start(node: str) -> Any:
+            strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+            return remote.options(num_cpus=0, scheduling_strategy=strategy).remote()
+
+        self._start: Callable[[str], Any] = start
         self._actors: dict[str, list[Any]] = {
-            node.node_id: [
-                remote.options(
-                    num_cpus=0,
-                    max_restarts=2,
-                    max_task_retries=2,  # reading is idempotent
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
-                ).remote()
-                for _ in range(min(max(node.cpus, 1), _MOST_PER_NODE))
-            ]
-            for node in nodes
+            node.node_id: [start(node.node_id) for _ in range(min(max(node.cpus, 1), _MOST_PER_NODE))] for node in nodes
         }
 
     def read_indices(self, folder: Path) -> dict[str, tuple[list[ShardIndex], list[str]]]:
@@ -73,28 +81,39 @@ class Crew:
             by_node[node_of(pair.rank)].append(pair)
         outcomes = _Collected(pairs)
         queues = {node: deque(batches(work)) for node, work in by_node.items()}
-        running: dict[Any, tuple[str, Any, list[Pair]]] = {}
+        calls = dict.fromkeys(queues, _CALLS_PER_ACTOR)
+        running: dict[Any, _Call] = {}
+        replaced: dict[Any, Any] = {}
 
         def feed(node: str, actor: Any) -> None:
-            if queues[node]:
+            while queues[node] and sum(call.actor is actor for call in running.values()) < calls[node]:
                 batch = queues[node].popleft()
-                running[actor.compare.remote(batch)] = (node, actor, batch)
+                running[actor.compare.remote(batch)] = _Call(node, actor, batch, alone=calls[node] == 1)
 
         for node, queue in queues.items():
             for actor in self._actors[node][: len(queue)]:
-                for _ in range(_CALLS_PER_ACTOR):
-                    feed(node, actor)
+                feed(node, actor)
         try:
             while running:
                 (done,), _ = ray.wait(list(running), num_returns=1)
-                node, actor, batch = running.pop(done)
+                call = running.pop(done)
+                node, actor, batch = call.node, call.actor, call.batch
                 try:
                     results = ray.get(done)
                 except RayError as error:
-                    results = [f"its compare actor on host {self._hosts[node]} died: {type(error).__name__}"] * len(
-                        batch
-                    )
-                advance(outcomes.add(batch, results), sum(map(pair_bytes, batch)))
+                    # Reading can be done again: from now on one call at a time, pair by pair, so that the one that
+                    # kills its actor is known and takes no other along.
+                    calls[node] = 1
+                    if call.actor not in replaced:
+                        replaced[call.actor] = self._start(node)
+                    actor = replaced[call.actor]
+                    if len(batch) == 1 and call.alone:
+                        results = [f"its compare actor on host {self._hosts[node]} died: {type(error).__name__}"]
+                    else:
+                        results = []
+                        queues[node].extendleft([pair] for pair in reversed(batch))
+                if results:
+                    advance(outcomes.add(batch, results), sum(map(pair_bytes, batch)))
                 feed(node, actor)
         except KeyboardInterrupt:
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 
 from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -18,6 +19,7 @@ from aclcmp.orchestrator.judge.verdicts import (
     Origin,
     RankVerdict,
     Status,
+    worst,
 )
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
@@ -26,15 +28,6 @@ Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""
 
 WRONG = (Status.DIVERGED, Status.NONFINITE)
-_SEVERITY = (
-    Status.MATCH,
-    Status.DRIFT,
-    Status.MISSING,
-    Status.MISMATCH,
-    Status.FAILED,
-    Status.NONFINITE,
-    Status.DIVERGED,
-)
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
     GapKind.MISSING_ACTUAL: Status.MISSING,
@@ -129,12 +122,21 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
     if limits.fail == 0.0:
         return Status.DIVERGED, None, f"{stats.n - stats.n_equal:,} of {stats.n:,} values differ; none may"
     error = max(metrics.rel_l2, metrics.worst_row)
+    if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
+        # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
+        error = metrics.linf_rel
+        words = f"largest error {error:.2g} of the largest value"
+        return _against(error, words, limits)
     words = f"relative L2 {metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
         words += f", worst row {metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
     if stats.sum_xx == 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
-    if error > limits.fail:
+    return _against(error, words, limits)
+
+
+def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+    if not error <= limits.fail:  # nan too: what cannot be weighed is not green
         return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
     if error > limits.warn:
         return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:g} on ({limits.source})"
@@ -158,8 +160,9 @@ def _nonfinite_places(stats: PairStats) -> str:
 
 
 def _label(key: LabelKey, ranks: list[RankVerdict]) -> LabelVerdict:
-    worst = max((verdict.status for verdict in ranks), key=_SEVERITY.index)
-    return LabelVerdict(key, worst, tuple(sorted(ranks, key=lambda verdict: verdict.rank)))
+    return LabelVerdict(
+        key, worst(verdict.status for verdict in ranks), tuple(sorted(ranks, key=lambda verdict: verdict.rank))
+    )
 
 
 def _with_origins(labels: list[LabelVerdict]) -> list[LabelVerdict]:
@@ -182,13 +185,13 @@ def _first_divergence(labels: list[LabelVerdict]) -> FirstDivergence | None:
     for label in labels:
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
         if wrong:
-            worst = max(wrong, key=lambda verdict: verdict.margin or float("inf"))
-            side = worst.actual or worst.golden
+            largest = max(wrong, key=lambda verdict: verdict.margin or float("inf"))
+            side = largest.actual or largest.golden
             return FirstDivergence(
                 key=label.key,
                 ranks=tuple(verdict.rank for verdict in wrong),
                 origin=Origin.OWN,
-                why=worst.reason,
+                why=largest.reason,
                 call_site=side.call_site if side else "",
             )
     return None
@@ -211,5 +214,6 @@ def _coverage(plan: Plan, unread: int) -> Coverage:
         missing_actual=kinds.count(GapKind.MISSING_ACTUAL),
         mismatch=kinds.count(GapKind.MISMATCH),
         failed=kinds.count(GapKind.FAILED) + unread,
+        unreadable=plan.unreadable,
         silent_ranks=plan.silent_ranks,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -22,6 +23,22 @@ class Status(str, Enum):
     MISMATCH = "mismatch"
     MISSING = "missing"
     FAILED = "failed"
+
+
+_SEVERITY = (
+    Status.MATCH,
+    Status.DRIFT,
+    Status.MISSING,
+    Status.MISMATCH,
+    Status.FAILED,
+    Status.NONFINITE,
+    Status.DIVERGED,
+)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The gravest of at least one status."""
+    return max(statuses, key=_SEVERITY.index)
 
 
 class Origin(str, Enum):
@@ -90,13 +107,15 @@ class Coverage:
     missing_actual: int
     mismatch: int
     failed: int
+    unreadable: int
+    """Shards and lines of journals that could not be read."""
     silent_ranks: tuple[int, ...]
     """Ranks that recorded no label at all."""
 
     @property
     def complete(self) -> bool:
         """Whether everything was compared, and there was something to compare."""
-        gaps = self.missing_golden + self.missing_actual + self.mismatch + self.failed
+        gaps = self.missing_golden + self.missing_actual + self.mismatch + self.failed + self.unreadable
         return self.compared > 0 and gaps == 0 and not self.silent_ranks
 
 

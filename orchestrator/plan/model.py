@@ -62,4 +62,6 @@ class Plan:
     sides: dict[tuple[LabelKey, int], Sides]
     silent_ranks: tuple[int, ...]
     """Ranks that recorded no label."""
+    unreadable: int
+    """Shards and lines of journals that could not be read: how many labels were in them is not known."""
     notes: tuple[str, ...]

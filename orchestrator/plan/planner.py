@@ -11,7 +11,7 @@ from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.order import golden_order
-from aclcmp.orchestrator.plan.placing import Local, PlacingError, place
+from aclcmp.orchestrator.plan.placing import Local, Placer, PlacingError
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Source
 
 Seen = dict[LabelKey, dict[int, dict[str, tuple[LabelRecord, str]]]]
@@ -30,7 +30,9 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
         records = merged_processes(by_rank[rank])
         for record, path in records:
             key = LabelKey(record.task, record.data_id, record.occurrence)
-            seen.setdefault(key, {}).setdefault(rank, {})[record.side] = (record, path)
+            sides_here = seen.setdefault(key, {}).setdefault(rank, {})
+            if record.side not in sides_here or not sides_here[record.side][0].error:  # a failure is never hidden
+                sides_here[record.side] = (record, path)
         chains.append(_golden_chain([record for record, _ in records]))
     pairs: list[Pair] = []
     gaps: list[Gap] = []
@@ -38,13 +40,14 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
     for key in (keys := golden_order(chains)):
         goldens, actuals = ({r: s[side] for r, s in seen[key].items() if side in s} for side in ("pta", "acl"))
         golden_locals, actual_locals = ({r: _local(s[0]) for r, s in group.items()} for group in (goldens, actuals))
+        placer = Placer(golden_locals, actual_locals, world_size)
         for rank in sorted(seen[key]):
             golden, actual = goldens.get(rank), actuals.get(rank)
             sides[key, rank] = Sides(_facts(golden), _facts(actual))
             gap = _gap(key, rank, seen[key])
             if gap is None and golden is not None and actual is not None:
                 try:
-                    placing = place(rank, golden_locals, actual_locals, world_size)
+                    placing = placer.place(rank)
                 except PlacingError as error:
                     gap = Gap(key, rank, GapKind.MISMATCH, str(error))
                 else:
@@ -63,22 +66,39 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
                     )
             if gap is not None:
                 gaps.append(gap)
+        for rank in sorted(set(placer.uncovered) - set(seen[key])):
+            sides[key, rank] = Sides(None, None)
+            kind = GapKind.MISSING_ACTUAL if placer.uncovered[rank] else GapKind.MISSING_GOLDEN
+            gaps.append(Gap(key, rank, kind, "this rank did not label its slice of the whole"))
     silent = tuple(
         rank for rank in range(world_size) if not by_rank.get(rank) or not any(i.records for i in by_rank[rank])
     )
-    return Plan(tuple(keys), tuple(pairs), tuple(gaps), sides, silent, tuple(notes))
+    damaged = sum(index.damaged for group in by_rank.values() for index in group)
+    return Plan(tuple(keys), tuple(pairs), tuple(gaps), sides, silent, damaged, tuple(notes))
 
 
 def merged_processes(indices: Sequence[ShardIndex]) -> list[tuple[LabelRecord, str]]:
-    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on."""
+    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
+
+    A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
+    an earlier process left half done.
+    """
     merged: list[tuple[LabelRecord, str]] = []
-    occurrences: dict[tuple[int, str, str], int] = {}
+    next_free: dict[tuple[int, str, str], int] = defaultdict(int)
     for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
-        base, first_seq = dict(occurrences), len(merged)
+        here: dict[tuple[int, str], set[str]] = defaultdict(set)
+        for record in index.records:
+            here[record.task, record.data_id].add(record.side)
+        base = {
+            (*name, side): max(next_free[(*name, each)] for each in sides)
+            for name, sides in here.items()
+            for side in sides
+        }
+        first_seq = len(merged)
         for record in index.records:
             name = (record.task, record.data_id, record.side)
-            occurrence = record.occurrence + base.get(name, 0)
-            occurrences[name] = max(occurrences.get(name, 0), occurrence + 1)
+            occurrence = record.occurrence + base[name]
+            next_free[name] = max(next_free[name], occurrence + 1)
             merged.append((replace(record, occurrence=occurrence, seq=first_seq + record.seq), str(index.path(record))))
     return merged
 

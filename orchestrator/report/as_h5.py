@@ -48,7 +48,7 @@ def _image(report: Report) -> bytes:
         columns = {c.name: (c.kind, [c.value(label, verdict) for label, verdict in pairs]) for c in COLUMNS}
         write_table(file, "labels", columns)
         coverage = judgement.coverage
-        names = ("complete", "compared", "missing_golden", "missing_actual", "mismatch", "failed")
+        names = ("complete", "compared", "missing_golden", "missing_actual", "mismatch", "failed", "unreadable")
         counts = {name: getattr(coverage, name) for name in names}
         silent = np.array(coverage.silent_ranks, dtype="i8")
         write_attributes(file.create_group("coverage"), counts | {"silent_ranks": silent})

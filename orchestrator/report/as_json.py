@@ -54,6 +54,7 @@ def _pieces(report: Report) -> Iterator[str]:
             "missing_actual": coverage.missing_actual,
             "mismatch": coverage.mismatch,
             "failed": coverage.failed,
+            "unreadable": coverage.unreadable,
             "silent_ranks": list(coverage.silent_ranks),
         },
         "run": {"run_id": report.run_id}

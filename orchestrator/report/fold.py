@@ -11,17 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, worst
 
-_SEVERITY = (
-    Status.MATCH,
-    Status.DRIFT,
-    Status.MISSING,
-    Status.MISMATCH,
-    Status.FAILED,
-    Status.NONFINITE,
-    Status.DIVERGED,
-)
 _GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
 _BREAK = re.compile(r"[./]")
 _AROUND = 3
@@ -78,7 +69,7 @@ def merge(rows: Sequence[Row]) -> Row:
         first=rows[0].first,
         last=rows[-1].last,
         marks=tuple(_worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
-        status=max((row.status for row in rows), key=_SEVERITY.index),
+        status=worst(row.status for row in rows),
         origin=_strongest(row.origin for row in rows),
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
@@ -181,7 +172,8 @@ def _layer(name: str) -> str | None:
 
 
 def _worst(marks: Iterable[Status | None]) -> Status | None:
-    return max((mark for mark in marks if mark is not None), key=_SEVERITY.index, default=None)
+    told = [mark for mark in marks if mark is not None]
+    return worst(told) if told else None
 
 
 def _strongest(origins: Iterable[Origin | None]) -> Origin | None:

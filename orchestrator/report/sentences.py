@@ -125,6 +125,9 @@ def gaps(report: Report) -> list[str]:
     ]
     if silent:
         sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
+    if unreadable := report.judgement.coverage.unreadable:
+        what = f"{unreadable:,} shards or journal lines"
+        sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
     return [sentence for sentence in sentences if sentence]
 
 

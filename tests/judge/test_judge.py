@@ -38,7 +38,7 @@ def plan_of(
         if (key, rank) not in without
     ]
     sides = {(key, rank): Sides(FACTS, FACTS) for key in keys for rank in range(ranks)}
-    return Plan(tuple(keys), tuple(pairs), gaps, sides, (), ())
+    return Plan(tuple(keys), tuple(pairs), gaps, sides, (), 0, ())
 
 
 def verdict_on(y: npt.NDArray[np.generic], x: npt.NDArray[np.generic] = X) -> tuple[Status, str]:
@@ -108,7 +108,7 @@ GOOD, BAD = stats(X, X), stats(X, X * np.float32(2))
 
 def test_first_is_own_what_follows_is_inherited_and_tasks_start_afresh() -> None:
     first, second = plan_of(["a", "b", "c"], ranks=3), plan_of(["a", "b", "c"], ranks=3, task=1)
-    plan = Plan(first.keys + second.keys, first.pairs + second.pairs, (), first.sides | second.sides, (), ())
+    plan = Plan(first.keys + second.keys, first.pairs + second.pairs, (), first.sides | second.sides, (), 0, ())
     outcomes: dict[tuple[LabelKey, int], Outcome] = {(p.key, p.rank): GOOD for p in plan.pairs}
     for task in (0, 1):
         outcomes[LabelKey(task, "b", 0), 1] = BAD

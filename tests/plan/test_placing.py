@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout
-from aclcmp.orchestrator.plan.placing import Local, PlacingError, place
+from aclcmp.orchestrator.plan.placing import Local, Placer, PlacingError
 from aclcmp.orchestrator.plan.regions import Region
 
 
@@ -25,7 +25,7 @@ def test_slices_of_any_split_are_found_in_place(data: st.DataObject) -> None:
     wholes = {rank: Local(shape, None) for rank in range(len(slices))}
     pieces = {rank: Local(piece.shape, None) for rank, piece in enumerate(slices)}
     for rank, piece in enumerate(slices):
-        placing = place(rank, pieces if swapped else wholes, wholes if swapped else pieces, len(slices))
+        placing = Placer(pieces if swapped else wholes, wholes if swapped else pieces, len(slices)).place(rank)
         inside = placing.actual_region if swapped else placing.golden_region
         box = tuple(slice(s, s + n) for s, n in zip(inside.start, inside.shape, strict=True))
         np.testing.assert_array_equal(whole[box], piece)
@@ -34,7 +34,7 @@ def test_slices_of_any_split_are_found_in_place(data: st.DataObject) -> None:
 
 
 def test_same_shape_is_compared_as_it_is() -> None:
-    placing = place(0, {0: plain(2, 3)}, {0: plain(2, 3)}, 1)
+    placing = Placer({0: plain(2, 3)}, {0: plain(2, 3)}, 1).place(0)
     assert placing.region == placing.golden_region == placing.actual_region == Region((0, 0), (2, 3))
 
 
@@ -52,26 +52,26 @@ def test_same_shape_is_compared_as_it_is() -> None:
 )
 def test_what_does_not_fit_is_said(golden: dict[int, Local], actual: dict[int, Local], world: int, words: str) -> None:
     with pytest.raises(PlacingError, match=words):
-        place(0, golden, actual, world)
+        Placer(golden, actual, world).place(0)
 
 
 def test_even_slices_are_placed_though_a_rank_is_gone() -> None:
-    placing = place(3, {3: plain(8, 4)}, {1: plain(2, 4), 3: plain(2, 4)}, 4)
+    placing = Placer({3: plain(8, 4)}, {1: plain(2, 4), 3: plain(2, 4)}, 4).place(3)
     assert placing.golden_region.start == (6, 0)
 
 
 def test_negative_dim_and_explicit_layout() -> None:
     golden, actual = {r: plain(4, 8) for r in range(2)}, {r: plain(4, 4, layout="Shard(dim=-1)") for r in range(2)}
-    placing = place(1, golden, actual, 2)
+    placing = Placer(golden, actual, 2).place(1)
     assert placing.golden_region == Region((0, 4), (4, 4))
     assert "inferred" not in placing.layout
 
 
 def test_dtensor_tells_its_own_place() -> None:
     layout = Layout(("Shard(dim=0)", "Shard(dim=1)"), (4, 4), (2, 0))
-    placing = place(0, {0: plain(4, 4)}, {0: Local((2, 2), layout)}, 8)
+    placing = Placer({0: plain(4, 4)}, {0: Local((2, 2), layout)}, 8).place(0)
     assert placing.golden_region == Region((2, 0), (2, 2))
     with pytest.raises(PlacingError):
-        place(0, {0: plain(6, 4)}, {0: Local((2, 2), layout)}, 8)
-    swapped = place(0, {0: Local((2, 2), layout)}, {0: plain(4, 4)}, 8)
+        Placer({0: plain(6, 4)}, {0: Local((2, 2), layout)}, 8).place(0)
+    swapped = Placer({0: Local((2, 2), layout)}, {0: plain(4, 4)}, 8).place(0)
     assert swapped.actual_region == Region((2, 0), (2, 2))
