@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sys
@@ -21,22 +22,14 @@ _ids = itertools.count()
 _making = threading.RLock()
 
 
-def _live_recorder() -> Recorder | None:
-    """Return this process's recorder; None, and labels are off from then on, when it cannot be had."""
-    global _recorder, _on
+def _live_recorder() -> Recorder:
+    global _recorder
     if _recorder is None:
-        with _making:
-            try:
-                from aclcmp.labeling.recorder import Recorder
+        from aclcmp.labeling.recorder import Recorder
 
-                if _recorder is None:
-                    _recorder = Recorder.from_environment()
-            except Exception as error:
-                _on = False
-                if sys.stderr is not None:
-                    sys.stderr.write(f"aclcmp: labels are off: {type(error).__name__}: {error}\n")
-                if os.environ.get(STRICT) == "1":
-                    raise
+        with _making:
+            if _recorder is None:
+                _recorder = Recorder.from_environment()
     return _recorder
 
 
@@ -68,9 +61,7 @@ def set_label(
         return
     frame = sys._getframe(1)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    recorder = _recorder or _live_recorder()
-    if recorder is not None:
-        recorder.record(data_src, data_id, data_val, tensor_path, layout, site)
+    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, site)
 
 
 def gen_id() -> str:
@@ -80,8 +71,8 @@ def gen_id() -> str:
 
 def set_task_id() -> None:
     """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
-    if _on and (recorder := _live_recorder()) is not None:
-        recorder.next_task()
+    if _on:
+        _live_recorder().next_task()
 
 
 def _before_fork() -> None:
@@ -104,4 +95,14 @@ def _after_fork_in_child() -> None:
 
 
 if _on:
+    try:
+        # Now and not at the first label: h5py must have registered its own fork handlers before ours, so that a fork
+        # takes our locks first, in the order in which a label takes them.
+        importlib.import_module("aclcmp.labeling.recorder")
+    except Exception as error:  # a broken h5py must not break the script
+        _on = False
+        if sys.stderr is not None:
+            sys.stderr.write(f"aclcmp: labels are off: {type(error).__name__}: {error}\n")
+        if os.environ.get(STRICT) == "1":
+            raise
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

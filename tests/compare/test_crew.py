@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
 from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -103,3 +104,23 @@ def test_places(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     places = {0: (node.node_id, "", ""), 1: ("gone", node.ip, node.host), 2: ("gone", "10.9.9.9", "elsewhere")}
     assert set(nodes_of_ranks(places, cluster.nodes).values()) == {node.node_id}
+
+
+def test_a_pair_that_kills_its_actor_takes_no_other_along(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fragile(CompareActor):
+        """Stands for a pair whose reading ends the process, e.g. for want of memory."""
+
+        def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
+            if any(pair.rank == 100 for pair in pairs):
+                os._exit(1)
+            return CompareActor.compare(self, pairs)
+
+    monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Fragile)
+    write(tmp_path / "data")
+    pairs = [pair_of(tmp_path / "data", rank) for rank in range(300)]
+    outcomes = Crew(cluster.nodes).compare(pairs, lambda rank: cluster.driver_node_id, lambda *_: None)
+    told = [outcomes[pair.key, pair.rank] for pair in pairs]
+    assert [rank for rank, outcome in enumerate(told) if isinstance(outcome, str)] == [100]
+    assert "died" in str(told[100])

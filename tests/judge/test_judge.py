@@ -1,5 +1,7 @@
 """Verdicts on real statistics: what matches, what does not, and where it begins."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -144,3 +146,17 @@ def test_what_was_not_compared_is_failed_and_counted() -> None:
     judgement = judge(plan, {(plan.keys[0], 0): "file ends early"}, run_failed=False)
     assert [r.status for r in judgement.labels[0].ranks] == [Status.FAILED] * 2
     assert judgement.coverage.failed == 2 and judgement.coverage.compared == 0
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_values_whose_squares_leave_float64(scale: float) -> None:
+    x = X.astype(np.float64) * scale
+    assert verdict_on(x * 3, x)[0] is Status.DIVERGED
+    assert verdict_on(x.copy(), x)[0] is Status.MATCH
+    assert verdict_on(x * (1 + 1e-15), x)[0] is Status.MATCH
+
+
+def test_what_could_not_be_read_is_incomplete() -> None:
+    plan = replace(plan_of(["a"]), unreadable=1)
+    judgement = judge(plan, {(plan.keys[0], 0): GOOD}, run_failed=False)
+    assert judgement.exit_code is ExitCode.INCOMPLETE and not judgement.coverage.complete

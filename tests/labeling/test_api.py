@@ -234,3 +234,95 @@ set_label("pta", "reversed", np.arange(4)[::-1])
     np.testing.assert_array_equal(values["strided"], np.arange(24).reshape(4, 6)[::2, ::3])
     assert values["scalar"] == 2.5
     np.testing.assert_array_equal(values["reversed"], [3, 2, 1, 0])
+
+
+def test_a_failed_label_keeps_its_occurrence(tmp_path: Path) -> None:
+    script = """
+import numpy as np
+from aclcmp import set_label
+for value in (np.zeros(2), None, np.ones(2)):
+    set_label("pta", "x", value)
+    set_label("acl", "x", np.zeros(2) if value is None else value)
+"""
+    (index,), _ = run_script(tmp_path, script)
+    told = [(r.side, r.occurrence, bool(r.error)) for r in index.records]
+    assert told == [(side, n, (side, n) == ("pta", 1)) for n in range(3) for side in ("pta", "acl")]
+
+
+def test_an_unwritable_disk_costs_no_descriptors(tmp_path: Path) -> None:
+    script = """
+import os, resource, signal, numpy as np
+from aclcmp import set_label
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+for n in range(300):
+    set_label("pta", f"x{n}", np.ones(4))
+assert len(os.listdir("/proc/self/fd")) < 30
+"""
+    indices, _ = run_script(tmp_path, script)
+    assert indices == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_imported_or_printed_never_reaches_the_script(tmp_path: Path) -> None:
+    script = """
+import sys, numpy as np
+from aclcmp import set_label, set_task_id
+class Rude:
+    def __repr__(self): raise RuntimeError("no")
+set_label("pta", Rude(), np.ones(2))
+set_label(Rude(), "x", np.ones(2))
+sys.stderr = None
+set_label("gpu", "x", np.ones(2))
+"""
+    (index,), _ = run_script(tmp_path, script)
+    assert all(record.error for record in index.records) and len(index.records) == 3
+    blocked = """
+import sys
+sys.modules["h5py"] = None
+from aclcmp import set_label, set_task_id
+set_task_id()
+set_label("pta", "x", 1)
+set_label("pta", "x", 1)
+"""
+    _, stderr = run_script(tmp_path / "none", blocked)
+    assert stderr.count("labels are off") == 1
+
+
+def test_fork_while_a_thread_sets_its_first_label(tmp_path: Path) -> None:
+    script = """
+import os, signal, threading, numpy as np
+from aclcmp import set_label
+thread = threading.Thread(target=lambda: [set_label("pta", f"t{n}", np.ones(2)) for n in range(200)])
+thread.start()
+children = []
+for n in range(5):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        set_label("acl", f"c{n}", np.ones(2))
+        os._exit(0)
+    children.append(child)
+assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+thread.join()
+"""
+    indices, _ = run_script(tmp_path, script)
+    names = [record.data_id for index in indices for record in index.records]
+    assert sorted(names) == sorted([f"t{n}" for n in range(200)] + [f"c{n}" for n in range(5)])
+
+
+def test_worker_of_a_parent_that_labelled_seals_its_shard(tmp_path: Path) -> None:
+    script = """
+import multiprocessing, numpy as np
+from aclcmp import set_label
+set_label("pta", "p", np.ones(3))
+def work():
+    set_label("acl", "w", np.ones(3))
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+"""
+    indices, _ = run_script(tmp_path, script)
+    assert len(indices) == 2
+    assert all(not index.notes for index in indices)
+    assert not list(tmp_path.glob("*.reserve"))

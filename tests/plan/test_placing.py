@@ -75,3 +75,25 @@ def test_dtensor_tells_its_own_place() -> None:
         Placer({0: plain(6, 4)}, {0: Local((2, 2), layout)}, 8).place(0)
     swapped = Placer({0: Local((2, 2), layout)}, {0: plain(4, 4)}, 8).place(0)
     assert swapped.actual_region == Region((2, 0), (2, 2))
+
+
+@pytest.mark.parametrize(("whole", "start"), [((2, 4), (10**12, 0)), ((2, 4), (1, 0)), ((4,), (0,)), ((2, 4), (0, -1))])
+def test_impossible_dtensor_places_are_refused(whole: tuple[int, ...], start: tuple[int, ...]) -> None:
+    local = Local((2, 4), Layout(("Shard(dim=0)",), whole, start))
+    for goldens, actuals in (({0: plain(2, 4)}, {0: local}), ({0: local}, {0: plain(2, 4)})):
+        with pytest.raises(PlacingError):
+            Placer(goldens, actuals, 1).place(0)
+
+
+def test_equal_shapes_with_contradicting_layouts_are_refused() -> None:
+    first, second = (Local((4, 4), Layout(("Shard(dim=0)",), (8, 4), (start, 0))) for start in (0, 4))
+    with pytest.raises(PlacingError):
+        Placer({0: first}, {0: second}, 2).place(0)
+    with pytest.raises(PlacingError):
+        Placer({0: plain(4, 4, layout="Replicate()")}, {0: plain(4, 4, layout="Shard(dim=0)")}, 2).place(0)
+
+
+def test_slices_that_nobody_labelled_are_told() -> None:
+    placer = Placer({0: plain(8), 1: plain(8)}, {0: plain(2), 1: plain(2)}, 4)
+    placer.place(0)
+    assert placer.uncovered == {2: True, 3: True}

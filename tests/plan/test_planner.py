@@ -81,3 +81,25 @@ def test_order_is_golden_and_orphans_follow_what_was_before_them() -> None:
     ]
     plan = plan_run([index(0, *labels, world_size=1)], 1)
     assert [key.label for key in plan.keys] == ["b", "only", "a"]
+
+
+def test_an_uncovered_slice_is_missing() -> None:
+    """Rank 1 never labelled its half: half of the golden tensor was not compared with anything."""
+    only = index(0, label("x", "pta", 0, (8,), nbytes=32), label("x", "acl", 1, (4,)))
+    plan = plan_run([only, index(1, label("y", "pta", 0), label("y", "acl", 1))], 2)
+    assert [(gap.key.label, gap.rank, gap.kind) for gap in plan.gaps] == [("x", 1, GapKind.MISSING_ACTUAL)]
+
+
+def test_a_process_that_died_between_the_sides_does_not_shift_the_next() -> None:
+    died = index(0, label("x", "pta", 0), process=0, world_size=1)
+    again = index(0, label("x", "pta", 0), label("x", "acl", 1), process=1, world_size=1)
+    plan = plan_run([died, again], 1)
+    (pair,) = plan.pairs
+    assert pair.golden.path == pair.actual.path == "shards/rank00000-1.h5"
+    assert [gap.kind for gap in plan.gaps] == [GapKind.MISSING_ACTUAL]
+
+
+def test_a_failure_is_never_hidden_by_a_good_record() -> None:
+    labels = [label("x", "pta", 0, error="no", offset=None), label("x", "pta", 1), label("x", "acl", 2)]
+    plan = plan_run([index(0, *labels, world_size=1)], 1)
+    assert [gap.kind for gap in plan.gaps] == [GapKind.FAILED]

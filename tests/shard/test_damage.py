@@ -1,6 +1,7 @@
 """Torn, damaged and hostile shards: what was committed is read, the rest is named, nothing outside is touched."""
 
 import os
+import zlib
 from pathlib import Path
 
 import h5py
@@ -121,8 +122,6 @@ def test_impossible_rows_are_refused(tmp_path: Path, header: ShardHeader, column
 
 
 def test_journal_of_the_future_and_no_journal_at_all(tmp_path: Path, header: ShardHeader) -> None:
-    import zlib
-
     writer = write(tmp_path, header, close=False)
     text = header.to_json().replace('"schema": 1', '"schema": 7').encode()
     writer.files.journal.write_bytes(f"{zlib.crc32(text):08x} ".encode() + text + b"\n")
@@ -131,3 +130,74 @@ def test_journal_of_the_future_and_no_journal_at_all(tmp_path: Path, header: Sha
     writer.files.journal.write_bytes(b"hello\n")
     with pytest.raises(ShardFormatError, match="does not begin"):
         read_shard(writer.files)
+
+
+def journal_with(folder: Path, header: ShardHeader, *lines: str) -> ShardWriter:
+    """Make a torn shard and append lines with right checksums to its journal."""
+    writer = write(folder, header, close=False)
+    writer.detach()
+    with writer.files.journal.open("ab") as file:
+        for text in lines:
+            file.write(f"{zlib.crc32(text.encode()):08x} {text}\n".encode())
+    return writer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[" * 100_000,
+        "[1,2]",
+        '[0,"x",0,"pta",9,0.5,"f:1","float32",[4],"cpu","","","",0,null,16,0]',
+        '[0,"x",0,"pta",9,0.5,"f:1","",[4],"cpu","","","",0,64,16,0]',
+        '[0,"x",0,"both",9,0.5,"f:1","float32",[4],"cpu","","","",0,64,16,0]',
+        '[1180591620717411303424,"x",0,"pta",9,0.5,"f:1","float32",[4],"cpu","","","",0,64,16,0]',
+        '[0,"x",0,"pta",9,0.5,"f:1","float32",[-4],"cpu","","","",0,64,16,0]',
+        '[0,"x",0,"pta",9,0.5,"f:1","float32",[4],"cpu","{\\"placements\\": [\\"S\\"], \\"whole_shape\\": [4], '
+        '\\"start\\": [9]}","","",0,64,16,0]',
+    ],
+)
+def test_impossible_journal_lines_are_damage(tmp_path: Path, header: ShardHeader, line: str) -> None:
+    writer = journal_with(tmp_path, header, line)
+    index = read_shard(writer.files)
+    assert len(index.records) == 5 and index.damaged == 1
+    result = recover(writer.files.segment(0))
+    assert (result.kept, result.damaged) == (5, 1)
+    assert len(list(tmp_path.glob("*.damaged"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rank", '"q"'), ("world_size", '"8"'), ("world_size", "99999999999"), ("rank", "4"), ("started", "[]")],
+)
+def test_impossible_headers_are_refused(tmp_path: Path, header: ShardHeader, field: str, value: str) -> None:
+    import re
+
+    writer = write(tmp_path, header, close=False)
+    writer.detach()
+    text = re.sub(rf'"{field}": [^,}}]+', f'"{field}": {value}', header.to_json())
+    lines = writer.files.journal.read_bytes().splitlines(keepends=True)
+    lines[0] = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    writer.files.journal.write_bytes(b"".join(lines))
+    with pytest.raises(ShardFormatError):
+        read_shard(writer.files)
+
+
+def test_labels_that_are_no_plain_table_are_refused(tmp_path: Path, header: ShardHeader) -> None:
+    for number, make in enumerate(
+        (
+            lambda file: file.create_group("labels"),
+            lambda file: file.create_dataset("labels", shape=(2**33,), dtype="u1", chunks=(1 << 20,)),
+            lambda file: file.create_dataset("labels", data=np.zeros(3)),
+            lambda file: file.create_dataset("labels", shape=(8,), dtype="u1", external=[("/etc/hostname", 0, 8)]),
+        )
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        writer = write(folder, header)
+        writer.files.journal.unlink()
+        with h5py.File(writer.files.segment(0), "r+") as file:
+            del file["labels"]
+            make(file)
+        with pytest.raises(ShardFormatError, match="table of labels"):
+            read_shard(writer.files)
