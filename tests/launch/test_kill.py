@@ -76,6 +76,8 @@ def starting(tmp_path: Path) -> Iterator[Running]:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # a shell's background jobs, which a test run may be one of, ignore SIGINT; a user's terminal does not
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
     run = Running(process, mark, folder, home, output)
     try:
