@@ -40,10 +40,10 @@ if kind == "small":
     print((time.perf_counter() - begun) / 20_200 * 1e3)
 else:
     tensors = [torch.randn(1 << 20) for _ in range(8)]
-    arrays = [memoryview(t.numpy()).cast("B") for t in tensors]
+    arrays = [memoryview(t.clone().numpy()).cast("B") for t in tensors]
     ours, raw = [], []
     with open(folder / "raw", "wb", buffering=0) as file:
-        for n in range(64):  # turn by turn, so that both see the same machine
+        for n in range(64):  # turn by turn, so that both see the same machine; on bytes that the other did not warm up
             begun = time.perf_counter()
             set_label("pta", f"layers.{n}.mlp", tensors[n % 8])
             middle = time.perf_counter()

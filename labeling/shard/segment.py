@@ -25,6 +25,7 @@ from aclcmp.labeling.shard.record import LabelRecord
 
 _WORD = np.dtype("<u8")
 _PENDING = b"pending"
+_ALIGNED_FROM, _PAGE = 1 << 16, 4096
 
 
 def payload_checksum(bits: npt.NDArray[np.uint8]) -> int:
@@ -54,6 +55,7 @@ class Segment:
         """Create the file. Raises OSError."""
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V110)
+        access.set_alignment(_ALIGNED_FROM, _PAGE)  # copies into the page cache are faster between aligned pages
         access.set_file_locking(False, True)  # each file has one writer; network file systems refuse locks
         self._h5 = h5f.create(os.fsencode(path), h5f.ACC_EXCL, fapl=access)
         self._h5_descriptor = int(self._h5.get_vfd_handle())
