@@ -22,7 +22,6 @@ _WrongUsage: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
     epilog='`aclcmp --exec "python run.py" --ranks 8` is short for `aclcmp run --exec ...`.',
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -33,6 +32,8 @@ app = typer.Typer(
 def run_cli(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code. User errors are one line on stderr, bugs a traceback."""
     arguments = list(arguments)
+    if not arguments:
+        return _fail('no command; try `aclcmp --exec "bash run.sh" --ranks 8`, or `aclcmp --help`', ExitCode.USAGE)
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         arguments.insert(0, "run")
     try:

@@ -55,6 +55,7 @@ RANK_VARIABLES = frozenset(
         "MASTER_PORT",
     }
 )
+_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
 VISIBILITY_VARIABLES = {Device.NPU: "ASCEND_RT_VISIBLE_DEVICES", Device.CUDA: "CUDA_VISIBLE_DEVICES"}
 
 
@@ -105,6 +106,8 @@ def _check_variables(env: Mapping[str, str]) -> None:
 
 
 def _check_command(job: Job) -> None:
+    if shell := next((word for word in job.command if word in _SHELL_WORDS), None):
+        raise UsageError(f"no shell runs the command, so {shell!r} would be an argument; use bash -c '...' or a script")
     word = job.command[0]
     if "/" not in word:
         search = (job.env or {}).get("PATH", os.environ.get("PATH"))

@@ -16,7 +16,10 @@ from tests.shard.test_damage import write
     ("arguments", "words"),
     [
         (["--ranks", "2"], "--exec"),
+        ([], "no command"),
         (["--exec", ""], "command"),
+        (["--exec", "python x.py > out.txt"], "no shell"),
+        (["--exec", "python x.py && python x.py"], "bash -c"),
         (["--exec", "no-such-command --x"], "no-such-command"),
         (["--exec", "./missing.sh"], "missing.sh"),
         (["--exec", "python 'unclosed"], "cannot be split"),
