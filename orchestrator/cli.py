@@ -19,6 +19,8 @@ from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 # click's UsageError; newer typers bring along a click of their own
 _WrongUsage: Any = typer.BadParameter.__bases__[0]
 
+_CTRL_C = 130  # typer's exit code for a KeyboardInterrupt
+
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
     epilog='`aclcmp --exec "python run.py" --ranks 8` is short for `aclcmp run --exec ...`.',
@@ -37,7 +39,10 @@ def run_cli(arguments: Sequence[str]) -> int:
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
         arguments.insert(0, "run")
     try:
-        return int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
+        if code == _CTRL_C:
+            raise KeyboardInterrupt
+        return code
     except _WrongUsage as error:
         return _fail(" ".join(error.format_message().split()), ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
@@ -46,9 +51,18 @@ def run_cli(arguments: Sequence[str]) -> int:
         return _fail(str(error), ExitCode.FAILED)
     except AclcmpError as error:
         return _fail(str(error), ExitCode.USAGE)
-    except Exception:
+    except Exception as error:
+        if _from_ctrl_c(error):
+            return _fail("interrupted", ExitCode.FAILED)
         traceback.print_exc()
         return _fail("this is a bug in aclcmp; please report it with the lines above", ExitCode.BUG)
+
+
+def _from_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an exception is what became of a KeyboardInterrupt, e.g. within a callback of h5py."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(message: str, code: ExitCode) -> int:

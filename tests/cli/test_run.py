@@ -135,3 +135,24 @@ def test_torchrun_under_launcher_script(aclcmp: Command, script: Path, tmp_path:
     )
     assert done.code == 1, done
     assert "First divergence: layers.2.act, task 0, rank 1" in done.out
+
+
+@pytest.mark.parametrize("delay", [0.5, 1.2, 2.0])
+def test_interrupted_comparison(aclcmp: Command, script: Path, tmp_path: Path, delay: float) -> None:
+    """Whenever Ctrl-C comes: one line or a partial report, exit code 3 or 4, no traceback, no Ray left."""
+    assert aclcmp("--exec", "python model.py", "--no-compare", "--output", "out").code == 0
+    command = [sys.executable, "-m", "aclcmp", "compare", "out"]
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # a background job of a shell ignores SIGINT; a user's terminal does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
+    time.sleep(delay)
+    running.send_signal(signal.SIGINT)
+    told, _ = running.communicate(timeout=120)
+    assert running.returncode in (3, 4), told
+    assert "Traceback" not in told
