@@ -62,6 +62,11 @@ def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, 
     for dtype, (warn, fail) in RELATIVE.items():
         policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
     notes = list(plan.notes)
+    inferred = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(", inferred")}
+    if inferred:
+        name, layout = next(iter(inferred.items()))
+        count = f"{len(inferred):,} label{'s' * (len(inferred) > 1)}"
+        notes.append(f"layout inferred from the shapes of all ranks for {count}, e.g. {name}: {layout.split(',')[0]}")
     if len(outcomes) < len(plan.pairs):
         notes.append(f"interrupted: {len(plan.pairs) - len(outcomes):,} pairs were not compared")
     return Report(record, run.run_id, judgement, policy, tuple(notes))

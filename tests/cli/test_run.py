@@ -42,6 +42,7 @@ def test_fault_is_named(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     assert done.code == 1
     assert "First divergence: layers.2.act, task 0, rank 1" in done.out
     assert "model.py:" in done.out
+    assert "layout inferred from the shapes of all ranks for 4 labels, e.g. layers.0.act: Shard(dim=1)" in done.out
     told = report_of(tmp_path / "out")["first_divergence"]
     assert (told["label"], told["task"], told["ranks"], told["origin"]) == ("layers.2.act", 0, [1], "own")
 
