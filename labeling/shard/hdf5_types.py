@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import h5py
 import numpy as np
 from h5py import h5t
 
@@ -29,6 +30,5 @@ def hdf5_type(name: str) -> Any:
 
 def text_type(size: int) -> np.dtype[Any]:
     """Return a fixed-length UTF-8 string type of `size` bytes, at least 1, for compound tables and attributes."""
-    import h5py
-
-    return h5py.string_dtype("utf-8", max(size, 1))  # type: ignore[no-any-return]
+    kind: np.dtype[Any] = h5py.string_dtype("utf-8", max(size, 1))
+    return kind
