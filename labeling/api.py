@@ -40,6 +40,7 @@ def set_label(
     tensor_path: str | None = None,
     *,
     layout: Any = None,
+    level: str = "",
 ) -> None:
     """Record one tensor under an id that its counterpart on the other side shares.
 
@@ -53,6 +54,7 @@ def set_label(
         tensor_path: on the acl side, instead of data_val, a file that the accelerated library dumps later.
         layout: how a rank's tensor is part of the whole: `Shard(dim)` or `Replicate()`. Inferred from the shapes where
             that is unambiguous.
+        level: what was replaced, "op", "layer" or "model"; read from the id where it is not given.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
     `--strict` it raises LabelError (wrong argument) or ShardError (disk).
@@ -61,7 +63,18 @@ def set_label(
         return
     frame = sys._getframe(1)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, site)
+    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, level, site)
+
+
+def is_on() -> bool:
+    """Whether labels are recorded: the launcher started this process."""
+    return _on
+
+
+def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout: Any = None, level: str = "") -> None:
+    """Label a tensor like `set_label` does, for a caller that knows better than the stack where the label belongs."""
+    if _on:
+        _live_recorder().record(data_src, data_id, data_val, None, layout, level, call_site)
 
 
 def gen_id() -> str:

@@ -10,10 +10,19 @@ SHARD_DIR = "ACLCMP_SHARD_DIR"
 """Absolute folder for shards. Labels are recorded only when this is set."""
 STRICT = "ACLCMP_STRICT"
 """`1`: a label that cannot be recorded raises in the user's script."""
+LABELS = "ACLCMP_LABELS"
+"""Regular expression: only labels in whose id it is found are recorded."""
+TASKS = "ACLCMP_TASKS"
+"""Only labels of these tasks are recorded, e.g. `0-3,7`."""
+CAPTURE = "ACLCMP_CAPTURE"
+"""How much of a tensor is kept: a value of `aclcmp.labeling.capture.Capture`."""
+DUMP_DIR = "ACLCMP_DUMP_DIR"
+"""Absolute folder into which the accelerated library is told to dump its tensors; unset without `--low-level`."""
 
 _RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _WORLD_NAMES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
 _LOCAL_NAMES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+_LOCAL_WORLD_NAMES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +37,20 @@ class RankIdentity:
 
 def rank_identity(environ: Mapping[str, str] = os.environ) -> RankIdentity:
     """Read the identity; a process without any rank variable is rank 0 of 1."""
-
-    def first(names: tuple[str, ...], default: int) -> int:
-        for name in names:
-            if environ.get(name, "").isdecimal():
-                return int(environ[name])
-        return default
-
-    rank = first(_RANK_NAMES, 0)
+    rank = _first(environ, _RANK_NAMES, 0)
     return RankIdentity(
         run_id=environ.get(RUN_ID, ""),
         rank=rank,
-        world_size=first(_WORLD_NAMES, rank + 1),
-        local_rank=first(_LOCAL_NAMES, rank),
+        world_size=_first(environ, _WORLD_NAMES, rank + 1),
+        local_rank=_first(environ, _LOCAL_NAMES, rank),
     )
+
+
+def ranks_here(environ: Mapping[str, str] = os.environ) -> int:
+    """Return how many ranks share this host, as far as the environment tells."""
+    return max(_first(environ, _LOCAL_WORLD_NAMES, 1), 1)
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
+    """Return the value of the first of some variables that is set to a number."""
+    return next((int(environ[name]) for name in names if environ.get(name, "").isdecimal()), default)

@@ -14,12 +14,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
-from aclcmp.labeling.identity import SHARD_DIR, STRICT, rank_identity
+from aclcmp.labeling.identity import CAPTURE, DUMP_DIR, SHARD_DIR, STRICT, rank_identity, ranks_here
+from aclcmp.labeling.lowlevel import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
+from aclcmp.labeling.selection import Selection
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.record import LEVELS, LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.labeling.tensors import host_tensor
+from aclcmp.labeling.tensors import HostTensor, host_tensor
 
 _ALIASES = {"pta": "pta", "golden": "pta", "acl": "acl", "actual": "acl"}
 _MAX_ID = 1024
@@ -28,16 +34,22 @@ _MAX_ID = 1024
 class Recorder:
     """Records the labels of one process into one shard. Thread-safe; a forked child gets a recorder of its own."""
 
-    def __init__(self, folder: Path, header: ShardHeader, strict: bool, task: int = -1) -> None:
+    def __init__(
+        self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: Selection, task: int = -1
+    ) -> None:
         self._folder = folder
         self._header = header
         self._strict = strict
+        self._capture = capture
+        self._selection = selection
         self._task = task
         self._seq = 0
         self._occurrences: dict[tuple[int, str, str], int] = {}
         self._warned: set[str] = set()
         self._lock = threading.RLock()  # re-entrant: a signal handler may label too
         self._writer: ShardWriter | None = None
+        self._budget: Budget | None = None
+        self._wanted = WantedFiles(map_of_wanted_files())
         self._closed = False
         self._unwritable = ""
         """Why no shard can be opened; tried once, for a script may set a million labels."""
@@ -47,33 +59,49 @@ class Recorder:
         """Make the recorder of this process from the launcher's environment; it is closed when the process exits."""
         folder = Path(os.environ[SHARD_DIR])
         strict = os.environ.get(STRICT) == "1"
-        return Recorder(folder, _header(), strict, _inherited_task())
+        try:
+            selection, capture = Selection.from_environment(), Capture(os.environ.get(CAPTURE) or Capture.FULL)
+        except ValueError as error:
+            _say(f"all labels are recorded in full: {error}")
+            selection, capture = Selection(), Capture.FULL
+        return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
 
     def next_task(self) -> None:
         """Start the next task, and tell libraries that name their dump folder by it."""
         with self._lock:
+            if self._budget is not None:
+                with suppress(OSError):
+                    self._budget.task_ended(max(self._task, 0))
             self._task += 1
             os.environ["AIT_CMP_TASK_ID"] = f"{os.getpid()}_{self._task}"
 
-    def record(self, data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, call_site: str) -> None:
+    def record(
+        self, data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, call_site: str
+    ) -> None:
         """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
         with self._lock:
-            seq, self._seq = self._seq, self._seq + 1
             task, occurrence = max(self._task, 0), 0
+            if not self._selection.wants(task, data_id):
+                return
+            seq, self._seq = self._seq, self._seq + 1
             try:
                 side, name = _checked_side(data_src), _checked_id(data_id)
                 occurrence = self._next_occurrence(
                     (task, name, side)
                 )  # counted first: a label that fails keeps its own
-                _check_values(side, data_val, tensor_path)
+                _check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()
                 if data_val is None:
                     path = os.fspath(tensor_path)
+                    self._wanted.add(path)
                     writer.note(
-                        LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, tensor_path=path)
+                        LabelRecord(
+                            task, name, occurrence, side, seq, time.time(), call_site, tensor_path=path, level=level
+                        )
                     )
                     return
                 tensor = host_tensor(data_val, layout)
+                bits, capture = self._kept(tensor)
                 label = LabelRecord(
                     task=task,
                     data_id=name,
@@ -86,8 +114,10 @@ class Recorder:
                     shape=tensor.shape,
                     device=tensor.device,
                     layout=tensor.layout,
+                    level=level,
+                    capture=capture.value,
                 )
-                writer.add(label, tensor.bits)
+                writer.add(label, bits)
             except Exception as error:  # whatever it is, it must not reach the model
                 side = _ALIASES.get(data_src, "") if isinstance(data_src, str) else ""
                 name = _plain_id(data_id)
@@ -121,7 +151,7 @@ class Recorder:
                 self._writer.detach()
             self._writer = None  # the parent's close, inherited with its atexit list, must find nothing
         self._lock.release()
-        return Recorder(self._folder, _header(), self._strict, self._task)
+        return Recorder(self._folder, _header(), self._strict, self._capture, self._selection, self._task)
 
     def _open_writer(self) -> ShardWriter:
         if self._closed:
@@ -131,11 +161,34 @@ class Recorder:
         if self._writer is None:
             try:
                 self._writer = ShardWriter(self._folder, self._header)
+                dumps = os.environ.get(DUMP_DIR)
+                self._budget = Budget(
+                    self._folder,
+                    self._capture,
+                    ranks_here(),
+                    Path(dumps) if dumps else None,
+                    _say,
+                    stop_dumping,
+                )
             except OSError as error:
                 self._unwritable = f"cannot write into {self._folder}: {_reason(error)}"
                 raise ShardError(self._unwritable) from error
             self._close_at_exit()
         return self._writer
+
+    def _kept(self, tensor: HostTensor) -> tuple[npt.NDArray[np.uint8], Capture]:
+        """Return what is stored of a tensor: all of it, or a summary where that is asked for and smaller."""
+        assert self._budget is not None
+        capture = self._budget.of(len(tensor.bits))
+        if capture is Capture.FULL:
+            return tensor.bits, capture
+        from aclcmp.labeling.shard.summary import packed_size, summarise
+
+        sketch = capture is Capture.FINGERPRINT
+        if packed_size(tensor.shape, sketch) >= len(tensor.bits):
+            return tensor.bits, Capture.FULL
+        summary = summarise(tensor.bits, tensor.dtype, tensor.shape, sketch=sketch)
+        return summary.pack().view(np.uint8), capture
 
     def _close_at_exit(self) -> None:
         atexit.register(self.close)
@@ -179,11 +232,13 @@ def _checked_id(data_id: Any) -> str:
     return data_id
 
 
-def _check_values(side: str, data_val: Any, tensor_path: Any) -> None:
+def _check_values(side: str, data_val: Any, tensor_path: Any, level: Any) -> None:
     if data_val is None and tensor_path is None:
         raise LabelError("neither data_val nor tensor_path was given")
     if data_val is None and side == "pta":
         raise LabelError("the golden side needs data_val; tensor_path belongs to the acl side")
+    if level not in ("", *LEVELS):
+        raise LabelError(f"level={_shown(level)} is not known; use 'op', 'layer' or 'model'")
 
 
 def _shown(value: object) -> str:
@@ -235,4 +290,5 @@ def _header() -> ShardHeader:
         pid=os.getpid(),
         started=time.time(),
         versions=versions,
+        dump_folders=dump_folders(),
     )

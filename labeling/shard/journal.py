@@ -36,6 +36,8 @@ class ShardHeader:
     pid: int
     started: float
     versions: dict[str, str] = field(default_factory=dict)
+    dump_folders: tuple[str, ...] = ()
+    """Absolute folders below which the accelerated library of this process dumps its tensors."""
     schema: int = SCHEMA
 
     @staticmethod
@@ -48,9 +50,9 @@ class ShardHeader:
                 raise ShardFormatError(
                     f"{where} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
                 )
-            header = ShardHeader(**fields)
+            header = ShardHeader(**fields | {"dump_folders": tuple(fields.get("dump_folders", ()))})
             numbers = (header.rank, header.world_size, header.local_rank, header.process, header.pid)
-            texts = (header.run_id, header.host, *header.versions, *header.versions.values())
+            texts = (header.run_id, header.host, *header.versions, *header.versions.values(), *header.dump_folders)
             if (
                 not all(isinstance(number, int) and 0 <= number < _MOST_RANKS for number in numbers)
                 or not isinstance(header.started, (int, float))

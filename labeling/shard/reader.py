@@ -42,11 +42,15 @@ class ShardIndex:
         return self.files.segment(record.segment)
 
     def read(self, record: LabelRecord) -> npt.NDArray[Any]:
-        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape. Raises ShardError."""
+        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape. Raises ShardError.
+
+        Of a label that was not captured in full it returns the packed `summary.Summary`, float64.
+        """
         if record.offset is None:
             raise ShardError(f"label {record.data_id!r} of {self.files.stem} has no bytes: {record.error}")
         bits = read_bytes(self.path(record), record)
-        return np.array(bits).view(DTYPES[record.dtype].memory).reshape(record.shape)
+        dtype, shape = record.stored
+        return np.array(bits).view(DTYPES[dtype].memory).reshape(shape)
 
 
 def read_shard(files: ShardFiles) -> ShardIndex:
@@ -146,8 +150,9 @@ def _placement_problem(record: LabelRecord, file_size: int) -> str:
     dtype = DTYPES.get(record.dtype)
     if dtype is None:
         return f"label {record.data_id!r} has the unknown dtype {record.dtype!r}"
-    if record.nbytes != math.prod(record.shape) * dtype.itemsize:
-        return f"label {record.data_id!r} has {record.nbytes} bytes, which do not make {record.shape} of {record.dtype}"
+    stored, shape = record.stored
+    if record.nbytes != math.prod(shape) * DTYPES[stored].itemsize:
+        return f"label {record.data_id!r} has {record.nbytes} bytes, which do not make {shape} of {stored}"
     if record.offset is None or record.offset < 0 or record.offset + record.nbytes > file_size:
         return f"label {record.data_id!r} lies beyond the end of the file: it is truncated"
     return ""

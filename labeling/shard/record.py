@@ -6,11 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 SIDES = ("pta", "acl")
 """Golden and actual."""
+LEVELS = ("op", "layer", "model")
+"""What of the model was replaced by the accelerated library."""
+_CAPTURES = tuple(capture.value for capture in Capture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,8 @@ class LabelRecord:
     """One label of one side, as one rank recorded it.
 
     A label that failed has `error` set and no bytes (`offset` None). A label that names a file of the accelerated
-    library has `tensor_path` set and no bytes. `checksum` is `payload_checksum` of the bytes.
+    library has `tensor_path` set and no bytes. Where `capture` is not "full" the bytes are a `summary.Summary` of the
+    tensor that `dtype` and `shape` describe. `checksum` is `payload_checksum` of the bytes.
     """
 
     task: int
@@ -42,6 +47,16 @@ class LabelRecord:
     """Byte offset of the dense bytes in the segment's file."""
     nbytes: int = 0
     checksum: int = 0
+    level: str = ""
+    """One of LEVELS as the user said it, "" when not."""
+    capture: str = Capture.FULL.value
+
+    @property
+    def stored(self) -> tuple[str, tuple[int, ...]]:
+        """Element type and shape of what is stored: the tensor, or the float64 vector that sums it up."""
+        if self.capture == Capture.FULL.value:
+            return self.dtype, self.shape
+        return "float64", (self.nbytes // 8,)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
@@ -64,6 +79,8 @@ class LabelRecord:
                 self.offset,
                 self.nbytes,
                 self.checksum,
+                self.level,
+                self.capture,
             ],
             separators=(",", ":"),
         )
@@ -89,6 +106,8 @@ class LabelRecord:
             object,
             int,
             int,
+            str,
+            str,
         )
         if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
             raise ValueError("not a label record")
@@ -104,4 +123,6 @@ class LabelRecord:
         stored = isinstance(record.offset, int) and record.dtype in DTYPES
         if [stored, bool(record.tensor_path), bool(record.error)].count(True) != 1 or record.side not in ("", *SIDES):
             raise ValueError("a label record has either bytes, or a file, or an error")
+        if record.level not in ("", *LEVELS) or record.capture not in _CAPTURES:
+            raise ValueError("a label record has an unknown level or capture")
         return record

@@ -69,7 +69,7 @@ def _rebuild(
         if record.segment != number:
             continue
         if record.offset is not None:
-            offset = segment.add(record.dtype, record.shape, read_bytes(target, record))
+            offset = segment.add(*record.stored, read_bytes(target, record))
             record = records[position] = replace(record, offset=offset)
         segment.committed(record)
     segment.seal(header, number)

@@ -147,6 +147,11 @@ class Segment:
         h5a.create(dataset, b"time", h5t.IEEE_F64LE, _space(())).write(np.array(record.time))
         if record.layout is not None:
             _text_attribute(dataset, "layout", record.layout.to_json())
+        if record.level:
+            _text_attribute(dataset, "level", record.level)
+        if record.stored != (record.dtype, record.shape):
+            _text_attribute(dataset, "capture", record.capture)
+            _text_attribute(dataset, "shape", json.dumps(record.shape))
         if escape(record.data_id) != record.data_id:
             _text_attribute(dataset, "data_id", record.data_id)
         place = dataset_name(record.task, record.data_id, record.occurrence, record.side)
@@ -176,7 +181,19 @@ _NUMBERS: list[tuple[str, str]] = [
     ("nbytes", "<i8"),
     ("checksum", "<u8"),
 ]
-_TEXTS = ("data_id", "side", "dtype", "shape", "device", "call_site", "layout", "tensor_path", "error")
+_TEXTS = (
+    "data_id",
+    "side",
+    "dtype",
+    "shape",
+    "device",
+    "call_site",
+    "layout",
+    "tensor_path",
+    "error",
+    "level",
+    "capture",
+)
 
 
 def labels_table(records: Sequence[LabelRecord]) -> npt.NDArray[np.void]:

@@ -53,10 +53,8 @@ class ShardWriter:
         """Store a tensor's dense bytes (flat, C order) and commit the label, or raise OSError and commit nothing."""
         segment = self._open_segment()
         try:
-            offset = segment.add(record.dtype, record.shape, bits)
-            committed = replace(
-                record, segment=self._number, offset=offset, nbytes=len(bits), checksum=payload_checksum(bits)
-            )
+            sized = replace(record, segment=self._number, nbytes=len(bits), checksum=payload_checksum(bits))
+            committed = replace(sized, offset=segment.add(*sized.stored, bits))
             self._journal.commit(committed)
         except Exception:
             self._abandon()

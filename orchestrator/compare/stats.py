@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,23 @@ class RowSums:
         return RowSums(group, index, sum_xx, sum_dd)
 
 
+class Basis(str, Enum):
+    """What the statistics of a pair were taken from, the best first."""
+
+    VALUES = "values"
+    """Both tensors, element by element."""
+    FINGERPRINT = "fingerprint"
+    """Random projections of both: sum_dd is an estimate (see `compare.summaries`), and what follows from it."""
+    NORMS = "norms"
+    """Moments and norms by row of both: sum_dd is a lower bound."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PairStats:
-    """Mergeable statistics of one pair. Sums and extremes run over positions where both sides are finite."""
+    """Mergeable statistics of one pair. Sums and extremes run over positions where both sides are finite.
+
+    Where `basis` is not VALUES, what single elements would tell is nan (counts: -1).
+    """
 
     n: int
     n_equal: int
@@ -102,6 +117,7 @@ class PairStats:
     n_nonfinite_equal: int
     """Positions where both sides are non-finite in the same way (NaN and NaN, or infinities of one sign)."""
     rows: RowSums
+    basis: Basis = Basis.VALUES
 
     @staticmethod
     def empty() -> PairStats:
@@ -153,7 +169,8 @@ class PairStats:
         worst = max(self, other, key=PairStats._rank_of_max_abs_d)
         for name in _OF_MAX_ABS_D:
             merged[name] = getattr(worst, name)
-        return PairStats(rows=self.rows.merge(other.rows), **merged)
+        basis = max(self.basis, other.basis, key=list(Basis).index)
+        return PairStats(rows=self.rows.merge(other.rows), basis=basis, **merged)
 
     def _rank_of_max_abs_d(self) -> tuple[bool, float, int]:
         return self.n_finite > 0, self.max_abs_d, -self.max_abs_d_index
@@ -165,5 +182,5 @@ _OF_MAX_ABS_D = ("max_abs_d", "max_abs_d_index", "max_abs_d_x", "max_abs_d_y")
 _ADDED = tuple(
     field.name
     for field in dataclasses.fields(PairStats)
-    if field.name not in {*_LARGEST, *_SMALLEST, *_OF_MAX_ABS_D, "rows"}
+    if field.name not in {*_LARGEST, *_SMALLEST, *_OF_MAX_ABS_D, "rows", "basis"}
 )

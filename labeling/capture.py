@@ -1,0 +1,107 @@
+"""How much of a tensor is kept: what the user asked for, or less when the disk would fill up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+_LOOK_AGAIN = 16 << 20
+"""Bytes written by this process after which it looks again at how much room the disk has."""
+_MOST_RESERVE = 1 << 30
+_TIGHT_TASKS = 3
+"""A disk with room for fewer further tasks than this is told of."""
+
+
+class Capture(str, Enum):
+    """What is kept of a tensor."""
+
+    FULL = "full"
+    """All of it."""
+    FINGERPRINT = "fingerprint"
+    """Its moments, norms by row and a random projection."""
+    STATS = "stats"
+    """Its moments and norms by row."""
+
+
+class Budget:
+    """Decides for each tensor how much of it is kept. Once the disk is short it stays with fingerprints.
+
+    `say` is called with one line when that happens, and `relieve` so that the caller stops what else fills the disk.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        wanted: Capture,
+        ranks: int,
+        dumps: Path | None,
+        say: Callable[[str], None],
+        relieve: Callable[[], None],
+    ) -> None:
+        """`folder` is on the disk in question, `ranks` processes write to it, a library dumps into `dumps`."""
+        self._folder = folder
+        self.capture = wanted
+        self._ranks = ranks
+        self._dumps = dumps
+        self._say = say
+        self._relieve = relieve
+        self._reserve = min(_MOST_RESERVE, shutil.disk_usage(folder).total // 20)
+        self._unseen = _LOOK_AGAIN
+        self._free = 0
+        self._task_bytes = 0
+        self._dump_bytes = 0
+
+    def of(self, nbytes: int) -> Capture:
+        """Say how much is kept of a tensor of `nbytes` that is about to be written."""
+        if self.capture is not Capture.FULL:
+            return self.capture
+        self._unseen += nbytes
+        if self._unseen >= _LOOK_AGAIN:
+            self._free, self._unseen = shutil.disk_usage(self._folder).free, nbytes
+        if self._free - self._unseen < self._reserve:
+            self._switch_down(f"the disk of {self._folder} has {_size(self._free)} left")
+            return self.capture
+        self._task_bytes += nbytes
+        return Capture.FULL
+
+    def task_ended(self, task: int) -> None:
+        """Forecast the next task from the one that ended, and make room before it begins."""
+        dumped = _folder_bytes(self._dumps) if self._dumps is not None else 0
+        new_dumps, self._dump_bytes = dumped - self._dump_bytes, dumped
+        per_task = (self._task_bytes + max(new_dumps, 0)) * self._ranks
+        self._task_bytes = 0
+        free = shutil.disk_usage(self._folder).free - self._reserve
+        if self.capture is not Capture.FULL or per_task == 0 or free >= per_task * _TIGHT_TASKS:
+            return
+        took = f"task {task} took {_size(per_task)} on {self._ranks} rank{'s' * (self._ranks > 1)} of this host"
+        room = f"the disk of {self._folder} has room for {_size(max(free, 0))} more"
+        if free < per_task:
+            self._switch_down(f"{took}, {room}")
+        else:
+            self._say(f"{took}, {room}; --labels, --tasks or --capture fingerprint make it less")
+
+    def _switch_down(self, why: str) -> None:
+        self.capture = Capture.FINGERPRINT
+        self._say(f"{why}: from here on only fingerprints of tensors are kept, and nothing is dumped")
+        self._relieve()
+
+
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(f"{parent}/{name}").st_size
+    return total
+
+
+def _size(nbytes: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}"
+        nbytes /= 1000  # type: ignore[assignment]
+    return f"{nbytes:.3g} TB"

@@ -1,0 +1,69 @@
+"""What passes between labels that name files and the library that dumps them: where to, which ones, when to stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from aclcmp.labeling.identity import DUMP_DIR
+
+_FOLDERS = ("ATB_OUTPUT_DIR", "ASDOPS_LOG_TO_FILE_DIR", "ACLTRANSFORMER_HOME_PATH")
+_SWITCHES = ("ATB_SAVE_TENSOR", "ACLTRANSFORMER_SAVE_TENSOR")
+_MAP = "ait_compare_acl_map.txt"
+
+
+def dump_folders(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the absolute folders below which this process's library dumps, the launcher's first, the working one last.
+
+    The library's own default, `atb_temp`, lies in the working directory.
+    """
+    named = (environ.get(name, "") for name in (DUMP_DIR, *_FOLDERS))
+    return tuple(dict.fromkeys(str(Path(folder).absolute()) for folder in (*filter(None, named), ".")))
+
+
+def map_of_wanted_files(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the file in which a preloaded probe looks up what to dump; None unless the launcher prepared one."""
+    name = environ.get("AIT_CMP_TASK_PID", "")
+    if environ.get("AIT_CMP_TASK") != "1" or not name.isalnum():
+        return None
+    path = Path("/tmp") / name / _MAP
+    try:
+        # anybody may make folders in /tmp: only one that is ours alone is written to
+        status = path.parent.lstat()
+        ours = status.st_uid == os.getuid() and not path.parent.is_symlink() and not status.st_mode & 0o022
+        return path if ours else None
+    except OSError:
+        return None
+
+
+class WantedFiles:
+    """Tells the library which files to dump, so that it dumps no others."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path` is the map of wanted files, None where there is none."""
+        self._path = path
+        self._told: set[str] = set()
+
+    def add(self, tensor_path: str) -> None:
+        """Ask for a file. Where the map cannot be written it may be dumped all the same, so that is no failure."""
+        if self._path is None or tensor_path in self._told or "\n" in tensor_path:
+            return
+        self._told.add(tensor_path)
+        with suppress(OSError):
+            # one write appends one whole line, whichever processes write at the same time
+            descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            try:
+                os.write(descriptor, f"{tensor_path}\n".encode("utf-8", "surrogateescape"))
+            finally:
+                os.close(descriptor)
+
+
+def stop_dumping(environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
+    """Switch the library's dump off, where it looks at its variables again."""
+    for name in _SWITCHES:
+        if name in environ:
+            environ[name] = "0"
