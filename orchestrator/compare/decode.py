@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.values import FLOAT8_VALUES
 from aclcmp.orchestrator.compare.jit import compiled
 
 _Bytes = npt.NDArray[np.uint8]
@@ -18,33 +19,6 @@ _Int64 = npt.NDArray[np.int64]
 FLOAT64, FLOAT32, FLOAT16, BFLOAT16 = 0, 1, 2, 3
 INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64 = 4, 5, 6, 7, 8, 9, 10, 11
 FLOAT8 = 12  # and the codes after it: FLOAT8 + row of FLOAT8_VALUES
-
-
-def _float8(exponent_bits: int, bias: int) -> _Float64:
-    """Values of all bytes of a sign-magnitude float8, its special values aside, shape (256,)."""
-    byte = np.arange(256)
-    mantissa_bits = 7 - exponent_bits
-    exponent = (byte & 127) >> mantissa_bits
-    mantissa = (byte & ((1 << mantissa_bits) - 1)) + (np.minimum(exponent, 1) << mantissa_bits)
-    value = np.ldexp(mantissa.astype(np.float64), np.maximum(exponent, 1) - bias - mantissa_bits)
-    signed: _Float64 = np.where(byte < 128, value, -value)
-    return signed
-
-
-def _float8_values() -> _Float32:
-    e4m3fn, e4m3fnuz = _float8(4, 7), _float8(4, 8)
-    e5m2, e5m2fnuz = _float8(5, 15), _float8(5, 16)
-    e4m3fn[[0x7F, 0xFF]] = np.nan
-    e5m2[[0x7D, 0x7E, 0x7F, 0xFD, 0xFE, 0xFF]] = np.nan
-    e5m2[[0x7C, 0xFC]] = np.inf, -np.inf
-    e4m3fnuz[0x80] = e5m2fnuz[0x80] = np.nan
-    e8m0fnu = np.ldexp(1.0, np.arange(256) - 127)
-    e8m0fnu[0xFF] = np.nan
-    return np.stack([e4m3fn, e4m3fnuz, e5m2, e5m2fnuz, e8m0fnu]).astype(np.float32)
-
-
-FLOAT8_VALUES = _float8_values()
-"""Values of the 256 bytes of float8_e4m3fn, e4m3fnuz, e5m2, e5m2fnuz and e8m0fnu, shape (5, 256), in this order."""
 
 CODES = {
     "float64": FLOAT64,
