@@ -1,0 +1,150 @@
+"""Module names: choosing by patterns, mapping a differently built model's names, walking a model."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from aclcmp.labeling.errors import LabelError
+
+Pattern: TypeAlias = "str | re.Pattern[str]"
+Rename: TypeAlias = "Mapping[str, str | None] | Callable[[str], str | None]"
+
+ROOT = "forward"
+"""The name of the model itself: no child can have it, for it would hide the method."""
+
+_TOKEN = re.compile(r"\*\*\.?|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
+_WRAPPED = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
+"""What torch's wrappers (compile, checkpoint, FSDP) call the module inside; the wrapper answers to its name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Named:
+    """A module of a model. `inner` is what a wrapper of torch's wraps, elsewhere the module itself."""
+
+    name: str
+    module: Any
+    inner: Any
+    aliases: list[str]
+    """Further names of the same object: it is called under any of them, and hooked once."""
+
+
+def walk(model: Any) -> list[Named]:
+    """Return the modules of `model` once each, parents first, under their first names; scripted ones without what is
+    inside, which runs outside Python."""
+    import torch
+
+    found: list[Named] = []
+    seen: dict[int, Named] = {}
+
+    def visit(module: Any, name: str) -> None:
+        known = seen.get(id(module))
+        if known is not None:
+            known.aliases.append(name)
+            return
+        inner = module
+        while wrapped := [child for key, child in inner._modules.items() if key in _WRAPPED and child is not None]:
+            inner = wrapped[0]
+        named = Named(name, module, inner, [])
+        found.append(named)
+        seen[id(module)] = seen[id(inner)] = named
+        if isinstance(inner, torch.jit.ScriptModule):
+            return
+        for key, child in inner._modules.items():
+            if child is not None:
+                visit(child, key if name == ROOT else f"{name}.{key}")
+
+    visit(model, ROOT)
+    return found
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """A glob over dotted names as a regular expression with one group for each star."""
+
+    def part(token: str) -> str:
+        if token == "**.":
+            return r"(?:(.*)\.)?"
+        if token == "**":
+            return "(.*)"
+        if token == "*":
+            return r"([^.]*)"
+        if token == "?":
+            return r"[^.]"
+        if len(token) > 1 and token[0] == "[":
+            return token.replace("\\", "\\\\").replace("[!", "[^", 1)
+        return re.escape(token)
+
+    if not isinstance(pattern, str):
+        raise LabelError(f"{pattern!r} is not a pattern; use a glob like 'layers.*.mlp' or a compiled re.Pattern")
+    try:
+        return re.compile("".join(part(token) for token in _TOKEN.findall(pattern)))
+    except re.error as error:
+        raise LabelError(f"{pattern!r} is not a pattern: {error}") from None
+
+
+class Patterns:
+    """One or more globs over dotted names (`*` within a part, `**` across parts) or compiled regular expressions."""
+
+    def __init__(self, patterns: Pattern | Iterable[Pattern]) -> None:
+        """Raises LabelError for what is no pattern."""
+        given = [patterns] if isinstance(patterns, (str, re.Pattern)) else list(patterns)
+        self._patterns = {
+            (p.pattern if isinstance(p, re.Pattern) else p): p if isinstance(p, re.Pattern) else _regex(p)
+            for p in given
+        }
+
+    def match(self, name: str) -> bool:
+        """Whether one of them matches the whole name."""
+        return any(pattern.fullmatch(name) for pattern in self._patterns.values())
+
+    def unmatched(self, names: Sequence[str]) -> list[str]:
+        """Those that match none of the names, as they were given."""
+        return [text for text, pattern in self._patterns.items() if not any(pattern.fullmatch(name) for name in names)]
+
+
+def nearest(pattern: str, names: Sequence[str]) -> str:
+    """Return up to three of the names that a user may have meant, as the end of a message."""
+    close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(names[:3])
+    return f"nearest names: {', '.join(close)}" if close else "the model has no modules"
+
+
+def renamer(rename: Rename | None) -> Callable[[str], str | None]:
+    """Return the function that maps a module's name to its label's, None for a module to skip.
+
+    A glob renames the module that it matches and all that is inside; of several the one that matches most of the name
+    counts. Raises LabelError for a replacement with more stars than its glob.
+    """
+    if rename is None:
+        return lambda name: name
+    if callable(rename):
+        return rename
+    rules = []
+    for pattern, replacement in rename.items():
+        regex = _regex(pattern)
+        stars = [token for token in _TOKEN.findall(replacement or "") if token.startswith("*")]
+        if len(stars) > regex.groups:
+            raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: more stars on the right than on the left")
+        rules.append((regex, replacement))
+
+    def renamed(name: str) -> str | None:
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            head = ".".join(parts[:length])
+            for regex, replacement in rules:
+                if found := regex.fullmatch(head):
+                    return None if replacement is None else _filled(replacement, found, parts[length:])
+        return name
+
+    return renamed
+
+
+def _filled(replacement: str, found: re.Match[str], rest: Sequence[str]) -> str:
+    stars = iter(found.groups())
+    text = "".join(
+        (next(stars) or "") + token.lstrip("*") if token.startswith("*") else token
+        for token in _TOKEN.findall(replacement)
+    )
+    return ".".join(part for part in (*text.split("."), *rest) if part)

@@ -1,0 +1,108 @@
+"""Layouts of what a tensor-parallel module takes and gives, where its plan or its weights say them for certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aclcmp.labeling.layout import Replicate, Shard
+from aclcmp.labeling.watch.names import ROOT, Named
+
+Layout = Shard | Replicate
+
+# transformers 5.23, distributed/tensor_parallel.py, each seen in a run over gloo (tests/labeling/test_watch_models.py)
+# but for sequence_parallel and the `_rep` names of earlier versions, which are taken from its source.
+_OUTPUTS: Mapping[str, Layout] = {
+    "colwise": Shard(-1),
+    "colwise_gather_output": Replicate(),
+    "colwise_rep": Replicate(),
+    "rowwise": Replicate(),
+    "rowwise_split_input": Replicate(),
+    "rowwise_rep": Replicate(),
+    "embedding_rowwise": Replicate(),
+    "embedding_colwise": Replicate(),
+    "all_reduce": Replicate(),
+    "moe_tp_experts": Replicate(),
+    "sequence_parallel": Shard(1),
+}
+_INPUTS: Mapping[str, Layout] = {
+    "colwise": Replicate(),
+    "colwise_gather_output": Replicate(),
+    "colwise_rep": Replicate(),
+    "rowwise": Shard(-1),
+    "rowwise_split_input": Replicate(),
+    "rowwise_rep": Replicate(),
+    "embedding_rowwise": Replicate(),
+    "embedding_colwise": Replicate(),
+    "sequence_parallel": Shard(1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one module before it runs; None: nothing."""
+
+    taken: Layout | None = None
+    given: Layout | None = None
+    packed: bool = False
+    """Several projections' slices lie side by side in its output: no slice of the whole, so not comparable."""
+    rows: int | None = None
+    """Rows of the local slice of a Linear's weight: an output this wide is the slice of the whole output."""
+
+    def of_output(self, tensor: Any) -> Layout | None:
+        """Return the layout of the module's only output."""
+        if self.given is None and self.rows is not None and tensor.ndim and tensor.shape[-1] == self.rows:
+            return Shard(-1)
+        return self.given
+
+
+def known_layouts(modules: list[Named]) -> Iterator[Known]:
+    """Yield for each module what its model's transformers plan, or else its own DTensor weight, tells."""
+    # Only the model that was distributed has a size; its plan holds its children's rules too.
+    plans = [
+        (named.name, named.inner._tp_plan)
+        for named in modules
+        if isinstance(getattr(named.inner, "_tp_plan", None), dict) and _more_than_one(named.inner)
+    ]
+    for named in modules:
+        style = getattr(named.inner, "_hf_tp_plan", None) or _style(named.name, plans)
+        packed, rows = _weight(named.inner)
+        packed |= isinstance(style, str) and "packed" in style
+        if isinstance(style, str):
+            yield Known(_INPUTS.get(style), None if packed else _OUTPUTS.get(style), packed)
+        else:
+            yield Known(packed=packed, rows=None if packed else rows)
+
+
+def _more_than_one(model: Any) -> bool:
+    size = getattr(model, "_tp_size", None)
+    return isinstance(size, int) and size > 1
+
+
+def _style(name: str, plans: list[tuple[str, dict[str, str]]]) -> str | None:
+    """A rule names a module outright, or with a star for each number."""
+    for root, plan in plans:
+        if root == ROOT or name.startswith(f"{root}."):
+            own = name if root == ROOT else name[len(root) + 1 :]
+            starred = ".".join("*" if part.isdecimal() else part for part in own.split("."))
+            if style := plan.get(own) or plan.get(starred):
+                return style
+    return None
+
+
+def _weight(module: Any) -> tuple[bool, int | None]:
+    """Whether a Linear's weight holds several slices side by side, and the rows of its only one."""
+    import torch
+
+    weight = module._parameters.get("weight")
+    placements: tuple[Any, ...] = getattr(weight, "placements", ())
+    if not isinstance(module, torch.nn.Linear) or len(placements) != 1:
+        return False, None
+    placement = placements[0]
+    if type(placement).__name__ == "_StridedShard":
+        return True, None
+    if type(placement).__name__ == "Shard" and placement.dim == 0:
+        rows = int(weight.to_local().shape[0])
+        return False, rows if rows < weight.shape[0] else None
+    return False, None
