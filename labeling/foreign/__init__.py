@@ -1,0 +1,1 @@
+"""Tensors that other tools dumped: their files are read where they are."""
