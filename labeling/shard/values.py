@@ -1,4 +1,4 @@
-"""From stored bits of any element type to numbers, in plain numpy: for the user's process, where nothing is compiled."""
+"""From stored bits of any element type to numbers, in plain numpy: the user's process compiles nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def decode(bits: npt.NDArray[np.uint8], dtype: str) -> _Float32 | _Float64:
     """
     stored = DTYPES[dtype]
     if dtype in FLOAT8:
-        return FLOAT8_VALUES[FLOAT8.index(dtype)].take(bits)
+        values: _Float32 = FLOAT8_VALUES[FLOAT8.index(dtype)].take(bits)
+        return values
     if dtype == "bfloat16":
         return (bits.view("<u2").astype(np.uint32) << 16).view(np.float32)
     if stored.kind is Kind.BOOL:

@@ -1,0 +1,256 @@
+"""What stands for a tensor of which only a summary is kept: moments, norms by row, a digest, and a random projection.
+
+From the projections of x and y follows an unbiased estimate of |x - y|^2. It is a count sketch (Charikar, Chen,
+Farach-Colton 2002) of K = 1,024 buckets, read as Alon, Matias and Szegedy (1996) do: element i lies in line q = i div
+K, at place p = i mod K, and sketch[(p + shift[q]) mod K] += sign[i] x[i]. With independent random signs and shifts, two
+elements of one line never meet and two of different lines meet with probability 1/K. So |sketch_x - sketch_y|^2 has a
+relative standard deviation of at most sqrt(2/K) = 4.4 %, which is 2.2 % of |x - y|, whatever the error looks like: one
+element, a column of any stride, a constant. Signs and shifts are raw words of Philox, a stream that numpy promises not
+to change: for each 128 lines 16 words of signs per line (lowest bit of the lowest byte first, 1 is minus), then for
+each line a word whose lowest 10 bits are its shift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.values import components_of, decode
+
+SKETCH_SIZE = 1024
+MAX_ROWS = 4096
+"""Tensors of more rows than this are summed by groups of rows."""
+
+_VERSION = 1
+_HEAD = 16  # numbers before the norms by row
+_KEY = 0xAC1C3B
+_WINDOW_LINES = 128
+_WINDOW = _WINDOW_LINES * SKETCH_SIZE  # Elements: 1 MiB of float64, five arrays of which are worked on at a time.
+
+_Float64 = npt.NDArray[np.float64]
+_Bytes = npt.NDArray[np.uint8]
+
+_SIGNS_OF_BYTE: _Float64 = np.array([[-1.0 if byte >> bit & 1 else 1.0 for bit in range(8)] for byte in range(256)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """A tensor in brief; complex elements count as two. Sums and extremes run over finite values, in float64."""
+
+    n: int
+    nan: int
+    posinf: int
+    neginf: int
+    sum: float
+    sum_squares: float
+    min: float
+    """+inf when no value is finite; max is then -inf."""
+    max: float
+    digest: bytes
+    """blake2b of the dense stored bits, 16 bytes."""
+    row_group: int
+    """How many consecutive rows (last axis; a 0-d or 1-d tensor is one row) are summed together: a power of two."""
+    row_squares: _Float64
+    """Sum of squares by row group, shape (r,) with r <= 4,096; r = 0 for an empty tensor."""
+    sketch: _Float64
+    """The random projection, shape (1024,), non-finite values as 0; shape (0,) when none was taken."""
+
+    @property
+    def n_nonfinite(self) -> int:
+        """Values that are NaN or infinite."""
+        return self.nan + self.posinf + self.neginf
+
+    def pack(self) -> _Float64:
+        """Return the summary as the vector that `unpack` reads, `packed_size` bytes long."""
+        counts = (_VERSION, self.n, self.nan, self.posinf, self.neginf)
+        sums = (self.sum, self.sum_squares, self.min, self.max)
+        digest = np.frombuffer(self.digest, "<u4").tolist()
+        sizes = (self.row_group, self.row_squares.size, self.sketch.size)
+        return np.concatenate([np.array([*counts, *sums, *digest, *sizes], np.float64), self.row_squares, self.sketch])
+
+    @staticmethod
+    def unpack(stored: _Float64 | _Bytes) -> Summary:
+        """Read what `pack` returned, as numbers or as their flat little-endian bytes; raises ShardFormatError."""
+        if stored.ndim != 1 or not _HEAD <= stored.nbytes / 8 <= _HEAD + MAX_ROWS + SKETCH_SIZE or stored.nbytes % 8:
+            raise ShardFormatError(f"a tensor's summary of {stored.nbytes} bytes is damaged: label the tensor again")
+        raw = stored if stored.dtype == np.uint8 else stored.astype("<f8")
+        numbers = np.frombuffer(raw.tobytes(), "<f8").astype(np.float64)
+        if numbers[0] != _VERSION:
+            raise ShardFormatError(
+                f"a tensor's summary has version {numbers[0]:g}, this aclcmp reads {_VERSION}: "
+                "use the version that wrote it"
+            )
+        _, n, nan, posinf, neginf, total, squares, least, most, *rest = numbers[:_HEAD].tolist()
+        whole = (n, nan, posinf, neginf, *rest)
+        if not all(number.is_integer() and 0 <= number < 2**53 for number in whole) or max(rest[:4]) >= 2**32:
+            raise ShardFormatError("a tensor's summary is damaged (its counts are none): label the tensor again")
+        *digest, row_group, rows, size = map(int, rest)
+        if size not in (0, SKETCH_SIZE) or numbers.size != _HEAD + rows + size:
+            raise ShardFormatError("a tensor's summary is damaged (its length is wrong): label the tensor again")
+        summary = Summary(
+            n=int(n),
+            nan=int(nan),
+            posinf=int(posinf),
+            neginf=int(neginf),
+            sum=total,
+            sum_squares=squares,
+            min=least,
+            max=most,
+            digest=np.array(digest, "<u4").tobytes(),
+            row_group=row_group,
+            row_squares=numbers[_HEAD : _HEAD + rows],
+            sketch=numbers[_HEAD + rows :],
+        )
+        if not summary._is_sound():
+            raise ShardFormatError(
+                "a tensor's summary is damaged (its figures contradict each other): label the tensor again"
+            )
+        return summary
+
+    def _is_sound(self) -> bool:
+        """Whether the figures can be those of one tensor. Sums of values near float64's end may be infinite or NaN."""
+        finite = self.n - self.n_nonfinite
+        extremes = (self.min, self.max) == (math.inf, -math.inf) if finite == 0 else -math.inf < self.min <= self.max
+        overflowed = self.sum_squares == math.inf
+        sums = np.append(self.sketch, self.sum)
+        return (
+            finite >= 0
+            and extremes
+            and (finite == 0 or self.max < math.inf)
+            and bool(overflowed or np.isfinite(sums).all())
+            and self.sum_squares >= 0
+            and bool((self.row_squares >= 0).all())
+            and self.row_group.bit_count() == 1
+            and (self.n > 0) == (self.row_squares.size > 0)
+        )
+
+
+def row_groups(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many consecutive rows of a tensor are summed together, a power of two, and the number of groups."""
+    rows = math.prod(shape[:-1]) if math.prod(shape) else 0
+    group = 1
+    while -(-rows // group) > MAX_ROWS:
+        group *= 2
+    return group, -(-rows // group)
+
+
+def packed_size(shape: tuple[int, ...], sketch: bool) -> int:
+    """Return the bytes of a packed summary, which for a small tensor may be more than the tensor's own."""
+    return 8 * (_HEAD + row_groups(shape)[1] + (SKETCH_SIZE if sketch else 0))
+
+
+def _keep(start: int, stop: int) -> None:
+    """Release nothing: for arrays that are not mapped."""
+
+
+def summarise(
+    bits: _Bytes,
+    dtype: str,
+    shape: tuple[int, ...],
+    *,
+    sketch: bool,
+    release: Callable[[int, int], None] = _keep,
+) -> Summary:
+    """Return the summary of a tensor stored as the flat bytes `bits`, dense in C order; ValueError on a wrong length.
+
+    Reads 131,072 values at a time and calls `release(start, stop)` when the elements start <= i < stop have been read;
+    its own work space is about 6 MiB for a tensor of any size.
+    """
+    components = components_of(dtype)
+    itemsize = DTYPES[dtype].itemsize // components
+    n = math.prod(shape) * components
+    if bits.size != n * itemsize:
+        raise ValueError(f"{bits.size} bytes are not a {dtype} tensor of shape {shape}")
+    group, rows = row_groups(shape)
+    moments = _Moments(group * components * (shape[-1] if shape else 1), rows)
+    projection = _Projection() if sketch else None
+    digest = blake2b(digest_size=16)
+    for start in range(0, n, _WINDOW):
+        stop = min(start + _WINDOW, n)
+        window = bits[start * itemsize : stop * itemsize]
+        digest.update(np.ascontiguousarray(window))
+        with np.errstate(all="ignore"):  # values near float64's end
+            values = moments.add(decode(window, dtype).astype(np.float64))
+            if projection:
+                projection.add(values)
+        release(start // components, stop // components)
+    return Summary(
+        n=n,
+        nan=moments.nan,
+        posinf=moments.posinf,
+        neginf=moments.neginf,
+        sum=moments.sum,
+        sum_squares=float(moments.row_squares.sum()),
+        min=moments.min,
+        max=moments.max,
+        digest=digest.digest(),
+        row_group=group,
+        row_squares=moments.row_squares,
+        sketch=projection.sketch if projection else np.empty(0),
+    )
+
+
+class _Moments:
+    """Counts, sums and extremes of a flat tensor that arrives in windows, and sums of squares by stretches of it."""
+
+    def __init__(self, stretch: int, rows: int) -> None:
+        self.nan = self.posinf = self.neginf = 0
+        self.sum = 0.0
+        self.min, self.max = math.inf, -math.inf
+        self.row_squares = np.zeros(rows)
+        self._stretch = stretch
+        self._read = 0
+
+    def add(self, values: _Float64) -> _Float64:
+        """Take the next window, which is not empty; return it with zeros in the place of non-finite values."""
+        finite = np.isfinite(values)
+        if finite.all():
+            self._add_extremes(values)
+        else:
+            self.nan += int(np.isnan(values).sum())
+            self.posinf += int((values == np.inf).sum())
+            self.neginf += int((values == -np.inf).sum())
+            self._add_extremes(values[finite])
+            values = np.where(finite, values, 0.0)
+        self.sum += float(values.sum())
+        first = self._read // self._stretch
+        starts = np.arange(first * self._stretch, self._read + values.size, self._stretch) - self._read
+        starts[0] = 0
+        self.row_squares[first : first + starts.size] += np.add.reduceat(np.square(values), starts)
+        self._read += values.size
+        return values
+
+    def _add_extremes(self, finite: _Float64) -> None:
+        if finite.size:
+            self.min = min(self.min, float(finite.min()))
+            self.max = max(self.max, float(finite.max()))
+
+
+class _Projection:
+    """The sketch of a flat tensor that arrives in windows: see the module's docstring."""
+
+    def __init__(self) -> None:
+        self.sketch = np.zeros(SKETCH_SIZE)
+        self._words = np.random.Philox(key=_KEY)
+        self._signs = np.empty((_WINDOW // 8, 8))
+
+    def add(self, values: _Float64) -> None:
+        """Take the next window: _WINDOW finite values, or fewer, the last ones."""
+        sign_words = self._words.random_raw(_WINDOW // 64).astype("<u8").view(np.uint8)
+        shifts = self._words.random_raw(_WINDOW_LINES) % np.uint64(SKETCH_SIZE)
+        np.take(_SIGNS_OF_BYTE, sign_words, axis=0, out=self._signs, mode="clip")  # "raise" takes twice as long
+        signed = self._signs.reshape(-1)
+        signed[: values.size] *= values
+        signed[values.size :] = 0.0
+        lines = signed.reshape(-1, SKETCH_SIZE)[: -(-values.size // SKETCH_SIZE)]
+        unrolled = np.zeros(2 * SKETCH_SIZE)
+        for line, shift in zip(lines, shifts.tolist(), strict=False):
+            unrolled[shift : shift + SKETCH_SIZE] += line
+        self.sketch += unrolled[:SKETCH_SIZE] + unrolled[SKETCH_SIZE:]

@@ -1,0 +1,150 @@
+"""The statistics of a pair of which summaries alone are known: what they say for sure, and what they let one estimate.
+
+With d = y - x, norms give bounds on |d| by the triangle inequality, over the whole and row by row, and sums give one
+by Cauchy and Schwarz; random projections give an unbiased estimate (see `aclcmp.labeling.shard.summary`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.summary import SKETCH_SIZE, Summary
+from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
+
+UNKNOWN = -1
+"""What stands for a count that summaries do not tell."""
+
+
+def error_bar(basis: Basis) -> float | None:
+    """Return two standard deviations of sqrt(sum_dd), relative to it: an upper bound for errors of any pattern.
+
+    None where sum_dd is no estimate: exact for VALUES, a lower bound for NORMS.
+    """
+    return math.sqrt(2 / SKETCH_SIZE) if basis is Basis.FINGERPRINT else None
+
+
+def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actual_dtype: str) -> PairStats:
+    """Return what summaries of x (golden) and y (actual) tell of the pair.
+
+    - Equal digests of one dtype: all values are equal, and every figure follows. The same is said of exact types of
+      different width whose summaries agree in every figure.
+    - sum_dd: for FINGERPRINT (both have sketches) an estimate held between its bounds, for NORMS the lower bound.
+      sum_xy follows from it, for NORMS as an upper bound. rows.sum_dd is a lower bound by row; a single row has the
+      whole's.
+    - Non-finite values are taken to lie in the same places as far as their counts on both sides go; where the counts
+      differ, the values that are finite on one side only are in that side's sums.
+    - What single elements tell is nan, its counts and indices -1. The largest error is known where golden is all zero.
+
+    Raises ValueError for different shapes or kinds (`DType.kind`).
+    """
+    kind = DTYPES[golden_dtype].kind
+    if kind is not DTYPES[actual_dtype].kind:
+        raise ValueError(f"{golden_dtype} cannot be compared with {actual_dtype}")
+    x_shape, y_shape = ((side.n, side.row_group, side.row_squares.size) for side in (golden, actual))
+    if x_shape != y_shape:
+        raise ValueError(f"summaries of different shapes: (values, rows per group, groups) {x_shape} and {y_shape}")
+    basis = Basis.FINGERPRINT if golden.sketch.size and actual.sketch.size else Basis.NORMS
+    if golden_dtype == actual_dtype:
+        equal = golden.digest == actual.digest
+    else:
+        equal = kind in (Kind.INT, Kind.BOOL) and _agree(golden, actual)
+    if golden.n == 0:
+        return replace(PairStats.empty(), basis=basis)
+    if equal:
+        return _equal(golden, actual, basis, 0 if kind in (Kind.FLOAT, Kind.COMPLEX) else -1)
+    return _different(golden, actual, basis)
+
+
+def _agree(x: Summary, y: Summary) -> bool:
+    """Whether all figures but the digest are the same; a sketch that one side lacks tells nothing."""
+    sketches = not (x.sketch.size and y.sketch.size) or np.array_equal(x.sketch, y.sketch)
+    moments = (x.sum, x.sum_squares, x.min, x.max) == (y.sum, y.sum_squares, y.min, y.max)
+    return moments and sketches and np.array_equal(x.row_squares, y.row_squares)
+
+
+def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
+    with np.errstate(all="ignore"):  # squares that overflowed: the sums stay infinite or become nan
+        row_dd = np.square(np.sqrt(y.row_squares) - np.sqrt(x.row_squares))
+        sum_dd = _lower_bound(x, y, float(row_dd.sum()))
+        if basis is Basis.FINGERPRINT:
+            estimate = float(np.square(y.sketch - x.sketch).sum())
+            upper = float(np.square(np.sqrt(y.row_squares) + np.sqrt(x.row_squares)).sum())
+            sum_dd = max(sum_dd, min(estimate, upper))
+    if row_dd.size == 1:
+        row_dd = np.array([sum_dd])
+    stats = _stats(x, y, basis, sum_dd, row_dd)
+    if x.min == x.max == 0.0 and x.n_nonfinite == y.n_nonfinite == 0:
+        return replace(stats, max_abs_d=max(abs(y.min), abs(y.max)))
+    return stats
+
+
+def _equal(x: Summary, y: Summary, basis: Basis, max_ulp: int) -> PairStats:
+    return replace(
+        _stats(x, y, basis, 0.0, np.zeros(x.row_squares.size)),
+        n_equal=x.n,
+        sum_d=0.0,  # sums that overflowed have no difference
+        sum_abs_d=0.0,
+        max_abs_d=0.0,
+        sum_rel_d=0.0,
+        max_rel_d=0.0,
+        n_over_1k=0,
+        n_over_5k=0,
+        n_over_tolerance=0,
+        max_ulp=max_ulp,
+    )
+
+
+def _lower_bound(x: Summary, y: Summary, of_rows: float) -> float:
+    """Return the largest of three: what the norms by row, the sums, and the extremes say that sum d^2 is at least."""
+    n = x.n - max(x.n_nonfinite, y.n_nonfinite)
+    if n == 0:
+        return of_rows
+    of_sums = (y.sum - x.sum) * ((y.sum - x.sum) / n)
+    of_extremes = max(abs(y.min - x.min), abs(y.max - x.max))
+    return max(of_rows, of_sums, of_extremes * of_extremes)
+
+
+def _stats(x: Summary, y: Summary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]) -> PairStats:
+    """Return what follows from moments and the given sums of d^2; what single elements would tell is unknown."""
+    in_common = min(x.nan, y.nan) + min(x.posinf, y.posinf) + min(x.neginf, y.neginf)
+    return PairStats(
+        n=x.n,
+        n_equal=UNKNOWN,
+        n_finite=max(0, x.n - x.n_nonfinite - y.n_nonfinite + in_common),
+        sum_x=x.sum,
+        sum_y=y.sum,
+        sum_xx=x.sum_squares,
+        sum_yy=y.sum_squares,
+        sum_xy=(x.sum_squares + y.sum_squares - sum_dd) / 2,
+        sum_d=y.sum - x.sum,
+        sum_dd=sum_dd,
+        sum_abs_d=math.nan,
+        max_abs_d=math.nan,
+        max_abs_d_index=-1,
+        max_abs_d_x=math.nan,
+        max_abs_d_y=math.nan,
+        min_x=x.min,
+        max_x=x.max,
+        min_y=y.min,
+        max_y=y.max,
+        sum_rel_d=math.nan,
+        max_rel_d=math.nan,
+        n_over_1k=UNKNOWN,
+        n_over_5k=UNKNOWN,
+        n_over_tolerance=UNKNOWN,
+        max_ulp=-1,
+        nan_x=x.nan,
+        posinf_x=x.posinf,
+        neginf_x=x.neginf,
+        nan_y=y.nan,
+        posinf_y=y.posinf,
+        neginf_y=y.neginf,
+        n_nonfinite_equal=in_common,
+        rows=RowSums(x.row_group, np.arange(x.row_squares.size), x.row_squares, row_dd),
+        basis=basis,
+    )
