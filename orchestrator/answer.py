@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.compare.actor import read_indices
 from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
+from aclcmp.orchestrator.compare.stats import Basis
+from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
@@ -23,7 +26,7 @@ from aclcmp.orchestrator.screen import Screen
 
 def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
     """Plan a run whose shards lie on this host. Raises UsageError when a shard cannot be read."""
-    indices, problems = read_indices(run.shards)
+    indices, problems = read_indices(run)
     if problems:
         raise UsageError("; ".join(problems))
     return _plan(indices, record, screen)
@@ -34,7 +37,7 @@ def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew
     node_of = rank_nodes(record, cluster)
     indices: dict[Path, ShardIndex] = {}
     problems: list[str] = []
-    for node, (found, unread) in crew.read_indices(run.shards).items():
+    for node, (found, unread) in crew.read_indices(run).items():
         # a shared file system shows every shard on every node: each counts where its rank ran
         for index in found:
             if node_of.get(index.header.rank, node) == node:
@@ -52,7 +55,7 @@ def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
 def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen) -> Report:
     """Compare what was planned and judge it."""
     node_of = rank_nodes(record, cluster)
-    screen.comparing(len(plan.pairs))
+    screen.comparing(plan.held)
     outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
     run_failed = record is not None and (
         record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
@@ -67,8 +70,14 @@ def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, 
         name, layout = next(iter(inferred.items()))
         count = f"{len(inferred):,} label{'s' * (len(inferred) > 1)}"
         notes.append(f"layout inferred from the shapes of all ranks for {count}, e.g. {name}: {layout.split(',')[0]}")
-    if len(outcomes) < len(plan.pairs):
-        notes.append(f"interrupted: {len(plan.pairs) - len(outcomes):,} pairs were not compared")
+    bases = Counter(outcome.basis for outcome in outcomes.values() if not isinstance(outcome, str))
+    if estimated := bases[Basis.FINGERPRINT]:
+        bar = error_bar(Basis.FINGERPRINT) or 0.0
+        notes.append(f"{estimated:,} pairs were compared by fingerprints: relative L2 is an estimate, ±{bar:.0%} (2 σ)")
+    if bounded := bases[Basis.NORMS]:
+        notes.append(f"{bounded:,} pairs were compared by moments and norms: relative L2 is at least what is told")
+    if len(outcomes) < plan.held:
+        notes.append(f"interrupted: {plan.held - len(outcomes):,} pairs were not compared")
     return Report(record, run.run_id, judgement, policy, tuple(notes))
 
 

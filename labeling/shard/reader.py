@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
+from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
@@ -29,13 +30,17 @@ _WINDOW = 8 << 20  # a multiple of the checksum's word
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines."""
+    """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines.
+
+    `dumped` tells what was found for labels that name a file, by `seq`; reading a shard does not look for them.
+    """
 
     files: ShardFiles
     header: ShardHeader
     records: tuple[LabelRecord, ...]
     notes: tuple[str, ...] = ()
     damaged: int = 0
+    dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
 
     def path(self, record: LabelRecord) -> Path:
         """The file that holds a label's bytes."""
@@ -219,7 +224,7 @@ def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int) -> La
     cells["shape"] = list(_shape(cells["shape"]))
     cells["offset"] = None if cells["offset"] < 0 else cells["offset"]
     cells["segment"] = number
-    return LabelRecord.from_fields([cells[field.name] for field in fields(LabelRecord)])
+    return LabelRecord.from_fields([cells[each.name] for each in fields(LabelRecord)])
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from aclcmp.orchestrator.compare.jit import give_back_compiler
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.rundir import RunDir
 
 if TYPE_CHECKING:
     from aclcmp.labeling.shard.reader import ShardIndex
@@ -25,9 +27,9 @@ class CompareActor:
         warm_up()
         give_back_compiler()
 
-    def read_indices(self, folder: Path) -> tuple[list[ShardIndex], list[str]]:
-        """Index the shards in a folder of this node; also say in words which could not be read."""
-        return read_indices(folder)
+    def read_indices(self, run: RunDir) -> tuple[list[ShardIndex], list[str]]:
+        """Index the shards of a run that lie on this node; also say in words which could not be read."""
+        return read_indices(run)
 
     def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
         """Return each pair's statistics, or in words why it could not be read."""
@@ -42,17 +44,31 @@ class CompareActor:
         return outcomes
 
 
-def read_indices(folder: Path) -> tuple[list[ShardIndex], list[str]]:
-    """Index all shards in a folder; also say in words which could not be read."""
+def read_indices(run: RunDir) -> tuple[list[ShardIndex], list[str]]:
+    """Index the shards of a run that lie on this host; also say in words which could not be read.
+
+    For labels that name a file of the accelerated library the file is looked for, on this host too.
+    """
     # here and not above: actors that only compare read by offset and save HDF5's 13 MiB
+    from aclcmp.labeling.foreign.atb_folders import Wanted, find_dumps
     from aclcmp.labeling.shard.files import shards_in
     from aclcmp.labeling.shard.reader import read_shard
 
+    def with_dumps(index: ShardIndex) -> ShardIndex:
+        wanted = [
+            Wanted(label.seq, label.task, label.tensor_path, label.time, label.call_site)
+            for label in index.records
+            if label.tensor_path
+        ]
+        header = index.header
+        roots = dict.fromkeys([*run.dump_folders(header.rank), *map(Path, header.dump_folders)])
+        return replace(index, dumped=find_dumps(wanted, header.pid, list(roots))) if wanted else index
+
     indices: list[ShardIndex] = []
     problems: list[str] = []
-    for files in shards_in(folder):
+    for files in shards_in(run.shards):
         try:
-            indices.append(read_shard(files))
+            indices.append(with_dumps(read_shard(files)))
         except (AclcmpError, OSError) as error:
             problems.append(str(error))
     return indices, problems

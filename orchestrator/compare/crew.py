@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.reader import ShardIndex
@@ -14,6 +13,7 @@ from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.schedule import batches, pair_bytes
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.rundir import RunDir
 
 Outcomes = dict[tuple[LabelKey, int], PairStats | str]
 
@@ -51,13 +51,13 @@ class Crew:
             node.node_id: [start(node.node_id) for _ in range(min(max(node.cpus, 1), _MOST_PER_NODE))] for node in nodes
         }
 
-    def read_indices(self, folder: Path) -> dict[str, tuple[list[ShardIndex], list[str]]]:
-        """Index the shards in `folder` on every node, by node id; also say in words which could not be read."""
+    def read_indices(self, run: RunDir) -> dict[str, tuple[list[ShardIndex], list[str]]]:
+        """Index the shards of a run on every node, by node id; also say in words which could not be read."""
         import ray
         from ray.exceptions import RayError
 
         found: dict[str, tuple[list[ShardIndex], list[str]]] = {}
-        calls = {node: actors[0].read_indices.remote(folder) for node, actors in self._actors.items()}
+        calls = {node: actors[0].read_indices.remote(run) for node, actors in self._actors.items()}
         for node, call in calls.items():
             try:
                 found[node] = ray.get(call)
@@ -68,10 +68,10 @@ class Crew:
     def compare(
         self, pairs: Sequence[Pair], node_of: Callable[[int], str], advance: Callable[[int, int], None]
     ) -> Outcomes:
-        """Compare all pairs, each on `node_of(rank)`, and return every pair's statistics or why it has none.
+        """Compare all pairs, each on `node_of(rank)`; return each (label, rank)'s statistics or why it has none.
 
-        `advance(pairs, bytes)` is called as parts of the work are done. On KeyboardInterrupt what is done is returned;
-        pairs that were not begun or not finished are then absent.
+        `advance(how many (label, rank), bytes)` is called as parts of the work are done. On KeyboardInterrupt what is
+        done is returned; what was not begun or not finished is then absent.
         """
         import ray
         from ray.exceptions import RayError
@@ -121,14 +121,16 @@ class Crew:
 
 
 class _Collected:
-    """Outcomes by (label, rank); the parts of a pair that was split are merged as they come."""
+    """Outcomes by (label, rank); its pairs, and the parts of one that was split, are merged as they come."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._left: dict[tuple[LabelKey, int], int] = {(pair.key, pair.rank): pair.region.size for pair in pairs}
+        self._left: dict[tuple[LabelKey, int], int] = defaultdict(int)
+        for pair in pairs:
+            self._left[pair.key, pair.rank] += pair.region.size
         self._outcomes: Outcomes = {}
 
     def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
-        """Take the results of a batch; return how many pairs are complete with them."""
+        """Take the results of a batch; return how many (label, rank) are complete with them."""
         complete = 0
         for pair, result in zip(batch, results, strict=True):
             name = (pair.key, pair.rank)
@@ -141,7 +143,7 @@ class _Collected:
         return complete
 
     def finished(self) -> Outcomes:
-        """Return the outcomes of the pairs that are complete."""
+        """Return the outcomes of those that are complete."""
         return {name: outcome for name, outcome in self._outcomes.items() if self._left[name] == 0}
 
 

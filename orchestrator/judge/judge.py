@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import groupby
 from math import isfinite
 
 from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.compare.stats import Basis, PairStats
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import (
@@ -21,6 +22,7 @@ from aclcmp.orchestrator.judge.verdicts import (
     Status,
     worst,
 )
+from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
@@ -28,6 +30,7 @@ Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""
 
 WRONG = (Status.DIVERGED, Status.NONFINITE)
+_ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
     GapKind.MISSING_ACTUAL: Status.MISSING,
@@ -42,11 +45,11 @@ def judge(plan: Plan, outcomes: Mapping[tuple[LabelKey, int], Outcome], *, run_f
     for gap in plan.gaps:
         verdicts[gap.key].append(_gap_verdict(gap, plan.sides[gap.key, gap.rank]))
     unread = 0
-    for pair in plan.pairs:
-        outcome = outcomes.get((pair.key, pair.rank), "was not compared")
+    for (key, rank), (pair, *_) in groupby(plan.pairs, lambda pair: (pair.key, pair.rank)):
+        outcome = outcomes.get((key, rank), "was not compared")
         unread += isinstance(outcome, str)
-        verdicts[pair.key].append(_pair_verdict(pair, plan.sides[pair.key, pair.rank], outcome))
-    labels = _with_origins([_label(key, ranks) for key, ranks in verdicts.items()])
+        verdicts[key].append(_pair_verdict(pair, plan.sides[key, rank], outcome))
+    labels = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in verdicts.items()])
     first = _first_divergence(labels)
     coverage = _coverage(plan, unread)
     code = _exit_code(run_failed, first is not None, coverage.complete)
@@ -120,16 +123,18 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
     if stats.n_equal == stats.n:
         return Status.MATCH, 0.0, "equal bit by bit"
     if limits.fail == 0.0:
-        return Status.DIVERGED, None, f"{stats.n - stats.n_equal:,} of {stats.n:,} values differ; none may"
+        differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
+        return Status.DIVERGED, None, f"{differing} differ; none may"
     error = max(metrics.rel_l2, metrics.worst_row)
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         error = metrics.linf_rel
         words = f"largest error {error:.2g} of the largest value"
         return _against(error, words, limits)
-    words = f"relative L2 {metrics.rel_l2:.2g}"
+    words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
-        words += f", worst row {metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
+        at_least = "" if stats.basis is Basis.VALUES else "at least "
+        words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
     if stats.sum_xx == 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     return _against(error, words, limits)
@@ -159,10 +164,9 @@ def _nonfinite_places(stats: PairStats) -> str:
     )
 
 
-def _label(key: LabelKey, ranks: list[RankVerdict]) -> LabelVerdict:
-    return LabelVerdict(
-        key, worst(verdict.status for verdict in ranks), tuple(sorted(ranks, key=lambda verdict: verdict.rank))
-    )
+def _label(key: LabelKey, ranks: list[RankVerdict], level: Level) -> LabelVerdict:
+    status = worst(verdict.status for verdict in ranks)
+    return LabelVerdict(key, status, tuple(sorted(ranks, key=lambda verdict: verdict.rank)), level)
 
 
 def _with_origins(labels: list[LabelVerdict]) -> list[LabelVerdict]:
@@ -209,7 +213,7 @@ def _first_by_rank(labels: list[LabelVerdict]) -> dict[int, LabelKey]:
 def _coverage(plan: Plan, unread: int) -> Coverage:
     kinds = [gap.kind for gap in plan.gaps]
     return Coverage(
-        compared=len(plan.pairs) - unread,
+        compared=plan.held - unread,
         missing_golden=kinds.count(GapKind.MISSING_GOLDEN),
         missing_actual=kinds.count(GapKind.MISSING_ACTUAL),
         mismatch=kinds.count(GapKind.MISMATCH),

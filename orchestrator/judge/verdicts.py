@@ -9,8 +9,11 @@ from enum import Enum
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
+
+_NO_LEVEL = Level()
 
 
 class Status(str, Enum):
@@ -85,6 +88,7 @@ class LabelVerdict:
     key: LabelKey
     status: Status
     ranks: tuple[RankVerdict, ...]
+    level: Level = _NO_LEVEL
 
 
 @dataclass(frozen=True, slots=True)

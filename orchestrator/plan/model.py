@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 
@@ -22,6 +23,8 @@ class SideFacts:
     """Number of the label on its rank, from 0."""
     time: float
     """Seconds since the epoch."""
+    capture: str = "full"
+    """How much of the tensor was kept: a value of `aclcmp.labeling.capture.Capture`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,17 @@ class Plan:
     keys: tuple[LabelKey, ...]
     """In golden order."""
     pairs: tuple[Pair, ...]
+    """Those of one (label, rank) follow each other."""
     gaps: tuple[Gap, ...]
     sides: dict[tuple[LabelKey, int], Sides]
+    levels: dict[LabelKey, Level]
     silent_ranks: tuple[int, ...]
     """Ranks that recorded no label."""
     unreadable: int
     """Shards and lines of journals that could not be read: how many labels were in them is not known."""
     notes: tuple[str, ...]
+
+    @property
+    def held(self) -> int:
+        """Number of (label, rank) that can be compared."""
+        return len({(pair.key, pair.rank) for pair in self.pairs})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, SideFacts, Sides
+from aclcmp.orchestrator.plan.fractal import column_blocks
+from aclcmp.orchestrator.plan.held import Held, golden_chain, merged_processes
+from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
+from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
 from aclcmp.orchestrator.plan.order import golden_order
-from aclcmp.orchestrator.plan.placing import Local, Placer, PlacingError
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Source
+from aclcmp.orchestrator.plan.placing import Local, Placer, Placing, PlacingError
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
-Seen = dict[LabelKey, dict[int, dict[str, tuple[LabelRecord, str]]]]
-"""label -> rank -> side -> (record, file)."""
+_MOST_WARNINGS = 3
+
+Ranks = dict[int, dict[str, Held]]
+"""rank -> side -> what it holds of one label."""
 
 
 def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
@@ -24,46 +29,32 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
     for index in indices:
         by_rank[index.header.rank].append(index)
     notes = [note for rank in sorted(by_rank) for index in by_rank[rank] for note in index.notes]
-    seen: Seen = {}
+    seen: dict[LabelKey, Ranks] = {}
     chains = []
     for rank in sorted(by_rank):
-        records = merged_processes(by_rank[rank])
-        for record, path in records:
-            key = LabelKey(record.task, record.data_id, record.occurrence)
-            sides_here = seen.setdefault(key, {}).setdefault(rank, {})
-            if record.side not in sides_here or not sides_here[record.side][0].error:  # a failure is never hidden
-                sides_here[record.side] = (record, path)
-        chains.append(_golden_chain([record for record, _ in records]))
+        labels = merged_processes(by_rank[rank])
+        for held in labels:
+            here = seen.setdefault(held.key, {}).setdefault(rank, {})
+            if held.record.side not in here or not here[held.record.side].record.error:  # a failure is never hidden
+                here[held.record.side] = held
+        chains.append(golden_chain(labels))
     pairs: list[Pair] = []
     gaps: list[Gap] = []
     sides: dict[tuple[LabelKey, int], Sides] = {}
     for key in (keys := golden_order(chains)):
         goldens, actuals = ({r: s[side] for r, s in seen[key].items() if side in s} for side in ("pta", "acl"))
-        golden_locals, actual_locals = ({r: _local(s[0]) for r, s in group.items()} for group in (goldens, actuals))
+        golden_locals = {rank: _local(held, None) for rank, held in goldens.items()}
+        actual_locals = {rank: _local(held, goldens.get(rank)) for rank, held in actuals.items()}
         placer = Placer(golden_locals, actual_locals, world_size)
         for rank in sorted(seen[key]):
             golden, actual = goldens.get(rank), actuals.get(rank)
-            sides[key, rank] = Sides(_facts(golden), _facts(actual))
+            sides[key, rank] = Sides(golden.facts if golden else None, actual.facts if actual else None)
             gap = _gap(key, rank, seen[key])
             if gap is None and golden is not None and actual is not None:
                 try:
-                    placing = placer.place(rank)
+                    pairs += _pairs(key, rank, golden, actual, placer.place(rank))
                 except PlacingError as error:
                     gap = Gap(key, rank, GapKind.MISMATCH, str(error))
-                else:
-                    pairs.append(
-                        Pair(
-                            key=key,
-                            rank=rank,
-                            golden=_source(*golden),
-                            golden_region=placing.golden_region,
-                            actual=_source(*actual),
-                            actual_region=placing.actual_region,
-                            whole_shape=placing.whole_shape,
-                            region=placing.region,
-                            layout=placing.layout,
-                        )
-                    )
             if gap is not None:
                 gaps.append(gap)
         for rank in sorted(set(placer.uncovered) - set(seen[key])):
@@ -74,75 +65,73 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
         rank for rank in range(world_size) if not by_rank.get(rank) or not any(i.records for i in by_rank[rank])
     )
     damaged = sum(index.damaged for group in by_rank.values() for index in group)
-    return Plan(tuple(keys), tuple(pairs), tuple(gaps), sides, silent, damaged, tuple(notes))
+    notes += _warnings(seen)
+    levels = with_parents({key: _level(seen[key]) for key in keys}, keys)
+    return Plan(tuple(keys), tuple(pairs), tuple(gaps), sides, levels, silent, damaged, tuple(notes))
 
 
-def merged_processes(indices: Sequence[ShardIndex]) -> list[tuple[LabelRecord, str]]:
-    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
-
-    A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
-    an earlier process left half done.
-    """
-    merged: list[tuple[LabelRecord, str]] = []
-    next_free: dict[tuple[int, str, str], int] = defaultdict(int)
-    for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
-        here: dict[tuple[int, str], set[str]] = defaultdict(set)
-        for record in index.records:
-            here[record.task, record.data_id].add(record.side)
-        base = {
-            (*name, side): max(next_free[(*name, each)] for each in sides)
-            for name, sides in here.items()
-            for side in sides
-        }
-        first_seq = len(merged)
-        for record in index.records:
-            name = (record.task, record.data_id, record.side)
-            occurrence = record.occurrence + base[name]
-            next_free[name] = max(next_free[name], occurrence + 1)
-            merged.append((replace(record, occurrence=occurrence, seq=first_seq + record.seq), str(index.path(record))))
-    return merged
+def _local(held: Held, golden: Held | None) -> Local:
+    """One side's tensor as it lies in the whole. One in blocks has the golden side's shape, if it can have it."""
+    fits = golden is not None and held.in_blocks and column_blocks(held.source, golden.shape) is not None
+    return Local(golden.shape if fits and golden is not None else held.shape, held.record.layout)
 
 
-def _golden_chain(records: Sequence[LabelRecord]) -> list[tuple[LabelKey, float]]:
-    """A rank's labels in golden order; one that has no golden side goes behind the label before it."""
-    golden = {(r.task, r.data_id, r.occurrence) for r in records if r.side == "pta"}
-    chain: dict[LabelKey, float] = {}
-    orphans: dict[LabelKey | None, list[tuple[LabelKey, float]]] = defaultdict(list)
-    before: LabelKey | None = None
-    for record in records:
-        key = LabelKey(record.task, record.data_id, record.occurrence)
-        if record.side == "pta":
-            chain[key] = record.time
-        elif (record.task, record.data_id, record.occurrence) not in golden:
-            orphans[before].append((key, record.time))
-            continue
-        before = key
-    ordered = orphans.pop(None, [])
-    for key, time in chain.items():
-        ordered.append((key, time))
-        ordered.extend((orphan, time) for orphan, _ in orphans.get(key, ()))
-    return list(dict(ordered).items())
+def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placing) -> list[Pair]:
+    """The pairs of one label on one rank: one, or one for each column block. Raises PlacingError."""
+    pair = Pair(
+        key=key,
+        rank=rank,
+        golden=golden.source,
+        golden_region=placing.golden_region,
+        actual=actual.source,
+        actual_region=placing.actual_region,
+        whole_shape=placing.whole_shape,
+        region=placing.region,
+        layout=placing.layout,
+    )
+    blocks = column_blocks(actual.source, golden.shape) if actual.in_blocks else None
+    sliced = blocks is not None or pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
+    kept = next((source.capture for source in (pair.golden, pair.actual) if not source.is_whole), "")
+    if sliced and kept:
+        raise PlacingError(f"only the {kept} of a side was kept, of which no slice can be compared; use --capture full")
+    if blocks is None:
+        return [pair]
+    return [
+        replace(pair, golden_region=part, actual=source, actual_region=inner, region=part.moved(pair.region.start))
+        for source, inner, part in blocks
+    ]
 
 
-def _local(record: LabelRecord) -> Local:
-    return Local(record.shape, record.layout)
+def _level(ranks: Ranks) -> Level:
+    """The level of a label, as the first rank says that says most."""
+    records = [held.record for sides in ranks.values() for held in sides.values()]
+    path = next((record.tensor_path for record in records if record.tensor_path), "")
+    return level_of(records[0].data_id, path, next((record.level for record in records if record.level), ""))
 
 
-def _source(record: LabelRecord, path: str) -> Source:
-    return Source(path, record.offset or 0, record.dtype, record.shape)
+def _warnings(seen: Mapping[LabelKey, Ranks]) -> list[str]:
+    """What people should know of how dumps were read and how tensors were kept, each once."""
+    told: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for ranks in seen.values():
+        for sides in ranks.values():
+            for held in sides.values():
+                kept[held.record.capture] += 1
+                if isinstance(held.dump, DumpedTensor):
+                    told.update(held.dump.warnings)
+    notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in told.most_common()]
+    if len(notes) > _MOST_WARNINGS:
+        notes = [*notes[:_MOST_WARNINGS], f"{len(notes) - _MOST_WARNINGS:,} more warnings about dumped files"]
+    for capture, what in (("fingerprint", "fingerprints"), ("stats", "statistics")):
+        if kept[capture]:
+            notes.append(f"of {kept[capture]:,} of {kept.total():,} tensors only {what} were kept")
+    return notes
 
 
-def _facts(side: tuple[LabelRecord, str] | None) -> SideFacts | None:
-    if side is None:
-        return None
-    record, path = side
-    return SideFacts(path, record.dtype, record.shape, record.device, record.call_site, record.seq, record.time)
-
-
-def _gap(key: LabelKey, rank: int, ranks: dict[int, dict[str, tuple[LabelRecord, str]]]) -> Gap | None:
+def _gap(key: LabelKey, rank: int, ranks: Ranks) -> Gap | None:
     """Say why a label cannot be compared on a rank, before any shape is looked at; None when nothing speaks against."""
-    own = {side: record for side, (record, _) in ranks[rank].items()}
-    failed = [f"{side or 'label'}: {record.error}" for side, record in own.items() if record.error]
+    own = ranks[rank]
+    failed = [f"{side or 'label'}: {held.record.error}" for side, held in own.items() if held.record.error]
     if failed:
         return Gap(key, rank, GapKind.FAILED, "; ".join(failed))
     for side, kind, words in (
@@ -153,9 +142,9 @@ def _gap(key: LabelKey, rank: int, ranks: dict[int, dict[str, tuple[LabelRecord,
             elsewhere = sorted(r for r, sides in ranks.items() if side in sides)
             where = f"; other ranks have it: {', '.join(map(str, elsewhere[:8]))}" if elsewhere else ""
             return Gap(key, rank, kind, f"no {words} side on this rank{where}")
-    if own["acl"].tensor_path:
-        path = own["acl"].tensor_path
-        return Gap(key, rank, GapKind.MISSING_ACTUAL, f"dumped file {path} is not read by this version")
+    dump = own["acl"].dump
+    if isinstance(dump, NotDumped):
+        return Gap(key, rank, GapKind.FAILED if dump.unreadable else GapKind.MISSING_ACTUAL, dump.reason)
     golden, actual = (DTYPES[own[side].dtype].kind for side in ("pta", "acl"))
     if golden is not actual:
         reason = f"golden is {own['pta'].dtype}, actual {own['acl'].dtype}: values of different kinds"

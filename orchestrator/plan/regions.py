@@ -18,6 +18,10 @@ class Region:
         """Return the region that covers all of a tensor of `shape`."""
         return Region((0,) * len(shape), shape)
 
+    def moved(self, by: tuple[int, ...]) -> Region:
+        """Return the region of the same shape that begins `by` further along each dimension."""
+        return Region(tuple(a + b for a, b in zip(self.start, by, strict=True)), self.shape)
+
     @property
     def size(self) -> int:
         """Number of elements."""
@@ -26,12 +30,22 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`."""
+    """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`.
+
+    Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead.
+    """
 
     path: str
     offset: int
     dtype: str
     shape: tuple[int, ...]
+    capture: str = "full"
+    nbytes: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the tensor itself is there."""
+        return self.capture == "full"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +61,7 @@ class LabelKey:
 class Pair:
     """The same region of the whole tensor on both sides, as one rank holds it.
 
+    A label may make several pairs on one rank: their regions are disjoint and their statistics add up.
     `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, `region` within `whole_shape`.
     All three have the same shape.
     """

@@ -65,6 +65,11 @@ _AFTER = (
     "golden_call_site",
     "actual_device",
     "actual_call_site",
+    "level",
+    "granularity",
+    "layer",
+    "parent",
+    "stats_basis",
 )
 HEADER = (*ORIGINAL, *_HERE, *_AFTER)
 

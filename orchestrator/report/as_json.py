@@ -117,7 +117,15 @@ def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
 
 def _label(label: LabelVerdict) -> dict[str, Any]:
     ranks = sorted(label.ranks, key=attrgetter("rank"))
-    return _key(label.key) | {"status": label.status.value, "ranks": {str(v.rank): _rank(v) for v in ranks}}
+    level = label.level
+    return _key(label.key) | {
+        "status": label.status.value,
+        "level": level.words,
+        "granularity": level.granularity,
+        "layer": level.layer,
+        "parent": _key(level.parent) if level.parent else None,
+        "ranks": {str(v.rank): _rank(v) for v in ranks},
+    }
 
 
 def _rank(verdict: RankVerdict) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from enum import Enum
 from math import nan
 from operator import attrgetter
 from typing import Any
@@ -18,7 +19,7 @@ Scalar = str | int | float | bool
 STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name != "rows")
 """The statistics of a pair without its sums by row."""
 
-_KINDS: dict[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool}
+_KINDS: dict[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool, "Basis": str}
 _ABSENT: dict[type[Scalar], Scalar] = {str: "", int: -1, float: nan, bool: False}
 
 
@@ -53,7 +54,10 @@ def _part(part: str, prefix: str, owner: type[Any], names: tuple[str, ...]) -> l
 
         def value(_: LabelVerdict, verdict: RankVerdict) -> Scalar:
             found = of(verdict)
-            return absent if found is None else kind(field(found))
+            if found is None:
+                return absent
+            cell = field(found)
+            return kind(cell.value if isinstance(cell, Enum) else cell)
 
         return Column(prefix + name, kind, value)
 
@@ -72,7 +76,7 @@ def _side(side: str) -> list[Column]:
     return [
         *_part(side, f"{side}_", SideFacts, ("path", "dtype")),
         _shape(side),
-        *_part(side, f"{side}_", SideFacts, ("device", "call_site", "seq", "time")),
+        *_part(side, f"{side}_", SideFacts, ("device", "call_site", "seq", "time", "capture")),
     ]
 
 
@@ -85,6 +89,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("origin", str, lambda _, verdict: verdict.origin.value if verdict.origin else ""),
     Column("label_status", str, lambda label, _: label.status.value),
     Column("reason", str, lambda _, verdict: verdict.reason),
+    Column("level", str, lambda label, _: label.level.words),
+    Column("granularity", str, lambda label, _: label.level.granularity),
+    Column("layer", str, lambda label, _: label.level.layer),
+    Column("parent", str, lambda label, _: label.level.parent.label if label.level.parent else ""),
     Column("bitwise", bool, lambda _, verdict: verdict.bitwise),
     Column("layout", str, lambda _, verdict: verdict.layout),
     *_part("metrics", "", Metrics, tuple(f.name for f in fields(Metrics))),

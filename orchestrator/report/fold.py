@@ -6,12 +6,13 @@ A row stands for one label or for a run of consecutive ones. Folding is tried fr
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, worst
+from aclcmp.orchestrator.plan.regions import LabelKey
 
 _GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
 _BREAK = re.compile(r"[./]")
@@ -32,6 +33,10 @@ class Row:
     bitwise: bool
     rel_l2: float | None
     worst_row: float | None
+    depth: int = 0
+    """0: high level; 1: inside the label that the row before it stands for."""
+    hidden: int = 0
+    """Low-level labels that match and are not shown."""
 
     @property
     def size(self) -> int:
@@ -45,8 +50,8 @@ class Row:
         return harmless and _GAPS.isdisjoint(self.marks)
 
 
-def row_of(index: int, label: LabelVerdict, ranks: Sequence[int]) -> Row:
-    """Return the row of one label; `ranks` are those of the whole report, sorted."""
+def row_of(index: int, label: LabelVerdict, ranks: Sequence[int], hidden: int = 0) -> Row:
+    """Return the row of one label, in which `hidden` others are; `ranks` are those of the whole report, sorted."""
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
     return Row(
@@ -58,6 +63,8 @@ def row_of(index: int, label: LabelVerdict, ranks: Sequence[int]) -> Row:
         bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
         rel_l2=_largest(m.rel_l2 for m in metrics),
         worst_row=_largest(m.worst_row for m in metrics),
+        depth=int(label.level.parent is not None),
+        hidden=hidden,
     )
 
 
@@ -74,7 +81,27 @@ def merge(rows: Sequence[Row]) -> Row:
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
         worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
+        depth=rows[0].depth,
+        hidden=sum(row.hidden for row in rows),
     )
+
+
+def with_insides(labels: Sequence[LabelVerdict]) -> tuple[list[LabelVerdict], dict[LabelKey, int]]:
+    """Put low-level labels behind the high-level one that they are part of; leave out those inside that all match.
+
+    Also return how many were left out, by the label that they are part of.
+    """
+    shown = {label.key for label in labels}
+    inside: dict[LabelKey, list[LabelVerdict]] = defaultdict(list)
+    for label in labels:
+        if label.level.parent in shown and label.level.parent is not None:
+            inside[label.level.parent].append(label)
+    hidden = {key: len(parts) for key, parts in inside.items() if all(part.status is Status.MATCH for part in parts)}
+    ordered: list[LabelVerdict] = []
+    for label in labels:
+        if label.level.parent not in shown:
+            ordered += [label, *(() if label.key in hidden else inside[label.key])]
+    return ordered, hidden
 
 
 def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
@@ -91,11 +118,11 @@ def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
 
 
 def _alike(row: Row) -> Hashable:
-    return row.status, row.origin, row.marks
+    return row.depth, row.status, row.origin, row.marks
 
 
 def _same_status_if_quiet(row: Row) -> Hashable:
-    return (row.status, row.origin) if row.quiet else _alike(row)
+    return (row.depth, row.status, row.origin) if row.quiet else _alike(row)
 
 
 def _all_quiet(row: Row) -> Hashable:

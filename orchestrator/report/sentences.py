@@ -53,13 +53,20 @@ def first_divergence(report: Report) -> list[str]:
         return []
     where = _where(report.run, first.ranks)
     lines = [
-        f"First divergence: {first.key.label}, task {first.key.task}, {of_ranks(first.ranks)}{where}"
-        + (f", labelled at {first.call_site}" if first.call_site else "")
+        f"First divergence: {first.key.label}{_depth(report, first)}, task {first.key.task}, "
+        f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
     if others := _others(report, first):
         lines.append(f"Also wrong by itself: {_listed(others)}.")
     return lines
+
+
+def _depth(report: Report, first: FirstDivergence) -> str:
+    """Say of a low-level label that it is one, and what it is part of."""
+    level = next(label.level for label in report.judgement.labels if label.key == first.key)
+    inside = f", inside {level.parent.label}" if level.parent else f", layer {level.layer}" if level.layer else ""
+    return f" (low level{inside})" if level.low else ""
 
 
 def _others(report: Report, first: FirstDivergence) -> list[str]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, style
-from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of
+from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of, with_insides
 from aclcmp.orchestrator.report.words import figure, fold_ranks, shorten, visible
 
 _FIRST_TASK_ROWS = 18
@@ -65,8 +65,9 @@ def _lines(judgement: Judgement, ranks: Sequence[int]) -> list[_Line]:
     lines: list[_Line] = []
     whole: list[tuple[int, Row]] = []
     detailed = 0
-    for task, labels in tasks.items():
-        rows = [row_of(i, label, ranks) for i, label in enumerate(labels)]
+    for task, recorded in tasks.items():
+        labels, hidden = with_insides(recorded)
+        rows = [row_of(i, label, ranks, hidden.get(label.key, 0)) for i, label in enumerate(labels)]
         worth = any(not row.quiet or (row.status is Status.DRIFT and row.origin is None) for row in rows)
         if (worth and detailed < _DETAILED_TASKS) or len(tasks) == 1:
             lines += _whole_lines(whole)
@@ -75,11 +76,18 @@ def _lines(judgement: Judgement, ranks: Sequence[int]) -> list[_Line]:
             folded = fold(rows, names, _OTHER_TASK_ROWS if detailed else _FIRST_TASK_ROWS)
             called = RunNames(names)
             lines.append(_Line("", (f"task {task}",) * 2, "", None))
-            lines += [_Line("  ", called.ends(row), f"  ({row.size:,})" if row.size > 1 else "", row) for row in folded]
+            lines += [_Line("    └ " if row.depth else "  ", called.ends(row), _count(row), row) for row in folded]
             detailed += 1
         else:
             whole.append((task, merge(rows)))
     return lines + _whole_lines(whole)
+
+
+def _count(row: Row) -> str:
+    """Return how many labels a row stands for, where that is not one."""
+    inside = f"+{row.hidden:,} low level" if row.hidden else ""
+    told = ", ".join(filter(None, (f"{row.size:,}" if row.size > 1 else "", inside)))
+    return f"  ({told})" if told else ""
 
 
 def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
@@ -87,7 +95,7 @@ def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
     for _, group in groupby(whole, lambda item: (item[1].status, item[1].origin, item[1].marks)):
         tasks, rows = zip(*group, strict=True)
         name = f"task{'s' if len(tasks) > 1 else ''} {fold_ranks(tasks)}"
-        size = sum(row.size for row in rows)
+        size = sum(row.size + row.hidden for row in rows)
         lines.append(_Line("", (name, name), f"  ({size:,})", merge(rows)))
     return lines
 
@@ -108,7 +116,8 @@ def _name(line: _Line, width: int | None, plain: bool) -> str:
             half = (room - len(ellipsis) - 2) // 2
             first = shorten(first, max(half, room - len(ellipsis) - 2 - cell_len(last)), ellipsis)
             last = shorten(last, room - len(ellipsis) - 2 - cell_len(first), ellipsis)
-    return line.indent + (first if first == last else f"{first} {ellipsis} {last}") + line.count
+    indent = line.indent.replace("└", "-") if plain else line.indent
+    return indent + (first if first == last else f"{first} {ellipsis} {last}") + line.count
 
 
 _TAIL_HEADER = (Text("rel L2"), Text("worst row"), Text(""), Text(""))

@@ -12,6 +12,7 @@ from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import Outcome, judge
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.plan.levels import level_of
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
@@ -40,7 +41,8 @@ def plan_of(
         if (key, rank) not in without
     ]
     sides = {(key, rank): Sides(FACTS, FACTS) for key in keys for rank in range(ranks)}
-    return Plan(tuple(keys), tuple(pairs), gaps, sides, (), 0, ())
+    levels = {key: level_of(key.label, "", "") for key in keys}
+    return Plan(tuple(keys), tuple(pairs), gaps, sides, levels, (), 0, ())
 
 
 def verdict_on(y: npt.NDArray[np.generic], x: npt.NDArray[np.generic] = X) -> tuple[Status, str]:
@@ -110,7 +112,8 @@ GOOD, BAD = stats(X, X), stats(X, X * np.float32(2))
 
 def test_first_is_own_what_follows_is_inherited_and_tasks_start_afresh() -> None:
     first, second = plan_of(["a", "b", "c"], ranks=3), plan_of(["a", "b", "c"], ranks=3, task=1)
-    plan = Plan(first.keys + second.keys, first.pairs + second.pairs, (), first.sides | second.sides, (), 0, ())
+    levels = first.levels | second.levels
+    plan = Plan(first.keys + second.keys, first.pairs + second.pairs, (), first.sides | second.sides, levels, (), 0, ())
     outcomes: dict[tuple[LabelKey, int], Outcome] = {(p.key, p.rank): GOOD for p in plan.pairs}
     for task in (0, 1):
         outcomes[LabelKey(task, "b", 0), 1] = BAD

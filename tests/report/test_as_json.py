@@ -42,7 +42,10 @@ def test_it_begins_as_promised(tmp_path: Path) -> None:
     assert list(first)[:4] == ["task", "label", "ranks", "origin"]
     assert (first["task"], first["label"], first["ranks"], first["origin"]) == (0, CULPRIT[0], [5], "own")
     one = next(one for one in content["labels"] if one["label"] == CULPRIT[0])
-    assert list(one) == ["task", "label", "occurrence", "status", "ranks"]
+    assert list(one) == [
+        *("task", "label", "occurrence", "status"),
+        *("level", "granularity", "layer", "parent", "ranks"),
+    ]
     assert list(one["ranks"]) == [str(rank) for rank in range(8)]
     assert one["ranks"]["5"]["status"] == "diverged"
     assert one["ranks"]["5"]["golden"]["shape"] == [6, 4]

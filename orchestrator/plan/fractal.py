@@ -1,0 +1,55 @@
+"""FRACTAL_NZ, the layout of Ascend's matrix units: a matrix in column blocks, each dense, so that ND regions are found.
+
+A matrix (M, N) is stored as (ceil(N / n0), m, n0): element (i, j) lies at [j // n0, i, j % n0]. m is M rounded up to
+the block's height, n0 its width (16 for 2-byte types, 32 bytes in general). Dimensions before the last two are batches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.plan.regions import Region, Source
+
+_MOST_HEIGHT = 32
+"""Rows are padded to a multiple of 16, or of 32 for 1-byte types."""
+
+
+def column_blocks(stored: Source, shape: tuple[int, ...]) -> list[tuple[Source, Region, Region]] | None:
+    """Cut a FRACTAL_NZ tensor that is `shape` in ND into its column blocks; None when it cannot be `shape`.
+
+    Each block is a source of its own with the region of it that is no padding, and the region of `shape` that it holds.
+    """
+    if not shape or len(stored.shape) < 3:
+        return None
+    batch, (rows, columns) = shape[:-2], ((1,) * 2 + shape)[-2:]
+    width = stored.shape[-1]
+    blocks = -(-columns // width) if width else 0
+    batches = math.prod(batch)
+    if blocks * batches == 0 or math.prod(stored.shape) % (blocks * batches * width):
+        return None
+    height = math.prod(stored.shape) // (blocks * batches * width)
+    if not rows <= height < rows + _MOST_HEIGHT:
+        return None
+    return list(_blocks(stored, shape, rows, columns, height))
+
+
+def _blocks(
+    stored: Source, shape: tuple[int, ...], rows: int, columns: int, height: int
+) -> Iterator[tuple[Source, Region, Region]]:
+    width = stored.shape[-1]
+    block_bytes = height * width * DTYPES[stored.dtype].itemsize
+    ones = (1,) * len(shape[:-2])
+    flat = len(shape) == 1
+    places = itertools.product(*(range(size) for size in shape[:-2]), range(0, columns, width))
+    for number, (*batch, left) in enumerate(places):
+        taken = min(width, columns - left)
+        source = Source(stored.path, stored.offset + number * block_bytes, stored.dtype, (*ones, height, width))
+        inner = Region((0,) * len(source.shape), (*ones, rows, taken))
+        whole = Region((*batch, 0, left), (*ones, rows, taken))
+        if flat:  # a vector is a matrix of one row
+            source = Source(source.path, source.offset, source.dtype, (height * width,))
+            inner, whole = Region((0,), (taken,)), Region((left,), (taken,))
+        yield source, inner, whole

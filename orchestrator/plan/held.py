@@ -1,0 +1,114 @@
+"""One rank's labels over all its processes, and where each tensor lies: in a shard, or in a file of the library's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.plan.regions import LabelKey, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One side of a label on one rank. `dump` is what was found for a label that names a file, None for any other."""
+
+    record: LabelRecord
+    path: str
+    """The file that holds its bytes: the shard's, or the dumped one."""
+    dump: DumpedTensor | NotDumped | None = None
+
+    @property
+    def key(self) -> LabelKey:
+        """The label."""
+        return LabelKey(self.record.task, self.record.data_id, self.record.occurrence)
+
+    @property
+    def dtype(self) -> str:
+        """Element type by torch's name; "" where there is no tensor."""
+        return self.dump.dtype if isinstance(self.dump, DumpedTensor) else self.record.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as stored."""
+        return self.dump.shape if isinstance(self.dump, DumpedTensor) else self.record.shape
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the tensor is stored in FRACTAL_NZ's order."""
+        return isinstance(self.dump, DumpedTensor) and self.dump.fractal_nz
+
+    @property
+    def source(self) -> Source:
+        """Where the tensor lies."""
+        if isinstance(self.dump, DumpedTensor):
+            return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape)
+        record = self.record
+        return Source(self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes)
+
+    @property
+    def facts(self) -> SideFacts:
+        """What the report tells of it."""
+        record = self.record
+        device = "dumped by the library" if record.tensor_path else record.device
+        return SideFacts(
+            self.path, self.dtype, self.shape, device, record.call_site, record.seq, record.time, record.capture
+        )
+
+
+def merged_processes(indices: Sequence[ShardIndex]) -> list[Held]:
+    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
+
+    A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
+    an earlier process left half done.
+    """
+    merged: list[Held] = []
+    next_free: dict[tuple[int, str, str], int] = defaultdict(int)
+    for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
+        here: dict[tuple[int, str], set[str]] = defaultdict(set)
+        for record in index.records:
+            here[record.task, record.data_id].add(record.side)
+        base = {
+            (*name, side): max(next_free[(*name, each)] for each in sides)
+            for name, sides in here.items()
+            for side in sides
+        }
+        first_seq = len(merged)
+        for record in index.records:
+            name = (record.task, record.data_id, record.side)
+            occurrence = record.occurrence + base[name]
+            next_free[name] = max(next_free[name], occurrence + 1)
+            counted = replace(record, occurrence=occurrence, seq=first_seq + record.seq)
+            merged.append(_held(counted, record, index))
+    return merged
+
+
+def _held(counted: LabelRecord, record: LabelRecord, index: ShardIndex) -> Held:
+    if not record.tensor_path:
+        return Held(counted, str(index.path(record)))
+    dump = index.dumped.get(record.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
+    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump)
+
+
+def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
+    """A rank's labels in golden order; one that has no golden side goes behind the label before it."""
+    golden = {each.key for each in held if each.record.side == "pta"}
+    chain: dict[LabelKey, float] = {}
+    orphans: dict[LabelKey | None, list[tuple[LabelKey, float]]] = defaultdict(list)
+    before: LabelKey | None = None
+    for each in held:
+        if each.record.side == "pta":
+            chain[each.key] = each.record.time
+        elif each.key not in golden:
+            orphans[before].append((each.key, each.record.time))
+            continue
+        before = each.key
+    ordered = orphans.pop(None, [])
+    for key, time in chain.items():
+        ordered.append((key, time))
+        ordered.extend((orphan, time) for orphan, _ in orphans.get(key, ()))
+    return list(dict(ordered).items())
