@@ -80,6 +80,8 @@ class RunRecord(_Model):
     environment: dict[str, str]
     """By allow-list: tokens and secrets never get here."""
     ranks: tuple[RankRecord, ...]
+    low_level: tuple[str, ...] = ()
+    """What the launcher prepared for the library's dumps, in sentences; empty without `--low-level`."""
     failure: Failure | None = None
 
     def save(self, path: Path) -> None:

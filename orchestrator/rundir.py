@@ -6,9 +6,12 @@ import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.record import RunRecord
+
+if TYPE_CHECKING:
+    from aclcmp.orchestrator.record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,23 @@ class RunDir:
         return self.logs / f"node{node:05d}.log"
 
     @property
+    def dumps(self) -> Path:
+        """Folder of what an accelerated library dumps by itself; made by the launcher, with `--low-level` only."""
+        return self.root / "dumps"
+
+    def rank_dumps(self, rank: int) -> Path:
+        """The dumps of one rank's processes."""
+        return self.dumps / f"rank{rank:05d}"
+
+    def node_dumps(self, node: int) -> Path:
+        """The dumps of one node's command, where that starts the ranks itself: one environment serves all of them."""
+        return self.dumps / f"node{node:05d}"
+
+    def dump_folders(self, rank: int) -> list[Path]:
+        """Where the dumps of a rank can be: its own folder and those of nodes, as far as they exist."""
+        return [folder for folder in (self.rank_dumps(rank), *sorted(self.dumps.glob("node*"))) if folder.is_dir()]
+
+    @property
     def report_h5(self) -> Path:
         """The cross-rank report for offline tools."""
         return self.root / "report.h5"
@@ -93,6 +113,8 @@ class RunDir:
 
 def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
     """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
+    from aclcmp.orchestrator.record import RunRecord  # here and not above: compare actors need no pydantic
+
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)

@@ -66,6 +66,11 @@ class Screen:
         """Print one line above the bars."""
         self._console.print(Text(text), soft_wrap=True)
 
+    def prepared(self, sentences: Sequence[str]) -> None:
+        """What the launcher prepared for the library's dumps."""
+        for sentence in sentences:
+            self.say(sentence)
+
     def started(self, ranks: Sequence[Placement]) -> None:
         """The ranks run."""
         self._total = len(ranks)

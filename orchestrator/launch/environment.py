@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aclcmp.labeling import identity
+from aclcmp.labeling.capture import Capture
 from aclcmp.orchestrator.launch.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Job, Launcher
 from aclcmp.orchestrator.launch.placement import Placement
 
@@ -44,6 +45,7 @@ _RECORDED = frozenset(
         "PYTHONHASHSEED",
         "PYTHONPATH",
         "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
         "VIRTUAL_ENV",
         "MASTER_ADDR",
         "MASTER_PORT",
@@ -54,8 +56,10 @@ _RECORDED = frozenset(
 )
 _RECORDED_PREFIXES = (
     "ACL_",
+    "ACLTRANSFORMER_",
     "AIT_",
     "ASCEND_",
+    "ASDOPS_",
     "ATB_",
     "CUBLAS_",
     "CUDA_",
@@ -124,6 +128,12 @@ def rank_environment(
     }
     if job.strict:
         environment[identity.STRICT] = "1"
+    if job.capture is not Capture.FULL:
+        environment[identity.CAPTURE] = job.capture.value
+    if job.labels:
+        environment[identity.LABELS] = job.labels
+    if job.tasks:
+        environment[identity.TASKS] = job.tasks
     if script:
         environment |= {
             "NNODES": str(meeting.nodes),

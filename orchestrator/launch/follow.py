@@ -25,6 +25,9 @@ STOP_SECONDS = 15.0
 class Watcher(Protocol):
     """Who wants to see the run. All calls come from the thread that called `launch`."""
 
+    def prepared(self, sentences: Sequence[str]) -> None:
+        """With `--low-level`: what was prepared for the library's dumps, before `started`."""
+
     def started(self, ranks: Sequence[Placement]) -> None:
         """The ranks run, here."""
 

@@ -6,6 +6,9 @@ The lifeline is stdin, a pipe whose only write end the owner holds. When the com
 descendant is ended: SIGTERM, GRACE seconds, SIGKILL. The command's exit code (128 + n for signal n) is written to
 STATUS_FD as soon as the command ends; the guard's own exit code is the same, once all descendants are gone.
 
+Two variables of its environment are for the guard alone: PRELOAD holds the LD_PRELOAD of the command, which the guard
+itself must not load; REMOVE is a file that goes, with the folder that it is alone in, when all processes are gone.
+
     owner (Ray actor) ── outer ── inner ── command ── its processes, also those in sessions of their own
 
 Two processes, because Ray SIGKILLs the *direct* children of a worker that goes: that hits the outer one, which only
@@ -22,6 +25,7 @@ import time
 
 GRACE = 2.0
 GIVE_UP = 10.0  # seconds; a process in an uninterruptible wait goes when the wait ends
+PRELOAD, REMOVE = "ACLCMP_GUARD_PRELOAD", "ACLCMP_GUARD_REMOVE"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -30,14 +34,15 @@ def main() -> None:
     """Fork the inner guard, wait for it, pass its exit code on."""
     status, command = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(status, False)  # the command must not hold it open
+    preload, remove = os.environ.pop(PRELOAD, ""), os.environ.pop(REMOVE, "")
     inner = os.fork()
     if inner == 0:
-        guard(status, command)
+        guard(status, command, preload, remove)
     os.close(status)
     os._exit(code_of(os.waitpid(inner, 0)[1]))
 
 
-def guard(status: int, command: list[str]) -> None:
+def guard(status: int, command: list[str], preload: str, remove: str) -> None:
     """Run the command until it ends or the lifeline closes, sweep, exit. Never returns."""
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -50,6 +55,8 @@ def guard(status: int, command: list[str]) -> None:
 
     child = os.fork()
     if child == 0:
+        if preload:
+            os.environ["LD_PRELOAD"] = preload
         run(command)
     code = None
     while code is None:
@@ -65,6 +72,7 @@ def guard(status: int, command: list[str]) -> None:
     else:
         report(status, code)  # before the sweep: it may take GRACE, and the first to fail is told by time
         sweep(child)
+    forget(remove)
     os._exit(code)
 
 
@@ -113,6 +121,15 @@ def sweep(child: int) -> int:
         ended = reap(child)
         code = code if ended is None else ended
     return 128 + signal.SIGKILL if code is None else code
+
+
+def forget(path: str) -> None:
+    """Remove a file, and its folder if nothing else is in it. No path, or no such file any more: nothing."""
+    for remove, what in ((os.unlink, path), (os.rmdir, path.rpartition("/")[0])):
+        try:
+            remove(what)
+        except OSError:
+            continue
 
 
 def reap(child: int) -> "int | None":

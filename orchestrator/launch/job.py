@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.selection import parse_labels, parse_tasks
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.recognise import own_launcher
 
@@ -77,6 +79,14 @@ class Job:
     launcher: Launcher = Launcher.RAY
     strict: bool = False
     """A label that cannot be recorded raises in the user's script."""
+    low_level: bool = False
+    """Make the accelerated library dump its own tensors, for labels that name its files."""
+    labels: str = ""
+    """Regular expression: only labels in whose id it is found are recorded; "": all."""
+    tasks: str = ""
+    """Only labels of these tasks are recorded, e.g. "0-3,7"; "": all."""
+    capture: Capture = Capture.FULL
+    """How much of a tensor is kept."""
 
 
 def check(job: Job) -> None:
@@ -91,6 +101,9 @@ def check(job: Job) -> None:
         raise UsageError(f"--ranks {job.ranks} cannot be spread evenly over --nodes {job.nodes}")
     if job.timeout is not None and not job.timeout > 0:
         raise UsageError(f"--timeout {job.timeout:g}: give a positive number of seconds")
+    parse_labels(job.labels)
+    if job.tasks:
+        parse_tasks(job.tasks)
     _check_variables(job.env or {})
     _check_command(job)
     if job.launcher is Launcher.RAY and (found := own_launcher(job.command, job.cwd)):

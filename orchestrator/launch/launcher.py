@@ -10,6 +10,7 @@ from typing import Any
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import LaunchError
 from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
+from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
 from aclcmp.orchestrator.launch.failure import failure, interrupted
 from aclcmp.orchestrator.launch.follow import Command, Watcher, follow
@@ -47,8 +48,11 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher) -> RunReco
     with Interrupts() as interrupts:
         try:
             with rank_hosts(spread(job, cluster.nodes), device, interrupts) as hosts:
-                commands, scribe.environment = _start(job, cluster, run, device, hosts, interrupts)
+                commands, scribe.environment, setups = _start(job, cluster, run, device, hosts, interrupts)
+                scribe.low_level = sentences(setups)
                 scribe.save(commands, _UNFINISHED)
+                if scribe.low_level:
+                    watcher.prepared(scribe.low_level)
                 watcher.started([rank for command in commands for rank in command.ranks])
                 try:
                     outcome = follow(commands, watcher, job.timeout, interrupts)
@@ -65,8 +69,10 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher) -> RunReco
 
 def _start(
     job: Job, cluster: Cluster, run: RunDir, device: Device, hosts: Sequence[Any], interrupts: Interrupts
-) -> tuple[list[Command], dict[str, str]]:
-    """Number the ranks by where Ray placed their actors and start them; also the first rank's environment."""
+) -> tuple[list[Command], dict[str, str], list[DumpSetup]]:
+    """Number the ranks by where Ray placed their actors and start them; also the first rank's environment, and what
+    was prepared for every command's dumps.
+    """
     late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
     grants: list[Grant] = gather(
         [host.describe.remote(RESOURCE.get(device)) for host in hosts], interrupts, ACTOR_SECONDS, late
@@ -85,11 +91,15 @@ def _start(
         environment = rank_environment(
             job, device, head, meeting, driver, same_node=same_node, interface=grants[head.actor].interface
         )
-        log = run.node_log(head.group_rank) if job.launcher is Launcher.SCRIPT else run.log(head.rank)
-        order = Start(job.command, environment, not same_node, job.cwd, log, run.shards)
+        if job.launcher is Launcher.SCRIPT:
+            log, dumps = run.node_log(head.group_rank), run.node_dumps(head.group_rank)
+        else:
+            log, dumps = run.log(head.rank), run.rank_dumps(head.rank)
+        dump = DumpOrder(dumps, frozenset(job.env or {})) if job.low_level else None
+        order = Start(job.command, environment, not same_node, job.cwd, log, run.shards, dump)
         host = hosts[head.actor]
         starting.append(host.start.remote(order))
         environments.append(environment)
         commands.append(Command(host, ranks, log, time.time()))
-    gather(starting, interrupts, ACTOR_SECONDS, late)
-    return commands, environments[0]
+    setups: list[DumpSetup] = [setup for setup in gather(starting, interrupts, ACTOR_SECONDS, late) if setup]
+    return commands, environments[0] | (dict(setups[0].variables) if setups else {}), setups

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
+from aclcmp.orchestrator.launch.npu import what_is_missing
 
 RESOURCE = {Device.NPU: "NPU", Device.CUDA: "GPU"}
 """Ray's name of a device."""
@@ -83,7 +84,7 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
     resource = RESOURCE[device]
     have = [int(node.resources.get(resource, 0)) for node in nodes]
     words = ", ".join(f"{node.ip}: {count}" for node, count in zip(nodes, have, strict=True) if count)
-    has = f"the cluster has {sum(have)} ({words})" if words else "the cluster has none; --device cpu needs none"
+    has = f"the cluster has {sum(have)} ({words})" if words else _has_none(device)
     if sum(have) < job.ranks:
         raise UsageError(f"asked for {job.ranks} {resource}, {has}")
     count = job.nodes
@@ -99,6 +100,11 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
     if job.launcher is Launcher.SCRIPT:
         return Spread(count, each, (each,) * count, True, ())
     return Spread(job.ranks, 1, (each,) * count, True, ())
+
+
+def _has_none(device: Device) -> str:
+    why = f" ({what_is_missing()})" if device is Device.NPU else ""
+    return f"the cluster has none{why}; --device cpu needs none"
 
 
 def _spread_cpu(job: Job, nodes: Sequence[Node]) -> Spread:

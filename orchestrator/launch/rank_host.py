@@ -18,6 +18,7 @@ import psutil
 
 from aclcmp.orchestrator.cluster import set_by_ray
 from aclcmp.orchestrator.launch import guard
+from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
 
@@ -35,6 +36,8 @@ class Start:
     cwd: Path
     log: Path
     shards: Path
+    dump: DumpOrder | None = None
+    """Prepare for what an accelerated library dumps. None: no such thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class RankHost:
     """
 
     def __init__(self) -> None:
+        self._map = ""
         self._guard: subprocess.Popen[bytes] | None = None
         self._logging = True
         self._changed = threading.Condition()
@@ -94,12 +98,20 @@ class RankHost:
             probe.bind(("", 0))
             return int(probe.getsockname()[1])
 
-    def start(self, order: Start) -> None:
-        """Start the command. Raises FileNotFoundError when the working directory is not there on this host."""
+    def start(self, order: Start) -> DumpSetup | None:
+        """Start the command; return what was prepared for its dumps.
+
+        Raises FileNotFoundError when the working directory is not there on this host.
+        """
         if not order.cwd.is_dir():
             raise FileNotFoundError(f"the working directory {order.cwd} does not exist on host {socket.gethostname()}")
         order.log.parent.mkdir(parents=True, exist_ok=True)
         order.shards.mkdir(parents=True, exist_ok=True)
+        environment = {**(own_environment() if order.inherit else {}), **order.environment}
+        setup = None if order.dump is None else prepare(order.dump, environment)
+        if setup is not None:
+            self._map = setup.map_file
+            environment |= for_guard(setup)
         log = order.log.open("ab", buffering=0)
         status, status_writer = os.pipe()
         self._guard = subprocess.Popen(
@@ -109,10 +121,11 @@ class RankHost:
             stderr=subprocess.STDOUT,
             pass_fds=[status_writer],
             cwd=order.cwd,
-            env={**(own_environment() if order.inherit else {}), **order.environment},
+            env=environment,
         )
         os.close(status_writer)
         threading.Thread(target=self._follow, args=(self._guard, status, log), daemon=True).start()
+        return setup
 
     def next(self) -> Batch:
         """Wait for something new. After a batch that is `done` there is nothing more."""
@@ -151,6 +164,7 @@ class RankHost:
             if self._exit is None:  # the guard itself was killed
                 self._ended(128 - code if code < 0 else code)
         finally:
+            guard.forget(self._map)  # the guard did, unless it was killed
             with self._changed:
                 self._lines.finish()
                 self._done = True
@@ -171,6 +185,12 @@ class RankHost:
         with self._changed:
             self._exit = Exit(code, time.time(), self._stopped)
             self._changed.notify_all()
+
+
+def for_guard(setup: DumpSetup) -> dict[str, str]:
+    """The variables of a command's dumps, as its guard takes them."""
+    variables = {name: value for name, value in setup.variables.items() if name != "LD_PRELOAD"}
+    return {**variables, guard.PRELOAD: setup.variables.get("LD_PRELOAD", ""), guard.REMOVE: setup.map_file}
 
 
 def own_environment() -> dict[str, str]:

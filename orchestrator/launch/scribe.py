@@ -27,6 +27,8 @@ class Scribe:
         self._started = time.time()
         self.environment: Mapping[str, str] = {}
         """Of the first rank."""
+        self.low_level: tuple[str, ...] = ()
+        """What was prepared for the library's dumps."""
 
     def save(self, commands: Sequence[Command], failure: Failure | None) -> RunRecord:
         """Write run.json as things are now. A rank whose end is not known is recorded as lost."""
@@ -59,6 +61,7 @@ class Scribe:
                 for command in commands
                 for rank in command.ranks
             ),
+            low_level=self.low_level,
             failure=failure,
         )
         record.save(self._run.record)

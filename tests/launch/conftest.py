@@ -25,7 +25,11 @@ class Notes:
     def __init__(self) -> None:
         self.placements: list[Placement] = []
         self.lines: list[tuple[int, str]] = []
+        self.sentences: tuple[str, ...] = ()
         self.ends: dict[int, tuple[RankState, int | None]] = {}
+
+    def prepared(self, sentences: Sequence[str]) -> None:
+        self.sentences = tuple(sentences)
 
     def started(self, ranks: Sequence[Placement]) -> None:
         self.placements = list(ranks)

@@ -15,6 +15,9 @@ from aclcmp.orchestrator.rundir import RunDir
 class Printer:
     """Prints what happens."""
 
+    def prepared(self, sentences: Sequence[str]) -> None:
+        print(*sentences, sep="\n", flush=True)
+
     def started(self, ranks: Sequence[Placement]) -> None:
         print("started", flush=True)
 

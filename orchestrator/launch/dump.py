@@ -1,0 +1,168 @@
+"""Prepare the dumps of an accelerated library (ATB, before it acltransformer) for one command, and say what was done.
+
+The variables are those of the original `ait debug compare aclcmp` and of `msit llm dump`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aclcmp.labeling import identity
+from aclcmp.orchestrator.launch.probe import find_probe
+
+MAPS = Path("/tmp")
+"""Where the original's hook looks for the map of wanted files: in a folder named by AIT_CMP_TASK_PID."""
+MAP_NAME = "ait_compare_acl_map.txt"
+CONFIG_NAME = "atb_dump_config.json"
+SCARCE = 10 << 30
+"""Bytes; less free space than this is told. (CANN's probe stops dumping at 2 GiB.)"""
+
+_CONFIG = {
+    "task": "tensor",
+    "dump_enable": True,
+    "exec_range": "all",
+    "ids": "",
+    "op_name": "",
+    "save_child": True,
+    "device": "",
+    "filter_level": 0,
+}
+_MAP = f"the map of wanted files is {MAPS}/$AIT_CMP_TASK_PID/{MAP_NAME}"
+_KEPT = "ACLTRANSFORMER_HOME_PATH is kept: acltransformer dumps to"
+
+
+@dataclass(frozen=True, slots=True)
+class DumpOrder:
+    """What a command's host shall prepare."""
+
+    folder: Path
+    """Where the dumps go. Absolute."""
+    given: frozenset[str]
+    """The variables that the user set with `--env`: they win."""
+
+
+@dataclass(frozen=True, slots=True)
+class DumpSetup:
+    """What was prepared for one command."""
+
+    folder: Path
+    variables: Mapping[str, str]
+    """Added to the command's environment."""
+    probe: str
+    """Path of the preloaded probe library, or empty."""
+    no_probe: str
+    """Why there is none, or empty."""
+    map_file: str
+    """Path of the map of wanted files, or empty."""
+    no_map: str
+    """Why there is none, or empty."""
+    elsewhere: str
+    """The folder that the user set, against ours, for dumps of the oldest library; or empty."""
+    free: int
+    """Bytes that are free where the dumps go."""
+
+
+def switches(folder: Path, task_pid: str) -> dict[str, str]:
+    """The variables that turn dumping on and name the folder: they replace what the shell exports."""
+    return {
+        identity.DUMP_DIR: str(folder),
+        "AIT_CMP_TASK": "1",
+        "AIT_CMP_TASK_PID": task_pid,
+        "AIT_CMP_TASK_DIR": str(folder),
+        "ATB_SAVE_TENSOR": "1",
+        "ATB_DUMP_TYPE": "tensor",  # without it CANN's probe saves nothing
+        "ATB_OUTPUT_DIR": f"{folder}/",  # CANN's probe only appends to it
+        "ASDOPS_LOG_TO_FILE_DIR": str(folder),
+        "ACLTRANSFORMER_SAVE_TENSOR": "1",
+    }
+
+
+def filters(folder: Path) -> dict[str, str]:
+    """The variables that say what is dumped, here everything: they give way to what the shell exports."""
+    return {
+        "ATB_SAVE_TENSOR_RANGE": f"0,{2**31 - 1}",  # beyond 32 bits the probe takes 0
+        "ATB_SAVE_TENSOR_PART": "2",  # inputs and outputs; without it the probe saves neither
+        "ATB_SAVE_TENSOR_TIME": "1",  # the first probes die of its absence
+        "ATB_SAVE_TENSOR_IN_BEFORE_OUT_AFTER": "1",
+        "ATB_SAVE_CHILD": "1",
+        "ACLTRANSFORMER_SAVE_TENSOR_MAX": "10000",
+        # Also the root of the library itself. The original's hook crashes where it is unset.
+        "ACLTRANSFORMER_HOME_PATH": str(folder),
+    }
+
+
+def prepare(order: DumpOrder, environ: Mapping[str, str]) -> DumpSetup:
+    """Make the folder and the map of wanted files for a command with the environment `environ`, find its probe.
+
+    This process's id names the map: one command per process. Raises OSError when the folder cannot be made.
+    """
+    folder, given = order.folder, order.given
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = find_probe(environ)
+    variables = switches(folder, str(os.getpid()))
+    if probe.wants_config and "ATB_DUMP_CONFIG" not in environ:
+        (folder / CONFIG_NAME).write_text(json.dumps(_CONFIG, indent=2) + "\n")
+        variables["ATB_DUMP_CONFIG"] = str(folder / CONFIG_NAME)
+    variables = {name: value for name, value in variables.items() if name not in given}
+    variables |= {name: value for name, value in filters(folder).items() if name not in environ}
+    if probe.library:
+        variables["LD_PRELOAD"] = probe.preload
+    map_file, no_map = "", "AIT_CMP_TASK_PID was given by --env"
+    if "AIT_CMP_TASK_PID" in variables:
+        map_file, no_map = _make_map(MAPS / variables["AIT_CMP_TASK_PID"])
+    home, free = environ.get("ACLTRANSFORMER_HOME_PATH", ""), shutil.disk_usage(folder).free
+    return DumpSetup(folder, variables, probe.library, probe.why_not, map_file, no_map, home, free)
+
+
+def _make_map(folder: Path) -> tuple[str, str]:
+    """An empty map in a folder of our own; else why there is none. `folder` lies where everybody may write."""
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        facts = folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+            return "", f"{folder} is a link or somebody else's"
+        if {path.name for path in folder.iterdir()} - {MAP_NAME}:  # ours may be left from a host that lost its power
+            return "", f"{folder} holds other files"
+        folder.chmod(0o700)
+        path = folder / MAP_NAME
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return str(path), ""
+    except OSError as error:
+        return "", f"{folder} cannot be made: {error.strerror}"
+
+
+def sentences(setups: Sequence[DumpSetup]) -> tuple[str, ...]:
+    """What was prepared for all commands, in short sentences; what is alike for all of them is said once."""
+    if not setups:
+        return ()
+    first, last = setups[0].folder, setups[-1].folder
+    said = [f"the library's dumps go to {first}{f' ... {last.name}' if last != first else ''}"]
+    said += _folded(setups, lambda setup: setup.probe and f"probe library {setup.probe} is preloaded")
+    said += _folded(setups, lambda setup: setup.no_probe and f"no probe library: {setup.no_probe}")
+    said += _folded(setups, lambda setup: setup.map_file and f"{_MAP}, for hooks that read one (CANN's probe does not)")
+    said += _folded(setups, lambda setup: setup.no_map and f"no map of wanted files: {setup.no_map}")
+    said += _folded(setups, lambda setup: setup.elsewhere and f"{_KEPT} {setup.elsewhere}/tensors, not looked into")
+    if (least := min(setup.free for setup in setups)) < SCARCE:
+        said.append(f"only {least / (1 << 30):.1f} GiB are free where they go")
+    return tuple(f"low level: {sentence}" for sentence in said)
+
+
+def _folded(setups: Sequence[DumpSetup], say: Callable[[DumpSetup], str]) -> list[str]:
+    """Each different thing that is to be said, with the folders' names where it does not hold for all."""
+    holders: dict[str, list[str]] = {}
+    for setup in setups:
+        if sentence := say(setup):
+            holders.setdefault(sentence, []).append(setup.folder.name)
+    return [
+        text if len(names) == len(setups) else f"{text} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+        for text, names in holders.items()
+    ]

@@ -1,0 +1,77 @@
+"""What a rank's last lines tell of why it failed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aclcmp.orchestrator.launch.failure import failure
+from aclcmp.orchestrator.launch.follow import Command, Outcome, Reason
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.record import RankState
+
+HINT = (
+    "; torch loads torch_npu by itself when it is imported, and that needs CANN: source CANN's set_env.sh, or, "
+    "to compute without NPUs, add --env TORCH_DEVICE_BACKEND_AUTOLOAD=0"
+)
+LOADER = "raise ImportError('libhccl.so: cannot open shared object file: No such file or directory')\n"
+
+
+def told(*lines: str) -> str:
+    place = Placement(0, 3, 3, 8, 0, "n", "10.0.0.1", "h", (), ())
+    command = Command(None, (place,), Path("log"), 0.0, RankState.FAILED, 1)
+    command.tail.extend(lines)
+    found = failure([command], Outcome(Reason.FAILURE), None, None)
+    assert found is not None and found.rank == 3 and found.last_lines == lines[-15:]
+    return found.what
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ImportError: libhccl.so: cannot open shared object file: No such file or directory. Please check that the "
+        "cann package is installed. Please run 'source set_env.sh' in the CANN installation path.",
+        "ImportError: libascend_hal.so: cannot open shared object file: No such file or directory",
+        "OSError: libascendcl.so: cannot open shared object file: No such file or directory",
+        "RuntimeError: Failed to load the backend extension: torch_npu. You can disable extension auto-loading with "
+        "TORCH_DEVICE_BACKEND_AUTOLOAD=0.",
+    ],
+)
+def test_torch_npu_without_cann(line: str) -> None:
+    assert told("Traceback (most recent call last):", line) == f"rank 3 (host h) exited with code 1{HINT}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: Failed to load the backend extension: torch_spyre.",
+        "OSError: libatb.so: cannot open shared object file: No such file or directory",
+        "libhccl.so: undefined symbol: x",
+    ],
+)
+def test_other_failures_get_no_such_hint(line: str) -> None:
+    assert told(line) == "rank 3 (host h) exited with code 1"
+
+
+@pytest.mark.model
+def test_the_lines_of_the_real_torch(tmp_path: Path) -> None:
+    """A torch_npu that cannot load, found by the real torch through its entry point."""
+    info = tmp_path / "torch_npu-2.7.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-npu\nVersion: 2.7.1\n")
+    (info / "entry_points.txt").write_text("[torch.backends]\ntorch_npu = torch_npu:_autoload\n")
+    (tmp_path / "torch_npu.py").write_text(LOADER)
+    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def imported(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "import torch; print(torch.ones(1))"]
+        return subprocess.run(command, env=environ | more, capture_output=True, text=True)
+
+    done = imported()
+    assert done.returncode == 1
+    assert told(*done.stderr.splitlines()).endswith(HINT)
+    assert imported(TORCH_DEVICE_BACKEND_AUTOLOAD="0").returncode == 0
