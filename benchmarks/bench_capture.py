@@ -1,8 +1,8 @@
 """What summarising a tensor costs next to writing it whole, and how good the estimated errors are.
 
-One thread. A raw write to a file (into the page cache) and blake2b alone over the same bytes are the yardsticks; rounds
-are interleaved and the best of each counts. Then the estimate of |x - y| is held against the truth for errors of several
-patterns, 60 seeds each.
+One thread. A raw write to a file (into the page cache) and blake2b alone over the same bytes are the yardsticks;
+rounds are interleaved and the best of each counts. Then the estimate of |x - y| is held against the truth for errors
+of several patterns, 60 seeds each.
 
     python benchmarks/bench_capture.py [FOLDER]
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +30,8 @@ ROUNDS = 7
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "float64": 8, "int64": 8}
 
 
-def written(folder: str | None, bits: npt.NDArray[np.uint8]) -> Callable[[], object]:
+def written(file: IO[bytes], bits: npt.NDArray[np.uint8]) -> Callable[[], object]:
     """Write the bytes over a file of their size, as a recorder of whole tensors does."""
-    file = tempfile.TemporaryFile(dir=folder)
 
     def write() -> None:
         view = memoryview(bits)
@@ -53,7 +53,8 @@ def best_seconds(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
-def speeds(folder: str | None) -> None:
+def speeds(file: IO[bytes]) -> None:
+    """Print how fast a tensor of each type is written, hashed and summarised."""
     print(f"{MIB} MiB, rows of 4,096 values: GB/s, and time as a ratio to a raw write / to blake2b alone")
     for dtype, itemsize in ITEMSIZE.items():
         shape = ((MIB << 20) // itemsize // 4096, 4096)
@@ -64,7 +65,7 @@ def speeds(folder: str | None) -> None:
             bits = np.random.default_rng(0).integers(0, 63, MIB << 20, np.uint8)  # finite in every type
         best = best_seconds(
             {
-                "raw write": written(folder, bits),
+                "raw write": written(file, bits),
                 "blake2b": lambda bits=bits: hashlib.blake2b(bits, digest_size=16).digest(),
                 "stats": lambda bits=bits, dtype=dtype, shape=shape: summarise(bits, dtype, shape, sketch=False),
                 "fingerprint": lambda bits=bits, dtype=dtype, shape=shape: summarise(bits, dtype, shape, sketch=True),
@@ -77,6 +78,7 @@ def speeds(folder: str | None) -> None:
 
 
 def sizes_and_memory() -> None:
+    """Print what is kept of a tensor, and the memory that making it takes."""
     shape = (4096, 4096)
     bits = np.zeros(4 * 4096 * 4096, np.uint8)
     tracemalloc.start()
@@ -89,6 +91,7 @@ def sizes_and_memory() -> None:
 
 
 def accuracy() -> None:
+    """Print estimated errors as ratios to the true ones."""
     shape = (64, 4096)
     errors: dict[str, Callable[[np.random.Generator], npt.NDArray[np.float32]]] = {
         "spread": lambda rng: rng.standard_normal(shape, np.float32) * np.float32(1e-3),
@@ -113,7 +116,8 @@ def accuracy() -> None:
 
 def main() -> None:
     """Print speeds, sizes, work space and accuracy."""
-    speeds(sys.argv[1] if len(sys.argv) > 1 else None)
+    with tempfile.TemporaryFile(dir=sys.argv[1] if len(sys.argv) > 1 else None) as file:
+        speeds(file)
     sizes_and_memory()
     accuracy()
 

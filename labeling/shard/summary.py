@@ -6,7 +6,7 @@ K, at place p = i mod K, and sketch[(p + shift[q]) mod K] += sign[i] x[i]. With 
 elements of one line never meet and two of different lines meet with probability 1/K. So |sketch_x - sketch_y|^2 has a
 relative standard deviation of at most sqrt(2/K) = 4.4 %, which is 2.2 % of |x - y|, whatever the error looks like: one
 element, a column of any stride, a constant. Signs and shifts are raw words of Philox, a stream that numpy promises not
-to change: for each 128 lines 16 words of signs per line (lowest bit of the lowest byte first, 1 is minus), then for
+to change: for each 64 lines 16 words of signs per line (lowest bit of the lowest byte first, 1 is minus), then for
 each line a word whose lowest 10 bits are its shift.
 """
 
@@ -31,8 +31,10 @@ MAX_ROWS = 4096
 _VERSION = 1
 _HEAD = 16  # numbers before the norms by row
 _KEY = 0xAC1C3B
-_WINDOW_LINES = 128
-_WINDOW = _WINDOW_LINES * SKETCH_SIZE  # Elements: 1 MiB of float64, five arrays of which are worked on at a time.
+_WINDOW_LINES = 64
+_WINDOW = (
+    _WINDOW_LINES * SKETCH_SIZE
+)  # Values. Their float64 take 512 KiB, and stay in the cache from one sum to the next.
 
 _Float64 = npt.NDArray[np.float64]
 _Bytes = npt.NDArray[np.uint8]
@@ -160,8 +162,8 @@ def summarise(
 ) -> Summary:
     """Return the summary of a tensor stored as the flat bytes `bits`, dense in C order; ValueError on a wrong length.
 
-    Reads 131,072 values at a time and calls `release(start, stop)` when the elements start <= i < stop have been read;
-    its own work space is about 6 MiB for a tensor of any size.
+    Reads 65,536 values at a time and calls `release(start, stop)` when the elements start <= i < stop have been read;
+    its own work space is about 3 MiB for a tensor of any size.
     """
     components = components_of(dtype)
     itemsize = DTYPES[dtype].itemsize // components
@@ -170,6 +172,7 @@ def summarise(
         raise ValueError(f"{bits.size} bytes are not a {dtype} tensor of shape {shape}")
     group, rows = row_groups(shape)
     moments = _Moments(group * components * (shape[-1] if shape else 1), rows)
+    numbers = np.empty(min(n, _WINDOW))
     projection = _Projection() if sketch else None
     digest = blake2b(digest_size=16)
     for start in range(0, n, _WINDOW):
@@ -177,7 +180,9 @@ def summarise(
         window = bits[start * itemsize : stop * itemsize]
         digest.update(np.ascontiguousarray(window))
         with np.errstate(all="ignore"):  # values near float64's end
-            values = moments.add(decode(window, dtype).astype(np.float64))
+            values = numbers[: stop - start]
+            values[:] = decode(window, dtype)
+            moments.add(values)
             if projection:
                 projection.add(values)
         release(start // components, stop // components)
@@ -207,9 +212,10 @@ class _Moments:
         self.row_squares = np.zeros(rows)
         self._stretch = stretch
         self._read = 0
+        self._squares = np.empty(_WINDOW)
 
-    def add(self, values: _Float64) -> _Float64:
-        """Take the next window, which is not empty; return it with zeros in the place of non-finite values."""
+    def add(self, values: _Float64) -> None:
+        """Take the next window, not empty, of _WINDOW values at most, and put zeros for those that are not finite."""
         finite = np.isfinite(values)
         if finite.all():
             self._add_extremes(values)
@@ -218,14 +224,14 @@ class _Moments:
             self.posinf += int((values == np.inf).sum())
             self.neginf += int((values == -np.inf).sum())
             self._add_extremes(values[finite])
-            values = np.where(finite, values, 0.0)
+            values[~finite] = 0.0
         self.sum += float(values.sum())
         first = self._read // self._stretch
         starts = np.arange(first * self._stretch, self._read + values.size, self._stretch) - self._read
         starts[0] = 0
-        self.row_squares[first : first + starts.size] += np.add.reduceat(np.square(values), starts)
+        squares = np.square(values, out=self._squares[: values.size])
+        self.row_squares[first : first + starts.size] += np.add.reduceat(squares, starts)
         self._read += values.size
-        return values
 
     def _add_extremes(self, finite: _Float64) -> None:
         if finite.size:

@@ -32,10 +32,10 @@ def naive_sketch(x: np.ndarray) -> np.ndarray:
     """The projection as its documentation reads, one line at a time."""
     words, sketch = np.random.Philox(key=0xAC1C3B), np.zeros(1024)
     lines = np.append(x, np.zeros(-x.size % 1024)).reshape(-1, 1024)
-    for first in range(0, len(lines), 128):
-        sign_words = [int(word) for word in words.random_raw(128 * 16)]
-        shifts = [int(word) % 1024 for word in words.random_raw(128)]
-        for number, line in enumerate(lines[first : first + 128]):
+    for first in range(0, len(lines), 64):
+        sign_words = [int(word) for word in words.random_raw(64 * 16)]
+        shifts = [int(word) % 1024 for word in words.random_raw(64)]
+        for number, line in enumerate(lines[first : first + 64]):
             minus = [word >> bit & 1 for word in sign_words[16 * number : 16 * number + 16] for bit in range(64)]
             sketch += np.roll(np.where(minus, -line, line), shifts[number])
     return sketch
