@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from rich.filesize import decimal
 
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Cluster
@@ -16,6 +18,7 @@ from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
+from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.record import RankState, RunRecord
@@ -52,8 +55,10 @@ def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
     return nodes_of_ranks({rank.rank: (rank.node_id, rank.ip, rank.host) for rank in ranks}, cluster.nodes)
 
 
-def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen) -> Report:
-    """Compare what was planned and judge it."""
+def answer(
+    run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen, *, clean: bool
+) -> Report:
+    """Compare what was planned and judge it; `clean` removes the library's dumps that match."""
     node_of = rank_nodes(record, cluster)
     screen.comparing(plan.held)
     outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
@@ -78,7 +83,29 @@ def answer(run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, 
         notes.append(f"{bounded:,} pairs were compared by moments and norms: relative L2 is at least what is told")
     if len(outcomes) < plan.held:
         notes.append(f"interrupted: {plan.held - len(outcomes):,} pairs were not compared")
+    if clean:
+        files: dict[str, list[Path]] = defaultdict(list)
+        for rank, paths in matching_dumps(judgement).items():
+            files[node_of.get(rank, cluster.driver_node_id)] += paths
+        removed, nbytes = crew.remove_dumps(files, run.dumps)
+        notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
     return Report(record, run.run_id, judgement, policy, tuple(notes))
+
+
+def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
+    """The files of the accelerated library that are compared on each rank and match wherever they are compared."""
+    wrong = {
+        verdict.actual.path
+        for label in judgement.labels
+        for verdict in label.ranks
+        if label.level.low and verdict.actual is not None and verdict.status is not Status.MATCH
+    }
+    found: dict[int, dict[Path, None]] = defaultdict(dict)
+    for label in judgement.labels:
+        for verdict in label.ranks:
+            if label.level.low and verdict.actual is not None and verdict.actual.path not in wrong:
+                found[verdict.rank][Path(verdict.actual.path)] = None
+    return {rank: list(paths) for rank, paths in found.items()}
 
 
 def _plan(

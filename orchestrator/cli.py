@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
@@ -109,6 +110,21 @@ def run(
         bool, typer.Option("--strict", help="A label that cannot be recorded raises in the script.")
     ] = False,
     no_compare: Annotated[bool, typer.Option("--no-compare", help="Run and record only; compare later.")] = False,
+    low_level: Annotated[
+        bool,
+        typer.Option(
+            "--low-level", help="Make the accelerated library dump its tensors, for labels with a tensor_path."
+        ),
+    ] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
+    labels: Annotated[
+        str, typer.Option(metavar="REGEX", help="Record only labels in whose id this is found.", show_default=False)
+    ] = "",
+    tasks: Annotated[str, typer.Option(metavar="0-3,7", help="Record only these tasks.", show_default=False)] = "",
+    capture: Annotated[
+        Capture,
+        typer.Option(help="What is kept of a tensor: all, moments and a random projection, or moments alone."),
+    ] = Capture.FULL,
 ) -> int:
     """Run a command on every rank, compare what it labelled, report.
 
@@ -128,8 +144,12 @@ def run(
         visibility=visibility,
         launcher=launcher,
         strict=strict,
+        low_level=low_level,
+        labels=labels,
+        tasks=tasks,
+        capture=capture,
     )
-    return int(run_job(job, address, output, compare=not no_compare))
+    return int(run_job(job, address, output, compare=not no_compare, clean=clean))
 
 
 @app.command()
@@ -137,11 +157,12 @@ def compare(
     run_directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run directory, e.g. aclcmp-runs/20260101-120000.")
     ],
+    clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
 ) -> int:
     """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same."""
     from aclcmp.orchestrator.commands import compare_again
 
-    return int(compare_again(run_directory))
+    return int(compare_again(run_directory, clean=clean))
 
 
 @app.command()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 
 
-def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool) -> ExitCode:
+def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool, clean: bool) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
     check(job)
     RunDir.check_vacant(output)
@@ -49,11 +49,11 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
 
             crew = Crew(cluster.nodes)
             plan = plan_on_cluster(run, record, cluster, crew, screen)
-            report = answer(run, record, plan, cluster, crew, screen)
+            report = answer(run, record, plan, cluster, crew, screen, clean=clean)
         return _reported(report, run, console)
 
 
-def compare_again(folder: Path) -> ExitCode:
+def compare_again(folder: Path, *, clean: bool) -> ExitCode:
     """Compare a run directory on this host; return the command's exit code."""
     run, record = opened_run(folder)
     console, screen = _terminal()
@@ -70,7 +70,7 @@ def compare_again(folder: Path) -> ExitCode:
         from aclcmp.orchestrator.compare.crew import Crew
 
         with screen:
-            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen)
+            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen, clean=clean)
         return _reported(report, run, console)
 
 

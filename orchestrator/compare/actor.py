@@ -11,6 +11,7 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.compare.jit import give_back_compiler
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.dumps import remove_dumps
 from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.rundir import RunDir
 
@@ -30,6 +31,10 @@ class CompareActor:
     def read_indices(self, run: RunDir) -> tuple[list[ShardIndex], list[str]]:
         """Index the shards of a run that lie on this node; also say in words which could not be read."""
         return read_indices(run)
+
+    def remove_dumps(self, files: Sequence[Path], within: Path) -> tuple[int, int]:
+        """Delete dumped files of this node below `within`; return how many files and bytes went."""
+        return remove_dumps(files, within)
 
     def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
         """Return each pair's statistics, or in words why it could not be read."""

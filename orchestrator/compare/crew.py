@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.reader import ShardIndex
@@ -64,6 +66,18 @@ class Crew:
             except RayError as error:
                 found[node] = [], [f"the shards on host {self._hosts[node]} cannot be read: {type(error).__name__}"]
         return found
+
+    def remove_dumps(self, files: Mapping[str, Sequence[Path]], within: Path) -> tuple[int, int]:
+        """Delete dumped files, given by node id, below `within`; return how many files and bytes went."""
+        import ray
+        from ray.exceptions import RayError
+
+        count = nbytes = 0
+        for call in [self._actors[node][0].remove_dumps.remote(paths, within) for node, paths in files.items()]:
+            with suppress(RayError):  # what is left there is told by the count
+                removed = ray.get(call)
+                count, nbytes = count + removed[0], nbytes + removed[1]
+        return count, nbytes
 
     def compare(
         self, pairs: Sequence[Pair], node_of: Callable[[int], str], advance: Callable[[int, int], None]

@@ -132,10 +132,8 @@ def _fail_reason(verdict: RankVerdict) -> str:
     """Why nothing was compared, in the original's words where it had some."""
     if verdict.stats is not None:
         return ""
-    if verdict.status is Status.MISSING and verdict.golden is None:
-        return "pta_data_path is not exist."
-    if verdict.status is Status.MISSING and verdict.actual is None:
-        return "acl_data_path is not exist."
+    if verdict.status is Status.MISSING:
+        return f"{'pta' if verdict.golden is None else 'acl'}_data_path is not exist."
     if (
         verdict.golden is not None
         and verdict.actual is not None

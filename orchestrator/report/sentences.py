@@ -121,12 +121,13 @@ def gaps(report: Report) -> list[str]:
     held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
     if report.judgement.coverage.compared == 0:
-        return [_nothing(held, ended_early=report.run is not None and report.run.failure is not None)]
+        return [_nothing(held, report.run)]
     missing = [(label, v) for label, v in held if v.status is Status.MISSING]
     advice = 'set_label("{}", ...) was not reached there, or with another data id'
     sentences = [
         _gap([(label, v) for label, v in missing if not v.golden], "No golden side (pta)", advice.format("pta")),
         _gap([(label, v) for label, v in missing if not v.actual], "No actual side (acl)", advice.format("acl")),
+        _undumped(held, report.run),
         _gap([(label, v) for label, v in held if v.status is Status.MISMATCH], "The sides do not fit"),
         _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
@@ -149,17 +150,27 @@ def _gap(held: Held, what: str, advice: str = "") -> str:
     return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
 
 
-def _nothing(held: Held, ended_early: bool) -> str:
+def _undumped(held: Held, run: RunRecord | None) -> str:
+    """Return one sentence for the low-level labels whose file is not there."""
+    absent = [(label, v) for label, v in held if v.status is Status.MISSING and v.golden and v.actual]
+    sentence = _gap(absent, "Not dumped by the library")
+    unprepared = bool(sentence) and run is not None and not run.low_level
+    return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
+
+
+def _nothing(held: Held, run: RunRecord | None) -> str:
     golden = [label for label, verdict in held if verdict.golden is not None]
     actual = [label for label, verdict in held if verdict.actual is not None]
     broken = [(label, v) for label, v in held if v.status in (Status.FAILED, Status.MISMATCH)]
     sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
-    if ended_early and not held:
+    if not held and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
     if not held:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if broken:
         return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
+    if undumped := _undumped(held, run):
+        return f"Nothing was compared. {undumped}"
     if not actual:
         return (
             f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
