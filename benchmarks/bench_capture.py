@@ -16,6 +16,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import IO
 
 import numpy as np
@@ -66,9 +67,9 @@ def speeds(file: IO[bytes]) -> None:
         best = best_seconds(
             {
                 "raw write": written(file, bits),
-                "blake2b": lambda bits=bits: hashlib.blake2b(bits, digest_size=16).digest(),
-                "stats": lambda bits=bits, dtype=dtype, shape=shape: summarise(bits, dtype, shape, sketch=False),
-                "fingerprint": lambda bits=bits, dtype=dtype, shape=shape: summarise(bits, dtype, shape, sketch=True),
+                "blake2b": partial(hashlib.blake2b, bits, digest_size=16),
+                "stats": partial(summarise, bits, dtype, shape, sketch=False),
+                "fingerprint": partial(summarise, bits, dtype, shape, sketch=True),
             }
         )
         for name, seconds in best.items():
