@@ -69,6 +69,11 @@ class Summary:
         """Values that are NaN or infinite."""
         return self.nan + self.posinf + self.neginf
 
+    def fits(self, dtype: str, shape: tuple[int, ...]) -> bool:
+        """Whether this can be the summary of such a tensor: a stored one is to be held against its label's record."""
+        n = math.prod(shape) * components_of(dtype)
+        return (self.n, self.row_group, self.row_squares.size) == (n, *row_groups(shape))
+
     def pack(self) -> _Float64:
         """Return the summary as the vector that `unpack` reads, `packed_size` bytes long."""
         counts = (_VERSION, self.n, self.nan, self.posinf, self.neginf)

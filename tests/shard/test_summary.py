@@ -105,6 +105,8 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
     assert_same(Summary.unpack(found.pack()), found)
     assert_same(Summary.unpack(found.pack().view(np.uint8)), found)
     assert found.pack().nbytes == packed_size(shape, sketch)
+    assert found.fits(name, shape)
+    assert not found.n or not found.fits(name, (*shape, 2))
 
 
 def assert_same(found: Summary, expected: Summary) -> None:
