@@ -15,6 +15,7 @@ from typing import Any
 
 from aclcmp.labeling.api import record_at
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.watch.names import Named
 from aclcmp.labeling.watch.parallel import Known
 from aclcmp.labeling.watch.values import tensors_in
 
@@ -33,13 +34,14 @@ class Tap:
     """One watched module of one side: where its labels get their ids, call site and layouts, and whether it ran."""
 
     def __init__(
-        self, side: str, data_id: str, module: Any, known: Known, label_id: Callable[[str], str | None], level: str
+        self, side: str, data_id: str, named: Named, known: Known, label_id: Callable[[str], str | None], level: str
     ) -> None:
         self.side = side
         self.data_id = data_id
         self.ran = False
         self.compiled = False
-        self.call_site, self._first = _forward_of(module)
+        self.call_site = _call_site(named)
+        self._first = _first_parameter(named.inner)
         self._known = known
         self._label_id = label_id
         self._ids: dict[str, str | None] = {}
@@ -166,12 +168,25 @@ def _is_capturing(torch: Any) -> bool:
     return False
 
 
-def _forward_of(module: Any) -> tuple[str, str]:
-    """Return `file:line` of the class's forward and the name of its first parameter; the class's name failing that."""
-    kind = type(module)
-    try:
-        function: Any = inspect.unwrap(kind.forward)
-        code = function.__code__
-        return f"{code.co_filename}:{code.co_firstlineno}", code.co_varnames[1]
-    except (AttributeError, IndexError, ValueError):
-        return f"{kind.__module__}.{kind.__qualname__}", ""
+def _call_site(named: Named) -> str:
+    """Return `file:line` of the forward of the module's class, or of the class around it that is not torch's own; the
+    class's name where it has no code in Python."""
+    owner = named
+    while type(owner.inner).__module__.startswith("torch.") and owner.parent is not None:
+        owner = owner.parent
+    kind = type(owner.inner)
+    code = getattr(_forward(kind), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _first_parameter(module: Any) -> str:
+    code = getattr(_forward(type(module)), "__code__", None)
+    return code.co_varnames[1] if code and code.co_argcount > 1 else ""
+
+
+def _forward(kind: type) -> Any:
+    """The class's forward without its decorators."""
+    function = getattr(kind, "forward", None)
+    with suppress(ValueError):
+        return inspect.unwrap(function) if callable(function) else None
+    return function

@@ -30,6 +30,7 @@ class Named:
     inner: Any
     aliases: list[str]
     """Further names of the same object: it is called under any of them, and hooked once."""
+    parent: Named | None
 
 
 def walk(model: Any) -> list[Named]:
@@ -40,7 +41,7 @@ def walk(model: Any) -> list[Named]:
     found: list[Named] = []
     seen: dict[int, Named] = {}
 
-    def visit(module: Any, name: str) -> None:
+    def visit(module: Any, name: str, parent: Named | None) -> None:
         known = seen.get(id(module))
         if known is not None:
             known.aliases.append(name)
@@ -48,16 +49,16 @@ def walk(model: Any) -> list[Named]:
         inner = module
         while wrapped := [child for key, child in inner._modules.items() if key in _WRAPPED and child is not None]:
             inner = wrapped[0]
-        named = Named(name, module, inner, [])
+        named = Named(name, module, inner, [], parent)
         found.append(named)
         seen[id(module)] = seen[id(inner)] = named
         if isinstance(inner, torch.jit.ScriptModule):
             return
         for key, child in inner._modules.items():
             if child is not None:
-                visit(child, key if name == ROOT else f"{name}.{key}")
+                visit(child, key if name == ROOT else f"{name}.{key}", named)
 
-    visit(model, ROOT)
+    visit(model, ROOT, None)
     return found
 
 
@@ -74,7 +75,8 @@ def _regex(pattern: str) -> re.Pattern[str]:
         if token == "?":
             return r"[^.]"
         if len(token) > 1 and token[0] == "[":
-            return token.replace("\\", "\\\\").replace("[!", "[^", 1)
+            negation, chars = ("^", token[2:-1]) if token[1] == "!" and len(token) > 3 else ("", token[1:-1])
+            return "[" + negation + re.sub(r"([^\w-])", r"\\\1", chars) + "]"
         return re.escape(token)
 
     if not isinstance(pattern, str):
@@ -90,7 +92,8 @@ class Patterns:
 
     def __init__(self, patterns: Pattern | Iterable[Pattern]) -> None:
         """Raises LabelError for what is no pattern."""
-        given = [patterns] if isinstance(patterns, (str, re.Pattern)) else list(patterns)
+        several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
+        given: list[Any] = list(patterns) if several else [patterns]  # type: ignore[arg-type]
         self._patterns = {
             (p.pattern if isinstance(p, re.Pattern) else p): p if isinstance(p, re.Pattern) else _regex(p)
             for p in given
@@ -121,9 +124,13 @@ def renamer(rename: Rename | None) -> Callable[[str], str | None]:
         return lambda name: name
     if callable(rename):
         return rename
+    if not isinstance(rename, Mapping):
+        raise LabelError(f"rename is a {type(rename).__name__}; give {{glob: replacement}} or a function of the name")
     rules = []
     for pattern, replacement in rename.items():
         regex = _regex(pattern)
+        if replacement is not None and not isinstance(replacement, str):
+            raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: give a text with stars, or None to skip")
         stars = [token for token in _TOKEN.findall(replacement or "") if token.startswith("*")]
         if len(stars) > regex.groups:
             raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: more stars on the right than on the left")

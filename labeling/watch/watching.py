@@ -147,7 +147,7 @@ def watch(
                 continue
             ends = partial(label_ids.of, named.name, data_id)
             level = "model" if named.name == ROOT else ""
-            tap = Tap(known_side, data_id, named.inner, known[named], ends, level)
+            tap = Tap(known_side, data_id, named, known[named], ends, level)
             if watching._hook(named.module, tap, inputs=inputs):
                 watching.ids[named.name] = data_id
             else:
