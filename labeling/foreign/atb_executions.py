@@ -74,7 +74,7 @@ def answers(
         elif len(mine) == 1:
             found |= _in_one_file(labels, mine[0], count(mine[0]))
         elif len(mine) == len(labels):
-            found |= {label.seq: Answer(file) for label, file in zip(labels, mine, strict=True)}
+            found |= _in_order(labels, mine)
         else:
             found |= _by_time(labels, sorted(mine, key=_written))
     return [found[label.seq] for label in chain]
@@ -94,6 +94,18 @@ def _in_one_file(labels: list[Wanted], file: DumpFile, count: int) -> dict[int, 
         found |= {label.seq: Answer(file, k, early) for k, label in enumerate(labels[:count])}
     elif asked:
         found[labels[asked - 1].seq] = Answer(file)
+    return found
+
+
+def _in_order(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
+    """Pair as many files as labels, and tell where times contradict that do not look like a later copy's."""
+    begins = _begins(labels)
+    copied = all(file.written >= begins[-1] for file in files)
+    found: dict[int, Answer | NotDumped] = {}
+    for label, file, begin, end in zip(labels, files, begins, [*begins[1:], float("inf")], strict=True):
+        odd = not copied and not begin <= file.written < end
+        warning = f"paired by the order of executions, but {_clock(file.written)}, its time, is not between its labels'"
+        found[label.seq] = Answer(file, warnings=(warning,) if odd else ())
     return found
 
 
@@ -122,7 +134,7 @@ def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | 
 def _begins(labels: list[Wanted]) -> list[float]:
     """From when on a file may be each label's, never falling. Labels in quick succession leave a clock less room."""
     begins: list[float] = []
-    before = float("-inf")
+    before = 2 * labels[0].time - labels[1].time if len(labels) > 1 else float("-inf")
     for label in labels:
         moment = max(label.time, before)
         begins.append(moment - min(_CLOCK, (moment - before) / 4))

@@ -206,12 +206,13 @@ class DumpPlaces:
         return ""
 
     def _near(self, folder: str, name: str) -> str:
-        names = self._all_names(folder)
-        if not names or not self._hints:
+        listing = self._names(folder)
+        if not listing or not self._hints:
             return ""
         self._hints -= 1
-        near = difflib.get_close_matches(name, names[:_COMPARED], _SHOWN // 2, 0.8)
-        if near:
+        keys = difflib.get_close_matches(name.casefold(), list(listing)[:_COMPARED], _SHOWN // 2, 0.8)
+        if near := [name for key in keys for name in listing[key]]:
             return f"; {shown(folder)} holds no {shown(name)}; did you mean {shown(', '.join(near))}?"
+        names = self._all_names(folder)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f"; {shown(folder)} holds no {shown(name)}, but {shown(', '.join(names[:_SHOWN]))}{more}"

@@ -1,0 +1,71 @@
+"""The pairing rule against made-up runs whose truth is known: never the file of another execution without a word."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aclcmp.labeling.foreign.atb_executions import Answer, DumpFile, Wanted, answers
+from aclcmp.labeling.foreign.dumped import NotDumped
+
+T = 1_700_000_000.0
+
+
+def wanted(time: float, seq: int) -> Wanted:
+    return Wanted(seq, 0, "a/x.bin", time, "model.py:1")
+
+
+@given(data=st.data())
+def test_own_execution_or_none_or_a_warning(data: st.DataObject) -> None:
+    """Executions follow each other at 20 ms to 5 s, some are dumped, those before the first label have no label."""
+    gaps = data.draw(st.lists(st.floats(0.02, 5.0), min_size=1, max_size=12))
+    warm_ups = data.draw(st.integers(0, len(gaps) - 1))
+    gaps = [max(gap, 0.2) if number < warm_ups else gap for number, gap in enumerate(gaps)]
+    begins = [T + sum(gaps[:number]) for number in range(len(gaps))]
+    labels = [wanted(begin, number) for number, begin in enumerate(begins)][warm_ups:]
+    files = [
+        DumpFile(str(number), "/", begin + gap * data.draw(st.floats(0.05, 0.7)), execution=number)
+        for number, (begin, gap) in enumerate(zip(begins, gaps, strict=True))
+        if data.draw(st.booleans())
+    ]
+    if not files:
+        return
+    found = answers(labels, data.draw(st.permutations(files)), lambda file: 1)
+    there = {file.path for file in files}
+    for label, answer in zip(labels, found, strict=True):
+        if isinstance(answer, Answer):
+            assert answer.file.path == str(label.seq) or answer.warnings
+        elif len(files) != 1 and str(label.seq) in there:
+            assert "cannot tell which" in answer.reason or gaps[label.seq - 1] < 0.2
+    if len(files) == len(labels) and not warm_ups:
+        assert [isinstance(answer, Answer) and not answer.warnings for answer in found] == [True] * len(labels)
+
+
+@given(
+    labels=st.lists(st.floats(allow_nan=False), min_size=1, max_size=8),
+    files=st.lists(
+        st.tuples(st.floats(allow_nan=False), st.integers(-1, 3), st.none() | st.integers(0, 2)), min_size=1, max_size=8
+    ),
+    count=st.integers(1, 9),
+)
+def test_any_times_give_an_answer_for_each_label(
+    labels: list[float], files: list[tuple[float, int, int | None]], count: int
+) -> None:
+    """Clocks that jump and files from nowhere."""
+    chain = [wanted(time, seq) for seq, time in enumerate(labels)]
+    dumped = [DumpFile(str(n), "/", written, number, task) for n, (written, number, task) in enumerate(files)]
+    found = answers(chain, dumped, lambda file: count)
+    assert len(found) == len(chain)
+    for answer in found:
+        if isinstance(answer, NotDumped):
+            assert answer.reason and not answer.unreadable
+        else:
+            assert answer.file in dumped and -1 <= answer.index < count
+    taken = [(answer.file.path, answer.index) for answer in found if isinstance(answer, Answer)]
+    assert len(taken) == len(set(taken))
+
+
+def test_order_that_the_times_contradict_is_told() -> None:
+    """A warm-up was dumped, the last execution was not: as many files as labels, but not theirs."""
+    labels = [wanted(T + second, second) for second in range(3)]
+    files = [DumpFile(str(number), "/", T + number - 0.5, number) for number in range(3)]
+    found = answers(labels, files, lambda file: 1)
+    assert all(isinstance(answer, Answer) and "its time, is not between" in answer.warnings[0] for answer in found)
