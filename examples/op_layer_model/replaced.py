@@ -5,6 +5,7 @@ In each of them the golden model computes on as if nothing were replaced. The li
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from golden import label_golden
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from transformers import GlmForCausalLM
 
 from aclcmp import gen_id, set_label
+
+RunBoth = Callable[[Tensor], object]
+"""Runs both sides on token ids (1, tokens), labelling them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Setting:
     faulty_layer: int
 
 
-def replace_op(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor], object]:
+def replace_op(golden: GlmForCausalLM, setting: Setting) -> RunBoth:
     """Replace the attention operation of every layer. High level: its inputs and output; low level: its kernels."""
     roots = []
     for layer in range(len(golden.model.layers)):
@@ -49,20 +53,14 @@ def replace_op(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor], o
     return golden
 
 
-def replace_layer(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor], object]:
+def replace_layer(golden: GlmForCausalLM, setting: Setting) -> RunBoth:
     """Replace every layer. High level: its input and output; low level: its operations and their kernels."""
     label_golden(golden, _names("layer", ("in", "out"), setting))
-    for index, module in enumerate(golden.model.layers):
+
+    def replace(index: int, module: nn.Module) -> None:
         root = Root(_library_layer(golden, index, setting), number=index, device=setting.device)
 
-        def run_layer(
-            _module: nn.Module,
-            inputs: tuple[Tensor],
-            options: dict,
-            _output: Tensor,
-            index: int = index,
-            root: Root = root,
-        ) -> None:
+        def run_layer(_module: nn.Module, inputs: tuple[Tensor], options: dict[str, Any], _output: Tensor) -> None:
             _label_inside("layer", index, setting)
             (output,) = root(inputs[0], *options["position_embeddings"])
             if setting.high:
@@ -70,10 +68,13 @@ def replace_layer(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor]
                 set_label("acl", f"layers.{index}.out", output)
 
         module.register_forward_hook(run_layer, with_kwargs=True)
+
+    for index, module in enumerate(golden.model.layers):
+        replace(index, module)
     return golden
 
 
-def replace_model(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor], object]:
+def replace_model(golden: GlmForCausalLM, setting: Setting) -> RunBoth:
     """Replace all layers and the last norm. High level: their input and output; low level: everything inside."""
     layers = range(len(golden.model.layers))
     label_golden(golden, _names("model", (), setting))
@@ -104,7 +105,7 @@ def replace_model(golden: GlmForCausalLM, setting: Setting) -> Callable[[Tensor]
 
 
 GRANULARITIES = {"op": replace_op, "layer": replace_layer, "model": replace_model}
-"""Each builds this rank's library, labels both sides, and returns what runs them on token ids (1, tokens)."""
+"""Each builds this rank's library, adds the labels, and returns what runs both sides."""
 
 
 def _names(granularity: str, high: tuple[str, ...], setting: Setting) -> set[str]:

@@ -51,7 +51,7 @@ class SelfAttentionOperation:
         self.pv_matmul = Kernel("PvMatmulKernel", pv_matmul)
         self.merge_heads = Kernel("MergeHeadsKernel", merge_heads)
 
-    def compute(self, scope: Scope, query: Tensor, key: Tensor, value: Tensor) -> Tensors:  # type: ignore[override]
+    def compute(self, scope: Scope, query: Tensor, key: Tensor, value: Tensor) -> Tensors:
         """Return the context (batch, tokens, heads * head dim)."""
         (scores,) = scope.run(self.qk_matmul, query, key)
         (scores,) = scope.run(self.mask, scores)

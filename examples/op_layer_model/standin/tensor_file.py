@@ -27,7 +27,7 @@ _ND = 2
 def encode(tensor: Tensor) -> bytes:
     """Return the file of a tensor of any shape. Raises KeyError for an element type without a number."""
     shape = tensor.shape or (1,)  # ATB has no 0-d tensors
-    data = tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    data: bytes = tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
     header = (
         "$Version=1.0\n"
         "$Object.Count=1\n"
