@@ -83,7 +83,7 @@ def metrics_of(stats: PairStats) -> Metrics:
         cosine=_correlation(xy, xx, yy),
         pcc=_pcc(stats),
         scale=scale,
-        residual=math.sqrt(max(0.0, _share(yy - scale * xy, xx))) if xx else math.nan,
+        residual=math.sqrt(max(0.0, _share(yy - scale * xy, xx))) if not math.isnan(scale) else math.nan,
         sg_rel=_relative(dd, xx + yy),
         snr_db=-20 * math.log10(rel_l2) if rel_l2 else math.inf,
         linf_rel=_relative(stats.max_abs_d, largest) if n else math.nan,
@@ -92,17 +92,22 @@ def metrics_of(stats: PairStats) -> Metrics:
         rms=math.sqrt(_share(dd, n)),
         max_rel=stats.max_rel_d if n else math.nan,
         mean_rel=_share(stats.sum_rel_d, n),
-        ratio_1k=1 - _share(stats.n_over_1k, n),
-        ratio_5k=1 - _share(stats.n_over_5k, n),
-        pass_rate=1 - _share(stats.n_over_tolerance, n),
+        ratio_1k=_rest(stats.n_over_1k, n),
+        ratio_5k=_rest(stats.n_over_5k, n),
+        pass_rate=_rest(stats.n_over_tolerance, n),
         max_ulp=stats.max_ulp,
-        mismatch_share=1 - _share(stats.n_equal, stats.n),
+        mismatch_share=_rest(stats.n_equal, stats.n),
     )
 
 
 def _share(part: float, whole: float) -> float:
     """part / whole, nan when the whole is 0."""
     return part / whole if whole else math.nan
+
+
+def _rest(count: int, whole: int) -> float:
+    """The share of all but `count`; nan when the whole is 0 or the count is not known (-1)."""
+    return 1 - count / whole if whole and count >= 0 else math.nan
 
 
 def _relative(error: float, size: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.arguments import Limits, Rows, Side, Totals
 from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
@@ -65,17 +66,22 @@ def _summarised(pair: Pair) -> PairStats:
     from aclcmp.labeling.shard.summary import Summary, summarise
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
 
-    def bits_of(source: Source) -> npt.NDArray[np.uint8]:
-        count = source.nbytes // 8
-        stored = source if source.is_whole else replace(source, dtype="float64", shape=(count,))
-        return np.asarray(open_bits(stored).bits).view(np.uint8)
+    def kept(side: Source) -> Summary:
+        stored = open_bits(replace(side, dtype="float64", shape=(side.nbytes // 8,), capture="full"))
+        summary = Summary.unpack(np.asarray(stored.bits).view(np.uint8))
+        if not summary.fits(side.dtype, side.shape):
+            raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
+        return summary
 
-    summaries = [None if side.is_whole else Summary.unpack(bits_of(side)) for side in (pair.golden, pair.actual)]
+    def taken(side: Source, sketch: bool) -> Summary:
+        stored = open_bits(side)
+        bits = np.asarray(stored.bits).view(np.uint8)
+        return summarise(bits, side.dtype, side.shape, sketch=sketch, release=stored.release)
+
+    sides = (pair.golden, pair.actual)
+    summaries = [None if side.is_whole else kept(side) for side in sides]
     sketch = all(summary is None or summary.sketch.size for summary in summaries)
-    golden, actual = (
-        summarise(bits_of(side), side.dtype, side.shape, sketch=sketch) if summary is None else summary
-        for side, summary in zip((pair.golden, pair.actual), summaries, strict=True)
-    )
+    golden, actual = (summary or taken(side, sketch) for side, summary in zip(sides, summaries, strict=True))
     return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)
 
 

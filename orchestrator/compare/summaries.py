@@ -34,8 +34,7 @@ def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actu
     - Equal digests of one dtype: all values are equal, and every figure follows. The same is said of exact types of
       different width whose summaries agree in every figure.
     - sum_dd: for FINGERPRINT (both have sketches) an estimate held between its bounds, for NORMS the lower bound.
-      sum_xy follows from it, for NORMS as an upper bound. rows.sum_dd is a lower bound by row; a single row has the
-      whole's.
+      sum_xy follows from it, and is nan for NORMS. rows.sum_dd is a lower bound by row; a single row has the whole's.
     - Non-finite values are taken to lie in the same places as far as their counts on both sides go; where the counts
       differ, the values that are finite on one side only are in that side's sums.
     - What single elements tell is nan, its counts and indices -1. The largest error is known where golden is all zero.
@@ -78,6 +77,8 @@ def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
     if row_dd.size == 1:
         row_dd = np.array([sum_dd])
     stats = _stats(x, y, basis, sum_dd, row_dd)
+    if basis is Basis.NORMS:
+        stats = replace(stats, sum_xy=math.nan)
     if x.min == x.max == 0.0 and x.n_nonfinite == y.n_nonfinite == 0:
         return replace(stats, max_abs_d=max(abs(y.min), abs(y.max)))
     return stats

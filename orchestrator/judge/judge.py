@@ -29,6 +29,8 @@ from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""
 
+_TINY = 1e-140
+"""Values below have squares that float64 cannot hold exactly."""
 WRONG = (Status.DIVERGED, Status.NONFINITE)
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 _GAP_STATUS = {
@@ -47,8 +49,8 @@ def judge(plan: Plan, outcomes: Mapping[tuple[LabelKey, int], Outcome], *, run_f
     unread = 0
     for (key, rank), (pair, *_) in groupby(plan.pairs, lambda pair: (pair.key, pair.rank)):
         outcome = outcomes.get((key, rank), "was not compared")
-        unread += isinstance(outcome, str)
-        verdicts[key].append(_pair_verdict(pair, plan.sides[key, rank], outcome))
+        verdicts[key].append(verdict := _pair_verdict(pair, plan.sides[key, rank], outcome))
+        unread += verdict.status is Status.FAILED
     labels = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in verdicts.items()])
     first = _first_divergence(labels)
     coverage = _coverage(plan, unread)
@@ -126,6 +128,8 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
         differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
         return Status.DIVERGED, None, f"{differing} differ; none may"
     error = max(metrics.rel_l2, metrics.worst_row)
+    if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
+        return Status.FAILED, None, f"squares leave float64, so its {stats.basis.value} say nothing; use --capture full"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         error = metrics.linf_rel
@@ -137,7 +141,15 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
         words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
     if stats.sum_xx == 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
+    if stats.basis is Basis.NORMS and error <= limits.warn:
+        words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
     return _against(error, words, limits)
+
+
+def _squares_are_lost(stats: PairStats) -> bool:
+    """Whether sums of squares overflow, or underflow to 0 although values are not 0."""
+    largest = max(abs(stats.min_x), abs(stats.max_x), abs(stats.min_y), abs(stats.max_y))
+    return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
 
 
 def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:

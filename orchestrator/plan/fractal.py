@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.regions import Region, Source
 
-_MOST_HEIGHT = 32
-"""Rows are padded to a multiple of 16, or of 32 for 1-byte types."""
+_ROW_STEPS = (1, 16)
+"""Rows are padded to a multiple of 16, and not at all by some writers."""
 
 
 def column_blocks(stored: Source, shape: tuple[int, ...]) -> list[tuple[Source, Region, Region]] | None:
@@ -31,7 +31,7 @@ def column_blocks(stored: Source, shape: tuple[int, ...]) -> list[tuple[Source, 
     if blocks * batches == 0 or math.prod(stored.shape) % (blocks * batches * width):
         return None
     height = math.prod(stored.shape) // (blocks * batches * width)
-    if not rows <= height < rows + _MOST_HEIGHT:
+    if height not in {-(-rows // step) * step for step in _ROW_STEPS}:
         return None
     return list(_blocks(stored, shape, rows, columns, height))
 

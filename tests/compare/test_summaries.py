@@ -273,7 +273,7 @@ def test_what_overflows_is_not_green(sketch: bool) -> None:
         for pair in ((x, y), (y, x)):
             found = stats_of(*pair, "float64", sketch)
             metrics_of(found)
-            assert status_of(found, "float64", "float64") is Status.DIVERGED
+            assert status_of(found, "float64", "float64") in (Status.DIVERGED, Status.FAILED)
     assert status_of(stats_of(x, x.copy(), "float64", sketch), "float64", "float64") is Status.MATCH
 
 
