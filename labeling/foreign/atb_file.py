@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from aclcmp.labeling.foreign.atb_codes import AS_GIVEN, DTYPE_NAMES, FRACTAL_NZ, ND, PRIVATE
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, shown
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -20,57 +21,15 @@ _BEGIN = b"$Version="
 _END = ("$End", "$END")
 _KNOWN = ("$Object.Length", "$Object.data")
 
+_OTHER_TENSOR = re.compile(r"([0-9]+(?:_[0-9]+)*)_((?:(in)|out)tensor[0-9]+\.bin)")
+"""How msprobe's probe names a tensor that it has stored: the ids of its operations, then its file."""
+
 _MAX_LINES = 8_000  # as the library's own reader
 _MAX_HEADER = 1 << 20
 _MAX_TENSORS = 10_000
 _MAX_HOPS = 4
 _MAX_DIMS = 32  # numpy 1
 _MAX_BYTES = 2**62
-
-_DTYPES = {
-    -1: ("UNDEFINED", ""),
-    0: ("FLOAT", "float32"),
-    1: ("FLOAT16", "float16"),
-    2: ("INT8", "int8"),
-    3: ("INT32", "int32"),
-    4: ("UINT8", "uint8"),
-    6: ("INT16", "int16"),
-    7: ("UINT16", "uint16"),
-    8: ("UINT32", "uint32"),
-    9: ("INT64", "int64"),
-    10: ("UINT64", "uint64"),
-    11: ("DOUBLE", "float64"),
-    12: ("BOOL", "bool"),
-    13: ("STRING", ""),
-    16: ("COMPLEX64", "complex64"),
-    17: ("COMPLEX128", "complex128"),
-    27: ("BF16", "bfloat16"),
-    29: ("INT4", ""),
-    30: ("UINT1", ""),
-    33: ("COMPLEX32", "complex32"),
-    34: ("HIFLOAT8", ""),
-    35: ("FLOAT8_E5M2", "float8_e5m2"),
-    36: ("FLOAT8_E4M3FN", "float8_e4m3fn"),
-    37: ("FLOAT8_E8M0", "float8_e8m0fnu"),
-    38: ("FLOAT6_E3M2", ""),
-    39: ("FLOAT6_E2M3", ""),
-    40: ("FLOAT4_E2M1", ""),
-    41: ("FLOAT4_E1M2", ""),
-}
-"""The library's codes (the values of aclDataType), its names, and torch's names of those that can be compared."""
-
-_ND = 2
-_FRACTAL_NZ = 29
-_AS_GIVEN = (-1, 0, 1, _ND, 16, 27, 30, 35, 47)  # undefined, NCHW, NHWC, ND, HWCN, NDHWC, NCDHW, NC, NCL
-_PRIVATE = {
-    3: "NC1HWC0",
-    4: "FRACTAL_Z",
-    12: "NC1HWC0_C04",
-    32: "NDC1HWC0",
-    33: "FRACTAL_Z_3D",
-    50: "FRACTAL_NZ_C0_16",
-    51: "FRACTAL_NZ_C0_32",
-}
 
 
 def read_atb(path: Path, within: Path) -> tuple[DumpedTensor, ...]:
@@ -87,6 +46,16 @@ def read_atb(path: Path, within: Path) -> tuple[DumpedTensor, ...]:
     except (OSError, ValueError) as error:  # a failing disk; a name with a NUL in it
         what = error.strerror if isinstance(error, OSError) else str(error)
         raise ForeignFormatError(f"{shown(str(path))}: {what}") from error
+
+
+def execution_folder(path: Path) -> Path:
+    """Return the folder of one execution, `{id}_{operation}/.../{before,after}/` above a file; else the file's own."""
+    folder = path.parent
+    if folder.name.lower() in ("before", "after"):
+        above = folder.parent
+        while re.match(r"[0-9]+_", above.name):
+            folder = above = above.parent
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +87,7 @@ class _Header:
 
     def dtype(self) -> str:
         code = self.number("dtype")
-        name, dtype = _DTYPES.get(code, ("unknown", ""))
+        name, dtype = DTYPE_NAMES.get(code, ("unknown", ""))
         if not dtype:
             raise ForeignFormatError(
                 f"{self.where}: dtype {name} (code {code}) is not supported yet; label a tensor of another type"
@@ -135,10 +104,10 @@ class _Header:
 
     def layout(self) -> tuple[bool, tuple[str, ...]]:
         """Return whether the elements lie in FRACTAL_NZ order, and what is to be said of the format."""
-        code = self.number("format", _ND)
-        if code == _FRACTAL_NZ or code in _AS_GIVEN:
-            return code == _FRACTAL_NZ, ()
-        return False, (f"format {_PRIVATE.get(code, f'{code} (unknown)')} is compared in its storage order",)
+        code = self.number("format", ND)
+        if code == FRACTAL_NZ or code in AS_GIVEN:
+            return code == FRACTAL_NZ, ()
+        return False, (f"format {PRIVATE.get(code, f'{code} (unknown)')} is compared in its storage order",)
 
 
 def _read(
@@ -250,9 +219,8 @@ def _follow(
     header: _Header, within: str, trail: tuple[str, ...], known: dict[str, tuple[DumpedTensor, ...]]
 ) -> DumpedTensor:
     """Return the tensor that `header` describes from the file in which the probe left its bytes."""
-    value = header.fields["data"]
-    target = os.path.realpath(Path(header.path).parent / value)
-    if target == header.path or header.path.endswith(f"/{value}"):
+    target = os.path.realpath(_pointed_to(header))
+    if target == header.path or header.path.endswith(f"/{header.fields['data']}"):
         raise ForeignFormatError(
             f"{header.where}: was filtered out by the probe (filter_level 2); dump again with filter_level 1"
         )
@@ -275,3 +243,24 @@ def _follow(
     if len(found) > 1:
         warnings += (f"points to a file that was dumped again; the last of its {len(found)} tensors is taken",)
     return replace(last, shape=shape, fractal_nz=fractal_nz, warnings=warnings)
+
+
+def _pointed_to(header: _Header) -> Path:
+    """Return the file that `data` names: by its path, or by the ids of its operations within this execution."""
+    value = header.fields["data"]
+    here = Path(header.path).parent
+    named = _OTHER_TENSOR.fullmatch(value)
+    if named is None or os.path.lexists(here / value):
+        return here / value
+    folder = execution_folder(Path(header.path))
+    own = here.relative_to(folder).parts
+    for depth, number in enumerate(named[1].split("_")):
+        names = [name for name in own[depth : depth + 1] if name.startswith(f"{number}_")]
+        if not names:  # from here on it is another operation than this file's
+            own = ()
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if entry.name.startswith(f"{number}_")]
+        if len(names) != 1:
+            raise header.damaged(f"stands for {value[:80]}, but {shown(str(folder))} holds {len(names)} {number}_...")
+        folder /= names[0]
+    return folder / ("before" if named[3] else "after") / named[2]

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from aclcmp.labeling.foreign.atb_executions import DumpFile
+from aclcmp.labeling.foreign.atb_file import execution_folder
 from aclcmp.labeling.foreign.dumped import NotDumped, shown
 
 _CONTAINER = re.compile(r"atb_temp|atb_dump_data|(?:ait|msit)_dump.*", re.IGNORECASE)
@@ -95,7 +96,7 @@ class DumpPlaces:
     def _absolute(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
         path = Path(os.path.realpath(tensor_path))
         try:
-            return (DumpFile(str(path), str(path.parent), path.stat().st_mtime),)
+            return (DumpFile(str(path), str(execution_folder(path)), path.stat().st_mtime),)
         except FileNotFoundError:
             return NotDumped(f"{shown(tensor_path)} does not exist{self._near(str(path.parent), path.name)}")
         except OSError as error:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from aclcmp.labeling.errors import ShardError
-from aclcmp.labeling.foreign import atb_file
+from aclcmp.labeling.foreign.atb_codes import DTYPE_NAMES
 from aclcmp.labeling.foreign.atb_file import read_atb
+from aclcmp.labeling.foreign.atb_folders import Wanted, find_dumps
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from tests.foreign.atb_writer import CODES, atb_header, values, write_atb, write_pointer
@@ -122,8 +123,8 @@ def test_dtypes_without_comparison(tmp_path: Path, code: int, name: str) -> None
 
 
 def test_table_knows_every_code_that_the_library_has() -> None:
-    assert {code for code, (_, name) in atb_file._DTYPES.items() if name} == set(CODES.values())
-    assert {name for _, name in atb_file._DTYPES.values() if name} <= set(DTYPES)
+    assert {code for code, (_, name) in DTYPE_NAMES.items() if name} == set(CODES.values())
+    assert {name for _, name in DTYPE_NAMES.values() if name} <= set(DTYPES)
 
 
 @given(
@@ -329,6 +330,51 @@ def test_pointer_then_tensor(tmp_path: Path) -> None:
     write_atb(path, X + 1, again=True)
     first, second = read_atb(path, tmp_path)
     assert np.array_equal(values(first), X) and np.array_equal(values(second), X + 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "target"),
+    [
+        ("0_Layer/1_Op/2_Kernel/before/intensor0.bin", "0_1_intensor0.bin", "0_Layer/1_Op/before/intensor0.bin"),
+        ("0_Layer/1_Op/before/intensor0.bin", "0_intensor0.bin", "0_Layer/before/intensor0.bin"),
+        ("0_Layer/2_Op/before/intensor1.bin", "0_1_12_outtensor3.bin", "0_Layer/1_Op/12_Other/after/outtensor3.bin"),
+        ("0_Layer/2_Op/before/intensor1.bin", "11_outtensor0.bin", "11_Layer/after/outtensor0.bin"),
+    ],
+)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_ids_of_operations_as_msprobe_writes_them(
+    tmp_path: Path, path: str, value: str, target: str, absolute: bool
+) -> None:
+    execution = tmp_path / "atb_dump_data" / "data" / "0_42" / "0"
+    for folder in ("0_Layer/1_Op/2_Kernel", "0_Layer/1_Op/12_Other", "0_Layer/12_Op", "1_Layer/1_Op", "11_Layer"):
+        (execution / folder).mkdir(parents=True)
+    write_atb(execution / target, X)
+    write_pointer(execution / path, (2, 3), 0, value)
+    name = str(execution / path) if absolute else path
+    tensor = find_dumps([Wanted(0, 0, name, 0.0, "model.py:1")], 42, [tmp_path])[0]
+    assert isinstance(tensor, DumpedTensor), tensor
+    assert tensor.path == str(execution / target) and np.array_equal(values(tensor), X)
+
+
+def test_ids_of_operations_that_are_not_there_or_twice(tmp_path: Path) -> None:
+    path = write_pointer(tmp_path / "0" / "0_Layer" / "2_Op" / "after" / "x.bin", (2, 3), 0, "0_7_outtensor0.bin")
+    with pytest.raises(ForeignFormatError, match=r"stands for 0_7_outtensor0.bin, but .*0_Layer holds 0 7_\.\.\."):
+        read_atb(path, tmp_path)
+    for name in "ab":
+        (tmp_path / "0" / "0_Layer" / f"7_{name}").mkdir()
+    with pytest.raises(ForeignFormatError, match=r"0_Layer holds 2 7_\.\.\."):
+        read_atb(path, tmp_path)
+    write_pointer(path, (2, 3), 0, "0_2_outtensor9.bin")
+    with pytest.raises(ForeignFormatError, match=r"2_Op/after/outtensor9.bin: No such file"):
+        read_atb(path, tmp_path)
+    (tmp_path / "0" / "0_Layer" / "3_Op").symlink_to("/etc")
+    write_pointer(path, (2, 3), 0, "0_3_outtensor0.bin")
+    with pytest.raises(ForeignFormatError, match=r"/etc/after/outtensor0.bin: lies outside"):
+        read_atb(path, tmp_path)
+    (tmp_path / "0" / "0_Layer" / "4_Op").symlink_to(".")
+    write_pointer(path, (2, 3), 0, "0" + "_4" * 100_000 + "_outtensor0.bin")
+    with pytest.raises(ForeignFormatError):
+        read_atb(path, tmp_path)
 
 
 @pytest.mark.parametrize("value", ["x.bin", "./x.bin", "dump/0_42/3/x.bin"])

@@ -38,6 +38,7 @@ _LINES = (
     "data=/dev/zero",
     "data=" + "../" * 2_000 + "etc/passwd",
     "data=\0",
+    "data=0_1_outtensor0.bin",
     "=",
     "",
     "\x1b[2J=ü",
