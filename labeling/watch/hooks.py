@@ -1,8 +1,8 @@
 """The hooks of a watched module: they label what passes by, and change, keep and raise nothing.
 
 Measured with torch 2.13: torch.compile traces the hooks of a model into its code, where a copy to the host would break
-the graph (an error with `fullgraph=True`), so there they record nothing, and say so when they are traced; those that
-are registered after the first compiled run are never called.
+the graph (an error with `fullgraph=True`), so there they record nothing, and say so when they are traced; where code
+compiled before is used again they are not even traced.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Tap:
         self.side = side
         self.data_id = data_id
         self.ran = False
-        self.compiled = False
         self.call_site = _call_site(named)
         self._first = _first_parameter(named.inner)
         self._known = known
@@ -55,6 +54,7 @@ class Tap:
 
     def inputs(self, args: Any, kwargs: dict[str, Any]) -> None:
         """Label what the module is given, before it can write to it."""
+        self.ran = True
         if not args and self._first in kwargs:  # the first one may be given by name: the same label
             kwargs = dict(kwargs)
             args = (kwargs.pop(self._first),)
@@ -89,7 +89,6 @@ class _Hook:
         self.tap = tap
 
         def traced() -> bool:
-            tap.compiled = True
             tell(
                 f"watch: {tap.data_id!r} runs in compiled code, where hooks record nothing: run it eagerly, or call "
                 "set_label outside the compiled part",

@@ -95,9 +95,11 @@ def _weight(module: Any) -> tuple[bool, int | None]:
     """Whether a Linear's weight holds several slices side by side, and the rows of its only one."""
     import torch
 
+    if not isinstance(module, torch.nn.Linear):
+        return False, None
     weight = module._parameters.get("weight")
     placements: tuple[Any, ...] = getattr(weight, "placements", ())
-    if not isinstance(module, torch.nn.Linear) or len(placements) != 1:
+    if len(placements) != 1:
         return False, None
     placement = placements[0]
     if type(placement).__name__ == "_StridedShard":

@@ -63,15 +63,12 @@ class Watch:
 
     def _tell_silent(self) -> None:
         taps, self._taps = self._taps, []
-        compiled = [tap.data_id for tap in taps if tap.compiled]
-        silent = [tap.data_id for tap in taps if not (tap.ran or tap.compiled)]
-        for names, what in (
-            (compiled, "ran in compiled code, where hooks record nothing"),
-            (silent, "never ran; hooks do not fire in code compiled before, or in a replayed device graph"),
-        ):
-            if names:
-                some = f"{len(names)} of {len(taps)} watched modules"
-                tell(f"watch, side {taps[0].side!r}: {some} {what}: {_few(names)}")
+        silent = [tap.data_id for tap in taps if not tap.ran]
+        if silent:
+            tell(
+                f"watch, side {taps[0].side!r}: {len(silent)} of {len(taps)} watched modules never ran, or ran in "
+                f"compiled code or a replayed device graph, where hooks do not fire: {_few(silent)}"
+            )
 
     def _hook(self, module: Any, tap: Tap, *, inputs: bool) -> bool:
         """Register what is not registered yet; return whether anything was."""
