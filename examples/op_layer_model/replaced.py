@@ -87,13 +87,14 @@ def replace_model(golden: GlmForCausalLM, setting: Setting) -> RunBoth:
 
     def run_both(ids: Tensor) -> None:
         embedded = golden.model.embed_tokens(ids)
+        if setting.high:
+            set_label("pta", "model.in", embedded)
         hidden_states = golden.model(inputs_embeds=embedded, use_cache=False).last_hidden_state
         for layer in layers:
             _label_inside("model", layer, setting)
         cos, sin = golden.model.rotary_emb(embedded, torch.arange(ids.shape[1])[None])
         (acl_hidden_states,) = root(embedded, cos, sin)
         if setting.high:
-            set_label("pta", "model.in", embedded)
             set_label("acl", "model.in", embedded)
             set_label("pta", "model.out", hidden_states)
             set_label("acl", "model.out", acl_hidden_states)

@@ -44,8 +44,7 @@ def test_healthy_at_both_levels(tmp_path: Path, granularity: str, generation: st
     assert all(len(label["ranks"]) == RANKS for label in report["labels"])
 
 
-@pytest.mark.parametrize("granularity", LOW)
-@pytest.mark.parametrize("level", ["low", "both"])
+@pytest.mark.parametrize(("granularity", "level"), [("op", "both"), ("layer", "low"), ("model", "both")])
 def test_low_level_names_the_third_kernel(tmp_path: Path, granularity: str, level: str) -> None:
     fault = ("--fault", "shifted-head", "--layer", str(LAYER), "--rank", str(RANK))
     code, told, report = example(tmp_path, "--granularity", granularity, "--level", level, *fault)

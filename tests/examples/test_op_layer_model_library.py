@@ -15,7 +15,7 @@ from tests.examples.op_layer_model_ranks import EXAMPLE, read_strictly
 pytestmark = pytest.mark.model
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(EXAMPLE))
+sys.path.append(str(EXAMPLE))
 from standin import FAULTS, Root, SelfAttentionOperation, plant  # noqa: E402  # the example's folder is no package
 from standin.tensor_file import DTYPES, encode  # noqa: E402
 
