@@ -111,7 +111,8 @@ def sweep(child: int) -> int:
         late = time.monotonic() - start
         if late > GRACE + GIVE_UP:
             break
-        for pid in left if late > GRACE else left - told:
+        # By age, so that a shell goes before its children and does not print what became of them.
+        for pid in sorted(left if late > GRACE else left - told):
             try:
                 os.kill(pid, signal.SIGKILL if late > GRACE else signal.SIGTERM)
             except ProcessLookupError:

@@ -107,12 +107,12 @@ class RankHost:
             raise FileNotFoundError(f"the working directory {order.cwd} does not exist on host {socket.gethostname()}")
         order.log.parent.mkdir(parents=True, exist_ok=True)
         order.shards.mkdir(parents=True, exist_ok=True)
+        log = order.log.open("ab", buffering=0)
         environment = {**(own_environment() if order.inherit else {}), **order.environment}
         setup = None if order.dump is None else prepare(order.dump, environment)
         if setup is not None:
             self._map = setup.map_file
             environment |= for_guard(setup)
-        log = order.log.open("ab", buffering=0)
         status, status_writer = os.pipe()
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],

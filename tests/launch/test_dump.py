@@ -119,13 +119,19 @@ def test_the_map_is_there_empty_private_and_goes_with_the_command(tmp_path: Path
     assert ran.last.exit is not None and ran.last.exit.code == 0
 
 
+def test_a_command_that_cannot_start_leaves_no_map(tmp_path: Path) -> None:
+    start = Start(("true",), {}, False, tmp_path, tmp_path, tmp_path / "shards", DumpOrder(tmp_path / "d", frozenset()))
+    with pytest.raises(IsADirectoryError):  # the log is a folder
+        RankHost().start(start)
+
+
 @pytest.mark.parametrize("script", ["exit 3", "kill -9 $$", "rm -r /tmp/$AIT_CMP_TASK_PID", "exec /no/such"])
 def test_however_the_command_ends_the_map_goes(tmp_path: Path, script: str) -> None:
     assert Ran(tmp_path, "bash", "-c", script).setup.map_file
 
 
 def test_the_map_stays_as_long_as_a_process_of_the_command(tmp_path: Path) -> None:
-    script = "trap '' TERM; (sleep 0.5; ls /tmp/$AIT_CMP_TASK_PID) & exit 0"
+    script = "trap '' TERM; (sleep 0.2; ls /tmp/$AIT_CMP_TASK_PID) & exit 0"
     assert Ran(tmp_path, "bash", "-c", script).lines == ["ait_compare_acl_map.txt"]
 
 

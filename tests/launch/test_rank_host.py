@@ -64,7 +64,7 @@ def test_stop(host: RankHost, tmp_path: Path) -> None:
 
 
 def test_the_exit_is_told_before_the_daemons_are_gone(host: RankHost, tmp_path: Path) -> None:
-    start(host, tmp_path, "(trap '' TERM; while :; do sleep 600; done) & exit 3")
+    start(host, tmp_path, "trap '' TERM; (while :; do sleep 600; done) & exit 3")
     first = host.next()
     assert first.exit is not None and first.exit.code == 3 and not first.done
     end(host)
