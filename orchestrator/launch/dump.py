@@ -150,7 +150,7 @@ def sentences(setups: Sequence[DumpSetup]) -> tuple[str, ...]:
     said += _folded(setups, lambda setup: setup.no_probe and f"no probe library: {setup.no_probe}")
     said += _folded(setups, lambda setup: setup.map_file and f"{_MAP}, for hooks that read one (CANN's probe does not)")
     said += _folded(setups, lambda setup: setup.no_map and f"no map of wanted files: {setup.no_map}")
-    said += _folded(setups, lambda setup: setup.elsewhere and f"{_KEPT} {setup.elsewhere}/tensors, not looked into")
+    said += _folded(setups, lambda setup: setup.elsewhere and f"{_KEPT} {setup.elsewhere}/tensors, outside of the run")
     if (least := min(setup.free for setup in setups)) < SCARCE:
         said.append(f"only {least / (1 << 30):.1f} GiB are free where they go")
     return tuple(f"low level: {sentence}" for sentence in said)

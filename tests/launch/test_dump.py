@@ -302,7 +302,7 @@ def test_what_differs_names_its_ranks() -> None:
     assert "probe library /p.so is preloaded (rank00000, rank00001, rank00002, rank00003, ...)\n" in said
     assert "no probe library: no CANN (rank00006)\n" in said
     assert "no map of wanted files: /tmp/6 is a link or somebody else's (rank00006)\n" in said
-    assert "acltransformer dumps to /lib/tensors, not looked into (rank00006)\n" in said
+    assert "acltransformer dumps to /lib/tensors, outside of the run (rank00006)\n" in said
     assert said.endswith("only 3.0 GiB are free where they go")
 
 
