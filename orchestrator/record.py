@@ -80,6 +80,11 @@ class RunRecord(_Model):
     environment: dict[str, str]
     """By allow-list: tokens and secrets never get here."""
     ranks: tuple[RankRecord, ...]
+    labels: str = ""
+    """Regular expression of `--labels`; empty: all labels were recorded."""
+    tasks: str = ""
+    """Ranges of `--tasks`; empty: all tasks were recorded."""
+    capture: str = "full"
     low_level: tuple[str, ...] = ()
     """What the launcher prepared for the library's dumps, in sentences; empty without `--low-level`."""
     failure: Failure | None = None

@@ -61,6 +61,9 @@ class Scribe:
                 for command in commands
                 for rank in command.ranks
             ),
+            labels=self._job.labels,
+            tasks=self._job.tasks,
+            capture=self._job.capture.value,
             low_level=self.low_level,
             failure=failure,
         )

@@ -165,6 +165,9 @@ def _nothing(held: Held, run: RunRecord | None) -> str:
     sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
     if not held and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
+    if not held and run is not None and (run.labels or run.tasks):
+        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
+        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
     if not held:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if broken:
