@@ -2,8 +2,8 @@
 
 - `ATB_SAVE_TENSOR`, `ACLTRANSFORMER_SAVE_TENSOR`: `1` dumps.
 - `ATB_SAVE_TENSOR_RANGE`: `a,b[,c,d...]` are executions a to b and c to d, both ends included. All where it is not set.
-- `ATB_SAVE_TENSOR_RUNNER`, `ACLTRANSFORMER_SAVE_TENSOR_RUNNER`: how the names of wanted operations or kernels begin, with
-  commas between them; what is inside these is wanted, too. All where it is not set.
+- `ATB_SAVE_TENSOR_RUNNER`, `ACLTRANSFORMER_SAVE_TENSOR_RUNNER`: how the names of wanted operations or kernels begin,
+  with commas between them; what is inside these is wanted, too. All where it is not set.
 - `AIT_CMP_TASK_PID`: P means only the files listed in `/tmp/P/ait_compare_acl_map.txt`, if that exists.
 - `AIT_CMP_TASK_ID`: names the folder of a task in generation A.
 - `ATB_OUTPUT_DIR`, `ASDOPS_LOG_TO_FILE_DIR`, `ACLTRANSFORMER_HOME_PATH`: where to. The first that is set tells the
