@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,7 +11,8 @@ from pathlib import Path
 from aclcmp.labeling.identity import DUMP_DIR
 
 _FOLDERS = ("ATB_OUTPUT_DIR", "ASDOPS_LOG_TO_FILE_DIR", "ACLTRANSFORMER_HOME_PATH")
-_SWITCHES = ("ATB_SAVE_TENSOR", "ACLTRANSFORMER_SAVE_TENSOR")
+_OFF = {"ATB_SAVE_TENSOR": "0", "ATB_DUMP_TYPE": "none", "ACLTRANSFORMER_SAVE_TENSOR": "0"}
+"""Without its type some probes would go on with files that have a header only."""
 _MAP = "ait_compare_acl_map.txt"
 
 
@@ -62,8 +64,13 @@ class WantedFiles:
                 os.close(descriptor)
 
 
-def stop_dumping(environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
-    """Switch the library's dump off, where it looks at its variables again."""
-    for name in _SWITCHES:
-        if name in environ:
-            environ[name] = "0"
+def stop_dumping() -> None:
+    """Switch the library's dump off, as far as it looks at its variables and its configuration again."""
+    for name, off in _OFF.items():
+        if name in os.environ:
+            os.environ[name] = off
+    config, ours = os.environ.get("ATB_DUMP_CONFIG", ""), os.environ.get(DUMP_DIR, "")
+    if config and ours and Path(config).resolve().parent == Path(ours).resolve():
+        with suppress(OSError, ValueError):
+            wishes = json.loads(Path(config).read_text())
+            Path(config).write_text(json.dumps(wishes | {"dump_enable": False}))
