@@ -63,10 +63,12 @@ def first_divergence(report: Report) -> list[str]:
 
 
 def _depth(report: Report, first: FirstDivergence) -> str:
-    """Say of a low-level label that it is one, and what it is part of."""
+    """Say what of the model the label is: "(layer)", or of a low-level one also what it is part of."""
     level = next(label.level for label in report.judgement.labels if label.key == first.key)
-    inside = f", inside {level.parent.label}" if level.parent else f", layer {level.layer}" if level.layer else ""
-    return f" (low level{inside})" if level.low else ""
+    if not level.low:
+        return f" ({level.granularity})" if level.granularity else ""
+    inside = f" inside {level.parent.label}" if level.parent else f" in layer {level.layer}" if level.layer else ""
+    return f" (low-level {level.granularity}{inside})"
 
 
 def _others(report: Report, first: FirstDivergence) -> list[str]:

@@ -74,7 +74,7 @@ def test_a_fault_inside_the_library_is_named(aclcmp: Command, tmp_path: Path, sc
     found = report(tmp_path / "run")
     first = found["first_divergence"]
     assert (first["label"], first["ranks"], first["task"]) == ("layers.1.attn.k2", [1], 0)
-    assert "First divergence: layers.1.attn.k2 (low level, inside layers.1.out), task 0, rank 1" in done.out
+    assert "First divergence: layers.1.attn.k2 (low-level op inside layers.1.out), task 0, rank 1" in done.out
     assert found["coverage"]["complete"]
     levels = {label["label"]: label for label in found["labels"] if label["task"] == 0}
     assert (levels["layers.1.out"]["level"], levels["layers.1.attn.k2"]["level"]) == ("high", "low")

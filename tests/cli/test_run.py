@@ -40,7 +40,7 @@ def test_healthy_run_and_compare_again(aclcmp: Command, script: Path, tmp_path: 
 def test_fault_is_named(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     done = aclcmp("--exec", "python model.py fault", "--ranks", "2", "--output", "out")
     assert done.code == 1
-    assert "First divergence: layers.2.act, task 0, rank 1" in done.out
+    assert "First divergence: layers.2.act (op), task 0, rank 1" in done.out
     assert "model.py:" in done.out
     assert "layout inferred from the shapes of all ranks for 4 labels, e.g. layers.0.act: Shard(dim=1)" in done.out
     told = report_of(tmp_path / "out")["first_divergence"]
@@ -135,7 +135,7 @@ def test_torchrun_under_launcher_script(aclcmp: Command, script: Path, tmp_path:
         "out",
     )
     assert done.code == 1, done
-    assert "First divergence: layers.2.act, task 0, rank 1" in done.out
+    assert "First divergence: layers.2.act (op), task 0, rank 1" in done.out
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.2, 2.0])

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.plan.levels import Level
+from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import Failure, RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.terminal import print_report, report_console
@@ -59,6 +61,49 @@ task 0
   layers.2.mlp.down.local      ·····✗··  4.2e-01  6.2e-01    diverged  own
   laye…p.out … lm_head  (264)  ✗✗✗✗✗✗✗✗  4.2e-01  6.2e-01    diverged  inherited
 """
+
+
+def low_level(names: Sequence[str], wrong: Sequence[int]) -> list[LabelVerdict]:
+    """Per layer four kernels and the layer's output; in layer 1 kernels go `wrong`, and the output with them."""
+    labels = []
+    for layer, name in enumerate(names):
+        parent = LabelKey(0, name, 0)
+        for kernel in range(4):
+            bad = layer == 1 and kernel in wrong
+            origin = None if not bad else Origin.OWN if kernel == wrong[0] else Origin.INHERITED
+            held = [verdict(rank, Status.DIVERGED if bad else Status.MATCH, origin) for rank in range(2)]
+            level = Level("op", True, str(layer), parent)
+            labels.append(replace(label(f"{name}.k{kernel}", held), level=level))
+        status = (Status.DIVERGED, Origin.INHERITED) if layer >= 1 and wrong else (Status.MATCH, None)
+        held = [verdict(rank, *status) for rank in range(2)]
+        labels.append(replace(label(name, held), level=Level("layer", False, str(layer))))
+    return labels
+
+
+GOLDEN_LOW = """\
+  label                      0 1  rel L2   worst row
+task 0
+  layers.0  (+4 low level)   · ·  4.0e-07  5.9e-07    match
+  layers.1                   ✗ ✗  4.2e-01  6.2e-01    diverged  inherited
+    └ layers.1.k0 … k1  (2)  · ·  4.0e-07  5.9e-07    match
+    └ layers.1.k2            ✗ ✗  4.2e-01  6.2e-01    diverged  own
+    └ layers.1.k3            ✗ ✗  4.2e-01  6.2e-01    diverged  inherited
+  layers.2  (+4 low level)   ✗ ✗  4.2e-01  6.2e-01    diverged  inherited
+
+First divergence: layers.1.k2 (low-level op inside layers.1), task 0, ranks 0-1, labelled at modeling.py:212
+"""
+
+
+def test_low_level_labels_fold_under_their_layer() -> None:
+    names = ("layers.0", "layers.1", "layers.2")
+    assert printed(report_of(low_level(names, (2, 3)))).startswith(GOLDEN_LOW)
+    assert "All match: 15 labels on 2 ranks" in printed(report_of(low_level(names, ())))
+
+
+def test_low_level_labels_without_a_layer_stand_for_themselves() -> None:
+    labels = [replace(one, level=replace(one.level, parent=None)) for one in low_level(("a", "b"), (1,))]
+    text = printed(report_of(labels))
+    assert "└" not in text and "low level)" not in text and "b.k1" in text
 
 
 def test_80_columns() -> None:
