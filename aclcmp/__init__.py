@@ -1,11 +1,12 @@
 """Label tensors in a script; `aclcmp --exec "python script.py" --ranks 8` compares them across ranks.
 
-    from aclcmp import gen_id, set_label, set_task_id
+    from aclcmp import gen_id, set_label, set_task_id, watch
 
 Every call is a no-op unless the script was started by `aclcmp`, so labels may stay in production code.
 """
 
 from aclcmp.labeling.api import gen_id, set_label, set_task_id
 from aclcmp.labeling.layout import Replicate, Shard
+from aclcmp.labeling.watch import watch
 
-__all__ = ["Replicate", "Shard", "gen_id", "set_label", "set_task_id"]
+__all__ = ["Replicate", "Shard", "gen_id", "set_label", "set_task_id", "watch"]
