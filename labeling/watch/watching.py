@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -195,6 +196,8 @@ def _few(names: list[str]) -> str:
 
 
 def _tell_all() -> None:
+    if hasattr(sys, "last_value"):  # the script ends by an exception, which says more
+        return
     for watching in list(_live):
         watching._tell_silent()
 

@@ -365,7 +365,8 @@ with watch(net, "pta"):
                 print("RAISED", error, file=sys.stderr)
 """
     loose, strict = tmp_path / "loose", tmp_path / "strict"
-    loose.mkdir(), strict.mkdir()
+    loose.mkdir()
+    strict.mkdir()
     index, told = watched(loose, script, strict=False)
     assert told[0] == "aclcmp: watch could not label what passes 'odd': OSError: broken mapping"
     assert "'sparse' (pta)" in told[1] and len(told) == 2
