@@ -290,6 +290,18 @@ net["m1"](x)
     ]
 
 
+def test_a_script_that_fails_says_only_that(tmp_path: Path) -> None:
+    failing = """
+net = Net()
+watch(net, "pta")
+net.a(x)
+raise KeyError("its own")
+"""
+    _, stderr = run_script(tmp_path, PREAMBLE + failing, ok=False)
+    assert stderr.splitlines()[-1] == "KeyError: 'its own'"
+    assert "aclcmp" not in stderr
+
+
 def test_watching_twice_and_copies(tmp_path: Path) -> None:
     script = """
 net = Net()
