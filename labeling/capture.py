@@ -12,8 +12,8 @@ from pathlib import Path
 _LOOK_AGAIN = 16 << 20
 """Bytes written by this process after which it looks again at how much room the disk has."""
 _MOST_RESERVE = 1 << 30
-_TIGHT_TASKS = 3
-"""A disk with room for fewer further tasks than this is told of."""
+_TIGHT_TASKS = 20
+"""A disk with room for fewer further tasks than this is told of, once."""
 
 
 class Capture(str, Enum):
@@ -54,6 +54,7 @@ class Budget:
         self._free = 0
         self._task_bytes = 0
         self._dump_bytes = 0
+        self._forecast = False
 
     def of(self, nbytes: int) -> Capture:
         """Say how much is kept of a tensor of `nbytes` that is about to be written."""
@@ -68,6 +69,11 @@ class Budget:
         self._task_bytes += nbytes
         return Capture.FULL
 
+    def before_a_dump(self) -> None:
+        """Look whether the library may go on dumping."""
+        if self.capture is Capture.FULL and shutil.disk_usage(self._folder).free < self._reserve:
+            self._switch_down(f"the disk of {self._folder} is nearly full")
+
     def task_ended(self, task: int) -> None:
         """Forecast the next task from the one that ended, and make room before it begins."""
         dumped = _folder_bytes(self._dumps) if self._dumps is not None else 0
@@ -78,11 +84,12 @@ class Budget:
         if self.capture is not Capture.FULL or per_task == 0 or free >= per_task * _TIGHT_TASKS:
             return
         took = f"task {task} took {_size(per_task)} on {self._ranks} rank{'s' * (self._ranks > 1)} of this host"
-        room = f"the disk of {self._folder} has room for {_size(max(free, 0))} more"
         if free < per_task:
-            self._switch_down(f"{took}, {room}")
-        else:
-            self._say(f"{took}, {room}; --labels, --tasks or --capture fingerprint make it less")
+            self._switch_down(f"{took}, the disk of {self._folder} has room for {_size(max(free, 0))} more")
+        elif not self._forecast:
+            self._forecast = True
+            less = "--labels, --tasks or --capture fingerprint make it less"
+            self._say(f"{took}, the disk of {self._folder} has room for {free // per_task} more like it; {less}")
 
     def _switch_down(self, why: str) -> None:
         self.capture = Capture.FINGERPRINT

@@ -94,6 +94,8 @@ class Recorder:
                 if data_val is None:
                     path = os.fspath(tensor_path)
                     self._wanted.add(path)
+                    if self._budget is not None:
+                        self._budget.before_a_dump()
                     writer.note(
                         LabelRecord(
                             task, name, occurrence, side, seq, time.time(), call_site, tensor_path=path, level=level
