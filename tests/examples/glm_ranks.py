@@ -54,7 +54,7 @@ def rank_environment(folder: Path, rank: int, ranks: int, port: int) -> dict[str
 
 def run_rounds(folder: Path, ranks: int, rounds: Sequence[Sequence[str]]) -> list[ShardIndex]:
     """Run the example once for each list of options; return the ranks' shards. Round n is tasks 2n and 2n+1."""
-    plan = json.dumps(list(zip(_free_ports(len(rounds)), rounds, strict=True)))
+    plan = json.dumps(list(zip(free_ports(len(rounds)), rounds, strict=True)))
     command = [sys.executable, "-W", "error", str(Path(__file__).with_name("glm_worker.py")), plan]
     with ExitStack() as stack:
         processes = []
@@ -106,7 +106,7 @@ def _bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
-from tests.examples.glm_ranks import _free_ports, rank_environment
+from tests.examples.glm_ranks import free_ports, rank_environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "op_layer_model"
 TURNS = 2
@@ -45,7 +45,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Round]) -> Ranks:
     """Run all rounds in one process for each rank: importing torch costs far more than a run."""
     shards = folder / "shards"
     shards.mkdir()
-    ports = _free_ports(len(rounds))
+    ports = free_ports(len(rounds))
     with ExitStack() as stack:
         processes = []
         for rank in range(ranks):
