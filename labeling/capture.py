@@ -55,6 +55,7 @@ class Budget:
         self._task_bytes = 0
         self._dump_bytes = 0
         self._forecast = False
+        self._short = False
 
     def of(self, nbytes: int) -> Capture:
         """Say how much is kept of a tensor of `nbytes` that is about to be written."""
@@ -71,7 +72,7 @@ class Budget:
 
     def before_a_dump(self) -> None:
         """Look whether the library may go on dumping."""
-        if self.capture is Capture.FULL and shutil.disk_usage(self._folder).free < self._reserve:
+        if not self._short and shutil.disk_usage(self._folder).free < self._reserve:
             self._switch_down(f"the disk of {self._folder} is nearly full")
 
     def task_ended(self, task: int) -> None:
@@ -81,7 +82,7 @@ class Budget:
         per_task = (self._task_bytes + max(new_dumps, 0)) * self._ranks
         self._task_bytes = 0
         free = shutil.disk_usage(self._folder).free - self._reserve
-        if self.capture is not Capture.FULL or per_task == 0 or free >= per_task * _TIGHT_TASKS:
+        if self._short or per_task == 0 or free >= per_task * _TIGHT_TASKS:
             return
         took = f"task {task} took {_size(per_task)} on {self._ranks} rank{'s' * (self._ranks > 1)} of this host"
         if free < per_task:
@@ -92,7 +93,9 @@ class Budget:
             self._say(f"{took}, the disk of {self._folder} has room for {free // per_task} more like it; {less}")
 
     def _switch_down(self, why: str) -> None:
-        self.capture = Capture.FINGERPRINT
+        self._short = True
+        if self.capture is Capture.FULL:
+            self.capture = Capture.FINGERPRINT
         self._say(f"{why}: from here on only fingerprints of tensors are kept, and nothing is dumped")
         self._relieve()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -83,8 +83,11 @@ class Screen:
         else:
             encoding = self._console.encoding
             line = f"[rank{rank}] {text}\n".encode(encoding, "replace").decode(encoding)
-            self._console.file.write(line)
-            self._console.file.flush()
+            try:
+                self._console.file.write(line)
+                self._console.file.flush()
+            except BrokenPipeError:
+                self._console.on_broken_pipe()
 
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
         """A rank has ended."""
@@ -120,4 +123,5 @@ class Screen:
 
     def _progress(self, text: str) -> None:
         if not self._console.is_terminal:
-            sys.stderr.write(f"aclcmp: {text}\n")
+            with suppress(BrokenPipeError):
+                sys.stderr.write(f"aclcmp: {text}\n")

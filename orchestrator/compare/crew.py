@@ -37,7 +37,7 @@ class Crew:
     """Compare actors on the nodes of a cluster."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        """Start actors on `nodes`, one per core; does not wait for them."""
+        """Prepare actors on `nodes`, one per core; they start when they are first needed."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -49,9 +49,15 @@ class Crew:
             return remote.options(num_cpus=0, scheduling_strategy=strategy).remote()
 
         self._start: Callable[[str], Any] = start
-        self._actors: dict[str, list[Any]] = {
-            node.node_id: [start(node.node_id) for _ in range(min(max(node.cpus, 1), _MOST_PER_NODE))] for node in nodes
-        }
+        self._cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
+        self._started: dict[str, list[Any]] = {}
+
+    @property
+    def _actors(self) -> dict[str, list[Any]]:
+        """The actors of every node."""
+        if not self._started:
+            self._started = {node: [self._start(node) for _ in range(cores)] for node, cores in self._cores.items()}
+        return self._started
 
     def read_indices(self, run: RunDir) -> dict[str, tuple[list[ShardIndex], list[str]]]:
         """Index the shards of a run on every node, by node id; also say in words which could not be read."""

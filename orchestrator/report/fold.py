@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, worst
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -37,6 +38,8 @@ class Row:
     """0: high level; 1: inside the label that the row before it stands for."""
     hidden: int = 0
     """Low-level labels that match and are not shown."""
+    basis: Basis = Basis.VALUES
+    """What the figures were taken from, at worst."""
 
     @property
     def size(self) -> int:
@@ -65,6 +68,7 @@ def row_of(index: int, label: LabelVerdict, ranks: Sequence[int], hidden: int = 
         worst_row=_largest(m.worst_row for m in metrics),
         depth=int(label.level.parent is not None),
         hidden=hidden,
+        basis=_weakest(verdict.stats.basis for verdict in label.ranks if verdict.stats and not verdict.bitwise),
     )
 
 
@@ -83,6 +87,7 @@ def merge(rows: Sequence[Row]) -> Row:
         worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
         depth=rows[0].depth,
         hidden=sum(row.hidden for row in rows),
+        basis=_weakest(row.basis for row in rows),
     )
 
 
@@ -196,6 +201,10 @@ class RunNames:
 def _layer(name: str) -> str | None:
     """Return the part of a dotted name up to its first number ("layers.2"), if something follows it."""
     return next((prefix for prefix in _prefixes(name)[:-1] if prefix[-1].isdigit()), None)
+
+
+def _weakest(bases: Iterable[Basis]) -> Basis:
+    return max(bases, key=list(Basis).index, default=Basis.VALUES)
 
 
 def _worst(marks: Iterable[Status | None]) -> Status | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from operator import itemgetter
 
+from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
@@ -29,11 +30,13 @@ def success(report: Report) -> str | None:
     what = f"{count(len(labels), 'label')} on {count(len(ranks), 'rank')}"
     if all(verdict.bitwise for _, verdict in held):
         return f"All match, bit for bit: {what}."
+    by_norms = any(v.stats and v.stats.basis is Basis.NORMS and not v.bitwise for _, v in held)
+    match = "All match as far as norms tell" if by_norms else "All match"
     errors = [(v.metrics.rel_l2, label.key.label) for label, v in held if v.metrics and not isnan(v.metrics.rel_l2)]
     if not errors:
-        return f"All match: {what}."
+        return f"{match}: {what}."
     largest, name = max(errors, key=itemgetter(0))
-    return f"All match: {what}, largest relative L2 {figure(largest)} at {name}."
+    return f"{match}: {what}, largest relative L2 {'at least ' if by_norms else ''}{figure(largest)} at {name}."
 
 
 def drift(report: Report) -> list[str]:

@@ -9,6 +9,7 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
+from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, style
 from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of, with_insides
@@ -38,7 +39,7 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool) -
     lines = _lines(judgement, ranks)
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
-    tails = [_tail(row) for row in rows]
+    tails = [_tail(row, plain) for row in rows]
     tail_widths = [max(cell_len(t[i].plain) for t in [_TAIL_HEADER, *tails]) for i in range(len(_TAIL_HEADER))]
     room = width - sum(len(_GAP) + w for w in tail_widths if w) - len(_GAP)
     block = rank_block(ranks, [row.marks for row in rows], room - min(natural, _LABEL_ROOM), plain)
@@ -123,10 +124,17 @@ def _name(line: _Line, width: int | None, plain: bool) -> str:
 _TAIL_HEADER = (Text("rel L2"), Text("worst row"), Text(""), Text(""))
 
 
-def _tail(row: Row) -> tuple[Text, ...]:
+def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
+    at_least, about = (">=", "~") if plain else ("≥", "≈")
+    rel_l2, worst_row = {
+        Basis.VALUES: ("", ""),
+        Basis.FINGERPRINT: (about, at_least),
+        Basis.NORMS: (at_least, at_least),
+    }[row.basis]
     origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
     colour = "yellow" if row.origin is Origin.INHERITED else style(row.status)
-    return Text(figure(row.rel_l2)), Text(figure(row.worst_row)), Text(row.status.value, colour), Text(origin, colour)
+    figures = (rel_l2 + figure(row.rel_l2), worst_row + figure(row.worst_row))
+    return *map(Text, figures), Text(row.status.value, colour), Text(origin, colour)
 
 
 def _join(cells: Sequence[Text], widths: Sequence[int]) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -17,10 +18,20 @@ from aclcmp.orchestrator.report.words import visible
 _PIPED_WIDTH = 120
 
 
+class _Console(Console):
+    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 def report_console(stream: IO[str]) -> Console:
     """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
     terminal = stream.isatty()
-    return Console(file=stream, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+    return _Console(file=stream, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
 
 
 def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -> None:
