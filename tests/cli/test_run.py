@@ -157,3 +157,15 @@ def test_interrupted_comparison(aclcmp: Command, script: Path, tmp_path: Path, d
     told, _ = running.communicate(timeout=120)
     assert running.returncode in (3, 4), told
     assert "Traceback" not in told
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(script: Path, tmp_path: Path) -> None:
+    """`aclcmp ... 2>&1 | head -1`: nobody reads on, and run, comparison and exit code are as ever."""
+    command = [sys.executable, "-m", "aclcmp", "--exec", "python model.py fault", "--ranks", "2", "--output", "out"]
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    assert b"aclcmp" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(240) == 1
+    assert report_of(tmp_path / "out")["first_divergence"]["label"] == "layers.2.act"
