@@ -22,15 +22,29 @@ _ids = itertools.count()
 _making = threading.RLock()
 
 
-def _live_recorder() -> Recorder:
+def _live_recorder() -> Recorder | None:
+    """Return this process's recorder; None, from then on, where there can be none."""
     global _recorder
     if _recorder is None:
-        from aclcmp.labeling.recorder import Recorder
+        try:
+            from aclcmp.labeling.recorder import Recorder
 
-        with _making:
-            if _recorder is None:
-                _recorder = Recorder.from_environment()
+            with _making:
+                if _recorder is None:
+                    _recorder = Recorder.from_environment()
+        except Exception as error:
+            _turn_off(error)
     return _recorder
+
+
+def _turn_off(error: Exception) -> None:
+    """Whatever is broken here must not break the script, unless it asked for that."""
+    global _on
+    _on = False
+    if sys.stderr is not None:
+        sys.stderr.write(f"aclcmp: labels are off: {type(error).__name__}: {error}\n")
+    if os.environ.get(STRICT) == "1":
+        raise error
 
 
 def set_label(
@@ -63,7 +77,8 @@ def set_label(
         return
     frame = sys._getframe(1)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-    _live_recorder().record(data_src, data_id, data_val, tensor_path, layout, level, site)
+    if recorder := _live_recorder():
+        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, site)
 
 
 def is_on() -> bool:
@@ -73,8 +88,8 @@ def is_on() -> bool:
 
 def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout: Any = None, level: str = "") -> None:
     """Label a tensor like `set_label` does, for a caller that knows better than the stack where the label belongs."""
-    if _on:
-        _live_recorder().record(data_src, data_id, data_val, None, layout, level, call_site)
+    if _on and (recorder := _live_recorder()):
+        recorder.record(data_src, data_id, data_val, None, layout, level, call_site)
 
 
 def gen_id() -> str:
@@ -84,8 +99,8 @@ def gen_id() -> str:
 
 def set_task_id() -> None:
     """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
-    if _on:
-        _live_recorder().next_task()
+    if _on and (recorder := _live_recorder()):
+        recorder.next_task()
 
 
 def _before_fork() -> None:
@@ -112,10 +127,6 @@ if _on:
         # Now and not at the first label: h5py must have registered its own fork handlers before ours, so that a fork
         # takes our locks first, in the order in which a label takes them.
         importlib.import_module("aclcmp.labeling.recorder")
-    except Exception as error:  # a broken h5py must not break the script
-        _on = False
-        if sys.stderr is not None:
-            sys.stderr.write(f"aclcmp: labels are off: {type(error).__name__}: {error}\n")
-        if os.environ.get(STRICT) == "1":
-            raise
+    except Exception as error:  # a broken h5py
+        _turn_off(error)
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

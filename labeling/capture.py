@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -38,22 +36,20 @@ class Budget:
         folder: Path,
         wanted: Capture,
         ranks: int,
-        dumps: Path | None,
         say: Callable[[str], None],
         relieve: Callable[[], None],
     ) -> None:
-        """`folder` is on the disk in question, `ranks` processes write to it, a library dumps into `dumps`."""
+        """`folder` is on the disk in question, and so many `ranks` write to it."""
         self._folder = folder
         self.capture = wanted
         self._ranks = ranks
-        self._dumps = dumps
         self._say = say
         self._relieve = relieve
         self._reserve = min(_MOST_RESERVE, shutil.disk_usage(folder).total // 20)
         self._unseen = _LOOK_AGAIN
         self._free = 0
         self._task_bytes = 0
-        self._dump_bytes = 0
+        self._free_before_task = shutil.disk_usage(folder).free
         self._forecast = False
         self._short = False
 
@@ -76,13 +72,15 @@ class Budget:
             self._switch_down(f"the disk of {self._folder} is nearly full")
 
     def task_ended(self, task: int) -> None:
-        """Forecast the next task from the one that ended, and make room before it begins."""
-        dumped = _folder_bytes(self._dumps) if self._dumps is not None else 0
-        new_dumps, self._dump_bytes = dumped - self._dump_bytes, dumped
-        per_task = (self._task_bytes + max(new_dumps, 0)) * self._ranks
-        self._task_bytes = 0
-        free = shutil.disk_usage(self._folder).free - self._reserve
-        if self._short or per_task == 0 or free >= per_task * _TIGHT_TASKS:
+        """Forecast the next task from the one that ended, and make room before it begins.
+
+        It took what all ranks recorded, if they recorded as much as this one, or what the disk lost: dumps are in that.
+        """
+        free = shutil.disk_usage(self._folder).free
+        per_task = max(self._task_bytes * self._ranks, self._free_before_task - free)
+        self._task_bytes, self._free_before_task = 0, free
+        free -= self._reserve
+        if self._short or per_task <= 0 or free >= per_task * _TIGHT_TASKS:
             return
         took = f"task {task} took {_size(per_task)} on {self._ranks} rank{'s' * (self._ranks > 1)} of this host"
         if free < per_task:
@@ -98,15 +96,6 @@ class Budget:
             self.capture = Capture.FINGERPRINT
         self._say(f"{why}: from here on only fingerprints of tensors are kept, and nothing is dumped")
         self._relieve()
-
-
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(f"{parent}/{name}").st_size
-    return total
 
 
 def _size(nbytes: int) -> str:

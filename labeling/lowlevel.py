@@ -22,7 +22,11 @@ def dump_folders(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     The library's own default, `atb_temp`, lies in the working directory.
     """
     named = (environ.get(name, "") for name in (DUMP_DIR, *_FOLDERS))
-    return tuple(dict.fromkeys(str(Path(folder).absolute()) for folder in (*filter(None, named), ".")))
+    try:
+        here = Path.cwd()
+    except OSError:  # somebody removed the working directory
+        here = Path("/")
+    return tuple(dict.fromkeys(str(here / folder) for folder in (*filter(None, named), "")))
 
 
 def map_of_wanted_files(environ: Mapping[str, str] = os.environ) -> Path | None:

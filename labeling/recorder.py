@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
-from aclcmp.labeling.identity import CAPTURE, DUMP_DIR, SHARD_DIR, STRICT, rank_identity, ranks_here
+from aclcmp.labeling.identity import CAPTURE, SHARD_DIR, STRICT, rank_identity, ranks_here
 from aclcmp.labeling.lowlevel import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.selection import Selection
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -73,7 +73,7 @@ class Recorder:
                 with suppress(OSError):
                     self._budget.task_ended(max(self._task, 0))
             self._task += 1
-            os.environ["AIT_CMP_TASK_ID"] = f"{os.getpid()}_{self._task}"
+            self._name_task()
 
     def record(
         self, data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, call_site: str
@@ -92,7 +92,7 @@ class Recorder:
                 _check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()
                 if data_val is None:
-                    path = os.fspath(tensor_path)
+                    path = os.fsdecode(tensor_path)
                     self._wanted.add(path)
                     if self._budget is not None:
                         self._budget.before_a_dump()
@@ -153,7 +153,12 @@ class Recorder:
                 self._writer.detach()
             self._writer = None  # the parent's close, inherited with its atexit list, must find nothing
         self._lock.release()
+        if "AIT_CMP_TASK_ID" in os.environ:
+            self._name_task()
         return Recorder(self._folder, _header(), self._strict, self._capture, self._selection, self._task)
+
+    def _name_task(self) -> None:
+        os.environ["AIT_CMP_TASK_ID"] = f"{os.getpid()}_{max(self._task, 0)}"
 
     def _open_writer(self) -> ShardWriter:
         if self._closed:
@@ -163,15 +168,7 @@ class Recorder:
         if self._writer is None:
             try:
                 self._writer = ShardWriter(self._folder, self._header)
-                dumps = os.environ.get(DUMP_DIR)
-                self._budget = Budget(
-                    self._folder,
-                    self._capture,
-                    ranks_here(),
-                    Path(dumps) if dumps else None,
-                    _say,
-                    stop_dumping,
-                )
+                self._budget = Budget(self._folder, self._capture, ranks_here(), _say, stop_dumping)
             except OSError as error:
                 self._unwritable = f"cannot write into {self._folder}: {_reason(error)}"
                 raise ShardError(self._unwritable) from error
@@ -235,7 +232,7 @@ def _checked_id(data_id: Any) -> str:
 
 
 def _check_values(side: str, data_val: Any, tensor_path: Any, level: Any) -> None:
-    if data_val is None and tensor_path is None:
+    if data_val is None and not tensor_path:
         raise LabelError("neither data_val nor tensor_path was given")
     if data_val is None and side == "pta":
         raise LabelError("the golden side needs data_val; tensor_path belongs to the acl side")

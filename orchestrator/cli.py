@@ -133,6 +133,8 @@ def run(
     """
     from aclcmp.orchestrator.commands import run_job
 
+    if clean and no_compare:
+        raise UsageError("--clean removes dumps that match, and --no-compare compares none; give one of them")
     job = Job(
         command=_split(command),
         ranks=ranks,

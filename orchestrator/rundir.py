@@ -91,9 +91,14 @@ class RunDir:
         """The dumps of one node's command, where that starts the ranks itself: one environment serves all of them."""
         return self.dumps / f"node{node:05d}"
 
-    def dump_folders(self, rank: int) -> list[Path]:
-        """Where the dumps of a rank can be: its own folder and those of nodes, as far as they exist."""
-        return [folder for folder in (self.rank_dumps(rank), *sorted(self.dumps.glob("node*"))) if folder.is_dir()]
+    def dumps_now_at(self, folder: Path) -> Path:
+        """Where a folder into which a library dumped is now: those of the run go along when its directory is moved."""
+        here = self.dumps / folder.name
+        return here if folder.parent.name == self.dumps.name and here.is_dir() else folder
+
+    def is_of_one_rank(self, folder: Path) -> bool:
+        """Whether only one rank's processes dump into a folder."""
+        return folder.parent == self.dumps and folder.name.startswith("rank")
 
     @property
     def report_h5(self) -> Path:

@@ -17,6 +17,33 @@ _ROW_STEPS = (1, 16)
 """Rows are padded to a multiple of 16, and not at all by some writers."""
 
 
+def plain_shape(stored: Source, golden: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape in ND of a FRACTAL_NZ tensor beside a golden one: equal, or a slice of its columns or rows.
+
+    Where rows or columns are padded only the former can be told. None when it is none of these.
+    """
+    if column_blocks(stored, golden) is not None:
+        return golden
+    if len(golden) < 2 or len(stored.shape) < 3:
+        return None
+    found = set()
+    for blocks, height in _grids(stored.shape, math.prod(golden[:-2])):
+        for matrix in ((golden[-2], blocks * stored.shape[-1]), (height, golden[-1])):
+            shape = (*golden[:-2], *matrix)
+            smaller = all(0 < n <= m for n, m in zip(shape, golden, strict=True))
+            if smaller and -(-matrix[1] // stored.shape[-1]) == blocks and column_blocks(stored, shape) is not None:
+                found.add(shape)
+    return found.pop() if len(found) == 1 else None
+
+
+def _grids(stored: tuple[int, ...], batches: int) -> Iterator[tuple[int, int]]:
+    """Yield (column blocks, height) as the shape can be read: (batch, N1, M, n0), or (batch, N1, M1, m0, n0)."""
+    if math.prod(stored[:-3]) == batches:
+        yield stored[-3], stored[-2]
+    if len(stored) > 3 and math.prod(stored[:-4]) == batches:
+        yield stored[-4], stored[-3] * stored[-2]
+
+
 def column_blocks(stored: Source, shape: tuple[int, ...]) -> list[tuple[Source, Region, Region]] | None:
     """Cut a FRACTAL_NZ tensor that is `shape` in ND into its column blocks; None when it cannot be `shape`.
 

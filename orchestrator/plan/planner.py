@@ -9,7 +9,7 @@ from dataclasses import replace
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.plan.fractal import column_blocks
+from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.held import Held, golden_chain, merged_processes
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
@@ -71,9 +71,9 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
 
 
 def _local(held: Held, golden: Held | None) -> Local:
-    """One side's tensor as it lies in the whole. One in blocks has the golden side's shape, if it can have it."""
-    fits = golden is not None and held.in_blocks and column_blocks(held.source, golden.shape) is not None
-    return Local(golden.shape if fits and golden is not None else held.shape, held.record.layout)
+    """One side's tensor as it lies in the whole, with the plain shape of what is stored in blocks."""
+    shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
+    return Local(held.shape if shape is None else shape, held.record.layout)
 
 
 def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placing) -> list[Pair]:
@@ -89,7 +89,7 @@ def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placin
         region=placing.region,
         layout=placing.layout,
     )
-    blocks = column_blocks(actual.source, golden.shape) if actual.in_blocks else None
+    blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
     sliced = blocks is not None or pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
     kept = next((source.capture for source in (pair.golden, pair.actual) if not source.is_whole), "")
     if sliced and kept:
@@ -97,7 +97,13 @@ def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placin
     if blocks is None:
         return [pair]
     return [
-        replace(pair, golden_region=part, actual=source, actual_region=inner, region=part.moved(pair.region.start))
+        replace(
+            pair,
+            golden_region=part.moved(pair.golden_region.start),
+            actual=source,
+            actual_region=inner,
+            region=part.moved(pair.region.start),
+        )
         for source, inner, part in blocks
     ]
 

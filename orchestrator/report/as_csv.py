@@ -111,7 +111,9 @@ def _shared(name: str, label: LabelVerdict, verdict: RankVerdict) -> Scalar | No
 
 
 def _side(side: SideFacts | None) -> tuple[str, str, str]:
-    return ("", "", "") if side is None else (side.path, side.dtype, shape_text(side.shape))
+    if side is None:
+        return "", "", ""
+    return side.path, side.dtype, shape_text(side.shape) if side.dtype else ""
 
 
 def _range(stats: PairStats | None, side: str) -> tuple[float | None, float | None, float | None]:

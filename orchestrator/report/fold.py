@@ -35,7 +35,7 @@ class Row:
     rel_l2: float | None
     worst_row: float | None
     depth: int = 0
-    """0: high level; 1: inside the label that the row before it stands for."""
+    """0: high level, or of both levels; 1: all inside the label that the row before it stands for."""
     hidden: int = 0
     """Low-level labels that match and are not shown."""
     basis: Basis = Basis.VALUES
@@ -85,7 +85,7 @@ def merge(rows: Sequence[Row]) -> Row:
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
         worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
-        depth=rows[0].depth,
+        depth=min(row.depth for row in rows),
         hidden=sum(row.hidden for row in rows),
         basis=_weakest(row.basis for row in rows),
     )

@@ -126,7 +126,7 @@ def gaps(report: Report) -> list[str]:
     held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
     if report.judgement.coverage.compared == 0:
-        return [_nothing(held, report.run)]
+        return [_nothing(held, report.run, report.judgement.coverage.unreadable)]
     missing = [(label, v) for label, v in held if v.status is Status.MISSING]
     advice = 'set_label("{}", ...) was not reached there, or with another data id'
     sentences = [
@@ -163,13 +163,15 @@ def _undumped(held: Held, run: RunRecord | None) -> str:
     return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
 
 
-def _nothing(held: Held, run: RunRecord | None) -> str:
+def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
     golden = [label for label, verdict in held if verdict.golden is not None]
     actual = [label for label, verdict in held if verdict.actual is not None]
     broken = [(label, v) for label, v in held if v.status in (Status.FAILED, Status.MISMATCH)]
     sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
     if not held and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
+    if not held and unreadable:
+        return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
     if not held and run is not None and (run.labels or run.tasks):
         asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."

@@ -35,6 +35,7 @@ from tests.shard.test_damage import write
         (["--exec", "python x.py", "--tasks", "3-1"], "empty range"),
         (["--exec", "python x.py", "--tasks", "all"], "0-3,7"),
         (["--exec", "python x.py", "--capture", "some"], "fingerprint"),
+        (["--exec", "python x.py", "--clean", "--no-compare"], "--no-compare compares none"),
         (["--exec", "torchrun x.py"], "--launcher script"),
         (["--exec", "python x.py", "--address", "127.0.0.1:1"], "no Ray answers at 127.0.0.1:1"),
         (["--exec", "python x.py", "--address", "nonsense"], "HOST:PORT"),

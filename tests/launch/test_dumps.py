@@ -59,10 +59,12 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
 
 def test_the_folders_of_a_run(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
-    assert not run.dumps.exists() and run.dump_folders(0) == []
-    for folder in (run.node_dumps(10), run.node_dumps(2), run.rank_dumps(3), run.rank_dumps(4)):
+    assert not run.dumps.exists()
+    elsewhere = tmp_path / "before" / "dumps" / "rank00003"
+    assert run.dumps_now_at(elsewhere) == elsewhere
+    for folder in (run.node_dumps(2), run.rank_dumps(3)):
         folder.mkdir(parents=True)
-    (run.dumps / "node00003").touch()
-    names = ["rank00003", "node00002", "node00010"]
-    assert [folder.name for folder in run.dump_folders(3)] == names
-    assert run.dump_folders(0) == [run.node_dumps(2), run.node_dumps(10)]
+    assert run.dumps_now_at(elsewhere) == run.rank_dumps(3)  # the run's directory was moved
+    assert run.dumps_now_at(tmp_path / "atb_temp" / "rank00003") == tmp_path / "atb_temp" / "rank00003"
+    assert run.is_of_one_rank(run.rank_dumps(3)) and not run.is_of_one_rank(run.node_dumps(2))
+    assert not run.is_of_one_rank(elsewhere)

@@ -1,6 +1,7 @@
 """FRACTAL_NZ: a matrix stored in column blocks is compared with its plain form, block by block."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor
+from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.plan.fractal import column_blocks
+from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.model import GapKind
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.plan.regions import Source
@@ -82,14 +84,44 @@ def test_the_pairs_of_a_blocked_dump_add_up(tmp_path: Path) -> None:
     merged = None
     for pair in plan.pairs:
         source = Source(str(tmp_path / "g.bin"), 0, "float32", golden.shape)
-        from dataclasses import replace
-
         found = read_pair_stats(replace(pair, golden=source))
         merged = found if merged is None else merged.merge(found)
     assert merged is not None
     assert (merged.n, merged.n_finite, merged.n - merged.n_equal) == (golden.size, golden.size, 1)
     assert merged.max_abs_d_index == golden.size - 1
     assert merged.rows.index.size == 40
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((37, 64), 1), ((37, 64), 0), ((2, 5, 96), 2), ((2, 64, 20), 1)])
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_slice_in_blocks_has_a_plain_shape(shape: tuple[int, ...], dim: int, merged: bool) -> None:
+    sliced = list(shape)
+    sliced[dim] = 32 if dim == len(shape) - 1 or shape[dim] == 64 else shape[dim]
+    plain = np.zeros(sliced, np.float32)
+    stored = fractal(plain, 16).shape
+    if merged:
+        stored = (math.prod(shape[:-2]), stored[-4], stored[-3] * stored[-2], 16)
+    assert plain_shape(Source("f", 0, "float32", stored), shape) == tuple(sliced)
+
+
+def test_slices_in_blocks_are_compared_in_place(tmp_path: Path) -> None:
+    golden = np.random.default_rng(0).standard_normal((37, 64)).astype(np.float32)
+    indices = []
+    for rank, part in enumerate(np.split(golden, 2, axis=1)):
+        part = part.copy()
+        part[36, 31] += rank
+        (tmp_path / str(rank)).mkdir()
+        made = of_dump(tmp_path / str(rank), golden, fractal(part, 16))
+        header = replace(made.header, rank=rank, world_size=2)
+        indices.append(ShardIndex(ShardFiles(tmp_path, rank), header, made.records, dumped=made.dumped))
+    plan = plan_run(indices, 2)
+    assert not plan.gaps and len(plan.pairs) == 4 and plan.held == 2
+    for pair in plan.pairs:
+        source = Source(str(tmp_path / str(pair.rank) / "g.bin"), 0, "float32", golden.shape)
+        found = read_pair_stats(replace(pair, golden=source))
+        wrong = pair.rank == 1 and pair.region.start[1] == 48
+        assert found.n == 37 * 16 and found.n - found.n_equal == wrong
+        assert not wrong or found.max_abs_d_index == golden.size - 1
 
 
 def test_a_blocked_dump_of_another_shape_is_a_mismatch(tmp_path: Path) -> None:
