@@ -5,14 +5,18 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from aclcmp.labeling.foreign.dumped import NotDumped, shown
 
-LAST = -1
+TICK = 0.05
+"""Seconds that a file's time may be behind the label's: the file system's clock ticks coarsely."""
 
-_CLOCK = 0.05  # Seconds that a file system's time may be behind the label's: its clock ticks coarsely.
+_SUCCESSIVE = (
+    " (labels of one file from one line of the script are successive executions; "
+    "to share a dump, label it from different lines)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,68 +47,121 @@ class DumpFile:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The tensor that a label means: that at `index` in `file`, or its last."""
+    """The tensor that a label means: that at `index` in `file`."""
 
     file: DumpFile
-    index: int = LAST
+    index: int = 0
     warnings: tuple[str, ...] = ()
 
 
 def answers(
-    chain: Sequence[Wanted], files: Sequence[DumpFile], count: Callable[[DumpFile], int]
+    labels: Sequence[Wanted], files: Sequence[DumpFile], count: Callable[[DumpFile], int]
 ) -> list[Answer | NotDumped]:
-    """Return what answers each label of a chain: the labels of one file name and one line of the script, in order.
+    """Return what answers each label of one file name; `labels` are in the order in which they were set.
 
-    They are successive executions. `files` are all that were found, at least one; `count` tells how many tensors a
-    file holds. Where folders are named by tasks, a task's labels and files are taken by themselves.
+    Those of one line of the script are successive executions. `files` are all that were found, at least one; `count`
+    tells how many tensors a file holds. Where folders are named by tasks, a task's labels and files are taken by
+    themselves.
     """
     files_of: dict[int | None, list[DumpFile]] = defaultdict(list)
     labels_of: dict[int | None, list[Wanted]] = defaultdict(list)
     for file in files:
         files_of[file.task].append(file)
-    for label in chain:
+    for label in labels:
         labels_of[label.task if label.task in files_of else None].append(label)
     found: dict[int, Answer | NotDumped] = {}
-    for task, labels in labels_of.items():
-        mine = sorted(files_of.get(task, ()), key=lambda file: (file.execution, file.written))
-        if not mine:
+    for task, mine in labels_of.items():
+        there = sorted(files_of.get(task, ()), key=lambda file: (file.execution, file.written))
+        if not there:
             others = ", ".join(map(str, sorted(other for other in files_of if other is not None)[:10]))
-            reason = f"{shown(chain[0].tensor_path)} was dumped in task {others}, not in this label's"
-            found |= {label.seq: NotDumped(reason) for label in labels}
-        elif len(mine) == 1:
-            found |= _in_one_file(labels, mine[0], count(mine[0]))
-        elif len(mine) == len(labels):
-            found |= _in_order(labels, mine)
+            reason = f"{shown(labels[0].tensor_path)} was dumped in task {others}, not in this label's"
+            found |= {label.seq: NotDumped(reason) for label in mine}
         else:
-            found |= _by_time(labels, sorted(mine, key=_written))
-    return [found[label.seq] for label in chain]
+            found |= _within_files(_of_files(mine, there, count), mine, count)
+    return [found[label.seq] for label in labels]
 
 
-def _in_one_file(labels: list[Wanted], file: DumpFile, count: int) -> dict[int, Answer | NotDumped]:
-    """Every execution wrote the same file: it replaced what was there, or went on at its end."""
-    begins = _begins(labels)
-    asked = bisect_right(begins, file.written)
-    found: dict[int, Answer | NotDumped] = {
-        label.seq: _without(k, labels, begins, [file]) for k, label in enumerate(labels)
-    }
-    if count in (len(labels), asked):
-        early = (
-            () if asked else (f"the file was written {labels[0].time - file.written:.1f} s before the label was set",)
-        )
-        found |= {label.seq: Answer(file, k, early) for k, label in enumerate(labels[:count])}
-    elif asked:
-        found[labels[asked - 1].seq] = Answer(file)
+def _of_files(
+    labels: list[Wanted], files: list[DumpFile], count: Callable[[DumpFile], int]
+) -> dict[int, Answer | NotDumped]:
+    """Give each label its file; `files` are in the order of executions."""
+    if len(files) == 1 and count(files[0]) > 1:
+        return {label.seq: _taken(label, files[0]) for label in labels}
+    if len(files) == 1:
+        return _overwritten(labels, files[0])
+    chains: dict[str, list[Wanted]] = defaultdict(list)
+    for label in labels:
+        chains[label.call_site].append(label)
+    found: dict[int, Answer | NotDumped] = {}
+    for chain in chains.values():
+        found |= _in_order(chain, files) if len(chain) == len(files) else _by_time(chain, sorted(files, key=_written))
     return found
+
+
+def _within_files(
+    found: dict[int, Answer | NotDumped], labels: list[Wanted], count: Callable[[DumpFile], int]
+) -> dict[int, Answer | NotDumped]:
+    """Give the labels of each file that holds several tensors, because the library appends, theirs."""
+    answered: dict[DumpFile, dict[int, Answer]] = defaultdict(dict)
+    for seq, answer in found.items():
+        if isinstance(answer, Answer) and count(answer.file) > 1:
+            answered[answer.file][seq] = answer
+    for file, theirs in answered.items():
+        sharing = [label for label in labels if label.seq in theirs]
+        executions = _executions(sharing)
+        holds = count(file)
+        if holds not in (len(executions), len(sharing)):
+            reason = (
+                f"cannot tell which of the {holds} tensors in {shown(file.path)} belongs to which label (labels: "
+                f"{len(sharing)}, executions: {len(executions)}); label every execution that is dumped, and empty the "
+                "dump folder before the run"
+            )
+            found |= {seq: NotDumped(reason) for seq in theirs}
+            continue
+        for index, those in enumerate(executions if holds == len(executions) else [[label] for label in sharing]):
+            found |= {label.seq: replace(theirs[label.seq], index=index) for label in those}
+    return found
+
+
+def _executions(labels: list[Wanted]) -> list[list[Wanted]]:
+    """Group labels in the order in which they were set: a line of the script that repeats begins the next execution."""
+    executions: list[list[Wanted]] = []
+    lines: set[str] = set()
+    for label in labels:
+        if not executions or label.call_site in lines:
+            executions.append([])
+            lines.clear()
+        executions[-1].append(label)
+        lines.add(label.call_site)
+    return executions
+
+
+def _overwritten(labels: list[Wanted], file: DumpFile) -> dict[int, Answer | NotDumped]:
+    """Every execution replaced the file of the one before: it is that of the last one to begin before its time."""
+    executions = _executions(labels)
+    firsts = [execution[0] for execution in executions]
+    begins = _begins(firsts)
+    owner = bisect_right(begins, file.written) - 1 if len(executions) > 1 else 0
+    return {
+        label.seq: _taken(label, file) if k == owner else _without(k, firsts, begins, [file])
+        for k, execution in enumerate(executions)
+        for label in execution
+    }
+
+
+def _taken(label: Wanted, file: DumpFile) -> Answer:
+    early = file.written < label.time - TICK
+    return Answer(file, warnings=("the file was written before the label was set",) if early else ())
 
 
 def _in_order(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
     """Pair as many files as labels, and tell where times contradict that do not look like a later copy's."""
-    begins = _begins(labels)
-    copied = all(file.written >= begins[-1] for file in files)
+    times = [label.time for label in labels]
+    copied = all(file.written >= times[-1] for file in files)
     found: dict[int, Answer | NotDumped] = {}
-    for label, file, begin, end in zip(labels, files, begins, [*begins[1:], float("inf")], strict=True):
-        odd = not copied and not begin <= file.written < end
-        warning = f"paired by the order of executions, but {_clock(file.written)}, its time, is not between its labels'"
+    for label, file, end in zip(labels, files, [*times[1:], float("inf")], strict=True):
+        odd = not copied and not label.time - TICK <= file.written < end + TICK
+        warning = "paired by the order of executions, but the file's time is not between its label's and the next's"
         found[label.seq] = Answer(file, warnings=(warning,) if odd else ())
     return found
 
@@ -126,7 +183,7 @@ def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | 
             found[label.seq] = _without(k, labels, begins, files)
         else:
             several = len(labels) == 1 and stop - first > 1
-            warning = f"{stop - first} executions followed the label; the first to be written is taken"
+            warning = "several executions followed the label; the first to be written is taken"
             found[label.seq] = Answer(files[first], warnings=(warning,) if several else ())
     return found
 
@@ -137,7 +194,7 @@ def _begins(labels: list[Wanted]) -> list[float]:
     before = 2 * labels[0].time - labels[1].time if len(labels) > 1 else float("-inf")
     for label in labels:
         moment = max(label.time, before)
-        begins.append(moment - min(_CLOCK, (moment - before) / 4))
+        begins.append(moment - min(TICK, (moment - before) / 4))
         before = moment
     return begins
 
@@ -145,16 +202,17 @@ def _begins(labels: list[Wanted]) -> list[float]:
 def _without(k: int, labels: list[Wanted], begins: list[float], files: list[DumpFile]) -> NotDumped:
     """Say why no file is left for a label; `files` are in the order in which they were written."""
     first = bisect_left(files, begins[k], key=_written)
+    successive = _SUCCESSIVE if len(labels) > 1 else ""
     if first == len(files):
         return NotDumped(
-            f"{shown(files[-1].path)} was last written at {_clock(files[-1].written)}, before this label was set "
-            f"at {_clock(labels[k].time)}; let the library dump more executions (ATB_SAVE_TENSOR_RANGE)"
+            f"{shown(files[-1].path)} was last written at {clock(files[-1].written)}, before this label was set "
+            f"at {clock(labels[k].time)}; let the library dump more executions (ATB_SAVE_TENSOR_RANGE){successive}"
         )
     later = files[first]
     owner = labels[bisect_right(begins, later.written) - 1]
     return NotDumped(
-        f"{shown(later.path)} was written at {_clock(later.written)} for a later execution, that of label {owner.seq} "
-        f"set at {_clock(owner.time)}; this one's was overwritten or not dumped"
+        f"{shown(later.path)} was written at {clock(later.written)} for a later execution, that of label {owner.seq} "
+        f"set at {clock(owner.time)}; this one's was overwritten or not dumped{successive}"
     )
 
 
@@ -162,7 +220,8 @@ def _written(file: DumpFile) -> float:
     return file.written
 
 
-def _clock(moment: float) -> str:
+def clock(moment: float) -> str:
+    """Return the local time at a moment in seconds since the epoch, in words."""
     try:
         return datetime.fromtimestamp(moment).isoformat(" ", "milliseconds")
     except (ValueError, OverflowError, OSError):  # a file's time may be anything

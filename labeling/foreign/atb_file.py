@@ -6,6 +6,7 @@ A file that was dumped again holds several of both, one after another.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import re
 import stat
@@ -201,6 +202,8 @@ def _locate(file: BinaryIO, size: int, header: _Header) -> tuple[DumpedTensor | 
     if length != need:
         warnings += (f"the header states {length} bytes of data; the shape's {need} are taken",)
     following = stated if again else stop if _begins(file, size, stop) else None
+    if following is None and size > stop and _begins_within(file, header.end):
+        raise header.damaged("another tensor begins before this one ends: its dump was interrupted")
     rest = size - max(stop, stated)
     if following is None and rest > 0:
         warnings += (f"{rest} bytes after the tensor are no further tensor; was a dump interrupted?",)
@@ -213,6 +216,12 @@ def _begins(file: BinaryIO, size: int, position: int) -> bool:
         return False
     file.seek(position)
     return file.read(len(_BEGIN)) == _BEGIN
+
+
+def _begins_within(file: BinaryIO, position: int) -> bool:
+    """Whether another header begins anywhere after `position`, which lies within the file."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(_BEGIN, position) >= 0
 
 
 def _follow(
@@ -241,7 +250,7 @@ def _follow(
     fractal_nz, warnings = header.layout()
     warnings += tuple(warning for warning in last.warnings if warning not in warnings)
     if len(found) > 1:
-        warnings += (f"points to a file that was dumped again; the last of its {len(found)} tensors is taken",)
+        warnings += ("points to a file that was dumped again; the last of its tensors is taken",)
     return replace(last, shape=shape, fractal_nz=fractal_nz, warnings=warnings)
 
 

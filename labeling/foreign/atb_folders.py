@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from aclcmp.labeling.foreign.atb_executions import LAST, DumpFile, Wanted, answers
+from aclcmp.labeling.foreign.atb_executions import Answer, DumpFile, Wanted, answers
 from aclcmp.labeling.foreign.atb_file import read_atb
 from aclcmp.labeling.foreign.atb_places import DumpPlaces
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped
@@ -16,15 +17,24 @@ from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, Not
 __all__ = ["Wanted", "find_dumps"]
 
 
-def find_dumps(wanted: Sequence[Wanted], pid: int, roots: Sequence[Path]) -> dict[int, DumpedTensor | NotDumped]:
+def find_dumps(
+    wanted: Sequence[Wanted],
+    pid: int,
+    roots: Sequence[Path],
+    *,
+    own: Set[Path] = frozenset(),
+    since: float = -math.inf,
+) -> dict[int, DumpedTensor | NotDumped]:
     """Return by `seq` the tensor that each label of process `pid` means, or why there is none.
 
     A relative path is looked for below `roots` in all generations of ATB's folders, an absolute one is the file itself.
-    Labels of one path and one line of the script are successive executions; labels of one path on different lines
-    share the file. Nothing is kept between calls: a call later may find more. Raises nothing.
+    A root is searched only where those before it have no such file. Below roots in `own`, in which only this rank's
+    processes dump, folders that name no process count too. Files that were written before `since`, in seconds since
+    the epoch when the process started, are an earlier run's. Labels of one path and one line of the script are
+    successive executions; labels of one path on different lines share the file. Nothing is kept between calls: a call
+    later may find more. Raises nothing.
     """
-    places = DumpPlaces(pid, roots)
-    find = cache(places.find)
+    places = DumpPlaces(pid, roots, own, since)
 
     @cache
     def read(file: DumpFile) -> tuple[DumpedTensor, ...] | NotDumped:
@@ -37,25 +47,21 @@ def find_dumps(wanted: Sequence[Wanted], pid: int, roots: Sequence[Path]) -> dic
         tensors = read(file)
         return 1 if isinstance(tensors, NotDumped) else len(tensors)
 
-    chains: dict[tuple[str, str], list[Wanted]] = defaultdict(list)
+    def tensor(answer: Answer | NotDumped) -> DumpedTensor | NotDumped:
+        if isinstance(answer, NotDumped):
+            return answer
+        tensors = read(answer.file)
+        if isinstance(tensors, NotDumped):
+            return tensors
+        meant = tensors[answer.index]
+        return replace(meant, warnings=meant.warnings + answer.warnings)
+
+    labels_of: dict[str, list[Wanted]] = defaultdict(list)
     for label in sorted(wanted, key=lambda label: label.seq):
-        chains[label.tensor_path, label.call_site].append(label)
+        labels_of[label.tensor_path].append(label)
     found: dict[int, DumpedTensor | NotDumped] = {}
-    for (tensor_path, _), chain in chains.items():
-        files = find(tensor_path)
-        if isinstance(files, NotDumped):
-            found |= {label.seq: files for label in chain}
-            continue
-        for label, answer in zip(chain, answers(chain, files, count), strict=True):
-            if isinstance(answer, NotDumped):
-                found[label.seq] = answer
-                continue
-            tensors = read(answer.file)
-            if isinstance(tensors, NotDumped):
-                found[label.seq] = tensors
-                continue
-            tensor, warnings = tensors[answer.index], answer.warnings
-            if answer.index == LAST and len(tensors) > 1:
-                warnings += (f"the file was dumped again; the last of its {len(tensors)} tensors is taken",)
-            found[label.seq] = replace(tensor, warnings=tensor.warnings + warnings)
+    for tensor_path, labels in labels_of.items():
+        files = places.find(tensor_path)
+        answered = [files] * len(labels) if isinstance(files, NotDumped) else answers(labels, files, count)
+        found |= {label.seq: tensor(answer) for label, answer in zip(labels, answered, strict=True)}
     return found

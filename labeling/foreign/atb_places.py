@@ -6,13 +6,14 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from aclcmp.labeling.foreign.atb_executions import DumpFile
+from aclcmp.labeling.foreign.atb_executions import TICK, DumpFile, clock
 from aclcmp.labeling.foreign.atb_file import execution_folder
 from aclcmp.labeling.foreign.dumped import NotDumped, shown
 
@@ -41,17 +42,20 @@ class _Place:
 class DumpPlaces:
     """Finds what one process dumped below some folders. Each folder is listed once, so make a new one to look again."""
 
-    def __init__(self, pid: int, roots: Sequence[Path]) -> None:
+    def __init__(self, pid: int, roots: Sequence[Path], own: Set[Path], since: float) -> None:
+        """Look below `roots`, the first of them first. `own` and `since` are `find_dumps`'s."""
         self._pid = pid
         self._roots = list(dict.fromkeys(map(str, roots)))
-        self._real = [os.path.realpath(root) for root in self._roots]
+        self._real = list(dict.fromkeys(map(os.path.realpath, self._roots)))
+        self._own = set(map(os.path.realpath, own))
+        self._since = since
+        self._anybodys: list[str] = []
         self._hints = _HINTS
         self._unlisted: dict[str, str] = {}
         self._names = cache(self._list)
         self._folders = cache(self._descend)
         self._realpath = cache(os.path.realpath)
-        self._executions = [place for root in self._real for place in self._execution_folders(root)]
-        self._direct = [_Place(root, root) for root in self._real]
+        self._executions = {root: list(self._execution_folders(root)) for root in self._real}
 
     def find(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
         """Return every file of that name, one for each execution, or why there is none."""
@@ -62,26 +66,23 @@ class DumpPlaces:
         parts = tuple(part for part in tensor_path.split("/") if part not in ("", "."))
         if not parts or ".." in parts or len(parts) > _MAX_DEPTH:
             return NotDumped(f"{shown(tensor_path)!r} does not lead into a dump folder; give the file's path below it")
-        found = list(self._candidates(self._executions, parts)) or list(self._candidates(self._direct, parts))
-        best = min((likeness for likeness, *_ in found), default=0)
-        files: dict[str, DumpFile] = {}
         refused: NotDumped | None = None
-        for likeness, path, place in found:
-            if likeness == best:
-                file = self._checked(path, place)
-                if isinstance(file, NotDumped):
-                    refused = file
-                else:
-                    files.setdefault(file.path, file)
-        return tuple(files.values()) or refused or self._nowhere(tensor_path, parts)
-
-    def _candidates(self, places: Iterable[_Place], parts: tuple[str, ...]) -> Iterator[tuple[int, str, _Place]]:
-        for place in places:
-            for likeness, path in self._matches(place.folder, parts):
-                yield likeness, path, place
+        for root, executions in self._executions.items():
+            for places in (executions, [_Place(root, root)]):
+                found: dict[int, dict[str, DumpFile]] = defaultdict(dict)
+                for place in places:
+                    for likeness, path in self._matches(place.folder, parts):
+                        file = self._checked(path, place)
+                        if isinstance(file, DumpFile):
+                            found[likeness].setdefault(file.path, file)
+                        else:
+                            refused = refused or file
+                if found:
+                    return tuple(found[min(found)].values())
+        return refused or self._nowhere(tensor_path, parts)
 
     def _checked(self, path: str, place: _Place) -> DumpFile | NotDumped:
-        """Return the file without links, if it is within the root."""
+        """Return the file without links, if it is within the root and of this run."""
         parent, name = os.path.split(path)
         try:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
@@ -89,7 +90,13 @@ class DumpPlaces:
             if os.path.commonpath((real, place.root)) != place.root:
                 why = f"{shown(path)} leads outside {shown(place.root)}, which is refused; copy the file into there"
                 return NotDumped(why, unreadable=True)
-            return DumpFile(real, place.root, Path(real).stat().st_mtime, place.execution, place.task)
+            written = Path(real).stat().st_mtime
+            if written < self._since - TICK:
+                return NotDumped(
+                    f"{shown(path)} is an earlier run's: it was last written at {clock(written)}, before this process "
+                    f"started at {clock(self._since)}; dump again, or label it by its absolute path"
+                )
+            return DumpFile(real, place.root, written, place.execution, place.task)
         except OSError as error:
             return NotDumped(f"{shown(path)}: {error.strerror}", unreadable=True)
 
@@ -104,12 +111,13 @@ class DumpPlaces:
 
     def _execution_folders(self, root: str) -> Iterator[_Place]:
         own = re.compile(rf"{self._pid}_([0-9]{{1,18}})")
+        inherited = re.compile(r"[0-9]+_([0-9]{1,18})")  # a child keeps its parent's AIT_CMP_TASK_ID
         for process in self._process_folders(root):
             named = own.fullmatch(Path(process).name)
             task = int(named[1]) if named else self._pid
             yield _Place(root, process, task=task if task < self._pid else None)  # from the pid on, a thread's number
             for name in self._all_names(process):
-                if named := own.fullmatch(name):
+                if named := inherited.fullmatch(name):
                     yield _Place(root, f"{process}/{name}", task=int(named[1]))
                 elif re.fullmatch(r"[0-9]{1,18}", name):
                     yield _Place(root, f"{process}/{name}", execution=int(name))
@@ -124,8 +132,12 @@ class DumpPlaces:
             if devices and self._pid < _DEVICES and f"{whole}_{whole}" not in names:
                 threads = []  # they are those of device number `pid`, of other processes
             named = [name for name in names if name == whole] + threads + devices
-            for name in dict.fromkeys(named or (name for name in names if re.fullmatch(r"thread_[0-9]+", name))):
-                yield f"{base}/{name}"
+            if not named:
+                named = [name for name in names if re.fullmatch(r"thread_[0-9]+", name)]
+                if named and root not in self._own:
+                    self._anybodys.append(base)
+                    continue
+            yield from (f"{base}/{name}" for name in dict.fromkeys(named))
 
     def _bases(self, root: str) -> Iterator[str]:
         containers = filter(_CONTAINER.fullmatch, self._all_names(root))
@@ -186,19 +198,26 @@ class DumpPlaces:
         pid = self._pid
         roots = ", ".join(shown(root) + ("" if Path(root).is_dir() else " (no such folder)") for root in self._roots)
         unlisted = "".join(f"; {shown(folder)}: {why}" for folder, why in list(self._unlisted.items())[:_SHOWN])
+        if self._anybodys:
+            unlisted += (
+                f"; thread_* folders in {shown(', '.join(self._anybodys[:_SHOWN]))} were not taken because they may be "
+                "another rank's: call set_task_id() before the library runs"
+            )
+        threads = ",thread_*" if self._own else ""
         return NotDumped(
             f"{shown(tensor_path)} was not dumped: looked in {roots or 'no folder'} for it and for "
             "{,atb_temp/,ait_dump*/,msit_dump*/,atb_dump_data/}{,tensors/,data/}"
-            f"{{{pid},{pid}_*,*_{pid},thread_*}}/{{,{pid}_*/,*/}}{shown(tensor_path)}{unlisted}{self._hint(parts)}"
+            f"{{{pid},{pid}_*,*_{pid}{threads}}}/{{,*/}}{shown(tensor_path)}{unlisted}{self._hint(parts)}"
         )
 
     def _hint(self, parts: tuple[str, ...]) -> str:
         """Say how far the path goes where it goes farthest, and what is there instead."""
-        if not self._executions:
+        executions = [place for places in self._executions.values() for place in places]
+        if not executions:
             bases = [base for root in self._real for base in self._bases(root) if base not in self._real]
             holding = [base for base in bases if self._names(base)]
             return self._near(holding[0], str(self._pid)) if holding else ""
-        folders = [place.folder for place in (*self._direct, *self._executions)[-2 * _SHOWN :][::-1]]
+        folders = [*self._real, *(place.folder for place in executions)][-2 * _SHOWN :][::-1]
         for known in range(len(parts) - 1, -1, -1):
             for folder in folders:
                 for parent in self._folders(folder, parts[:known]):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.labeling.foreign.atb_executions import Answer, DumpFile, Wanted, answers
+from aclcmp.labeling.foreign.atb_executions import TICK, Answer, DumpFile, Wanted, answers
 from aclcmp.labeling.foreign.dumped import NotDumped
 
 T = 1_700_000_000.0
@@ -32,7 +32,8 @@ def test_own_execution_or_none_or_a_warning(data: st.DataObject) -> None:
     there = {file.path for file in files}
     for label, answer in zip(labels, found, strict=True):
         if isinstance(answer, Answer):
-            assert answer.file.path == str(label.seq) or answer.warnings
+            late = answer.file.written - label.time
+            assert answer.file.path == str(label.seq) or answer.warnings or -TICK < late < gaps[label.seq] + TICK
         elif len(files) != 1 and str(label.seq) in there:
             assert "cannot tell which" in answer.reason or gaps[label.seq - 1] < 0.2
     if len(files) == len(labels) and not warm_ups:
@@ -68,4 +69,24 @@ def test_order_that_the_times_contradict_is_told() -> None:
     labels = [wanted(T + second, second) for second in range(3)]
     files = [DumpFile(str(number), "/", T + number - 0.5, number) for number in range(3)]
     found = answers(labels, files, lambda file: 1)
-    assert all(isinstance(answer, Answer) and "its time, is not between" in answer.warnings[0] for answer in found)
+    assert all(
+        isinstance(answer, Answer) and "the file's time is not between" in answer.warnings[0] for answer in found
+    )
+
+
+def test_file_of_the_very_moment_of_a_label_is_its() -> None:
+    """Labels at the same time leave the clock no room: a file of that time is theirs, not that of one before."""
+    labels = [wanted(time, seq) for seq, time in enumerate((T, T + 1, T + 1))]
+    files = [DumpFile(str(number), "/", T + second) for number, second in enumerate((0.5, 1.0))]
+    one, two, three = answers(labels, files, lambda file: 1)
+    assert isinstance(one, Answer) and one.file == files[0]
+    assert isinstance(two, NotDumped) and "that of label 2 " in two.reason
+    assert isinstance(three, Answer) and three.file == files[1]
+    alone = answers(labels[1:], files[1:], lambda file: 1)
+    assert isinstance(alone[0], NotDumped) and isinstance(alone[1], Answer)
+
+
+def test_label_without_a_next_one_is_told_nothing_of_successive_executions() -> None:
+    files = [DumpFile(str(number), "/", T - 1 - number) for number in range(2)]
+    (answer,) = answers([wanted(T, 0)], files, lambda file: 1)
+    assert isinstance(answer, NotDumped) and "successive" not in answer.reason

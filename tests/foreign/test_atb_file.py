@@ -278,6 +278,30 @@ def test_trailing_bytes_are_told(tmp_path: Path) -> None:
     assert tensor.warnings == ("5 bytes after the tensor are no further tensor; was a dump interrupted?",)
 
 
+def test_trailing_bytes_are_counted_from_the_stated_end(tmp_path: Path) -> None:
+    tensor = read_one(stored(tmp_path, atb_header((2, 3), 0, 32) + X.tobytes() + bytes(8) + b"12345"))
+    assert tensor.warnings[-1] == "5 bytes after the tensor are no further tensor; was a dump interrupted?"
+    assert len(read_one(stored(tmp_path, atb_header((2, 3), 0, 32) + X.tobytes() + bytes(8))).warnings) == 1
+
+
+@pytest.mark.parametrize("missing", [1, 23, 24, 3_000, 4_000])
+@pytest.mark.parametrize("tail", [b"", b"12345"])
+def test_first_of_two_was_interrupted(tmp_path: Path, missing: int, tail: bytes) -> None:
+    """What is missing is not to be taken from the next header and tensor."""
+    array: npt.NDArray[np.float32] = np.arange(1000, dtype=np.float32)
+    whole = atb_header((1000,), 0, 4000) + array.tobytes()
+    message = refused(tmp_path, whole[:-missing] + whole + tail)
+    assert "another tensor begins before this one ends" in message and "dump it again" in message
+    message = refused(tmp_path, whole + whole[:-missing] + whole + tail)
+    assert f"(tensor 2, at byte {len(whole)}): another tensor begins" in message
+
+
+def test_tensor_of_text_that_reads_like_a_header(tmp_path: Path) -> None:
+    text = np.frombuffer(b"12$Version=1.0\n", np.uint8)
+    write_atb(write_atb(tmp_path / "x.bin", text), text, again=True)
+    assert [tensor.warnings for tensor in read_atb(tmp_path / "x.bin", tmp_path)] == [(), ()]
+
+
 @pytest.mark.parametrize("padding", [8, 4096])
 def test_padded_payload_before_a_second_dump(tmp_path: Path, padding: int) -> None:
     first = atb_header((2, 3), 0, 24 + padding) + X.tobytes() + bytes(padding)
@@ -382,6 +406,13 @@ def test_filtered_out_by_the_probe(tmp_path: Path, value: str) -> None:
     path = write_pointer(tmp_path / "dump" / "0_42" / "3" / "x.bin", (2, 3), 0, value)
     with pytest.raises(ForeignFormatError, match=r"filtered out by the probe \(filter_level 2\)"):
         read_atb(path, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("b/x.bin", "../a/x.bin"), ("a/ax.bin", "x.bin"), ("a/Xx.bin", "x.bin")])
+def test_pointer_to_a_name_like_its_own_is_followed(tmp_path: Path, name: str, value: str) -> None:
+    target = write_atb(tmp_path / "a" / "x.bin", X)
+    (tensor,) = read_atb(write_pointer(tmp_path / name, (2, 3), 0, value), tmp_path)
+    assert tensor.path == str(target)
 
 
 @pytest.mark.parametrize("value", ["/etc/passwd", "../../secret.bin", "link.bin", "up/secret.bin", "/dev/zero"])

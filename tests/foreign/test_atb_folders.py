@@ -1,7 +1,8 @@
 """The search: which file of which execution answers which label, in every generation of dump folders."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ def dump(folder: Path, number: float, at: float = T + 1, name: str = NAME, again
     return write_atb(folder / name, np.full(4, number, np.float32), at=at, again=again)
 
 
-def numbers(labels: Sequence[Wanted], *roots: Path, pid: int = PID) -> list[float | str]:
+def numbers(
+    labels: Sequence[Wanted], *roots: Path, pid: int = PID, own: Set[Path] = frozenset(), since: float = -math.inf
+) -> list[float | str]:
     """What each label gets: the number that the file is full of, or the reason why there is none."""
-    found = find_dumps(labels, pid, roots)
+    found = find_dumps(labels, pid, roots, own=own, since=since)
     assert sorted(found) == sorted(label.seq for label in labels)
     answers = [found[label.seq] for label in labels]
     for answer in answers:
@@ -35,7 +38,7 @@ def numbers(labels: Sequence[Wanted], *roots: Path, pid: int = PID) -> list[floa
 
 
 def tensor(label: Wanted, *roots: Path, pid: int = PID) -> DumpedTensor:
-    answer = find_dumps([label], pid, roots)[label.seq]
+    answer = find_dumps([label], pid, roots, own=set(roots))[label.seq]
     assert isinstance(answer, DumpedTensor), answer
     return answer
 
@@ -68,7 +71,7 @@ def test_generations(tmp_path: Path, folder: str) -> None:
         dump(tmp_path / other, 99)
     expected = dump(tmp_path / folder, 5)
     assert tensor(label(0), tmp_path).path == str(expected)
-    assert numbers([label(0)], tmp_path / "none", tmp_path) == [5.0]
+    assert numbers([label(0)], tmp_path / "none", tmp_path, own={tmp_path}) == [5.0]
 
 
 @pytest.mark.parametrize("folder", GENERATIONS.values(), ids=GENERATIONS)
@@ -101,16 +104,92 @@ def test_pids_of_containers_are_not_devices(tmp_path: Path) -> None:
 
 
 def test_threads_of_a_small_pid(tmp_path: Path) -> None:
-    dump(tmp_path / "tensors/14_14/0", 1)
     dump(tmp_path / "tensors/14_20/0", 2, name="other.bin")
+    assert numbers([label(1, path="other.bin")], tmp_path, pid=14) == [2.0]  # there are no devices
+    dump(tmp_path / "tensors/14_14/0", 1)
     assert numbers([label(0), label(1, path="other.bin")], tmp_path, pid=14) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("pid", "expected"), [(63, ["1"]), (64, ["1", "2"])])
+def test_pid_that_is_no_device_s_number_keeps_its_threads(tmp_path: Path, pid: int, expected: list[str]) -> None:
+    """Beside a device's folder `63_99` may be device 63's, of pid 99; there is no device 64."""
+    dump(tmp_path / f"tensors/3_{pid}/0", 1, name="1.bin")
+    dump(tmp_path / f"tensors/{pid}_99/0", 2, name="2.bin")
+    found = numbers([label(1, path="1.bin"), label(2, path="2.bin")], tmp_path, pid=pid)
+    assert [str(n) for n, number in enumerate(found, 1) if number == n] == expected
+
+
+@pytest.mark.parametrize(("device", "found"), [(63, True), (64, False)])
+def test_thread_of_another_process_is_no_device(tmp_path: Path, device: int, found: bool) -> None:
+    """`64_5` is thread 5 of process 64."""
+    dump(tmp_path / f"tensors/{device}_5/0", 1)
+    assert (numbers([label(0)], tmp_path, pid=5) == [1.0]) is found
 
 
 def test_thread_folders_count_only_where_no_process_is_named(tmp_path: Path) -> None:
     dump(tmp_path / "tensors/thread_9/0", 9)
-    assert numbers([label(0)], tmp_path) == [9.0]
+    assert numbers([label(0)], tmp_path, own={tmp_path}) == [9.0]
     dump(tmp_path / "tensors/4711/0", 1)
-    assert numbers([label(0)], tmp_path) == [1.0]
+    assert numbers([label(0)], tmp_path, own={tmp_path}) == [1.0]
+
+
+def test_thread_folders_that_may_be_another_ranks_are_not_taken(tmp_path: Path) -> None:
+    shared, own = tmp_path / "shared", tmp_path / "rank1"
+    dump(shared / "tensors/thread_9/0", 9)
+    reason = missing(label(0), shared).reason
+    assert f"thread_* folders in {shared}/tensors were not taken because they may be another rank's" in reason
+    assert ",thread_*}" not in reason
+    dump(own / "tensors/thread_9/0", 1)
+    (tmp_path / "link").symlink_to(own)
+    assert numbers([label(0)], shared, own, own={tmp_path / "link"}) == [1.0]
+    assert "another rank's" in str(numbers([label(0)], shared, own, own={tmp_path})[0])
+
+
+def test_files_of_an_earlier_run_are_not_taken(tmp_path: Path) -> None:
+    stale = dump(tmp_path / "old/tensors/4711/0", 9, at=T - 3600)
+    dump(tmp_path / "old/tensors/4711/1", 8, at=T - 3600)
+    (reason,) = numbers([label(0)], tmp_path / "old", since=T - 60)
+    assert f"{stale} is an earlier run's: it was last written at " in str(reason)
+    assert numbers([label(0, path=str(stale))], tmp_path / "old", since=T - 60) == [9.0]
+    assert not missing(label(0, path=NAME.replace("after", "before")), tmp_path / "old").reason.count("earlier run")
+    dump(tmp_path / "new/tensors/4711/0", 1)
+    assert numbers([label(0)], tmp_path / "old", tmp_path / "new", since=T - 60) == [1.0]
+    dump(tmp_path / "old", 2)
+    assert numbers([label(0)], tmp_path / "old", tmp_path / "new", since=T - 60) == [2.0]
+
+
+@pytest.mark.parametrize(("before", "taken"), [(0.04, True), (0.06, False)])
+def test_coarse_clock_makes_no_file_stale(tmp_path: Path, before: float, taken: bool) -> None:
+    dump(tmp_path / "tensors/4711/0", 1, at=T - before)
+    assert (numbers([label(0)], tmp_path, since=T) == [1.0]) is taken
+
+
+def test_stale_executions_do_not_count(tmp_path: Path) -> None:
+    for execution in range(5):
+        dump(tmp_path / f"tensors/4711/{execution}", execution, at=T + 2 * execution - 4)
+    assert numbers([label(0, T), label(1, T + 2), label(2, T + 4)], tmp_path, since=T - 1) == [2.0, 3.0, 4.0]
+
+
+def test_earlier_root_wins(tmp_path: Path) -> None:
+    dump(tmp_path / "a/tensors/4711/0", 1, name="X.bin", at=T + 5)
+    dump(tmp_path / "b/tensors/4711/0", 2, name="x.bin")
+    dump(tmp_path / "b/tensors/4711/1", 3, name="x.bin", at=T + 2)
+    dump(tmp_path / "b/tensors/4711/1", 4, name="y.bin", at=T + 2)
+    dump(tmp_path / "a", 5, name="z.bin")
+    dump(tmp_path / "b/tensors/4711/0", 6, name="z.bin")
+    wanted = [label(seq, path=path) for seq, path in enumerate(("x.bin", "y.bin", "z.bin"))]
+    assert numbers(wanted, tmp_path / "a", tmp_path / "b") == [1.0, 4.0, 5.0]
+    assert numbers(wanted, tmp_path / "b", tmp_path / "a") == [2.0, 4.0, 6.0]
+
+
+def test_child_that_inherited_its_parents_task(tmp_path: Path) -> None:
+    """The child's pid, then AIT_CMP_TASK_ID as its parent had set it."""
+    for task in (0, 1):
+        dump(tmp_path / f"tensors/4711/4700_{task}", task)
+        dump(tmp_path / f"tensors/4700/4700_{task}", 90 + task)
+        dump(tmp_path / f"tensors/4711/4700_{task}x", 99)
+    assert numbers([label(task, task=task) for task in (0, 1)], tmp_path) == [0.0, 1.0]
+    assert "was dumped in task 0, 1, not" in str(numbers([label(0, task=2)], tmp_path)[0])
 
 
 def test_absolute_path(tmp_path: Path) -> None:
@@ -156,6 +235,26 @@ def test_folders_that_differ_in_case_are_all_entered(tmp_path: Path) -> None:
     dump(tmp_path / "tensors/4711/0", 4, name="0_model/z.bin")
     wanted = [label(0, path="0_Model/x.bin"), label(1, path="0_model/y.bin"), label(2, path="0_Model/z.bin")]
     assert numbers(wanted, tmp_path) == [1.0, 2.0, 3.0]
+
+
+def test_exact_folder_is_found_among_very_many_that_differ_in_case(tmp_path: Path) -> None:
+    """`A` sorts before `a` on each of 7 levels, and in 64 folders of the 128 there is nothing."""
+    (tmp_path / "decoy").mkdir()
+    for name in "aA":
+        (tmp_path / "decoy" / name).symlink_to(".")
+    folder = tmp_path / "tensors/4711/0"
+    for depth in range(7):
+        (folder / ("a/" * depth) / "a").mkdir(parents=True)
+        (folder / ("a/" * depth) / "A").symlink_to(tmp_path / "decoy")
+    dump(folder, 1, name="a/" * 7 + "x.bin")
+    assert numbers([label(0, path="a/" * 7 + "x.bin")], tmp_path) == [1.0]
+
+
+def test_containers_are_searched_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Nothing else tells these executions apart."""
+    for number, container in enumerate(("AIT_DUMP_B", "ait_dump_a", "ait_dump_b")):
+        dump(tmp_path / container / "tensors/4711/0", number, at=T + 10)
+    assert numbers([label(seq, T + seq) for seq in range(3)], tmp_path) == [0.0, 1.0, 2.0]
 
 
 def test_name_with_an_ir_name(tmp_path: Path) -> None:
@@ -248,6 +347,7 @@ def test_first_file_after_a_label_answers_it(tmp_path: Path) -> None:
     assert [found[0], found[2]] == [1.0, 3.0]
     assert "for a later execution, that of label 2 " in str(found[1])
     assert "before this label was set" in str(found[3])
+    assert all("to share a dump, label it from different lines)" in str(found[k]) for k in (1, 3))
 
 
 def test_coarse_clock_of_a_file_system(tmp_path: Path) -> None:
@@ -263,6 +363,15 @@ def test_labels_in_quick_succession(tmp_path: Path) -> None:
     assert numbers([label(seq, T + 0.02 * seq) for seq in range(49)], tmp_path) == [float(n) for n in range(49)]
 
 
+def test_fast_loop_is_no_reason_to_warn(tmp_path: Path) -> None:
+    """5 ms apart on a clock that ticks every 4 ms and is behind."""
+    labels = [label(seq, T + 0.005 * seq) for seq in range(20)]
+    for execution in range(20):
+        dump(tmp_path / f"tensors/4711/{execution}", execution, at=T + 0.005 * execution - 0.003)
+    found = find_dumps(labels, PID, [tmp_path])
+    assert all(isinstance(answer, DumpedTensor) and not answer.warnings for answer in found.values())
+
+
 def test_copied_files_cannot_be_told_apart(tmp_path: Path) -> None:
     for execution in range(3):
         dump(tmp_path / f"tensors/4711/{execution}", execution, at=T + 1000)
@@ -275,7 +384,7 @@ def test_single_label_takes_the_first_of_several_executions_and_says_so(tmp_path
         dump(tmp_path / f"tensors/4711/{execution}", execution, at=T + execution)
     answer = tensor(label(0), tmp_path)
     assert values(answer)[0] == 0 and answer.warnings == (
-        "3 executions followed the label; the first to be written is taken",
+        "several executions followed the label; the first to be written is taken",
     )
 
 
@@ -292,38 +401,84 @@ def test_overwritten_file_answers_the_last_label_before_it(tmp_path: Path) -> No
 def test_file_older_than_its_only_label_is_told(tmp_path: Path) -> None:
     dump(tmp_path / "tensors/4711/4711_0", 7, at=T - 3)
     answer = tensor(label(0), tmp_path)
-    assert answer.warnings == ("the file was written 3.0 s before the label was set",)
+    assert answer.warnings == ("the file was written before the label was set",)
+    (why,) = numbers([label(0)], tmp_path, since=T - 2)
+    assert "earlier run's" in str(why)
     assert all("before this label" in str(why) for why in numbers([label(0), label(1, T + 1)], tmp_path))
 
 
-@pytest.mark.parametrize("labels", [3, 5])
-def test_file_that_went_on_at_its_end(tmp_path: Path, labels: int) -> None:
-    """Three executions wrote into one file; labels after its last write get none of it."""
-    for execution in range(3):
-        dump(tmp_path / "tensors/4711/4711_0", execution, at=T + execution, again=True)
-    found = numbers([label(seq, T + seq) for seq in range(labels)], tmp_path)
-    assert found[:3] == [0.0, 1.0, 2.0]
-    assert all("before this label" in str(why) for why in found[3:])
+def test_overwritten_file_is_that_of_the_last_execution_of_all_lines(tmp_path: Path) -> None:
+    """The second line was passed in the first execution only, whose file is gone."""
+    dump(tmp_path / "tensors/4711/4711_0", 7, at=T + 2.5)
+    sites = ("model.py:1", "model.py:2", "model.py:1", "model.py:1")
+    found = numbers([label(seq, T + max(seq - 1, 0), site=site) for seq, site in enumerate(sites)], tmp_path)
+    assert found[3] == 7.0 and all("for a later execution, that of label 3 " in str(why) for why in found[:3])
 
 
-def test_file_that_was_dumped_again_gives_its_last(tmp_path: Path) -> None:
-    for run in range(3):
-        dump(tmp_path / "tensors/4711/4711_0", run, again=True)
-    found = find_dumps([label(0), label(1, T + 1)], PID, [tmp_path])
-    last = found[1]
-    assert isinstance(last, DumpedTensor) and values(last)[0] == 2
-    assert last.warnings == ("the file was dumped again; the last of its 3 tensors is taken",)
-    assert isinstance(found[0], NotDumped)
+@pytest.mark.parametrize(
+    ("lines", "count", "expected"),
+    [
+        ("a", 1, [0]),
+        ("aaa", 3, [0, 1, 2]),
+        ("ababab", 3, [0, 0, 1, 1, 2, 2]),
+        ("ababab", 6, [0, 1, 2, 3, 4, 5]),
+        ("abbb", 3, [0, 0, 1, 2]),
+        ("abbb", 4, [0, 1, 2, 3]),
+        ("abaab", 3, [0, 0, 1, 2, 2]),
+        ("abcacb", 2, [0, 0, 0, 1, 1, 1]),
+        ("a", 3, None),
+        ("aa", 3, None),
+        ("aaaaa", 3, None),
+        ("ababab", 2, None),
+        ("ababab", 4, None),
+        ("ab", 3, None),
+    ],
+)
+@pytest.mark.parametrize("at", [T - 10, T + 1.5, T + 100])
+def test_file_that_went_on_at_its_end(
+    tmp_path: Path, lines: str, count: int, expected: list[float] | None, at: float
+) -> None:
+    """An object for each execution or for each label; anything else is not guessed."""
+    for number in range(count):
+        path = dump(tmp_path / "tensors/4711/4711_0", number, at=at, again=True)
+    found = numbers([label(seq, T + seq, site=f"model.py:{line}") for seq, line in enumerate(lines)], tmp_path)
+    if expected is None:
+        assert all(f"cannot tell which of the {count} tensors in {path} " in str(why) for why in found)
+    else:
+        assert found == expected
 
 
-def test_each_of_several_executions_was_dumped_again(tmp_path: Path) -> None:
+def test_files_of_tasks_that_went_on_at_their_ends(tmp_path: Path) -> None:
+    for task in (0, 1):
+        for execution in range(2):
+            dump(tmp_path / f"tensors/4711/4711_{task}", 10 * task + execution, again=True)
+    labels = [label(seq, T + seq, task=seq // 2) for seq in range(4)]
+    assert numbers(labels, tmp_path) == [0.0, 1.0, 10.0, 11.0]
+    assert "cannot tell" in str(numbers(labels[:3], tmp_path)[2])
+
+
+@pytest.mark.parametrize(("lines", "expected"), [(1, [None, None]), (2, [0, 10, 1, 11]), (3, [None] * 6)])
+def test_each_of_several_executions_was_dumped_again(tmp_path: Path, lines: int, expected: list[float | None]) -> None:
     for execution in (0, 1):
         for run in (0, 1):
             dump(tmp_path / f"tensors/4711/{execution}", 10 * run + execution, again=run > 0)
-    found = find_dumps([label(0), label(1, T + 1)], PID, [tmp_path])
-    for seq, answer in found.items():
-        assert isinstance(answer, DumpedTensor) and values(answer)[0] == 10 + seq
-        assert answer.warnings == ("the file was dumped again; the last of its 2 tensors is taken",)
+    labels = [label(seq, T + seq, site=f"model.py:{seq % lines}") for seq in range(2 * lines)]
+    for number, want in zip(numbers(labels, tmp_path), expected, strict=True):
+        assert number == want if want is not None else "cannot tell which of the 2 tensors" in str(number)
+
+
+def test_warnings_of_successive_executions_are_equal_texts(tmp_path: Path) -> None:
+    """The report folds notes by their text."""
+    labels = [label(seq, T + 7 * seq, path=f"{seq % 3}.bin") for seq in range(9)]
+    for seq in range(9):
+        dump(tmp_path / f"tensors/4711/{seq // 3}", seq, at=T + 3 * seq - 20, name=f"{seq % 3}.bin")
+    dump(tmp_path / "tensors/4711/0", 0, at=T - 1, name="9.bin")
+    dump(tmp_path / "tensors/4711/0", 0, at=T - 2, name="10.bin")
+    labels += [label(seq, path=f"{seq}.bin") for seq in (9, 10)]
+    found = find_dumps(labels, PID, [tmp_path])
+    warnings = [answer.warnings for answer in found.values() if isinstance(answer, DumpedTensor)]
+    assert len(warnings) == 11 and len(set(warnings) - {()}) == 2
+    assert not any(character.isdigit() for texts in warnings for character in "".join(texts))
 
 
 def test_unreadable_file_fails_its_labels_alone(tmp_path: Path) -> None:
@@ -351,7 +506,9 @@ def test_reason_names_every_place_and_the_nearest_name(tmp_path: Path) -> None:
     dump(roots[0] / "tensors/4711/4711_0", 1)
     reason = missing(label(0, path=NAME.replace("3_OpRunner", "4_OpRunner")), *roots).reason
     assert all(str(root) in reason for root in roots) and f"{roots[1]} (no such folder)" in reason
-    assert "{4711,4711_*,*_4711,thread_*}" in reason
+    assert "{4711,4711_*,*_4711}/{,*/}" in reason
+    (whole,) = numbers([label(0, path="none.bin")], *roots, own={roots[0]})
+    assert "{4711,4711_*,*_4711,thread_*}/{,*/}" in str(whole)
     assert "0_LayerGraphRunner holds no 4_OpRunner; did you mean 3_OpRunner?" in reason
     reason = missing(label(0, path="0_Model/after/x.bin"), *roots).reason
     assert "0_Model holds no after, but 0_LayerGraphRunner" in reason
