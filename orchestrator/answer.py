@@ -18,7 +18,7 @@ from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
+from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.record import RankState, RunRecord
@@ -78,9 +78,9 @@ def answer(
     bases = Counter(outcome.basis for outcome in outcomes.values() if not isinstance(outcome, str))
     if estimated := bases[Basis.FINGERPRINT]:
         bar = error_bar(Basis.FINGERPRINT) or 0.0
-        notes.append(f"{estimated:,} pairs were compared by fingerprints: relative L2 is an estimate, ±{bar:.0%} (2 σ)")
+        notes.append(f"compared by fingerprints: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)")
     if bounded := bases[Basis.NORMS]:
-        notes.append(f"{bounded:,} pairs were compared by moments and norms: relative L2 is at least what is told")
+        notes.append(f"compared by moments and norms: {bounded:,}; their relative L2 is at least what is told")
     if len(outcomes) < plan.held:
         notes.append(f"interrupted: {plan.held - len(outcomes):,} pairs were not compared")
     if clean:
@@ -94,11 +94,16 @@ def answer(
 
 def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
     """The files of the accelerated library that are compared on each rank and match wherever they are compared."""
+
+    def matches(verdict: RankVerdict) -> bool:
+        by_values = verdict.stats is not None and (verdict.stats.basis is Basis.VALUES or verdict.bitwise)
+        return verdict.status is Status.MATCH and by_values
+
     wrong = {
         verdict.actual.path
         for label in judgement.labels
         for verdict in label.ranks
-        if label.level.low and verdict.actual is not None and verdict.status is not Status.MATCH
+        if label.level.low and verdict.actual is not None and not matches(verdict)
     }
     found: dict[int, dict[Path, None]] = defaultdict(dict)
     for label in judgement.labels:

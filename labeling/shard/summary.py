@@ -1,4 +1,4 @@
-"""What stands for a tensor of which only a summary is kept: moments, norms by row, a digest, and a random projection.
+"""What stands for a tensor of which only a summary is kept: moments, norms by row, digests, and random projections.
 
 From the projections of x and y follows an unbiased estimate of |x - y|^2. It is a count sketch (Charikar, Chen,
 Farach-Colton 2002) of K = 1,024 buckets, read as Alon, Matias and Szegedy (1996) do: element i lies in line q = i div
@@ -8,6 +8,9 @@ relative standard deviation of at most sqrt(2/K) = 4.4 %, which is 2.2 % of |x -
 element, a column of any stride, a constant. Signs and shifts are raw words of Philox, a stream that numpy promises not
 to change: for each 64 lines 16 words of signs per line (lowest bit of the lowest byte first, 1 is minus), then for
 each line a word whose lowest 10 bits are its shift.
+
+One wrong row among many disappears in that estimate. So with the same signs each of at most 256 groups of rows has a
+projection of its own, of 16 buckets (i mod 16): coarse, but enough to find it.
 """
 
 from __future__ import annotations
@@ -21,15 +24,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.values import components_of, decode
 
 SKETCH_SIZE = 1024
+ROW_SKETCH_SIZE = 16
+MAX_ROW_SKETCHES = 256
 MAX_ROWS = 4096
 """Tensors of more rows than this are summed by groups of rows."""
 
 _VERSION = 1
-_HEAD = 16  # numbers before the norms by row
+_HEAD = 19  # numbers before the norms by row
+_MOST = _HEAD + MAX_ROWS + SKETCH_SIZE + MAX_ROW_SKETCHES * ROW_SKETCH_SIZE
 _KEY = 0xAC1C3B
 _WINDOW_LINES = 64
 _WINDOW = (
@@ -56,13 +62,17 @@ class Summary:
     """+inf when no value is finite; max is then -inf."""
     max: float
     digest: bytes
-    """blake2b of the dense stored bits, 16 bytes."""
+    """blake2b, 16 bytes: of the dense stored bits; of integers and bool as int64, whatever their width."""
+    places: bytes
+    """blake2b, 8 bytes: of where which non-finite values are; zeros when there are none."""
     row_group: int
     """How many consecutive rows (last axis; a 0-d or 1-d tensor is one row) are summed together: a power of two."""
     row_squares: _Float64
     """Sum of squares by row group, shape (r,) with r <= 4,096; r = 0 for an empty tensor."""
     sketch: _Float64
     """The random projection, shape (1024,), non-finite values as 0; shape (0,) when none was taken."""
+    row_sketches: _Float64
+    """Projections by group of rows, shape (g, 16) with g <= 256; g = 0 when none were taken."""
 
     @property
     def n_nonfinite(self) -> int:
@@ -78,14 +88,15 @@ class Summary:
         """Return the summary as the vector that `unpack` reads, `packed_size` bytes long."""
         counts = (_VERSION, self.n, self.nan, self.posinf, self.neginf)
         sums = (self.sum, self.sum_squares, self.min, self.max)
-        digest = np.frombuffer(self.digest, "<u4").tolist()
-        sizes = (self.row_group, self.row_squares.size, self.sketch.size)
-        return np.concatenate([np.array([*counts, *sums, *digest, *sizes], np.float64), self.row_squares, self.sketch])
+        digests = np.frombuffer(self.digest + self.places, "<u4").tolist()
+        sizes = (self.row_group, self.row_squares.size, self.sketch.size, len(self.row_sketches))
+        head = np.array([*counts, *sums, *digests, *sizes], np.float64)
+        return np.concatenate([head, self.row_squares, self.sketch, self.row_sketches.reshape(-1)])
 
     @staticmethod
     def unpack(stored: _Float64 | _Bytes) -> Summary:
         """Read what `pack` returned, as numbers or as their flat little-endian bytes; raises ShardFormatError."""
-        if stored.ndim != 1 or not _HEAD <= stored.nbytes / 8 <= _HEAD + MAX_ROWS + SKETCH_SIZE or stored.nbytes % 8:
+        if stored.ndim != 1 or not _HEAD <= stored.nbytes / 8 <= _MOST or stored.nbytes % 8:
             raise ShardFormatError(f"a tensor's summary of {stored.nbytes} bytes is damaged: label the tensor again")
         raw = stored if stored.dtype == np.uint8 else stored.astype("<f8")
         numbers = np.frombuffer(raw.tobytes(), "<f8").astype(np.float64)
@@ -96,10 +107,10 @@ class Summary:
             )
         _, n, nan, posinf, neginf, total, squares, least, most, *rest = numbers[:_HEAD].tolist()
         whole = (n, nan, posinf, neginf, *rest)
-        if not all(number.is_integer() and 0 <= number < 2**53 for number in whole) or max(rest[:4]) >= 2**32:
+        if not all(number.is_integer() and 0 <= number < 2**53 for number in whole) or max(rest[:6]) >= 2**32:
             raise ShardFormatError("a tensor's summary is damaged (its counts are none): label the tensor again")
-        *digest, row_group, rows, size = map(int, rest)
-        if size not in (0, SKETCH_SIZE) or numbers.size != _HEAD + rows + size:
+        *digests, row_group, rows, size, groups = map(int, rest)
+        if size not in (0, SKETCH_SIZE) or numbers.size != _HEAD + rows + size + groups * ROW_SKETCH_SIZE:
             raise ShardFormatError("a tensor's summary is damaged (its length is wrong): label the tensor again")
         summary = Summary(
             n=int(n),
@@ -110,10 +121,12 @@ class Summary:
             sum_squares=squares,
             min=least,
             max=most,
-            digest=np.array(digest, "<u4").tobytes(),
+            digest=np.array(digests[:4], "<u4").tobytes(),
+            places=np.array(digests[4:], "<u4").tobytes(),
             row_group=row_group,
             row_squares=numbers[_HEAD : _HEAD + rows],
-            sketch=numbers[_HEAD + rows :],
+            sketch=numbers[_HEAD + rows : _HEAD + rows + size],
+            row_sketches=numbers[_HEAD + rows + size :].reshape(groups, ROW_SKETCH_SIZE),
         )
         if not summary._is_sound():
             raise ShardFormatError(
@@ -126,7 +139,8 @@ class Summary:
         finite = self.n - self.n_nonfinite
         extremes = (self.min, self.max) == (math.inf, -math.inf) if finite == 0 else -math.inf < self.min <= self.max
         overflowed = self.sum_squares == math.inf
-        sums = np.append(self.sketch, self.sum)
+        sums = np.concatenate([self.sketch, self.row_sketches.reshape(-1), [self.sum]])
+        sketched = _rows_per_sketch(self.row_squares.size) if self.sketch.size else 0
         return (
             finite >= 0
             and extremes
@@ -136,6 +150,7 @@ class Summary:
             and bool((self.row_squares >= 0).all())
             and self.row_group.bit_count() == 1
             and (self.n > 0) == (self.row_squares.size > 0)
+            and len(self.row_sketches) == (-(-self.row_squares.size // sketched) if sketched else 0)
         )
 
 
@@ -150,7 +165,17 @@ def row_groups(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def packed_size(shape: tuple[int, ...], sketch: bool) -> int:
     """Return the bytes of a packed summary, which for a small tensor may be more than the tensor's own."""
-    return 8 * (_HEAD + row_groups(shape)[1] + (SKETCH_SIZE if sketch else 0))
+    rows = row_groups(shape)[1]
+    sketches = SKETCH_SIZE + -(-rows // _rows_per_sketch(rows)) * ROW_SKETCH_SIZE if sketch else 0
+    return 8 * (_HEAD + rows + sketches)
+
+
+def _rows_per_sketch(rows: int) -> int:
+    """Return how many consecutive row groups have one projection together: a power of two."""
+    together = 1
+    while -(-rows // together) > MAX_ROW_SKETCHES:
+        together *= 2
+    return together
 
 
 def _keep(start: int, stop: int) -> None:
@@ -176,14 +201,16 @@ def summarise(
     if bits.size != n * itemsize:
         raise ValueError(f"{bits.size} bytes are not a {dtype} tensor of shape {shape}")
     group, rows = row_groups(shape)
-    moments = _Moments(group * components * (shape[-1] if shape else 1), rows)
+    stretch = group * components * (shape[-1] if shape else 1)
+    moments = _Moments(stretch, rows)
     numbers = np.empty(min(n, _WINDOW))
-    projection = _Projection() if sketch else None
+    together = _rows_per_sketch(rows)
+    projection = _Projection(stretch * together, -(-rows // together)) if sketch else None
     digest = blake2b(digest_size=16)
     for start in range(0, n, _WINDOW):
         stop = min(start + _WINDOW, n)
         window = bits[start * itemsize : stop * itemsize]
-        digest.update(np.ascontiguousarray(window))
+        digest.update(_canonical(window, dtype))
         with np.errstate(all="ignore"):  # values near float64's end
             values = numbers[: stop - start]
             values[:] = decode(window, dtype)
@@ -201,10 +228,21 @@ def summarise(
         min=moments.min,
         max=moments.max,
         digest=digest.digest(),
+        places=moments.places,
         row_group=group,
         row_squares=moments.row_squares,
         sketch=projection.sketch if projection else np.empty(0),
+        row_sketches=projection.row_sketches if projection else np.empty((0, ROW_SKETCH_SIZE)),
     )
+
+
+def _canonical(bits: _Bytes, dtype: str) -> bytes:
+    """Return the bytes of which the digest is taken."""
+    if DTYPES[dtype].kind not in (Kind.INT, Kind.BOOL):
+        return bits.tobytes()
+    integers = np.frombuffer(bits.tobytes(), DTYPES[dtype].memory)
+    beyond = dtype == "uint64" and bool((integers >> np.uint64(63)).any())
+    return integers.astype("<i8").tobytes() + (b"beyond int64" if beyond else b"")
 
 
 class _Moments:
@@ -218,6 +256,12 @@ class _Moments:
         self._stretch = stretch
         self._read = 0
         self._squares = np.empty(_WINDOW)
+        self._places = blake2b(digest_size=8)
+
+    @property
+    def places(self) -> bytes:
+        """The digest of where which non-finite values are."""
+        return self._places.digest() if self.nan + self.posinf + self.neginf else bytes(8)
 
     def add(self, values: _Float64) -> None:
         """Take the next window, not empty, of _WINDOW values at most, and put zeros for those that are not finite."""
@@ -228,6 +272,9 @@ class _Moments:
             self.nan += int(np.isnan(values).sum())
             self.posinf += int((values == np.inf).sum())
             self.neginf += int((values == -np.inf).sum())
+            odd = np.flatnonzero(~finite)
+            self._places.update((odd + self._read).astype("<i8").tobytes())
+            self._places.update(np.where(np.isnan(values[odd]), 0, np.sign(values[odd])).astype("i1").tobytes())
             self._add_extremes(values[finite])
             values[~finite] = 0.0
         self.sum += float(values.sum())
@@ -245,10 +292,13 @@ class _Moments:
 
 
 class _Projection:
-    """The sketch of a flat tensor that arrives in windows: see the module's docstring."""
+    """The sketches of a flat tensor that arrives in windows: see the module's docstring."""
 
-    def __init__(self) -> None:
+    def __init__(self, stretch: int, groups: int) -> None:
         self.sketch = np.zeros(SKETCH_SIZE)
+        self.row_sketches = np.zeros((groups, ROW_SKETCH_SIZE))
+        self._stretch = stretch
+        self._read = 0
         self._words = np.random.Philox(key=_KEY)
         self._signs = np.empty((_WINDOW // 8, 8))
 
@@ -265,3 +315,11 @@ class _Projection:
         for line, shift in zip(lines, shifts.tolist(), strict=False):
             unrolled[shift : shift + SKETCH_SIZE] += line
         self.sketch += unrolled[:SKETCH_SIZE] + unrolled[SKETCH_SIZE:]
+        start, end = self._read, self._read + values.size
+        for group in range(start // self._stretch, -(-end // self._stretch)):
+            first, stop = (max(start, group * self._stretch) - start, min(end, (group + 1) * self._stretch) - start)
+            before = first % ROW_SKETCH_SIZE  # a window begins at a multiple of it
+            padded = np.zeros(-(-(before + stop - first) // ROW_SKETCH_SIZE) * ROW_SKETCH_SIZE)
+            padded[before : before + stop - first] = signed[first:stop]
+            self.row_sketches[group] += padded.reshape(-1, ROW_SKETCH_SIZE).sum(0)
+        self._read = end

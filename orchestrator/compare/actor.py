@@ -65,9 +65,12 @@ def read_indices(run: RunDir) -> tuple[list[ShardIndex], list[str]]:
             for label in index.records
             if label.tensor_path
         ]
-        header = index.header
-        roots = dict.fromkeys([*run.dump_folders(header.rank), *map(Path, header.dump_folders)])
-        return replace(index, dumped=find_dumps(wanted, header.pid, list(roots))) if wanted else index
+        if not wanted:
+            return index
+        roots = list(dict.fromkeys(run.dumps_now_at(Path(folder)) for folder in index.header.dump_folders))
+        own = frozenset(filter(run.is_of_one_rank, roots))
+        found = find_dumps(wanted, index.header.pid, roots, own=own, since=index.header.started)
+        return replace(index, dumped=found)
 
     indices: list[ShardIndex] = []
     problems: list[str] = []

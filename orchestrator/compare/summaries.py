@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.summary import SKETCH_SIZE, Summary
+from aclcmp.labeling.shard.summary import ROW_SKETCH_SIZE, SKETCH_SIZE, Summary
 from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
 
+_CERTAIN = 1 + 3 * math.sqrt(2 / ROW_SKETCH_SIZE)
+"""How many times its truth an estimate by row exceeds at most: three standard deviations."""
 UNKNOWN = -1
 """What stands for a count that summaries do not tell."""
 
@@ -31,12 +33,13 @@ def error_bar(basis: Basis) -> float | None:
 def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actual_dtype: str) -> PairStats:
     """Return what summaries of x (golden) and y (actual) tell of the pair.
 
-    - Equal digests of one dtype: all values are equal, and every figure follows. The same is said of exact types of
-      different width whose summaries agree in every figure.
+    - Equal digests of one dtype, or of exact types of any: all values are equal, and every figure follows.
     - sum_dd: for FINGERPRINT (both have sketches) an estimate held between its bounds, for NORMS the lower bound.
-      sum_xy follows from it, and is nan for NORMS. rows.sum_dd is a lower bound by row; a single row has the whole's.
-    - Non-finite values are taken to lie in the same places as far as their counts on both sides go; where the counts
-      differ, the values that are finite on one side only are in that side's sums.
+      sum_xy follows from it, and is nan for NORMS. rows.sum_dd is a lower bound by row, or by group
+      of rows where the projections by row tell more (with three standard deviations taken off); a single row has the
+      whole's.
+    - Non-finite values lie in the same places, or it is not known how many do (-1). In the latter case values that are
+      finite on one side only are in that side's sums.
     - What single elements tell is nan, its counts and indices -1. The largest error is known where golden is all zero.
 
     Raises ValueError for different shapes or kinds (`DType.kind`).
@@ -48,22 +51,12 @@ def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actu
     if x_shape != y_shape:
         raise ValueError(f"summaries of different shapes: (values, rows per group, groups) {x_shape} and {y_shape}")
     basis = Basis.FINGERPRINT if golden.sketch.size and actual.sketch.size else Basis.NORMS
-    if golden_dtype == actual_dtype:
-        equal = golden.digest == actual.digest
-    else:
-        equal = kind in (Kind.INT, Kind.BOOL) and _agree(golden, actual)
+    exact = kind in (Kind.INT, Kind.BOOL)
     if golden.n == 0:
         return replace(PairStats.empty(), basis=basis)
-    if equal:
-        return _equal(golden, actual, basis, 0 if kind in (Kind.FLOAT, Kind.COMPLEX) else -1)
+    if golden.digest == actual.digest and (exact or golden_dtype == actual_dtype):
+        return _equal(golden, actual, basis, -1 if exact else 0)
     return _different(golden, actual, basis)
-
-
-def _agree(x: Summary, y: Summary) -> bool:
-    """Whether all figures but the digest are the same; a sketch that one side lacks tells nothing."""
-    sketches = not (x.sketch.size and y.sketch.size) or np.array_equal(x.sketch, y.sketch)
-    moments = (x.sum, x.sum_squares, x.min, x.max) == (y.sum, y.sum_squares, y.min, y.max)
-    return moments and sketches and np.array_equal(x.row_squares, y.row_squares)
 
 
 def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
@@ -79,9 +72,33 @@ def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
     stats = _stats(x, y, basis, sum_dd, row_dd)
     if basis is Basis.NORMS:
         stats = replace(stats, sum_xy=math.nan)
+    elif row_dd.size > 1:
+        stats = replace(stats, rows=max(stats.rows, _sketched_rows(x, y, row_dd), key=_worst))
     if x.min == x.max == 0.0 and x.n_nonfinite == y.n_nonfinite == 0:
         return replace(stats, max_abs_d=max(abs(y.min), abs(y.max)))
     return stats
+
+
+def _sketched_rows(x: Summary, y: Summary, row_dd: npt.NDArray[np.float64]) -> RowSums:
+    """Sums by group of rows, each of d^2 as large as its projections and its norms say that it is at least."""
+    groups = len(x.row_sketches)
+    together = 1
+    while -(-row_dd.size // together) > groups:
+        together *= 2
+    firsts = np.arange(0, row_dd.size, together)
+    with np.errstate(all="ignore"):
+        estimate = np.square(y.row_sketches - x.row_sketches).sum(axis=1) / _CERTAIN
+        upper = np.add.reduceat(np.square(np.sqrt(y.row_squares) + np.sqrt(x.row_squares)), firsts)
+        sum_dd = np.maximum(np.add.reduceat(row_dd, firsts), np.minimum(estimate, upper))
+        sum_xx = np.add.reduceat(x.row_squares, firsts)
+    return RowSums(x.row_group * together, np.arange(groups), sum_xx, sum_dd)
+
+
+def _worst(rows: RowSums) -> float:
+    """The largest relative error of a row, squared."""
+    floor = np.median(rows.sum_xx[rows.sum_xx > 0]) if rows.sum_xx.any() else 1.0
+    with np.errstate(all="ignore"):
+        return float(np.nan_to_num(rows.sum_dd / np.maximum(rows.sum_xx, floor)).max())
 
 
 def _equal(x: Summary, y: Summary, basis: Basis, max_ulp: int) -> PairStats:
@@ -112,11 +129,11 @@ def _lower_bound(x: Summary, y: Summary, of_rows: float) -> float:
 
 def _stats(x: Summary, y: Summary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]) -> PairStats:
     """Return what follows from moments and the given sums of d^2; what single elements would tell is unknown."""
-    in_common = min(x.nan, y.nan) + min(x.posinf, y.posinf) + min(x.neginf, y.neginf)
+    in_common = x.n_nonfinite if x.places == y.places else UNKNOWN
     return PairStats(
         n=x.n,
         n_equal=UNKNOWN,
-        n_finite=max(0, x.n - x.n_nonfinite - y.n_nonfinite + in_common),
+        n_finite=max(0, x.n - x.n_nonfinite - (0 if in_common >= 0 else y.n_nonfinite)),
         sum_x=x.sum,
         sum_y=y.sum,
         sum_xx=x.sum_squares,

@@ -129,7 +129,7 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
         return Status.DIVERGED, None, f"{differing} differ; none may"
     error = max(metrics.rel_l2, metrics.worst_row)
     if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
-        return Status.FAILED, None, f"squares leave float64, so its {stats.basis.value} say nothing; use --capture full"
+        return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         error = metrics.linf_rel
@@ -139,7 +139,7 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
         words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
-    if stats.sum_xx == 0.0:
+    if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:
         words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
@@ -171,9 +171,8 @@ def _nonfinite_places(stats: PairStats) -> str:
         told = [f"{count:,} {name}" for count, name in zip(counts, ("NaN", "infinite"), strict=True) if count]
         return " and ".join(told) or "none"
 
-    return (
-        f"non-finite values: actual has {words(actual)}, golden {words(golden)}, {stats.n_nonfinite_equal:,} in common"
-    )
+    common = f"{stats.n_nonfinite_equal:,} in common" if stats.n_nonfinite_equal >= 0 else "not in the same places"
+    return f"non-finite values: actual has {words(actual)}, golden {words(golden)}, {common}"
 
 
 def _label(key: LabelKey, ranks: list[RankVerdict], level: Level) -> LabelVerdict:

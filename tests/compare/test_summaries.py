@@ -146,7 +146,7 @@ def test_bounds_hold_and_the_rest_is_exact(
     if found.rows.index.size > 1:
         groups = np.arange(0, expected.rows.index.size, found.rows.group)
         by_row = np.add.reduceat(expected.rows.sum_dd, groups)
-        assert (found.rows.sum_dd <= by_row * (1 + 1e-9) + rounding).all()
+        assert (found.rows.sum_dd <= by_row * (1 + (1.0 if sketch else 1e-9)) + rounding).all()
     assert (found.min_x, found.max_x, found.min_y, found.max_y) == (x.min(), x.max(), y.min(), y.max())
     assert (found.n, found.n_finite, found.n_nonfinite_equal) == (x.size, x.size, 0)
     assert found.sum_d == pytest.approx(expected.sum_d, abs=1e-12 * float((abs(x) + abs(y)).sum()))
@@ -204,6 +204,29 @@ def test_a_worst_row_is_named() -> None:
     assert metrics_of(stats_of(x, y, sketch=False)).worst_row_index == 123
 
 
+@pytest.mark.parametrize(("rows", "width"), [(256, 4096), (128, 512), (2000, 256), (5000, 64)])
+def test_one_wrong_row_is_found_by_fingerprints(rows: int, width: int) -> None:
+    """A token that got its neighbour's row, or its own permuted, in a tensor with the round-off of bfloat16."""
+    x = noise((rows, width))
+    healthy = x * (1 + 0.01 * noise((rows, width), 3))
+    assert status_of(stats_of(x, healthy), "bfloat16", "bfloat16") is Status.MATCH
+    for wrong in (healthy[rows // 3 + 1], healthy[rows // 3, ::-1]):
+        y = healthy.copy()
+        y[rows // 3] = wrong
+        found = stats_of(x, y)
+        worst = metrics_of(found)
+        first = worst.worst_row_index * found.rows.group
+        assert first <= rows // 3 < first + found.rows.group
+        assert status_of(found, "bfloat16", "bfloat16") is Status.DIVERGED, worst.worst_row
+
+
+def test_no_healthy_row_is_overestimated() -> None:
+    x = noise((256, 1024))
+    for seed in range(1, 30):
+        y = x * (1 + 0.01 * noise((256, 1024), seed))
+        assert metrics_of(stats_of(x, y)).worst_row < 0.0125
+
+
 def test_one_row_has_the_error_of_the_whole() -> None:
     found = stats_of(noise((3000,)), noise((3000,), 1))
     assert found.rows.sum_dd.tolist() == [found.sum_dd]
@@ -259,11 +282,14 @@ def test_nonfinite_values(sketch: bool) -> None:
     assert status_of(same, "float32", "float32") is Status.MATCH
     y[2, 2] = np.inf
     found = stats_of(x, y, sketch=sketch)
-    assert (found.n_nonfinite_equal, found.n_finite, found.posinf_y, found.neginf_y) == (2, 1196, 2, 0)
+    assert (found.n_nonfinite_equal, found.n_finite, found.posinf_y, found.neginf_y) == (-1, 1194, 2, 0)
     assert status_of(found, "float32", "float32") is Status.NONFINITE
     found = stats_of(np.full_like(x, np.nan), x, sketch=sketch)
-    assert (found.n_nonfinite_equal, found.n_finite) == (1, 0)
+    assert (found.n_nonfinite_equal, found.n_finite) == (-1, 0)
     assert status_of(found, "float32", "float32") is Status.NONFINITE
+    moved = x.copy()
+    moved[0, 0], moved[0, 1] = moved[0, 1], moved[0, 0]
+    assert status_of(stats_of(x, moved, sketch=sketch), "float32", "float32") is Status.NONFINITE
 
 
 @pytest.mark.parametrize("sketch", [True, False])

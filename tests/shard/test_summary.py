@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.summary import MAX_ROWS, SKETCH_SIZE, Summary, packed_size, row_groups, summarise
+from aclcmp.labeling.shard.summary import (
+    MAX_ROW_SKETCHES,
+    MAX_ROWS,
+    SKETCH_SIZE,
+    Summary,
+    packed_size,
+    row_groups,
+    summarise,
+)
 from aclcmp.labeling.shard.values import FLOAT8, components_of, decode
 from tests.compare.reference import values
 from tests.compare.test_pair import FLAVOURS, random_bits
@@ -89,7 +97,10 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
     )
     assert found.n_nonfinite == x.size - finite.size
     assert (found.min, found.max) == (finite.min(initial=np.inf), finite.max(initial=-np.inf))
-    assert found.digest == hashlib.blake2b(bits.tobytes(), digest_size=16).digest()
+    exact = DTYPES[name].kind in (Kind.INT, Kind.BOOL)
+    if not (exact and x.size and x.max() >= 2**63):
+        hashed = bits.astype("<i8") if exact else bits
+        assert found.digest == hashlib.blake2b(hashed.tobytes(), digest_size=16).digest()
     assert_sum(found.sum, math.fsum(finite), float(abs(finite).sum()))
     assert_sum(found.sum_squares, math.fsum(finite * finite), float((finite * finite).sum()))
 
@@ -102,6 +113,7 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
         expected = np.add.reduceat(squares.sum(1), np.arange(0, len(squares), group))
         np.testing.assert_allclose(found.row_squares, expected, rtol=1e-12)
     assert found.sketch.size == (SKETCH_SIZE if sketch else 0)
+    assert len(found.row_sketches) <= MAX_ROW_SKETCHES and bool(len(found.row_sketches)) == (sketch and x.size > 0)
     assert_same(Summary.unpack(found.pack()), found)
     assert_same(Summary.unpack(found.pack().view(np.uint8)), found)
     assert found.pack().nbytes == packed_size(shape, sketch)
@@ -132,7 +144,7 @@ def test_row_groups_keep_few_rows_and_need_no_memory() -> None:
     assert row_groups((4097, 2)) == (2, 2049)
     assert row_groups((10**6, 10**6, 10)) == (2**28, 3726)
     assert row_groups((10**9, 0)) == (1, 0)
-    assert packed_size((10**6, 10**6, 10), True) == 8 * (16 + 3726 + SKETCH_SIZE)
+    assert packed_size((10**6, 10**6, 10), True) == 8 * (19 + 3726 + SKETCH_SIZE + 233 * 16)
 
 
 def test_tells_what_has_been_read_and_reads_unaligned_bytes() -> None:
@@ -153,6 +165,39 @@ def test_squares_beyond_float64_neither_warn_nor_break_the_format(values: tuple[
     assert_same(Summary.unpack(found.pack()), found)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (300, 1000), (9000, 3), (3, 70000), (70000,), (2, 40000)])
+def test_projections_by_row_add_up_to_what_they_say(shape: tuple[int, ...]) -> None:
+    """With one element of the tensor at a time: its group of rows, its bucket, its sign."""
+    rng, width = np.random.default_rng(0), shape[-1]
+    rows = math.prod(shape[:-1])
+    together = row_groups(shape)[0]
+    while -(-rows // together) > MAX_ROW_SKETCHES:
+        together *= 2
+    for index in rng.integers(0, rows * width, 5).tolist():
+        x = np.zeros(rows * width)
+        x[index] = 3.0
+        found = summary_of(x.reshape(shape))
+        assert abs(found.row_sketches).sum() == 3.0
+        assert abs(found.row_sketches[index // width // together, index % 16]) == 3.0
+        assert np.sign(found.row_sketches.sum()) == np.sign(found.sketch.sum())
+
+
+def test_non_finite_places_are_told_apart() -> None:
+    x = np.zeros((300, 400))
+    x[3, 5], x[200, 7] = np.nan, np.inf
+    moved, other, same = x.copy(), x.copy(), x + 0.0
+    moved[3, 5], moved[3, 6] = 0.0, np.nan
+    other[200, 7] = -np.inf
+    assert summary_of(x).places == summary_of(same, sketch=False).places != bytes(8)
+    assert len({summary_of(each).places for each in (x, moved, other, np.zeros_like(x))}) == 4
+
+
+def test_integers_of_any_width_have_one_digest() -> None:
+    x = np.arange(-100, 100)
+    assert summary_of(x).digest == summary_of(x.astype(np.int8)).digest
+    assert summary_of(np.array([-1])).digest != summary_of(np.array([2**64 - 1], np.uint64)).digest
+
+
 def test_refuses_bytes_of_another_length() -> None:
     with pytest.raises(ValueError, match=r"7 bytes are not a float32 tensor of shape \(2,\)"):
         summarise(np.zeros(7, np.uint8), "float32", (2,), sketch=False)
@@ -167,8 +212,9 @@ HEAD = {
     "min": 7,
     "max": 8,
     "digest": 9,
-    "group": 13,
-    "rows": 14,
+    "places": 13,
+    "group": 15,
+    "rows": 16,
 }
 
 
@@ -192,6 +238,7 @@ HEAD = {
         ("min", -math.inf),
         ("max", math.inf),
         ("digest", 2**32),
+        ("places", 2**32),
         ("group", 0),
         ("group", 3),
         ("rows", 2),
@@ -208,12 +255,12 @@ def test_refuses_damaged_numbers(place: str, value: float) -> None:
 
 def test_refuses_damage_behind_the_head() -> None:
     packed = summary_of(np.arange(6.0)).pack()
-    for place, value in ((15, 1021), (16, -1.0), (16, math.nan), (17, math.inf), (-1, math.nan)):
+    for place, value in ((17, 1021), (18, 2), (19, -1.0), (19, math.nan), (20, math.inf), (-1, math.nan)):
         damaged = packed.copy()
         damaged[place] = value
         with pytest.raises(ShardFormatError):
             Summary.unpack(damaged)
-    for damaged in (packed[:-1], np.append(packed, 0.0), packed[:15], packed.reshape(1, -1), packed.view(np.uint8)[1:]):
+    for damaged in (packed[:-1], np.append(packed, 0.0), packed[:18], packed.reshape(1, -1), packed.view(np.uint8)[1:]):
         with pytest.raises(ShardFormatError):
             Summary.unpack(damaged)
     with pytest.raises(ShardFormatError):
