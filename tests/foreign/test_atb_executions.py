@@ -67,11 +67,17 @@ def test_any_times_give_an_answer_for_each_label(
 def test_order_that_the_times_contradict_is_told() -> None:
     """A warm-up was dumped, the last execution was not: as many files as labels, but not theirs."""
     labels = [wanted(T + second, second) for second in range(3)]
-    files = [DumpFile(str(number), "/", T + number - 0.5, number) for number in range(3)]
-    found = answers(labels, files, lambda file: 1)
-    assert all(
-        isinstance(answer, Answer) and "the file's time is not between" in answer.warnings[0] for answer in found
-    )
+    for seconds in ((-0.5, 0.5, 1.5), (1.5, 3.5, 0.5)):
+        files = [DumpFile(str(number), "/", T + second, number) for number, second in enumerate(seconds)]
+        for answer in answers(labels, files, lambda file: 1):
+            assert isinstance(answer, Answer) and "the file's time is not between" in answer.warnings[0]
+
+
+def test_appended_file_that_is_older_than_some_labels_is_told() -> None:
+    labels = [wanted(T + second, second) for second in range(3)]
+    found = answers(labels, [DumpFile("x", "/", T + 1.5)], lambda file: 3)
+    early = ("the file was written before the label was set",)
+    assert [isinstance(answer, Answer) and answer.warnings for answer in found] == [(), (), early]
 
 
 def test_file_of_the_very_moment_of_a_label_is_its() -> None:
