@@ -30,7 +30,7 @@ def find_dumps(
     A relative path is looked for below `roots` in all generations of ATB's folders, an absolute one is the file itself.
     A root is searched only where those before it have no such file. Below roots in `own`, in which only this rank's
     processes dump, folders that name no process count too. Files that were written before `since`, in seconds since
-    the epoch when the process started, are an earlier run's. Labels of one path and one line of the script are
+    the epoch when the process began to label, are an earlier run's. Labels of one path and one line of the script are
     successive executions; labels of one path on different lines share the file. Nothing is kept between calls: a call
     later may find more. Raises nothing.
     """

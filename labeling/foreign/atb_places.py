@@ -93,8 +93,9 @@ class DumpPlaces:
             written = Path(real).stat().st_mtime
             if written < self._since - TICK:
                 return NotDumped(
-                    f"{shown(path)} is an earlier run's: it was last written at {clock(written)}, before this process "
-                    f"started at {clock(self._since)}; dump again, or label it by its absolute path"
+                    f"{shown(path)} was last written at {clock(written)}, before this process began to label at "
+                    f"{clock(self._since)}: it is an earlier run's, or the label came too late; label before the "
+                    "library runs, or give an absolute path"
                 )
             return DumpFile(real, place.root, written, place.execution, place.task)
         except OSError as error:
