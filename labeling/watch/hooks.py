@@ -8,85 +8,124 @@ compiled before is used again they are not even traced.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from aclcmp.labeling.api import record_at
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.watch.moment import Moment
 from aclcmp.labeling.watch.names import Named
 from aclcmp.labeling.watch.parallel import Known
-from aclcmp.labeling.watch.values import tensors_in
-
-_told: set[str] = set()
-
-
-def tell(text: str, kind: str = "") -> None:
-    """Say one line on stderr, once in a process; of one kind only the first."""
-    if (kind or text) not in _told:
-        _told.add(kind or text)
-        with suppress(OSError, ValueError, AttributeError):  # a daemon has no stderr, or a closed one
-            sys.stderr.write(f"aclcmp: {text}\n")
+from aclcmp.labeling.watch.telling import tell
+from aclcmp.labeling.watch.values import tensors_in, unreadable
 
 
 class Tap:
     """One watched module of one side: where its labels get their ids, call site and layouts, and whether it ran."""
 
     def __init__(
-        self, side: str, data_id: str, named: Named, known: Known, label_id: Callable[[str], str | None], level: str
+        self,
+        side: str,
+        data_id: str,
+        named: Named,
+        known: Known,
+        label_id: Callable[[str], str | None],
+        level: str,
+        moment: Moment,
     ) -> None:
         self.side = side
         self.data_id = data_id
         self.ran = False
+        self.optional = _never_called(named.inner)
+        self.weights = frozenset(id(weight) for weight in named.inner._parameters.values() if weight is not None)
+        """Identities of its own parameters: a tied module that only lends its weight to another does not run."""
         self.call_site = _call_site(named)
+        self.moment = moment
         self._first = _first_parameter(named.inner)
         self._known = known
         self._label_id = label_id
         self._ids: dict[str, str | None] = {}
         self._level = level
 
-    def output(self, value: Any) -> None:
+    def after(self, _args: Any, output: Any) -> None:
         """Label what the module returned."""
-        self.ran = True
-        if not self._known.packed:
-            self._record("", value, self._known.of_output)
+        if self._known.packed:
+            return
+        if not self._record("", output, self._known.of_output) and (strange := unreadable(output)) is not None:
+            kind = type(strange).__qualname__
+            tell(
+                f"watch: {self.data_id!r}: its output {'is' if strange is output else 'holds'} a {kind}, in which no "
+                "tensor is found: not labelled",
+                kind=f"unreadable {type(strange).__module__}.{kind}",
+            )
 
-    def inputs(self, args: Any, kwargs: dict[str, Any]) -> None:
+    def before(self, args: Any, kwargs: dict[str, Any]) -> None:
         """Label what the module is given, before it can write to it."""
-        self.ran = True
         if not args and self._first in kwargs:  # the first one may be given by name: the same label
             kwargs = dict(kwargs)
             args = (kwargs.pop(self._first),)
         self._record(".input", args[0] if len(args) == 1 else args, lambda _tensor: self._known.taken)
         self._record(".input", kwargs, lambda _tensor: None)
 
-    def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> None:
+    def guarded(self, act: Callable[[Any, Any], None], *given: Any) -> None:
+        """Do `after` or `before` if this is the moment for it. Raises nothing but what a strict run asks for."""
         try:
-            for end, tensor in tensors_in(value):
-                name = self._id(kind + end)
-                if name is not None:
-                    # a DTensor tells its own layout
-                    layout = None if end or hasattr(tensor, "placements") else layout_of(tensor)
-                    record_at(self.call_site, self.side, name, tensor, layout, self._level)
-        except AclcmpError:  # strict: the user wants it
+            if self._is_a_call():
+                self.ran = True
+                act(*given)
+        except AclcmpError:
             raise
         except Exception as error:
-            tell(f"watch could not label what passes {self.data_id!r}: {type(error).__name__}: {error}")
+            with suppress(Exception):  # an error that cannot even be shown
+                tell(f"watch could not label what passes {self.data_id!r}: {type(error).__name__}: {error}")
+
+    def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> bool:
+        """Label the tensors in a value; return whether there are any."""
+        found = False
+        for end, tensor in tensors_in(value):
+            found = True
+            name = self._id(kind + end)
+            if name is not None:
+                # a DTensor tells its own layout
+                layout = None if end or hasattr(tensor, "placements") else layout_of(tensor)
+                record_at(self.call_site, self.side, name, tensor, layout, self._level)
+        return found
 
     def _id(self, end: str) -> str | None:
         if end not in self._ids:
             self._ids[end] = self._label_id(end)
         return self._ids[end]
 
+    def _is_a_call(self) -> bool:
+        """Whether a forward pass with values to copy is under way."""
+        if self.moment.in_backward():
+            return False
+        if self.moment.is_tracing():
+            self.ran = True
+            tell("watch: what runs under torch.jit.trace is not labelled; run the model itself")
+            return False
+        if self.moment.is_capturing():
+            self.ran = True
+            tell(
+                f"watch: {self.data_id!r} runs while a device graph is captured, where nothing can be copied, and the "
+                "graph's replay calls no hooks: run without graphs, or call set_label on the graph's outputs",
+                kind="captured",
+            )
+            return False
+        return True
 
-class _Hook:
-    """A callable of one tap. Copies and pickles of a watched model hold a hook that does nothing."""
 
-    __slots__ = ("_traced", "tap")
+class Hook:
+    """A forward hook, or a pre-hook with keywords, of one tap. Copies and pickles of a watched model hold one that does
+    nothing."""
 
-    def __init__(self, tap: Tap) -> None:
+    __slots__ = ("_act", "_is_compiling", "_traced", "tap")
+
+    def __init__(self, tap: Tap, act: Callable[[Any, Any], None]) -> None:
         self.tap = tap
+        self._act = act
+        self._is_compiling = tap.moment.is_compiling
 
         def traced() -> bool:
             tell(
@@ -100,36 +139,19 @@ class _Hook:
         traced._dynamo_marked_constant = True  # type: ignore[attr-defined]
         self._traced = traced
 
+    def __call__(self, _module: Any, args: Any, passed: Any) -> None:
+        if self._is_compiling():
+            self._traced()
+        else:
+            self.tap.guarded(self._act, args, passed)
+
+    @property
+    def __name__(self) -> str:
+        # torch.jit.script compiles hooks too and asks each for its name first: the place to say what helps.
+        raise AttributeError("torch.jit.script cannot compile the hooks of aclcmp.watch: script a model, then watch it")
+
     def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
         return _make_inert, ()
-
-
-class AfterForward(_Hook):
-    """A forward hook."""
-
-    __slots__ = ()
-
-    def __call__(self, _module: Any, _args: Any, output: Any) -> None:
-        import torch
-
-        if torch.compiler.is_compiling():
-            self._traced()
-        elif _is_a_call(torch, self.tap):
-            self.tap.output(output)
-
-
-class BeforeForward(_Hook):
-    """A forward pre-hook with keyword arguments."""
-
-    __slots__ = ()
-
-    def __call__(self, _module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        import torch
-
-        if torch.compiler.is_compiling():
-            self._traced()
-        elif _is_a_call(torch, self.tap):
-            self.tap.inputs(args, kwargs)
 
 
 def _make_inert() -> Callable[..., None]:
@@ -140,31 +162,13 @@ def _inert(*_args: Any, **_kwargs: Any) -> None:
     """The hook of a copy."""
 
 
-def _is_a_call(torch: Any, tap: Tap) -> bool:
-    """Whether a forward pass with values to copy is under way."""
-    if torch._C._current_graph_task_id() != -1:  # within backward: a checkpoint recomputes what was labelled already
-        return False
-    if torch.jit.is_tracing():
-        tap.ran = True
-        tell("watch: what runs under torch.jit.trace is not labelled; run the model itself")
-        return False
-    if _is_capturing(torch):
-        tap.ran = True
-        tell(
-            f"watch: {tap.data_id!r} runs while a device graph is captured, where nothing can be copied, and the "
-            "graph's replay calls no hooks: run without graphs, or call set_label on the graph's outputs",
-            kind="captured",
-        )
-        return False
-    return True
+def _never_called(module: Any) -> bool:
+    """Whether healthy models do without a call of it: attention takes its dropout's probability and its projection's
+    weight, and calls functions."""
+    import torch
 
-
-def _is_capturing(torch: Any) -> bool:
-    for device in (torch.cuda, getattr(torch, "npu", None)):
-        asked = getattr(device, "is_current_stream_capturing", None)
-        if device is not None and asked is not None and device.is_initialized() and asked():
-            return True
-    return False
+    projection = getattr(torch.nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
+    return isinstance(module, (torch.nn.modules.dropout._DropoutNd, projection))
 
 
 def _call_site(named: Named) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +46,8 @@ def walk(model: Any) -> list[Named]:
             known.aliases.append(name)
             return
         inner = module
-        while wrapped := [child for key, child in inner._modules.items() if key in _WRAPPED and child is not None]:
-            inner = wrapped[0]
+        while (wrapped := _wrapped(inner)) is not None:
+            inner = wrapped
         named = Named(name, module, inner, [], parent)
         found.append(named)
         seen[id(module)] = seen[id(inner)] = named
@@ -60,6 +59,15 @@ def walk(model: Any) -> list[Named]:
 
     visit(model, ROOT, None)
     return found
+
+
+def _wrapped(module: Any) -> Any:
+    """The module that a wrapper of torch's is around; None for what is no wrapper."""
+    from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+    if isinstance(module, (DataParallel, DistributedDataParallel)):  # other classes may call a part `module`, too
+        return module.module
+    return next((child for key, child in module._modules.items() if key in _WRAPPED), None)
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
@@ -110,6 +118,8 @@ class Patterns:
 
 def nearest(pattern: str, names: Sequence[str]) -> str:
     """Return up to three of the names that a user may have meant, as the end of a message."""
+    import difflib  # for a message only
+
     close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or list(names[:3])
     return f"nearest names: {', '.join(close)}" if close else "the model has no modules"
 
@@ -118,7 +128,8 @@ def renamer(rename: Rename | None) -> Callable[[str], str | None]:
     """Return the function that maps a module's name to its label's, None for a module to skip.
 
     A glob renames the module that it matches and all that is inside; of several the one that matches most of the name
-    counts. Raises LabelError for a replacement with more stars than its glob.
+    counts. `{"a.**": "b.**"}` renames `a` too, for its parts have to stay in it; `""` is the model itself. Raises
+    LabelError for a replacement with more stars than its glob.
     """
     if rename is None:
         return lambda name: name
@@ -134,14 +145,14 @@ def renamer(rename: Rename | None) -> Callable[[str], str | None]:
         stars = [token for token in _TOKEN.findall(replacement or "") if token.startswith("*")]
         if len(stars) > regex.groups:
             raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: more stars on the right than on the left")
-        rules.append((regex, replacement))
+        rules.append((regex, replacement, replacement is not None and pattern.endswith(".**")))
 
     def renamed(name: str) -> str | None:
         parts = name.split(".")
         for length in range(len(parts), 0, -1):
             head = ".".join(parts[:length])
-            for regex, replacement in rules:
-                if found := regex.fullmatch(head):
+            for regex, replacement, itself in rules:
+                if found := regex.fullmatch(head) or (regex.fullmatch(f"{head}.") if itself else None):
                     return None if replacement is None else _filled(replacement, found, parts[length:])
         return name
 

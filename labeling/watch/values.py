@@ -10,31 +10,47 @@ Path = tuple["str | int", ...]
 
 _CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params"})
 _DEEPEST = 8  # a list may hold itself
+_PLAIN = (type(None), str, bytes, int, float, complex)
+"""What is no tensor and hides none."""
 
 
 def tensors_in(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield (end of the id, tensor): `""` for the only one and the first of a tuple, `".1"`, `".key"`, `".1.0"`.
 
-    Tuples and lists count by place, mappings, named tuples and dataclasses go by key. What is no tensor, and key-value
-    caches, are passed over.
+    Tuples and lists count by place, mappings, named tuples and dataclasses go by key; of keys that read alike (1 and
+    "1") the second is `".1~2"`. What is no tensor, and key-value caches, are passed over.
     """
     import torch
 
-    for number, (path, tensor) in enumerate(_leaves(value, (), torch.Tensor)):
+    times: dict[str, int] = {}
+    tensors = ((path, leaf) for path, leaf in _leaves(value) if isinstance(leaf, torch.Tensor))
+    for number, (path, tensor) in enumerate(tensors):
         first = number == 0 and all(isinstance(step, int) for step in path)
-        yield "" if first else "".join(f".{step}" for step in path), tensor
+        end = "" if first else "".join(f".{step}" for step in path)
+        times[end] = times.get(end, 0) + 1
+        yield end if times[end] == 1 else f"{end}~{times[end]}", tensor
 
 
-def _leaves(value: Any, path: Path, tensor_type: Any) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, tensor_type):
+def unreadable(value: Any) -> Any:
+    """Return the first thing in a value without tensors that may hide some (an object, a set, a generator), or None."""
+    return next((leaf for _, leaf in _leaves(value) if not isinstance(leaf, _PLAIN)), None)
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What is no container of a known kind, with the way to it."""
+    items = _items(value)
+    if items is None:
         yield path, value
-    elif len(path) < _DEEPEST and not type(value).__name__.endswith("Cache"):
-        for key, item in _items(value):
+    elif len(path) < _DEEPEST:
+        for key, item in items:
             if key not in _CACHES:
-                yield from _leaves(item, (*path, key), tensor_type)
+                yield from _leaves(item, (*path, key))
 
 
-def _items(value: Any) -> Iterable[tuple[str | int, Any]]:
+def _items(value: Any) -> Iterable[tuple[str | int, Any]] | None:
+    """What a container holds, nothing for a cache, and None for what is neither."""
+    if type(value).__name__.endswith("Cache"):
+        return ()
     if isinstance(value, Mapping):
         return ((str(key), item) for key, item in value.items())
     if isinstance(value, (list, tuple)):
@@ -42,4 +58,4 @@ def _items(value: Any) -> Iterable[tuple[str | int, Any]]:
         return zip(names, value, strict=False) if names else enumerate(value)
     if is_dataclass(value) and not isinstance(value, type):
         return ((field.name, getattr(value, field.name, None)) for field in fields(value))
-    return ()
+    return None

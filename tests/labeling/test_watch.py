@@ -263,7 +263,7 @@ assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
         "REFUSED watch: side=None is not a side; use 'pta' (golden) or 'acl' (actual)",
         "REFUSED watch: the model is a list, not a torch.nn.Module",
         "REFUSED watch: 'enc.0' and 'enc.1' both get the id 'layer'; change rename or exclude one",
-        "REFUSED watch: rename gives '' for 'enc.0'; give a name, or None to skip it",
+        "REFUSED watch: 'enc.0' and 'enc.0.a' both get the id 'forward'; change rename or exclude one",
         "REFUSED watch: rename gives 3 for 'enc.0'; give a name, or None to skip it",
         "REFUSED 3 is not a pattern; use a glob like 'layers.*.mlp' or a compiled re.Pattern",
     ]

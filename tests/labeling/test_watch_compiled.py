@@ -45,7 +45,7 @@ for how in ("wrapped after", "wrapped before", "in place", "forward"):
         assert torch.equal(net(x), y)
     net(x.requires_grad_()).sum().backward()
     x = x.detach()
-    print(how, len(watching._taps), file=sys.stderr)
+    print(how, len(watching._hooks.taps), file=sys.stderr)
     watching.close()
 """
     (tmp_path / "shards").mkdir()
