@@ -78,7 +78,8 @@ class Tap:
             raise
         except Exception as error:
             with suppress(Exception):  # an error that cannot even be shown
-                tell(f"watch could not label what passes {self.data_id!r}: {type(error).__name__}: {error}")
+                why = f"{type(error).__name__}: {error}"
+                tell(f"watch could not label what passes {self.data_id!r}: {why}", kind=why)
 
     def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> bool:
         """Label the tensors in a value; return whether there are any."""

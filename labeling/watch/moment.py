@@ -21,7 +21,10 @@ class Moment:
         self._graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
         devices: list[Any] = [getattr(torch, name, None) for name in ("cuda", "npu")]
         self._capturing: list[tuple[Asked, Asked]] = [
-            (getattr(device, "is_initialized", _yes), device.is_current_stream_capturing)
+            (
+                getattr(device, "is_initialized", getattr(device, "is_available", _yes)),
+                device.is_current_stream_capturing,
+            )
             for device in devices
             if hasattr(device, "is_current_stream_capturing")
         ]

@@ -83,6 +83,11 @@ def test_what_is_no_pattern(wrong: object) -> None:
         ({"a.**": "b.**"}, "a.x.y", "b.x.y"),
         ({"*.*_proj": "*.proj_*"}, "at.q_proj", "at.proj_q"),
         ({"module": ""}, "module.layers.0", "layers.0"),
+        ({"module.**": "**"}, "module.layers.0", "layers.0"),
+        ({"module.**": "**"}, "module", ""),
+        ({"a.**": "b.**"}, "a", "b"),
+        ({"a.**": None}, "a", "a"),
+        ({"a.**": "b.**"}, "ab", "ab"),
         ({"*.a": "x"}, "3.a.b", "x.b"),
         ({"a": None}, "a.b", None),
         ({"a": None, "a.b": "c"}, "a.b", "c"),
@@ -123,7 +128,7 @@ from aclcmp.labeling.watch import watch
 with watch(object(), "nonsense", include=3, rename=7) as watching:
     assert watching.ids == {} and watching.notes == ()
 watching.close()
-for heavy in ("torch", "ray", "h5py", "numpy"):
+for heavy in ("torch", "ray", "h5py", "numpy", "difflib", "aclcmp.labeling.watch.hooks"):
     assert heavy not in sys.modules, heavy
 """
     subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
