@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.patterns import TOKEN, glob_regex
 
 Pattern: TypeAlias = "str | re.Pattern[str]"
 Rename: TypeAlias = "Mapping[str, str | None] | Callable[[str], str | None]"
@@ -15,7 +16,6 @@ Rename: TypeAlias = "Mapping[str, str | None] | Callable[[str], str | None]"
 ROOT = "forward"
 """The name of the model itself: no child can have it, for it would hide the method."""
 
-_TOKEN = re.compile(r"\*\*\.?|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
 _WRAPPED = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 """What torch's wrappers (compile, checkpoint, FSDP) call the module inside; the wrapper answers to its name."""
 
@@ -70,31 +70,6 @@ def _wrapped(module: Any) -> Any:
     return next((child for key, child in module._modules.items() if key in _WRAPPED), None)
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
-    """A glob over dotted names as a regular expression with one group for each star."""
-
-    def part(token: str) -> str:
-        if token == "**.":
-            return r"(?:(.*)\.)?"
-        if token == "**":
-            return "(.*)"
-        if token == "*":
-            return r"([^.]*)"
-        if token == "?":
-            return r"[^.]"
-        if len(token) > 1 and token[0] == "[":
-            negation, chars = ("^", token[2:-1]) if token[1] == "!" and len(token) > 3 else ("", token[1:-1])
-            return "[" + negation + re.sub(r"([^\w-])", r"\\\1", chars) + "]"
-        return re.escape(token)
-
-    if not isinstance(pattern, str):
-        raise LabelError(f"{pattern!r} is not a pattern; use a glob like 'layers.*.mlp' or a compiled re.Pattern")
-    try:
-        return re.compile("".join(part(token) for token in _TOKEN.findall(pattern)))
-    except re.error as error:
-        raise LabelError(f"{pattern!r} is not a pattern: {error}") from None
-
-
 class Patterns:
     """One or more globs over dotted names (`*` within a part, `**` across parts) or compiled regular expressions."""
 
@@ -103,7 +78,7 @@ class Patterns:
         several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
         given: list[Any] = list(patterns) if several else [patterns]  # type: ignore[arg-type]
         self._patterns = {
-            (p.pattern if isinstance(p, re.Pattern) else p): p if isinstance(p, re.Pattern) else _regex(p)
+            (p.pattern if isinstance(p, re.Pattern) else p): p if isinstance(p, re.Pattern) else glob_regex(p)
             for p in given
         }
 
@@ -139,10 +114,10 @@ def renamer(rename: Rename | None) -> Callable[[str], str | None]:
         raise LabelError(f"rename is a {type(rename).__name__}; give {{glob: replacement}} or a function of the name")
     rules = []
     for pattern, replacement in rename.items():
-        regex = _regex(pattern)
+        regex = glob_regex(pattern)
         if replacement is not None and not isinstance(replacement, str):
             raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: give a text with stars, or None to skip")
-        stars = [token for token in _TOKEN.findall(replacement or "") if token.startswith("*")]
+        stars = [token for token in TOKEN.findall(replacement or "") if token.startswith("*")]
         if len(stars) > regex.groups:
             raise LabelError(f"rename={{{pattern!r}: {replacement!r}}}: more stars on the right than on the left")
         rules.append((regex, replacement, replacement is not None and pattern.endswith(".**")))
@@ -163,6 +138,6 @@ def _filled(replacement: str, found: re.Match[str], rest: Sequence[str]) -> str:
     stars = iter(found.groups())
     text = "".join(
         (next(stars) or "") + token.lstrip("*") if token.startswith("*") else token
-        for token in _TOKEN.findall(replacement)
+        for token in TOKEN.findall(replacement)
     )
     return ".".join(part for part in (*text.split("."), *rest) if part)
