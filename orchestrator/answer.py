@@ -20,7 +20,7 @@ from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.plan.model import Plan
-from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.record import RankState, RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
@@ -33,6 +33,48 @@ def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
     if problems:
         raise UsageError("; ".join(problems))
     return _plan(indices, record, screen)
+
+
+def plan_two_here(runs: Sequence[tuple[RunDir, RunRecord]], screen: Screen) -> Plan:
+    """Plan a golden and an actual run that lie on this host. Raises UsageError when a shard cannot be read."""
+    sides = []
+    for run, _ in runs:
+        indices, problems = read_indices(run)
+        if problems:
+            raise UsageError("; ".join(problems))
+        if not any(index.records for index in indices):
+            raise UsageError(f"{run.root} has no labels: there is nothing to compare")
+        sides.append(indices)
+    labels = [label for indices in sides for index in indices for label in index.records]
+    screen.labelled(len(labels), sum(label.nbytes for label in labels))
+    golden, actual = sides
+    return plan_two(golden, actual, _world_size(actual, runs[1][1]))
+
+
+def answer_two(
+    runs: Sequence[tuple[RunDir, RunRecord]],
+    report: RunDir,
+    plan: Plan,
+    cluster: Cluster,
+    crew: Crew,
+    screen: Screen,
+) -> Report:
+    """Compare what was planned of two runs and judge it."""
+    (golden, golden_record), (actual, actual_record) = runs
+    found = answer(report, None, plan, cluster, crew, screen, failed=_failed(golden_record) or _failed(actual_record))
+    notes = [f"golden: {golden.root}, {_ranks(golden_record)}", f"actual: {actual.root}, {_ranks(actual_record)}"]
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _ranks(record: RunRecord) -> str:
+    return f"{len(record.ranks)} rank{'s' * (len(record.ranks) != 1)}, run {record.run_id}"
+
+
+def _failed(record: RunRecord | None) -> bool:
+    """Whether anything went wrong while the ranks of a run ran."""
+    return record is not None and (
+        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
+    )
 
 
 def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew, screen: Screen) -> Plan:
@@ -56,16 +98,24 @@ def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
 
 
 def answer(
-    run: RunDir, record: RunRecord | None, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen, *, clean: bool
+    run: RunDir,
+    record: RunRecord | None,
+    plan: Plan,
+    cluster: Cluster,
+    crew: Crew,
+    screen: Screen,
+    *,
+    clean: bool = False,
+    failed: bool = False,
 ) -> Report:
-    """Compare what was planned and judge it; `clean` removes the library's dumps that match."""
+    """Compare what was planned and judge it.
+
+    `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`.
+    """
     node_of = rank_nodes(record, cluster)
     screen.comparing(plan.held)
     outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
-    run_failed = record is not None and (
-        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
-    )
-    judgement = judge(plan, outcomes, run_failed=run_failed)
+    judgement = judge(plan, outcomes, run_failed=failed or _failed(record))
     policy: dict[str, str | float] = {"name": "dtype table"}
     for dtype, (warn, fail) in RELATIVE.items():
         policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
@@ -116,11 +166,14 @@ def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
 def _plan(
     indices: Sequence[ShardIndex], record: RunRecord | None, screen: Screen, problems: Sequence[str] = ()
 ) -> Plan:
-    if record is not None and record.ranks:
-        world_size = len(record.ranks)
-    else:
-        world_size = max((index.header.rank + 1 for index in indices), default=0)
-    plan = plan_run(indices, world_size)
+    plan = plan_run(indices, _world_size(indices, record))
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     return replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))
+
+
+def _world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:
+    """Return how many ranks a run had: as its record says, else as far as its shards tell."""
+    return (
+        len(record.ranks) if record and record.ranks else max((index.header.rank + 1 for index in indices), default=0)
+    )

@@ -157,13 +157,29 @@ def run(
 @app.command()
 def compare(
     run_directory: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run directory, e.g. aclcmp-runs/20260101-120000.")
+        Path, typer.Argument(metavar="RUN", help="Run directory, e.g. aclcmp-runs/20260101-120000; or the golden run.")
     ],
+    actual: Annotated[
+        Path | None, typer.Argument(metavar="ACTUAL", help="Run directory to compare with the first one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.")
+    ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
 ) -> int:
-    """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same."""
-    from aclcmp.orchestrator.commands import compare_again
+    """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same.
 
+    With two runs, the golden labels ("pta") of the first are compared with the actual ones ("acl") of the second,
+    whatever ranks hold them; a run that labelled one side only is that side.
+    """
+    from aclcmp.orchestrator.commands import compare_again, compare_two
+
+    if actual is not None:
+        if clean:
+            raise UsageError("--clean belongs to the comparison of one run; leave it out")
+        return int(compare_two(run_directory, actual, output))
+    if output is not None:
+        raise UsageError("--output belongs to the comparison of two runs; one run's report goes into its folder")
     return int(compare_again(run_directory, clean=clean))
 
 

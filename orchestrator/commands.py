@@ -74,6 +74,29 @@ def compare_again(folder: Path, *, clean: bool) -> ExitCode:
         return _reported(report, run, console)
 
 
+def compare_two(golden: Path, actual: Path, output: Path | None) -> ExitCode:
+    """Compare two run directories on this host; return the command's exit code. The report gets a folder of its own."""
+    runs = [opened_run(folder) for folder in (golden, actual)]
+    RunDir.check_vacant(output)
+    console, screen = _terminal()
+
+    def planned() -> Plan:
+        from aclcmp.orchestrator.answer import plan_two_here
+
+        plan = plan_two_here(runs, screen)
+        _load_kernels()
+        return plan
+
+    with _cluster(None, screen, planned) as (cluster, plan):
+        from aclcmp.orchestrator.answer import answer_two
+        from aclcmp.orchestrator.compare.crew import Crew
+
+        report_folder = RunDir.create(output, with_ranks=False)
+        with screen:
+            report = answer_two(runs, report_folder, plan, cluster, Crew(cluster.nodes), screen)
+        return _reported(report, report_folder, console)
+
+
 @contextmanager
 def _cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
     """Open a cluster, which takes seconds, and do something else meanwhile."""

@@ -33,8 +33,10 @@ class RunDir:
             raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
 
     @staticmethod
-    def create(output: Path | None) -> RunDir:
+    def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
         """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
+
+        Without ranks it is for a report alone.
 
         Raises UsageError as `check_vacant` does, and when the folder cannot be made.
         """
@@ -46,8 +48,9 @@ class RunDir:
             try:
                 root.mkdir(parents=True, exist_ok=output is not None)
                 run = RunDir(root, run_id)
-                run.shards.mkdir()
-                run.logs.mkdir()
+                if with_ranks:
+                    run.shards.mkdir()
+                    run.logs.mkdir()
                 return run
             except FileExistsError:  # another run began within the same second
                 RunDir.check_vacant(output)

@@ -49,7 +49,11 @@ def judge(plan: Plan, outcomes: Mapping[tuple[LabelKey, int], Outcome], *, run_f
     unread = 0
     for (key, rank), (pair, *_) in groupby(plan.pairs, lambda pair: (pair.key, pair.rank)):
         outcome = outcomes.get((key, rank), "was not compared")
-        verdicts[key].append(verdict := _pair_verdict(pair, plan.sides[key, rank], outcome))
+        verdict = _pair_verdict(pair, plan.sides[key, rank], outcome)
+        if (key, rank) in plan.uncovered and verdict.status in (Status.MATCH, Status.DRIFT):
+            reason = f"{plan.uncovered[key, rank]}; the rest: {verdict.reason}"
+            verdict = replace(verdict, status=Status.MISSING, reason=reason)
+        verdicts[key].append(verdict)
         unread += verdict.status is Status.FAILED
     labels = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in verdicts.items()])
     first = _first_divergence(labels)
@@ -224,8 +228,8 @@ def _first_by_rank(labels: list[LabelVerdict]) -> dict[int, LabelKey]:
 def _coverage(plan: Plan, unread: int) -> Coverage:
     kinds = [gap.kind for gap in plan.gaps]
     return Coverage(
-        compared=plan.held - unread,
-        missing_golden=kinds.count(GapKind.MISSING_GOLDEN),
+        compared=plan.held - unread - len(plan.uncovered),
+        missing_golden=kinds.count(GapKind.MISSING_GOLDEN) + len(plan.uncovered),
         missing_actual=kinds.count(GapKind.MISSING_ACTUAL),
         mismatch=kinds.count(GapKind.MISMATCH),
         failed=kinds.count(GapKind.FAILED) + unread,

@@ -21,6 +21,8 @@ class Held:
     path: str
     """The file that holds its bytes: the shard's, or the dumped one."""
     dump: DumpedTensor | NotDumped | None = None
+    host: str = ""
+    """Where the file is."""
 
     @property
     def key(self) -> LabelKey:
@@ -41,6 +43,12 @@ class Held:
     def in_blocks(self) -> bool:
         """Whether the tensor is stored in FRACTAL_NZ's order."""
         return isinstance(self.dump, DumpedTensor) and self.dump.fractal_nz
+
+    @property
+    def content(self) -> object:
+        """What is equal where two tensors are, as far as the index tells; None where it does not."""
+        record = self.record
+        return (record.dtype, record.shape, record.nbytes, record.checksum) if record.offset is not None else None
 
     @property
     def source(self) -> Source:
@@ -88,10 +96,11 @@ def merged_processes(indices: Sequence[ShardIndex]) -> list[Held]:
 
 
 def _held(counted: LabelRecord, record: LabelRecord, index: ShardIndex) -> Held:
+    host = index.header.host
     if not record.tensor_path:
-        return Held(counted, str(index.path(record)))
+        return Held(counted, str(index.path(record)), None, host)
     dump = index.dumped.get(record.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
-    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump)
+    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump, host)
 
 
 def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:

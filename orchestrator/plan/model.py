@@ -63,6 +63,8 @@ class Plan:
     pairs: tuple[Pair, ...]
     """Those of one (label, rank) follow each other."""
     gaps: tuple[Gap, ...]
+    uncovered: dict[tuple[LabelKey, int], str]
+    """Of (label, rank) that are compared in part: what is not, in words."""
     sides: dict[tuple[LabelKey, int], Sides]
     levels: dict[LabelKey, Level]
     silent_ranks: tuple[int, ...]

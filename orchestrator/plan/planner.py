@@ -3,109 +3,90 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
-from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
-from aclcmp.orchestrator.plan.held import Held, golden_chain, merged_processes
+from aclcmp.orchestrator.plan.held import golden_chain, merged_processes
+from aclcmp.orchestrator.plan.label import LabelPlan, Ranks
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
-from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
+from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.order import golden_order
-from aclcmp.orchestrator.plan.placing import Local, Placer, Placing, PlacingError
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.plan.regions import LabelKey
 
 _MOST_WARNINGS = 3
-
-Ranks = dict[int, dict[str, Held]]
-"""rank -> side -> what it holds of one label."""
 
 
 def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels."""
-    by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
-    for index in indices:
-        by_rank[index.header.rank].append(index)
-    notes = [note for rank in sorted(by_rank) for index in by_rank[rank] for note in index.notes]
+    return _plan([list(indices)], world_size)
+
+
+def plan_two(golden: Iterable[ShardIndex], actual: Iterable[ShardIndex], world_size: int) -> Plan:
+    """Pair the golden labels of one run with the actual ones of another, whose `world_size` it is.
+
+    Of the golden run the side "pta" counts, of the other "acl"; a run that labelled one side only is that side,
+    whatever it called it. Tasks pair by their order. Ranks of the two runs need not correspond.
+    """
+    goldens, actuals = _one_side(list(golden), "pta"), _one_side(list(actual), "acl")
+    tasks = zip(_tasks(goldens), _tasks(actuals), strict=False)
+    return _plan([_renumbered(goldens, dict(tasks)), actuals], world_size)
+
+
+def _one_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
+    """Keep the labels of one side of a run, or of its only side, as `side`."""
+    found = {record.side for index in indices for record in index.records if record.side}
+    kept = side if side in found or len(found) != 1 else next(iter(found))
+    return [
+        replace(index, records=tuple(replace(r, side=side) for r in index.records if r.side == kept))
+        for index in indices
+    ]
+
+
+def _tasks(indices: Sequence[ShardIndex]) -> list[int]:
+    return sorted({record.task for index in indices for record in index.records})
+
+
+def _renumbered(indices: Sequence[ShardIndex], tasks: Mapping[int, int]) -> list[ShardIndex]:
+    """Give the tasks of a run the numbers of the other's; what the other has no task for comes behind all of them."""
+    behind = max([*tasks.values(), -1]) + 1
+    return [
+        replace(index, records=tuple(replace(r, task=tasks.get(r.task, behind + r.task)) for r in index.records))
+        for index in indices
+    ]
+
+
+def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
+    """Plan one run, or a golden and an actual one."""
     seen: dict[LabelKey, Ranks] = {}
     chains = []
-    for rank in sorted(by_rank):
-        labels = merged_processes(by_rank[rank])
-        for held in labels:
-            here = seen.setdefault(held.key, {}).setdefault(rank, {})
-            if held.record.side not in here or not here[held.record.side].record.error:  # a failure is never hidden
-                here[held.record.side] = held
-        chains.append(golden_chain(labels))
-    pairs: list[Pair] = []
-    gaps: list[Gap] = []
-    sides: dict[tuple[LabelKey, int], Sides] = {}
-    for key in (keys := golden_order(chains)):
-        goldens, actuals = ({r: s[side] for r, s in seen[key].items() if side in s} for side in ("pta", "acl"))
-        golden_locals = {rank: _local(held, None) for rank, held in goldens.items()}
-        actual_locals = {rank: _local(held, goldens.get(rank)) for rank, held in actuals.items()}
-        placer = Placer(golden_locals, actual_locals, world_size)
-        for rank in sorted(seen[key]):
-            golden, actual = goldens.get(rank), actuals.get(rank)
-            sides[key, rank] = Sides(golden.facts if golden else None, actual.facts if actual else None)
-            gap = _gap(key, rank, seen[key])
-            if gap is None and golden is not None and actual is not None:
-                try:
-                    pairs += _pairs(key, rank, golden, actual, placer.place(rank))
-                except PlacingError as error:
-                    gap = Gap(key, rank, GapKind.MISMATCH, str(error))
-            if gap is not None:
-                gaps.append(gap)
-        for rank in sorted(set(placer.uncovered) - set(seen[key])):
-            sides[key, rank] = Sides(None, None)
-            kind = GapKind.MISSING_ACTUAL if placer.uncovered[rank] else GapKind.MISSING_GOLDEN
-            gaps.append(Gap(key, rank, kind, "this rank did not label its slice of the whole"))
-    silent = tuple(
-        rank for rank in range(world_size) if not by_rank.get(rank) or not any(i.records for i in by_rank[rank])
+    for run in runs:
+        by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
+        for index in run:
+            by_rank[index.header.rank].append(index)
+        for rank in sorted(by_rank):
+            labels = merged_processes(by_rank[rank])
+            for held in labels:
+                here = seen.setdefault(held.key, {}).setdefault(rank, {})
+                if held.record.side not in here or not here[held.record.side].record.error:  # a failure is never hidden
+                    here[held.record.side] = held
+            chains.append(golden_chain(labels))
+    keys = golden_order(chains)
+    parts = [LabelPlan.of(key, seen[key], world_size, one_run=len(runs) == 1) for key in keys]
+    labelled = {index.header.rank for index in runs[-1] if index.records}
+    indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
+    return Plan(
+        keys=tuple(keys),
+        pairs=tuple(pair for part in parts for pair in part.pairs),
+        gaps=tuple(gap for part in parts for gap in part.gaps),
+        uncovered={(part.key, rank): words for part in parts for rank, words in part.uncovered.items()},
+        sides={(part.key, rank): sides for part in parts for rank, sides in part.sides.items()},
+        levels=with_parents({key: _level(seen[key]) for key in keys}, keys),
+        silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
+        unreadable=sum(index.damaged for index in indices),
+        notes=(*(note for index in indices for note in index.notes), *_warnings(seen)),
     )
-    damaged = sum(index.damaged for group in by_rank.values() for index in group)
-    notes += _warnings(seen)
-    levels = with_parents({key: _level(seen[key]) for key in keys}, keys)
-    return Plan(tuple(keys), tuple(pairs), tuple(gaps), sides, levels, silent, damaged, tuple(notes))
-
-
-def _local(held: Held, golden: Held | None) -> Local:
-    """One side's tensor as it lies in the whole, with the plain shape of what is stored in blocks."""
-    shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
-    return Local(held.shape if shape is None else shape, held.record.layout)
-
-
-def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placing) -> list[Pair]:
-    """The pairs of one label on one rank: one, or one for each column block. Raises PlacingError."""
-    pair = Pair(
-        key=key,
-        rank=rank,
-        golden=golden.source,
-        golden_region=placing.golden_region,
-        actual=actual.source,
-        actual_region=placing.actual_region,
-        whole_shape=placing.whole_shape,
-        region=placing.region,
-        layout=placing.layout,
-    )
-    blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
-    sliced = blocks is not None or pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
-    kept = next((source.capture for source in (pair.golden, pair.actual) if not source.is_whole), "")
-    if sliced and kept:
-        raise PlacingError(f"only the {kept} of a side was kept, of which no slice can be compared; use --capture full")
-    if blocks is None:
-        return [pair]
-    return [
-        replace(
-            pair,
-            golden_region=part.moved(pair.golden_region.start),
-            actual=source,
-            actual_region=inner,
-            region=part.moved(pair.region.start),
-        )
-        for source, inner, part in blocks
-    ]
 
 
 def _level(ranks: Ranks) -> Level:
@@ -132,27 +113,3 @@ def _warnings(seen: Mapping[LabelKey, Ranks]) -> list[str]:
         if kept[capture]:
             notes.append(f"of {kept[capture]:,} of {kept.total():,} tensors only {what} were kept")
     return notes
-
-
-def _gap(key: LabelKey, rank: int, ranks: Ranks) -> Gap | None:
-    """Say why a label cannot be compared on a rank, before any shape is looked at; None when nothing speaks against."""
-    own = ranks[rank]
-    failed = [f"{side or 'label'}: {held.record.error}" for side, held in own.items() if held.record.error]
-    if failed:
-        return Gap(key, rank, GapKind.FAILED, "; ".join(failed))
-    for side, kind, words in (
-        ("pta", GapKind.MISSING_GOLDEN, "golden (pta)"),
-        ("acl", GapKind.MISSING_ACTUAL, "actual (acl)"),
-    ):
-        if side not in own:
-            elsewhere = sorted(r for r, sides in ranks.items() if side in sides)
-            where = f"; other ranks have it: {', '.join(map(str, elsewhere[:8]))}" if elsewhere else ""
-            return Gap(key, rank, kind, f"no {words} side on this rank{where}")
-    dump = own["acl"].dump
-    if isinstance(dump, NotDumped):
-        return Gap(key, rank, GapKind.FAILED if dump.unreadable else GapKind.MISSING_ACTUAL, dump.reason)
-    golden, actual = (DTYPES[own[side].dtype].kind for side in ("pta", "acl"))
-    if golden is not actual:
-        reason = f"golden is {own['pta'].dtype}, actual {own['acl'].dtype}: values of different kinds"
-        return Gap(key, rank, GapKind.MISMATCH, reason)
-    return None

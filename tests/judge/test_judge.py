@@ -42,7 +42,7 @@ def plan_of(
     ]
     sides = {(key, rank): Sides(FACTS, FACTS) for key in keys for rank in range(ranks)}
     levels = {key: level_of(key.label, "", "") for key in keys}
-    return Plan(tuple(keys), tuple(pairs), gaps, sides, levels, (), 0, ())
+    return Plan(tuple(keys), tuple(pairs), gaps, {}, sides, levels, (), 0, ())
 
 
 def verdict_on(y: npt.NDArray[np.generic], x: npt.NDArray[np.generic] = X) -> tuple[Status, str]:
@@ -113,7 +113,9 @@ GOOD, BAD = stats(X, X), stats(X, X * np.float32(2))
 def test_first_is_own_what_follows_is_inherited_and_tasks_start_afresh() -> None:
     first, second = plan_of(["a", "b", "c"], ranks=3), plan_of(["a", "b", "c"], ranks=3, task=1)
     levels = first.levels | second.levels
-    plan = Plan(first.keys + second.keys, first.pairs + second.pairs, (), first.sides | second.sides, levels, (), 0, ())
+    plan = Plan(
+        first.keys + second.keys, first.pairs + second.pairs, (), {}, first.sides | second.sides, levels, (), 0, ()
+    )
     outcomes: dict[tuple[LabelKey, int], Outcome] = {(p.key, p.rank): GOOD for p in plan.pairs}
     for task in (0, 1):
         outcomes[LabelKey(task, "b", 0), 1] = BAD

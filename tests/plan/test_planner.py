@@ -1,15 +1,17 @@
 """Indices of several ranks and processes become pairs and named gaps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.plan.model import GapKind
-from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 
 
 def index(rank: int, *labels: LabelRecord, process: int = 0, world_size: int = 2) -> ShardIndex:
@@ -103,3 +105,66 @@ def test_a_failure_is_never_hidden_by_a_good_record() -> None:
     labels = [label("x", "pta", 0, error="no", offset=None), label("x", "pta", 1), label("x", "acl", 2)]
     plan = plan_run([index(0, *labels, world_size=1)], 1)
     assert [gap.kind for gap in plan.gaps] == [GapKind.FAILED]
+
+
+def run_of(side: str, locals_: list[tuple[int, ...]], *, tasks: int = 1, first: int = 0) -> list[ShardIndex]:
+    return [
+        index(rank, *(replace(label("x", side, t, shape), task=first + t) for t in range(tasks)))
+        for rank, shape in enumerate(locals_)
+    ]
+
+
+@pytest.mark.parametrize(("golden", "actual"), [(1, 8), (2, 8), (8, 2), (8, 1), (4, 4), (3, 1)])
+@pytest.mark.parametrize("sides", ["pta acl", "acl acl", "pta pta", "acl pta"])
+def test_two_runs_of_other_world_sizes_meet(golden: int, actual: int, sides: str) -> None:
+    first, second = sides.split()
+    plan = plan_two(run_of(first, [(6, 24 // golden)] * golden), run_of(second, [(6, 24 // actual)] * actual), actual)
+    assert not plan.gaps and not plan.silent_ranks and not plan.uncovered
+    assert {pair.rank for pair in plan.pairs} == set(range(actual))
+    assert sum(pair.region.size for pair in plan.pairs) == 6 * 24
+    assert {(key, rank) for key, rank in plan.sides} == {(plan.keys[0], rank) for rank in range(actual)}
+
+
+def test_a_golden_run_of_both_sides_gives_its_golden_one() -> None:
+    both = [index(0, label("x", "pta", 0), label("x", "acl", 1), world_size=1)]
+    plan = plan_two(both, both, 1)
+    (pair,) = plan.pairs
+    assert not plan.gaps and plan.sides[pair.key, 0].golden is not None and plan.sides[pair.key, 0].golden.seq == 0
+
+
+def test_tasks_of_two_runs_pair_by_order() -> None:
+    plan = plan_two(run_of("pta", [(4,)], tasks=3, first=5), run_of("acl", [(4,)], tasks=2, first=1), 1)
+    assert [pair.key.task for pair in plan.pairs] == [1, 2]
+    assert [(gap.kind, gap.key.task) for gap in plan.gaps] == [(GapKind.MISSING_ACTUAL, 10)]
+
+
+def test_labels_of_one_run_only_are_missing() -> None:
+    golden = [index(0, label("x", "pta", 0), label("g", "pta", 1), world_size=1)]
+    actual = [index(r, label("x", "acl", 0), label("a", "acl", 1)) for r in range(2)]
+    plan = plan_two(golden, actual, 2)
+    found = {(gap.key.label, gap.rank): gap.kind for gap in plan.gaps}
+    assert found == {
+        ("g", 0): GapKind.MISSING_ACTUAL,
+        ("a", 0): GapKind.MISSING_GOLDEN,
+        ("a", 1): GapKind.MISSING_GOLDEN,
+    }
+    assert len(plan.pairs) == 2  # x, of which one golden tensor serves both ranks
+
+
+def test_a_part_without_golden_is_told_with_its_place() -> None:
+    whole = Layout(("Shard(dim=0)",), (8, 4), (0, 0))
+    golden = [index(0, label("x", "pta", 0, (6, 4), layout=whole), world_size=1)]
+    actual = [index(0, label("x", "acl", 0, (8, 4)), world_size=1)]
+    plan = plan_two(golden, actual, 1)
+    assert [pair.region.shape for pair in plan.pairs] == [(6, 4)]
+    assert plan.uncovered == {(plan.keys[0], 0): "no golden tensor for [6:8, 0:4] of the whole"}
+
+
+def test_golden_on_one_rank_serves_all_on_its_host() -> None:
+    ranks = [index(0, label("x", "pta", 0), label("x", "acl", 1)), index(1, label("x", "acl", 0))]
+    plan = plan_run(ranks, 2)
+    assert [(pair.rank, pair.golden.path) for pair in plan.pairs] == [(r, "shards/rank00000.h5") for r in range(2)]
+    ranks[1] = replace(ranks[1], header=replace(ranks[1].header, host="elsewhere"))
+    plan = plan_run(ranks, 2)
+    assert [pair.rank for pair in plan.pairs] == [0]
+    assert [(gap.rank, gap.kind) for gap in plan.gaps] == [(1, GapKind.MISSING_GOLDEN)]

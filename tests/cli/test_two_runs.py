@@ -1,0 +1,67 @@
+"""Two runs made apart, at other world sizes: one golden process against tensor-parallel ranks, without annotations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command
+
+pytestmark = pytest.mark.ray
+
+SCRIPT = """
+import os, sys
+import numpy as np
+from aclcmp import set_label, set_task_id
+
+side, fault = sys.argv[1], "fault" in sys.argv
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+for task in range(2):
+    set_task_id()
+    for layer in range(3):
+        whole = np.random.default_rng(10 * task + layer).standard_normal((12, 8, 64)).astype(np.float32)
+        local = np.split(whole, world, axis=2)[rank].copy()
+        if fault and rank == 5 and layer == 1:
+            local = local[:, :, ::-1]
+        set_label(side, f"layers.{layer}.act", local)
+        set_label(side, f"layers.{layer}.out", whole.sum(2))
+"""
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "report.json").read_text()))
+
+
+def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(SCRIPT)
+    for name, side, ranks in (("one", "pta", 1), ("two", "golden", 2), ("eight", "acl", 8), ("bad", "acl fault", 8)):
+        done = aclcmp("--exec", f"python s.py {side}", "--ranks", str(ranks), "--no-compare", "--output", name)
+        assert done.code == 0, done
+    done = aclcmp("compare", "one", "eight", "--output", "good")
+    assert done.code == 0 and "All match, bit for bit: 12 labels on 8 ranks" in done.out, done
+    assert f"golden: {tmp_path / 'one'}, 1 rank" in done.out and f"actual: {tmp_path / 'eight'}, 8 ranks" in done.out
+    for golden in ("one", "two"):
+        done = aclcmp("compare", golden, "bad", "--output", f"{golden}-bad")
+        assert done.code == 1, done
+        first = report(tmp_path / f"{golden}-bad")["first_divergence"]
+        assert (first["label"], first["task"], first["ranks"]) == ("layers.1.act", 0, [5])
+    done = aclcmp("compare", "eight", "two", "--output", "back")  # sharded golden, actual side called golden
+    assert done.code == 0, done
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["report.csv", "report.h5", "report.json"]
+
+
+def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(SCRIPT)
+    assert aclcmp("--exec", "python s.py pta", "--no-compare", "--output", "one").code == 0
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    for arguments, words in (
+        (("one", "missing"), "missing is not a folder"),
+        (("one", "full"), "full is not a run directory"),
+        (("one", "one", "--output", "full"), "is not empty"),
+        (("one", "one", "--clean"), "--clean belongs to"),
+        (("one", "--output", "new"), "--output belongs to"),
+    ):
+        done = aclcmp("compare", *arguments)
+        assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done
