@@ -19,7 +19,7 @@ _FASTMATH = {"reassoc", "nsz", "contract"}
 # Python's error model looks for a zero before each division, which keeps loops from being vectorised.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
 
-_SOURCES = ("arguments.py", "blocks.py", "decode.py", "gather.py", "jit.py", "kernel.py", "walk.py")
+_SOURCES = ("arguments.py", "blocks.py", "decode.py", "gather.py", "jit.py", "kernel.py", "summands.py", "walk.py")
 
 
 def compiled(function: _Function) -> _Function:

@@ -16,6 +16,7 @@ from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.compare.summands import SUM_WINDOW, Reading, Stored, Summed
 from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
 from aclcmp.orchestrator.compare.walk import Walk
 from aclcmp.orchestrator.plan.regions import Pair, Region, Source
@@ -43,20 +44,26 @@ class Operand:
     region: Region
     release: Callable[[int, int], None] = _keep
     """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
+    more: tuple[Operand, ...] = ()
+    """Where the tensor is a sum: the further summands, alike in dtype, shape and region."""
 
     @staticmethod
-    def mapped(source: Source, region: Region) -> Operand:
-        """Return the operand that reads `source` through a memory map; raises ShardError as `open_bits` does."""
+    def mapped(source: Source, region: Region, more: tuple[Source, ...] = ()) -> Operand:
+        """Return the operand that reads `source`, and the summands `more`, through memory maps.
+
+        Raises ShardError as `open_bits` does.
+        """
         stored = open_bits(source)
-        return Operand(stored.bits, source.dtype, source.shape, region, stored.release)
+        others = tuple(Operand.mapped(each, region) for each in more)
+        return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others)
 
 
 def read_pair_stats(pair: Pair) -> PairStats:
     """Return the statistics of a stored pair; raises ShardError when a side cannot be read."""
-    if not (pair.golden.is_whole and pair.actual.is_whole):
+    if not pair.is_whole:
         return _summarised(pair)
-    golden = Operand.mapped(pair.golden, pair.golden_region)
-    actual = Operand.mapped(pair.actual, pair.actual_region)
+    golden = Operand.mapped(pair.golden, pair.golden_region, pair.more_golden)
+    actual = Operand.mapped(pair.actual, pair.actual_region, pair.more_actual)
     return pair_stats(golden, actual, pair.whole_shape, pair.region)
 
 
@@ -65,6 +72,9 @@ def _summarised(pair: Pair) -> PairStats:
     # here and not above: no actor needs it for tensors that were kept whole
     from aclcmp.labeling.shard.summary import Summary, summarise
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
+
+    if pair.more_golden or pair.more_actual:
+        raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
 
     def kept(side: Source) -> Summary:
         stored = open_bits(replace(side, dtype="float64", shape=(side.nbytes // 8,), capture="full"))
@@ -86,14 +96,14 @@ def _summarised(pair: Pair) -> PairStats:
 
 
 def warm_up() -> None:
-    """Load both kernels, or compile them (18 s) if no process has done so since they were installed or changed.
+    """Load the kernels, or compile them (19 s) if no process has done so since they were installed or changed.
 
     Called once before actors start, so that not each of them compiles for itself.
     """
     region = Region.whole((1,))
-    for dtype in ("float32", "int64"):
-        operand = Operand(np.zeros(1, dtype), dtype, (1,), region)
-        pair_stats(operand, operand, (1,), region)
+    float32, int64 = (Operand(np.zeros(1, dtype), dtype, (1,), region) for dtype in ("float32", "int64"))
+    pair_stats(float32, float32, (1,), region)
+    pair_stats(int64, replace(int64, more=(int64,)), (1,), region)
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:
@@ -108,38 +118,41 @@ def row_group(whole_shape: tuple[int, ...]) -> int:
 def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], region: Region) -> PairStats:
     """Return the statistics of the pair, of which `region` is the place in the whole tensor.
 
-    All three regions must have one shape, and both sides one kind (`DType.kind`); raises ValueError otherwise. Memory
-    beyond the operands' own does not grow with their size.
+    All three regions must have one shape, both sides one kind (`DType.kind`), and one side's summands one dtype and
+    shape; raises ValueError otherwise. Memory beyond the operands' own does not grow with their size. Tolerances are
+    those of the stored dtypes also where a side is a sum; `max_ulp` is then unknown.
     """
     x_dtype, y_dtype = DTYPES[golden.dtype], DTYPES[actual.dtype]
     if not golden.region.shape == actual.region.shape == region.shape:
         raise ValueError(f"regions of shapes {golden.region.shape}, {actual.region.shape} and {region.shape}")
     if x_dtype.kind is not y_dtype.kind:
         raise ValueError(f"{x_dtype.name} cannot be compared with {y_dtype.name}")
+    _check_summands(golden)
+    _check_summands(actual)
     if region.size == 0:
         return PairStats.empty()
     components = 2 if x_dtype.kind is Kind.COMPLEX else 1
-    x_side, y_side = _side(golden, components), _side(actual, components)
+    x_reading, y_reading = _reading(golden, components), _reading(actual, components)
     counted_shape, counted = _counted(whole_shape, region, components)
     rows = _rows(counted_shape, counted)
     limits = Limits(*tolerance(x_dtype, y_dtype))
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
-    wide = exact or FLOAT64 in (x_side.code, y_side.code)
+    summed = bool(golden.more or actual.more)
+    wide = exact or summed or FLOAT64 in (x_reading.reach.code, y_reading.reach.code)
     totals = Totals.zero()
-    for start, stop in _windows(golden, actual, x_side.walk, y_side.walk, counted.size):
+    for start, stop in _windows(x_reading.reach, y_reading.reach, counted.size, SUM_WINDOW if summed else counted.size):
+        x_side, y_side = x_reading.window(start, stop), y_reading.window(start, stop)
         if wide:
             scan64(x_side, y_side, rows, limits, exact, start, stop, totals)
         else:
             scan32(x_side, y_side, rows, limits, scale, start, stop, totals)
-        for operand, side in ((golden, x_side), (actual, y_side)):
-            operand.release(
-                side.walk.flat_index(start) // components, (side.walk.flat_index(stop - 1) + 1) // components
-            )
+        x_reading.release(start, stop)
+        y_reading.release(start, stop)
 
     position = int(totals.position[0])
     index = Walk.of(counted_shape, counted).flat_index(position) // components if position >= 0 else -1
-    ulp = representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
+    ulp = -1 if summed else representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
     stats = _stats(counted.size, totals, index, ulp, _row_sums(rows))
     return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
 
@@ -158,6 +171,30 @@ def _counted(shape: tuple[int, ...], region: Region, components: int) -> tuple[t
     return scaled(shape), Region(scaled(region.start), scaled(region.shape))
 
 
+def _check_summands(operand: Operand) -> None:
+    """Raise ValueError unless what is to be added up is alike."""
+    for other in operand.more:
+        if (other.dtype, other.shape, other.region) != (operand.dtype, operand.shape, operand.region):
+            raise ValueError(
+                f"summands differ: {operand.dtype} {operand.shape} at {operand.region.start} and "
+                f"{other.dtype} {other.shape} at {other.region.start}"
+            )
+
+
+def _reading(operand: Operand, components: int) -> Reading:
+    """Return how the kernels get at an operand's elements, or at their real and imaginary parts."""
+
+    def stored(each: Operand) -> Stored:
+        return Stored(
+            _side(each, components), lambda start, stop: each.release(start // components, stop // components)
+        )
+
+    if not operand.more:
+        return stored(operand)
+    exact = DTYPES[operand.dtype].kind in (Kind.INT, Kind.BOOL)
+    return Summed([stored(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
+
+
 def _side(operand: Operand, components: int) -> Side:
     data = np.asarray(operand.bits).view(np.uint8)
     data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
@@ -173,12 +210,11 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
     return Rows(width, group, walk, np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups))
 
 
-def _windows(golden: Operand, actual: Operand, x_walk: Walk, y_walk: Walk, size: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of the stretches of elements to read at a time, such that few pages get mapped."""
-    x_span = golden.bits.itemsize * (x_walk.flat_index(size - 1) - x_walk.base + 1)
-    y_span = actual.bits.itemsize * (y_walk.flat_index(size - 1) - y_walk.base + 1)
-    window = size * _WINDOW_BYTES // max(x_span, y_span)
-    window = max(window // BLOCK * BLOCK, min(window, BLOCK), _SMALLEST_WINDOW)
+def _windows(x_side: Side, y_side: Side, size: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of the up to `most` elements to read at a time, such that few pages get mapped."""
+    span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
+    window = size * _WINDOW_BYTES // span
+    window = min(max(window // BLOCK * BLOCK, min(window, BLOCK), _SMALLEST_WINDOW), most)
     for start in range(0, size, window):
         yield start, min(start + window, size)
 

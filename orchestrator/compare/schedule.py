@@ -17,8 +17,8 @@ SPLIT_BYTES = 256 << 20
 
 
 def pair_bytes(pair: Pair) -> int:
-    """Bytes that comparing a pair reads, of both sides together."""
-    return pair.region.size * (DTYPES[pair.golden.dtype].itemsize + DTYPES[pair.actual.dtype].itemsize)
+    """Bytes that comparing a pair reads, of both sides and all their summands together."""
+    return pair.region.size * sum(DTYPES[source.dtype].itemsize for source in pair.sources)
 
 
 def split(pair: Pair) -> list[Pair]:
@@ -28,7 +28,7 @@ def split(pair: Pair) -> list[Pair]:
     """
     parts = -(-pair_bytes(pair) // SPLIT_BYTES)
     dim = next((dim for dim, size in enumerate(pair.region.shape) if size > 1), None)
-    if parts <= 1 or dim is None or not (pair.golden.is_whole and pair.actual.is_whole):
+    if parts <= 1 or dim is None or not pair.is_whole:
         return [pair]
     size = pair.region.shape[dim]
     cuts = [size * part // min(parts, size) for part in range(min(parts, size) + 1)]

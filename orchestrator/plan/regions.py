@@ -64,6 +64,9 @@ class Pair:
     A label may make several pairs on one rank: their regions are disjoint and their statistics add up.
     `golden_region` lies within `golden.shape`, `actual_region` within `actual.shape`, `region` within `whole_shape`.
     All three have the same shape.
+
+    A side whose tensor is a sum over ranks names the first summand as `golden` or `actual` and the others in
+    `more_golden` or `more_actual`: of the same dtype and shape, with the same region of each.
     """
 
     key: LabelKey
@@ -75,3 +78,15 @@ class Pair:
     whole_shape: tuple[int, ...]
     region: Region
     layout: str
+    more_golden: tuple[Source, ...] = ()
+    more_actual: tuple[Source, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that is read for it, of both sides."""
+        return (self.golden, *self.more_golden, self.actual, *self.more_actual)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is there as tensors, none as a summary."""
+        return all(source.is_whole for source in self.sources)
