@@ -1,0 +1,85 @@
+"""Copies of tensors that cannot be read where they lie: in Fortran order, big-endian, or compressed."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError
+from aclcmp.labeling.shard.dtypes import DTYPES
+
+_RESERVE = 256 << 20  # bytes that are left free for what else the machine does
+_CHUNK = 1 << 20
+
+
+class Scratch:
+    """A folder of copies below another; made when the first one is."""
+
+    def __init__(self, above: Path) -> None:
+        """Make copies in a new folder below `above`."""
+        self._above = above
+        self._folder: Path | None = None
+        self._copies = 0
+
+    def copied(self, source: npt.NDArray[Any], dtype: str, warning: str) -> DumpedTensor:
+        """Return a dense little-endian copy, a .npy file, of an array of `dtype`'s bits in any order.
+
+        Raises ForeignFormatError when the disk has no room.
+        """
+        memory = DTYPES[dtype].memory
+        shape = tuple(source.shape)
+        path = self._new(math.prod(shape) * memory.itemsize)
+        try:
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_2_0(file, _header(memory, shape))
+                offset = file.tell()
+                if source.size:
+                    os.posix_fallocate(file.fileno(), offset, source.size * memory.itemsize)  # a full map ends us
+            if source.size:
+                target = np.memmap(path, memory, "r+", offset, shape)
+                target[...] = source
+        except OSError as error:
+            raise ForeignFormatError(f"{path}: {error.strerror}") from error
+        return DumpedTensor(str(path), offset, dtype, shape, warnings=(warning,))
+
+    def extracted(self, stream: BinaryIO | Any, size: int) -> Path:
+        """Return a file with the next `size` bytes of `stream`.
+
+        Raises ForeignFormatError when the stream is shorter or longer, or the disk has no room.
+        """
+        path = self._new(size)
+        left = size
+        with path.open("wb") as file:
+            while chunk := stream.read(min(_CHUNK, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    break
+                file.write(chunk)
+        if left:
+            path.unlink()
+            raise ForeignFormatError(f"does not have the {size} bytes that it states")
+        return path
+
+    def _new(self, size: int) -> Path:
+        try:
+            if self._folder is None:
+                self._above.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="copies-", dir=self._above)))
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise ForeignFormatError(f"{self._above}: {error.strerror}") from error
+        if size > free - _RESERVE:
+            raise ForeignFormatError(f"{self._folder} has no room for a copy of {size} bytes; free some, or convert it")
+        self._copies += 1
+        return self._folder / f"{self._copies:06d}.npy"
+
+
+def _header(memory: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": np.lib.format.dtype_to_descr(memory), "fortran_order": False, "shape": shape}

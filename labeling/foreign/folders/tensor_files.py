@@ -1,0 +1,60 @@
+"""A folder of numpy's, torch's and safetensors' files, named by whoever saved them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.labeling.foreign.folders.files import File, placed
+from aclcmp.labeling.foreign.folders.found import Found
+from aclcmp.labeling.foreign.folders.npy import read_npy, read_npz
+from aclcmp.labeling.foreign.folders.safetensors import read_safetensors
+from aclcmp.labeling.foreign.folders.scratch import Scratch
+from aclcmp.labeling.foreign.folders.torch_files import read_torch
+
+TORCH = (".pt", ".pth")
+SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH)
+
+
+def read_tensors(file: File, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | NotDumped]]:
+    """Yield names and tensors of one file of any of `SUFFIXES`; the name of one that is the whole file is ""."""
+    try:
+        if file.refused:
+            yield "", NotDumped(file.refused, unreadable=True)
+        elif file.suffix == ".npy":
+            yield "", read_npy(file.path, scratch)
+        elif file.suffix == ".npz":
+            yield from read_npz(file.path, scratch)
+        elif file.suffix == ".safetensors":
+            yield from read_safetensors(file.path)
+        else:
+            yield from read_torch(file.path, scratch).tensors
+    except ForeignFormatError as error:
+        yield "", NotDumped(str(error), unreadable=True)
+
+
+def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str]]:
+    """Return the tensors of those files that may hold some, and notes.
+
+    Ranks are told by `rankN` in a path, steps by folders `stepN`; both are 0 otherwise. A tensor's name is its file's
+    path with dots, and its name within the file. Where those within are distinct by themselves, in each step of each
+    rank, they alone are taken: so states saved under other names of files, or in other parts, pair up.
+    """
+    several: list[tuple[int, int, str, str, DumpedTensor | NotDumped, File]] = []
+    notes = []
+    for file in files:
+        if file.suffix not in SUFFIXES:
+            continue
+        rank, task, outer = placed(file.parts)
+        before = len(several)
+        several += [(rank, task, outer, inner, tensor, file) for inner, tensor in read_tensors(file, scratch)]
+        if len(several) == before:
+            notes.append(f"{'/'.join(file.parts)} holds no tensor")
+    short = Counter((rank, task, inner or outer) for rank, task, outer, inner, _, _ in several)
+    alone = max(short.values(), default=0) == 1
+    found = []
+    for rank, task, outer, inner, tensor, file in several:
+        name = (inner or outer) if alone else ".".join(filter(None, (outer, inner)))
+        found.append(Found(rank, task, name or "tensor", tensor, file.path, file.time))
+    return found, notes
