@@ -6,7 +6,7 @@ Every call is a no-op unless the script was started by `aclcmp`, so labels may s
 """
 
 from aclcmp.labeling.api import gen_id, set_label, set_task_id
-from aclcmp.labeling.layout import Replicate, Shard
+from aclcmp.labeling.layout import Partial, Replicate, Shard
 from aclcmp.labeling.watch import watch
 
-__all__ = ["Replicate", "Shard", "gen_id", "set_label", "set_task_id", "watch"]
+__all__ = ["Partial", "Replicate", "Shard", "gen_id", "set_label", "set_task_id", "watch"]

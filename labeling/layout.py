@@ -9,6 +9,8 @@ from typing import Any
 
 from aclcmp.labeling.errors import LabelError
 
+PARTIAL = "Partial(sum)"
+
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
@@ -20,6 +22,11 @@ class Shard:
     """Every rank holds a slice of the whole along dimension `dim` (negative: from the last), in rank order."""
 
     dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Every rank holds a summand: the whole is the sum over all ranks that have the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def _integers(values: Sequence[Any] | None) -> tuple[int, ...] | None:
 def layout_of(value: object) -> Layout:
     """Turn what a user gave as `layout=` into a record: ours or torch's placements, or a sequence with one of them.
 
-    Raises LabelError for anything that is not `Shard(dim)` or `Replicate()`.
+    Raises LabelError for anything that is not `Shard(dim)`, `Replicate()` or `Partial()`.
     """
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1:
         value = value[0]
@@ -90,4 +97,6 @@ def layout_of(value: object) -> Layout:
     dim = getattr(value, "dim", None)
     if type(value).__name__ == "Shard" and isinstance(dim, int):
         return Layout((f"Shard(dim={dim})",))
-    raise LabelError(f"layout={value!r} is not known; use Shard(dim) or Replicate()")
+    if type(value).__name__ == "Partial" and getattr(value, "reduce_op", "sum") == "sum":
+        return Layout((PARTIAL,))
+    raise LabelError(f"layout={value!r} is not known; use Shard(dim), Replicate() or Partial()")

@@ -49,7 +49,7 @@ class LabelPlan:
             plan.sides[rank] = Sides(golden.facts if golden else None, actual.facts if actual else None)
             gap = _failed(key, rank, ranks[rank])
             if gap is None and rank in ready and usable:
-                gap = plan._place(rank, usable, ready[rank], placer, used)
+                gap = plan._place(rank, usable, ready, placer, used)
             elif gap is None and actual is not None:
                 gap = Gap(key, rank, GapKind.MISSING_GOLDEN, _elsewhere("golden (pta)", goldens))
             if gap is not None:
@@ -65,31 +65,76 @@ class LabelPlan:
                     del plan.sides[rank]
         return plan
 
-    def _place(self, rank: int, goldens: dict[int, Held], actual: Held, placer: Placer, used: set[int]) -> Gap | None:
+    def _place(
+        self, rank: int, goldens: dict[int, Held], actuals: dict[int, Held], placer: Placer, used: set[int]
+    ) -> Gap | None:
         """Add the pairs of one rank; return why there are none."""
         try:
             parts, left = placer.place(rank)
+            if not parts and not left:
+                return None
             if not parts:
                 reason = _elsewhere("golden (pta)", goldens)
                 if rank in goldens:
                     reason = f"no golden tensor holds {', '.join(map(_box, left))} of the whole"
                 return Gap(self.key, rank, GapKind.MISSING_GOLDEN, reason)
             for golden in {part.golden_rank: goldens[part.golden_rank] for part in parts}.values():
-                _check_kinds(golden, actual)
-            pairs = [
-                pair
-                for part in parts
-                for pair in _pairs(self.key, rank, goldens[part.golden_rank], actual, part, placer.layout)
-            ]
+                _check_kinds(golden, actuals[rank])
+            pairs = [pair for part in parts for pair in self._pairs(rank, goldens, actuals, part, placer.layout)]
         except PlacingError as error:
             return Gap(self.key, rank, GapKind.MISMATCH, str(error))
         self.pairs.extend(pairs)
-        used.update(part.golden_rank for part in parts)
+        used.update(r for part in parts for r in (part.golden_rank, *part.golden_summands))
         if self.sides[rank].golden is None:
             self.sides[rank] = replace(self.sides[rank], golden=goldens[parts[0].golden_rank].facts)
         if left:
             self.uncovered[rank] = f"no golden tensor for {', '.join(map(_box, left[:_MOST_NAMED]))} of the whole"
         return None
+
+    def _pairs(
+        self, rank: int, goldens: dict[int, Held], actuals: dict[int, Held], placing: Placing, layout: str
+    ) -> list[Pair]:
+        """The pairs of one part of the label on one rank: one, or one for each column block. Raises PlacingError."""
+        golden, actual = goldens[placing.golden_rank], actuals[rank]
+        pair = Pair(
+            key=self.key,
+            rank=rank,
+            golden=golden.source,
+            golden_region=placing.golden_region,
+            actual=actual.source,
+            actual_region=placing.actual_region,
+            whole_shape=placing.whole_shape,
+            region=placing.region,
+            layout=layout,
+            more_golden=tuple(goldens[each].source for each in placing.golden_summands),
+            more_actual=tuple(actuals[each].source for each in placing.actual_summands),
+        )
+        blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
+        added = pair.more_golden or pair.more_actual
+        cut = pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
+        kept = next((source.capture for source in pair.sources if not source.is_whole), "")
+        if kept and (blocks is not None or added or cut):
+            raise PlacingError(
+                f"only the {kept} of a side was kept, of which no slice or sum can be compared; use --capture full"
+            )
+        if added and len({(source.dtype, source.shape) for source in pair.sources[len(pair.more_golden) + 1 :]}) > 1:
+            raise PlacingError("the summands of the actual side have different dtypes or shapes")
+        if added and len({(source.dtype, source.shape) for source in pair.sources[: len(pair.more_golden) + 1]}) > 1:
+            raise PlacingError("the summands of the golden side have different dtypes or shapes")
+        if blocks is None:
+            return [pair]
+        if added:
+            raise PlacingError("summands in FRACTAL_NZ order cannot be added")
+        return [
+            replace(
+                pair,
+                golden_region=part.moved(pair.golden_region.start),
+                actual=source,
+                actual_region=inner,
+                region=part.moved(pair.region.start),
+            )
+            for source, inner, part in blocks
+        ]
 
     def _slices_that_nobody_labelled(self, placer: Placer, ranks: Ranks) -> None:
         if not self.pairs:
@@ -106,38 +151,6 @@ def _local(held: Held, golden: Held | None, one_run: bool) -> Local:
     shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
     host = held.host if one_run else ""
     return Local(held.shape if shape is None else shape, held.record.layout, host, held.content)
-
-
-def _pairs(key: LabelKey, rank: int, golden: Held, actual: Held, placing: Placing, layout: str) -> list[Pair]:
-    """The pairs of one part of a label on one rank: one, or one for each column block. Raises PlacingError."""
-    pair = Pair(
-        key=key,
-        rank=rank,
-        golden=golden.source,
-        golden_region=placing.golden_region,
-        actual=actual.source,
-        actual_region=placing.actual_region,
-        whole_shape=placing.whole_shape,
-        region=placing.region,
-        layout=layout,
-    )
-    blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
-    sliced = blocks is not None or pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
-    kept = next((source.capture for source in (pair.golden, pair.actual) if not source.is_whole), "")
-    if sliced and kept:
-        raise PlacingError(f"only the {kept} of a side was kept, of which no slice can be compared; use --capture full")
-    if blocks is None:
-        return [pair]
-    return [
-        replace(
-            pair,
-            golden_region=part.moved(pair.golden_region.start),
-            actual=source,
-            actual_region=inner,
-            region=part.moved(pair.region.start),
-        )
-        for source, inner, part in blocks
-    ]
 
 
 def _failed(key: LabelKey, rank: int, own: dict[str, Held]) -> Gap | None:

@@ -21,6 +21,9 @@ class Placing:
     golden_rank: int
     golden_region: Region
     actual_region: Region
+    golden_summands: tuple[int, ...] = ()
+    """Ranks whose golden tensors are added to that of `golden_rank`."""
+    actual_summands: tuple[int, ...] = ()
 
 
 class Placer:
@@ -52,13 +55,19 @@ class Placer:
     def place(self, rank: int) -> tuple[list[Placing], list[Region]]:
         """Find the golden regions for `rank`'s actual tensor, and the parts of the whole that none holds.
 
-        The nearest golden is taken first: the rank's own, then those of its host. Raises PlacingError.
+        The nearest golden is taken first: the rank's own, then those of its host. A rank whose tensor is added to
+        another's has nothing to find. Raises PlacingError.
         """
         golden, actual = self._readings()
+        if rank not in actual.regions:
+            return [], []
         wanted = actual.regions[rank]
         if wanted.size == 0:
             return self._empty(rank, golden, actual)
         parts, left = cover(wanted, self._nearest(rank, golden))
+        self._check_hosts(self._actuals, rank, actual)
+        for holder, _ in parts:
+            self._check_hosts(self._goldens, holder, golden)
         placed = [
             Placing(
                 whole_shape=actual.whole,
@@ -66,6 +75,8 @@ class Placer:
                 golden_rank=holder,
                 golden_region=part.moved(tuple(-s for s in golden.regions[holder].start)),
                 actual_region=part.moved(tuple(-s for s in wanted.start)),
+                golden_summands=golden.summands.get(holder, ()),
+                actual_summands=actual.summands.get(rank, ()),
             )
             for holder, part in parts
         ]
@@ -91,6 +102,14 @@ class Placer:
         for holder in sorted(golden.regions):
             if holder != rank and self._goldens[holder].host == host:
                 yield holder, golden.regions[holder]
+
+    @staticmethod
+    def _check_hosts(pieces: Mapping[int, Local], rank: int, reading: Reading) -> None:
+        hosts = {pieces[each].host for each in (rank, *reading.summands.get(rank, ()))}
+        if len(hosts) > 1:
+            raise PlacingError(
+                f"summands lie on {len(hosts)} hosts ({', '.join(sorted(hosts))}) and cannot be added yet"
+            )
 
     def _readings(self) -> tuple[Reading, Reading]:
         if self._chosen is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.layout import PARTIAL, Layout
 from aclcmp.orchestrator.plan.regions import Region
 
 Shape = tuple[int, ...]
@@ -37,11 +37,13 @@ class Reading:
     """Whether layouts say so, and not the shapes alone."""
     missing: tuple[int, ...] = ()
     """Ranks of the job that hold a slice of the whole but have no label."""
+    summands: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Ranks whose tensors are added to those of a rank in `regions`; they are in no region of their own."""
 
     @property
     def replicated(self) -> bool:
         """Whether every rank holds the whole."""
-        return all(region.shape == self.whole for region in self.regions.values())
+        return not self.summands and all(region.shape == self.whole for region in self.regions.values())
 
     @property
     def said(self) -> str:
@@ -56,8 +58,8 @@ def readings(pieces: Mapping[int, Local], world_size: int) -> list[Reading]:
     order along any dimension, if they agree in all others. Where some ranks of the job lack the label, equal slices may
     be those of an even split over all ranks.
     """
-    for rank, piece in pieces.items():
-        _check_place(rank, piece)
+    for piece in pieces.values():
+        _check_place(piece)
     layouts = {str(piece.layout) for piece in pieces.values() if piece.layout is not None}
     if any(piece.layout is not None and piece.layout.start is not None for piece in pieces.values()):
         return [_from_starts(pieces)]
@@ -66,6 +68,12 @@ def readings(pieces: Mapping[int, Local], world_size: int) -> list[Reading]:
     layout = next((piece.layout for piece in pieces.values() if piece.layout is not None), None)
     shapes = {piece.shape for piece in pieces.values()}
     dims = len(next(iter(shapes)))
+    if layout is not None and layout.placements == (PARTIAL,):
+        if len(shapes) > 1:
+            raise PlacingError(f"summands have different shapes: {_shapes(pieces)}")
+        first, *others = sorted(pieces)
+        whole = pieces[first].shape
+        return [Reading(whole, {first: Region.whole(whole)}, _sum_of(pieces), True, (), {first: tuple(others)})]
     if layout is not None and not layout.is_replicate:
         dim = layout.shard_dim
         if dim is None or not -dims <= dim < dims:
@@ -134,16 +142,26 @@ def _from_starts(pieces: Mapping[int, Local]) -> Reading:
     regions = {
         rank: Region(p.layout.start, p.shape) for rank, p in pieces.items() if p.layout and p.layout.start is not None
     }
-    return Reading(told[0].whole_shape or (), regions, str(told[0]), told=True)
+    whole, placements = told[0].whole_shape or (), told[0].placements
+    if PARTIAL not in placements:
+        return Reading(whole, regions, str(told[0]), told=True)
+    if "Replicate()" in placements:
+        raise PlacingError(f"{told[0]}: summands beside replicas of them cannot be told apart yet")
+    holders: dict[Region, list[int]] = {}
+    for rank in sorted(regions):
+        holders.setdefault(regions[rank], []).append(rank)
+    summands = {ranks[0]: tuple(ranks[1:]) for ranks in holders.values()}
+    return Reading(whole, {r: regions[r] for r in summands}, str(told[0]), True, (), summands)
 
 
-def _check_place(rank: int, piece: Local) -> None:
-    """Raise PlacingError when a DTensor's recorded place is impossible (it comes from a file), or it is a summand."""
+def _check_place(piece: Local) -> None:
+    """Raise PlacingError when a DTensor's recorded place is impossible: it comes from a file."""
     layout = piece.layout
     if layout is None:
         return
-    if any(placement.startswith("Partial") for placement in layout.placements):
-        raise PlacingError(f"rank {rank} holds {layout}: summands are not compared yet, only their sum")
+    for placement in layout.placements:
+        if placement.startswith("Partial") and placement != PARTIAL:
+            raise PlacingError(f"{layout}: only sums are made up of their parts")
     if layout.whole_shape is None or layout.start is None:
         return
     boxes = (layout.start, piece.shape, layout.whole_shape)
@@ -156,6 +174,10 @@ def _shapes(pieces: Mapping[int, Local]) -> str:
     for rank, piece in sorted(pieces.items()):
         shapes.setdefault(piece.shape, []).append(rank)
     return "; ".join(f"{list(shape)} on rank{'s' * (len(r) > 1)} {_few(r)}" for shape, r in shapes.items())
+
+
+def _sum_of(pieces: Mapping[int, Local]) -> str:
+    return f"{PARTIAL} over {len(pieces)} rank{'s' * (len(pieces) > 1)}"
 
 
 def _few(ranks: list[int]) -> str:

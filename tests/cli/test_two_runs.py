@@ -65,3 +65,27 @@ def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
     ):
         done = aclcmp("compare", *arguments)
         assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done
+
+
+def test_summands_are_added(aclcmp: Command, tmp_path: Path) -> None:
+    """A row-parallel projection before its all-reduce: the sum over all ranks is what golden has."""
+    (tmp_path / "s.py").write_text(
+        "import os, sys\n"
+        "import numpy as np\n"
+        "from aclcmp import Partial, set_label\n"
+        "rank, world = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])\n"
+        "x, w = (np.random.default_rng(seed).standard_normal((64, 64)) for seed in range(2))\n"
+        "own = slice(rank * 64 // world, (rank + 1) * 64 // world)\n"
+        "part = (x[:, own] @ w[own]).astype(np.float32)\n"
+        "if 'fault' in sys.argv and rank == 2:\n"
+        "    part *= 2\n"
+        "set_label('pta', 'out', (x @ w).astype(np.float32))\n"
+        "set_label('acl', 'out', part, layout=Partial())\n"
+    )
+    done = aclcmp("--exec", "python s.py", "--ranks", "4", "--output", "good")
+    assert done.code == 0, done
+    (label,) = report(tmp_path / "good")["labels"]
+    assert list(label["ranks"]) == ["0"] and label["ranks"]["0"]["layout"] == "Partial(sum) over 4 ranks"
+    done = aclcmp("--exec", "python s.py fault", "--ranks", "4", "--output", "bad")
+    assert done.code == 1, done
+    assert report(tmp_path / "bad")["first_divergence"]["label"] == "out"

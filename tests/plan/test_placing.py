@@ -114,7 +114,13 @@ def test_same_shape_is_compared_as_it_is_on_its_own_rank() -> None:
         ({0: plain(8), 1: plain(8)}, {0: plain(3), 1: plain(4)}, 2, "no layout fits"),
         ({0: plain(8, 8), 1: plain(8, 8)}, {r: plain(4, 8, layout="Shard(dim=1)") for r in range(2)}, 2, "Shard"),
         ({0: plain(8), 1: plain(8)}, {r: plain(4, layout="Replicate()") for r in range(2)}, 2, "Replicate"),
-        ({0: plain(8)}, {0: plain(8, layout="Partial(sum)")}, 1, "summands"),
+        ({0: plain(8)}, {0: plain(8, layout="Partial(max)")}, 1, "only sums"),
+        (
+            {0: plain(8)},
+            {0: plain(8, layout="Partial(sum)"), 1: plain(4, layout="Partial(sum)")},
+            2,
+            "summands have different shapes",
+        ),
         ({0: plain(8)}, {0: plain(8, layout="Shard(dim=3)")}, 1, "does not fit"),
         (
             {0: plain(8)},
@@ -173,6 +179,29 @@ def test_another_ranks_replica_serves_only_where_all_are_the_same() -> None:
     assert only(Placer({0: same, 1: same}, actual, 3), 2).golden_rank == 0
     assert Placer({0: same, 1: other}, actual, 3).place(2) == ([], [Region((0,), (4,))])
     assert Placer({0: plain(4), 1: plain(4)}, actual, 3).place(2)[0] == []
+
+
+def test_summands_are_added_on_the_first_of_their_ranks() -> None:
+    actual = {r: plain(4, 6, layout="Partial(sum)") for r in (3, 1, 2)}
+    placer = Placer({1: plain(4, 6)}, actual, 4)
+    placing = only(placer, 1)
+    assert (placing.golden_rank, placing.actual_summands) == (1, (2, 3))
+    assert placing.region == placing.golden_region == Region.whole((4, 6))
+    assert placer.place(2) == ([], []) and placer.layout == "Partial(sum) over 3 ranks"
+    back = only(Placer(actual, {0: plain(4, 6)}, 4), 0)
+    assert (back.golden_rank, back.golden_summands) == (1, (2, 3))
+
+
+def test_sharded_summands() -> None:
+    """A DTensor over 2 x 2 ranks: summands along one mesh dimension, slices along the other."""
+
+    def local(start: int) -> Local:
+        return Local((4, 3), Layout(("Partial(sum)", "Shard(dim=1)"), (4, 6), (0, start)))
+
+    placer = Placer({0: plain(4, 6)}, {0: local(0), 1: local(3), 2: local(0), 3: local(3)}, 4)
+    assert [only(placer, rank).actual_summands for rank in (0, 1)] == [(2,), (3,)]
+    assert only(placer, 1).golden_region == Region((0, 3), (4, 3))
+    assert placer.place(3) == ([], [])
 
 
 def test_what_lies_on_another_host_is_not_taken() -> None:
