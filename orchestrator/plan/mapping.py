@@ -1,0 +1,177 @@
+"""Rules that give an actual label the id of its golden one, where the two were made by programs that name differently.
+
+A pattern is a label id, in which `*` stands for anything within a dotted part and `**` for anything across parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.errors import UsageError
+
+MOST_STARS = 6
+"""In one pattern: what one star takes and the next leaves is tried in all ways, and more would take for ever."""
+
+_STAR = re.compile(r"\*\*\.?|\*")
+_NO_STAR = re.compile(r"[?\[]")
+_MOST_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`golden` and `actual` are patterns with as many stars each; None on one side drops what the other matches."""
+
+    golden: str | None
+    actual: str | None
+    line: int = 0
+    """Where it stands in its file, from 1; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    place: int
+    rule: Rule
+    regex: re.Pattern[str]
+
+
+@dataclass(slots=True)
+class _Matcher:
+    """One side of the rules. A pattern also matches itself, so that an id with a star in it can be told exactly."""
+
+    exact: dict[str, _Compiled] = field(default_factory=dict)
+    globs: list[_Compiled] = field(default_factory=list)
+
+    def add(self, pattern: str, compiled: _Compiled) -> None:
+        self.exact[pattern] = compiled
+        if stars(pattern):
+            self.globs.append(compiled)
+
+    def first(self, data_id: str) -> tuple[Rule, tuple[str, ...]] | None:
+        """Return the first rule that matches and what its stars stand for."""
+        exact = self.exact.get(data_id)
+        for compiled in self.globs:
+            if exact is not None and exact.place < compiled.place:
+                break
+            if found := compiled.regex.fullmatch(data_id):
+                return compiled.rule, tuple(group or "" for group in found.groups())
+        return None if exact is None else (exact.rule, ())
+
+
+class IdMap:
+    """What golden calls each actual label. The first rule that matches wins; without one a label keeps its name."""
+
+    def __init__(self, rules: Iterable[Rule] = (), where: str = "map") -> None:
+        """Take the rules in their order; `where` names their file in messages.
+
+        Raises UsageError, with the line, for a rule that cannot be: nothing on both sides, an empty pattern, stars that
+        differ in number or are more than MOST_STARS, and a pattern that an earlier rule has on the same side.
+        """
+        self._where = where
+        self._golden, self._actual = _Matcher(), _Matcher()
+        for place, rule in enumerate(rules):
+            self._check(rule)
+            for pattern, matcher, side in (
+                (rule.golden, self._golden, "golden"),
+                (rule.actual, self._actual, "actual"),
+            ):
+                if pattern is None:
+                    continue
+                if (earlier := matcher.exact.get(pattern)) is not None:
+                    raise self._wrong(
+                        rule, f"{shown(pattern)} is already on the {side} side of {_name(earlier.rule)}; keep one"
+                    )
+                regex = glob_regex(_NO_STAR.sub(r"[\g<0>]", pattern))
+                matcher.add(pattern, _Compiled(place, rule, regex))
+
+    def _check(self, rule: Rule) -> None:
+        counts = {stars(pattern) for pattern in (rule.golden, rule.actual) if pattern is not None}
+        if not counts:
+            raise self._wrong(rule, "nothing on both sides; name the labels that it is about")
+        if "" in (rule.golden, rule.actual):
+            raise self._wrong(rule, "an empty pattern; write - to drop what the other side matches")
+        if max(counts) > MOST_STARS:
+            raise self._wrong(rule, f"{max(counts)} stars in one pattern; {MOST_STARS} are the most, use more rules")
+        if len(counts) > 1:
+            golden, actual = shown(rule.golden or ""), shown(rule.actual or "")
+            raise self._wrong(rule, f"{golden} and {actual} differ in their number of stars; they carry over by place")
+
+    def _wrong(self, rule: Rule, what: str) -> UsageError:
+        return UsageError(f"{self._where}:{rule.line}: {what}" if rule.line else f"{self._where}: {what}")
+
+    def golden_name_of(self, actual_id: str) -> str | None:
+        """Return the golden id of an actual label, None for one to leave out."""
+        found = self._actual.first(actual_id)
+        if found is None:
+            return actual_id
+        rule, values = found
+        if rule.golden is None:
+            return None
+        return _filled(rule.golden, values) if values else rule.golden
+
+    def rule_of(self, actual_id: str) -> Rule | None:
+        """Return the rule that an actual label follows; None for one that keeps its name."""
+        found = self._actual.first(actual_id)
+        return found[0] if found else None
+
+    def keeps_golden(self, golden_id: str) -> bool:
+        """Whether a golden label takes part: no rule says that nothing answers to it."""
+        found = self._golden.first(golden_id)
+        return found is None or found[0].actual is not None
+
+    def check(self, actual_ids: Iterable[str]) -> None:
+        """Raise UsageError where two of the ids, which are one run's, get the same golden id."""
+        taken: dict[str, str] = {}
+        for actual_id in dict.fromkeys(actual_ids):
+            golden_id = self.golden_name_of(actual_id)
+            if golden_id is None:
+                continue
+            other = taken.setdefault(golden_id, actual_id)
+            if other != actual_id:
+                raise UsageError(
+                    f"{self._where}: {shown(other)} ({self._why(other)}) and {shown(actual_id)} "
+                    f"({self._why(actual_id)}) both become {shown(golden_id)}; drop one with '- -> ID'"
+                )
+
+    def unused(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[Rule]:
+        """Return the rules that no label of either run follows: most likely misspelt."""
+        used = {found[0] for name in dict.fromkeys(actual_ids) if (found := self._actual.first(name))}
+        used |= {
+            found[0]
+            for name in dict.fromkeys(golden_ids)
+            if (found := self._golden.first(name)) and found[0].actual is None
+        }
+        both = {c.place: c.rule for side in (self._golden, self._actual) for c in side.exact.values()}
+        return [rule for _, rule in sorted(both.items()) if rule not in used]
+
+    def _why(self, actual_id: str) -> str:
+        rule = self.rule_of(actual_id)
+        return _name(rule) if rule else "no rule, own name"
+
+
+def stars(pattern: str) -> int:
+    """Return how many stars a pattern has."""
+    return len(_STAR.findall(pattern))
+
+
+def shown(text: str) -> str:
+    """Return an id as it stands in a message: quoted, and not longer than a line."""
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+
+
+def _name(rule: Rule) -> str:
+    return f"line {rule.line}" if rule.line else f"the rule {shown(rule.golden or '-')} -> {shown(rule.actual or '-')}"
+
+
+def _filled(pattern: str, values: tuple[str, ...]) -> str:
+    """Put the values in the place of the stars; where `**` stands for nothing its dot goes, too."""
+    left = iter(values)
+
+    def value(star: re.Match[str]) -> str:
+        text = next(left)
+        return f"{text}." if text and star[0] == "**." else text
+
+    text = _STAR.sub(value, pattern)
+    return text[:-1] if pattern.endswith(".**") and not values[-1] else text
