@@ -97,8 +97,8 @@ def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
         "# - on one side drops what the other side matches; what no rule matches keeps its name",
         f"# golden: {json.dumps(golden)}",
         f"# actual: {json.dumps(actual)}",
-        f"# {suggestion.same} ids are the same in both; {certain} rules are certain (score {CERTAIN} or more), "
-        f"{len(proposals) - certain} are not and commented out: look at them",
+        f"# the same in both: {_count(suggestion.same, 'id')}; certain (score {CERTAIN} or more): "
+        f"{_count(certain, 'rule')}; not certain and commented out, to be looked at: {len(proposals) - certain}",
     ]
     for proposal in proposals:
         lines += ["", f"# {proposal.score:.2f}, {_count(proposal.labels, 'label')}: {'; '.join(proposal.reasons)}"]

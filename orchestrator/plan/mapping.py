@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from aclcmp.labeling.patterns import glob_regex
 from aclcmp.orchestrator.errors import UsageError
 
-MOST_STARS = 6
-"""In one pattern: what one star takes and the next leaves is tried in all ways, and more would take for ever."""
+MOST_STARS = 4
+"""In one pattern: all ways to share an id among them are tried. Six took 18 s for one id of 100 letters, four 30 ms."""
 
 _STAR = re.compile(r"\*\*\.?|\*")
 _NO_STAR = re.compile(r"[?\[]")
