@@ -9,6 +9,7 @@ from aclcmp.labeling.foreign.folders.found import Split
 
 _DIM = re.compile(r"(?:1|[A-Za-z_]\w*|\([A-Za-z_]\w*(?: *\* *[A-Za-z_]\w*)+\))(?:\[([^\[\]]+)\])?")
 _DECLARED = re.compile(r"dp:=\w+|(\w+):replicated")
+_LONGEST = 1_000
 AXES = ("tp", "cp", "ep", "sp")
 
 
@@ -22,6 +23,8 @@ def splits_of(words: str, ndim: int, axes: Mapping[str, tuple[int, int]]) -> tup
     `axes` are rank and size by name. In one dimension, the leftmost axis is outermost; axes that are not mentioned
     replicate. Raises DimsError.
     """
+    if len(words) > _LONGEST:
+        raise DimsError(f"dims of {len(words)} characters are no dims")
     shape, _, declared = words.partition("#")
     _check_declared(declared)
     dims = re.findall(r"\([^)]*\)\S*|\S+", re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", ""), shape))

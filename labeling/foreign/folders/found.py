@@ -49,6 +49,11 @@ class Found:
     splits: tuple[Split, ...] | None = None
     """What each axis of ranks does to it, outermost first; None where the dump does not say."""
 
+    @property
+    def label(self) -> str:
+        """The name on one line that any terminal takes, never empty."""
+        return shown(self.name) or "tensor"
+
 
 @dataclass(frozen=True, slots=True)
 class DumpIndex:
@@ -71,7 +76,7 @@ def dump_index(
     by_rank: dict[int, list[tuple[Found, int]]] = defaultdict(list)
     occurrences: dict[tuple[int, int, str], int] = defaultdict(int)
     for each in found:
-        key = each.rank, each.task, shown(each.name)
+        key = each.rank, each.task, each.label
         by_rank[each.rank].append((each, occurrences[key]))
         occurrences[key] += 1
     ranks = max([world_size, *(rank + 1 for rank in by_rank)])
@@ -88,7 +93,7 @@ def dump_index(
         dumped: dict[int, DumpedTensor | NotDumped] = {}
         for seq, (each, occurrence) in enumerate(by_rank[rank]):
             dumped[seq] = each.tensor
-            name = shown(each.name)
+            name = each.label
             layout = layouts.get((rank, each.task, name, occurrence))
             records.append(
                 LabelRecord(each.task, name, occurrence, side, seq, each.time, "", layout=layout, tensor_path=each.path)
@@ -110,7 +115,7 @@ def _layouts(
     for rank, several in by_rank.items():
         for each, occurrence in several:
             if each.splits is not None and isinstance(each.tensor, DumpedTensor):
-                labels[each.task, shown(each.name), occurrence][rank] = each
+                labels[each.task, each.label, occurrence][rank] = each
     layouts: dict[tuple[int, int, str, int], Layout] = {}
     unclear = []
     for (task, name, occurrence), ranks in labels.items():

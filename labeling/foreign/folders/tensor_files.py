@@ -56,5 +56,5 @@ def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Fou
     found = []
     for rank, task, outer, inner, tensor, file in several:
         name = (inner or outer) if alone else ".".join(filter(None, (outer, inner)))
-        found.append(Found(rank, task, name or "tensor", tensor, file.path, file.time))
+        found.append(Found(rank, task, name, tensor, file.path, file.time))
     return found, notes
