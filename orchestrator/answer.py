@@ -19,8 +19,11 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
+from aclcmp.orchestrator.plan.likeness import Seen
+from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.plan.two import seen
 from aclcmp.orchestrator.record import RankState, RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
@@ -35,20 +38,31 @@ def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
     return _plan(indices, record, screen)
 
 
-def plan_two_here(runs: Sequence[tuple[RunDir, RunRecord]], screen: Screen) -> Plan:
-    """Plan a golden and an actual run that lie on this host. Raises UsageError when a shard cannot be read."""
-    sides = []
-    for run, _ in runs:
-        indices, problems = read_indices(run)
-        if problems:
-            raise UsageError("; ".join(problems))
-        if not any(index.records for index in indices):
-            raise UsageError(f"{run.root} has no labels: there is nothing to compare")
-        sides.append(indices)
+def seen_here(run: RunDir, side: str) -> list[Seen]:
+    """The labels of one side of a run on this host, by which ids are mapped. Raises UsageError as `plan_two_here`."""
+    return seen(_labelled(run), side)
+
+
+def _labelled(run: RunDir) -> list[ShardIndex]:
+    """Index a run's shards. Raises UsageError when one cannot be read, or none has a label."""
+    indices, problems = read_indices(run)
+    if problems:
+        raise UsageError("; ".join(problems))
+    if not any(index.records for index in indices):
+        raise UsageError(f"{run.root} has no labels: there is nothing to compare")
+    return indices
+
+
+def plan_two_here(runs: Sequence[tuple[RunDir, RunRecord]], screen: Screen, ids: IdMap | None) -> Plan:
+    """Plan a golden and an actual run that lie on this host.
+
+    Raises UsageError when a shard cannot be read, or `ids` gives two labels one id.
+    """
+    sides = [_labelled(run) for run, _ in runs]
     labels = [label for indices in sides for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     golden, actual = sides
-    return plan_two(golden, actual, _world_size(actual, runs[1][1]))
+    return plan_two(golden, actual, _world_size(actual, runs[1][1]), ids)
 
 
 def answer_two(

@@ -165,6 +165,13 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.")
     ] = None,
+    id_map: Annotated[
+        Path | None,
+        typer.Option("--map", help="File of lines `golden-pattern -> actual-pattern`, where ids of two runs differ."),
+    ] = None,
+    suggest_map: Annotated[
+        bool, typer.Option("--suggest-map", help="Print a proposal for such a file, and compare nothing.")
+    ] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
 ) -> int:
     """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same.
@@ -172,14 +179,19 @@ def compare(
     With two runs, the golden labels ("pta") of the first are compared with the actual ones ("acl") of the second,
     whatever ranks hold them; a run that labelled one side only is that side.
     """
-    from aclcmp.orchestrator.commands import compare_again, compare_two
+    from aclcmp.orchestrator.commands import compare_again, compare_two, suggest_ids
 
     if actual is not None:
         if clean:
             raise UsageError("--clean belongs to the comparison of one run; leave it out")
-        return int(compare_two(run_directory, actual, output))
+        if suggest_map:
+            typer.echo(suggest_ids(run_directory, actual), nl=False)
+            return int(ExitCode.MATCH)
+        return int(compare_two(run_directory, actual, output, id_map))
     if output is not None:
         raise UsageError("--output belongs to the comparison of two runs; one run's report goes into its folder")
+    if id_map is not None or suggest_map:
+        raise UsageError("--map and --suggest-map belong to the comparison of two runs: aclcmp compare GOLDEN ACTUAL")
     return int(compare_again(run_directory, clean=clean))
 
 

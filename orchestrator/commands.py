@@ -74,16 +74,29 @@ def compare_again(folder: Path, *, clean: bool) -> ExitCode:
         return _reported(report, run, console)
 
 
-def compare_two(golden: Path, actual: Path, output: Path | None) -> ExitCode:
+def suggest_ids(golden: Path, actual: Path) -> str:
+    """Return a file of patterns, with comments, that maps the ids of one run to those of another."""
+    from aclcmp.orchestrator.answer import seen_here
+    from aclcmp.orchestrator.mapfile import suggestion_text
+    from aclcmp.orchestrator.plan.suggest import suggest
+
+    sides = [seen_here(opened_run(folder)[0], side) for folder, side in ((golden, "pta"), (actual, "acl"))]
+    return suggestion_text(suggest(*sides), str(golden), str(actual))
+
+
+def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | None) -> ExitCode:
     """Compare two run directories on this host; return the command's exit code. The report gets a folder of its own."""
+    from aclcmp.orchestrator.mapfile import read_map
+
     runs = [opened_run(folder) for folder in (golden, actual)]
     RunDir.check_vacant(output)
+    ids = None if id_map is None else read_map(id_map)
     console, screen = _terminal()
 
     def planned() -> Plan:
         from aclcmp.orchestrator.answer import plan_two_here
 
-        plan = plan_two_here(runs, screen)
+        plan = plan_two_here(runs, screen, ids)
         _load_kernels()
         return plan
 

@@ -11,9 +11,11 @@ from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.plan.held import golden_chain, merged_processes
 from aclcmp.orchestrator.plan.label import LabelPlan, Ranks
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
+from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.order import golden_order
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.plan.two import mapped, one_side, same_tasks
 
 _MOST_WARNINGS = 3
 
@@ -23,38 +25,21 @@ def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
     return _plan([list(indices)], world_size)
 
 
-def plan_two(golden: Iterable[ShardIndex], actual: Iterable[ShardIndex], world_size: int) -> Plan:
+def plan_two(
+    golden: Iterable[ShardIndex], actual: Iterable[ShardIndex], world_size: int, ids: IdMap | None = None
+) -> Plan:
     """Pair the golden labels of one run with the actual ones of another, whose `world_size` it is.
 
     Of the golden run the side "pta" counts, of the other "acl"; a run that labelled one side only is that side,
-    whatever it called it. Tasks pair by their order. Ranks of the two runs need not correspond.
+    whatever it called it. Tasks pair by their order, labels by `ids`. Ranks of the two runs need not correspond.
+    Raises UsageError where `ids` gives two actual labels one golden id.
     """
-    goldens, actuals = _one_side(list(golden), "pta"), _one_side(list(actual), "acl")
-    tasks = zip(_tasks(goldens), _tasks(actuals), strict=False)
-    return _plan([_renumbered(goldens, dict(tasks)), actuals], world_size)
-
-
-def _one_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
-    """Keep the labels of one side of a run, or of its only side, as `side`."""
-    found = {record.side for index in indices for record in index.records if record.side}
-    kept = side if side in found or len(found) != 1 else next(iter(found))
-    return [
-        replace(index, records=tuple(replace(r, side=side) for r in index.records if r.side == kept))
-        for index in indices
-    ]
-
-
-def _tasks(indices: Sequence[ShardIndex]) -> list[int]:
-    return sorted({record.task for index in indices for record in index.records})
-
-
-def _renumbered(indices: Sequence[ShardIndex], tasks: Mapping[int, int]) -> list[ShardIndex]:
-    """Give the tasks of a run the numbers of the other's; what the other has no task for comes behind all of them."""
-    behind = max([*tasks.values(), -1]) + 1
-    return [
-        replace(index, records=tuple(replace(r, task=tasks.get(r.task, behind + r.task)) for r in index.records))
-        for index in indices
-    ]
+    goldens, actuals = one_side(list(golden), "pta"), one_side(list(actual), "acl")
+    notes: tuple[str, ...] = ()
+    if ids is not None:
+        goldens, actuals, notes = mapped(goldens, actuals, ids)
+    plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:

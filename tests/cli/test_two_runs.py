@@ -51,6 +51,23 @@ def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["report.csv", "report.h5", "report.json"]
 
 
+def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "g.py").write_text(SCRIPT)
+    (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))
+    for name, script, ranks in (("golden", "g.py pta", 1), ("actual", "a.py acl", 2)):
+        assert aclcmp("--exec", f"python {script}", "--ranks", ranks, "--no-compare", "--output", name).code == 0
+    done = aclcmp("compare", "golden", "actual", "--output", "apart")
+    assert done.code == 4, done  # what has no counterpart is missing
+    proposal = aclcmp("compare", "golden", "actual", "--suggest-map")
+    assert proposal.code == 0 and "layers.*.act -> transformer.h.*.activation" in proposal.out.splitlines()
+    (tmp_path / "map.txt").write_text(proposal.out + "nothing.* -> like.it.*\n")
+    done = aclcmp("compare", "golden", "actual", "--map", "map.txt", "--output", "mapped")
+    assert done.code == 0 and "All match" in done.out and "no label follows these rules of the map: line" in done.out
+    assert {label["label"] for label in report(tmp_path / "mapped")["labels"]} == {
+        f"layers.{layer}.{what}" for layer in range(3) for what in ("act", "out")
+    }
+
+
 def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
     assert aclcmp("--exec", "python s.py pta", "--no-compare", "--output", "one").code == 0
@@ -62,6 +79,9 @@ def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
         (("one", "one", "--output", "full"), "is not empty"),
         (("one", "one", "--clean"), "--clean belongs to"),
         (("one", "--output", "new"), "--output belongs to"),
+        (("one", "--suggest-map"), "--map and --suggest-map belong to"),
+        (("one", "one", "--map", "nowhere"), "nowhere"),
+        (("one", "one", "--map", "s.py"), "s.py:2"),
     ):
         done = aclcmp("compare", *arguments)
         assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done
