@@ -81,7 +81,7 @@ def dump_index(
         occurrences[key] += 1
     ranks = max([world_size, *(rank + 1 for rank in by_rank)])
     layouts, unclear = _layouts(by_rank)
-    absent = [rank for rank in range(ranks) if rank not in by_rank]
+    absent = [rank for rank in range(ranks) if found and rank not in by_rank]
     more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
     lost = (
         [f"{shown(folder.name)}: no dump of rank {', '.join(map(str, absent[:8]))}{more} of {ranks}"] if absent else []
@@ -100,7 +100,8 @@ def dump_index(
             )
         header = ShardHeader(folder.name, rank, ranks, rank, 0, host, 0, 0.0)
         indices.append(ShardIndex(ShardFiles(folder, rank), header, tuple(records), dumped=dumped))
-    return DumpIndex(tool, tuple(indices), (*notes, *unclear, *lost))
+    empty = [] if found else [f"{shown(folder.name)}: the dump holds no tensor"]
+    return DumpIndex(tool, tuple(indices), (*notes, *unclear, *lost, *empty))
 
 
 _Label = tuple[int, str, int]

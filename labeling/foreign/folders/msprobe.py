@@ -21,6 +21,8 @@ from aclcmp.labeling.foreign.folders.tensor_files import SUFFIXES, read_tensors
 _INDICES = ("dump.json", "debug.json")
 _DATA = "dump_tensor_data"
 _CATEGORIES = {"input_args": "input", "input_kwargs": "input"}
+_GRADIENT = ".parameters_grad."
+"""What the operation of parameters' gradients has in its name; each of its categories is one parameter's."""
 _PROCESS = re.compile(r"proc([0-9]{1,10})")
 _MAX_JSON = 2 << 30
 
@@ -50,8 +52,8 @@ def is_msprobe(files: Sequence[File]) -> bool:
     return False
 
 
-def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str]]:
-    """Return msprobe's tensors under msprobe's full names, and notes.
+def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str], int]:
+    """Return msprobe's tensors under msprobe's full names, notes, and how many ranks there are folders of.
 
     Of dumps of statistics, and of tensors that were not saved, there is only the name. A `procN` is a rank in the order
     of processes.
@@ -60,11 +62,14 @@ def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], 
     processes = sorted({dump.process for dump in dumps.values() if dump.rank is None})
     notes = [f"ranks are processes in the order of their numbers: {processes}"] if len(processes) > 1 else []
     found: list[Found] = []
+    ranks = 0
     for folder, dump in dumps.items():
         rank = processes.index(dump.process) if dump.rank is None else dump.rank
-        where = "/".join(folder) or "the dump"
+        ranks = max(ranks, rank + 1)
+        before = len(found)
+        where = shown("/".join(folder)) or "the dump"
         if not dump.indices:
-            notes.append(f"{shown(where)} has no dump.json, as after a crash: order and names are the files'")
+            notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
             for file in sorted(dump.data.values(), key=lambda file: file.time):
                 found += _of_file(rank, dump.step, file, scratch)
         for index in dump.indices:
@@ -73,7 +78,9 @@ def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], 
             except ForeignFormatError as error:
                 notes.append(str(error))
                 found += [each for file in dump.data.values() for each in _of_file(rank, dump.step, file, scratch)]
-    return found, notes
+        if len(found) == before:
+            notes.append(f"{where} holds no tensor")
+    return found, notes, ranks
 
 
 def _dumps(files: Sequence[File]) -> dict[tuple[str, ...], _Dump]:
@@ -132,7 +139,9 @@ def _leaves(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for operation, categories in data.items():
         if isinstance(categories, dict) and "type" not in categories:
             for category, values in categories.items():
-                yield from _below(f"{operation}.{_CATEGORIES.get(category, category)}", values)
+                lone = isinstance(values, list) and len(values) == 1 and _GRADIENT in operation
+                name = f"{operation}.{_CATEGORIES.get(category, category)}"
+                yield from _below(name, values[0] if lone else values)
         else:
             yield from _below(operation, categories)
 

@@ -53,8 +53,7 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
             warnings.simplefilter("ignore")  # of types that torch will drop
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
     except Exception as error:  # whatever damage makes of it
-        reason = re.split(r"\n|\. {1,2}[(0-9]| In PyTorch|Please file", str(error) or type(error).__name__)[0]
-        raise ForeignFormatError(f"{where}: torch.load(weights_only=True) refuses it: {shown(reason)[:400]}") from error
+        raise ForeignFormatError(f"{where}: torch.load(weights_only=True) refuses it: {_told(error)}") from error
     tensors: list[tuple[str, DumpedTensor | NotDumped]] = []
     plain: dict[str, Plain] = {}
     place = _Place(path, scratch, in_place)
@@ -66,6 +65,13 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
     return TorchFile(tuple(tensors), plain)
 
 
+def _told(error: Exception) -> str:
+    """What torch says, without its advice."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)) or type(error).__name__
+    inner = re.search(r"WeightsUnpickler error: (.*)", text)
+    return shown(re.split(r"\n|\. |Please", inner[1] if inner else text)[0])[:400]
+
+
 def _is_plain_archive(path: str, where: str) -> bool:
     """Whether a file is an archive whose tensors are as they lie. Raises ForeignFormatError when it is compressed."""
     try:
@@ -75,7 +81,9 @@ def _is_plain_archive(path: str, where: str) -> bool:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                    raise ForeignFormatError(f"{where}: is compressed, as torch.save leaves no file")
+                    raise ForeignFormatError(
+                        f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
+                    )
                 for member in members:
                     if member.filename.endswith("/byteorder"):
                         file.seek(stored_at(file, member))
@@ -151,7 +159,7 @@ class _Place:
         address = value.data_ptr()
         first, end, begin = self._mapped
         if not first <= address < end:
-            self._mapped = first, end, begin = _mapping(address)
+            self._mapped = first, end, begin = _mapping(self._path, address)
         nbytes = value.numel() * value.element_size()
         offset = address - first + begin
         if not first <= address <= end - nbytes:
@@ -165,15 +173,18 @@ class _Place:
             return offset if within and file.read(len(proof)) == proof else None
 
 
-def _mapping(address: int) -> tuple[int, int, int]:
+def _mapping(path: str, address: int) -> tuple[int, int, int]:
     """Return the map of a file into this process that holds an address: first, end, offset of the first in the file."""
+    named = b" " + os.fsencode(path).replace(b"\n", b"\\012") + b"\n"
     try:
-        with Path("/proc/self/maps").open() as maps:
-            for line in maps:
-                bounds, _, offset, _, inode, *_ = line.split(None, 5)
-                first, end = (int(bound, 16) for bound in bounds.split("-"))
-                if first <= address < end:
-                    return (first, end, int(offset, 16)) if inode != "0" else (0, 0, 0)
-    except OSError:  # no such files but on Linux
-        pass
+        maps = Path("/proc/self/maps").read_bytes()
+    except OSError:  # no such file but on Linux
+        return 0, 0, 0
+    found = maps.find(named)
+    while found >= 0:
+        bounds, _, offset, *_ = maps[maps.rfind(b"\n", 0, found) + 1 : found].split()
+        first, end = (int(bound, 16) for bound in bounds.split(b"-"))
+        if first <= address < end:
+            return first, end, int(offset, 16)
+        found = maps.find(named, found + 1)
     return 0, 0, 0

@@ -102,6 +102,22 @@ def test_processes_without_ranks(tmp_path: Path) -> None:
     assert "proc4711" in index.indices[0].records[0].tensor_path
 
 
+def test_empty_dumps_are_told(tmp_path: Path) -> None:
+    a_dump(tmp_path / "some" / "step0" / "rank0")
+    write(tmp_path / "some" / "step0" / "rank1", {}, {})
+    index = read(tmp_path / "some")
+    assert index.notes == ("step0/rank1 holds no tensor", "some: no dump of rank 1 of 2")
+    assert [each.header.world_size for each in index.indices] == [2]
+    write(tmp_path / "none", {}, {})
+    assert read(tmp_path / "none").notes == ("the dump holds no tensor", "none: the dump holds no tensor")
+
+
+def test_gradients_of_parameters_have_no_index(tmp_path: Path) -> None:
+    data = {"Module.a.Linear.parameters_grad.0": {"bias": [leaf(torch.ones(2))], "weight": [leaf(torch.ones(2))]}}
+    write(tmp_path / "d", data, {}, "statistics")
+    assert list(reasons(read(tmp_path / "d"))) == [f"Module.a.Linear.parameters_grad.0.{p}" for p in ("bias", "weight")]
+
+
 def test_statistics_and_lost_files_are_no_tensors(tmp_path: Path) -> None:
     a_dump(tmp_path / "lost")
     (tmp_path / "lost" / "dump_tensor_data" / f"{LINEAR}.output.0.pt").unlink()

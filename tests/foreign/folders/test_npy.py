@@ -248,6 +248,13 @@ def test_weird_folders(weird_path: Path, tmp_path: Path) -> None:
         assert values(found).tolist() == [0, 1, 2] and found.path == str(weird_path / "x.npy")
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with open(os.fsencode(tmp_path / "d") + b"/\xff\xfe.npy", "wb") as file:  # noqa: PTH123
+        np.save(file, np.arange(3))
+    assert values(by_name(read(tmp_path / "d"))["??"]).tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.fuzz)])
 def test_many_small_files(tmp_path: Path, count: int) -> None:
     folder = tmp_path / "d"

@@ -65,6 +65,15 @@ def test_nested_views_and_orders(tmp_path: Path) -> None:
     assert found["again"].offset == found["a.b.0"].offset and found["7"].offset == found["a.b.0"].offset + 160
 
 
+def test_weird_paths_are_read_in_place(weird_path: Path) -> None:
+    for name in ("x.pt", "new\nline.pt", "tab\t\\012.pt", " (deleted).pt"):
+        torch.save(torch.arange(9), weird_path / name)
+    found = by_name(read(weird_path))
+    assert len(found) == 4
+    for tensor in found.values():
+        assert Path(tensor.path).parent == weird_path and values(tensor).tolist() == list(range(9))
+
+
 def test_one_tensor_is_named_by_its_file(tmp_path: Path) -> None:
     (tmp_path / "d" / "rank1").mkdir(parents=True)
     torch.save(torch.arange(5), tmp_path / "d" / "rank1" / "logits.pt")
@@ -104,6 +113,7 @@ def test_code_is_refused(tmp_path: Path) -> None:
     )
     refused = reasons(read(tmp_path / "d"))
     assert list(refused) == ["new", "old"] and all("weights_only" in reason for reason in refused.values())
+    assert all("GLOBAL" in reason for reason in refused.values())
     assert all(len(reason) < 700 for reason in refused.values())
     assert not (tmp_path / "mark").exists()
 
