@@ -82,10 +82,10 @@ def dump_index(
     ranks = max([world_size, *(rank + 1 for rank in by_rank)])
     layouts, unclear = _layouts(by_rank)
     absent = [rank for rank in range(ranks) if found and rank not in by_rank]
-    more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
-    lost = (
-        [f"{shown(folder.name)}: no dump of rank {', '.join(map(str, absent[:8]))}{more} of {ranks}"] if absent else []
-    )
+    lost = []
+    if absent:
+        told = ", ".join(map(str, absent[:8])) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+        lost = [f"{shown(folder.name)}: no dump of rank {told} of {ranks}"]
     host = socket.gethostname()
     indices = []
     for rank in sorted(by_rank):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
 from aclcmp.labeling.foreign.folders.files import File, placed
 from aclcmp.labeling.foreign.folders.found import Found
 from aclcmp.labeling.foreign.folders.npy import read_npy, read_npz
@@ -13,8 +13,7 @@ from aclcmp.labeling.foreign.folders.safetensors import read_safetensors
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.foreign.folders.torch_files import read_torch
 
-TORCH = (".pt", ".pth")
-SUFFIXES = (".npy", ".npz", ".safetensors", *TORCH)
+SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
 
 
 def read_tensors(file: File, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | NotDumped]]:
@@ -50,7 +49,7 @@ def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Fou
         before = len(several)
         several += [(rank, task, outer, inner, tensor, file) for inner, tensor in read_tensors(file, scratch)]
         if len(several) == before:
-            notes.append(f"{'/'.join(file.parts)} holds no tensor")
+            notes.append(f"{shown('/'.join(file.parts))} holds no tensor")
     short = Counter((rank, task, inner or outer) for rank, task, outer, inner, _, _ in several)
     alone = max(short.values(), default=0) == 1
     found = []

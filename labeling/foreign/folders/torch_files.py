@@ -146,13 +146,14 @@ class _Place:
         dense = value.is_contiguous() and not value.is_conj() and not value.is_neg()
         if dense and self._in_place and (offset := self._offset(value)) is not None:
             return DumpedTensor(self._path, offset, dtype, shape)
-        why = "not dense" if not dense else "not in an archive of this byte order"
         try:
-            flat = value.resolve_conj().resolve_neg().contiguous().reshape(-1)
-            bits = flat.view(torch.uint8).numpy().view(DTYPES[dtype].memory).reshape(shape)
-            return self._scratch.copied(bits, dtype, f"{why}; a copy is compared")
-        except ForeignFormatError as error:
-            return NotDumped(f"{where}: {error}", unreadable=True)
+            bits = value.resolve_conj().resolve_neg()
+            same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+            bits = bits.view(same_size.get(bits.element_size(), bits.dtype))  # numpy lacks some of torch's types
+            why = "not dense" if not dense else "not in an archive of this byte order"
+            return self._scratch.copied(bits.numpy().view(DTYPES[dtype].memory), dtype, f"{why}; a copy is compared")
+        except (ForeignFormatError, RuntimeError, MemoryError) as error:
+            return NotDumped(f"{where}: cannot be copied: {_told(error)}", unreadable=True)
 
     def _offset(self, value: Any) -> int | None:
         """Return the byte of the first element in the file, proved on the first bytes; None where it is not mapped."""

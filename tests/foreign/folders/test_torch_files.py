@@ -143,6 +143,15 @@ def test_archives_that_torch_does_not_write(tmp_path: Path) -> None:
         assert ("scratch-d" in tensor.path) == (name == "big")
 
 
+def test_views_larger_than_any_disk(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for legacy in (False, True):
+        whole = {"bomb": torch.ones(1).expand(10**15), "complex": torch.ones(1).mul(1j).conj().expand(10**15)}
+        torch.save(whole, tmp_path / "d" / "x.pt", _use_new_zipfile_serialization=not legacy)
+        refused = reasons(read(tmp_path / "d"))
+        assert list(refused) == ["bomb", "complex"] and "no room" in refused["bomb"]
+
+
 def test_lists_within_themselves(tmp_path: Path) -> None:
     endless: list[Any] = [torch.ones(1)]
     endless.append(endless)
