@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import mmap
 import os
 import re
 import struct
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
 from aclcmp.labeling.foreign.folders.scratch import Scratch
@@ -146,14 +146,15 @@ def _placed(file: BinaryIO, path: str, where: str, begin: int, end: int, scratch
     warnings = header.warnings
     if missing < 0:
         warnings += (f"{-missing} bytes after the tensor are not read",)
-    if not header.big and not header.fortran:
+    if not header.nbytes or not (header.big or header.fortran):
         return DumpedTensor(path, header.begin, header.dtype, header.shape, warnings=warnings)
     memory = DTYPES[header.dtype].memory.newbyteorder(">" if header.big else "<")
-    elements: npt.NDArray[Any] = np.empty(header.shape, memory)
-    if header.nbytes:
-        elements = np.memmap(path, memory, "r", header.begin, header.shape, "F" if header.fortran else "C")
     what = " and ".join(["big-endian"] * header.big + ["in Fortran order"] * header.fortran)
-    found = scratch.copied(elements, header.dtype, f"{what}; a copy is compared")
+    pages = mmap.mmap(file.fileno(), header.begin + header.nbytes, access=mmap.ACCESS_READ)
+    elements = np.ndarray(header.shape, memory, pages, header.begin, order="F" if header.fortran else "C")
+    found = scratch.copied(
+        elements, header.dtype, f"{what}; a copy is compared", lambda: pages.madvise(mmap.MADV_DONTNEED)
+    )
     return replace(found, warnings=(*found.warnings, *warnings))
 
 

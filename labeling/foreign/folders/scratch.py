@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 
 _RESERVE = 256 << 20  # bytes that are left free for what else the machine does
 _CHUNK = 1 << 20
+_WINDOW = 16 << 20  # bytes that are copied before memory is given back
 
 
 class Scratch:
@@ -28,25 +31,34 @@ class Scratch:
         self._folder: Path | None = None
         self._copies = 0
 
-    def copied(self, source: npt.NDArray[Any], dtype: str, warning: str) -> DumpedTensor:
+    def copied(
+        self, source: npt.NDArray[Any], dtype: str, warning: str, release: Callable[[], object] = bool
+    ) -> DumpedTensor:
         """Return a dense little-endian copy, a .npy file, of an array of `dtype`'s bits in any order.
 
-        Raises ForeignFormatError when the disk has no room.
+        `release` is called now and then, to give back the memory of a mapped `source`. Raises ForeignFormatError when
+        the disk has no room.
         """
         memory = DTYPES[dtype].memory
         shape = tuple(source.shape)
-        path = self._new(math.prod(shape) * memory.itemsize)
+        nbytes = math.prod(shape) * memory.itemsize
+        path = self._new(nbytes)
         try:
-            with path.open("wb") as file:
+            with path.open("w+b") as file:
                 np.lib.format.write_array_header_2_0(file, _header(memory, shape))
                 offset = file.tell()
-                if source.size:
-                    os.posix_fallocate(file.fileno(), offset, source.size * memory.itemsize)  # a full map ends us
-            if source.size:
-                target = np.memmap(path, memory, "r+", offset, shape)
-                target[...] = source
+                if nbytes:
+                    os.posix_fallocate(file.fileno(), offset, nbytes)  # writing into a map of a full disk kills
+                    pages = mmap.mmap(file.fileno(), offset + nbytes)
         except OSError as error:
             raise ForeignFormatError(f"{path}: {error.strerror}") from error
+        if nbytes:
+            target = np.ndarray(shape or (1,), memory, pages, offset)
+            rows = math.ceil(len(target) * _WINDOW / nbytes)
+            for first in range(0, len(target), rows):
+                target[first : first + rows] = source[first : first + rows] if shape else source
+                pages.madvise(mmap.MADV_DONTNEED)
+                release()
         return DumpedTensor(str(path), offset, dtype, shape, warnings=(warning,))
 
     def extracted(self, stream: BinaryIO | Any, size: int) -> Path:
