@@ -19,15 +19,14 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
-from aclcmp.orchestrator.plan.likeness import Seen
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.two import seen
-from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.screen import Screen
+from aclcmp.orchestrator.sides import Side, run_failed, world_size
 
 
 def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
@@ -38,57 +37,20 @@ def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
     return _plan(indices, record, screen)
 
 
-def seen_here(run: RunDir, side: str) -> list[Seen]:
-    """The labels of one side of a run on this host, by which ids are mapped. Raises UsageError as `plan_two_here`."""
-    return seen(_labelled(run), side)
-
-
-def _labelled(run: RunDir) -> list[ShardIndex]:
-    """Index a run's shards. Raises UsageError when one cannot be read, or none has a label."""
-    indices, problems = read_indices(run)
-    if problems:
-        raise UsageError("; ".join(problems))
-    if not any(index.records for index in indices):
-        raise UsageError(f"{run.root} has no labels: there is nothing to compare")
-    return indices
-
-
-def plan_two_here(runs: Sequence[tuple[RunDir, RunRecord]], screen: Screen, ids: IdMap | None) -> Plan:
-    """Plan a golden and an actual run that lie on this host.
-
-    Raises UsageError when a shard cannot be read, or `ids` gives two labels one id.
-    """
-    sides = [_labelled(run) for run, _ in runs]
-    labels = [label for indices in sides for index in indices for label in index.records]
+def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None) -> Plan:
+    """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
+    labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    golden, actual = sides
-    return plan_two(golden, actual, _world_size(actual, runs[1][1]), ids)
+    return plan_two(golden.indices, actual.indices, actual.world_size, ids)
 
 
 def answer_two(
-    runs: Sequence[tuple[RunDir, RunRecord]],
-    report: RunDir,
-    plan: Plan,
-    cluster: Cluster,
-    crew: Crew,
-    screen: Screen,
+    golden: Side, actual: Side, report: RunDir, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen
 ) -> Report:
-    """Compare what was planned of two runs and judge it."""
-    (golden, golden_record), (actual, actual_record) = runs
-    found = answer(report, None, plan, cluster, crew, screen, failed=_failed(golden_record) or _failed(actual_record))
-    notes = [f"golden: {golden.root}, {_ranks(golden_record)}", f"actual: {actual.root}, {_ranks(actual_record)}"]
-    return replace(found, notes=(*notes, *found.notes))
-
-
-def _ranks(record: RunRecord) -> str:
-    return f"{len(record.ranks)} rank{'s' * (len(record.ranks) != 1)}, run {record.run_id}"
-
-
-def _failed(record: RunRecord | None) -> bool:
-    """Whether anything went wrong while the ranks of a run ran."""
-    return record is not None and (
-        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
-    )
+    """Compare what was planned of two sides and judge it."""
+    found = answer(report, None, plan, cluster, crew, screen, failed=golden.failed or actual.failed)
+    notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
+    return replace(found, notes=(*notes, *golden.notes, *actual.notes, *found.notes))
 
 
 def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew, screen: Screen) -> Plan:
@@ -129,7 +91,7 @@ def answer(
     node_of = rank_nodes(record, cluster)
     screen.comparing(plan.held)
     outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
-    judgement = judge(plan, outcomes, run_failed=failed or _failed(record))
+    judgement = judge(plan, outcomes, run_failed=failed or run_failed(record))
     policy: dict[str, str | float] = {"name": "dtype table"}
     for dtype, (warn, fail) in RELATIVE.items():
         policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
@@ -180,14 +142,7 @@ def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
 def _plan(
     indices: Sequence[ShardIndex], record: RunRecord | None, screen: Screen, problems: Sequence[str] = ()
 ) -> Plan:
-    plan = plan_run(indices, _world_size(indices, record))
+    plan = plan_run(indices, world_size(indices, record))
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     return replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))
-
-
-def _world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:
-    """Return how many ranks a run had: as its record says, else as far as its shards tell."""
-    return (
-        len(record.ranks) if record and record.ranks else max((index.header.rank + 1 for index in indices), default=0)
-    )

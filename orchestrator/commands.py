@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from aclcmp.orchestrator.cluster import Cluster
@@ -75,39 +76,47 @@ def compare_again(folder: Path, *, clean: bool) -> ExitCode:
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
-    """Return a file of patterns, with comments, that maps the ids of one run to those of another."""
-    from aclcmp.orchestrator.answer import seen_here
+    """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
     from aclcmp.orchestrator.mapfile import suggestion_text
     from aclcmp.orchestrator.plan.suggest import suggest
+    from aclcmp.orchestrator.plan.two import seen
+    from aclcmp.orchestrator.sides import opened_side
 
-    sides = [seen_here(opened_run(folder)[0], side) for folder, side in ((golden, "pta"), (actual, "acl"))]
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        sides = [
+            seen(opened_side(folder, side, Path(scratch)).indices, side)
+            for folder, side in ((golden, "pta"), (actual, "acl"))
+        ]
     return suggestion_text(suggest(*sides), str(golden), str(actual))
 
 
 def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | None) -> ExitCode:
-    """Compare two run directories on this host; return the command's exit code. The report gets a folder of its own."""
+    """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
     from aclcmp.orchestrator.mapfile import read_map
+    from aclcmp.orchestrator.sides import Side, opened_side
 
-    runs = [opened_run(folder) for folder in (golden, actual)]
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
     console, screen = _terminal()
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        copies = Path(scratch)
 
-    def planned() -> Plan:
-        from aclcmp.orchestrator.answer import plan_two_here
+        def planned() -> tuple[Side, Side, Plan]:
+            from aclcmp.orchestrator.answer import plan_sides
 
-        plan = plan_two_here(runs, screen, ids)
-        _load_kernels()
-        return plan
+            sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
+            plan = plan_sides(*sides, screen, ids)
+            _load_kernels()
+            return *sides, plan
 
-    with _cluster(None, screen, planned) as (cluster, plan):
-        from aclcmp.orchestrator.answer import answer_two
-        from aclcmp.orchestrator.compare.crew import Crew
+        with _cluster(None, screen, planned) as (cluster, (first, second, plan)):
+            from aclcmp.orchestrator.answer import answer_two
+            from aclcmp.orchestrator.compare.crew import Crew
 
-        report_folder = RunDir.create(output, with_ranks=False)
-        with screen:
-            report = answer_two(runs, report_folder, plan, cluster, Crew(cluster.nodes), screen)
-        return _reported(report, report_folder, console)
+            folder = RunDir.create(output, with_ranks=False)
+            with screen:
+                report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen)
+            return _reported(report, folder, console)
 
 
 @contextmanager

@@ -67,17 +67,18 @@ def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
         gaps=tuple(gap for part in parts for gap in part.gaps),
         uncovered={(part.key, rank): words for part in parts for rank, words in part.uncovered.items()},
         sides={(part.key, rank): sides for part in parts for rank, sides in part.sides.items()},
-        levels=with_parents({key: _level(seen[key]) for key in keys}, keys),
+        levels=with_parents({key: _level(seen[key], one_run=len(runs) == 1) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
         unreadable=sum(index.damaged for index in indices),
         notes=(*(note for index in indices for note in index.notes), *_warnings(seen)),
     )
 
 
-def _level(ranks: Ranks) -> Level:
-    """The level of a label, as the first rank says that says most."""
+def _level(ranks: Ranks, *, one_run: bool) -> Level:
+    """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
     records = [held.record for sides in ranks.values() for held in sides.values()]
-    path = next((record.tensor_path for record in records if record.tensor_path), "")
+    paths = (record.tensor_path for record in records)
+    path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
     return level_of(records[0].data_id, path, next((record.level for record in records if record.level), ""))
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Command
@@ -51,6 +52,23 @@ def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["report.csv", "report.h5", "report.json"]
 
 
+def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(SCRIPT.replace("range(2)", "range(1)"))
+    assert aclcmp("--exec", "python s.py acl fault", "--ranks", "8", "--no-compare", "--output", "actual").code == 0
+    (tmp_path / "dump").mkdir()
+    for layer in range(3):
+        whole = np.random.default_rng(layer).standard_normal((12, 8, 64)).astype(np.float32)
+        np.save(tmp_path / "dump" / f"layers.{layer}.act.npy", np.asfortranarray(whole))
+        np.save(tmp_path / "dump" / f"layers.{layer}.out.npy", whole.sum(2))
+    done = aclcmp("compare", "dump", "actual", "--output", "out")
+    assert done.code == 1 and "tensor files, 1 rank" in done.out, done
+    found = report(tmp_path / "out")
+    assert found["coverage"]["complete"] and {label["level"] for label in found["labels"]} == {"high"}
+    assert (found["first_divergence"]["label"], found["first_divergence"]["ranks"]) == ("layers.1.act", [5])
+    done = aclcmp("compare", "actual", "dump", "--output", "back")  # the whole is put together from eight slices
+    assert done.code == 1 and report(tmp_path / "back")["first_divergence"]["label"] == "layers.1.act", done
+
+
 def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "g.py").write_text(SCRIPT)
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))
@@ -76,6 +94,7 @@ def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
     for arguments, words in (
         (("one", "missing"), "missing is not a folder"),
         (("one", "full"), "full is not a run directory"),
+        (("full", "one"), "full is not a run directory"),
         (("one", "one", "--output", "full"), "is not empty"),
         (("one", "one", "--clean"), "--clean belongs to"),
         (("one", "--output", "new"), "--output belongs to"),

@@ -1,0 +1,69 @@
+"""One of two things that are compared with each other: a run of ours, or a folder that another tool dumped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.orchestrator.compare.actor import read_indices
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.rundir import opened_run
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The labels of a side, and what people should know of it."""
+
+    root: Path
+    indices: tuple[ShardIndex, ...]
+    world_size: int
+    words: str
+    """What it is: "8 ranks, run 20260101-120000", "msprobe, 2 ranks"."""
+    failed: bool = False
+    """Whether anything went wrong while its ranks ran."""
+    notes: tuple[str, ...] = ()
+
+
+def opened_side(folder: Path, side: str, scratch: Path) -> Side:
+    """Open a run directory or another tool's dump on this host as `side`; what must be copied goes below `scratch`.
+
+    Raises UsageError when it is neither, cannot be read, or holds no label.
+    """
+    # here and not above: most commands read no foreign dump
+    from aclcmp.labeling.foreign.folders.read import read_dump
+
+    dump = read_dump(folder, side, scratch)
+    if dump is not None:
+        ranks = max((index.header.world_size for index in dump.indices), default=0)
+        opened = Side(folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes)
+    else:
+        run, record = opened_run(folder)
+        found, problems = read_indices(run)
+        if problems:
+            raise UsageError("; ".join(problems))
+        words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
+        opened = Side(run.root, tuple(found), world_size(found, record), words, run_failed(record))
+    if not any(index.records for index in opened.indices):
+        raise UsageError(f"{opened.root} has no labels: there is nothing to compare")
+    return opened
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'s' * (count != 1)}"
+
+
+def run_failed(record: RunRecord | None) -> bool:
+    """Whether anything went wrong while the ranks of a run ran."""
+    return record is not None and (
+        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
+    )
+
+
+def world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:
+    """Return how many ranks a run had: as its record says, else as far as its shards tell."""
+    if record is not None and record.ranks:
+        return len(record.ranks)
+    return max((index.header.rank + 1 for index in indices), default=0)
