@@ -74,6 +74,8 @@ def readings(pieces: Mapping[int, Local], world_size: int) -> list[Reading]:
         first, *others = sorted(pieces)
         whole = pieces[first].shape
         return [Reading(whole, {first: Region.whole(whole)}, _sum_of(pieces), True, (), {first: tuple(others)})]
+    if layout is not None and PARTIAL in layout.placements:
+        raise PlacingError(f"{layout}: summands beside replicas of them cannot be told apart yet")
     if layout is not None and not layout.is_replicate:
         dim = layout.shard_dim
         if dim is None or not -dims <= dim < dims:

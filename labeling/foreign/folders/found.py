@@ -31,7 +31,7 @@ class Split:
     @property
     def placement(self) -> str:
         """As torch writes it."""
-        return "Partial()" if self.summed else "Replicate()" if self.dim is None else f"Shard(dim={self.dim})"
+        return "Partial(sum)" if self.summed else "Replicate()" if self.dim is None else f"Shard(dim={self.dim})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,6 @@ def test_dtensors_have_layouts(tmp_path: Path) -> None:
         assert (x.placements, x.whole_shape) == (("Replicate()", "Shard(dim=1)"), (2, 7))
         assert x.start == (0, 4 * (rank % 2))
         assert (y.whole_shape, y.start) == ((8, 4 - rank % 2), (2 * rank, 0))
-        assert s.placements == ("Partial()", "Replicate()") and s.start is None
+        assert s.placements == ("Partial(sum)", "Replicate()") and s.start is None
         assert layouts[rank, "m"] is layouts[rank, "bad"] is layouts[rank, "short"] is None
     assert any(note.startswith("bad:") for note in index.notes)

@@ -141,7 +141,7 @@ def test_layouts_by_dims_and_parallel_sizes(tmp_path: Path) -> None:
         assert (both.placements, both.whole_shape) == (("Shard(dim=1)", "Shard(dim=2)"), (1, 10, 8))
         assert both.start == (0, 5 * cp, 4 * tp)
         assert (nested.whole_shape, nested.start) == ((8, 3), (2 * rank, 0))
-        assert summed.placements == ("Replicate()", "Partial()") and summed.start is None
+        assert summed.placements == ("Replicate()", "Partial(sum)") and summed.start is None
         assert same.placements == ("Replicate()", "Replicate()") and same.is_replicate
         assert not any(layouts[rank, name] for name in ("zigzag", "wrong", "nothing"))
     assert (
