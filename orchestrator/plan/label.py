@@ -44,12 +44,13 @@ class LabelPlan:
             world_size if one_run else 0,
         )
         used: set[int] = set()
+        lost = sorted((set(goldens) - set(usable)) | (set(actuals) - set(ready)))
         for rank in sorted(ranks):
             golden, actual = goldens.get(rank), actuals.get(rank)
             plan.sides[rank] = Sides(golden.facts if golden else None, actual.facts if actual else None)
             gap = _failed(key, rank, ranks[rank])
             if gap is None and rank in ready and usable:
-                gap = plan._place(rank, usable, ready, placer, used)
+                gap = plan._place(rank, usable, ready, placer, used, lost)
             elif gap is None and actual is not None:
                 gap = Gap(key, rank, GapKind.MISSING_GOLDEN, _elsewhere("golden (pta)", goldens))
             if gap is not None:
@@ -66,9 +67,15 @@ class LabelPlan:
         return plan
 
     def _place(
-        self, rank: int, goldens: dict[int, Held], actuals: dict[int, Held], placer: Placer, used: set[int]
+        self,
+        rank: int,
+        goldens: dict[int, Held],
+        actuals: dict[int, Held],
+        placer: Placer,
+        used: set[int],
+        lost: Sequence[int],
     ) -> Gap | None:
-        """Add the pairs of one rank; return why there are none."""
+        """Add the pairs of one rank; return why there are none. `lost` are ranks whose tensor of a side failed."""
         try:
             parts, left = placer.place(rank)
             if not parts and not left:
@@ -78,6 +85,8 @@ class LabelPlan:
                 if rank in goldens:
                     reason = f"no golden tensor holds {', '.join(map(_box, left))} of the whole"
                 return Gap(self.key, rank, GapKind.MISSING_GOLDEN, reason)
+            if lost and any(part.golden_summands or part.actual_summands for part in parts):
+                raise PlacingError(f"the summand of rank {lost[0]} is missing, so the sum is not known")
             for golden in {part.golden_rank: goldens[part.golden_rank] for part in parts}.values():
                 _check_kinds(golden, actuals[rank])
             pairs = [pair for part in parts for pair in self._pairs(rank, goldens, actuals, part, placer.layout)]

@@ -168,3 +168,15 @@ def test_golden_on_one_rank_serves_all_on_its_host() -> None:
     plan = plan_run(ranks, 2)
     assert [pair.rank for pair in plan.pairs] == [0]
     assert [(gap.rank, gap.kind) for gap in plan.gaps] == [(1, GapKind.MISSING_GOLDEN)]
+
+
+def test_a_sum_without_one_of_its_summands_is_not_compared() -> None:
+    partial = Layout(("Partial(sum)",))
+    ranks = [index(r, label("x", "pta", 0), label("x", "acl", 1, layout=partial), world_size=3) for r in range(2)]
+    plan = plan_run(ranks, 2)
+    assert [(pair.rank, len(pair.more_actual)) for pair in plan.pairs] == [(0, 1)] and not plan.gaps
+    failed = label("x", "acl", 1, error="no room", offset=None)
+    plan = plan_run([*ranks, index(2, label("x", "pta", 0), failed, world_size=3)], 3)
+    assert not plan.pairs
+    assert {(gap.rank, gap.kind) for gap in plan.gaps} == {(0, GapKind.MISMATCH), (2, GapKind.FAILED)}
+    assert "the summand of rank 2 is missing" in plan.gaps[0].reason
