@@ -98,9 +98,9 @@ class Budget:
         self._relieve()
 
 
-def _size(nbytes: int) -> str:
+def _size(nbytes: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if nbytes < 1000:
             return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000  # type: ignore[assignment]
+        nbytes /= 1000
     return f"{nbytes:.3g} TB"
