@@ -1,12 +1,17 @@
 """Two runs made apart, at other world sizes: one golden process against tensor-parallel ranks, without annotations."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.ray
@@ -30,31 +35,70 @@ for task in range(2):
 """
 
 
+def record(folder: Path, script: Path, *arguments: str, ranks: int = 1) -> None:
+    """Make a run directory as the launcher does, without its Ray: the ranks here need not meet each other."""
+    run = RunDir.create(folder)
+    for rank in range(ranks):
+        told = {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(ranks),
+            "ACLCMP_RUN_ID": "run",
+            "ACLCMP_SHARD_DIR": str(run.shards),
+        }
+        subprocess.run([sys.executable, script, *arguments], env=os.environ | told, check=True, timeout=120)
+    RunRecord(
+        run_id="run",
+        command=("python", str(script)),
+        cwd=str(folder),
+        launcher="ray",
+        device="cpu",
+        visibility="node",
+        cluster="local Ray",
+        started=0.0,
+        finished=1.0,
+        versions={},
+        environment={},
+        ranks=tuple(
+            RankRecord(
+                rank=rank,
+                local_rank=rank,
+                host="here",
+                ip="127.0.0.1",
+                node_id="n",
+                devices=(),
+                state=RankState.FINISHED,
+                exit_code=0,
+                started=0.0,
+                finished=1.0,
+            )
+            for rank in range(ranks)
+        ),
+    ).save(run.record)
+
+
 def report(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "report.json").read_text()))
 
 
 def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
-    for name, side, ranks in (("one", "pta", 1), ("two", "golden", 2), ("eight", "acl", 8), ("bad", "acl fault", 8)):
-        done = aclcmp("--exec", f"python s.py {side}", "--ranks", str(ranks), "--no-compare", "--output", name)
-        assert done.code == 0, done
+    done = aclcmp("--exec", "python s.py acl", "--ranks", "8", "--no-compare", "--output", "eight")
+    assert done.code == 0, done
+    for name, sides, ranks in (("one", ["pta"], 1), ("two", ["golden"], 2), ("bad", ["acl", "fault"], 8)):
+        record(tmp_path / name, tmp_path / "s.py", *sides, ranks=ranks)
     done = aclcmp("compare", "one", "eight", "--output", "good")
     assert done.code == 0 and "All match, bit for bit: 12 labels on 8 ranks" in done.out, done
     assert f"golden: {tmp_path / 'one'}, 1 rank" in done.out and f"actual: {tmp_path / 'eight'}, 8 ranks" in done.out
-    for golden in ("one", "two"):
-        done = aclcmp("compare", golden, "bad", "--output", f"{golden}-bad")
-        assert done.code == 1, done
-        first = report(tmp_path / f"{golden}-bad")["first_divergence"]
-        assert (first["label"], first["task"], first["ranks"]) == ("layers.1.act", 0, [5])
-    done = aclcmp("compare", "eight", "two", "--output", "back")  # sharded golden, actual side called golden
-    assert done.code == 0, done
-    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["report.csv", "report.h5", "report.json"]
+    done = aclcmp("compare", "two", "bad", "--output", "out")
+    assert done.code == 1, done
+    first = report(tmp_path / "out")["first_divergence"]
+    assert (first["label"], first["task"], first["ranks"]) == ("layers.1.act", 0, [5])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.csv", "report.h5", "report.json"]
 
 
 def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT.replace("range(2)", "range(1)"))
-    assert aclcmp("--exec", "python s.py acl fault", "--ranks", "8", "--no-compare", "--output", "actual").code == 0
+    record(tmp_path / "actual", tmp_path / "s.py", "acl", "fault", ranks=8)
     (tmp_path / "dump").mkdir()
     for layer in range(3):
         whole = np.random.default_rng(layer).standard_normal((12, 8, 64)).astype(np.float32)
@@ -72,10 +116,8 @@ def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
 def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "g.py").write_text(SCRIPT)
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))
-    for name, script, ranks in (("golden", "g.py pta", 1), ("actual", "a.py acl", 2)):
-        assert aclcmp("--exec", f"python {script}", "--ranks", ranks, "--no-compare", "--output", name).code == 0
-    done = aclcmp("compare", "golden", "actual", "--output", "apart")
-    assert done.code == 4, done  # what has no counterpart is missing
+    record(tmp_path / "golden", tmp_path / "g.py", "pta")
+    record(tmp_path / "actual", tmp_path / "a.py", "acl", ranks=2)
     proposal = aclcmp("compare", "golden", "actual", "--suggest-map")
     assert proposal.code == 0 and "layers.*.act -> transformer.h.*.activation" in proposal.out.splitlines()
     (tmp_path / "map.txt").write_text(proposal.out + "nothing.* -> like.it.*\n")
@@ -88,16 +130,14 @@ def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
 
 def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
-    assert aclcmp("--exec", "python s.py pta", "--no-compare", "--output", "one").code == 0
+    record(tmp_path / "one", tmp_path / "s.py", "pta")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     for arguments, words in (
         (("one", "missing"), "missing is not a folder"),
-        (("one", "full"), "full is not a run directory"),
         (("full", "one"), "full is not a run directory"),
         (("one", "one", "--output", "full"), "is not empty"),
         (("one", "one", "--clean"), "--clean belongs to"),
-        (("one", "--output", "new"), "--output belongs to"),
         (("one", "--suggest-map"), "--map and --suggest-map belong to"),
         (("one", "one", "--map", "nowhere"), "nowhere"),
         (("one", "one", "--map", "s.py"), "s.py:2"),

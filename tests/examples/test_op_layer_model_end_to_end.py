@@ -31,7 +31,7 @@ def example(folder: Path, *arguments: str, low_level: bool = True) -> tuple[int,
 
 @pytest.mark.parametrize(
     ("granularity", "generation", "dtype"),
-    [("op", "B", "float32"), ("layer", "D", "float32"), ("model", "C", "float32"), ("model", "A", "bfloat16")],
+    [("op", "B", "float32"), ("layer", "D", "float32"), ("model", "A", "bfloat16")],
 )
 def test_healthy_at_both_levels(tmp_path: Path, granularity: str, generation: str, dtype: str) -> None:
     options = ("--granularity", granularity, "--generation", generation, "--dtype", dtype)
