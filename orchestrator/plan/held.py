@@ -23,6 +23,7 @@ class Held:
     dump: DumpedTensor | NotDumped | None = None
     host: str = ""
     """Where the file is."""
+    rank: int = 0
 
     @property
     def key(self) -> LabelKey:
@@ -54,9 +55,9 @@ class Held:
     def source(self) -> Source:
         """Where the tensor lies."""
         if isinstance(self.dump, DumpedTensor):
-            return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape)
+            return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape, rank=self.rank)
         record = self.record
-        return Source(self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes)
+        return Source(self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes, self.rank)
 
     @property
     def facts(self) -> SideFacts:
@@ -96,11 +97,11 @@ def merged_processes(indices: Sequence[ShardIndex]) -> list[Held]:
 
 
 def _held(counted: LabelRecord, record: LabelRecord, index: ShardIndex) -> Held:
-    host = index.header.host
+    host, rank = index.header.host, index.header.rank
     if not record.tensor_path:
-        return Held(counted, str(index.path(record)), None, host)
+        return Held(counted, str(index.path(record)), None, host, rank)
     dump = index.dumped.get(record.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
-    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump, host)
+    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump, host, rank)
 
 
 def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:

@@ -32,7 +32,8 @@ class Region:
 class Source:
     """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`.
 
-    Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead.
+    Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead. `rank` labelled it:
+    the file lies on the host where that ran.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Source:
     shape: tuple[int, ...]
     capture: str = "full"
     nbytes: int = 0
+    rank: int = 0
 
     @property
     def is_whole(self) -> bool:
