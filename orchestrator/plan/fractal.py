@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.regions import Region, Source
@@ -73,10 +74,10 @@ def _blocks(
     places = itertools.product(*(range(size) for size in shape[:-2]), range(0, columns, width))
     for number, (*batch, left) in enumerate(places):
         taken = min(width, columns - left)
-        source = Source(stored.path, stored.offset + number * block_bytes, stored.dtype, (*ones, height, width))
+        source = replace(stored, offset=stored.offset + number * block_bytes, shape=(*ones, height, width))
         inner = Region((0,) * len(source.shape), (*ones, rows, taken))
         whole = Region((*batch, 0, left), (*ones, rows, taken))
         if flat:  # a vector is a matrix of one row
-            source = Source(source.path, source.offset, source.dtype, (height * width,))
+            source = replace(source, shape=(height * width,))
             inner, whole = Region((0,), (taken,)), Region((left,), (taken,))
         yield source, inner, whole
