@@ -1,102 +1,281 @@
-"""How a rank's local tensor is part of the whole, in the words of `torch.distributed.tensor`."""
+"""How a rank's local tensor is part of the whole, in the words of `torch.distributed.tensor`.
+
+Layouts have one written form, in shards, in reports and in files of layouts: `Shard(dim=1, parts=(8, 4, 4))`.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import operator
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from aclcmp.labeling.errors import LabelError
 
-PARTIAL = "Partial(sum)"
+_LONGEST = 1 << 20
+"""Characters of a written layout: a group of 65,536 ranks that are no range stays below."""
+_MOST_RANKS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Every rank holds the whole tensor."""
+    """Every rank holds the same: each of `ranks`, or each that has the label."""
+
+    ranks: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Every rank holds a slice of the whole along dimension `dim` (negative: from the last), in rank order."""
+    """Every rank holds a slice of the whole along dimension `dim` (negative: from the last), in the order of ranks."""
 
     dim: int
+    parts: Sequence[int] | None = None
+    """Sizes of the slices that lie side by side in the local tensor, as in a fused projection: of the local tensor if
+    they add up to its size, else of the whole, each part of which is then split evenly."""
+    zigzag: bool = False
+    """Whether rank i of n holds chunks i and 2n-1-i of 2n, the order of context parallelism with a causal mask."""
+    size: int | None = None
+    """The whole's size along `dim`; what the ranks hold beyond it is padding."""
+    ranks: Sequence[int] | None = None
+    """The ranks that share the dimension, in order: a process group. None: all that have the label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """Every rank holds a summand: the whole is the sum over all ranks that have the label."""
+    """Every rank holds a summand: the whole is the sum over `ranks`, or over all ranks that have the label."""
+
+    ranks: Sequence[int] | None = None
+    op: str = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A placement of torch's that cannot be compared, as torch writes it."""
+
+    words: str
+    ranks: Sequence[int] | None = None
+
+
+Placement = Replicate | Shard | Partial | Unknown
+Spans = tuple[tuple[int, int], ...]
+"""Along one dimension: (start in the whole, length) of the stretches that the local tensor is made of, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A label's layout as it is recorded.
+    """A label's layout as it is recorded: one placement for each mesh dimension, outermost first.
 
-    `placements` are written like torch's (`"Shard(dim=1)"`), one per mesh dimension. `whole_shape` and `start` (the
-    place of the local tensor's first element in the whole) are known for a DTensor, and None otherwise.
+    `whole_shape`, and `spans` for each dimension, are known where something else than the placements tells them (a
+    DTensor, another tool's dump), and None otherwise.
     """
 
-    placements: tuple[str, ...]
+    placements: tuple[Placement, ...]
     whole_shape: tuple[int, ...] | None = None
-    start: tuple[int, ...] | None = None
-
-    @property
-    def shard_dim(self) -> int | None:
-        """The dimension of a plain `Shard(dim)`, None for any other layout."""
-        if len(self.placements) == 1 and self.placements[0].startswith("Shard(dim="):
-            return int(self.placements[0][len("Shard(dim=") : -1])
-        return None
+    spans: tuple[Spans, ...] | None = None
 
     @property
     def is_replicate(self) -> bool:
         """Whether every rank holds the whole."""
-        return all(placement == "Replicate()" for placement in self.placements)
+        return all(isinstance(placement, Replicate) for placement in self.placements)
 
     def __str__(self) -> str:
-        return ", ".join(self.placements)
+        return ", ".join(map(placement_text, self.placements))
+
+    @property
+    def brief(self) -> str:
+        """The layout without its ranks."""
+        return ", ".join(placement_text(placement, with_ranks=False) for placement in self.placements)
 
     def to_json(self) -> str:
         """Return the layout as one line of JSON, its form in journals and shards."""
-        fields: dict[str, Any] = {"placements": self.placements}
-        if self.whole_shape is not None and self.start is not None:
-            fields |= {"whole_shape": self.whole_shape, "start": self.start}
-        return json.dumps(fields)
+        kept: dict[str, Any] = {"placements": [placement_text(placement) for placement in self.placements]}
+        if self.whole_shape is not None and self.spans is not None:
+            kept |= {"whole_shape": self.whole_shape, "spans": self.spans}
+        return json.dumps(kept)
 
     @staticmethod
     def from_json(text: str) -> Layout:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
-        fields = json.loads(text)
-        try:
-            placements = tuple(str(placement) for placement in fields["placements"])
-            whole, start = fields.get("whole_shape"), fields.get("start")
-            layout = Layout(placements, _integers(whole), _integers(start))
-            _ = layout.shard_dim
-            if layout.whole_shape is not None or layout.start is not None:
-                whole, start = layout.whole_shape or (), layout.start or ()
-                if len(whole) != len(start) or not all(0 <= s <= n < 2**63 for s, n in zip(start, whole, strict=True)):
-                    raise ValueError(f"impossible place in the whole: {text[:200]}")
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a layout: {text[:200]}") from error
-        return layout
+        return _from_json(text)
 
 
-def _integers(values: Sequence[Any] | None) -> tuple[int, ...] | None:
-    return None if values is None else tuple(int(value) for value in values)
+@lru_cache(maxsize=4096)
+def _from_json(text: str) -> Layout:
+    try:
+        kept = json.loads(text)
+        placements = tuple(_placement_from(str(written)) for written in kept["placements"])
+        if kept.get("spans") is None:
+            return Layout(placements)
+        whole = tuple(map(int, kept["whole_shape"]))
+        spans = tuple(tuple((int(start), int(length)) for start, length in each) for each in kept["spans"])
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a layout: {text[:200]}") from error
+    inside = len(spans) == len(whole) and all(
+        start >= 0 and length >= 0 and start + length <= size < 2**63
+        for each, size in zip(spans, whole, strict=False)
+        for start, length in each
+    )
+    if not inside:
+        raise ValueError(f"impossible place in the whole: {text[:200]}")
+    return Layout(placements, whole, spans)
+
+
+def placement_text(placement: Placement, *, with_ranks: bool = True) -> str:
+    """Return a placement as it is written: `Shard(dim=1, ranks=range(0, 4))`."""
+    if isinstance(placement, Unknown):
+        return placement.words
+    told = [placement.op] if isinstance(placement, Partial) else []
+    for field in fields(placement):
+        value = getattr(placement, field.name)
+        if field.name != "op" and value is not None and value is not False and (with_ranks or field.name != "ranks"):
+            told.append(f"{field.name}={value!r}")
+    return f"{type(placement).__name__}({', '.join(told)})"
+
+
+def layout_from_text(text: str) -> Layout:
+    """Read a layout as it is written: placements with commas between them, `Partial()` for `Partial(sum)`.
+
+    Nothing is evaluated. Raises ValueError, which says what is wrong.
+    """
+    try:
+        if len(text) > _LONGEST:
+            raise ValueError(f"{len(text)} characters are too many")
+        tree = ast.parse(f"({text.strip()},)", mode="eval").body
+        if not isinstance(tree, ast.Tuple) or not tree.elts:
+            raise ValueError("nothing is there")
+        return layout_of([_placement_of_call(call) for call in tree.elts])
+    except (SyntaxError, RecursionError, MemoryError):
+        problem = "this is not how layouts are written"
+    except (ValueError, LabelError) as error:
+        problem = str(error)
+    raise ValueError(f"{text[:200]!r}: {problem}; write e.g. Shard(dim=1, parts=(8, 4, 4)), Replicate() or Partial()")
+
+
+def _placement_from(text: str) -> Placement:
+    try:
+        return layout_from_text(text).placements[0]
+    except ValueError:
+        return Unknown(text[:200])
+
+
+_PLACEMENTS: dict[str, type[Any]] = {"Shard": Shard, "Replicate": Replicate, "Partial": Partial}
+
+
+def _placement_of_call(call: ast.expr) -> Placement:
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in _PLACEMENTS:
+        raise ValueError(f"{ast.unparse(call)[:100]} is none of {', '.join(_PLACEMENTS)}")
+    kind = _PLACEMENTS[call.func.id]
+    names = [field.name for field in fields(kind)]
+    names = ["op", "ranks"] if kind is Partial else names
+    values: dict[str, Any] = {}
+    if len(call.args) > len(names):
+        raise ValueError(f"{call.func.id} takes {', '.join(names)}")
+    for name, value in [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]:
+        if name not in names or name in values:
+            raise ValueError(f"{call.func.id} takes {', '.join(names)}, each once")
+        values[name] = value.id if name == "op" and isinstance(value, ast.Name) else _constant(value)
+    if kind is Shard and "dim" not in values:
+        raise ValueError("Shard needs a dim")
+    placement: Placement = kind(**values)
+    return placement
+
+
+def _constant(node: ast.expr) -> Any:
+    """The value of a number, True, False, None, a tuple or list of numbers, or a range of them."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and not node.keywords:
+        ends = [ast.literal_eval(each) for each in node.args]
+        if 1 <= len(ends) <= 3 and all(type(end) is int and abs(end) < 2**62 for end in ends):
+            return range(*ends)
+    return ast.literal_eval(node)
 
 
 def layout_of(value: object) -> Layout:
-    """Turn what a user gave as `layout=` into a record: ours or torch's placements, or a sequence with one of them.
+    """Turn what a user gave as `layout=` into a record: ours or torch's placements, one or a sequence of them.
 
-    Raises LabelError for anything that is not `Shard(dim)`, `Replicate()` or `Partial()`.
+    Raises LabelError for anything else, and for placements that cannot be.
     """
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1:
-        value = value[0]
-    if type(value).__name__ == "Replicate":
-        return Layout(("Replicate()",))
-    dim = getattr(value, "dim", None)
-    if type(value).__name__ == "Shard" and isinstance(dim, int):
-        return Layout((f"Shard(dim={dim})",))
-    if type(value).__name__ == "Partial" and getattr(value, "reduce_op", "sum") == "sum":
-        return Layout((PARTIAL,))
+    several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    placements = tuple(map(_checked, several))
+    if not placements:
+        raise LabelError("layout=() says nothing; leave it out, or give a placement for each mesh dimension")
+    open_ones = [p for p in placements if p.ranks is None and not isinstance(p, Replicate)]
+    if len(placements) > 1 and open_ones:
+        raise LabelError(
+            f"layout={value!r}: of several placements each needs the ranks that it goes over: "
+            f"{placement_text(open_ones[0])[:-1]}, ranks=...)"
+        )
+    return Layout(placements)
+
+
+def placed(placement: Any, ranks: Sequence[int] | None) -> Placement:
+    """One of a DTensor's placements, over these ranks of its mesh; what cannot be compared becomes `Unknown`."""
+    try:
+        checked = _checked(placement)
+    except LabelError:
+        kind = type(placement).__name__
+        if "Partial" in kind:  # a maximum, or a sum whose summands are masked first
+            kind = f"Partial({placement.reduce_op if kind == 'Partial' else kind.lstrip('_')})"
+        return Unknown(kind, _group(ranks))
+    return replace(checked, ranks=_group(ranks))
+
+
+def _checked(value: Any) -> Placement:
+    """One placement, ours or torch's, with all its fields checked. Raises LabelError."""
+    name = type(value).__name__
+    try:
+        ranks = _group(getattr(value, "ranks", None))
+        if name == "Replicate":
+            return Replicate(ranks)
+        if name == "Partial":
+            op = str(getattr(value, "op", None) or getattr(value, "reduce_op", "sum"))
+            if op != "sum":
+                raise LabelError(f"layout={value!r}: only sums are made up of their parts")
+            return Partial(ranks)
+        if name == "Shard":
+            parts, size = getattr(value, "parts", None), getattr(value, "size", None)
+            shard = Shard(
+                operator.index(value.dim),
+                None if parts is None else tuple(operator.index(part) for part in parts),
+                bool(getattr(value, "zigzag", False)),
+                None if callable(size) or size is None else operator.index(size),
+                ranks,
+            )
+            _check_shard(shard)
+            return shard
+    except (TypeError, AttributeError) as error:
+        raise LabelError(f"layout={value!r}: {error}") from None
     raise LabelError(f"layout={value!r} is not known; use Shard(dim), Replicate() or Partial()")
+
+
+def _check_shard(shard: Shard) -> None:
+    if shard.parts is not None and (not shard.parts or min(shard.parts) < 0):
+        raise LabelError(f"{placement_text(shard)}: parts are sizes, at least one and none negative")
+    if shard.size is not None and not 0 <= shard.size < 2**62:
+        raise LabelError(f"{placement_text(shard)}: size is how long the whole is along the dimension")
+    if not -64 <= shard.dim < 64:
+        raise LabelError(f"{placement_text(shard)}: no tensor has that dimension")
+    if [shard.parts is not None, shard.zigzag, shard.size is not None].count(True) > 1:
+        raise LabelError(f"{placement_text(shard)}: only one of parts, zigzag and size can be told")
+
+
+def _group(ranks: Any) -> Sequence[int] | None:
+    """Ranks as a range where they are one, else as a tuple; of a torch process group its ranks. Raises LabelError."""
+    if ranks is None:
+        return None
+    if not isinstance(ranks, Iterable):
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(ranks, getattr(torch.distributed, "ProcessGroup", ())):
+            raise LabelError(f"ranks={ranks!r} are no ranks; give a list, a range or a torch ProcessGroup")
+        ranks = torch.distributed.get_process_group_ranks(ranks)
+    group = ranks if isinstance(ranks, range) else tuple(operator.index(rank) for rank in ranks)
+    if len(group) > _MOST_RANKS or not group or min(group) < 0 or len(set(group)) != len(group):
+        raise LabelError(f"ranks={ranks!r}: ranks are numbers from 0, each once".replace("\n", " "))
+    if len(group) == 1:
+        return range(group[0], group[0] + 1)
+    step = group[1] - group[0]
+    found = range(group[0], group[-1] + (1 if step > 0 else -1), step)
+    return found if tuple(found) == tuple(group) else tuple(group)

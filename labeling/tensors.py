@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.layout import Layout, layout_of
+from aclcmp.labeling.layout import Layout, layout_of, placed
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 _BYTE = np.dtype(np.uint8)
@@ -71,17 +71,17 @@ def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:
 
 
 def _dtensor_layout(value: Any) -> Layout:
-    """Describe a DTensor: its placements, and where its local tensor lies in the whole, where torch can tell."""
-    from torch.distributed.tensor import Partial, Replicate, Shard
+    """Describe a DTensor: its placements and their ranks, and where its local tensor lies in the whole."""
+    import torch.distributed as dist
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-    def words(placement: Any) -> str:
-        if isinstance(placement, Shard):
-            return f"Shard(dim={placement.dim})"
-        if isinstance(placement, Replicate):
-            return "Replicate()"
-        return f"Partial({placement.reduce_op})" if isinstance(placement, Partial) else str(placement)
-
-    placements = tuple(words(placement) for placement in value.placements)
-    _, start = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
-    return Layout(placements, tuple(value.shape), tuple(int(n) for n in start))
+    mesh, here = value.device_mesh, value.device_mesh.get_coordinate()
+    groups: list[list[int] | None] = []
+    for dim in range(len(value.placements)):
+        place = tuple(slice(None) if each == dim else number for each, number in enumerate(here or ()))
+        ranks = mesh.mesh[place].tolist()
+        groups.append(None if len(ranks) == dist.get_world_size() else ranks)
+    shape, start = compute_local_shape_and_global_offset(value.shape, mesh, value.placements)
+    spans = tuple(((int(begin), int(size)),) for begin, size in zip(start, shape, strict=True))
+    placements = tuple(placed(each, ranks) for each, ranks in zip(value.placements, groups, strict=True))
+    return Layout(placements, tuple(value.shape), spans)

@@ -19,13 +19,16 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
+from aclcmp.orchestrator.plan.label import PROVED
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.screen import Screen
+from aclcmp.orchestrator.settle import Outcomes, compared
 from aclcmp.orchestrator.sides import Side, run_failed, world_size
 
 
@@ -89,18 +92,24 @@ def answer(
     `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`.
     """
     node_of = rank_nodes(record, cluster)
-    screen.comparing(plan.held)
-    outcomes = crew.compare(plan.pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
-    judgement = judge(plan, outcomes, run_failed=failed or run_failed(record))
+
+    def compare(pairs: Sequence[Pair]) -> Outcomes:
+        screen.comparing(len({(pair.key, pair.rank) for pair in pairs}))
+        return crew.compare(pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
+
+    done = compared(plan, compare)
+    plan, outcomes = done.plan, done.outcomes
+    judgement = judge(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
     policy: dict[str, str | float] = {"name": "dtype table"}
     for dtype, (warn, fail) in RELATIVE.items():
         policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
     notes = list(plan.notes)
-    inferred = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(", inferred")}
-    if inferred:
-        name, layout = next(iter(inferred.items()))
-        count = f"{len(inferred):,} label{'s' * (len(inferred) > 1)}"
-        notes.append(f"layout inferred from the shapes of all ranks for {count}, e.g. {name}: {layout.split(',')[0]}")
+    for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
+        layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}
+        if layouts:
+            name, layout = next(iter(layouts.items()))
+            count = f"{len(layouts):,} label{'s' * (len(layouts) > 1)}"
+            notes.append(f"layout {how} for {count}, e.g. {name}: {layout.removesuffix(end)}")
     bases = Counter(outcome.basis for outcome in outcomes.values() if not isinstance(outcome, str))
     if estimated := bases[Basis.FINGERPRINT]:
         bar = error_bar(Basis.FINGERPRINT) or 0.0

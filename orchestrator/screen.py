@@ -104,9 +104,12 @@ class Screen:
         self._progress(f"recorded {told}")
 
     def comparing(self, pairs: int) -> None:
-        """The comparison begins."""
-        self._pairs, self._begun = pairs, time.monotonic()
-        self._compare = self._bars.add_task("compare", total=pairs, told=f"0/{pairs:,}")
+        """The comparison begins, or finds that so many more are to be compared."""
+        self._pairs += pairs
+        if self._compare is None:
+            self._begun = time.monotonic()
+            self._compare = self._bars.add_task("compare", total=pairs, told=f"0/{pairs:,}")
+        self._bars.update(self._compare, total=self._pairs)
 
     def advance(self, pairs: int, nbytes: int) -> None:
         """So many more pairs and bytes are compared."""

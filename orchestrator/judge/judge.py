@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from math import isfinite
 
-from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
-from aclcmp.orchestrator.compare.stats import Basis, PairStats
+from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import (
     Coverage,
     FirstDivergence,
     Judgement,
     LabelVerdict,
-    Limits,
     Origin,
     RankVerdict,
+    ReplicaVerdict,
     Status,
     worst,
 )
+from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
@@ -29,10 +31,7 @@ from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""
 
-_TINY = 1e-140
-"""Values below have squares that float64 cannot hold exactly."""
 WRONG = (Status.DIVERGED, Status.NONFINITE)
-_ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
     GapKind.MISSING_ACTUAL: Status.MISSING,
@@ -41,23 +40,36 @@ _GAP_STATUS = {
 }
 
 
-def judge(plan: Plan, outcomes: Mapping[tuple[LabelKey, int], Outcome], *, run_failed: bool) -> Judgement:
-    """Judge every (label, rank) of the plan; `run_failed` says that a rank failed, whatever was compared."""
-    verdicts: dict[LabelKey, list[RankVerdict]] = {key: [] for key in plan.keys}
-    for gap in plan.gaps:
-        verdicts[gap.key].append(_gap_verdict(gap, plan.sides[gap.key, gap.rank]))
-    unread = 0
-    for (key, rank), (pair, *_) in groupby(plan.pairs, lambda pair: (pair.key, pair.rank)):
-        outcome = outcomes.get((key, rank), "was not compared")
-        verdict = _pair_verdict(pair, plan.sides[key, rank], outcome)
-        if (key, rank) in plan.uncovered and verdict.status in (Status.MATCH, Status.DRIFT):
-            reason = f"{plan.uncovered[key, rank]}; the rest: {verdict.reason}"
-            verdict = replace(verdict, status=Status.MISSING, reason=reason)
-        verdicts[key].append(verdict)
-        unread += verdict.status is Status.FAILED
-    labels = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in verdicts.items()])
-    first = _first_divergence(labels)
-    coverage = _coverage(plan, unread)
+def judge(
+    plan: Plan,
+    outcomes: Mapping[tuple[LabelKey, int], Outcome],
+    *,
+    run_failed: bool,
+    replicas: Sequence[ReplicaVerdict] = (),
+) -> Judgement:
+    """Judge every (label, rank) of the plan.
+
+    `run_failed` says that a rank failed, whatever was compared; `replicas` are those that differ between ranks.
+    """
+    labels = []
+    unread = partly = 0
+    for planned in plan.labels:
+        ranks = [_gap_verdict(gap, planned.sides[gap.rank]) for gap in planned.gaps]
+        for rank, (pair, *_) in groupby(planned.pairs, lambda pair: pair.rank):
+            outcome = outcomes.get((planned.key, rank), "was not compared")
+            verdict = _pair_verdict(pair, planned.sides[rank], outcome)
+            unread += verdict.status is Status.FAILED
+            if rank in planned.uncovered and verdict.status is not Status.FAILED:
+                partly += 1
+                if verdict.status in (Status.MATCH, Status.DRIFT):
+                    reason = f"{planned.uncovered[rank]}; the rest: {verdict.reason}"
+                    verdict = replace(verdict, status=Status.MISSING, reason=reason)
+            ranks.append(verdict)
+        labels.append((planned.key, ranks))
+    labels_told = [_label(key, ranks, plan.levels[key]) for key, ranks in with_replicas(labels, replicas)]
+    labels_told = _with_origins(labels_told)
+    first = _first_divergence(labels_told)
+    coverage = _coverage(plan, unread, partly)
     code = _exit_code(run_failed, first is not None, coverage.complete)
     names = {
         ExitCode.MATCH: "match",
@@ -65,7 +77,8 @@ def judge(plan: Plan, outcomes: Mapping[tuple[LabelKey, int], Outcome], *, run_f
         ExitCode.FAILED: "failed",
         ExitCode.INCOMPLETE: "incomplete",
     }
-    return Judgement(names[code], code, first, _first_by_rank(labels), tuple(labels), coverage)
+    by_rank = _first_by_rank(labels_told)
+    return Judgement(names[code], code, first, by_rank, tuple(labels_told), coverage, tuple(replicas))
 
 
 def _exit_code(run_failed: bool, diverged: bool, complete: bool) -> ExitCode:
@@ -116,71 +129,8 @@ def _pair_verdict(pair: Pair, sides: Sides, outcome: Outcome) -> RankVerdict:
     )
 
 
-def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, float | None, str]:
-    """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
-
-    Exact types diverge with any difference. Floats are held against the limits with their relative L2 over the whole
-    pair and over its worst row: one wrong token among many hides in the former alone.
-    """
-    if stats.n == 0:
-        return Status.MATCH, None, "both sides are empty"
-    if places := _nonfinite_places(stats):
-        return Status.NONFINITE, None, places
-    if stats.n_equal == stats.n:
-        return Status.MATCH, 0.0, "equal bit by bit"
-    if limits.fail == 0.0:
-        differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
-        return Status.DIVERGED, None, f"{differing} differ; none may"
-    error = max(metrics.rel_l2, metrics.worst_row)
-    if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
-        return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
-    if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
-        # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
-        error = metrics.linf_rel
-        words = f"largest error {error:.2g} of the largest value"
-        return _against(error, words, limits)
-    words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
-    if metrics.worst_row > metrics.rel_l2:
-        at_least = "" if stats.basis is Basis.VALUES else "at least "
-        words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
-    if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
-        words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
-    if stats.basis is Basis.NORMS and error <= limits.warn:
-        words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
-    return _against(error, words, limits)
-
-
-def _squares_are_lost(stats: PairStats) -> bool:
-    """Whether sums of squares overflow, or underflow to 0 although values are not 0."""
-    largest = max(abs(stats.min_x), abs(stats.max_x), abs(stats.min_y), abs(stats.max_y))
-    return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
-
-
-def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
-    if not error <= limits.fail:  # nan too: what cannot be weighed is not green
-        return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
-    if error > limits.warn:
-        return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:g} on ({limits.source})"
-    return Status.MATCH, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
-
-
-def _nonfinite_places(stats: PairStats) -> str:
-    """Say how the non-finite places differ; "" when they are the same on both sides."""
-    golden = (stats.nan_x, stats.posinf_x + stats.neginf_x)
-    actual = (stats.nan_y, stats.posinf_y + stats.neginf_y)
-    if sum(golden) == sum(actual) == stats.n_nonfinite_equal:
-        return ""
-
-    def words(counts: tuple[int, int]) -> str:
-        told = [f"{count:,} {name}" for count, name in zip(counts, ("NaN", "infinite"), strict=True) if count]
-        return " and ".join(told) or "none"
-
-    common = f"{stats.n_nonfinite_equal:,} in common" if stats.n_nonfinite_equal >= 0 else "not in the same places"
-    return f"non-finite values: actual has {words(actual)}, golden {words(golden)}, {common}"
-
-
 def _label(key: LabelKey, ranks: list[RankVerdict], level: Level) -> LabelVerdict:
-    status = worst(verdict.status for verdict in ranks)
+    status = worst([verdict.status for verdict in ranks] or [Status.MATCH])
     return LabelVerdict(key, status, tuple(sorted(ranks, key=lambda verdict: verdict.rank)), level)
 
 
@@ -225,14 +175,16 @@ def _first_by_rank(labels: list[LabelVerdict]) -> dict[int, LabelKey]:
     return dict(sorted(first.items()))
 
 
-def _coverage(plan: Plan, unread: int) -> Coverage:
-    kinds = [gap.kind for gap in plan.gaps]
+def _coverage(plan: Plan, unread: int, partly: int) -> Coverage:
+    """`unread` could not be compared after all, `partly` only in part."""
+    kinds = Counter(gap.kind for gap in plan.gaps)
     return Coverage(
-        compared=plan.held - unread - len(plan.uncovered),
-        missing_golden=kinds.count(GapKind.MISSING_GOLDEN) + len(plan.uncovered),
-        missing_actual=kinds.count(GapKind.MISSING_ACTUAL),
-        mismatch=kinds.count(GapKind.MISMATCH),
-        failed=kinds.count(GapKind.FAILED) + unread,
+        compared=plan.held - unread - partly,
+        missing_golden=kinds[GapKind.MISSING_GOLDEN],
+        missing_actual=kinds[GapKind.MISSING_ACTUAL],
+        mismatch=kinds[GapKind.MISMATCH],
+        failed=kinds[GapKind.FAILED] + unread,
+        uncovered=partly,
         unreadable=plan.unreadable,
         silent_ranks=plan.silent_ranks,
     )

@@ -103,6 +103,22 @@ class FirstDivergence:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaVerdict:
+    """Ranks of one side that hold something else than others, where all ought to hold the same."""
+
+    key: LabelKey
+    side: str
+    """ "golden" or "actual"."""
+    told: bool
+    """Whether a layout says that they are replicas; else most of them being equal does."""
+    odd: tuple[int, ...]
+    agreeing: tuple[int, ...]
+    rel_l2: float
+    """Largest relative L2 error of an odd rank's tensor against those that agree."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """How many (label, rank) there were, and what became of them."""
 
@@ -111,6 +127,8 @@ class Coverage:
     missing_actual: int
     mismatch: int
     failed: int
+    uncovered: int
+    """Compared in part: for a region of the whole one side is absent."""
     unreadable: int
     """Shards and lines of journals that could not be read."""
     silent_ranks: tuple[int, ...]
@@ -119,7 +137,9 @@ class Coverage:
     @property
     def complete(self) -> bool:
         """Whether everything was compared, and there was something to compare."""
-        gaps = self.missing_golden + self.missing_actual + self.mismatch + self.failed + self.unreadable
+        gaps = (
+            self.missing_golden + self.missing_actual + self.mismatch + self.failed + self.uncovered + self.unreadable
+        )
         return self.compared > 0 and gaps == 0 and not self.silent_ranks
 
 
@@ -134,3 +154,4 @@ class Judgement:
     labels: tuple[LabelVerdict, ...]
     """In golden order."""
     coverage: Coverage
+    replicas: tuple[ReplicaVerdict, ...] = ()

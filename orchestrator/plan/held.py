@@ -57,7 +57,9 @@ class Held:
         if isinstance(self.dump, DumpedTensor):
             return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape, rank=self.rank)
         record = self.record
-        return Source(self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes, self.rank)
+        return Source(
+            self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes, self.rank
+        )
 
     @property
     def facts(self) -> SideFacts:

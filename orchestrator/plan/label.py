@@ -2,134 +2,306 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from aclcmp.labeling.foreign.dumped import NotDumped
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.held import Held
-from aclcmp.orchestrator.plan.model import Gap, GapKind, Sides
-from aclcmp.orchestrator.plan.placing import Placer, Placing
+from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides
+from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
 from aclcmp.orchestrator.plan.readings import Local, PlacingError
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides
 
-Ranks = dict[int, dict[str, Held]]
-"""rank -> side -> what it holds of one label."""
+Ranks = Mapping[int, Held]
 
+PROVED = ", proved on the values"
+"""What ends the words of a layout that the shapes alone leave open."""
 _MOST_NAMED = 8
 
 
-@dataclass(frozen=True, slots=True)
-class LabelPlan:
-    """What becomes of one label."""
+@dataclass(slots=True)
+class Seen:
+    """What all ranks hold of one label."""
 
-    key: LabelKey
-    pairs: list[Pair] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
-    sides: dict[int, Sides] = field(default_factory=dict)
-    uncovered: dict[int, str] = field(default_factory=dict)
-    """Ranks of which a part is compared, and in words the part for which there is no golden tensor."""
+    goldens: dict[int, Held] = field(default_factory=dict)
+    actuals: dict[int, Held] = field(default_factory=dict)
+    nameless: dict[int, Held] = field(default_factory=dict)
+    """Failed labels that named no valid side."""
 
-    @staticmethod
-    def of(key: LabelKey, ranks: Ranks, world_size: int, *, one_run: bool) -> LabelPlan:
-        """Plan a label that `ranks` hold; without `one_run` golden and actual ranks do not correspond."""
-        plan = LabelPlan(key)
-        goldens, actuals = ({r: s[side] for r, s in ranks.items() if side in s} for side in ("pta", "acl"))
-        usable = {rank: held for rank, held in goldens.items() if not held.record.error}
-        ready = {rank: held for rank, held in actuals.items() if not held.record.error and not _undumped(held)}
-        placer = Placer(
-            {rank: _local(held, None, one_run) for rank, held in usable.items()},
-            {rank: _local(held, usable.get(rank), one_run) for rank, held in ready.items()},
-            world_size if one_run else 0,
-        )
-        used: set[int] = set()
-        lost = sorted((set(goldens) - set(usable)) | (set(actuals) - set(ready)))
-        for rank in sorted(ranks):
-            golden, actual = goldens.get(rank), actuals.get(rank)
-            plan.sides[rank] = Sides(golden.facts if golden else None, actual.facts if actual else None)
-            gap = _failed(key, rank, ranks[rank])
-            if gap is None and rank in ready and usable:
-                gap = plan._place(rank, usable, ready, placer, used, lost)
-            elif gap is None and actual is not None:
-                gap = Gap(key, rank, GapKind.MISSING_GOLDEN, _elsewhere("golden (pta)", goldens))
-            if gap is not None:
-                plan.gaps.append(gap)
-        for rank in sorted(set(goldens) - set(actuals)):
-            # in one run each rank has its own two sides; between two a golden tensor may serve any rank
-            if not goldens[rank].record.error and rank not in used and (one_run or not actuals):
-                plan.gaps.append(Gap(key, rank, GapKind.MISSING_ACTUAL, _elsewhere("actual (acl)", actuals)))
-        plan._slices_that_nobody_labelled(placer, ranks)
-        if not one_run and actuals:
-            for rank in set(goldens) - set(actuals):
-                if rank in plan.sides and not any(gap.rank == rank for gap in plan.gaps):
-                    del plan.sides[rank]
+    def add(self, rank: int, held: Held) -> None:
+        """Take one side on one rank; a failure is never hidden by another record."""
+        side = held.record.side
+        ranks = self.goldens if side == "pta" else self.actuals if side == "acl" else self.nameless
+        if rank not in ranks or not ranks[rank].record.error:
+            ranks[rank] = held
+
+    def held(self) -> Iterator[Held]:
+        """All that is held of it."""
+        return chain(self.goldens.values(), self.actuals.values(), self.nameless.values())
+
+    @property
+    def ranks(self) -> set[int]:
+        """All ranks that have something of it."""
+        return {*self.goldens, *self.actuals, *self.nameless}
+
+
+class Planner:
+    """Plans labels one by one; those that lie alike are solved once."""
+
+    def __init__(self, golden_ranks: int, actual_ranks: int, *, one_run: bool) -> None:
+        """`one_run`: golden and actual ranks correspond. `golden_ranks`, `actual_ranks`: how many the jobs had."""
+        self._sizes = golden_ranks, actual_ranks
+        self._one_run = one_run
+        self._solved: dict[object, list[Option] | PlacingError] = {}
+
+    def plan(self, key: LabelKey, seen: Seen) -> LabelPlan:
+        """Plan one label."""
+        islands = self._islands(seen)
+        plan = _Island(key, seen if len(islands) == 1 else islands[0], self._one_run).planned(self._solve)
+        for island in islands[1:]:
+            plan = plan.with_part(_Island(key, island, self._one_run).planned(self._solve))
         return plan
 
-    def _place(
-        self,
-        rank: int,
-        goldens: dict[int, Held],
-        actuals: dict[int, Held],
-        placer: Placer,
-        used: set[int],
-        lost: Sequence[int],
-    ) -> Gap | None:
-        """Add the pairs of one rank; return why there are none. `lost` are ranks whose tensor of a side failed."""
+    def _islands(self, seen: Seen) -> list[Seen]:
+        """Cut a label of one run into the groups of ranks that its layouts tell, each with tensors of its own."""
+        if not self._one_run or seen.nameless:
+            return [seen]
+        layouts = [h.record.layout for side in (seen.actuals, seen.goldens) for h in side.values() if h.record.layout]
+        groups = {placement.ranks for layout in layouts for placement in layout.placements}
+        if len(groups) < 2 or None in groups:
+            return [seen]
+        sets: list[set[int]] = []
+        for group in groups:
+            members = set(group or ())
+            linked = [each for each in sets if each & members]
+            sets = [each for each in sets if not each & members] + [members.union(*linked)]
+        present = [each & seen.ranks for each in sorted(sets, key=min) if each & seen.ranks]
+        whole = all(any(rank in side for rank in each) for each in present for side in (seen.goldens, seen.actuals))
+        if len(present) < 2 or not whole or set().union(*present) != seen.ranks:
+            return [seen]
+        return [
+            Seen(*({r: h for r, h in side.items() if r in each} for side in (seen.goldens, seen.actuals)))
+            for each in present
+        ]
+
+    def _solve(self, golden: Side, actual: Side) -> list[Option]:
+        """Solve how two sides lie. Raises PlacingError."""
+        sizes = self._sizes
+        golden, actual = replace(golden, world_size=sizes[0]), replace(actual, world_size=sizes[1])
+        signature = (_signature(golden), _signature(actual))
+        if signature not in self._solved:
+            try:
+                self._solved[signature] = solve(golden, actual, one_run=self._one_run)
+            except PlacingError as error:
+                self._solved[signature] = error
+        found = self._solved[signature]
+        if isinstance(found, PlacingError):
+            raise found
+        return found
+
+
+def _signature(side: Side) -> object:
+    return side.alike, tuple((rank, p.shape, p.layout, p.host) for rank, p in side.pieces.items())
+
+
+class _Island:
+    """The ranks of one label that are planned together."""
+
+    def __init__(self, key: LabelKey, seen: Seen, one_run: bool) -> None:
+        self._key = key
+        self._one_run = one_run
+        self._goldens, self._actuals, self._nameless = seen.goldens, seen.actuals, seen.nameless
+        self._usable = {rank: held for rank, held in self._goldens.items() if not held.record.error}
+        self._ready = {r: h for r, h in self._actuals.items() if not (h.record.error or isinstance(h.dump, NotDumped))}
+        self._lost = sorted((set(self._goldens) - set(self._usable)) | (set(self._actuals) - set(self._ready)))
+        self._sides = {
+            rank: Sides(
+                self._goldens[rank].facts if rank in self._goldens else None,
+                self._actuals[rank].facts if rank in self._actuals else None,
+            )
+            for rank in sorted(seen.ranks)
+        }
+
+    def planned(self, solver: Callable[[Side, Side], list[Option]]) -> LabelPlan:
+        """Return the plan of these ranks."""
+        gaps = {rank: gap for rank in self._sides if (gap := self._failed(rank)) is not None}
+        if not self._usable or not self._ready:
+            return self._one_sided(gaps)
+        golden, actual = self._side(self._usable, {}), self._side(self._ready, self._usable)
         try:
-            parts, left = placer.place(rank)
-            if not parts and not left:
-                return None
-            if not parts:
-                reason = _elsewhere("golden (pta)", goldens)
-                if rank in goldens:
-                    reason = f"no golden tensor holds {', '.join(map(_box, left))} of the whole"
-                return Gap(self.key, rank, GapKind.MISSING_GOLDEN, reason)
-            if lost and any(part.golden_summands or part.actual_summands for part in parts):
-                raise PlacingError(f"the summand of rank {lost[0]} is missing, so the sum is not known")
-            for golden in {part.golden_rank: goldens[part.golden_rank] for part in parts}.values():
-                _check_kinds(golden, actuals[rank])
-            pairs = [pair for part in parts for pair in self._pairs(rank, goldens, actuals, part, placer.layout)]
+            options = solver(golden, actual)
         except PlacingError as error:
-            return Gap(self.key, rank, GapKind.MISMATCH, str(error))
-        self.pairs.extend(pairs)
-        used.update(r for part in parts for r in (part.golden_rank, *part.golden_summands))
-        if self.sides[rank].golden is None:
-            self.sides[rank] = replace(self.sides[rank], golden=goldens[parts[0].golden_rank].facts)
-        if left:
-            self.uncovered[rank] = f"no golden tensor for {', '.join(map(_box, left[:_MOST_NAMED]))} of the whole"
+            return self._unplaced(gaps, str(error))
+        if len(options) == 1:
+            plan = self._with(options[0], gaps, options[0].layout)
+            if options[0].inferred and plan.pairs:
+                look = options[0]
+
+                def second_look() -> tuple[LabelPlan, ...]:
+                    return tuple(
+                        self._with(option, gaps, _settled(option.layout))
+                        for option in other_options(look, one_run=self._one_run)
+                    )
+
+                plan = replace(plan, second_look=second_look)
+            return plan
+        plans = tuple(self._with(option, gaps, _settled(option.layout)) for option in options)
+        question = Question(plans, self._unplaced(gaps, ambiguity(options)))
+        return LabelPlan(self._key, questions=(question,))
+
+    def _side(self, held: Ranks, goldens: Ranks) -> Side:
+        contents = {each.content for each in held.values()} if len(held) > 1 else set()
+        locals_ = {rank: self._local(each, goldens.get(rank)) for rank, each in held.items()}
+        return Side(locals_, 0, len(contents) < 2 and None not in contents)
+
+    def _local(self, held: Held, golden: Held | None) -> Local:
+        """One side's tensor as it lies in the whole, with the plain shape of what is stored in blocks."""
+        shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
+        return Local(held.shape if shape is None else shape, held.record.layout, held.host if self._one_run else "")
+
+    def _failed(self, rank: int) -> Gap | None:
+        """Say what failed on a rank: a label, or the file that it names."""
+        own = [(side, ranks[rank]) for side, ranks in self._by_side() if rank in ranks]
+        failed = [f"{side or 'label'}: {held.record.error}" for side, held in own if held.record.error]
+        if failed:
+            return Gap(self._key, rank, GapKind.FAILED, "; ".join(failed))
+        dump = self._actuals[rank].dump if rank in self._actuals else None
+        if isinstance(dump, NotDumped):
+            kind = GapKind.FAILED if dump.unreadable else GapKind.MISSING_ACTUAL
+            return Gap(self._key, rank, kind, dump.reason)
         return None
 
-    def _pairs(
-        self, rank: int, goldens: dict[int, Held], actuals: dict[int, Held], placing: Placing, layout: str
-    ) -> list[Pair]:
+    def _by_side(self) -> list[tuple[str, Ranks]]:
+        return [("pta", self._goldens), ("acl", self._actuals), ("", self._nameless)]
+
+    def _one_sided(self, gaps: Mapping[int, Gap]) -> LabelPlan:
+        """No rank has both sides to compare."""
+        found = dict(gaps)
+        for rank in self._sides:
+            if rank not in found and rank in self._actuals:
+                reason = _elsewhere("golden (pta)", self._goldens)
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_GOLDEN, reason)
+            elif rank not in found and (self._one_run or not self._actuals):
+                reason = _elsewhere("actual (acl)", self._actuals)
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_ACTUAL, reason)
+        replicas = [
+            each
+            for side, held in (("golden", self._usable), ("actual", self._ready))
+            if len(held) > 1
+            for each in replicas_of_one_side(self._key, side, held, self._side(held, {}).pieces)
+        ]
+        return LabelPlan(self._key, self._told_sides(found, self._sides), (), _by_rank(found), {}, tuple(replicas))
+
+    def _unplaced(self, gaps: Mapping[int, Gap], reason: str) -> LabelPlan:
+        """Both sides are there, and cannot be laid beside each other."""
+        found = dict(gaps)
+        for rank in self._sides:
+            if rank not in found and (rank in self._ready or self._one_run):
+                found[rank] = Gap(self._key, rank, GapKind.MISMATCH, reason)
+        return LabelPlan(self._key, self._told_sides(found, self._sides), (), _by_rank(found))
+
+    def _told_sides(self, found: Mapping[int, Gap], sides: dict[int, Sides]) -> dict[int, Sides]:
+        """The sides of the ranks that the report tells: between two runs golden ranks are none of the actual one's."""
+        if self._one_run or not self._actuals:
+            return sides
+        return {rank: each for rank, each in sides.items() if rank in found or rank in self._actuals}
+
+    def _with(self, option: Option, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
+        """Plan the label as one reading has it."""
+        found = dict(gaps)
+        sides = dict(self._sides)
+        pairs: list[Pair] = []
+        uncovered: dict[int, str] = {}
+        used: set[int] = set()
+        for rank in self._sides:
+            if rank in found or rank not in self._ready:
+                continue
+            try:
+                parts, left = option.place(rank)
+                if parts:
+                    self._check(rank, parts)
+                    pairs += [pair for part in parts for pair in self._pairs(rank, part, layout)]
+            except PlacingError as error:
+                found[rank] = Gap(self._key, rank, GapKind.MISMATCH, str(error))
+                continue
+            if not parts and left:
+                reason = _elsewhere("golden (pta)", self._goldens)
+                if rank in self._goldens:
+                    reason = f"no golden tensor holds {_boxes(left)} of the whole"
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_GOLDEN, reason)
+            elif parts:
+                for part in parts:
+                    used.add(part.golden_rank)
+                    used.update(part.golden_summands)
+                if sides[rank].golden is None:
+                    sides[rank] = replace(sides[rank], golden=self._goldens[parts[0].golden_rank].facts)
+                if left:
+                    uncovered[rank] = f"no golden tensor for {_boxes(left)} of the whole"
+        for rank in self._sides:
+            # in one run each rank has its own two sides; between two a golden tensor may serve any rank
+            if rank not in found and rank not in self._actuals and rank not in used and self._one_run:
+                reason = _elsewhere("actual (acl)", self._actuals)
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_ACTUAL, reason)
+        told = self._told_sides(found, sides)
+        if pairs:
+            self._absent(option, found, told, uncovered)
+        replicas = replicas_of_sides(
+            self._key, self._usable, self._ready, option.golden, option.actual, one_run=self._one_run
+        )
+        return LabelPlan(self._key, told, tuple(pairs), _by_rank(found), uncovered, tuple(replicas))
+
+    def _absent(
+        self, option: Option, found: dict[int, Gap], sides: dict[int, Sides], uncovered: dict[int, str]
+    ) -> None:
+        """Tell the parts of the whole that nobody labelled."""
+        absent = False
+        for rank, of_actual in sorted(option.missing().items()):
+            if rank not in self._sides and (self._one_run or of_actual):
+                sides[rank] = Sides(None, None)
+                kind = GapKind.MISSING_ACTUAL if of_actual else GapKind.MISSING_GOLDEN
+                found[rank] = Gap(self._key, rank, kind, "this rank did not label its slice of the whole")
+            absent = absent or of_actual
+        for rank, left in option.holes().items() if not absent else ():
+            if rank in sides and rank not in found:
+                also = f"{uncovered[rank]}; " if rank in uncovered else ""
+                uncovered[rank] = f"{also}no rank labelled {_boxes(left)} of the whole"
+
+    def _check(self, rank: int, parts: Sequence[Placing]) -> None:
+        """Raise PlacingError where what was placed cannot be compared."""
+        if self._lost and any(part.golden_summands or part.actual_summands for part in parts):
+            raise PlacingError(f"the summand of rank {self._lost[0]} is missing, so the sum is not known")
+        actual = self._ready[rank].dtype
+        for golden in {self._goldens[part.golden_rank].dtype for part in parts}:
+            if DTYPES[golden].kind is not DTYPES[actual].kind:
+                raise PlacingError(f"golden is {golden}, actual {actual}: values of different kinds")
+
+    def _pairs(self, rank: int, placing: Placing, layout: str) -> list[Pair]:
         """The pairs of one part of the label on one rank: one, or one for each column block. Raises PlacingError."""
-        golden, actual = goldens[placing.golden_rank], actuals[rank]
+        golden, actual = self._goldens[placing.golden_rank], self._actuals[rank]
         pair = Pair(
-            key=self.key,
-            rank=rank,
-            golden=golden.source,
-            golden_region=placing.golden_region,
-            actual=actual.source,
-            actual_region=placing.actual_region,
-            whole_shape=placing.whole_shape,
-            region=placing.region,
-            layout=layout,
-            more_golden=tuple(goldens[each].source for each in placing.golden_summands),
-            more_actual=tuple(actuals[each].source for each in placing.actual_summands),
+            self._key,
+            rank,
+            golden.source,
+            placing.golden_region,
+            actual.source,
+            placing.actual_region,
+            placing.whole_shape,
+            placing.region,
+            layout,
+            tuple([self._goldens[each].source for each in placing.golden_summands]),
+            tuple([self._actuals[each].source for each in placing.actual_summands]),
         )
         blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
         added = pair.more_golden or pair.more_actual
-        cut = pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
-        kept = next((source.capture for source in pair.sources if not source.is_whole), "")
-        if kept and (blocks is not None or added or cut):
-            raise PlacingError(
-                f"only the {kept} of a side was kept, of which no slice or sum can be compared; use --capture full"
-            )
-        if added and len({(source.dtype, source.shape) for source in pair.sources[len(pair.more_golden) + 1 :]}) > 1:
-            raise PlacingError("the summands of the actual side have different dtypes or shapes")
-        if added and len({(source.dtype, source.shape) for source in pair.sources[: len(pair.more_golden) + 1]}) > 1:
-            raise PlacingError("the summands of the golden side have different dtypes or shapes")
+        if blocks is None and not added and pair.is_whole:
+            return [pair]
+        _check_summaries(pair, golden, actual, in_blocks=blocks is not None)
+        if added:
+            _check_summands(pair)
         if blocks is None:
             return [pair]
         if added:
@@ -145,49 +317,41 @@ class LabelPlan:
             for source, inner, part in blocks
         ]
 
-    def _slices_that_nobody_labelled(self, placer: Placer, ranks: Ranks) -> None:
-        if not self.pairs:
-            return
-        for rank, of_actual in sorted(placer.missing().items()):
-            if rank not in ranks:
-                self.sides[rank] = Sides(None, None)
-                kind = GapKind.MISSING_ACTUAL if of_actual else GapKind.MISSING_GOLDEN
-                self.gaps.append(Gap(self.key, rank, kind, "this rank did not label its slice of the whole"))
+
+def _check_summaries(pair: Pair, golden: Held, actual: Held, *, in_blocks: bool) -> None:
+    kept = next((source.capture for source in pair.sources if not source.is_whole), "")
+    cut = pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
+    if kept and (in_blocks or pair.more_golden or pair.more_actual or cut):
+        raise PlacingError(
+            f"only the {kept} of a side was kept, of which no slice or sum can be compared; use --capture full"
+        )
 
 
-def _local(held: Held, golden: Held | None, one_run: bool) -> Local:
-    """One side's tensor as it lies in the whole, with the plain shape of what is stored in blocks."""
-    shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
-    host = held.host if one_run else ""
-    return Local(held.shape if shape is None else shape, held.record.layout, host, held.content)
+def _check_summands(pair: Pair) -> None:
+    for side, sources in (
+        ("golden", (pair.golden, *pair.more_golden)),
+        ("actual", (pair.actual, *pair.more_actual)),
+    ):
+        if len({(source.dtype, source.shape) for source in sources}) > 1:
+            raise PlacingError(f"the summands of the {side} side have different dtypes or shapes")
 
 
-def _failed(key: LabelKey, rank: int, own: dict[str, Held]) -> Gap | None:
-    """Say what failed on a rank: a label, or the file that it names."""
-    failed = [f"{side or 'label'}: {held.record.error}" for side, held in own.items() if held.record.error]
-    if failed:
-        return Gap(key, rank, GapKind.FAILED, "; ".join(failed))
-    dump = own["acl"].dump if "acl" in own else None
-    if isinstance(dump, NotDumped):
-        return Gap(key, rank, GapKind.FAILED if dump.unreadable else GapKind.MISSING_ACTUAL, dump.reason)
-    return None
+def _by_rank(gaps: Mapping[int, Gap]) -> tuple[Gap, ...]:
+    return tuple(gaps[rank] for rank in sorted(gaps))
 
 
-def _undumped(held: Held) -> bool:
-    return isinstance(held.dump, NotDumped)
+def _settled(layout: str) -> str:
+    return layout.replace(", inferred", "") + PROVED
 
 
-def _check_kinds(golden: Held, actual: Held) -> None:
-    if DTYPES[golden.dtype].kind is not DTYPES[actual.dtype].kind:
-        raise PlacingError(f"golden is {golden.dtype}, actual {actual.dtype}: values of different kinds")
-
-
-def _elsewhere(side: str, ranks: dict[int, Held]) -> str:
+def _elsewhere(side: str, ranks: Ranks) -> str:
     where = f"; other ranks have it: {', '.join(map(str, sorted(ranks)[:_MOST_NAMED]))}" if ranks else ""
     return f"no {side} side on this rank{where}"
 
 
-def _box(region: Region) -> str:
-    """A region as slices: [0:4, 8:16]."""
-    spans: Sequence[str] = [f"{s}:{s + n}" for s, n in zip(region.start, region.shape, strict=True)]
-    return f"[{', '.join(spans)}]"
+def _boxes(regions: Sequence[Region]) -> str:
+    """Regions as slices: [0:4, 8:16]."""
+    return ", ".join(
+        f"[{', '.join(f'{s}:{s + n}' for s, n in zip(region.start, region.shape, strict=True))}]"
+        for region in regions[:_MOST_NAMED]
+    )

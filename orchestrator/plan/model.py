@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 
 from aclcmp.orchestrator.plan.levels import Level
@@ -55,17 +56,68 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicas:
+    """What several ranks hold of one side and ought to be the same, but is not bit by bit.
+
+    `clusters` are ranks whose tensors are equal by their checksums, the largest first. The pairs of each of `against`
+    compare the first rank of one cluster ("golden") with those of all others ("actual").
+    """
+
+    key: LabelKey
+    side: str
+    """ "golden" or "actual"."""
+    told: bool
+    """Whether a layout says that they are replicas, or another side that is sharded does; else most are equal."""
+    clusters: tuple[tuple[int, ...], ...]
+    against: tuple[tuple[Pair, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Several ways in which some ranks of a label can be compared: which one it is their values tell, or nothing."""
+
+    options: tuple[LabelPlan, ...]
+    unsettled: LabelPlan
+    """What is known where the values do not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """What becomes of one label: on each rank the pairs that compare it, or why it cannot be compared."""
+
+    key: LabelKey
+    sides: dict[int, Sides] = field(default_factory=dict)
+    """By rank."""
+    pairs: tuple[Pair, ...] = ()
+    """Those of one rank follow each other."""
+    gaps: tuple[Gap, ...] = ()
+    uncovered: dict[int, str] = field(default_factory=dict)
+    """Ranks of which a part is compared, and in words the part that is not."""
+    replicas: tuple[Replicas, ...] = ()
+    questions: tuple[Question, ...] = ()
+    second_look: Callable[[], tuple[LabelPlan, ...]] | None = None
+    """What else the layout may be where it was inferred and the values do not agree."""
+
+    def with_part(self, other: LabelPlan) -> LabelPlan:
+        """Return the plan of these ranks and those of another plan of the label together."""
+        return LabelPlan(
+            self.key,
+            self.sides | other.sides,
+            self.pairs + other.pairs,
+            self.gaps + other.gaps,
+            self.uncovered | other.uncovered,
+            self.replicas + other.replicas,
+            self.questions + other.questions,
+            self.second_look or other.second_look,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All there is to compare, and all that cannot be."""
 
-    keys: tuple[LabelKey, ...]
+    labels: tuple[LabelPlan, ...]
     """In golden order."""
-    pairs: tuple[Pair, ...]
-    """Those of one (label, rank) follow each other."""
-    gaps: tuple[Gap, ...]
-    uncovered: dict[tuple[LabelKey, int], str]
-    """Of (label, rank) that are compared in part: what is not, in words."""
-    sides: dict[tuple[LabelKey, int], Sides]
     levels: dict[LabelKey, Level]
     silent_ranks: tuple[int, ...]
     """Ranks that recorded no label."""
@@ -74,6 +126,26 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def keys(self) -> list[LabelKey]:
+        """The labels, in golden order."""
+        return [label.key for label in self.labels]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Those of all labels; of one (label, rank) they follow each other."""
+        return [pair for label in self.labels for pair in label.pairs]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Those of all labels."""
+        return [gap for label in self.labels for gap in label.gaps]
+
+    @property
+    def questions(self) -> list[Question]:
+        """Those of all labels."""
+        return [question for label in self.labels for question in label.questions]
+
+    @property
     def held(self) -> int:
         """Number of (label, rank) that can be compared."""
-        return len({(pair.key, pair.rank) for pair in self.pairs})
+        return sum(len({pair.rank for pair in label.pairs}) for label in self.labels)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
+from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
-from aclcmp.orchestrator.plan.readings import Local, PlacingError, Reading, readings
+from aclcmp.orchestrator.plan.inferred import GROUPED, PLAIN, Guess, further_guesses, plain_guesses, zigzag_of
+from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Whole, shapes_text
 from aclcmp.orchestrator.plan.regions import Region
 
 Shape = tuple[int, ...]
+
+OWN = -1
+"""In place of a golden whole's number: that which the rank itself holds a part of, if any."""
+MOST_OPTIONS = 8
+"""More readings than this are not told apart by comparing them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,122 +34,272 @@ class Placing:
     actual_summands: tuple[int, ...] = ()
 
 
-class Placer:
-    """Places one label, given both sides of all ranks that have it.
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a label: what the ranks hold, how many ranks the job has, and whether all is surely the same."""
+
+    pieces: Mapping[int, Local]
+    world_size: int
+    alike: bool
+
+
+def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
+    """Return how the two sides of a label can lie beside each other; more than one if the shapes do not tell.
 
     Both sides are read such that their wholes have one shape. Where several readings do, replicas go before slices, and
-    complete wholes before those of which ranks are missing; what is then left is ambiguous.
+    plain slices before groups of ranks, padding and missing ranks. Raises PlacingError when nothing fits.
     """
+    goldens = plain_guesses(golden.pieces, golden.world_size, golden.alike)
+    actuals = plain_guesses(actual.pieces, actual.world_size, actual.alike)
+    fitting = _fitting(goldens, actuals)
+    if not any(max(g.tier, a.tier) == PLAIN for g, a in fitting):
+        fitting = _fitting(*_widened(golden, actual, goldens, actuals))
+    best = min(map(_rank, fitting), default=None)
+    options = _options(golden, actual, [pair for pair in fitting if _rank(pair) == best], one_run)
+    if not options:
+        sides = ", ".join(f"{name} has {_words(side)}" for name, side in (("golden", golden), ("actual", actual)))
+        raise PlacingError(f"{sides}: no layout fits both")
+    if len(options) > MOST_OPTIONS:
+        raise PlacingError(ambiguity(options))
+    return options
 
-    def __init__(self, goldens: Mapping[int, Local], actuals: Mapping[int, Local], world_size: int) -> None:
-        self._goldens = goldens
-        self._actuals = actuals
-        self._world_size = world_size
-        self._chosen: tuple[Reading, Reading] | PlacingError | None = None
+
+def other_options(option: Option, *, one_run: bool) -> list[Option]:
+    """Return what else shapes allow, of a label of which shapes alone said how it lies: at most MOST_OPTIONS.
+
+    These are the order of context parallelism, and what `solve` puts behind plain slices.
+    """
+    golden, actual = option.golden_side, option.actual_side
+    zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
+    found = [
+        Option(golden, actual, g, a, option.matches)
+        for g, a in ((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1]))
+        if g is not None and a is not None
+    ]
+    plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
+    fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
+    with suppress(PlacingError):
+        found += _options(golden, actual, sorted(fitting, key=_rank), one_run)
+    return found[:MOST_OPTIONS]
+
+
+def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:
+    """Add what is tried after plain readings."""
+    goldens = [*goldens, *(() if _told(golden) else further_guesses(golden.pieces, _shapes(actuals)))]
+    return goldens, [*actuals, *(() if _told(actual) else further_guesses(actual.pieces, _shapes(goldens)))]
+
+
+def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:
+    """What goes first: replicas on both sides, then by tier, then replicas on one side."""
+    golden, actual = pair
+    both, one = golden.replicas and actual.replicas, golden.replicas or actual.replicas
+    return not both, max(golden.tier, actual.tier), not one
+
+
+def _options(golden: Side, actual: Side, pairs: list[tuple[Guess, Guess]], one_run: bool) -> list[Option]:
+    """Read pairs of guesses. Raises PlacingError when all of several cannot be."""
+    options: list[Option] = []
+    problem: PlacingError | None = None
+    for first, second in pairs:
+        try:
+            g, a = first.read(), second.read()
+            options += [Option(golden, actual, g, a, each) for each in _matches(g, a, one_run)]
+        except PlacingError as error:
+            problem = error
+    if not options and problem is not None:
+        raise problem
+    return options
+
+
+def ambiguity(options: list[Option]) -> str:
+    """Say that several readings are possible, and which."""
+    ways = "; ".join(dict.fromkeys(option.words for option in options[:4]))
+    return f"ambiguous: the shapes of all ranks allow {len(options)} layouts: {ways}"
+
+
+def _told(side: Side) -> bool:
+    return any(piece.layout is not None for piece in side.pieces.values())
+
+
+def _shapes(guesses: list[Guess]) -> set[Shape]:
+    return {shape for guess in guesses for shape in guess.shapes}
+
+
+def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Guess]]:
+    return [(golden, actual) for golden in goldens for actual in actuals if golden.shapes == actual.shapes]
+
+
+def _words(side: Side) -> str:
+    layouts = {str(piece.layout.brief) for piece in side.pieces.values() if piece.layout is not None}
+    told = f" with layout {', '.join(sorted(layouts))}" if layouts else ""
+    return f"shape {shapes_text(side.pieces)}{told}"
+
+
+def _matches(golden: Reading, actual: Reading, one_run: bool) -> list[dict[int, int]]:
+    """Return which golden whole goes with which actual one, by their numbers, in each way that is possible.
+
+    In one run the wholes that ranks share belong together. Otherwise they pair in order; where several of one side go
+    with each of the other, those may be neighbours or every n-th.
+    """
+    theirs, ours = len(golden.wholes), len(actual.wholes)
+    if theirs == 1:
+        return [dict.fromkeys(range(ours), 0)]
+    near = {number: number * theirs // ours for number in range(ours)}
+    far = {number: number % theirs for number in range(ours)}
+    ways = [near] if near == far else [near, far]
+    even = max(theirs, ours) % min(theirs, ours) == 0
+    if one_run:
+        holders = {rank: number for number, whole in enumerate(golden.wholes) for rank in whole.ranks}
+        shared = [{holders.get(rank, OWN) for rank in whole.ranks} for whole in actual.wholes]
+        if not any(OWN in each for each in shared):
+            return [dict.fromkeys(range(ours), OWN)]
+        known = {number: each - {OWN} for number, each in enumerate(shared)}
+        if all(len(each) == 1 for each in known.values()):
+            return [{number: next(iter(each)) for number, each in known.items()}]
+        fitting = [way for way in ways if even and all(each <= {way[number]} for number, each in known.items())]
+        return fitting or [dict.fromkeys(range(ours), OWN)]
+    if not even:
+        raise PlacingError(
+            f"golden is {golden.words} and makes {theirs} tensors, actual {actual.words} and makes {ours}: "
+            "which belong together is not known; tell their ranks"
+        )
+    return ways
+
+
+@dataclass(slots=True)
+class Option:
+    """One way in which the two sides of a label lie beside each other."""
+
+    golden_side: Side
+    actual_side: Side
+    golden: Reading
+    actual: Reading
+    matches: Mapping[int, int]
+    """Number of the golden whole for that of each actual one, or OWN."""
+    _placed: dict[int, tuple[list[Placing], list[Region]]] = field(default_factory=dict)
+    _boxes: dict[int, Boxes] = field(default_factory=dict)
+    _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
+    """Of golden and actual: the number of a rank's whole."""
+
+    def __post_init__(self) -> None:
+        golden, actual = (
+            {rank: number for number, whole in enumerate(reading.wholes) for rank in whole.ranks}
+            for reading in (self.golden, self.actual)
+        )
+        self._numbers = golden, actual
+
+    @property
+    def words(self) -> str:
+        """Both readings, for people who have to choose."""
+        return f"golden {self.golden.words}, actual {self.actual.words}"
 
     @property
     def layout(self) -> str:
-        """The layout that was used, in words."""
-        golden, actual = self._readings()
-        if golden.replicated:
-            return actual.said
-        return f"golden {golden.said}" if actual.replicated else f"golden {golden.said}; actual {actual.said}"
+        """The layout that was used, as the report tells it."""
+        if self.golden.replicated:
+            return self.actual.said
+        if self.actual.replicated:
+            return f"golden {self.golden.said}"
+        return f"golden {self.golden.said}; actual {self.actual.said}"
+
+    @property
+    def inferred(self) -> bool:
+        """Whether shapes alone say so of a side."""
+        return not (self.golden.told and self.actual.told)
 
     def missing(self) -> dict[int, bool]:
-        """Return the ranks that hold a slice of the whole but did not label it, and whether of the actual side."""
-        golden, actual = self._readings()
-        return dict.fromkeys(golden.missing, False) | dict.fromkeys(actual.missing, True)
+        """Return the ranks that hold a part of a whole but did not label it, and whether of the actual side."""
+        found: dict[int, bool] = {}
+        for reading, of_actual in ((self.golden, False), (self.actual, True)):
+            found |= {rank: of_actual for whole in reading.wholes for rank in whole.missing}
+        return found
+
+    def holes(self) -> dict[int, list[Region]]:
+        """Return the parts of actual wholes that no rank holds, by the first of the ranks that hold the rest."""
+        found = {}
+        for whole in self.actual.wholes:
+            boxes = list(dict.fromkeys(piece.whole for pieces in whole.pieces.values() for piece in pieces))
+            left = cover(Region.whole(whole.shape), ((None, box) for box in boxes))[1] if 0 not in whole.shape else []
+            if left:
+                found[min(whole.pieces)] = left
+        return found
 
     def place(self, rank: int) -> tuple[list[Placing], list[Region]]:
         """Find the golden regions for `rank`'s actual tensor, and the parts of the whole that none holds.
 
-        The nearest golden is taken first: the rank's own, then those of its host. A rank whose tensor is added to
-        another's has nothing to find. Raises PlacingError.
+        The nearest golden is taken first: the rank's own, then those of its host, then others. A rank whose tensor is
+        added to another's has nothing to find. Raises PlacingError.
         """
-        golden, actual = self._readings()
-        if rank not in actual.regions:
+        if rank not in self._placed:
+            self._placed[rank] = self._place(rank)
+        return self._placed[rank]
+
+    def _place(self, rank: int) -> tuple[list[Placing], list[Region]]:
+        actual = self.actual.wholes[self._numbers[1][rank]]
+        golden, number = self._golden_of(rank)
+        if rank not in actual.pieces:
             return [], []
-        wanted = actual.regions[rank]
-        if wanted.size == 0:
-            return self._empty(rank, golden, actual)
-        parts, left = cover(wanted, self._nearest(rank, golden))
-        self._check_hosts(self._actuals, rank, actual)
-        for holder, _ in parts:
-            self._check_hosts(self._goldens, holder, golden)
-        placed = [
-            Placing(
-                whole_shape=actual.whole,
-                region=part,
-                golden_rank=holder,
-                golden_region=part.moved(tuple(-s for s in golden.regions[holder].start)),
-                actual_region=part.moved(tuple(-s for s in wanted.start)),
-                golden_summands=golden.summands.get(holder, ()),
-                actual_summands=actual.summands.get(rank, ()),
-            )
-            for holder, part in parts
-        ]
-        return placed, left
-
-    def _empty(self, rank: int, golden: Reading, actual: Reading) -> tuple[list[Placing], list[Region]]:
-        """A tensor without elements is compared with any golden one, if there is one."""
-        none = Region((0,) * len(actual.whole), actual.regions[rank].shape)
-        for holder, held in self._nearest(rank, golden):
-            if all(n <= m for n, m in zip(none.shape, held.shape, strict=True)):
-                return [Placing(actual.whole, actual.regions[rank], holder, none, none)], []
-        return [], [actual.regions[rank]]
-
-    def _nearest(self, rank: int, golden: Reading) -> Iterator[tuple[int, Region]]:
-        """Golden tensors by nearness. Another rank's replica is taken only where all replicas are surely the same."""
-        if rank in golden.regions:
-            yield rank, golden.regions[rank]
-        contents = {self._goldens[holder].content for holder in golden.regions}
-        alike = len(golden.regions) == 1 or (len(contents) == 1 and None not in contents)
-        if golden.replicated and not alike:
-            return
-        host = self._actuals[rank].host
-        for holder in sorted(golden.regions):
-            if holder != rank and self._goldens[holder].host == host:
-                yield holder, golden.regions[holder]
-
-    @staticmethod
-    def _check_hosts(pieces: Mapping[int, Local], rank: int, reading: Reading) -> None:
-        hosts = {pieces[each].host for each in (rank, *reading.summands.get(rank, ()))}
-        if len(hosts) > 1:
+        if golden is None:
+            return [], [piece.whole for piece in actual.pieces[rank]]
+        if golden.shape != actual.shape:
             raise PlacingError(
-                f"summands lie on {len(hosts)} hosts ({', '.join(sorted(hosts))}) and cannot be added yet"
+                f"golden makes a whole of {list(golden.shape)}, actual one of {list(actual.shape)} on rank {rank}"
             )
+        found: list[Placing] = []
+        left: list[Region] = []
+        for piece in actual.pieces[rank]:
+            if piece.whole.size == 0:
+                parts, rest = self._empty(rank, golden, piece)
+            else:
+                parts, rest = cover(piece.whole, self._nearest(rank, golden, number, piece.whole))
+            left += rest
+            back = tuple(a - b for a, b in zip(piece.local.start, piece.whole.start, strict=True))
+            for (holder, held), part in parts:
+                there = tuple(a - b for a, b in zip(held.local.start, held.whole.start, strict=True))
+                found.append(
+                    Placing(
+                        whole_shape=actual.shape,
+                        region=part,
+                        golden_rank=holder,
+                        golden_region=part.moved(there),
+                        actual_region=part.moved(back),
+                        golden_summands=golden.summands.get(holder, ()),
+                        actual_summands=actual.summands.get(rank, ()),
+                    )
+                )
+        return found, left
 
-    def _readings(self) -> tuple[Reading, Reading]:
-        if self._chosen is None:
-            try:
-                self._chosen = self._choose()
-            except PlacingError as error:
-                self._chosen = error
-        if isinstance(self._chosen, PlacingError):
-            raise self._chosen
-        return self._chosen
+    def _golden_of(self, rank: int) -> tuple[Whole | None, int]:
+        goldens, actuals = self._numbers
+        number = self.matches[actuals[rank]]
+        if number == OWN:
+            number = goldens.get(rank, OWN)
+        return (self.golden.wholes[number] if number != OWN else None), number
 
-    def _choose(self) -> tuple[Reading, Reading]:
-        goldens, actuals = (readings(side, self._world_size) for side in (self._goldens, self._actuals))
-        fitting = [(g, a) for g in goldens for a in actuals if g.whole == a.whole]
-        for wanted in (
-            [(g, a) for g, a in fitting if g.replicated and a.replicated],
-            [(g, a) for g, a in fitting if not g.missing and not a.missing],
-            fitting,
-        ):
-            if len(wanted) == 1:
-                return wanted[0]
-            if wanted:
-                ways = "; ".join(f"golden {g.words}, actual {a.words}" for g, a in wanted[:4])
-                raise PlacingError(f"ambiguous: the shapes of all ranks allow {len(wanted)} layouts: {ways}")
-        raise PlacingError(f"{_words('golden', self._goldens)}, {_words('actual', self._actuals)}: no layout fits both")
+    def _empty(
+        self, rank: int, golden: Whole, piece: Piece
+    ) -> tuple[list[tuple[tuple[int, Piece], Region]], list[Region]]:
+        """A tensor without elements is compared with any golden one, if there is one."""
+        holder = rank if rank in golden.pieces else min(golden.pieces)
+        held = golden.pieces[holder][0]
+        if any(n > m for n, m in zip(piece.whole.shape, held.whole.shape, strict=True)):
+            return [], [piece.whole]
+        nowhere = Region((0,) * len(golden.shape), piece.whole.shape)
+        at_start = Piece(nowhere, Region(piece.whole.start, held.whole.shape))
+        return [((holder, at_start), piece.whole)], []
 
-
-def _words(side: str, pieces: Mapping[int, Local]) -> str:
-    """Say which shapes a side has, and its layout."""
-    shapes: dict[str, list[int]] = {}
-    for rank, piece in sorted(pieces.items()):
-        told = f" with layout {piece.layout}" if piece.layout else ""
-        shapes.setdefault(f"{list(piece.shape)}{told}", []).append(rank)
-    each = [f"{shape} on {len(ranks)} rank{'s' * (len(ranks) > 1)}" for shape, ranks in shapes.items()]
-    return f"{side} has shape {'; '.join(each[:3])}{' ...' if len(each) > 3 else ''}"
+    def _nearest(
+        self, rank: int, golden: Whole, number: int, wanted: Region
+    ) -> Iterator[tuple[tuple[int, Piece], Region]]:
+        """Golden pieces by nearness, of other ranks only those that have something of what is wanted."""
+        for piece in golden.pieces.get(rank, ()):
+            yield (rank, piece), piece.whole
+        if number not in self._boxes:
+            self._boxes[number] = Boxes(
+                (holder, piece) for holder, several in golden.pieces.items() for piece in several
+            )
+        host = self.actual_side.pieces[rank].host
+        others = [each for each in self._boxes[number].touching(wanted) if each[0] != rank]
+        others.sort(key=lambda each: (self.golden_side.pieces[each[0]].host != host, each[0]))
+        for holder, piece in others:
+            yield (holder, piece), piece.whole

@@ -9,7 +9,7 @@ from dataclasses import replace
 from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.plan.held import golden_chain, merged_processes
-from aclcmp.orchestrator.plan.label import LabelPlan, Ranks
+from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
@@ -44,7 +44,7 @@ def plan_two(
 
 def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
     """Plan one run, or a golden and an actual one."""
-    seen: dict[LabelKey, Ranks] = {}
+    seen: dict[LabelKey, Seen] = {}
     chains = []
     for run in runs:
         by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
@@ -53,45 +53,46 @@ def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
         for rank in sorted(by_rank):
             labels = merged_processes(by_rank[rank])
             for held in labels:
-                here = seen.setdefault(held.key, {}).setdefault(rank, {})
-                if held.record.side not in here or not here[held.record.side].record.error:  # a failure is never hidden
-                    here[held.record.side] = held
+                found = seen.get(held.key)
+                if found is None:
+                    found = seen[held.key] = Seen()
+                found.add(rank, held)
             chains.append(golden_chain(labels))
+    one_run = len(runs) == 1
     keys = golden_order(chains)
-    parts = [LabelPlan.of(key, seen[key], world_size, one_run=len(runs) == 1) for key in keys]
+    planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
     labelled = {index.header.rank for index in runs[-1] if index.records}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
     return Plan(
-        keys=tuple(keys),
-        pairs=tuple(pair for part in parts for pair in part.pairs),
-        gaps=tuple(gap for part in parts for gap in part.gaps),
-        uncovered={(part.key, rank): words for part in parts for rank, words in part.uncovered.items()},
-        sides={(part.key, rank): sides for part in parts for rank, sides in part.sides.items()},
-        levels=with_parents({key: _level(seen[key], one_run=len(runs) == 1) for key in keys}, keys),
+        labels=tuple(planner.plan(key, seen[key]) for key in keys),
+        levels=with_parents({key: _level(seen[key], one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
         unreadable=sum(index.damaged for index in indices),
         notes=(*(note for index in indices for note in index.notes), *_warnings(seen)),
     )
 
 
-def _level(ranks: Ranks, *, one_run: bool) -> Level:
+def _world_size(run: Sequence[ShardIndex]) -> int:
+    return max((max(index.header.world_size, index.header.rank + 1) for index in run), default=0)
+
+
+def _level(seen: Seen, *, one_run: bool) -> Level:
     """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
-    records = [held.record for sides in ranks.values() for held in sides.values()]
+    records = [held.record for held in seen.held()]
     paths = (record.tensor_path for record in records)
     path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
     return level_of(records[0].data_id, path, next((record.level for record in records if record.level), ""))
 
 
-def _warnings(seen: Mapping[LabelKey, Ranks]) -> list[str]:
+def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:
     """What people should know of how dumps were read and how tensors were kept, each once."""
     told: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for ranks in seen.values():
-        for sides in ranks.values():
-            for held in sides.values():
-                kept[held.record.capture] += 1
-                if isinstance(held.dump, DumpedTensor):
-                    told.update(held.dump.warnings)
+    for seen in labels.values():
+        for held in seen.held():
+            kept[held.record.capture] += 1
+            if isinstance(held.dump, DumpedTensor):
+                told.update(held.dump.warnings)
     notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in told.most_common()]
     if len(notes) > _MOST_WARNINGS:
         notes = [*notes[:_MOST_WARNINGS], f"{len(notes) - _MOST_WARNINGS:,} more warnings about dumped files"]

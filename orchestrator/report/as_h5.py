@@ -6,6 +6,7 @@
 /coverage             counts, silent_ranks
 /run                  the fields of run.json that are single values or texts; /run/ranks is a table
 /policy               the limits that were used
+/replicas             table: one row for each odd rank of what ranks of a side ought to hold alike
 /first_by_rank        table: rank, task, label, occurrence
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
@@ -16,12 +17,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from aclcmp.orchestrator.judge.verdicts import Judgement
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, rows
 from aclcmp.orchestrator.report.h5_parts import Columns, write_attributes, write_table, write_texts
@@ -48,12 +51,13 @@ def _image(report: Report) -> bytes:
         columns = {c.name: (c.kind, [c.value(label, verdict) for label, verdict in pairs]) for c in COLUMNS}
         write_table(file, "labels", columns)
         coverage = judgement.coverage
-        names = ("complete", "compared", "missing_golden", "missing_actual", "mismatch", "failed", "unreadable")
-        counts = {name: getattr(coverage, name) for name in names}
+        counts = {f.name: getattr(coverage, f.name) for f in fields(coverage) if f.name != "silent_ranks"}
+        counts["complete"] = coverage.complete
         silent = np.array(coverage.silent_ranks, dtype="i8")
         write_attributes(file.create_group("coverage"), counts | {"silent_ranks": silent})
         _run(file.create_group("run"), report)
         write_attributes(file.create_group("policy"), report.policy)
+        write_table(file, "replicas", _replicas(judgement))
         first = sorted(judgement.first_by_rank.items())
         write_table(
             file,
@@ -70,6 +74,20 @@ def _image(report: Report) -> bytes:
         write_rows(file, judgement)
         file.flush()
         return bytes(file.id.get_file_image())
+
+
+def _replicas(judgement: Judgement) -> Columns:
+    odd = [(replica, rank) for replica in judgement.replicas for rank in replica.odd]
+    return {
+        "task": (int, [replica.key.task for replica, _ in odd]),
+        "label": (str, [replica.key.label for replica, _ in odd]),
+        "occurrence": (int, [replica.key.occurrence for replica, _ in odd]),
+        "side": (str, [replica.side for replica, _ in odd]),
+        "rank": (int, [rank for _, rank in odd]),
+        "told": (bool, [replica.told for replica, _ in odd]),
+        "rel_l2": (float, [replica.rel_l2 for replica, _ in odd]),
+        "reason": (str, [replica.reason for replica, _ in odd]),
+    }
 
 
 def _first_divergence(file: h5py.File, report: Report) -> None:

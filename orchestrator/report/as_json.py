@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict
+from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
@@ -54,12 +54,14 @@ def _pieces(report: Report) -> Iterator[str]:
             "missing_actual": coverage.missing_actual,
             "mismatch": coverage.mismatch,
             "failed": coverage.failed,
+            "uncovered": coverage.uncovered,
             "unreadable": coverage.unreadable,
             "silent_ranks": list(coverage.silent_ranks),
         },
         "run": {"run_id": report.run_id}
         | (report.run.model_dump(mode="json", by_alias=True) if report.run is not None else {}),
         "policy": {name: number(v) if isinstance(v, float) else v for name, v in report.policy.items()},
+        "replicas": [_replica(replica) for replica in judgement.replicas],
         "first_by_rank": {str(rank): _key(key) for rank, key in sorted(judgement.first_by_rank.items())},
         "notes": list(report.notes),
     }
@@ -112,6 +114,17 @@ def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
         "occurrence": first.key.occurrence,
         "why": first.why,
         "call_site": first.call_site,
+    }
+
+
+def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
+    return _key(replica.key) | {
+        "side": replica.side,
+        "told": replica.told,
+        "odd": list(replica.odd),
+        "agreeing": list(replica.agreeing),
+        "rel_l2": number(replica.rel_l2),
+        "reason": replica.reason,
     }
 
 

@@ -133,6 +133,7 @@ def gaps(report: Report) -> list[str]:
         _gap([(label, v) for label, v in missing if not v.golden], "No golden side (pta)", advice.format("pta")),
         _gap([(label, v) for label, v in missing if not v.actual], "No actual side (acl)", advice.format("acl")),
         _undumped(held, report.run),
+        _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
         _gap([(label, v) for label, v in held if v.status is Status.MISMATCH], "The sides do not fit"),
         _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
@@ -142,6 +143,18 @@ def gaps(report: Report) -> list[str]:
         what = f"{unreadable:,} shards or journal lines"
         sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
     return [sentence for sentence in sentences if sentence]
+
+
+def replicas(report: Report) -> list[str]:
+    """Return what ranks of one side ought to hold alike, and do not."""
+    found = report.judgement.replicas
+    if not found:
+        return []
+    first = found[0]
+    others = [f"{shorten(each.key.label, _LONGEST_NAME, '...')} ({of_ranks(each.odd)})" for each in found[1:]]
+    where = f"{shorten(first.key.label, _LONGEST_NAME, '...')}, task {first.key.task}, {of_ranks(first.odd)}"
+    lines = [f"Replicas differ: {where}: {first.reason}."]
+    return lines + ([f"Likewise: {_listed(others)}."] if others else [])
 
 
 def _gap(held: Held, what: str, advice: str = "") -> str:
@@ -157,7 +170,7 @@ def _gap(held: Held, what: str, advice: str = "") -> str:
 
 def _undumped(held: Held, run: RunRecord | None) -> str:
     """Return one sentence for the low-level labels whose file is not there."""
-    absent = [(label, v) for label, v in held if v.status is Status.MISSING and v.golden and v.actual]
+    absent = [(n, v) for n, v in held if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
     sentence = _gap(absent, "Not dumped by the library")
     unprepared = bool(sentence) and run is not None and not run.low_level
     return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import drift, failure, first_divergence, gaps, success
+from aclcmp.orchestrator.report.sentences import drift, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
 from aclcmp.orchestrator.report.words import visible
 
@@ -54,6 +54,8 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
         console.print()
     for i, line in enumerate(first_divergence(report)):
         say(line, "" if i else "bold red")
+    for line in replicas(report):
+        say(line, "red")
     for line in drift(report):
         say(line, "yellow")
     for line in failure(report.run):

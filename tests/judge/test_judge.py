@@ -13,7 +13,7 @@ from aclcmp.orchestrator.judge.judge import Outcome, judge
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import Origin, Status
 from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, SideFacts, Sides
+from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
 FACTS = SideFacts("f.h5", "float32", (8, 16), "cpu", "model.py:7", 0, 0.0)
@@ -33,16 +33,16 @@ def plan_of(
     keys = [LabelKey(task, name, 0) for name in names]
     source = Source("f.h5", 0, dtype, X.shape)
     region = Region.whole(X.shape)
-    without = {(gap.key, gap.rank) for gap in gaps}
-    pairs = [
-        Pair(key, rank, source, region, source, region, X.shape, region, "same shape")
-        for key in keys
-        for rank in range(ranks)
-        if (key, rank) not in without
-    ]
-    sides = {(key, rank): Sides(FACTS, FACTS) for key in keys for rank in range(ranks)}
-    levels = {key: level_of(key.label, "", "") for key in keys}
-    return Plan(tuple(keys), tuple(pairs), gaps, {}, sides, levels, (), 0, ())
+    labels = []
+    for key in keys:
+        own = tuple(gap for gap in gaps if gap.key == key)
+        pairs = tuple(
+            Pair(key, rank, source, region, source, region, X.shape, region, "same shape")
+            for rank in range(ranks)
+            if rank not in {gap.rank for gap in own}
+        )
+        labels.append(LabelPlan(key, {rank: Sides(FACTS, FACTS) for rank in range(ranks)}, pairs, own))
+    return Plan(tuple(labels), {key: level_of(key.label, "", "") for key in keys}, (), 0, ())
 
 
 def verdict_on(y: npt.NDArray[np.generic], x: npt.NDArray[np.generic] = X) -> tuple[Status, str]:
@@ -113,9 +113,7 @@ GOOD, BAD = stats(X, X), stats(X, X * np.float32(2))
 def test_first_is_own_what_follows_is_inherited_and_tasks_start_afresh() -> None:
     first, second = plan_of(["a", "b", "c"], ranks=3), plan_of(["a", "b", "c"], ranks=3, task=1)
     levels = first.levels | second.levels
-    plan = Plan(
-        first.keys + second.keys, first.pairs + second.pairs, (), {}, first.sides | second.sides, levels, (), 0, ()
-    )
+    plan = Plan(first.labels + second.labels, levels, (), 0, ())
     outcomes: dict[tuple[LabelKey, int], Outcome] = {(p.key, p.rank): GOOD for p in plan.pairs}
     for task in (0, 1):
         outcomes[LabelKey(task, "b", 0), 1] = BAD

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.labeling.shard.dtypes import DTYPES
 from tests.labeling.test_api import run_script
 
@@ -95,7 +95,7 @@ for name, value in want.items():
         np.testing.assert_array_equal(index.read(record), np.load(tmp_path / f"{record.data_id}.npy"))
         assert record.device == "cpu"
     layouts = {record.data_id: record.layout for record in index.records}
-    assert layouts["sharded"] == Layout(("Shard(dim=-1)",))
+    assert layouts["sharded"] == Layout((Shard(-1),))
 
 
 def test_dtensor_tells_placements_and_place(tmp_path: Path) -> None:
@@ -113,17 +113,27 @@ for name, placements in {
     "uneven": (Replicate(), Shard(0)),
     "replicate": (Replicate(), Replicate()),
     "partial": (Partial(), Replicate()),
+    "maximum": (Partial("max"), Replicate()),
 }.items():
     local = whole[3:, 4:] if name == "shard" else whole[3:] if name == "uneven" else whole
     set_label("acl", name, DTensor.from_local(local, mesh, placements, shape=whole.shape, stride=whole.stride()))
+flat = init_device_mesh("cpu", (4,))
+row = DTensor.from_local(whole[6:], flat, (Shard(0),), shape=whole.shape, stride=whole.stride())
+set_label("acl", "on all", row)
 dist.destroy_process_group()
 """
     )
     (index,), _ = run_script(tmp_path, script, RANK="3", WORLD_SIZE="4")
     told = {record.data_id: record for record in index.records}
     assert not [record.error for record in index.records if record.error]
-    assert told["shard"].layout == Layout(("Shard(dim=0)", "Shard(dim=1)"), (6, 8), (3, 4))
+    assert told["shard"].layout == Layout(
+        (Shard(0, ranks=range(1, 4, 2)), Shard(1, ranks=range(2, 4))), (6, 8), (((3, 3),), ((4, 4),))
+    )
     np.testing.assert_array_equal(index.read(told["shard"]), np.arange(48.0).reshape(6, 8)[3:, 4:])
-    assert told["uneven"].layout == Layout(("Replicate()", "Shard(dim=0)"), (6, 8), (3, 0))
+    assert told["uneven"].layout == Layout(
+        (Replicate(range(1, 4, 2)), Shard(0, ranks=range(2, 4))), (6, 8), (((3, 3),), ((0, 8),))
+    )
     assert told["replicate"].layout is not None and told["replicate"].layout.is_replicate
-    assert told["partial"].layout is not None and told["partial"].layout.placements[0].startswith("Partial")
+    assert told["partial"].layout is not None and told["partial"].layout.placements[0] == Partial(range(1, 4, 2))
+    assert told["maximum"].layout is not None and told["maximum"].layout.brief == "Partial(max), Replicate()"
+    assert told["on all"].layout == Layout((Shard(0),), (6, 8), (((6, 0),), ((0, 8),)))

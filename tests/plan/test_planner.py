@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
@@ -28,7 +28,7 @@ def test_both_sides_make_a_pair_on_every_rank() -> None:
     plan = plan_run([index(r, label("x", "pta", 0), label("x", "acl", 1)) for r in range(2)], 2)
     assert [(pair.key.label, pair.rank) for pair in plan.pairs] == [("x", 0), ("x", 1)]
     assert not plan.gaps and not plan.silent_ranks
-    assert plan.sides[plan.keys[0], 1].golden is not None
+    assert plan.labels[0].sides[1].golden is not None
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,18 @@ def run_of(side: str, locals_: list[tuple[int, ...]], *, tasks: int = 1, first: 
 def test_two_runs_of_other_world_sizes_meet(golden: int, actual: int, sides: str) -> None:
     first, second = sides.split()
     plan = plan_two(run_of(first, [(6, 24 // golden)] * golden), run_of(second, [(6, 24 // actual)] * actual), actual)
-    assert not plan.gaps and not plan.silent_ranks and not plan.uncovered
+    assert not plan.gaps and not plan.silent_ranks and not plan.labels[0].uncovered
     assert {pair.rank for pair in plan.pairs} == set(range(actual))
     assert sum(pair.region.size for pair in plan.pairs) == 6 * 24
-    assert {(key, rank) for key, rank in plan.sides} == {(plan.keys[0], rank) for rank in range(actual)}
+    assert len(plan.labels) == 1 and set(plan.labels[0].sides) == set(range(actual))
 
 
 def test_a_golden_run_of_both_sides_gives_its_golden_one() -> None:
     both = [index(0, label("x", "pta", 0), label("x", "acl", 1), world_size=1)]
     plan = plan_two(both, both, 1)
-    (pair,) = plan.pairs
-    assert not plan.gaps and plan.sides[pair.key, 0].golden is not None and plan.sides[pair.key, 0].golden.seq == 0
+    assert len(plan.pairs) == 1
+    golden = plan.labels[0].sides[0].golden
+    assert not plan.gaps and golden is not None and golden.seq == 0
 
 
 def test_tasks_of_two_runs_pair_by_order() -> None:
@@ -152,26 +153,26 @@ def test_labels_of_one_run_only_are_missing() -> None:
 
 
 def test_a_part_without_golden_is_told_with_its_place() -> None:
-    whole = Layout(("Shard(dim=0)",), (8, 4), (0, 0))
+    whole = Layout((Shard(0),), (8, 4), (((0, 6),), ((0, 4),)))
     golden = [index(0, label("x", "pta", 0, (6, 4), layout=whole), world_size=1)]
     actual = [index(0, label("x", "acl", 0, (8, 4)), world_size=1)]
     plan = plan_two(golden, actual, 1)
     assert [pair.region.shape for pair in plan.pairs] == [(6, 4)]
-    assert plan.uncovered == {(plan.keys[0], 0): "no golden tensor for [6:8, 0:4] of the whole"}
+    assert plan.labels[0].uncovered == {0: "no golden tensor for [6:8, 0:4] of the whole"}
 
 
-def test_golden_on_one_rank_serves_all_on_its_host() -> None:
+def test_golden_on_one_rank_serves_all_on_every_host() -> None:
     ranks = [index(0, label("x", "pta", 0), label("x", "acl", 1)), index(1, label("x", "acl", 0))]
-    plan = plan_run(ranks, 2)
-    assert [(pair.rank, pair.golden.path) for pair in plan.pairs] == [(r, "shards/rank00000.h5") for r in range(2)]
     ranks[1] = replace(ranks[1], header=replace(ranks[1].header, host="elsewhere"))
     plan = plan_run(ranks, 2)
-    assert [pair.rank for pair in plan.pairs] == [0]
-    assert [(gap.rank, gap.kind) for gap in plan.gaps] == [(1, GapKind.MISSING_GOLDEN)]
+    assert [(pair.rank, pair.golden.path, pair.golden.rank) for pair in plan.pairs] == [
+        (r, "shards/rank00000.h5", 0) for r in range(2)
+    ]
+    assert [pair.actual.rank for pair in plan.pairs] == [0, 1]
 
 
 def test_a_sum_without_one_of_its_summands_is_not_compared() -> None:
-    partial = Layout(("Partial(sum)",))
+    partial = Layout((Partial(),))
     ranks = [index(r, label("x", "pta", 0), label("x", "acl", 1, layout=partial), world_size=3) for r in range(2)]
     plan = plan_run(ranks, 2)
     assert [(pair.rank, len(pair.more_actual)) for pair in plan.pairs] == [(0, 1)] and not plan.gaps
@@ -180,3 +181,79 @@ def test_a_sum_without_one_of_its_summands_is_not_compared() -> None:
     assert not plan.pairs
     assert {(gap.rank, gap.kind) for gap in plan.gaps} == {(0, GapKind.MISMATCH), (2, GapKind.FAILED)}
     assert "the summand of rank 2 is missing" in plan.gaps[0].reason
+
+
+def test_groups_of_ranks_with_tensors_of_their_own_shapes() -> None:
+    """Data parallel over 2 with prompts of other lengths, tensor parallel over 2; the golden side says nothing."""
+    ranks = []
+    for rank in range(4):
+        tokens, group = (5, range(2)) if rank < 2 else (7, range(2, 4))
+        layout = Layout((Shard(1, ranks=group),))
+        ranks.append(index(rank, label("x", "pta", 0, (tokens, 8)), label("x", "acl", 1, (tokens, 4), layout=layout)))
+    plan = plan_run(ranks, 4)
+    assert not plan.gaps and [(p.rank, p.golden.rank, p.golden_region.start) for p in plan.pairs] == [
+        (0, 0, (0, 0)),
+        (1, 1, (0, 4)),
+        (2, 2, (0, 0)),
+        (3, 3, (0, 4)),
+    ]
+    assert {pair.layout for pair in plan.pairs} == {"Shard(dim=1)"}
+
+
+def test_what_shapes_leave_open_is_a_question() -> None:
+    ranks = [index(r, label("x", "pta", 0, (8,), checksum=r), label("x", "acl", 1, (4,))) for r in range(4)]
+    plan = plan_run(ranks, 4)
+    (question,) = plan.questions
+    assert not plan.pairs and not plan.gaps and len(question.options) == 2
+    assert {pair.layout for option in question.options for pair in option.pairs} == {
+        "Shard(dim=0) in 2 groups of ranks, proved on the values",
+        "Shard(dim=0), Replicate(), proved on the values",
+    }
+    assert [gap.kind for gap in question.unsettled.gaps] == [GapKind.MISMATCH] * 4
+    assert "ambiguous: the shapes of all ranks allow 2 layouts" in question.unsettled.gaps[0].reason
+
+
+def test_a_rank_without_its_slice_is_missing_in_two_runs_too() -> None:
+    golden = run_of("pta", [(8,)])
+    actual = [each for each in run_of("acl", [(2,)] * 4) if each.header.rank != 2]
+    plan = plan_two(golden, actual, 4)
+    assert [(gap.rank, gap.kind) for gap in plan.gaps] == [(2, GapKind.MISSING_ACTUAL)]
+    assert [pair.region.start for pair in plan.pairs] == [(0,), (2,), (6,)]
+
+
+def replicas(*checksums: int, layout: Layout | None = None, side: str = "acl") -> list[ShardIndex]:
+    return [index(r, label("x", side, 0, checksum=c, layout=layout)) for r, c in enumerate(checksums)]
+
+
+def test_replicas_that_differ_are_compared_with_the_most() -> None:
+    """Told to be replicas, on one side only: ranks are held against those that are equal bit by bit."""
+    plan = plan_run(replicas(7, 7, 3, 7, layout=Layout((Replicate(),))), 4)
+    (found,) = plan.labels[0].replicas
+    assert (found.side, found.told, found.clusters) == ("actual", True, ((0, 1, 3), (2,)))
+    assert [[(pair.rank, pair.golden.rank) for pair in pairs] for pairs in found.against] == [[(2, 0)]]
+    assert not plan_run(replicas(7, 7, 7, layout=Layout((Replicate(),))), 3).labels[0].replicas
+
+
+def test_where_all_replicas_differ_two_are_held_against_the_rest() -> None:
+    """The first may be the odd one itself."""
+    (found,) = plan_run(replicas(1, 2, 3, layout=Layout((Replicate(),))), 3).labels[0].replicas
+    assert [[(pair.golden.rank, pair.rank) for pair in pairs] for pairs in found.against] == [
+        [(0, 1), (0, 2)],
+        [(1, 0), (1, 2)],
+    ]
+
+
+def test_without_a_word_only_a_few_among_equals_are_odd() -> None:
+    assert [each.told for each in plan_run(replicas(7, 7, 3, 7), 4).labels[0].replicas] == [False]
+    assert not plan_run(replicas(7, 7, 3, 3), 4).labels[0].replicas
+    assert not plan_run(replicas(1, 2), 2).labels[0].replicas
+    golden, actual = replicas(7, 7, 3, 7, side="pta"), replicas(1, 1, 2, 1)
+    both = [replace(g, records=g.records + a.records) for g, a in zip(golden, actual, strict=True)]
+    assert not plan_run(both, 4).labels[0].replicas  # slices of equal shapes differ on both sides
+
+
+def test_a_whole_beside_slices_is_a_replica() -> None:
+    """The golden side is whole on every rank, the actual one sharded: then the golden ones ought to be the same."""
+    ranks = [index(r, label("x", "pta", 0, (8,), checksum=r // 3), label("x", "acl", 1, (2,))) for r in range(4)]
+    (found,) = plan_run(ranks, 4).labels[0].replicas
+    assert (found.side, found.told, found.clusters) == ("golden", True, ((0, 1, 2), (3,)))

@@ -97,6 +97,7 @@ def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()
         missing_actual=number(lambda v: v.actual is None),
         mismatch=number(lambda v: v.status is Status.MISMATCH),
         failed=number(lambda v: v.status is Status.FAILED),
+        uncovered=0,
         unreadable=0,
         silent_ranks=silent,
     )

@@ -42,14 +42,13 @@ def splits_of(words: str, ndim: int, axes: Mapping[str, tuple[int, int]]) -> tup
                 raise DimsError(f"dims {words!r}: {axis!r} is no axis, or is there twice")
             seen.add(axis)
             wanted = {each for each in qualifiers.split("+") if each} - {"sharded", "natural"}
-            if wanted - {"zigzag", "partial"}:
+            if wanted - {"zigzag", "partial"} or len(wanted) > 1:
                 raise DimsError(f"dims {words!r}: {qualifiers!r} is no order or reduction")
             rank, size = axes.get(axis, (0, 1))
             if size == 1:
                 continue
-            if "zigzag" in wanted:
-                raise DimsError(f"dims {words!r}: the zigzag order of {axis} is not understood yet")
-            splits.append(Split(rank, size, summed=True) if "partial" in wanted else Split(rank, size, dim))
+            summed = "partial" in wanted
+            splits.append(Split(rank, size, None if summed else dim, summed, "zigzag" in wanted))
     for one, other in (("tp", "sp"), ("sp", "tp")):  # one group of ranks under two names
         if one in seen and axes.get(one) == axes.get(other):
             seen.add(other)

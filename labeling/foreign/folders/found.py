@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped, shown
-from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, placed
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
@@ -28,10 +28,13 @@ class Split:
     """The dimension that is sliced, in order of ranks."""
     summed: bool = False
 
+    zigzag: bool = False
+    """Whether rank i holds chunks i and 2 * size - 1 - i of 2 * size."""
+
     @property
-    def placement(self) -> str:
-        """As torch writes it."""
-        return "Partial(sum)" if self.summed else "Replicate()" if self.dim is None else f"Shard(dim={self.dim})"
+    def placement(self) -> Placement:
+        """In torch's terms."""
+        return Partial() if self.summed else Replicate() if self.dim is None else Shard(self.dim, zigzag=self.zigzag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,29 +141,59 @@ def _placed(ranks: Mapping[int, Found]) -> dict[int, Layout] | None:
     if len(words) != 1 or len(dims) != 1:
         return None
     ((said, ndim),) = {(each, n) for each in words for n in dims}
-    placements = tuple(placement for placement, _ in said)
+    placements = _over_their_ranks(splits)
     sliced = sorted({split.dim for split in next(iter(splits.values())) if split.dim is not None})
     if any(dim >= ndim for dim in sliced) or any(
         not 0 <= s.rank < s.size for several in splits.values() for s in several
     ):
         return None
-    if not placements:
+    if not said:
         return {}
     if not sliced:
-        return dict.fromkeys(ranks, Layout(placements))
-    starts = {rank: [0] * ndim for rank in ranks}
+        return {rank: Layout(placements[rank]) for rank in ranks}
+    spans: dict[int, list[Spans]] = {rank: [((0, size),) for size in shapes[rank]] for rank in ranks}
     wholes = {rank: list(shapes[rank]) for rank in ranks}
     for dim in sliced:
-        numbers = {rank: _number([s for s in splits[rank] if s.dim == dim]) for rank in ranks}
-        count = math.prod(split.size for split in next(iter(splits.values())) if split.dim == dim)
+        along = {rank: [split for split in splits[rank] if split.dim == dim] for rank in ranks}
+        numbers = {rank: _number(several) for rank, several in along.items()}
+        count = math.prod(split.size for split in next(iter(along.values())))
         sizes = {(numbers[rank], shapes[rank][dim]) for rank in ranks}
         begins = _begins(dict(sizes), count) if len(sizes) == len(dict(sizes)) else None
         if begins is None:
             return None
+        zigzag = any(split.zigzag for several in along.values() for split in several)
+        equal = {size for _, size in sizes}
+        if zigzag and (len(equal) > 1 or max(equal) % 2 or max(map(len, along.values())) > 1):
+            return None
         for rank in ranks:
-            starts[rank][dim] = begins[numbers[rank]]
+            size = shapes[rank][dim]
+            spans[rank][dim] = ((begins[numbers[rank]], size),)
+            if zigzag:
+                half, number = size // 2, numbers[rank]
+                spans[rank][dim] = ((number * half, half), ((2 * count - 1 - number) * half, half))
             wholes[rank][dim] = begins[count]
-    return {rank: Layout(placements, tuple(wholes[rank]), tuple(starts[rank])) for rank in ranks}
+    return {rank: Layout(placements[rank], tuple(wholes[rank]), tuple(spans[rank])) for rank in ranks}
+
+
+def _over_their_ranks(splits: Mapping[int, Sequence[Split]]) -> dict[int, tuple[Placement, ...]]:
+    """Each rank's placements, with the ranks along each of several axes where no two ranks have one place on all."""
+    places = {rank: tuple(split.rank for split in several) for rank, several in splits.items()}
+    if len(set(places.values())) < len(places) or max(map(len, places.values())) < 2:
+        return {rank: tuple(split.placement for split in several) for rank, several in splits.items()}
+    along: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
+    for rank in sorted(places, key=lambda rank: places[rank]):
+        for axis in range(len(places[rank])):
+            along[axis, _but(places[rank], axis)].append(rank)
+    return {
+        rank: tuple(
+            placed(split.placement, along[axis, _but(places[rank], axis)]) for axis, split in enumerate(several)
+        )
+        for rank, several in splits.items()
+    }
+
+
+def _but(place: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*place[:axis], *place[axis + 1 :])
 
 
 def _number(splits: Sequence[Split]) -> int:

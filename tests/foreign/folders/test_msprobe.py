@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aclcmp.labeling.layout import Partial, Replicate
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import by_name, read, reasons, tensors
 
@@ -200,9 +201,10 @@ def test_dtensors_have_layouts(tmp_path: Path) -> None:
     for rank in range(4):
         x, y, s = (layouts[rank, name] for name in "xys")
         assert x is not None and y is not None and s is not None
-        assert (x.placements, x.whole_shape) == (("Replicate()", "Shard(dim=1)"), (2, 7))
-        assert x.start == (0, 4 * (rank % 2))
-        assert (y.whole_shape, y.start) == ((8, 4 - rank % 2), (2 * rank, 0))
-        assert s.placements == ("Partial(sum)", "Replicate()") and s.start is None
+        tp, dp = rank % 2, rank // 2
+        assert (x.brief, x.whole_shape) == ("Replicate(), Shard(dim=1)", (2, 7))
+        assert x.spans == (((0, 2),), ((4 * tp, 4 - tp),))
+        assert (y.whole_shape, y.spans) == ((8, 4 - tp), (((2 * rank, 2),), ((0, 4 - tp),)))
+        assert s.placements == (Partial(range(tp, 4, 2)), Replicate(range(2 * dp, 2 * dp + 2))) and s.spans is None
         assert layouts[rank, "m"] is layouts[rank, "bad"] is layouts[rank, "short"] is None
     assert any(note.startswith("bad:") for note in index.notes)

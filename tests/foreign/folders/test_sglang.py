@@ -9,6 +9,7 @@ from aclcmp.labeling.foreign.dumped import ForeignFormatError
 from aclcmp.labeling.foreign.folders.dims import DimsError, splits_of
 from aclcmp.labeling.foreign.folders.found import Split
 from aclcmp.labeling.foreign.folders.read import read_dump
+from aclcmp.labeling.layout import Partial, Replicate
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import by_name, read, reasons, tensors
 
@@ -134,19 +135,21 @@ def test_layouts_by_dims_and_parallel_sizes(tmp_path: Path) -> None:
     layouts = {(rank, record.data_id): record.layout for rank, record, _ in tensors(index)}
     for rank in range(4):
         tp, cp = rank % 2, rank // 2
-        columns, both, nested, summed, same = (layouts[rank, n] for n in ("columns", "both", "nested", "sum", "same"))
-        assert columns and both and nested and summed and same
-        assert (columns.placements, columns.whole_shape) == (("Replicate()", "Shard(dim=1)"), (2, 7))
-        assert columns.start == (0, 3 * tp)
-        assert (both.placements, both.whole_shape) == (("Shard(dim=1)", "Shard(dim=2)"), (1, 10, 8))
-        assert both.start == (0, 5 * cp, 4 * tp)
-        assert (nested.whole_shape, nested.start) == ((8, 3), (2 * rank, 0))
-        assert summed.placements == ("Replicate()", "Partial(sum)") and summed.start is None
-        assert same.placements == ("Replicate()", "Replicate()") and same.is_replicate
-        assert not any(layouts[rank, name] for name in ("zigzag", "wrong", "nothing"))
-    assert (
-        sum("zigzag" in note for note in index.notes) == sum("name 2 dimensions" in note for note in index.notes) == 1
-    )
+        names = ("columns", "both", "nested", "sum", "same", "zigzag")
+        columns, both, nested, summed, same, zigzag = (layouts[rank, name] for name in names)
+        assert columns and both and nested and summed and same and zigzag
+        assert (columns.brief, columns.whole_shape) == ("Replicate(), Shard(dim=1)", (2, 7))
+        assert columns.spans == (((0, 2),), ((3 * tp, 3 + tp),))
+        assert (both.brief, both.whole_shape) == ("Shard(dim=1), Shard(dim=2)", (1, 10, 8))
+        assert both.spans == (((0, 1),), ((5 * cp, 5),), ((4 * tp, 4),))
+        assert (nested.whole_shape, nested.spans) == ((8, 3), (((2 * rank, 2),), ((0, 3),)))
+        assert summed.spans is None
+        assert summed.placements == (Replicate(range(tp, 4, 2)), Partial(range(2 * cp, 2 * cp + 2)))
+        assert same.is_replicate and len(same.placements) == 2
+        assert (zigzag.brief, zigzag.whole_shape) == ("Replicate(), Shard(dim=0, zigzag=True)", (4, 3))
+        assert zigzag.spans == (((cp, 1), (3 - cp, 1)), ((0, 3),))
+        assert not any(layouts[rank, name] for name in ("wrong", "nothing"))
+    assert sum("name 2 dimensions" in note for note in index.notes) == 1
 
 
 def test_a_lost_rank_leaves_the_others_their_places(tmp_path: Path) -> None:
@@ -155,12 +158,12 @@ def test_a_lost_rank_leaves_the_others_their_places(tmp_path: Path) -> None:
         dump(tmp_path / "d", torch.zeros(2, 3), "x", rank=rank, world=4, parallel=sizes, dims="t h[tp]")
     (layouts,) = (
         {
-            (record.layout.start, record.layout.whole_shape)
+            (record.layout.spans, record.layout.whole_shape)
             for rank, record, _ in tensors(read(tmp_path / "d"))
             if record.layout and rank == 3
         },
     )
-    assert layouts == {((0, 9), (2, 12))}
+    assert layouts == {((((0, 2),), ((9, 3),)), (2, 12))}
 
 
 def test_one_rank_needs_no_layout(tmp_path: Path) -> None:
@@ -184,6 +187,7 @@ AXES = {"tp": (1, 2), "cp": (0, 2)}
         ("1 (a*b)[tp] # cp:replicated dp:=x", (Split(0, 2), Split(1, 2, 1))),
         ("t (a * b)[ tp ]", (Split(0, 2), Split(1, 2, 1))),
         ("t h[ep]", (Split(1, 2), Split(0, 2))),
+        ("t h[cp:zigzag]", (Split(1, 2), Split(0, 2, 1, zigzag=True))),
     ],
 )
 def test_words(words: str, splits: tuple[Split, ...]) -> None:
@@ -199,7 +203,18 @@ def test_sequence_parallel_ranks_are_the_tensor_parallel_ones() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *("", "t", "t h d", "t h[", "t h[tp", "t h[]", "t h[xx]", "t[tp] h[tp]", "t h[tp:odd]", "t h[cp:zigzag]"),
+        *(
+            "",
+            "t",
+            "t h d",
+            "t h[",
+            "t h[tp",
+            "t h[]",
+            "t h[xx]",
+            "t[tp] h[tp]",
+            "t h[tp:odd]",
+            "t h[cp:zigzag+partial]",
+        ),
         *("t h-d", "t h # tp", "t h # xx:replicated", "t (a)", "t (a*)", "2 h", "t h[tp]x", "t ((a*b)*c)"),
         *("[" * 50_000, "(" * 50_000, "(" * 900, "t h #" + " tp" * 50_000),
     ],

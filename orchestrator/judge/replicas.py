@@ -1,0 +1,82 @@
+"""What ranks of one side hold that ought to be the same: which of them is the odd one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.judge.table import limits_of
+from aclcmp.orchestrator.judge.verdicts import Origin, RankVerdict, ReplicaVerdict, Status
+from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.plan.model import Replicas
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+
+_MOST_NAMED = 8
+_RAISED = (Status.MATCH, Status.DRIFT, Status.MISSING)
+"""What a rank's status is no more where its replica is another."""
+
+Found = Mapping[int, PairStats | str]
+"""By the rank that is held against the reference."""
+
+
+def judge_replicas(replicas: Replicas, found: Sequence[Found]) -> ReplicaVerdict | None:
+    """Say which ranks differ beyond the limit from those that agree; None if none does.
+
+    `found` are what came of the pairs of each of `replicas.against`. Of two references that counts with which more
+    ranks agree; where half of them agree with none, which are odd is not known, and all others than the first are told.
+    """
+    views = [_view(replicas, pairs, results) for pairs, results in zip(replicas.against, found, strict=True)]
+    agreeing, odd, rel_l2 = max(views, key=lambda view: len(view[0]))
+    if not odd:
+        return None
+    what = f"relative L2 up to {rel_l2:.2g}" if rel_l2 else "not the same values"
+    reason = f"the {replicas.side} replica differs from that of {_ranks(agreeing)}: {what}"
+    return ReplicaVerdict(replicas.key, replicas.side, replicas.told, odd, agreeing, rel_l2, reason)
+
+
+def _view(replicas: Replicas, pairs: Sequence[Pair], found: Found) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    """Ranks that agree with one reference, those that do not, and the largest error."""
+    clusters = {cluster[0]: cluster for cluster in replicas.clusters}
+    compared = {pair.rank for pair in pairs}
+    agreeing = [rank for first, cluster in clusters.items() if first not in compared for rank in cluster]
+    odd: list[int] = []
+    largest = 0.0
+    for pair in pairs:
+        stats = found.get(pair.rank)
+        if not isinstance(stats, PairStats):
+            continue  # it could not be read: its own comparison says so
+        metrics = metrics_of(stats)
+        status, _, _ = weigh(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
+        if status in (Status.MATCH, Status.DRIFT):
+            agreeing += clusters[pair.rank]
+        else:
+            odd += clusters[pair.rank]
+            largest = max(largest, metrics.rel_l2)
+    return tuple(sorted(agreeing)), tuple(sorted(odd)), largest
+
+
+def with_replicas(
+    labels: Sequence[tuple[LabelKey, list[RankVerdict]]], replicas: Sequence[ReplicaVerdict]
+) -> list[tuple[LabelKey, list[RankVerdict]]]:
+    """Make `diverged` what seems to be in order on a rank whose replica is another than it ought to be."""
+    odd = {(each.key, rank): each for each in replicas for rank in each.odd}
+    if not odd:
+        return list(labels)
+    return [(key, [_raised(verdict, odd.get((key, verdict.rank))) for verdict in ranks]) for key, ranks in labels]
+
+
+def _raised(verdict: RankVerdict, replica: ReplicaVerdict | None) -> RankVerdict:
+    if replica is None:
+        return verdict
+    if replica.told and verdict.status in _RAISED:
+        return replace(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
+    return replace(verdict, reason=f"{verdict.reason}; {replica.reason}")
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    named = ", ".join(map(str, ranks[:_MOST_NAMED])) + (
+        f" ... ({len(ranks)} ranks)" if len(ranks) > _MOST_NAMED else ""
+    )
+    return f"rank{'s' * (len(ranks) > 1)} {named}"

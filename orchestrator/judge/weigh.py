@@ -1,0 +1,76 @@
+"""One pair's errors against their limits."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.stats import Basis, PairStats
+from aclcmp.orchestrator.judge.verdicts import Limits, Status
+
+_TINY = 1e-140
+"""Values below have squares that float64 cannot hold exactly."""
+_ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
+
+
+def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, float | None, str]:
+    """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
+
+    Exact types diverge with any difference. Floats are held against the limits with their relative L2 over the whole
+    pair and over its worst row: one wrong token among many hides in the former alone.
+    """
+    if stats.n == 0:
+        return Status.MATCH, None, "both sides are empty"
+    if places := _nonfinite_places(stats):
+        return Status.NONFINITE, None, places
+    if stats.n_equal == stats.n:
+        return Status.MATCH, 0.0, "equal bit by bit"
+    if limits.fail == 0.0:
+        differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
+        return Status.DIVERGED, None, f"{differing} differ; none may"
+    error = max(metrics.rel_l2, metrics.worst_row)
+    if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
+        return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
+    if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
+        # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
+        error = metrics.linf_rel
+        words = f"largest error {error:.2g} of the largest value"
+        return _against(error, words, limits)
+    words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
+    if metrics.worst_row > metrics.rel_l2:
+        at_least = "" if stats.basis is Basis.VALUES else "at least "
+        words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
+    if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
+        words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
+    if stats.basis is Basis.NORMS and error <= limits.warn:
+        words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
+    return _against(error, words, limits)
+
+
+def _squares_are_lost(stats: PairStats) -> bool:
+    """Whether sums of squares overflow, or underflow to 0 although values are not 0."""
+    largest = max(abs(stats.min_x), abs(stats.max_x), abs(stats.min_y), abs(stats.max_y))
+    return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
+
+
+def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+    if not error <= limits.fail:  # nan too: what cannot be weighed is not green
+        return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
+    if error > limits.warn:
+        return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:g} on ({limits.source})"
+    return Status.MATCH, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
+
+
+def _nonfinite_places(stats: PairStats) -> str:
+    """Say how the non-finite places differ; "" when they are the same on both sides."""
+    golden = (stats.nan_x, stats.posinf_x + stats.neginf_x)
+    actual = (stats.nan_y, stats.posinf_y + stats.neginf_y)
+    if sum(golden) == sum(actual) == stats.n_nonfinite_equal:
+        return ""
+
+    def words(counts: tuple[int, int]) -> str:
+        told = [f"{count:,} {name}" for count, name in zip(counts, ("NaN", "infinite"), strict=True) if count]
+        return " and ".join(told) or "none"
+
+    common = f"{stats.n_nonfinite_equal:,} in common" if stats.n_nonfinite_equal >= 0 else "not in the same places"
+    return f"non-finite values: actual has {words(actual)}, golden {words(golden)}, {common}"

@@ -1,0 +1,111 @@
+"""Golden-free checks: which ranks hold what ought to be the same on all of them, and is not bit by bit."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from aclcmp.orchestrator.plan.held import Held
+from aclcmp.orchestrator.plan.model import Replicas
+from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.plan.told import completed, told_reading
+
+_FEWEST_FOR_MOST = 3
+"""Of two ranks that differ neither is most."""
+
+Ranks = Mapping[int, Held]
+
+
+def replicas_of_sides(
+    key: LabelKey, goldens: Ranks, actuals: Ranks, golden: Reading, actual: Reading, *, one_run: bool
+) -> Iterator[Replicas]:
+    """Yield what differs between ranks of one side, where both sides' readings are known."""
+    sides = (("golden", goldens, golden, actual), ("actual", actuals, actual, golden))
+    for side, held, own, other in sides:
+        groups = list(_same_place(own))
+        if own.replicated and not other.replicated:
+            groups = [*_same_place(own), *_beside(own, other, one_run)]
+        for ranks in groups:
+            yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
+    if golden.replicated and actual.replicated:
+        for side, held, others, reading in (("golden", goldens, actuals, golden), ("actual", actuals, goldens, actual)):
+            if len(reading.wholes) > 1:
+                yield from _odd_ones(key, side, held, others)
+
+
+def replicas_of_one_side(key: LabelKey, side: str, held: Ranks, locals_: Mapping[int, Local]) -> Iterator[Replicas]:
+    """Yield what differs between ranks of a label that the other side does not have."""
+    try:
+        layouts = completed(locals_)
+        reading = None if layouts is None else told_reading(locals_, layouts)
+    except PlacingError:
+        return
+    if reading is None:
+        yield from _odd_ones(key, side, held, {})
+        return
+    for ranks in _same_place(reading):
+        yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
+
+
+def _same_place(reading: Reading) -> Iterator[list[int]]:
+    """Ranks that hold the same pieces of one whole."""
+    for whole in reading.wholes:
+        if whole.summands:
+            continue
+        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
+        for rank, pieces in whole.pieces.items():
+            alike[pieces].append(rank)
+        yield from (ranks for ranks in alike.values() if len(ranks) > 1)
+
+
+def _beside(own: Reading, other: Reading, one_run: bool) -> Iterator[list[int]]:
+    """Ranks whose tensors are each the whole of what ranks of the other side share."""
+    holders = [rank for whole in own.wholes for rank in whole.pieces] if len(own.wholes) > 1 else []
+    for whole in other.wholes if one_run else other.wholes[:1] if len(other.wholes) == 1 else ():
+        ranks = [rank for rank in holders if not one_run or rank in whole.ranks]
+        if len(ranks) > 1:
+            yield ranks
+
+
+def _odd_ones(key: LabelKey, side: str, held: Ranks, others: Ranks) -> Iterator[Replicas]:
+    """Without a word on the layout: a few ranks differ where most are equal, and the other side has no such difference.
+
+    Slices of equal shapes differ too, but then on both sides.
+    """
+    clusters = _clusters(held)
+    most = clusters[0] if clusters else ()
+    if len(clusters) < 2 or len(held) < _FEWEST_FOR_MOST or 2 * len(most) <= len(held) or len(most) < 2:
+        return
+    if len(_clusters({rank: others[rank] for rank in held if rank in others})) > 1:
+        return
+    yield from _differing(key, side, held, told=False)
+
+
+def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool) -> Iterator[Replicas]:
+    clusters = _clusters(held)
+    shapes = {(each.dtype, each.shape, each.in_blocks) for each in held.values()}
+    if len(clusters) < 2 or len(shapes) > 1 or not all(each.source.is_whole for each in held.values()):
+        return
+    # where each rank differs from each, the first may be the odd one: then the second is not
+    references = clusters[: 2 if len(clusters[0]) == 1 and len(clusters) > 2 else 1]
+    firsts = [cluster[0] for cluster in clusters]
+    against = tuple(
+        tuple(_pair(key, rank, held[reference[0]], held[rank]) for rank in firsts if rank != reference[0])
+        for reference in references
+    )
+    yield Replicas(key, side, told, tuple(map(tuple, clusters)), against)
+
+
+def _clusters(held: Ranks) -> list[Sequence[int]]:
+    """Ranks whose tensors are equal bit by bit as far as checksums tell, the largest set first, then the lowest."""
+    alike: dict[object, list[int]] = defaultdict(list)
+    for rank in sorted(held):
+        content = held[rank].content
+        alike[(rank,) if content is None else content].append(rank)
+    return sorted(alike.values(), key=lambda ranks: (-len(ranks), ranks[0]))
+
+
+def _pair(key: LabelKey, rank: int, reference: Held, held: Held) -> Pair:
+    whole = Region.whole(held.shape)
+    return Pair(key, rank, reference.source, whole, held.source, whole, held.shape, whole, "replicas")
