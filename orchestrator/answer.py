@@ -24,6 +24,7 @@ from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
@@ -32,19 +33,19 @@ from aclcmp.orchestrator.settle import Outcomes, compared
 from aclcmp.orchestrator.sides import Side, run_failed, world_size
 
 
-def plan_here(run: RunDir, record: RunRecord | None, screen: Screen) -> Plan:
+def plan_here(run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules) -> Plan:
     """Plan a run whose shards lie on this host. Raises UsageError when a shard cannot be read."""
     indices, problems = read_indices(run)
     if problems:
         raise UsageError("; ".join(problems))
-    return _plan(indices, record, screen)
+    return _plan(indices, record, screen, layouts=layouts)
 
 
-def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None) -> Plan:
+def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> Plan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    return plan_two(golden.indices, actual.indices, actual.world_size, ids)
+    return plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
 
 
 def answer_two(
@@ -149,9 +150,13 @@ def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
 
 
 def _plan(
-    indices: Sequence[ShardIndex], record: RunRecord | None, screen: Screen, problems: Sequence[str] = ()
+    indices: Sequence[ShardIndex],
+    record: RunRecord | None,
+    screen: Screen,
+    problems: Sequence[str] = (),
+    layouts: LayoutRules | None = None,
 ) -> Plan:
-    plan = plan_run(indices, world_size(indices, record))
+    plan = plan_run(indices, world_size(indices, record), layouts or LayoutRules())
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     return replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))

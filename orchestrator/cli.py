@@ -172,6 +172,12 @@ def compare(
     suggest_map: Annotated[
         bool, typer.Option("--suggest-map", help="Print a proposal for such a file, and compare nothing.")
     ] = False,
+    layouts: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of lines `[golden|actual] pattern -> Shard(dim=1)`, where layouts are to be corrected."
+        ),
+    ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
 ) -> int:
     """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same.
@@ -187,12 +193,12 @@ def compare(
         if suggest_map:
             typer.echo(suggest_ids(run_directory, actual), nl=False)
             return int(ExitCode.MATCH)
-        return int(compare_two(run_directory, actual, output, id_map))
+        return int(compare_two(run_directory, actual, output, id_map, layouts))
     if output is not None:
         raise UsageError("--output belongs to the comparison of two runs; one run's report goes into its folder")
     if id_map is not None or suggest_map:
         raise UsageError("--map and --suggest-map belong to the comparison of two runs: aclcmp compare GOLDEN ACTUAL")
-    return int(compare_again(run_directory, clean=clean))
+    return int(compare_again(run_directory, layouts, clean=clean))
 
 
 @app.command()

@@ -6,9 +6,11 @@ Stages are imported where they are used: the rest goes on while Ray, which takes
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +25,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aclcmp.orchestrator.plan.model import Plan
+    from aclcmp.orchestrator.plan.relayout import LayoutRules
     from aclcmp.orchestrator.record import RunRecord
     from aclcmp.orchestrator.report.model import Report
     from aclcmp.orchestrator.screen import Screen
 
 Work = TypeVar("Work")
+
+_SLOW = 2.0
+"""Seconds after which it is shown how far something is."""
 
 
 def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool, clean: bool) -> ExitCode:
@@ -54,15 +60,16 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
         return _reported(report, run, console)
 
 
-def compare_again(folder: Path, *, clean: bool) -> ExitCode:
-    """Compare a run directory on this host; return the command's exit code."""
+def compare_again(folder: Path, layouts: Path | None, *, clean: bool) -> ExitCode:
+    """Compare a run directory on this host, `layouts` a file that corrects those told; return the exit code."""
     run, record = opened_run(folder)
+    rules = _layouts(layouts)
     console, screen = _terminal()
 
     def planned() -> Plan:
         from aclcmp.orchestrator.answer import plan_here
 
-        plan = plan_here(run, record, screen)
+        plan = plan_here(run, record, screen, rules)
         _load_kernels()
         return plan
 
@@ -77,26 +84,35 @@ def compare_again(folder: Path, *, clean: bool) -> ExitCode:
 
 def suggest_ids(golden: Path, actual: Path) -> str:
     """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
+    from aclcmp.orchestrator.compare.sampling import look_at
     from aclcmp.orchestrator.mapfile import suggestion_text
     from aclcmp.orchestrator.plan.suggest import suggest
-    from aclcmp.orchestrator.plan.two import seen
+    from aclcmp.orchestrator.plan.two import held_by, seen
     from aclcmp.orchestrator.sides import opened_side
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
-        sides = [
-            seen(opened_side(folder, side, Path(scratch)).indices, side)
+        indices = {
+            side: opened_side(folder, side, Path(scratch)).indices
             for folder, side in ((golden, "pta"), (actual, "acl"))
-        ]
+        }
+        tensors = [held_by(found, side) for side, found in indices.items()]
+        with _slow_steps("looking at values", sum(map(len, tensors))) as step:
+            views = look_at(tensors[0], tensors[1], step)
+    sides = [
+        [replace(label, views=known.get(label.data_id, ())) for label in seen(found, side)]
+        for (side, found), known in zip(indices.items(), views, strict=True)
+    ]
     return suggestion_text(suggest(*sides), str(golden), str(actual))
 
 
-def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | None) -> ExitCode:
+def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | None, layouts: Path | None) -> ExitCode:
     """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
     from aclcmp.orchestrator.mapfile import read_map
     from aclcmp.orchestrator.sides import Side, opened_side
 
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
+    rules = _layouts(layouts)
     console, screen = _terminal()
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
@@ -105,7 +121,7 @@ def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | 
             from aclcmp.orchestrator.answer import plan_sides
 
             sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
-            plan = plan_sides(*sides, screen, ids)
+            plan = plan_sides(*sides, screen, ids, rules)
             _load_kernels()
             return *sides, plan
 
@@ -117,6 +133,13 @@ def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | 
             with screen:
                 report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen)
             return _reported(report, folder, console)
+
+
+def _layouts(path: Path | None) -> LayoutRules:
+    from aclcmp.orchestrator.layoutfile import read_layouts
+    from aclcmp.orchestrator.plan.relayout import LayoutRules
+
+    return LayoutRules() if path is None else read_layouts(path)
 
 
 @contextmanager
@@ -134,6 +157,29 @@ def _cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work])
             raise
     with cluster:
         yield cluster, done
+
+
+@contextmanager
+def _slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
+    """Give what is to be called after each step: on a terminal it shows how far it is when that takes its time."""
+    from rich.progress import Progress
+
+    from aclcmp.orchestrator.report.terminal import report_console
+
+    console = report_console(sys.stderr)
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    bar = bars.add_task(text, total=total)
+    begun = time.monotonic()
+
+    def step() -> None:
+        bars.advance(bar)
+        if time.monotonic() - begun > _SLOW:
+            bars.start()
+
+    try:
+        yield step
+    finally:
+        bars.stop()
 
 
 def _load_kernels() -> None:

@@ -11,69 +11,16 @@ import re
 from pathlib import Path
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.plan.mapping import IdMap, Rule, shown
+from aclcmp.orchestrator.plan.mapping import IdMap, Rule
 from aclcmp.orchestrator.plan.suggest import CERTAIN, Suggestion
+from aclcmp.orchestrator.rulefile import read_rules
 
-_MOST_BYTES = 16 << 20
-_LONGEST_LINE = 8192
 _PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
-_BARE = re.compile(r"(?:(?!(?:^|\s)(?:->(?:\s|$)|#)).)*")
-"""Up to an arrow or a comment, each with a blank before it."""
 
 
 def read_map(path: Path) -> IdMap:
     """Read a file of patterns. Raises UsageError, with the file and the line, for what is none."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a file of 'golden-pattern -> actual-pattern' lines") from None
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB; that is no file of patterns")
-    rules = []
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            rule = _rule(line, number)
-        except ValueError as error:
-            raise UsageError(f"{path}:{number}: {error}") from None
-        if rule is not None:
-            rules.append(rule)
-    return IdMap(rules, str(path))
-
-
-def _rule(line: bytes, number: int) -> Rule | None:
-    """Return the rule of a line, None for one without. Raises ValueError."""
-    if len(line) > _LONGEST_LINE:
-        raise ValueError(f"a line of {len(line)} bytes; {_LONGEST_LINE} are the most, is this a file of patterns?")
-    try:
-        text = line.decode().strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} of the line is not UTF-8; is this a file of patterns?") from None
-    if not text or text[0] == "#":
-        return None
-    if control := re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
-        raise ValueError(f"the control character {control[0]!r}; write an id that has one in double quotes, escaped")
-    golden, rest = _side(text)
-    if not re.match(r"->(?:\s|$)", rest):
-        raise ValueError(f"no arrow in {shown(text)}; write 'golden-pattern -> actual-pattern', with blanks around ->")
-    actual, rest = _side(rest[2:].lstrip())
-    if rest and rest[0] != "#":
-        raise ValueError(f"{shown(rest)} after the rule; one rule a line, ids with blanks in double quotes")
-    return Rule(golden, actual, number)
-
-
-def _side(text: str) -> tuple[str | None, str]:
-    """Return the pattern at the beginning of the text, None for nothing or `-`, and what comes after it."""
-    if text.startswith('"'):
-        try:
-            pattern, end = json.JSONDecoder().raw_decode(text)
-        except ValueError:
-            raise ValueError(f"the quotes of {shown(text)} are not closed, or hold a wrong escape") from None
-        return str(pattern), text[end:].lstrip()
-    found = _BARE.match(text)
-    bare = found[0] if found else ""
-    pattern = bare.strip()
-    return (None if pattern in ("", "-") else pattern), text[len(bare) :].lstrip()
+    return IdMap(read_rules(path, "golden-pattern -> actual-pattern", Rule), str(path))
 
 
 def quoted(pattern: str | None) -> str:

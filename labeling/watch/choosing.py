@@ -38,9 +38,17 @@ def choose(
     return chosen
 
 
+_OF_OTHER_STAGES = "PipelineIdentityLayer"
+"""What transformers leaves in place of the layers of other pipeline stages: it hands on what the stage received."""
+
+
 def hookable(modules: list[Named]) -> list[Named]:
-    """Those that can be called, and from Python."""
-    return [named for named in modules if _has_forward(named.inner) and not is_scripted(named.inner)]
+    """Those that can be called, and from Python, and stand for what the model has there."""
+    return [
+        named
+        for named in modules
+        if _has_forward(named.inner) and not is_scripted(named.inner) and type(named.inner).__name__ != _OF_OTHER_STAGES
+    ]
 
 
 def _has_forward(module: Any) -> bool:

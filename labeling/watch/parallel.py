@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aclcmp.labeling.layout import Replicate, Shard
@@ -49,11 +49,13 @@ class Known:
     """Several projections' slices lie side by side in its output: no slice of the whole, so not comparable."""
     rows: int | None = None
     """Rows of the local slice of a Linear's weight: an output this wide is the slice of the whole output."""
+    ranks: Sequence[int] | None = None
+    """The ranks that share the weight; None: all."""
 
     def of_output(self, tensor: Any) -> Layout | None:
         """Return the layout of the module's only output."""
         if self.given is None and self.rows is not None and tensor.ndim and tensor.shape[-1] == self.rows:
-            return Shard(-1)
+            return Shard(-1, ranks=self.ranks)
         return self.given
 
 
@@ -61,18 +63,21 @@ def known_layouts(modules: list[Named]) -> Iterator[Known]:
     """Yield for each module what its model's transformers plan, or else its own DTensor weight, tells."""
     # Only the model that was distributed has a size; its plan holds its children's rules too.
     plans = [
-        (named.name, named.inner._tp_plan)
+        (named.name, named.inner._tp_plan, _ranks(getattr(named.inner, "_device_mesh", None)))
         for named in modules
         if isinstance(getattr(named.inner, "_tp_plan", None), dict) and _more_than_one(named.inner)
     ]
     for named in modules:
-        style = getattr(named.inner, "_hf_tp_plan", None) or _style(named.name, plans)
+        found, ranks = _style(named.name, plans)
+        style = getattr(named.inner, "_hf_tp_plan", None) or found
         packed, rows = _weight(named.inner)
         packed |= isinstance(style, str) and "packed" in style
         if isinstance(style, str):
-            yield Known(_INPUTS.get(style), None if packed else _OUTPUTS.get(style), packed)
+            taken, given = _INPUTS.get(style), None if packed else _OUTPUTS.get(style)
+            yield Known(_over(taken, ranks), _over(given, ranks), packed)
         else:
-            yield Known(packed=packed, rows=None if packed else rows)
+            mesh = getattr(named.inner._parameters.get("weight"), "device_mesh", None)
+            yield Known(packed=packed, rows=None if packed else rows, ranks=_ranks(mesh))
 
 
 def _more_than_one(model: Any) -> bool:
@@ -80,15 +85,30 @@ def _more_than_one(model: Any) -> bool:
     return isinstance(size, int) and size > 1
 
 
-def _style(name: str, plans: list[tuple[str, dict[str, str]]]) -> str | None:
-    """A rule names a module outright, or with a star for each number."""
-    for root, plan in plans:
+def _over(layout: Layout | None, ranks: Sequence[int] | None) -> Layout | None:
+    return None if layout is None else replace(layout, ranks=ranks)
+
+
+def _ranks(mesh: Any) -> list[int] | None:
+    """The ranks of a mesh's tensor-parallel dimension through this one; None where they are all, or are not known."""
+    import torch.distributed as dist
+
+    names = getattr(mesh, "mesh_dim_names", None) or ()
+    if mesh is None or not dist.is_initialized() or (mesh.ndim > 1 and "tp" not in names):
+        return None
+    ranks: list[int] = (mesh["tp"] if mesh.ndim > 1 else mesh).mesh.flatten().tolist()
+    return None if len(ranks) == dist.get_world_size() else ranks
+
+
+def _style(name: str, plans: list[tuple[str, dict[str, str], list[int] | None]]) -> tuple[str | None, list[int] | None]:
+    """A rule names a module outright, or with a star for each number; also return the ranks that it is about."""
+    for root, plan, ranks in plans:
         if root == ROOT or name.startswith(f"{root}."):
             own = name if root == ROOT else name[len(root) + 1 :]
             starred = ".".join("*" if part.isdecimal() else part for part in own.split("."))
             if style := plan.get(own) or plan.get(starred):
-                return style
-    return None
+                return style, ranks
+    return None, None
 
 
 def _weight(module: Any) -> tuple[bool, int | None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from aclcmp.labeling.layout import Layout, Placement, Replicate, Shard
 from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Shape, Whole
 from aclcmp.orchestrator.plan.regions import Region
-from aclcmp.orchestrator.plan.told import completed, told_reading
+from aclcmp.orchestrator.plan.told import completed, stacked, told_reading
 
 PLAIN, GROUPED, LACKING = 1, 2, 3
 """In this order: replicas, or a slice for each rank; groups of ranks, two dimensions, padding; ranks are missing."""
@@ -77,6 +78,8 @@ def further_guesses(pieces: Pieces, wholes: set[Shape]) -> Iterator[Guess]:
             yield _guess(pieces, GROUPED, cut, order.crossed(one, other, size))
 
 
+_QUERIES_PER_KEY = (2, 3, 4, 5, 6, 7, 8, 16)
+
 _Placements = Callable[[int], tuple[Placement, ...]]
 """What a rank's layout may be."""
 
@@ -110,6 +113,39 @@ class _Order:
     def crossed(self, one: int, other: int, size: int) -> _Placements:
         """Blocks of `size` ranks are slices along `one`, and the ranks of each along `other`."""
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
+
+
+def stacked_guesses(told: Sequence[Guess]) -> Iterator[Guess]:
+    """Yield the readings in which groups of ranks, as told, hold slices of one whole."""
+    for guess in told:
+        reading = guess.read()
+        for dim in range(len(reading.wholes[0].shape)) if len(reading.wholes) > 1 else ():
+            together = stacked(reading, dim)
+            if together is not None:
+                yield Guess((together.wholes[0].shape,), GROUPED, partial(_same, together))
+
+
+def _same(reading: Reading) -> Reading:
+    return reading
+
+
+def fused_of(reading: Reading, pieces: Pieces) -> list[Reading]:
+    """Return how slices that were inferred to be plain may be several, side by side, as fused projections have them.
+
+    These are gate and up; query, key and value of one size, or with several query heads for each of the others.
+    """
+    dim = reading.sliced
+    if dim is None or len(pieces) < 2 or len({piece.shape for piece in pieces.values()}) > 1:
+        return []
+    local = next(iter(pieces.values())).shape[dim]
+    found = []
+    for shares in ((1, 1), (1, 1, 1), *((queries, 1, 1) for queries in _QUERIES_PER_KEY)):
+        unit, rest = divmod(local, sum(shares))
+        if not rest and unit:
+            found.append(
+                _guess(pieces, PLAIN, {}, _on_all(Shard(dim, parts=tuple(unit * share for share in shares)))).read()
+            )
+    return found
 
 
 def zigzag_of(reading: Reading, pieces: Pieces) -> Reading | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.orchestrator.plan.views import View
 from aclcmp.orchestrator.plan.wording import split_numbers, words_of
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -27,6 +28,8 @@ class Seen:
     shape: tuple[int, ...]
     dtype: str
     order: int
+    views: tuple[View, ...] = field(default=(), compare=False, repr=False)
+    """What is known of its values, in each way in which its tensors on all ranks may make up a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
     return "different"
 
 
-def shape_likeness(golden: list[Form], actual: list[Form]) -> Matrix:
+def shape_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     """From 0 to 1 by the shapes of the first labels; -1 where numbers or kinds of elements cannot agree."""
     kinds: list[dict[Any, list[int]]] = []
     for forms in (golden, actual):
@@ -99,7 +102,7 @@ def _kind(dtype: str) -> str:
     return next((kind for start, kind in kinds.items() if dtype.startswith(start)), "integer")
 
 
-def name_likeness(golden: list[Form], actual: list[Form]) -> Matrix:
+def name_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     """Twice the weight of the common words over the weight of all (Dice); what all of a side have weighs least."""
     forms = [*golden, *actual]
     place = {word: number for number, word in enumerate(sorted({word for form in forms for word in form.words}))}

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
-from aclcmp.orchestrator.plan.inferred import GROUPED, PLAIN, Guess, further_guesses, plain_guesses, zigzag_of
+from aclcmp.orchestrator.plan.inferred import (
+    GROUPED,
+    PLAIN,
+    Guess,
+    further_guesses,
+    fused_of,
+    plain_guesses,
+    stacked_guesses,
+    zigzag_of,
+)
 from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Whole, shapes_text
 from aclcmp.orchestrator.plan.regions import Region
 
@@ -18,6 +27,7 @@ OWN = -1
 """In place of a golden whole's number: that which the rank itself holds a part of, if any."""
 MOST_OPTIONS = 8
 """More readings than this are not told apart by comparing them all."""
+_MOST_OTHERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +75,33 @@ def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
 
 
 def other_options(option: Option, *, one_run: bool) -> list[Option]:
-    """Return what else shapes allow, of a label of which shapes alone said how it lies: at most MOST_OPTIONS.
+    """Return what else shapes allow, of a label of which shapes alone said how it lies.
 
-    These are the order of context parallelism, and what `solve` puts behind plain slices.
+    These are the order of context parallelism, fused projections, and what `solve` puts behind plain slices.
     """
     golden, actual = option.golden_side, option.actual_side
     zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
-    found = [
-        Option(golden, actual, g, a, option.matches)
-        for g, a in ((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1]))
-        if g is not None and a is not None
+    pairs: list[tuple[Reading | None, Reading | None]] = [
+        *((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1])),
+        *((option.golden, fused) for fused in fused_of(option.actual, actual.pieces)),
+        *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
     ]
+    found = [Option(golden, actual, g, a, option.matches) for g, a in pairs if g is not None and a is not None]
     plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
     with suppress(PlacingError):
         found += _options(golden, actual, sorted(fitting, key=_rank), one_run)
-    return found[:MOST_OPTIONS]
+    return found[:_MOST_OTHERS]
 
 
 def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:
     """Add what is tried after plain readings."""
-    goldens = [*goldens, *(() if _told(golden) else further_guesses(golden.pieces, _shapes(actuals)))]
-    return goldens, [*actuals, *(() if _told(actual) else further_guesses(actual.pieces, _shapes(goldens)))]
+
+    def further(side: Side, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
+        return [*guesses, *(stacked_guesses(guesses) if _told(side) else further_guesses(side.pieces, wholes))]
+
+    goldens = further(golden, goldens, _shapes(actuals))
+    return goldens, further(actual, actuals, _shapes(goldens))
 
 
 def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:

@@ -15,31 +15,45 @@ from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.order import golden_order
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.plan.two import mapped, one_side, same_tasks
 
 _MOST_WARNINGS = 3
+_NO_RULES = LayoutRules()
 
 
-def plan_run(indices: Iterable[ShardIndex], world_size: int) -> Plan:
+def plan_run(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels."""
-    return _plan([list(indices)], world_size)
+    told, notes = layouts.applied(list(indices), "")
+    return _with_notes(_plan([told], world_size), notes)
 
 
 def plan_two(
-    golden: Iterable[ShardIndex], actual: Iterable[ShardIndex], world_size: int, ids: IdMap | None = None
+    golden: Iterable[ShardIndex],
+    actual: Iterable[ShardIndex],
+    world_size: int,
+    ids: IdMap | None = None,
+    layouts: LayoutRules = _NO_RULES,
 ) -> Plan:
     """Pair the golden labels of one run with the actual ones of another, whose `world_size` it is.
 
     Of the golden run the side "pta" counts, of the other "acl"; a run that labelled one side only is that side,
     whatever it called it. Tasks pair by their order, labels by `ids`. Ranks of the two runs need not correspond.
-    Raises UsageError where `ids` gives two actual labels one golden id.
+    `layouts` go by golden ids. Raises UsageError where `ids` gives two actual labels one golden id.
     """
     goldens, actuals = one_side(list(golden), "pta"), one_side(list(actual), "acl")
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if ids is not None:
-        goldens, actuals, notes = mapped(goldens, actuals, ids)
+        goldens, actuals, told = mapped(goldens, actuals, ids)
+        notes += told
+    goldens, of_golden = layouts.applied(goldens, "pta")
+    actuals, of_actual = layouts.applied(actuals, "acl")
     plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
-    return replace(plan, notes=(*notes, *plan.notes))
+    return _with_notes(plan, [*notes, *of_golden, *of_actual])
+
+
+def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
+    return replace(plan, notes=(*notes, *plan.notes)) if notes else plan
 
 
 def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:

@@ -1,4 +1,4 @@
-"""Propose rules between two runs that name their labels differently, by names, order and shapes.
+"""Propose rules between two runs that name their labels differently, by names, order, shapes, and values if at hand.
 
 Labels that differ only in the numbers of their layers and experts are one form; forms are paired, and a pair is a rule.
 """
@@ -9,30 +9,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.plan.likeness import (
-    LIKENESS,
-    Form,
-    Matrix,
-    Seen,
-    forms_of,
-    name_likeness,
-    relation_of,
-    shape_likeness,
-)
+from aclcmp.orchestrator.plan.evidence import Course, Evidence, Verdict, evidence_of, in_words
+from aclcmp.orchestrator.plan.likeness import LIKENESS, Form, Seen, forms_of, relation_of
 from aclcmp.orchestrator.plan.mapping import MOST_STARS, IdMap, Rule, stars
+from aclcmp.orchestrator.plan.pairing import BY_NAME, BY_ORDER, BY_SHAPE, Fit, paired
 
 CERTAIN = 0.65
 """A rule with at least this score is proposed to be followed, one below to be looked at."""
 
-_BY_NAME, _BY_SHAPE, _BY_ORDER = 0.55, 0.25, 0.2
-_ALIKE = 0.5
-"""Names that share less, by weight of words, pair by their order only."""
-_TIE = 0.02
 _UNSURE = 0.75
 """What is left of a score where other labels would fit as well by name, or not all shapes fit."""
+_LEFT_BY_VALUES = 0.2
+"""What is left of a score's distance to 1 where values prove the pair; then neither names nor shapes make it unsure."""
+_AGAINST = 0.6
+"""What is left of a score where values speak against the pair; less than CERTAIN whatever it was."""
 _MOST_CELLS = 1 << 24
 
 
@@ -71,6 +62,8 @@ class Suggestion:
 def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
     """Propose rules from actual to golden for one task's labels of each side; of one id the first label counts.
 
+    Values that agree prove a pair. Where most differ it is doubtful, unless something before agrees and hardly anything
+    that follows: so it looks after a bug, which is what the runs are compared for.
     Layer numbers have to agree: a run that counts its layers from 1 where the other counts from 0 is not recognised.
     The same labels give the same proposal, in whatever order they are given. Takes time and memory as the number of
     golden forms times that of actual ones. Raises UsageError where these are too many.
@@ -82,22 +75,24 @@ def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
             "propose rules between; write rules by hand, with stars"
         )
     same = {seen.data_id for seen in golden} & {seen.data_id for seen in actual}
-    pairing = _Pairing(theirs, ours)
-    pairs = pairing.solve()
+    fits = paired(theirs, ours)
+    evidence = [evidence_of(theirs[fit.golden], ours[fit.actual]) for fit in fits]
+    course = Course(evidence)
     proposals = [
         proposal
-        for i, j in sorted(pairs.items())
-        if theirs[i].text != ours[j].text and (proposal := pairing.proposal(i, j))
+        for fit, pair in zip(fits, evidence, strict=True)
+        if theirs[fit.golden].text != ours[fit.actual].text
+        and (proposal := _proposal(theirs[fit.golden], ours[fit.actual], fit, pair, course.verdict(pair)))
     ]
     proposals = _that_hold(proposals, actual)
-    paired = IdMap(proposal.rule for proposal in proposals)
-    caught = sorted(data_id for data_id in same if paired.golden_name_of(data_id) != data_id)
+    ids = IdMap(proposal.rule for proposal in proposals)
+    caught = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
     proposals = [
         Proposal(Rule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in caught
     ] + proposals
-    paired = IdMap(proposal.rule for proposal in proposals)
+    ids = IdMap(proposal.rule for proposal in proposals)
     golden_ids, actual_ids = _ids(golden), _ids(actual)
-    targets = {actual_id: paired.golden_name_of(actual_id) for actual_id in actual_ids}
+    targets = {actual_id: ids.golden_name_of(actual_id) for actual_id in actual_ids}
     reached = set(targets.values())
     return Suggestion(
         len(same),
@@ -127,118 +122,30 @@ def _that_hold(proposals: list[Proposal], actual: Sequence[Seen]) -> list[Propos
     return kept
 
 
-class _Pairing:
-    """Which form of golden goes with which of actual; golden's are rows, actual's columns, both in their order."""
-
-    def __init__(self, golden: list[Form], actual: list[Form]) -> None:
-        self._golden, self._actual = golden, actual
-        self._shape = shape_likeness(golden, actual)
-        self._name = name_likeness(golden, actual) * (self._shape >= 0)
-        self._pairs: dict[int, int] = {}
-        self._in_order: set[tuple[int, int]] = set()
-        self._unsure: set[tuple[int, int]] = set()
-
-    def solve(self) -> dict[int, int]:
-        """Pair what is named alike beyond doubt, then what the order between those decides, then the rest by name."""
-        columns = {form.text: j for j, form in enumerate(self._actual)}
-        self._take({i: columns[form.text] for i, form in enumerate(self._golden) if form.text in columns})
-        while self._take(self._mutual(strict=True)):
-            pass
-        anchors = self._chain(self._pairs_as_matrix())
-        self._take(self._between(anchors), unsure=True)
-        while self._take(self._mutual(strict=False), unsure=True):
-            pass
-        self._in_order = set(self._chain(self._pairs_as_matrix()))
-        return self._pairs
-
-    def _take(self, pairs: dict[int, int], *, unsure: bool = False) -> bool:
-        if unsure:
-            free = self._free()
-            for i, j in pairs.items():
-                others = np.concatenate([np.delete(free[i], j), np.delete(free[:, j], i)])
-                if others.size and others.max() >= free[i, j] - _TIE and free[i, j] > 0:
-                    self._unsure.add((i, j))
-        self._pairs |= pairs
-        return bool(pairs)
-
-    def _free(self) -> Matrix:
-        """The likeness of names among what is not paired yet, zero elsewhere."""
-        free = self._name.copy()
-        free[list(self._pairs)] = 0
-        free[:, list(self._pairs.values())] = 0
-        return free
-
-    def _mutual(self, *, strict: bool) -> dict[int, int]:
-        """Return pairs of which each is the best for the other by name; `strict`: and no other comes near."""
-        free = self._free()
-        if not free.size:
-            return {}
-        rows, columns = free.argmax(axis=1), free.argmax(axis=0)
-        found = {}
-        for i, j in enumerate(rows.tolist()):
-            if free[i, j] < _ALIKE or columns[j] != i:
-                continue
-            near = (free[i] >= free[i, j] - _TIE).sum() + (free[:, j] >= free[i, j] - _TIE).sum() > 2
-            if not (strict and near):
-                found[i] = j
-        return found
-
-    def _pairs_as_matrix(self) -> Matrix:
-        weights = np.zeros_like(self._name)
-        for i, j in self._pairs.items():
-            weights[i, j] = max(self._name[i, j], 0.1)
-        return weights
-
-    def _between(self, anchors: list[tuple[int, int]]) -> dict[int, int]:
-        """Pair what lies between the same anchors on both sides, in its order, by names and shapes."""
-        before_row, before_column = (np.zeros(len(side), int) for side in (self._golden, self._actual))
-        for i, j in anchors:
-            before_row[i:] += 1
-            before_column[j:] += 1
-        free = (self._shape > 0) & (before_row[:, None] == before_column[None, :])
-        free[list(self._pairs)] = False
-        free[:, list(self._pairs.values())] = False
-        weights = (_BY_NAME * self._name + _BY_SHAPE * self._shape.clip(0)) * free
-        return dict(self._chain(weights))
-
-    @staticmethod
-    def _chain(weights: Matrix) -> list[tuple[int, int]]:
-        """Return the heaviest sequence of cells, each below and to the right of the one before."""
-        rows, columns = weights.shape
-        best = np.zeros((rows + 1, columns + 1))
-        for i in range(rows):
-            best[i + 1, 1:] = np.maximum.accumulate(np.maximum(best[i, 1:], best[i, :-1] + weights[i]))
-        chain = []
-        i, j = rows, columns
-        while i and j:
-            if best[i, j] == best[i - 1, j]:
-                i -= 1
-            elif best[i, j] == best[i, j - 1]:
-                j -= 1
-            else:
-                i, j = i - 1, j - 1
-                chain.append((i, j))
-        return chain[::-1]
-
-    def proposal(self, i: int, j: int) -> Proposal | None:
-        """Return the pair as a rule; None where it cannot be written as one."""
-        golden, actual = self._golden[i], self._actual[j]
-        if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
-            return None
-        common = [(golden.labels[n], seen) for n, seen in actual.labels.items() if n in golden.labels]
-        relations = Counter(relation_of(one.shape, other.shape) for one, other in common)
-        shape = sum(LIKENESS[relation] * count for relation, count in relations.items()) / len(common)
-        name, in_order = float(self._name[i, j]), (i, j) in self._in_order
-        unsure = (i, j) in self._unsure
-        score = _BY_NAME * name + _BY_SHAPE * shape + _BY_ORDER * in_order
-        score *= _UNSURE if unsure or relations["different"] else 1
-        reasons = [f"names {name:.0%} alike", *_in_words(relations), "in order" if in_order else "out of order"]
-        if unsure:
-            reasons.append("others fit as well by name")
-        if len(common) < max(len(golden.labels), len(actual.labels)):
-            reasons.append(f"{len(common)} labels of {len(golden.labels)} golden and {len(actual.labels)} actual")
-        texts = (golden.text, actual.text) if len(common) > 1 else (common[0][0].data_id, common[0][1].data_id)
-        return Proposal(Rule(*texts), round(score, 2), tuple(reasons), len(common))
+def _proposal(golden: Form, actual: Form, fit: Fit, evidence: Evidence, verdict: Verdict) -> Proposal | None:
+    """Return a pair of forms as a rule; None where it cannot be written as one."""
+    if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
+        return None
+    common = [(golden.labels[n], seen) for n, seen in actual.labels.items() if n in golden.labels]
+    relations = Counter(relation_of(one.shape, other.shape) for one, other in common)
+    shape = sum(LIKENESS[relation] * count for relation, count in relations.items()) / len(common)
+    score = BY_NAME * fit.name + BY_SHAPE * shape + BY_ORDER * fit.in_order
+    if verdict is Verdict.PROVED:
+        score = 1 - _LEFT_BY_VALUES * (1 - score)
+        unsure = fit.rivals == "values"
+    else:
+        unsure = bool(fit.rivals or relations["different"])
+    score *= (_UNSURE if unsure else 1) * (_AGAINST if verdict is Verdict.AGAINST else 1)
+    reasons = [f"names {fit.name:.0%} alike", *_in_words(relations), "in order" if fit.in_order else "out of order"]
+    reasons += in_words(evidence)
+    if fit.rivals == "values":
+        reasons.append("others have the same values")
+    elif fit.rivals:
+        reasons.append("others fit as well by name")
+    if len(common) < max(len(golden.labels), len(actual.labels)):
+        reasons.append(f"{len(common)} labels of {len(golden.labels)} golden and {len(actual.labels)} actual")
+    texts = (golden.text, actual.text) if len(common) > 1 else (common[0][0].data_id, common[0][1].data_id)
+    return Proposal(Rule(*texts), round(score, 2), tuple(reasons), len(common))
 
 
 _WORDS = {

@@ -31,7 +31,7 @@ def told_reading(
     `everyone` are the ranks of a group that is not named, those that have the label if it is empty.
     """
     _check_alike(pieces, layouts)
-    groups = _Groups(layouts, tuple(everyone or sorted(pieces)))
+    groups = _Groups(layouts, pieces, tuple(everyone or sorted(pieces)))
     wholes = tuple(
         _whole({rank: pieces[rank] for rank in ranks}, {rank: layouts[rank] for rank in ranks}, groups)
         for ranks in groups.linked()
@@ -94,8 +94,8 @@ def _kind(placement: Placement, dims: int) -> object:
 class _Groups:
     """Which ranks each placement of a rank goes over, and the rank's number among them."""
 
-    def __init__(self, layouts: _Layouts, everyone: Sequence[int]) -> None:
-        """Raises PlacingError where ranks contradict each other."""
+    def __init__(self, layouts: _Layouts, pieces: Mapping[int, Local], everyone: Sequence[int]) -> None:
+        """Raises PlacingError, with the ranks' shapes, where they contradict each other."""
         self._of: dict[int, tuple[Sequence[int], ...]] = {
             rank: tuple(everyone if p.ranks is None else p.ranks for p in layout.placements)
             for rank, layout in layouts.items()
@@ -105,15 +105,18 @@ class _Groups:
         for rank, several in self._of.items():
             for axis, group in enumerate(several):
                 if rank not in self.numbers(group):
-                    raise PlacingError(f"the layout of rank {rank} names {ranks_text(group)}, without rank {rank}")
+                    named = f"names {ranks_text(group)}, without rank {rank}"
+                    raise PlacingError(f"the layout of rank {rank} {named}; {shapes_text(pieces)}")
                 if (axis, group) in checked:
                     continue
                 checked.add((axis, group))
                 for other in group:
                     if other in self._of and self._of[other][axis] != group:
-                        theirs = ranks_text(self._of[other][axis])
+                        theirs = self._of[other][axis]
+                        how = "order ranks differently" if set(theirs) == set(group) else "overlap"
                         raise PlacingError(
-                            f"ranks overlap: rank {rank} names {ranks_text(group)}, but rank {other} {theirs}"
+                            f"layouts {how}: rank {rank} names {ranks_text(group)}, rank {other} {ranks_text(theirs)}; "
+                            f"{shapes_text(pieces)}"
                         )
 
     def of(self, rank: int) -> tuple[Sequence[int], ...]:
@@ -175,7 +178,9 @@ def _whole(pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> W
     if unnamed and len(placements) > 1 and any(isinstance(placement, Replicate) for placement in placements):
         raise PlacingError(f"{layouts[first].brief}: summands beside replicas of them: tell the ranks of each")
     if missing:
-        raise PlacingError(f"the summand of {ranks_text(sorted(missing))} is missing, so the sum is not known")
+        raise PlacingError(
+            f"the summand of {ranks_text(sorted(missing))} is missing, so the sum is not known; {shapes_text(pieces)}"
+        )
     summands: dict[int, tuple[int, ...]] = {}
     for ranks in groups.linked(summed, pieces):
         alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
@@ -341,3 +346,34 @@ class _Along:
     def _error(self, what: str) -> PlacingError:
         layout = self._layouts[min(self._layouts)].brief
         return PlacingError(f"layout {layout}: dimension {self._dim} {what}; {shapes_text(self._pieces)}")
+
+
+def stacked(reading: Reading, dim: int) -> Reading | None:
+    """Return the wholes of groups of ranks as slices of one along `dim`, in their order; None where they do not fit.
+
+    So a batch lies that data-parallel groups share.
+    """
+    wholes = reading.wholes
+    shape = wholes[0].shape
+    if (
+        len({(len(whole.shape), whole.shape[:dim], whole.shape[dim + 1 :]) for whole in wholes}) > 1
+        or len(shape) <= dim
+    ):
+        return None
+    cuts = [0, *itertools.accumulate(whole.shape[dim] for whole in wholes)]
+
+    def moved(pieces: tuple[Piece, ...], start: int) -> tuple[Piece, ...]:
+        by = tuple(start if d == dim else 0 for d in range(len(shape)))
+        return tuple(Piece(piece.local, piece.whole.moved(by)) for piece in pieces)
+
+    together = Whole(
+        (*shape[:dim], cuts[-1], *shape[dim + 1 :]),
+        {
+            rank: moved(pieces, start)
+            for whole, start in zip(wholes, cuts, strict=False)
+            for rank, pieces in whole.pieces.items()
+        },
+        {rank: others for whole in wholes for rank, others in whole.summands.items()},
+        tuple(rank for whole in wholes for rank in whole.missing),
+    )
+    return Reading(f"Shard(dim={dim}) of groups of ranks, each {reading.words}", False, (together,))

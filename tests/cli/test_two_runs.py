@@ -128,6 +128,17 @@ def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
     }
 
 
+def test_ids_without_meaning_are_mapped_by_values(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "{['vv', 'uu', 'ww'][layer]}"))
+    (tmp_path / "g.py").write_text(SCRIPT.replace("layers.{layer}.act", "{['kk', 'mm', 'nn'][layer]}"))
+    record(tmp_path / "golden", tmp_path / "g.py", "pta")
+    record(tmp_path / "actual", tmp_path / "a.py", "acl", ranks=4)
+    proposal = aclcmp("compare", "golden", "actual", "--suggest-map")
+    assert proposal.code == 0 and not proposal.err, proposal
+    assert {line for line in proposal.out.splitlines() if line[:1] != "#"} == {"", "kk -> vv", "mm -> uu", "nn -> ww"}
+    assert proposal.out.count("values agree (1 of 1 label)") == 3
+
+
 def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
     record(tmp_path / "one", tmp_path / "s.py", "pta")

@@ -1,0 +1,165 @@
+"""What is looked at of a label's values, and how far apart two labels are by it.
+
+Two labels are compared where their wholes have as many elements: at the same flat places, so that neither a split over
+ranks nor dimensions of one matter; and by how their values are spread, which no order of elements changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers: TypeAlias = npt.NDArray[np.float64]
+Places: TypeAlias = npt.NDArray[np.int64]
+
+AGREE, DIFFER = 0.1, 0.5
+"""Relative L2 up to which two labels are taken for the same one, and from which for different ones.
+
+Round-off stays below the former but for the coarsest float8, tensors that have nothing to do with each other are
+beyond 1. What lies between says nothing: much round-off, or a residual stream one layer on.
+"""
+FEW = 1 << 14
+"""A whole of at most so many elements is looked at in full, and only of such a one is the spread known."""
+
+_STRETCHES, _STRETCH = 16, 64
+_TELLING = 8
+"""Tensors of fewer different values prove nothing: constants, masks, one-hot rows, scalars."""
+_GROUPS = 32
+_SPREAD = 0.2
+_LARGEST = 1e150  # its square is a float64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One way to see a label's tensors on all ranks as one whole."""
+
+    shape: tuple[int, ...]
+    """The whole's, without dimensions of one."""
+    sample: Numbers
+    """Values at `places(n)` of the n elements, shape (m,); complex elements are two each. NaN where none is known."""
+    spread: Numbers | None
+    """Means of all values in 32 groups by size, shape (32,); exact. None for a whole of more than FEW elements, and for
+    integers, of which different tensors may be permutations of one."""
+
+
+def places(count: int) -> Places:
+    """Return the flat places that are looked at: all up to 1,024, else 16 stretches of 64 neighbours, 16 pages to read.
+
+    The stretches are spread evenly but begin anywhere within their share, so that they lie in different columns.
+    """
+    if count <= _STRETCHES * _STRETCH:
+        return np.arange(count)
+    into = np.arange(1, _STRETCHES + 1) * (math.sqrt(5) - 1) / 2 % 1
+    starts = ((np.arange(_STRETCHES) + into) * ((count - _STRETCH) / _STRETCHES)).astype(np.int64)
+    return (starts[:, None] + np.arange(_STRETCH)).ravel()
+
+
+def view_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]) -> View | None:
+    """Look at a whole of `shape`; None if it proves nothing.
+
+    `numbers_at` gives the values at ascending flat places, shape (places, numbers for each element).
+    """
+    count = math.prod(shape)
+    if count < _TELLING:
+        return None
+    spread = None
+    if count <= FEW:
+        numbers = numbers_at(np.arange(count))
+        ascending = np.sort(numbers[_usable(numbers)])
+        if ascending.size >= _GROUPS and (ascending != np.round(ascending)).any():
+            cuts = np.arange(_GROUPS) * ascending.size // _GROUPS
+            spread = np.add.reduceat(ascending, cuts) / np.diff(cuts, append=ascending.size)
+        sample = numbers[places(count)].ravel()
+    else:
+        sample = numbers_at(places(count)).ravel()
+    sample = np.where(_usable(sample), sample, np.nan)
+    if np.unique(sample[_usable(sample)]).size < _TELLING:
+        return None
+    return View(without_ones(shape), sample, spread)
+
+
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without dimensions of one, which change nothing in the order of elements."""
+    return tuple(size for size in shape if size != 1)
+
+
+def distances(golden: Sequence[Sequence[View]], actual: Sequence[Sequence[View]]) -> Numbers:
+    """Return the relative L2 of each golden label (rows) to each actual one (columns), given the views of each.
+
+    Of several views the nearest count. NaN where nothing can be said: no whole of as many elements on both sides, or
+    different values of different shapes, which may be in another order. Labels whose values are in another order and
+    spread alike, nearer than chance allows, have AGREE.
+    """
+    found = np.full((len(golden), len(actual)), np.nan)
+    ours = _by_size(actual)
+    for size, rows in _by_size(golden).items():
+        columns = ours.get(size, [])
+        if not columns:
+            continue
+        theirs, others = [view for _, view in rows], [view for _, view in columns]
+        distance = _relative_l2(*(np.stack([view.sample for view in side]) for side in (theirs, others)))
+        number = {shape: n for n, shape in enumerate({view.shape for view in theirs + others})}
+        shapes = [np.array([number[view.shape] for view in side]) for side in (theirs, others)]
+        distance[(shapes[0][:, None] != shapes[1][None, :]) & (distance > AGREE)] = np.nan
+        distance = np.where((distance <= AGREE) | ~_spread_alike(theirs, others, size[0]), distance, AGREE)
+        labels = np.ix_([label for label, _ in rows], [label for label, _ in columns])
+        np.fmin.at(found, labels, distance)
+    return found
+
+
+def _by_size(labels: Sequence[Sequence[View]]) -> dict[tuple[int, int], list[tuple[int, View]]]:
+    """Views, with the number of their label, by the whole's number of elements and that of numbers looked at."""
+    found: dict[tuple[int, int], list[tuple[int, View]]] = defaultdict(list)
+    for number, views in enumerate(labels):
+        for view in views:
+            found[math.prod(view.shape), view.sample.size].append((number, view))
+    return found
+
+
+def _usable(numbers: Numbers) -> npt.NDArray[np.bool_]:
+    """Which values can be computed with; NaN cannot."""
+    usable: npt.NDArray[np.bool_] = np.abs(numbers) < _LARGEST
+    return usable
+
+
+def _spread_alike(golden: Sequence[View], actual: Sequence[View], count: int) -> npt.NDArray[np.bool_]:
+    """Which pairs have spreads that differ by less than those of `count` values drawn twice from one distribution."""
+    alike = np.zeros((len(golden), len(actual)), bool)
+    rows, columns = ([n for n, view in enumerate(side) if view.spread is not None] for side in (golden, actual))
+    if rows and columns:
+        spreads = [
+            np.stack([spread for view in side if (spread := view.spread) is not None]) for side in (golden, actual)
+        ]
+        alike[np.ix_(rows, columns)] = _relative_l2(*spreads) < _SPREAD / math.sqrt(count)
+    return alike
+
+
+def _relative_l2(golden: Numbers, actual: Numbers) -> Numbers:
+    """Return |x - y| over the smaller of |x - mean x| and |y - mean y| for rows x and y, where both are known.
+
+    Without the mean, tensors with little beside an offset would all be alike. NaN where too little is known, or
+    nothing varies.
+    """
+    known = [~np.isnan(side) for side in (golden, actual)]
+    x, y = (np.where(each, side, 0.0) for each, side in zip(known, (golden, actual), strict=True))
+    if all(each.all() for each in known):
+        count = np.full((len(x), len(y)), float(x.shape[1]))
+        sums = [x.sum(1)[:, None], y.sum(1)[None, :]]
+        squares = [(x * x).sum(1)[:, None], (y * y).sum(1)[None, :]]
+    else:
+        here, there = (each.astype(float) for each in known)
+        count = here @ there.T
+        sums = [x @ there.T, here @ y.T]
+        squares = [(x * x) @ there.T, here @ (y * y).T]
+    with np.errstate(all="ignore"):
+        varied = np.minimum(*(square - total * total / count for square, total in zip(squares, sums, strict=True)))
+        apart = np.maximum(squares[0] + squares[1] - 2 * (x @ y.T), 0.0)
+        distance: Numbers = np.sqrt(apart / varied)
+    distance[(count < _TELLING) | ~(varied > 0)] = np.nan
+    return distance

@@ -1,0 +1,261 @@
+"""What shapes leave open the values settle: on plans of real indices, compared in this process."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from aclcmp.labeling.layout import Layout, Replicate, Shard
+from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.segment import payload_checksum
+from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.judge.verdicts import Judgement, Status
+from aclcmp.orchestrator.plan.model import Plan
+from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.settle import Outcomes, compared
+
+Array = npt.NDArray[np.float32]
+RANDOM = np.random.default_rng(0)
+
+
+class Run:
+    """Tensors of ranks in plain files, and their indices."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._labels: dict[int, list[LabelRecord]] = {}
+        self.compared = 0
+
+    def label(self, rank: int, side: str, name: str, array: Array, layout: Layout | None = None) -> None:
+        labels = self._labels.setdefault(rank, [])
+        bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        with (self._folder / f"rank{rank:05d}.h5").open("ab") as file:
+            offset = file.tell()
+            file.write(bits.tobytes())
+        record = LabelRecord(0, name, 0, side, len(labels), float(len(labels)), "f.py:1", "float32", array.shape, "cpu")
+        held = {"offset": offset, "nbytes": bits.nbytes, "checksum": payload_checksum(bits), "layout": layout}
+        labels.append(replace(record, **held))  # type: ignore[arg-type]
+
+    def plan(self) -> Plan:
+        size = len(self._labels)
+        return plan_run(
+            [
+                ShardIndex(
+                    ShardFiles(self._folder, rank, 0),
+                    ShardHeader("r", rank, size, rank, 0, "here", 1, 0.0),
+                    tuple(labels),
+                )
+                for rank, labels in self._labels.items()
+            ],
+            size,
+        )
+
+    def compare(self, pairs: Sequence[Pair]) -> Outcomes:
+        found: Outcomes = {}
+        for pair in pairs:
+            self.compared += 1
+            stats = read_pair_stats(pair)
+            before = found.get((pair.key, pair.rank))
+            found[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
+        return found
+
+    def judged(self) -> Judgement:
+        done = compared(self.plan(), self.compare)
+        assert not done.plan.questions
+        return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def random(*shape: int) -> Array:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def statuses(judgement: Judgement, label: str) -> list[Status]:
+    (found,) = (each for each in judgement.labels if each.key.label == label)
+    return [verdict.status for verdict in found.ranks]
+
+
+def layouts(judgement: Judgement, label: str) -> set[str]:
+    return {v.layout for each in judgement.labels if each.key.label == label for v in each.ranks}
+
+
+def parallel(run: Run, name: str, by: str, *, wrong: Sequence[int] = ()) -> None:
+    """Four ranks: two groups, each rank with its own group's golden whole, or each slice of one whole held twice."""
+    wholes = [random(6, 8), random(6, 8)]
+    for rank in range(4):
+        group, part = divmod(rank, 2)
+        whole = wholes[group] if by == "groups" else wholes[0]
+        actual = np.split(whole, 2, axis=1)[part if by == "groups" else group].copy()
+        run.label(rank, "pta", name, whole)
+        run.label(rank, "acl", name, -actual if rank in wrong else actual)
+
+
+@pytest.mark.parametrize(
+    ("by", "words"), [("groups", "Shard(dim=1) in 2 groups of ranks"), ("copies", "Shard(dim=1), Replicate()")]
+)
+def test_the_values_tell_groups_from_copies(run: Run, by: str, words: str) -> None:
+    parallel(run, "k", by)
+    judgement = run.judged()
+    assert statuses(judgement, "k") == [Status.MATCH] * 4
+    assert layouts(judgement, "k") == {f"{words}, proved on the values"}
+
+
+def test_a_fault_on_one_rank_does_not_hide_the_layout(run: Run) -> None:
+    parallel(run, "k", "groups", wrong=[3])
+    assert statuses(run.judged(), "k") == [Status.MATCH] * 3 + [Status.DIVERGED]
+
+
+def test_what_no_value_proves_is_a_mismatch(run: Run) -> None:
+    parallel(run, "k", "groups", wrong=range(4))
+    judgement = run.judged()
+    assert statuses(judgement, "k") == [Status.MISMATCH] * 4 and judgement.exit_code == 4
+    assert "ambiguous" in judgement.labels[0].ranks[0].reason
+
+
+def test_sound_layers_prove_the_layout_of_one_that_is_wrong_everywhere(run: Run) -> None:
+    for layer in range(4):
+        parallel(run, f"layers.{layer}.k", "groups", wrong=range(4) if layer == 2 else ())
+    judgement = run.judged()
+    assert statuses(judgement, "layers.2.k") == [Status.DIVERGED] * 4
+    assert judgement.first_divergence is not None and judgement.first_divergence.key.label == "layers.2.k"
+
+
+def test_equal_values_everywhere_need_no_proof(run: Run) -> None:
+    """A mask of ones is the same wherever it lies."""
+    for rank in range(4):
+        run.label(rank, "pta", "mask", np.ones((4, 4), np.float32))
+        run.label(rank, "acl", "mask", np.ones((2, 4), np.float32))
+        run.label(rank, "acl", "other", random(2))
+        run.label(rank, "pta", "other", random(2))
+    assert statuses(run.judged(), "mask") == [Status.MATCH] * 4
+
+
+def context_parallel(run: Run, name: str, *, zigzag: bool, wrong: Sequence[int] = ()) -> None:
+    whole = random(16, 4)
+    chunks = np.split(whole, 8)
+    run.label(0, "pta", name, whole)
+    for rank in range(4):
+        local = np.concatenate([chunks[rank], chunks[7 - rank]]) if zigzag else np.split(whole, 4)[rank]
+        run.label(rank, "acl", name, -local if rank in wrong else local)
+
+
+def test_zigzag_is_found_where_plain_slices_do_not_hold(run: Run) -> None:
+    for layer in range(6):
+        context_parallel(run, f"layers.{layer}.x", zigzag=True, wrong=[2] if layer == 4 else ())
+    judgement = run.judged()
+    assert layouts(judgement, "layers.5.x") == {"Shard(dim=0, zigzag=True), proved on the values"}
+    assert statuses(judgement, "layers.4.x") == [Status.MATCH, Status.MATCH, Status.DIVERGED, Status.MATCH]
+    assert all(statuses(judgement, f"layers.{n}.x") == [Status.MATCH] * 4 for n in range(6) if n != 4)
+
+
+def test_a_fault_from_some_layer_on_costs_no_second_look(run: Run) -> None:
+    for layer in range(6):
+        context_parallel(run, f"layers.{layer}.x", zigzag=False, wrong=range(4) if layer > 2 else ())
+    judgement = run.judged()
+    assert run.compared == 6 * 4
+    assert statuses(judgement, "layers.3.x") == [Status.DIVERGED] * 4
+    assert layouts(judgement, "layers.3.x") == {"Shard(dim=0), inferred"}
+
+
+def test_where_nothing_holds_the_first_reading_stays(run: Run) -> None:
+    context_parallel(run, "x", zigzag=False, wrong=range(4))
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.DIVERGED] * 4
+    assert layouts(judgement, "x") == {"Shard(dim=0), inferred"}
+
+
+def replicated(run: Run, arrays: Sequence[Array], *, told: bool = True, golden: Sequence[Array] | None = None) -> None:
+    layout = Layout((Replicate(),)) if told else None
+    for rank, array in enumerate(arrays):
+        if golden is not None:
+            run.label(rank, "pta", "norm", golden[rank])
+        run.label(rank, "acl", "norm", array, layout)
+
+
+def test_the_odd_rank_of_told_replicas_diverges_without_golden(run: Run) -> None:
+    whole = random(4, 4)
+    replicated(run, [whole, whole, -whole, whole])
+    judgement = run.judged()
+    assert statuses(judgement, "norm") == [Status.MISSING, Status.MISSING, Status.DIVERGED, Status.MISSING]
+    (odd,) = judgement.replicas
+    assert (odd.odd, odd.agreeing, odd.side) == ((2,), (0, 1, 3), "actual")
+    assert "differs from that of ranks 0, 1, 3: relative L2 up to 2" in judgement.labels[0].ranks[2].reason
+
+
+@pytest.mark.parametrize("odd", range(4))
+def test_where_all_differ_by_round_off_the_odd_one_is_found(run: Run, odd: int) -> None:
+    whole = random(4, 4)
+    noisy = [whole * np.float32(1 + 1e-6 * (rank + 1)) for rank in range(4)]
+    noisy[odd] = -whole
+    replicated(run, noisy)
+    (found,) = run.judged().replicas
+    assert found.odd == (odd,)
+
+
+def test_round_off_between_replicas_is_none_of_their_faults(run: Run) -> None:
+    whole = random(4, 4)
+    replicated(run, [whole, whole, whole * np.float32(1 + 1e-6)], golden=[whole] * 3)
+    judgement = run.judged()
+    assert not judgement.replicas and judgement.exit_code == 0
+
+
+def test_a_golden_replica_that_differs_is_told_though_both_its_sides_agree(run: Run) -> None:
+    """Rank 1 computes something else on both sides: each matches its own golden."""
+    whole = random(4, 8)
+    for rank in range(4):
+        golden = 2 * whole if rank == 1 else whole
+        run.label(rank, "pta", "x", golden)
+        run.label(rank, "acl", "x", np.split(golden, 4, axis=1)[rank])
+    judgement = run.judged()
+    assert [(each.side, each.odd) for each in judgement.replicas] == [("golden", (1,))]
+    assert statuses(judgement, "x") == [Status.MATCH, Status.DIVERGED, Status.MATCH, Status.MATCH]
+
+
+def test_slices_of_equal_shapes_are_no_replicas(run: Run) -> None:
+    parts = [random(4, 4) for _ in range(4)]
+    replicated(run, parts, told=False, golden=parts)
+    judgement = run.judged()
+    assert not judgement.replicas and judgement.exit_code == 0
+
+
+def test_a_batch_that_told_groups_share(run: Run) -> None:
+    """Golden: one process with a batch of 2; actual: two data-parallel groups of two that each tell their own ranks."""
+    whole = random(2, 3, 8)
+    run.label(0, "pta", "x", whole)
+    for rank in range(4):
+        group = range(rank // 2 * 2, rank // 2 * 2 + 2)
+        run.label(rank, "acl", "x", whole[rank // 2 :][:1], Layout((Replicate(group),)))
+        run.label(
+            rank, "acl", "q", whole[rank // 2 :][:1, :, rank % 2 * 4 :][:, :, :4], Layout((Shard(2, ranks=group),))
+        )
+    run.label(0, "pta", "q", whole)
+    judgement = run.judged()
+    assert statuses(judgement, "x") == statuses(judgement, "q") == [Status.MATCH] * 4
+
+
+@pytest.mark.parametrize("parts", [(8, 8), (6, 6, 6), (8, 4, 4), (16, 2, 2)])
+def test_fused_projections_are_found_where_plain_slices_do_not_hold(run: Run, parts: tuple[int, ...]) -> None:
+    for layer in range(4):
+        whole = random(3, sum(parts))
+        run.label(0, "pta", f"{layer}.qkv", whole)
+        cut = [np.split(part, 2, axis=1) for part in np.split(whole, np.cumsum(parts)[:-1], axis=1)]
+        for rank in range(2):
+            local = np.concatenate([each[rank] for each in cut], axis=1)
+            run.label(rank, "acl", f"{layer}.qkv", -local if (rank, layer) == (1, 2) else local)
+    judgement = run.judged()
+    assert statuses(judgement, "2.qkv") == [Status.MATCH, Status.DIVERGED]
+    assert statuses(judgement, "3.qkv") == [Status.MATCH] * 2
+    half = tuple(part // 2 for part in parts)
+    assert layouts(judgement, "1.qkv") == {f"Shard(dim=1, parts={half}), proved on the values"}
