@@ -194,6 +194,20 @@ def test_the_odd_rank_of_told_replicas_diverges_without_golden(run: Run) -> None
     assert "differs from that of ranks 0, 1, 3: relative L2 up to 2" in judgement.labels[0].ranks[2].reason
 
 
+def test_of_two_that_differ_golden_tells_which_is_wrong(run: Run) -> None:
+    whole = random(4, 4)
+    replicated(run, [-whole, whole], golden=[whole, whole])
+    judgement = run.judged()
+    assert statuses(judgement, "norm") == [Status.DIVERGED, Status.MATCH]
+    assert [(each.odd, each.agreeing) for each in judgement.replicas] == [((0,), (1,))]
+
+
+def test_of_two_that_differ_without_golden_none_is_known_to_be_right(run: Run) -> None:
+    whole = random(4, 4)
+    replicated(run, [-whole, whole])
+    assert statuses(run.judged(), "norm") == [Status.DIVERGED] * 2
+
+
 @pytest.mark.parametrize("odd", range(4))
 def test_where_all_differ_by_round_off_the_odd_one_is_found(run: Run, odd: int) -> None:
     whole = random(4, 4)

@@ -25,7 +25,7 @@ from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import payload_checksum
 
-_WINDOW = 8 << 20  # a multiple of the checksum's word
+_WINDOW = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,10 @@ def verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
 
 def _stored_checksum(path: Path, record: LabelRecord) -> int:
     """The checksum of a label's bytes as they are in the file, window by window: a tensor may exceed the memory."""
-    total = 0
     with path.open("rb") as file:
         file.seek(record.offset or 0)
-        for begin in range(0, record.nbytes, _WINDOW):
-            window = file.read(min(_WINDOW, record.nbytes - begin))
-            total += payload_checksum(np.frombuffer(window, np.uint8))
-    return total % 2**64
+        windows = (file.read(min(_WINDOW, record.nbytes - begin)) for begin in range(0, record.nbytes, _WINDOW))
+        return payload_checksum(windows)
 
 
 def is_sealed(path: Path) -> bool:
@@ -185,7 +182,8 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
             raise _NotSealedError(" ".join(str(error).split())) from None
     try:
         columns = table.dtype.names or ()
-        records = [_from_row(row, columns, number) for row in table.tolist()]
+        texts: dict[bytes, str] = {}  # each once: an index of a thousand labels has few different ones
+        records = [_from_row(row, columns, number, texts) for row in table.tolist()]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShardFormatError(f"{path}: its table of labels is not one of ours ({error})") from None
     size = path.stat().st_size
@@ -217,9 +215,10 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
         raise ShardFormatError(f"{path} contains a link to elsewhere ({found.decode(errors='replace')}): refused")
 
 
-def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int) -> LabelRecord:
+def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int, texts: dict[bytes, str]) -> LabelRecord:
     cells: dict[str, Any] = {
-        name: cell.decode() if isinstance(cell, bytes) else cell for name, cell in zip(columns, row, strict=True)
+        name: texts.setdefault(cell, cell.decode()) if isinstance(cell, bytes) else cell
+        for name, cell in zip(columns, row, strict=True)
     }
     cells["shape"] = list(_shape(cells["shape"]))
     cells["offset"] = None if cells["offset"] < 0 else cells["offset"]

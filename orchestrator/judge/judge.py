@@ -13,6 +13,7 @@ from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import (
+    WRONG,
     Coverage,
     FirstDivergence,
     Judgement,
@@ -31,7 +32,6 @@ from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""
 
-WRONG = (Status.DIVERGED, Status.NONFINITE)
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
     GapKind.MISSING_ACTUAL: Status.MISSING,
@@ -66,8 +66,8 @@ def judge(
                     verdict = replace(verdict, status=Status.MISSING, reason=reason)
             ranks.append(verdict)
         labels.append((planned.key, ranks))
-    labels_told = [_label(key, ranks, plan.levels[key]) for key, ranks in with_replicas(labels, replicas)]
-    labels_told = _with_origins(labels_told)
+    labels, replicas = with_replicas(labels, replicas)
+    labels_told = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in labels])
     first = _first_divergence(labels_told)
     coverage = _coverage(plan, unread, partly)
     code = _exit_code(run_failed, first is not None, coverage.complete)
@@ -97,8 +97,8 @@ def _gap_verdict(gap: Gap, sides: Sides) -> RankVerdict:
         reason=gap.reason,
         bitwise=False,
         layout="",
-        golden=sides.golden,
-        actual=sides.actual,
+        golden=sides.golden.facts if sides.golden else None,
+        actual=sides.actual.facts if sides.actual else None,
         stats=None,
         metrics=None,
         limits=None,
@@ -120,8 +120,8 @@ def _pair_verdict(pair: Pair, sides: Sides, outcome: Outcome) -> RankVerdict:
         reason=reason,
         bitwise=outcome.n_equal == outcome.n and pair.golden.dtype == pair.actual.dtype,
         layout=pair.layout,
-        golden=sides.golden,
-        actual=sides.actual,
+        golden=sides.golden.facts if sides.golden else None,
+        actual=sides.actual.facts if sides.actual else None,
         stats=outcome,
         metrics=metrics,
         limits=limits,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from aclcmp.orchestrator.compare.metrics import metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.table import limits_of
-from aclcmp.orchestrator.judge.verdicts import Origin, RankVerdict, ReplicaVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.model import Replicas
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
@@ -29,8 +30,12 @@ def judge_replicas(replicas: Replicas, found: Sequence[Found]) -> ReplicaVerdict
     """
     views = [_view(replicas, pairs, results) for pairs, results in zip(replicas.against, found, strict=True)]
     agreeing, odd, rel_l2 = max(views, key=lambda view: len(view[0]))
-    if not odd:
-        return None
+    return _verdict(replicas, agreeing, odd, rel_l2) if odd else None
+
+
+def _verdict(
+    replicas: Replicas | ReplicaVerdict, agreeing: tuple[int, ...], odd: tuple[int, ...], rel_l2: float
+) -> ReplicaVerdict:
     what = f"relative L2 up to {rel_l2:.2g}" if rel_l2 else "not the same values"
     reason = f"the {replicas.side} replica differs from that of {_ranks(agreeing)}: {what}"
     return ReplicaVerdict(replicas.key, replicas.side, replicas.told, odd, agreeing, rel_l2, reason)
@@ -59,18 +64,34 @@ def _view(replicas: Replicas, pairs: Sequence[Pair], found: Found) -> tuple[tupl
 
 def with_replicas(
     labels: Sequence[tuple[LabelKey, list[RankVerdict]]], replicas: Sequence[ReplicaVerdict]
-) -> list[tuple[LabelKey, list[RankVerdict]]]:
-    """Make `diverged` what seems to be in order on a rank whose replica is another than it ought to be."""
-    odd = {(each.key, rank): each for each in replicas for rank in each.odd}
-    if not odd:
-        return list(labels)
-    return [(key, [_raised(verdict, odd.get((key, verdict.rank))) for verdict in ranks]) for key, ranks in labels]
+) -> tuple[list[tuple[LabelKey, list[RankVerdict]]], list[ReplicaVerdict]]:
+    """Make `diverged` what seems to be in order on ranks whose replicas differ, and say again which are odd.
+
+    Where some of them are wrong beside golden, those are the odd ones and no other is. Of as many ranks that differ as
+    agree none is known to be right.
+    """
+    by_key: dict[LabelKey, list[ReplicaVerdict]] = defaultdict(list)
+    for each in replicas:
+        by_key[each.key].append(each)
+    found = []
+    told = []
+    for key, ranks in labels:
+        for replica in by_key.get(key, ()):
+            differing = {*replica.odd, *replica.agreeing}
+            wrong = tuple(v.rank for v in ranks if v.rank in differing and v.status in WRONG)
+            right = tuple(sorted(differing - set(wrong)))
+            if wrong and right and replica.side == "actual":
+                replica = _verdict(replica, right, wrong, replica.rel_l2)
+            told.append(replica)
+            unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
+            raised = differing if unknown else set(replica.odd)
+            ranks = [_raised(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
+        found.append((key, ranks))
+    return found, told
 
 
-def _raised(verdict: RankVerdict, replica: ReplicaVerdict | None) -> RankVerdict:
-    if replica is None:
-        return verdict
-    if replica.told and verdict.status in _RAISED:
+def _raised(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:
+    if raise_it and replica.told and verdict.status in _RAISED:
         return replace(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
     return replace(verdict, reason=f"{verdict.reason}; {replica.reason}")
 

@@ -39,6 +39,10 @@ _SEVERITY = (
 )
 
 
+WRONG = (Status.DIVERGED, Status.NONFINITE)
+"""What makes the exit code 1."""
+
+
 def worst(statuses: Iterable[Status]) -> Status:
     """The gravest of at least one status."""
     return max(statuses, key=_SEVERITY.index)

@@ -17,6 +17,7 @@ from aclcmp.orchestrator.plan.regions import LabelKey, Source
 class Held:
     """One side of a label on one rank. `dump` is what was found for a label that names a file, None for any other."""
 
+    key: LabelKey
     record: LabelRecord
     path: str
     """The file that holds its bytes: the shard's, or the dumped one."""
@@ -24,11 +25,6 @@ class Held:
     host: str = ""
     """Where the file is."""
     rank: int = 0
-
-    @property
-    def key(self) -> LabelKey:
-        """The label."""
-        return LabelKey(self.record.task, self.record.data_id, self.record.occurrence)
 
     @property
     def dtype(self) -> str:
@@ -71,12 +67,19 @@ class Held:
         )
 
 
-def merged_processes(indices: Sequence[ShardIndex]) -> list[Held]:
+Keys = dict[tuple[int, str, int], LabelKey]
+"""Keys that ranks share: each is there once."""
+
+
+def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[Held]:
     """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
 
     A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
     an earlier process left half done.
     """
+    keys = {} if keys is None else keys
+    if len(indices) == 1:
+        return _held(indices[0], indices[0].records, keys)
     merged: list[Held] = []
     next_free: dict[tuple[int, str, str], int] = defaultdict(int)
     for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
@@ -89,21 +92,35 @@ def merged_processes(indices: Sequence[ShardIndex]) -> list[Held]:
             for side in sides
         }
         first_seq = len(merged)
+        counted = []
         for record in index.records:
             name = (record.task, record.data_id, record.side)
             occurrence = record.occurrence + base[name]
             next_free[name] = max(next_free[name], occurrence + 1)
-            counted = replace(record, occurrence=occurrence, seq=first_seq + record.seq)
-            merged.append(_held(counted, record, index))
+            counted.append(replace(record, occurrence=occurrence, seq=first_seq + record.seq))
+        merged += _held(index, counted, keys)
     return merged
 
 
-def _held(counted: LabelRecord, record: LabelRecord, index: ShardIndex) -> Held:
+def _held(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[Held]:
+    """An index's labels, `counted` as they count over all processes."""
     host, rank = index.header.host, index.header.rank
-    if not record.tensor_path:
-        return Held(counted, str(index.path(record)), None, host, rank)
-    dump = index.dumped.get(record.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
-    return Held(counted, dump.path if isinstance(dump, DumpedTensor) else record.tensor_path, dump, host, rank)
+    paths: dict[int, str] = {}
+    found = []
+    for own, record in zip(index.records, counted, strict=True):
+        name = record.task, record.data_id, record.occurrence
+        key = keys.get(name)
+        if key is None:
+            key = keys[name] = LabelKey(*name)
+        if record.tensor_path:
+            dump = index.dumped.get(own.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
+            path = dump.path if isinstance(dump, DumpedTensor) else record.tensor_path
+            found.append(Held(key, record, path, dump, host, rank))
+            continue
+        if record.segment not in paths:
+            paths[record.segment] = str(index.path(record))
+        found.append(Held(key, record, paths[record.segment], None, host, rank))
+    return found
 
 
 def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
@@ -119,6 +136,8 @@ def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
             orphans[before].append((each.key, each.record.time))
             continue
         before = each.key
+    if not orphans:
+        return list(chain.items())
     ordered = orphans.pop(None, [])
     for key, time in chain.items():
         ordered.append((key, time))

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from aclcmp.labeling.foreign.dumped import NotDumped
+from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.held import Held
 from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides
 from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
-from aclcmp.orchestrator.plan.readings import Local, PlacingError
+from aclcmp.orchestrator.plan.readings import Local, PlacingError, Shape
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides
 
@@ -88,12 +89,15 @@ class Planner:
             for each in present
         ]
 
-    def _solve(self, golden: Side, actual: Side) -> list[Option]:
+    def _solve(self, goldens: Ranks, actuals: Ranks) -> list[Option]:
         """Solve how two sides lie. Raises PlacingError."""
-        sizes = self._sizes
-        golden, actual = replace(golden, world_size=sizes[0]), replace(actual, world_size=sizes[1])
-        signature = (_signature(golden), _signature(actual))
+        alike = _alike(goldens), _alike(actuals)
+        signature = (alike, self._signature(goldens, {}), self._signature(actuals, goldens))
         if signature not in self._solved:
+            golden, actual = (
+                Side({rank: Local(shape, layout, host) for rank, shape, layout, host in side}, size, same)
+                for side, size, same in zip(signature[1:], self._sizes, alike, strict=True)
+            )
             try:
                 self._solved[signature] = solve(golden, actual, one_run=self._one_run)
             except PlacingError as error:
@@ -103,9 +107,28 @@ class Planner:
             raise found
         return found
 
+    def _signature(self, held: Ranks, goldens: Ranks) -> tuple[tuple[int, Shape, Layout | None, str], ...]:
+        """What of one side decides how it lies: a thousand labels of 256 ranks have few of them."""
+        return tuple(
+            [
+                (rank, plain(each, goldens.get(rank)), each.record.layout, each.host if self._one_run else "")
+                for rank, each in held.items()
+            ]
+        )
 
-def _signature(side: Side) -> object:
-    return side.alike, tuple((rank, p.shape, p.layout, p.host) for rank, p in side.pieces.items())
+
+def _alike(held: Ranks) -> bool:
+    """Whether all ranks surely hold the same."""
+    if len(held) == 1:
+        return True
+    contents = {each.content for each in held.values()}
+    return len(contents) == 1 and None not in contents
+
+
+def plain(held: Held, golden: Held | None) -> Shape:
+    """The shape of a tensor as it lies in the whole, also of one that is stored in blocks."""
+    shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
+    return held.shape if shape is None else shape
 
 
 class _Island:
@@ -118,22 +141,17 @@ class _Island:
         self._usable = {rank: held for rank, held in self._goldens.items() if not held.record.error}
         self._ready = {r: h for r, h in self._actuals.items() if not (h.record.error or isinstance(h.dump, NotDumped))}
         self._lost = sorted((set(self._goldens) - set(self._usable)) | (set(self._actuals) - set(self._ready)))
-        self._sides = {
-            rank: Sides(
-                self._goldens[rank].facts if rank in self._goldens else None,
-                self._actuals[rank].facts if rank in self._actuals else None,
-            )
-            for rank in sorted(seen.ranks)
-        }
+        self._sides = {rank: Sides(self._goldens.get(rank), self._actuals.get(rank)) for rank in sorted(seen.ranks)}
+        self._dtypes = {held.dtype for side in (self._usable, self._ready) for held in side.values()}
 
-    def planned(self, solver: Callable[[Side, Side], list[Option]]) -> LabelPlan:
+    def planned(self, solver: Callable[[Ranks, Ranks], list[Option]]) -> LabelPlan:
         """Return the plan of these ranks."""
-        gaps = {rank: gap for rank in self._sides if (gap := self._failed(rank)) is not None}
+        sound = not self._lost and not self._nameless
+        gaps = {} if sound else {rank: gap for rank in self._sides if (gap := self._failed(rank)) is not None}
         if not self._usable or not self._ready:
             return self._one_sided(gaps)
-        golden, actual = self._side(self._usable, {}), self._side(self._ready, self._usable)
         try:
-            options = solver(golden, actual)
+            options = solver(self._usable, self._ready)
         except PlacingError as error:
             return self._unplaced(gaps, str(error))
         if len(options) == 1:
@@ -152,16 +170,6 @@ class _Island:
         plans = tuple(self._with(option, gaps, _settled(option.layout)) for option in options)
         question = Question(plans, self._unplaced(gaps, ambiguity(options)))
         return LabelPlan(self._key, questions=(question,))
-
-    def _side(self, held: Ranks, goldens: Ranks) -> Side:
-        contents = {each.content for each in held.values()} if len(held) > 1 else set()
-        locals_ = {rank: self._local(each, goldens.get(rank)) for rank, each in held.items()}
-        return Side(locals_, 0, len(contents) < 2 and None not in contents)
-
-    def _local(self, held: Held, golden: Held | None) -> Local:
-        """One side's tensor as it lies in the whole, with the plain shape of what is stored in blocks."""
-        shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
-        return Local(held.shape if shape is None else shape, held.record.layout, held.host if self._one_run else "")
 
     def _failed(self, rank: int) -> Gap | None:
         """Say what failed on a rank: a label, or the file that it names."""
@@ -192,7 +200,7 @@ class _Island:
             each
             for side, held in (("golden", self._usable), ("actual", self._ready))
             if len(held) > 1
-            for each in replicas_of_one_side(self._key, side, held, self._side(held, {}).pieces)
+            for each in replicas_of_one_side(self._key, side, held)
         ]
         return LabelPlan(self._key, self._told_sides(found, self._sides), (), _by_rank(found), {}, tuple(replicas))
 
@@ -238,7 +246,7 @@ class _Island:
                     used.add(part.golden_rank)
                     used.update(part.golden_summands)
                 if sides[rank].golden is None:
-                    sides[rank] = replace(sides[rank], golden=self._goldens[parts[0].golden_rank].facts)
+                    sides[rank] = Sides(self._goldens[parts[0].golden_rank], sides[rank].actual)
                 if left:
                     uncovered[rank] = f"no golden tensor for {_boxes(left)} of the whole"
         for rank in self._sides:
@@ -249,9 +257,7 @@ class _Island:
         told = self._told_sides(found, sides)
         if pairs:
             self._absent(option, found, told, uncovered)
-        replicas = replicas_of_sides(
-            self._key, self._usable, self._ready, option.golden, option.actual, one_run=self._one_run
-        )
+        replicas = replicas_of_sides(self._key, self._usable, self._ready, option)
         return LabelPlan(self._key, told, tuple(pairs), _by_rank(found), uncovered, tuple(replicas))
 
     def _absent(
@@ -259,13 +265,13 @@ class _Island:
     ) -> None:
         """Tell the parts of the whole that nobody labelled."""
         absent = False
-        for rank, of_actual in sorted(option.missing().items()):
+        for rank, of_actual in sorted(option.missing.items()):
             if rank not in self._sides and (self._one_run or of_actual):
                 sides[rank] = Sides(None, None)
                 kind = GapKind.MISSING_ACTUAL if of_actual else GapKind.MISSING_GOLDEN
                 found[rank] = Gap(self._key, rank, kind, "this rank did not label its slice of the whole")
             absent = absent or of_actual
-        for rank, left in option.holes().items() if not absent else ():
+        for rank, left in option.holes.items() if not absent else ():
             if rank in sides and rank not in found:
                 also = f"{uncovered[rank]}; " if rank in uncovered else ""
                 uncovered[rank] = f"{also}no rank labelled {_boxes(left)} of the whole"
@@ -274,6 +280,8 @@ class _Island:
         """Raise PlacingError where what was placed cannot be compared."""
         if self._lost and any(part.golden_summands or part.actual_summands for part in parts):
             raise PlacingError(f"the summand of rank {self._lost[0]} is missing, so the sum is not known")
+        if len(self._dtypes) == 1:
+            return
         actual = self._ready[rank].dtype
         for golden in {self._goldens[part.golden_rank].dtype for part in parts}:
             if DTYPES[golden].kind is not DTYPES[actual].kind:
@@ -282,12 +290,13 @@ class _Island:
     def _pairs(self, rank: int, placing: Placing, layout: str) -> list[Pair]:
         """The pairs of one part of the label on one rank: one, or one for each column block. Raises PlacingError."""
         golden, actual = self._goldens[placing.golden_rank], self._actuals[rank]
+        source, other = golden.source, actual.source
         pair = Pair(
             self._key,
             rank,
-            golden.source,
+            source,
             placing.golden_region,
-            actual.source,
+            other,
             placing.actual_region,
             placing.whole_shape,
             placing.region,
@@ -295,10 +304,10 @@ class _Island:
             tuple([self._goldens[each].source for each in placing.golden_summands]),
             tuple([self._actuals[each].source for each in placing.actual_summands]),
         )
-        blocks = column_blocks(actual.source, pair.actual_region.shape) if actual.in_blocks else None
         added = pair.more_golden or pair.more_actual
-        if blocks is None and not added and pair.is_whole:
+        if not added and source.is_whole and other.is_whole and not actual.in_blocks:
             return [pair]
+        blocks = column_blocks(other, pair.actual_region.shape) if actual.in_blocks else None
         _check_summaries(pair, golden, actual, in_blocks=blocks is not None)
         if added:
             _check_summands(pair)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
@@ -27,13 +28,26 @@ class SideFacts:
     capture: str = "full"
     """How much of the tensor was kept: a value of `aclcmp.labeling.capture.Capture`."""
 
+    @property
+    def facts(self) -> SideFacts:
+        """Itself."""
+        return self
+
+
+class Told(Protocol):
+    """What has facts to tell, once the report asks for them."""
+
+    @property
+    def facts(self) -> SideFacts:
+        """What was recorded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:
     """Both sides of a label on one rank; None where a side is absent."""
 
-    golden: SideFacts | None
-    actual: SideFacts | None
+    golden: Told | None
+    actual: Told | None
 
 
 class GapKind(Enum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 from aclcmp.orchestrator.plan.regions import LabelKey
@@ -17,13 +18,20 @@ def golden_order(chains: Iterable[Sequence[tuple[LabelKey, float]]]) -> list[Lab
     first: dict[LabelKey, float] = {}
     after: dict[LabelKey, set[LabelKey]] = {}
     waiting: dict[LabelKey, int] = {}
+    seen: set[tuple[LabelKey, ...]] = set()
     for chain in chains:
         ordered = sorted(chain, key=lambda link: link[0].task)
         for key, time in ordered:
-            first[key] = min(time, first.get(key, time))
+            if time < first.get(key, math.inf):
+                first[key] = time
+        links = tuple([key for key, _ in ordered])
+        if links in seen:  # ranks that run the same code have the same chain
+            continue
+        seen.add(links)
+        for key in links:
             after.setdefault(key, set())
             waiting.setdefault(key, 0)
-        for (before, _), (key, _) in itertools.pairwise(ordered):
+        for before, key in itertools.pairwise(links):
             if before != key and key not in after[before]:
                 after[before].add(key)
                 waiting[key] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
@@ -18,7 +19,7 @@ from aclcmp.orchestrator.plan.inferred import (
     stacked_guesses,
     zigzag_of,
 )
-from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Whole, shapes_text
+from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Whole, same_place, shapes_text
 from aclcmp.orchestrator.plan.regions import Region
 
 Shape = tuple[int, ...]
@@ -86,7 +87,7 @@ def other_options(option: Option, *, one_run: bool) -> list[Option]:
         *((option.golden, fused) for fused in fused_of(option.actual, actual.pieces)),
         *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
     ]
-    found = [Option(golden, actual, g, a, option.matches) for g, a in pairs if g is not None and a is not None]
+    found = [Option(golden, actual, g, a, option.matches, one_run) for g, a in pairs if g is not None and a is not None]
     plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
     with suppress(PlacingError):
@@ -118,7 +119,7 @@ def _options(golden: Side, actual: Side, pairs: list[tuple[Guess, Guess]], one_r
     for first, second in pairs:
         try:
             g, a = first.read(), second.read()
-            options += [Option(golden, actual, g, a, each) for each in _matches(g, a, one_run)]
+            options += [Option(golden, actual, g, a, each, one_run) for each in _matches(g, a, one_run)]
         except PlacingError as error:
             problem = error
     if not options and problem is not None:
@@ -181,9 +182,20 @@ def _matches(golden: Reading, actual: Reading, one_run: bool) -> list[dict[int, 
     return ways
 
 
-@dataclass(slots=True)
+def _beside(own: Reading, other: Reading, one_run: bool) -> list[list[int]]:
+    """Ranks of whose tensors each is the whole of what ranks of the other side share."""
+    if not own.replicated or other.replicated or len(own.wholes) == 1:
+        return []
+    holders = [rank for whole in own.wholes for rank in whole.pieces]
+    if not one_run:
+        return [holders] if len(other.wholes) == 1 else []
+    groups = ([rank for rank in holders if rank in ranks] for ranks in [whole.ranks for whole in other.wholes])
+    return [ranks for ranks in groups if len(ranks) > 1]
+
+
+@dataclass
 class Option:
-    """One way in which the two sides of a label lie beside each other."""
+    """One way in which the two sides of a label lie beside each other; all labels that lie alike share it."""
 
     golden_side: Side
     actual_side: Side
@@ -191,6 +203,7 @@ class Option:
     actual: Reading
     matches: Mapping[int, int]
     """Number of the golden whole for that of each actual one, or OWN."""
+    one_run: bool
     _placed: dict[int, tuple[list[Placing], list[Region]]] = field(default_factory=dict)
     _boxes: dict[int, Boxes] = field(default_factory=dict)
     _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
@@ -203,12 +216,12 @@ class Option:
         )
         self._numbers = golden, actual
 
-    @property
+    @cached_property
     def words(self) -> str:
         """Both readings, for people who have to choose."""
         return f"golden {self.golden.words}, actual {self.actual.words}"
 
-    @property
+    @cached_property
     def layout(self) -> str:
         """The layout that was used, as the report tells it."""
         if self.golden.replicated:
@@ -222,15 +235,25 @@ class Option:
         """Whether shapes alone say so of a side."""
         return not (self.golden.told and self.actual.told)
 
+    @cached_property
+    def replica_groups(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Of golden and actual: the sets of ranks that ought to hold the same."""
+        return (
+            same_place(self.golden) + _beside(self.golden, self.actual, self.one_run),
+            same_place(self.actual) + _beside(self.actual, self.golden, self.one_run),
+        )
+
+    @cached_property
     def missing(self) -> dict[int, bool]:
-        """Return the ranks that hold a part of a whole but did not label it, and whether of the actual side."""
+        """The ranks that hold a part of a whole but did not label it, and whether of the actual side."""
         found: dict[int, bool] = {}
         for reading, of_actual in ((self.golden, False), (self.actual, True)):
             found |= {rank: of_actual for whole in reading.wholes for rank in whole.missing}
         return found
 
+    @cached_property
     def holes(self) -> dict[int, list[Region]]:
-        """Return the parts of actual wholes that no rank holds, by the first of the ranks that hold the rest."""
+        """The parts of actual wholes that no rank holds, by the first of the ranks that hold the rest."""
         found = {}
         for whole in self.actual.wholes:
             boxes = list(dict.fromkeys(piece.whole for pieces in whole.pieces.values() for piece in pieces))

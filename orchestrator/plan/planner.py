@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.plan.held import golden_chain, merged_processes
+from aclcmp.orchestrator.plan.held import Keys, golden_chain, merged_processes
 from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.plan.mapping import IdMap
@@ -25,7 +27,8 @@ _NO_RULES = LayoutRules()
 def plan_run(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels."""
     told, notes = layouts.applied(list(indices), "")
-    return _with_notes(_plan([told], world_size), notes)
+    with _without_collection():
+        return _with_notes(_plan([told], world_size), notes)
 
 
 def plan_two(
@@ -48,8 +51,21 @@ def plan_two(
         notes += told
     goldens, of_golden = layouts.applied(goldens, "pta")
     actuals, of_actual = layouts.applied(actuals, "acl")
-    plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
+    with _without_collection():
+        plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Spare the search for cycles: a plan has none, and its millions of objects make it half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
@@ -59,13 +75,14 @@ def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
 def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
     """Plan one run, or a golden and an actual one."""
     seen: dict[LabelKey, Seen] = {}
+    names: Keys = {}
     chains = []
     for run in runs:
         by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
         for index in run:
             by_rank[index.header.rank].append(index)
         for rank in sorted(by_rank):
-            labels = merged_processes(by_rank[rank])
+            labels = merged_processes(by_rank[rank], names)
             for held in labels:
                 found = seen.get(held.key)
                 if found is None:
@@ -78,7 +95,7 @@ def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
     labelled = {index.header.rank for index in runs[-1] if index.records}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
     return Plan(
-        labels=tuple(planner.plan(key, seen[key]) for key in keys),
+        labels=tuple([planner.plan(key, seen[key]) for key in keys]),
         levels=with_parents({key: _level(seen[key], one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
         unreadable=sum(index.damaged for index in indices),

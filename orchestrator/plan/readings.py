@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,6 +80,17 @@ class Reading:
     def said(self) -> str:
         """The layout as the report tells it."""
         return self.words if self.told else f"{self.words}, inferred"
+
+
+def same_place(reading: Reading) -> list[list[int]]:
+    """Return the sets of ranks that hold the same pieces of one whole."""
+    found = []
+    for whole in reading.wholes:
+        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
+        for rank, pieces in whole.pieces.items() if not whole.summands else ():
+            alike[pieces].append(rank)
+        found += [ranks for ranks in alike.values() if len(ranks) > 1]
+    return found
 
 
 def shapes_text(pieces: Mapping[int, Local]) -> str:

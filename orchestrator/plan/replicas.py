@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from aclcmp.orchestrator.plan.held import Held
 from aclcmp.orchestrator.plan.model import Replicas
-from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading
+from aclcmp.orchestrator.plan.placing import Option
+from aclcmp.orchestrator.plan.readings import Local, PlacingError, same_place
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.plan.told import completed, told_reading
 
@@ -17,25 +18,24 @@ _FEWEST_FOR_MOST = 3
 Ranks = Mapping[int, Held]
 
 
-def replicas_of_sides(
-    key: LabelKey, goldens: Ranks, actuals: Ranks, golden: Reading, actual: Reading, *, one_run: bool
-) -> Iterator[Replicas]:
-    """Yield what differs between ranks of one side, where both sides' readings are known."""
-    sides = (("golden", goldens, golden, actual), ("actual", actuals, actual, golden))
-    for side, held, own, other in sides:
-        groups = list(_same_place(own))
-        if own.replicated and not other.replicated:
-            groups = [*_same_place(own), *_beside(own, other, one_run)]
-        for ranks in groups:
+def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, option: Option) -> Iterator[Replicas]:
+    """Yield what differs between ranks of one side, where it is known how both lie."""
+    for side, held, whole, groups in (
+        ("golden", goldens, option.golden_side, option.replica_groups[0]),
+        ("actual", actuals, option.actual_side, option.replica_groups[1]),
+    ):
+        for ranks in groups if not whole.alike else ():
             yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
-    if golden.replicated and actual.replicated:
-        for side, held, others, reading in (("golden", goldens, actuals, golden), ("actual", actuals, goldens, actual)):
-            if len(reading.wholes) > 1:
-                yield from _odd_ones(key, side, held, others)
+    if option.golden.replicated and option.actual.replicated:
+        if len(option.golden.wholes) > 1:
+            yield from _odd_ones(key, "golden", goldens, actuals)
+        if len(option.actual.wholes) > 1:
+            yield from _odd_ones(key, "actual", actuals, goldens)
 
 
-def replicas_of_one_side(key: LabelKey, side: str, held: Ranks, locals_: Mapping[int, Local]) -> Iterator[Replicas]:
+def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Replicas]:
     """Yield what differs between ranks of a label that the other side does not have."""
+    locals_ = {rank: Local(each.shape, each.record.layout) for rank, each in held.items()}
     try:
         layouts = completed(locals_)
         reading = None if layouts is None else told_reading(locals_, layouts)
@@ -44,28 +44,8 @@ def replicas_of_one_side(key: LabelKey, side: str, held: Ranks, locals_: Mapping
     if reading is None:
         yield from _odd_ones(key, side, held, {})
         return
-    for ranks in _same_place(reading):
+    for ranks in same_place(reading):
         yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
-
-
-def _same_place(reading: Reading) -> Iterator[list[int]]:
-    """Ranks that hold the same pieces of one whole."""
-    for whole in reading.wholes:
-        if whole.summands:
-            continue
-        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
-        for rank, pieces in whole.pieces.items():
-            alike[pieces].append(rank)
-        yield from (ranks for ranks in alike.values() if len(ranks) > 1)
-
-
-def _beside(own: Reading, other: Reading, one_run: bool) -> Iterator[list[int]]:
-    """Ranks whose tensors are each the whole of what ranks of the other side share."""
-    holders = [rank for whole in own.wholes for rank in whole.pieces] if len(own.wholes) > 1 else []
-    for whole in other.wholes if one_run else other.wholes[:1] if len(other.wholes) == 1 else ():
-        ranks = [rank for rank in holders if not one_run or rank in whole.ranks]
-        if len(ranks) > 1:
-            yield ranks
 
 
 def _odd_ones(key: LabelKey, side: str, held: Ranks, others: Ranks) -> Iterator[Replicas]:

@@ -195,7 +195,7 @@ def test_equal_shapes_at_different_places_do_not_meet() -> None:
 def test_slices_that_nobody_labelled_are_told() -> None:
     placer = only_option({0: plain(8), 1: plain(8)}, {0: plain(2), 1: plain(2)}, 4)
     assert only(placer, 1).golden_region.start == (2,)
-    assert placer.missing() == {2: True, 3: True}
+    assert placer.missing == {2: True, 3: True}
 
 
 def test_another_ranks_replica_serves_only_where_all_are_the_same() -> None:
@@ -305,4 +305,4 @@ def test_what_no_rank_holds_of_the_whole_is_told() -> None:
     """A DTensor over three ranks of which the last has no label."""
     actual = {r: Local((2, 3), Layout((Shard(0),), (6, 3), (((2 * r, 2),), ((0, 3),)))) for r in range(2)}
     option = only_option({0: plain(6, 3)}, actual, 2)
-    assert option.holes() == {0: [Region((4, 0), (2, 3))]} and not option.missing()
+    assert option.holes == {0: [Region((4, 0), (2, 3))]} and not option.missing

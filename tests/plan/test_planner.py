@@ -130,7 +130,7 @@ def test_a_golden_run_of_both_sides_gives_its_golden_one() -> None:
     plan = plan_two(both, both, 1)
     assert len(plan.pairs) == 1
     golden = plan.labels[0].sides[0].golden
-    assert not plan.gaps and golden is not None and golden.seq == 0
+    assert not plan.gaps and golden is not None and golden.facts.seq == 0
 
 
 def test_tasks_of_two_runs_pair_by_order() -> None:
