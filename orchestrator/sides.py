@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aclcmp.labeling.shard.reader import ShardIndex
@@ -30,7 +30,7 @@ class Side:
 def opened_side(folder: Path, side: str, scratch: Path) -> Side:
     """Open a run directory or another tool's dump on this host as `side`; what must be copied goes below `scratch`.
 
-    Raises UsageError when it is neither, cannot be read, or holds no label.
+    Raises UsageError when it is neither, or cannot be read.
     """
     # here and not above: most commands read no foreign dump
     from aclcmp.labeling.foreign.folders.read import read_dump
@@ -47,7 +47,7 @@ def opened_side(folder: Path, side: str, scratch: Path) -> Side:
         words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
         opened = Side(run.root, tuple(found), world_size(found, record), words, run_failed(record))
     if not any(index.records for index in opened.indices):
-        raise UsageError(f"{opened.root} has no labels: there is nothing to compare")
+        return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))
     return opened
 
 

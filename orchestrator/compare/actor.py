@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.compare.fetch import Bytes, Fetched, Read, read_dense
 from aclcmp.orchestrator.compare.jit import give_back_compiler
+from aclcmp.orchestrator.compare.memory import give_back_store
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.dumps import remove_dumps
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class CompareActor:
-    """Body of the Ray actor: rows of statistics go out, tensors never do."""
+    """Body of the Ray actor: rows of statistics go out, and slices that other nodes lack; whole tensors never do."""
 
     def __init__(self) -> None:
         """Load the kernels, which the driver has compiled if it had to."""
@@ -36,17 +39,38 @@ class CompareActor:
         """Delete dumped files of this node below `within`; return how many files and bytes went."""
         return remove_dumps(files, within)
 
-    def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
-        """Return each pair's statistics, or in words why it could not be read."""
+    def read(self, reads: Sequence[Read]) -> tuple[int, Fetched]:
+        """Read regions of tensors that lie on this node, to be compared on another; also return how many bytes.
+
+        What cannot be read is told in words.
+        """
+        give_back_store()  # with what was read before, which is in the store by now
+        host = socket.gethostname()
+        found: dict[Read, Bytes | str] = {}
+        for read in reads:
+            try:
+                found[read] = read_dense(read)
+            except Exception as error:  # as in `compare`
+                found[read] = f"host {host}: {_told(error, f'{read[0].path} cannot be read')}"
+        return sum(len(each) for each in found.values() if not isinstance(each, str)), found
+
+    def compare(self, pairs: Sequence[Pair], *fetched: Fetched) -> list[PairStats | str]:
+        """Return each pair's statistics, or in words why it could not be read; what other nodes hold was `fetched`."""
+        reads = {read: found for each in fetched for read, found in each.items()}
         outcomes: list[PairStats | str] = []
         for pair in pairs:
             try:
-                outcomes.append(read_pair_stats(pair))
-            except (AclcmpError, OSError) as error:
-                outcomes.append(" ".join(str(error).split()))
+                outcomes.append(read_pair_stats(pair, reads))
             except Exception as error:  # one impossible pair must not take those beside it along
-                outcomes.append(f"cannot be compared: {type(error).__name__}: {' '.join(str(error).split())}")
+                outcomes.append(_told(error, "cannot be compared"))
+        if fetched:
+            give_back_store()
         return outcomes
+
+
+def _told(error: Exception, what: str) -> str:
+    words = " ".join(str(error).split())
+    return words if isinstance(error, AclcmpError | OSError) else f"{what}: {type(error).__name__}: {words}"
 
 
 def read_indices(run: RunDir) -> tuple[list[ShardIndex], list[str]]:

@@ -1,63 +1,69 @@
-"""The compare actors of one comparison: started where the shards lie, fed in batches, replaced when they die."""
+"""The compare actors of one comparison: started where the shards lie, fed in batches, replaced when they die.
+
+Where something of a batch lies on other nodes, readers there put it into Ray's object store first; then the compare
+actor is called with references to it. Ray takes the bytes from node to node; only what is below 100 KiB it hands over
+with the calls, by way of the driver.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.schedule import batches, pair_bytes
+from aclcmp.orchestrator.compare.fetch import Read, reads_of
+from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.schedule import NodeOf, away, batches, home, pair_bytes
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.compare.teams import Call, Post, Task, Team
+from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.rundir import RunDir
 
-Outcomes = dict[tuple[LabelKey, int], PairStats | str]
-
-_CALLS_PER_ACTOR = 2  # one runs, one waits: the actor never idles between them
 _MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A batch that an actor works on, or that waits for it; `alone`: the actor has no other call."""
-
-    node: str
-    actor: Any
-    batch: list[Pair]
-    alone: bool
+_CORES_PER_READER = 4  # each reads 0.5 to 4 GB/s, columns slower than rows
 
 
 class Crew:
-    """Compare actors on the nodes of a cluster."""
+    """Compare actors on the nodes of a cluster, and readers on those from which something travels."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         """Prepare actors on `nodes`, one per core; they start when they are first needed."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._hosts = {node.node_id: node.host for node in nodes}
+        self.hosts = {node.node_id: node.host for node in nodes}
         remote = ray.remote(CompareActor)
 
         def start(node: str) -> Any:
             strategy = NodeAffinitySchedulingStrategy(node, soft=False)
             return remote.options(num_cpus=0, scheduling_strategy=strategy).remote()
 
-        self._start: Callable[[str], Any] = start
+        self.start: Callable[[str], Any] = start
+        """Start an actor on a node."""
         self._cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
-        self._started: dict[str, list[Any]] = {}
+        self._comparing: dict[str, list[Post]] = {}
+        self._reading: dict[str, list[Post]] = {}
 
     @property
-    def _actors(self) -> dict[str, list[Any]]:
-        """The actors of every node."""
-        if not self._started:
-            self._started = {node: [self._start(node) for _ in range(cores)] for node, cores in self._cores.items()}
-        return self._started
+    def comparing(self) -> dict[str, list[Post]]:
+        """The compare actors of every node."""
+        if not self._comparing:
+            self._comparing = {node: self._posts(node, cores) for node, cores in self._cores.items()}
+        return self._comparing
+
+    def reading(self, node: str) -> list[Post]:
+        """The readers of a node. They never wait for another actor, so nothing can wait in a circle."""
+        if node not in self._reading:
+            self._reading[node] = self._posts(node, -(-self._cores[node] // _CORES_PER_READER))
+        return self._reading[node]
+
+    def _posts(self, node: str, count: int) -> list[Post]:
+        return [Post(self.start(node)) for _ in range(count)]
 
     def read_indices(self, run: RunDir) -> dict[str, tuple[list[ShardIndex], list[str]]]:
         """Index the shards of a run on every node, by node id; also say in words which could not be read."""
@@ -65,12 +71,12 @@ class Crew:
         from ray.exceptions import RayError
 
         found: dict[str, tuple[list[ShardIndex], list[str]]] = {}
-        calls = {node: actors[0].read_indices.remote(run) for node, actors in self._actors.items()}
+        calls = {node: posts[0].actor.read_indices.remote(run) for node, posts in self.comparing.items()}
         for node, call in calls.items():
             try:
                 found[node] = ray.get(call)
             except RayError as error:
-                found[node] = [], [f"the shards on host {self._hosts[node]} cannot be read: {type(error).__name__}"]
+                found[node] = [], [f"the shards on host {self.hosts[node]} cannot be read: {type(error).__name__}"]
         return found
 
     def remove_dumps(self, files: Mapping[str, Sequence[Path]], within: Path) -> tuple[int, int]:
@@ -79,92 +85,145 @@ class Crew:
         from ray.exceptions import RayError
 
         count = nbytes = 0
-        for call in [self._actors[node][0].remove_dumps.remote(paths, within) for node, paths in files.items()]:
+        for call in [self.comparing[node][0].actor.remove_dumps.remote(paths, within) for node, paths in files.items()]:
             with suppress(RayError):  # what is left there is told by the count
                 removed = ray.get(call)
                 count, nbytes = count + removed[0], nbytes + removed[1]
         return count, nbytes
 
-    def compare(
-        self, pairs: Sequence[Pair], node_of: Callable[[int], str], advance: Callable[[int, int], None]
-    ) -> Outcomes:
-        """Compare all pairs, each on `node_of(rank)`; return each (label, rank)'s statistics or why it has none.
+    def compare(self, pairs: Sequence[Pair], node_of: NodeOf, advance: Callable[[int, int], None]) -> Outcomes:
+        """Compare all pairs, each where most of it lies; return each (label, rank)'s statistics or why it has none.
 
-        `advance(how many (label, rank), bytes)` is called as parts of the work are done. On KeyboardInterrupt what is
-        done is returned; what was not begun or not finished is then absent.
+        `node_of(rank)` holds what that rank labelled. `advance(how many (label, rank), bytes)` is called as parts of
+        the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
+        absent.
         """
+        comparison = _Comparison(self, pairs, node_of, advance)
+        with suppress(KeyboardInterrupt):
+            comparison.run()
+        return comparison.outcomes.finished()
+
+
+class _Comparison:
+    """The work on its way through the actors of a crew."""
+
+    def __init__(self, crew: Crew, pairs: Sequence[Pair], node_of: NodeOf, advance: Callable[[int, int], None]) -> None:
+        self.outcomes = Collected(pairs)
+        self._crew = crew
+        self._node_of = node_of
+        self._advance = advance
+        by_node: dict[str, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            by_node[home(pair, node_of)].append(pair)
+        self._teams = {
+            node: Team(node, crew.comparing[node], self._begin, deque(batches(work, node, node_of)))
+            for node, work in by_node.items()
+        }
+        self._readers: dict[str, Team] = {}
+        self._running: dict[Any, Call] = {}
+
+    def run(self) -> None:
+        """Work until nothing is left."""
         import ray
         from ray.exceptions import RayError
 
-        by_node: dict[str, list[Pair]] = defaultdict(list)
-        for pair in pairs:
-            by_node[node_of(pair.rank)].append(pair)
-        outcomes = _Collected(pairs)
-        queues = {node: deque(batches(work)) for node, work in by_node.items()}
-        calls = dict.fromkeys(queues, _CALLS_PER_ACTOR)
-        running: dict[Any, _Call] = {}
-        replaced: dict[Any, Any] = {}
+        for team in self._teams.values():
+            team.feed()
+        while self._running:
+            (done,), _ = ray.wait(list(self._running), num_returns=1)
+            call = self._running.pop(done)
+            try:
+                result = ray.get(done)
+            except RayError as error:
+                self._failed(call, error)
+            else:
+                self._succeeded(call, result)
+            call.team.feed()
+            call.task.team.feed()
 
-        def feed(node: str, actor: Any) -> None:
-            while queues[node] and sum(call.actor is actor for call in running.values()) < calls[node]:
-                batch = queues[node].popleft()
-                running[actor.compare.remote(batch)] = _Call(node, actor, batch, alone=calls[node] == 1)
+    def _begin(self, team: Team, post: Post, batch: list[Pair]) -> None:
+        """Compare a batch, or ask for what it needs from other nodes."""
+        task = Task(team, post, batch)
+        post.calls += 1
+        needed = away(batch, team.node, self._node_of)
+        task.asked = len(needed)
+        for node, reads in needed.items():
+            if node not in self._readers:
+                self._readers[node] = Team(node, self._crew.reading(node), self._read)
+            self._readers[node].waiting.append((task, reads))
+            self._readers[node].feed()
+        if not needed:
+            self._compare(task)
 
-        for node, queue in queues.items():
-            for actor in self._actors[node][: len(queue)]:
-                feed(node, actor)
-        try:
-            while running:
-                (done,), _ = ray.wait(list(running), num_returns=1)
-                call = running.pop(done)
-                node, actor, batch = call.node, call.actor, call.batch
-                try:
-                    results = ray.get(done)
-                except RayError as error:
-                    # Reading can be done again: from now on one call at a time, pair by pair, so that the one that
-                    # kills its actor is known and takes no other along.
-                    calls[node] = 1
-                    if call.actor not in replaced:
-                        replaced[call.actor] = self._start(node)
-                    actor = replaced[call.actor]
-                    if len(batch) == 1 and call.alone:
-                        results = [f"its compare actor on host {self._hosts[node]} died: {type(error).__name__}"]
-                    else:
-                        results = []
-                        queues[node].extendleft([pair] for pair in reversed(batch))
-                if results:
-                    advance(outcomes.add(batch, results), sum(map(pair_bytes, batch)))
-                feed(node, actor)
-        except KeyboardInterrupt:
-            pass
-        return outcomes.finished()
+    def _read(self, team: Team, post: Post, wanted: tuple[Task, list[Read]]) -> None:
+        task, reads = wanted
+        if task.over:
+            return
+        post.calls += 1
+        receipt, found = post.actor.read.options(num_returns=2).remote(reads)
+        self._call(receipt, task, team, post, reads, found)
 
+    def _compare(self, task: Task) -> None:
+        done = task.post.actor.compare.remote(task.batch, *task.fetched)
+        self._call(done, task, task.team, task.post)
 
-class _Collected:
-    """Outcomes by (label, rank); its pairs, and the parts of one that was split, are merged as they come."""
+    def _call(
+        self, done: Any, task: Task, team: Team, post: Post, reads: Sequence[Read] = (), found: Any = None
+    ) -> None:
+        alone = team.most == post.calls == 1
+        self._running[done] = Call(task, team, post, post.actor, alone, reads, found)
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._left: dict[tuple[LabelKey, int], int] = defaultdict(int)
-        for pair in pairs:
-            self._left[pair.key, pair.rank] += pair.region.size
-        self._outcomes: Outcomes = {}
+    def _succeeded(self, call: Call, result: Any) -> None:
+        task = call.task
+        if not call.reads:
+            self._end(task)
+            self._tell(task.batch, result)
+            return
+        call.post.calls -= 1
+        task.fetched.append(call.found)
+        task.asked -= 1
+        if not task.asked and not task.over:
+            self._compare(task)
 
-    def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
-        """Take the results of a batch; return how many (label, rank) are complete with them."""
-        complete = 0
-        for pair, result in zip(batch, results, strict=True):
-            name = (pair.key, pair.rank)
-            before = self._outcomes.get(name)
-            if isinstance(before, PairStats) and isinstance(result, PairStats):
-                result = before.merge(result)
-            self._outcomes[name] = before if isinstance(before, str) else result
-            self._left[name] -= pair.region.size
-            complete += self._left[name] == 0
-        return complete
+    def _failed(self, call: Call, error: Exception) -> None:
+        """Do again what can be done again, pair by pair; tell what fails alone, or for want of its node."""
+        from ray.exceptions import ActorUnschedulableError, RayActorError
 
-    def finished(self) -> Outcomes:
-        """Return the outcomes of those that are complete."""
-        return {name: outcome for name, outcome in self._outcomes.items() if self._left[name] == 0}
+        task = call.task
+        call.team.most = 1
+        if isinstance(error, RayActorError) and call.post.actor is call.actor:
+            call.post.actor = self._crew.start(call.team.node)
+        if call.reads:
+            call.post.calls -= 1
+        if task.over:
+            return
+        self._end(task)
+        again = [[pair] for pair in task.batch]
+        if isinstance(error, ActorUnschedulableError) or (call.alone and len(again) == 1):
+            reads = set(call.reads)
+            lost = [pair for pair in task.batch if not reads or not reads.isdisjoint(reads_of(pair))]
+            self._tell(lost, [self._words(call, error)] * len(lost))
+            kept = [pair for pair in task.batch if pair not in lost]
+            again = [kept] if kept else []
+        task.team.waiting.extendleft(reversed(again))
+
+    def _end(self, task: Task) -> None:
+        task.over = True
+        task.post.calls -= 1
+
+    def _tell(self, pairs: Sequence[Pair], results: Sequence[PairStats | str]) -> None:
+        self._advance(self.outcomes.add(pairs, results), sum(map(pair_bytes, pairs)))
+
+    def _words(self, call: Call, error: Exception) -> str:
+        from ray.exceptions import ObjectLostError
+
+        host, name = self._crew.hosts[call.team.node], type(error).__name__
+        if call.reads:
+            files = ", ".join(dict.fromkeys(source.path for source, _ in call.reads))
+            return f"host {host}: {files} cannot be fetched: {name}"
+        if isinstance(error, ObjectLostError):
+            return f"what host {host} needed from others was lost on the way: {name}"
+        return f"its compare actor on host {host} died: {name}"
 
 
 def nodes_of_ranks(places: Mapping[int, tuple[str, str, str]], nodes: Sequence[Node]) -> dict[int, str]:

@@ -13,6 +13,7 @@ from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.arguments import Limits, Rows, Side, Totals
 from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
+from aclcmp.orchestrator.compare.fetch import NOTHING, Fetched, fetched_bits, open_packed
 from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
@@ -45,29 +46,38 @@ class Operand:
     release: Callable[[int, int], None] = _keep
     """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
     more: tuple[Operand, ...] = ()
-    """Where the tensor is a sum: the further summands, alike in dtype, shape and region."""
+    """Where the tensor is a sum: the further summands, alike in dtype and in the region's shape."""
 
     @staticmethod
-    def mapped(source: Source, region: Region, more: tuple[Source, ...] = ()) -> Operand:
-        """Return the operand that reads `source`, and the summands `more`, through memory maps.
+    def mapped(source: Source, region: Region, more: tuple[Source, ...] = (), fetched: Fetched = NOTHING) -> Operand:
+        """Return the operand that reads `source`, and the summands `more`: memory maps, or what was fetched.
 
-        Raises ShardError as `open_bits` does.
+        Raises ValueError for summands of different dtypes or shapes, and ShardError for what cannot be or was not read.
         """
+        for other in more:
+            _check_alike((source.dtype, source.shape), (other.dtype, other.shape))
+        others = tuple(Operand.mapped(each, region, fetched=fetched) for each in more)
+        dense = fetched_bits(fetched, (source, region))
+        if dense is not None:
+            bits = dense.view(DTYPES[source.dtype].memory)
+            return Operand(bits, source.dtype, region.shape, Region.whole(region.shape), more=others)
         stored = open_bits(source)
-        others = tuple(Operand.mapped(each, region) for each in more)
         return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others)
 
 
-def read_pair_stats(pair: Pair) -> PairStats:
-    """Return the statistics of a stored pair; raises ShardError when a side cannot be read."""
+def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
+    """Return the statistics of a stored pair; raises ShardError when a side cannot be read.
+
+    What lies on other hosts is in `fetched`.
+    """
     if not pair.is_whole:
-        return _summarised(pair)
-    golden = Operand.mapped(pair.golden, pair.golden_region, pair.more_golden)
-    actual = Operand.mapped(pair.actual, pair.actual_region, pair.more_actual)
+        return _summarised(pair, fetched)
+    golden = Operand.mapped(pair.golden, pair.golden_region, pair.more_golden, fetched)
+    actual = Operand.mapped(pair.actual, pair.actual_region, pair.more_actual, fetched)
     return pair_stats(golden, actual, pair.whole_shape, pair.region)
 
 
-def _summarised(pair: Pair) -> PairStats:
+def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
     """Return the statistics of a pair of which one side at least is there as a summary only."""
     # here and not above: no actor needs it for tensors that were kept whole
     from aclcmp.labeling.shard.summary import Summary, summarise
@@ -77,16 +87,16 @@ def _summarised(pair: Pair) -> PairStats:
         raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
 
     def kept(side: Source) -> Summary:
-        stored = open_bits(replace(side, dtype="float64", shape=(side.nbytes // 8,), capture="full"))
-        summary = Summary.unpack(np.asarray(stored.bits).view(np.uint8))
+        packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
+        summary = Summary.unpack(np.asarray(open_packed(side).bits, np.uint8) if packed is None else packed)
         if not summary.fits(side.dtype, side.shape):
             raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
         return summary
 
     def taken(side: Source, sketch: bool) -> Summary:
-        stored = open_bits(side)
-        bits = np.asarray(stored.bits).view(np.uint8)
-        return summarise(bits, side.dtype, side.shape, sketch=sketch, release=stored.release)
+        whole = Operand.mapped(side, Region.whole(side.shape), fetched=fetched)
+        bits = np.asarray(whole.bits).view(np.uint8)
+        return summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)
 
     sides = (pair.golden, pair.actual)
     summaries = [None if side.is_whole else kept(side) for side in sides]
@@ -118,17 +128,18 @@ def row_group(whole_shape: tuple[int, ...]) -> int:
 def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], region: Region) -> PairStats:
     """Return the statistics of the pair, of which `region` is the place in the whole tensor.
 
-    All three regions must have one shape, both sides one kind (`DType.kind`), and one side's summands one dtype and
-    shape; raises ValueError otherwise. Memory beyond the operands' own does not grow with their size. Tolerances are
-    those of the stored dtypes also where a side is a sum; `max_ulp` is then unknown.
+    All regions must have one shape, both sides one kind (`DType.kind`), and one side's summands one dtype; raises
+    ValueError otherwise. Memory beyond the operands' own does not grow with their size. Tolerances are those of the
+    stored dtypes also where a side is a sum; `max_ulp` is then unknown.
     """
     x_dtype, y_dtype = DTYPES[golden.dtype], DTYPES[actual.dtype]
     if not golden.region.shape == actual.region.shape == region.shape:
         raise ValueError(f"regions of shapes {golden.region.shape}, {actual.region.shape} and {region.shape}")
     if x_dtype.kind is not y_dtype.kind:
         raise ValueError(f"{x_dtype.name} cannot be compared with {y_dtype.name}")
-    _check_summands(golden)
-    _check_summands(actual)
+    for side in (golden, actual):
+        for other in side.more:
+            _check_alike((side.dtype, side.region.shape), (other.dtype, other.region.shape))
     if region.size == 0:
         return PairStats.empty()
     components = 2 if x_dtype.kind is Kind.COMPLEX else 1
@@ -171,14 +182,10 @@ def _counted(shape: tuple[int, ...], region: Region, components: int) -> tuple[t
     return scaled(shape), Region(scaled(region.start), scaled(region.shape))
 
 
-def _check_summands(operand: Operand) -> None:
-    """Raise ValueError unless what is to be added up is alike."""
-    for other in operand.more:
-        if (other.dtype, other.shape, other.region) != (operand.dtype, operand.shape, operand.region):
-            raise ValueError(
-                f"summands differ: {operand.dtype} {operand.shape} at {operand.region.start} and "
-                f"{other.dtype} {other.shape} at {other.region.start}"
-            )
+def _check_alike(summand: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless two summands have one (dtype, shape)."""
+    if summand != other:
+        raise ValueError("summands differ: {} {} in one place and {} {} in another".format(*summand, *other))
 
 
 def _reading(operand: Operand, components: int) -> Reading:

@@ -1,8 +1,10 @@
 """Real compare actors: parts of split pairs are merged, dead actors replaced, unreadable files told."""
 
+from __future__ import annotations
+
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,12 @@ import pytest
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
+from aclcmp.orchestrator.compare.fetch import Fetched
 from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with Cluster.open() as opened:
-        yield opened
 
 
 def pair_of(path: Path, rank: int, shape: tuple[int, ...] = (4, 4)) -> Pair:
@@ -112,10 +109,10 @@ def test_a_pair_that_kills_its_actor_takes_no_other_along(
     class Fragile(CompareActor):
         """Stands for a pair whose reading ends the process, e.g. for want of memory."""
 
-        def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
+        def compare(self, pairs: Sequence[Pair], *fetched: Fetched) -> list[PairStats | str]:
             if any(pair.rank == 100 for pair in pairs):
                 os._exit(1)
-            return CompareActor.compare(self, pairs)
+            return CompareActor.compare(self, pairs, *fetched)
 
     monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Fragile)
     write(tmp_path / "data")

@@ -1,0 +1,161 @@
+"""Real hosts on one machine, for tests: each with its own network, processes, name, Ray folder, and private files.
+
+Each host is a set of Linux namespaces that one process holds. It is the host's first process, so when it ends, the
+kernel ends all others of that host; and it ends when its standard input does, so also when the tests are killed. All
+hosts hang on a bridge that lies in namespaces of its own: outside of them nothing is made that would need removing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import _WIPED as WIPED
+
+_UNSHARE = ("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+_HOLD = """
+set -e
+mount --make-rprivate /
+if [ -n "$1" ]; then
+    hostname "$1"
+    mkdir -p /tmp/ray "$2/ray" "$2/files"
+    mount --bind "$2/ray" /tmp/ray           # sessions, sockets
+    mount --bind "$2/files" "$3"             # the same path, other files on each host
+    mount --bind "$2/../hosts" /etc/hosts    # or each look-up of a name waits seconds for an answer
+    mount -t tmpfs -o size=1g tmpfs /dev/shm # object stores
+fi
+ip link set lo up
+echo ready
+read -r _ || true
+"""
+"""Arguments: name, the host's own folder, the path of its private files."""
+
+
+@cache
+def why_not() -> str:
+    """Say what these tests lack here, "" if nothing."""
+    missing = [name for name in ("ip", "unshare", "nsenter", "mount") if not shutil.which(name)]
+    if missing:
+        return f"needs {' and '.join(missing)} (iproute2, util-linux)"
+    if os.geteuid() != 0:
+        return "needs root, to make network namespaces"
+    tried = subprocess.run(
+        [*_UNSHARE, "ip", "link", "add", "br0", "type", "bridge"], capture_output=True, text=True, timeout=60
+    )
+    return f"cannot make namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command on a host ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host. `files` are its private files as this process sees them; on the host they are at `work`."""
+
+    name: str
+    ip: str
+    files: Path
+    work: Path
+    environ: Mapping[str, str] = field(repr=False)
+    pid: int
+    """Its first process, as this process sees it."""
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the command that runs `arguments` on the host, in its private folder."""
+        enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid", f"--wdns={self.work}"]
+        return [*enter, *map(str, arguments)]
+
+    def run(self, *arguments: str | Path, timeout: float = 240) -> Done:
+        """Run a command on the host and wait for its end."""
+        done = subprocess.run(
+            self.command(*arguments), env=self.environ, capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[list[Host]]:
+    """Make hosts 10.77.0.1, 10.77.0.2 and so on, whose files lie below `folder`; skip the test where that cannot be."""
+    if why_not():
+        pytest.skip(why_not())
+    work = folder / "work"
+    work.mkdir()
+    addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, 1)}
+    (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in addresses.items()))
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(WIPED)},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    with ExitStack() as stack:
+        bridge = stack.enter_context(_held())
+        _ip(bridge, "link", "add", "br0", "up", "type", "bridge")
+        made = []
+        for name, ip in addresses.items():
+            own = folder / name
+            own.mkdir()
+            pid = stack.enter_context(_held(name, own, work))
+            made.append(Host(name, ip, own / "files", work, environ, pid))
+            _ip(bridge, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+            _ip(bridge, "link", "set", f"to-{name}", "up", "master", "br0")
+            _ip(pid, "addr", "add", f"{ip}/24", "dev", "eth0")
+            _ip(pid, "link", "set", "eth0", "up")
+        yield made
+
+
+@contextmanager
+def ray_on(hosts: Sequence[Host], cpus: int = 2) -> Iterator[str]:
+    """Start Ray on hosts, its head on the first, and yield its address. It ends with the hosts."""
+    address = f"{hosts[0].ip}:6379"
+    for number, host in enumerate(hosts):
+        where = f"--address={address}" if number else "--head --port=6379 --include-dashboard=false"
+        options = f"--node-ip-address={host.ip} --num-cpus={cpus} --object-store-memory=200000000 --disable-usage-stats"
+        done = host.run("ray", "start", *where.split(), *options.split())
+        assert done.code == 0, f"Ray does not start on {host.name}: {done.out}{done.err}"
+    yield address
+
+
+@contextmanager
+def _held(*arguments: str | Path) -> Iterator[int]:
+    """Hold new namespaces and yield their first process."""
+    holder = subprocess.Popen(
+        [*_UNSHARE, "bash", "-c", _HOLD, "hold", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == "ready\n", "the namespaces were not set up"
+        (first,) = psutil.Process(holder.pid).children()
+        yield first.pid
+    finally:
+        holder.stdin.close()
+        holder.wait(60)
+        holder.stdout.close()
+
+
+def _ip(pid: int, *arguments: str) -> None:
+    """Run `ip` in the network of a process."""
+    subprocess.run(["nsenter", f"--target={pid}", "--net", "ip", *arguments], check=True)
