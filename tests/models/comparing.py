@@ -1,0 +1,79 @@
+"""Comparing run directories in this process: plan, compare and judge as the commands do it, without their Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aclcmp.orchestrator.compare.actor import read_indices
+from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.judge.verdicts import Judgement, Status, worst
+from aclcmp.orchestrator.plan.mapping import IdMap
+from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.plan.relayout import LayoutRules
+from aclcmp.orchestrator.rundir import opened_run
+from aclcmp.orchestrator.settle import compared
+from aclcmp.orchestrator.sides import opened_side
+
+
+def answered(
+    golden: Path, actual: Path | None = None, ids: IdMap | None = None, told: LayoutRules | None = None
+) -> Judgement:
+    """Compare one run, or the sides of two, in this process as the commands do it with Ray, and judge."""
+    rules = told or LayoutRules()
+    with TemporaryDirectory() as scratch:
+        if actual is None:
+            run, record = opened_run(golden)
+            indices, problems = read_indices(run)
+            assert not problems
+            plan = plan_run(indices, len(record.ranks), rules)
+        else:
+            first, second = (opened_side(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
+            plan = plan_two(first.indices, second.indices, second.world_size, ids, rules)
+        done = compared(plan, _compare)
+        return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
+
+
+def _compare(pairs: Sequence[Pair]) -> Outcomes:
+    found = Collected(pairs)
+    found.add(pairs, [read_pair_stats(pair) for pair in pairs])
+    return found.finished()
+
+
+def statuses(judgement: Judgement) -> dict[str, Status]:
+    """The gravest status of each label over its tasks and calls."""
+    found: dict[str, list[Status]] = {}
+    for label in judgement.labels:
+        found.setdefault(label.key.label, []).append(label.status)
+    return {name: worst(each) for name, each in found.items()}
+
+
+def layouts(judgement: Judgement) -> dict[str, set[str]]:
+    """The layouts by which each label was compared."""
+    found: dict[str, set[str]] = {}
+    for label in judgement.labels:
+        found.setdefault(label.key.label, set()).update(verdict.layout for verdict in label.ranks)
+    return found
+
+
+def reasons(judgement: Judgement, name: str) -> set[str]:
+    """Why a label has its status, on any rank."""
+    return {verdict.reason for label in judgement.labels if label.key.label == name for verdict in label.ranks}
+
+
+def check_green(judgement: Judgement, at_least: int) -> None:
+    """Everything was compared, at least so many labels, and matches."""
+    wrong = [
+        f"{label.key} rank {verdict.rank} {verdict.status.value} ({verdict.layout}): {verdict.reason}"
+        for label in judgement.labels
+        for verdict in label.ranks
+        if verdict.status is not Status.MATCH
+    ]
+    assert not wrong, "\n".join((f"{len(wrong)} wrong:", *wrong[:12]))
+    assert judgement.exit_code is ExitCode.MATCH and judgement.coverage.complete
+    assert len(judgement.labels) >= at_least

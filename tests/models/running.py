@@ -1,0 +1,108 @@
+"""Making run directories with real ranks, as the launcher does it, without its Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+HERE = Path(__file__).parent
+RUN_ID = "20260101-000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """A process that forks ranks."""
+
+    requests: IO[str]
+    answers: IO[str]
+
+    def run(self, folder: Path, script: str, *arguments: str, ranks: int = 1, strict: bool = True) -> Path:
+        """Make the run directory `folder` of a script in this folder on some ranks; return it."""
+        run = RunDir.create(folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = [rank_environment(run, rank, ranks, port, strict=strict) for rank in range(ranks)]
+        logs = [str(run.log(rank)) for rank in range(ranks)]
+        wanted = {"script": str(HERE / script), "arguments": arguments, "environment": environment, "logs": logs}
+        self.requests.write(json.dumps(wanted) + "\n")
+        self.requests.flush()
+        answer = self.answers.readline()
+        assert answer, "the process that forks ranks has died"
+        codes = json.loads(answer)
+        told = "".join(f"rank {rank}:\n{Path(log).read_text()}" for rank, log in enumerate(logs))
+        assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{told}"
+        save_record(run, script, ranks)
+        return folder
+
+
+def rank_environment(run: RunDir, rank: int, ranks: int, port: int, *, strict: bool) -> dict[str, str]:
+    """Torchrun's variables and the launcher's own."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "ACLCMP_RUN_ID": RUN_ID,
+        "ACLCMP_SHARD_DIR": str(run.shards),
+        "ACLCMP_STRICT": str(int(strict)),
+    }
+
+
+def save_record(run: RunDir, script: str, ranks: int) -> None:
+    """Write run.json as the launcher does for ranks that all went well."""
+    RunRecord(
+        run_id=RUN_ID,
+        command=("python", script),
+        cwd=str(HERE),
+        launcher="ray",
+        device="cpu",
+        visibility="node",
+        cluster="local Ray",
+        started=0.0,
+        finished=1.0,
+        versions={},
+        environment={},
+        ranks=tuple(
+            RankRecord(
+                rank=rank,
+                local_rank=rank,
+                host="here",
+                ip="127.0.0.1",
+                node_id="n",
+                devices=(),
+                state=RankState.FINISHED,
+                exit_code=0,
+                started=0.0,
+                finished=1.0,
+            )
+            for rank in range(ranks)
+        ),
+    ).save(run.record)
+
+
+@contextmanager
+def forking() -> Iterator[Ranks]:
+    """Start the process that forks ranks, and end it."""
+    command = [sys.executable, "-W", "error", str(HERE / "fork_ranks.py")]
+    mine = ("ACLCMP_", "ASCEND_", "CUDA_", "AIT_", "LOCAL_", "OMPI_")  # a session begins before tests wipe these
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    environ["PYTHONPATH"] = str(HERE.parents[1])
+    with subprocess.Popen(command, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            yield Ranks(process.stdin, process.stdout)
+        finally:
+            process.kill()
