@@ -37,6 +37,7 @@ import aclcmp.orchestrator.cli
 from aclcmp.orchestrator.answer import answer, plan_here
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.compare.crew import Crew
+from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.rundir import opened_run
@@ -44,7 +45,7 @@ from aclcmp.orchestrator.screen import Screen
 lap("imports")
 run, record = opened_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))
-plan = plan_here(run, record, screen)
+plan = plan_here(run, record, screen, LayoutRules())
 lap("read 2 shards, plan 400 pairs")
 cluster = Cluster.open()
 lap("start Ray")

@@ -53,7 +53,8 @@ def measure(ranks: int, labels: int) -> None:
     assert len(plan.pairs) == ranks * labels and not plan.gaps and not plan.questions
     each = 1e6 * cpu / (ranks * labels)
     print(
-        f"{ranks:5,} ranks x {labels:,} labels: {seconds:6.2f} s ({cpu:5.2f} s of CPU, {each:.1f} us for each label of a rank); "
+        f"{ranks:5,} ranks x {labels:,} labels: {seconds:6.2f} s ({cpu:5.2f} s of CPU, "
+        f"{each:.1f} us for each label of a rank); "
         f"peak {peak / 1024:5,.0f} MiB, {before / 1024:,.0f} of it the indices",
         flush=True,
     )

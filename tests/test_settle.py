@@ -273,3 +273,15 @@ def test_fused_projections_are_found_where_plain_slices_do_not_hold(run: Run, pa
     assert statuses(judgement, "3.qkv") == [Status.MATCH] * 2
     half = tuple(part // 2 for part in parts)
     assert layouts(judgement, "1.qkv") == {f"Shard(dim=1, parts={half}), proved on the values"}
+
+
+def test_summands_that_nobody_told_are_found(run: Run) -> None:
+    """A row-parallel projection before its all-reduce."""
+    for layer in range(4):
+        parts = [random(3, 8) for _ in range(4)]
+        run.label(0, "pta", f"{layer}.o", np.sum(parts, axis=0, dtype=np.float32))
+        for rank, part in enumerate(parts):
+            run.label(rank, "acl", f"{layer}.o", 2 * part if (rank, layer) == (1, 2) else part)
+    judgement = run.judged()
+    assert layouts(judgement, "1.o") == {"Partial(sum) over 4 ranks, proved on the values"}
+    assert statuses(judgement, "1.o") == [Status.MATCH] and statuses(judgement, "2.o") == [Status.DIVERGED]

@@ -31,8 +31,8 @@ _ALIGNED_FROM, _PAGE = 1 << 16, 4096
 def payload_checksum(bits: npt.NDArray[np.uint8] | Iterable[bytes]) -> int:
     """Return the XXH3 hash (64 bits) of a label's bytes, given as an array or in pieces.
 
-    It tells bytes that never reached the disk after a host crash, and which ranks hold the same tensor. It is as fast as
-    summing up words (0.2 us for 1 KiB, 28 GB/s for 64 MiB), which would not see a permutation.
+    It tells bytes that never reached the disk after a host crash, and which ranks hold the same tensor. It is as fast
+    as summing up words (0.2 us for 1 KiB, 28 GB/s for 64 MiB), which would not see a permutation.
     """
     if isinstance(bits, np.ndarray):
         return int(xxhash.xxh3_64_intdigest(bits))

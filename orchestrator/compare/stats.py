@@ -50,6 +50,11 @@ class RowSums:
         group = max(self.group, other.group)
         if np.array_equal(self.index, other.index):
             return RowSums(group, self.index, self.sum_xx + other.sum_xx, self.sum_dd + other.sum_dd)
+        for one, two in ((self, other), (other, self)):
+            if one.index.size == 0 or two.index.size == 0 or one.index[-1] < two.index[0]:
+                index = np.concatenate([one.index, two.index])
+                sum_xx = np.concatenate([one.sum_xx, two.sum_xx])
+                return RowSums(group, index, sum_xx, np.concatenate([one.sum_dd, two.sum_dd]))
         index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
         sum_xx = _sum_by(place, self.sum_xx, other.sum_xx)
         sum_dd = _sum_by(place, self.sum_dd, other.sum_dd)

@@ -49,8 +49,8 @@ def proved(shares: Sequence[float]) -> int | None:
 def answers(questions: Sequence[Question], shares: Sequence[Sequence[float]]) -> list[int | None]:
     """Answer each question by its shares; one that they leave open as all of its kind that they settle.
 
-    Of one kind are labels whose names differ in numbers only (the same module in other layers) and whose layouts are
-    ambiguous in the same way: what is proved in sound layers holds in a layer that is wrong on all ranks.
+    Of one kind are labels whose names differ in numbers only (the same module in other layers) and that are ambiguous
+    in the same way: what sound layers prove holds in a layer that is wrong on all ranks.
     """
     found = [proved(each) for each in shares]
     kinds = [_kind(question) for question in questions]

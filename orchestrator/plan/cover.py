@@ -35,7 +35,7 @@ def cover(wanted: Region, offered: Iterable[tuple[Holder, Region]]) -> tuple[lis
 def intersection(one: Region, other: Region) -> Region | None:
     """Return the box that two have in common; None when that holds no element."""
     start = tuple(map(max, one.start, other.start))
-    end = tuple(map(min, _end(one), _end(other)))
+    end = tuple(map(min, one.end, other.end))
     shape = tuple(e - s for s, e in zip(start, end, strict=True))
     return Region(start, shape) if all(size > 0 for size in shape) else None
 
@@ -43,8 +43,8 @@ def intersection(one: Region, other: Region) -> Region | None:
 def difference(box: Region, hole: Region) -> list[Region]:
     """Return disjoint boxes that make up `box` without `hole`, which lies within it."""
     parts = []
-    start, end = list(box.start), list(_end(box))
-    for dim, (first, last) in enumerate(zip(hole.start, _end(hole), strict=True)):
+    start, end = list(box.start), list(box.end)
+    for dim, (first, last) in enumerate(zip(hole.start, hole.end, strict=True)):
         for low, high in ((start[dim], first), (last, end[dim])):
             if low < high:
                 lows = (*start[:dim], low, *start[dim + 1 :])
@@ -52,7 +52,3 @@ def difference(box: Region, hole: Region) -> list[Region]:
                 parts.append(Region(lows, tuple(h - low_ for low_, h in zip(lows, highs, strict=True))))
         start[dim], end[dim] = first, last
     return parts
-
-
-def _end(box: Region) -> tuple[int, ...]:
-    return tuple(s + n for s, n in zip(box.start, box.shape, strict=True))

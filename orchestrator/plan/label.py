@@ -156,7 +156,7 @@ class _Island:
             return self._unplaced(gaps, str(error))
         if len(options) == 1:
             plan = self._with(options[0], gaps, options[0].layout)
-            if options[0].inferred and plan.pairs:
+            if options[0].guessed and plan.pairs:
                 look = options[0]
 
                 def second_look() -> tuple[LabelPlan, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
 from aclcmp.orchestrator.plan.inferred import (
@@ -19,8 +21,18 @@ from aclcmp.orchestrator.plan.inferred import (
     stacked_guesses,
     zigzag_of,
 )
-from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Whole, same_place, shapes_text
+from aclcmp.orchestrator.plan.readings import (
+    Local,
+    Piece,
+    PlacingError,
+    Reading,
+    Whole,
+    ranks_text,
+    same_place,
+    shapes_text,
+)
 from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.plan.told import told_reading
 
 Shape = tuple[int, ...]
 
@@ -78,7 +90,7 @@ def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
 def other_options(option: Option, *, one_run: bool) -> list[Option]:
     """Return what else shapes allow, of a label of which shapes alone said how it lies.
 
-    These are the order of context parallelism, fused projections, and what `solve` puts behind plain slices.
+    These are the order of context parallelism, fused projections, summands, and what `solve` puts behind plain slices.
     """
     golden, actual = option.golden_side, option.actual_side
     zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
@@ -88,11 +100,20 @@ def other_options(option: Option, *, one_run: bool) -> list[Option]:
         *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
     ]
     found = [Option(golden, actual, g, a, option.matches, one_run) for g, a in pairs if g is not None and a is not None]
+    found += [Option(golden, actual, option.golden, sum_, {0: 0}, one_run) for sum_ in _sums(option)]
     plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
     with suppress(PlacingError):
         found += _options(golden, actual, sorted(fitting, key=_rank), one_run)
     return found[:_MOST_OTHERS]
+
+
+def _sums(option: Option) -> Iterator[Reading]:
+    """The actual side as summands of the one golden tensor, where it seems to be replicas of it."""
+    pieces, golden = option.actual_side.pieces, option.golden
+    replicas = option.actual.replicated and golden.replicated and not _told(option.actual_side)
+    if replicas and len(pieces) > 1 and len(golden.wholes) == 1:
+        yield told_reading(pieces, dict.fromkeys(pieces, Layout((Partial(),))), told=False)
 
 
 def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:
@@ -219,7 +240,18 @@ class Option:
     @cached_property
     def words(self) -> str:
         """Both readings, for people who have to choose."""
-        return f"golden {self.golden.words}, actual {self.actual.words}"
+        return f"golden {self.golden.words}, actual {self.actual.words}{self._shared}"
+
+    @property
+    def _shared(self) -> str:
+        """Which golden tensor serves which ranks, where there are several."""
+        if len(self.golden.wholes) == 1 or OWN in self.matches.values():
+            return ""
+        serves: dict[int, list[int]] = defaultdict(list)
+        for number, whole in enumerate(self.actual.wholes):
+            serves[self.matches[number]] += sorted(whole.ranks)
+        first = min(self.golden.wholes[0].pieces)
+        return f" with that of golden rank {first} for {ranks_text(serves.get(0, []))}"
 
     @cached_property
     def layout(self) -> str:
@@ -231,9 +263,9 @@ class Option:
         return f"golden {self.golden.said}; actual {self.actual.said}"
 
     @property
-    def inferred(self) -> bool:
-        """Whether shapes alone say so of a side."""
-        return not (self.golden.told and self.actual.told)
+    def guessed(self) -> bool:
+        """Whether nothing tells it of a side that several ranks hold."""
+        return any(len(side.pieces) > 1 and not _told(side) for side in (self.golden_side, self.actual_side))
 
     @cached_property
     def replica_groups(self) -> tuple[list[list[int]], list[list[int]]]:

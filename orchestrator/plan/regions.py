@@ -24,6 +24,11 @@ class Region:
         return Region(tuple(a + b for a, b in zip(self.start, by, strict=True)), self.shape)
 
     @property
+    def end(self) -> tuple[int, ...]:
+        """Where it ends along each dimension."""
+        return tuple(s + n for s, n in zip(self.start, self.shape, strict=True))
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
