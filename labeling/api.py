@@ -66,8 +66,8 @@ def set_label(
         data_val: torch.Tensor (any device, any shape, any dtype of aclcmp.labeling.shard.dtypes; DTensor) or
             numpy array. Its value at the call is what counts: it is copied before the call returns.
         tensor_path: on the acl side, instead of data_val, a file that the accelerated library dumps later.
-        layout: how a rank's tensor is part of the whole: `Shard(dim)`, `Replicate()` or `Partial()`. The former two are
-            inferred from the shapes where that is unambiguous.
+        layout: how a rank's tensor is part of the whole: `Shard(dim)`, `Replicate()` or `Partial()`, or a sequence of
+            them, one for each mesh dimension. Without it a layout is inferred where shapes or values tell it.
         level: what was replaced, "op", "layer" or "model"; read from the id where it is not given.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With

@@ -130,3 +130,16 @@ def test_layouts_change_a_plan(tmp_path: Path) -> None:
     wrong = read_layouts(written(tmp_path, "x -> Shard(3)"))
     (gap, _) = plan_run(ranks, 2, wrong).gaps
     assert gap.kind is GapKind.MISMATCH and "no such dimension" in gap.reason
+
+
+def test_each_group_of_ranks_has_its_own_rule(tmp_path: Path) -> None:
+    rules = read_layouts(written(tmp_path, "x -> Shard(0, ranks=(0, 1))\nx -> Shard(0, ranks=(3, 2))\n"))
+    ranks = [index(r, label("x", "pta", 0, (8,)), label("x", "acl", 1, (4,))) for r in range(4)]
+    plan = plan_run(ranks, 4, rules)
+    assert [pair.region.start for pair in plan.pairs] == [(0,), (4,), (4,), (0,)]
+
+
+def test_the_file_of_the_docs_can_be_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "layouts.md").read_text()
+    block = next(block for block in text.split("```") if "[golden|actual] pattern" in block)
+    assert len(read_layouts(written(tmp_path, block)).rules) == 5

@@ -27,6 +27,10 @@ class LayoutRule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "regex", glob_regex(self.pattern))
 
+    def is_for(self, rank: int) -> bool:
+        """Whether a rank is in all groups that the layout names: each of several groups may have a rule of its own."""
+        return all(placement.ranks is None or rank in placement.ranks for placement in self.layout.placements)
+
 
 @dataclass(frozen=True, slots=True)
 class LayoutRules:
@@ -38,19 +42,25 @@ class LayoutRules:
     def applied(self, indices: Sequence[ShardIndex], side: str) -> tuple[list[ShardIndex], list[str]]:
         """Give the labels of a side ("" for both) their layouts; also say in words which rules no label follows."""
         rules = [rule for rule in self.rules if side in ("", rule.side)]
-        found: dict[tuple[str, str], LayoutRule | None] = {}
+        matching: dict[tuple[str, str], list[LayoutRule]] = {}
+        used: set[int] = set()
 
-        def changed(record: LabelRecord) -> LabelRecord:
+        def changed(record: LabelRecord, rank: int) -> LabelRecord:
             key = record.side, record.data_id
-            if key not in found:
-                matching = (r for r in rules if r.side == record.side and r.regex.fullmatch(record.data_id))
-                found[key] = next(matching, None)
-            rule = found[key]
-            return record if rule is None else replace(record, layout=rule.layout)
+            if key not in matching:
+                of_side = (rule for rule in rules if rule.side == record.side)
+                matching[key] = [rule for rule in of_side if rule.regex.fullmatch(record.data_id)]
+            rule = next((rule for rule in matching[key] if rule.is_for(rank)), None)
+            if rule is None:
+                return record
+            used.add(rule.line)
+            return replace(record, layout=rule.layout)
 
         if rules:
-            indices = [replace(index, records=tuple(map(changed, index.records))) for index in indices]
-        used = {rule.line for rule in found.values() if rule is not None}
+            indices = [
+                replace(index, records=tuple(changed(record, index.header.rank) for record in index.records))
+                for index in indices
+            ]
         unused = [f"line {rule.line}" for rule in rules if rule.line not in used]
         more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""
         notes = (
