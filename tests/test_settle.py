@@ -283,5 +283,18 @@ def test_summands_that_nobody_told_are_found(run: Run) -> None:
         for rank, part in enumerate(parts):
             run.label(rank, "acl", f"{layer}.o", 2 * part if (rank, layer) == (1, 2) else part)
     judgement = run.judged()
-    assert layouts(judgement, "1.o") == {"Partial(sum) over 4 ranks, proved on the values"}
-    assert statuses(judgement, "1.o") == [Status.MATCH] and statuses(judgement, "2.o") == [Status.DIVERGED]
+    assert layouts(judgement, "1.o") == {"Partial(sum), proved on the values"}
+    assert statuses(judgement, "1.o") == [Status.MATCH] * 4 and statuses(judgement, "2.o") == [Status.DIVERGED] * 4
+
+
+def test_summands_of_groups_that_nobody_told_are_found(run: Run) -> None:
+    """Data parallel over 2, tensor parallel over 2; each rank has its group's golden tensor."""
+    for layer in range(4):
+        parts = [random(3, 8) for _ in range(4)]
+        for rank, part in enumerate(parts):
+            run.label(rank, "pta", f"{layer}.o", parts[rank // 2 * 2] + parts[rank // 2 * 2 + 1])
+            run.label(rank, "acl", f"{layer}.o", 2 * part if (rank, layer) == (3, 2) else part)
+    judgement = run.judged()
+    assert layouts(judgement, "1.o") == {"Partial(sum) in 2 groups of ranks, proved on the values"}
+    assert statuses(judgement, "1.o") == [Status.MATCH] * 4
+    assert statuses(judgement, "2.o") == [Status.MATCH] * 2 + [Status.DIVERGED] * 2

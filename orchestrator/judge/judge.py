@@ -27,6 +27,7 @@ from aclcmp.orchestrator.judge.verdicts import (
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, Plan, Sides
+from aclcmp.orchestrator.plan.readings import ranks_text
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 Outcome = PairStats | str
@@ -52,24 +53,28 @@ def judge(
     `run_failed` says that a rank failed, whatever was compared; `replicas` are those that differ between ranks.
     """
     labels = []
-    unread = partly = 0
+    unread = partly = compared = 0
     for planned in plan.labels:
         ranks = [_gap_verdict(gap, planned.sides[gap.rank]) for gap in planned.gaps]
         for rank, (pair, *_) in groupby(planned.pairs, lambda pair: pair.rank):
             outcome = outcomes.get((planned.key, rank), "was not compared")
             verdict = _pair_verdict(pair, planned.sides[rank], outcome)
-            unread += verdict.status is Status.FAILED
-            if rank in planned.uncovered and verdict.status is not Status.FAILED:
-                partly += 1
+            of_sum = [source.rank for source in pair.more_actual]
+            if verdict.status is Status.FAILED:
+                unread += 1 + len(of_sum)
+            elif rank in planned.uncovered:
+                partly += 1 + len(of_sum)
                 if verdict.status in (Status.MATCH, Status.DRIFT):
                     reason = f"{planned.uncovered[rank]}; the rest: {verdict.reason}"
                     verdict = replace(verdict, status=Status.MISSING, reason=reason)
-            ranks.append(verdict)
+            else:
+                compared += 1 + len(of_sum)
+            ranks += _of_all_summands(verdict, of_sum, planned.sides)
         labels.append((planned.key, ranks))
     labels, replicas = with_replicas(labels, replicas)
     labels_told = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in labels])
     first = _first_divergence(labels_told)
-    coverage = _coverage(plan, unread, partly)
+    coverage = _coverage(plan, compared, unread, partly)
     code = _exit_code(run_failed, first is not None, coverage.complete)
     names = {
         ExitCode.MATCH: "match",
@@ -79,6 +84,20 @@ def judge(
     }
     by_rank = _first_by_rank(labels_told)
     return Judgement(names[code], code, first, by_rank, tuple(labels_told), coverage, tuple(replicas))
+
+
+def _of_all_summands(verdict: RankVerdict, others: Sequence[int], sides: Mapping[int, Sides]) -> list[RankVerdict]:
+    """The verdict on a sum is that on each rank that holds a summand: which of them is wrong the sum does not tell."""
+    if not others:
+        return [verdict]
+    named = [verdict.rank, *others]
+    reason = f"the sum over {ranks_text(named)}: {verdict.reason}"
+    found = []
+    for rank in named:
+        actual = sides[rank].actual if rank in sides else None
+        facts = actual.facts if actual is not None else None
+        found.append(replace(verdict, rank=rank, reason=reason, actual=facts))
+    return found
 
 
 def _exit_code(run_failed: bool, diverged: bool, complete: bool) -> ExitCode:
@@ -175,11 +194,11 @@ def _first_by_rank(labels: list[LabelVerdict]) -> dict[int, LabelKey]:
     return dict(sorted(first.items()))
 
 
-def _coverage(plan: Plan, unread: int, partly: int) -> Coverage:
+def _coverage(plan: Plan, compared: int, unread: int, partly: int) -> Coverage:
     """`unread` could not be compared after all, `partly` only in part."""
     kinds = Counter(gap.kind for gap in plan.gaps)
     return Coverage(
-        compared=plan.held - unread - partly,
+        compared=compared,
         missing_golden=kinds[GapKind.MISSING_GOLDEN],
         missing_actual=kinds[GapKind.MISSING_ACTUAL],
         mismatch=kinds[GapKind.MISMATCH],

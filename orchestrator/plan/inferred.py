@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from aclcmp.labeling.layout import Layout, Placement, Replicate, Shard
+from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
 from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Shape, Whole
 from aclcmp.orchestrator.plan.regions import Region
 from aclcmp.orchestrator.plan.told import completed, stacked, told_reading
@@ -110,6 +110,10 @@ class _Order:
         """Each slice is held by a block of `size` ranks."""
         return lambda rank: (Shard(dim, ranks=self._far(rank, size)), Replicate(self._near(rank, size)))
 
+    def sums(self, size: int) -> _Placements:
+        """The ranks of each block of `size` hold summands."""
+        return lambda rank: (Partial(self._near(rank, size)),)
+
     def crossed(self, one: int, other: int, size: int) -> _Placements:
         """Blocks of `size` ranks are slices along `one`, and the ranks of each along `other`."""
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
@@ -146,6 +150,14 @@ def fused_of(reading: Reading, pieces: Pieces) -> list[Reading]:
                 _guess(pieces, PLAIN, {}, _on_all(Shard(dim, parts=tuple(unit * share for share in shares)))).read()
             )
     return found
+
+
+def summed_guesses(pieces: Pieces) -> Iterator[Guess]:
+    """Yield how tensors of one shape may be summands: over all ranks, or over blocks of them."""
+    order, count = _Order(pieces), len(pieces)
+    for size in range(count, 1, -1):
+        if count % size == 0:
+            yield _guess(pieces, GROUPED, {}, order.sums(size), count // size)
 
 
 def zigzag_of(reading: Reading, pieces: Pieces) -> Reading | None:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
 from aclcmp.orchestrator.plan.inferred import (
@@ -19,6 +18,7 @@ from aclcmp.orchestrator.plan.inferred import (
     fused_of,
     plain_guesses,
     stacked_guesses,
+    summed_guesses,
     zigzag_of,
 )
 from aclcmp.orchestrator.plan.readings import (
@@ -32,7 +32,6 @@ from aclcmp.orchestrator.plan.readings import (
     shapes_text,
 )
 from aclcmp.orchestrator.plan.regions import Region
-from aclcmp.orchestrator.plan.told import told_reading
 
 Shape = tuple[int, ...]
 
@@ -100,20 +99,13 @@ def other_options(option: Option, *, one_run: bool) -> list[Option]:
         *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
     ]
     found = [Option(golden, actual, g, a, option.matches, one_run) for g, a in pairs if g is not None and a is not None]
-    found += [Option(golden, actual, option.golden, sum_, {0: 0}, one_run) for sum_ in _sums(option)]
     plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
+    if option.golden.replicated and option.actual.replicated and not _told(actual):
+        fitting += [(guess, summed) for guess in plain[0] if guess.replicas for summed in summed_guesses(actual.pieces)]
     with suppress(PlacingError):
         found += _options(golden, actual, sorted(fitting, key=_rank), one_run)
     return found[:_MOST_OTHERS]
-
-
-def _sums(option: Option) -> Iterator[Reading]:
-    """The actual side as summands of the one golden tensor, where it seems to be replicas of it."""
-    pieces, golden = option.actual_side.pieces, option.golden
-    replicas = option.actual.replicated and golden.replicated and not _told(option.actual_side)
-    if replicas and len(pieces) > 1 and len(golden.wholes) == 1:
-        yield told_reading(pieces, dict.fromkeys(pieces, Layout((Partial(),))), told=False)
 
 
 def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:

@@ -134,7 +134,7 @@ def gaps(report: Report) -> list[str]:
         _gap([(label, v) for label, v in missing if not v.actual], "No actual side (acl)", advice.format("acl")),
         _undumped(held, report.run),
         _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
-        _gap([(label, v) for label, v in held if v.status is Status.MISMATCH], "The sides do not fit"),
+        _misfits([(label, v) for label, v in held if v.status is Status.MISMATCH]),
         _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
@@ -166,6 +166,14 @@ def _gap(held: Held, what: str, advice: str = "") -> str:
     where = "" if len(held) == 1 else f"{names[0]}, rank {held[0][1].rank}: "
     reason = advice or where + held[0][1].reason.rstrip(".")
     return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
+
+
+def _misfits(held: Held) -> str:
+    """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
+    sentence = _gap(held, "The sides do not fit")
+    if not any("layout" in verdict.reason for _, verdict in held):
+        return sentence
+    return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
 
 
 def _undumped(held: Held, run: RunRecord | None) -> str:

@@ -175,7 +175,10 @@ def test_summands_are_added(aclcmp: Command, tmp_path: Path) -> None:
     done = aclcmp("--exec", "python s.py", "--ranks", "4", "--output", "good")
     assert done.code == 0, done
     (label,) = report(tmp_path / "good")["labels"]
-    assert list(label["ranks"]) == ["0"] and label["ranks"]["0"]["layout"] == "Partial(sum) over 4 ranks"
+    assert list(label["ranks"]) == ["0", "1", "2", "3"]
+    assert label["ranks"]["3"]["layout"] == "Partial(sum) over 4 ranks"
     done = aclcmp("--exec", "python s.py fault", "--ranks", "4", "--output", "bad")
     assert done.code == 1, done
-    assert report(tmp_path / "bad")["first_divergence"]["label"] == "out"
+    first = report(tmp_path / "bad")["first_divergence"]
+    assert (first["label"], first["ranks"]) == ("out", [0, 1, 2, 3])
+    assert first["why"].startswith("the sum over ranks 0, 1, 2, 3: ")
