@@ -107,12 +107,17 @@ class Layout:
 def _from_json(text: str) -> Layout:
     try:
         kept = json.loads(text)
-        placements = tuple(_placement_from(str(written)) for written in kept["placements"])
+        told = kept["placements"]
+        if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
+            raise ValueError(f"not a layout: {text[:200]}")
+        placements = tuple(map(_placement_from, told))
         if kept.get("spans") is None:
             return Layout(placements)
-        whole = tuple(map(int, kept["whole_shape"]))
-        spans = tuple(tuple((int(start), int(length)) for start, length in each) for each in kept["spans"])
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        whole = tuple(map(operator.index, kept["whole_shape"]))
+        spans = tuple(
+            tuple((operator.index(start), operator.index(length)) for start, length in each) for each in kept["spans"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a layout: {text[:200]}") from error
     inside = len(spans) == len(whole) and all(
         start >= 0 and length >= 0 and start + length <= size < 2**63

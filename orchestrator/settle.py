@@ -82,13 +82,15 @@ def _second_looks(plan: Plan, outcomes: Outcomes, but: set[LabelKey], most: int)
     all others of the kind are looked at, and where it has not none is.
     """
     open_ = [label for label in plan.labels if label.second_look is not None and not label.questions]
-    held = {kind_of(label.key) for label in open_ if share_that_holds(label, outcomes) >= HOLDS}
+    shares = ((label, share_that_holds(label, outcomes)) for label in open_)
+    held = {kind_of(label.key) for label, share in shares if share is not None and share > HOLDS}
     other = {kind_of(label.key) for label in plan.labels if label.key in but and label.second_look is None}
     found: dict[LabelKey, LabelPlan] = {}
     counts: Counter[str] = Counter()
     for label in open_:
         kind = kind_of(label.key)
         wanted = kind not in held and label.key not in but and (not but or kind in other)
+        wanted = wanted and share_that_holds(label, outcomes) is not None
         if wanted and counts[kind] < most and label.second_look is not None and (others := label.second_look()):
             counts[kind] += 1
             asked = Question((label, *(replace(option, second_look=None) for option in others)), label)

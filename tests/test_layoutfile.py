@@ -143,3 +143,18 @@ def test_the_file_of_the_docs_can_be_read(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs" / "layouts.md").read_text()
     block = next(block for block in text.split("```") if "[golden|actual] pattern" in block)
     assert len(read_layouts(written(tmp_path, block)).rules) == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{}", "[]", "1", '{"placements":[]}', '{"placements":"Shard(1)"}', '{"placements":[1]}'),
+        '{"placements":["Shard(1)"],"whole_shape":[1e400],"spans":[[[0,1]]]}',
+        '{"placements":["Shard(1)"],"whole_shape":[4],"spans":["ab"]}',
+        '{"placements":["Shard(1)"],"whole_shape":[4],"spans":[[[2,3]]]}',
+        '{"placements":["Shard(1)"],"spans":[[[0,1]]]}',
+    ],
+)
+def test_what_is_no_layout_in_a_shard(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a layout|impossible place"):
+        Layout.from_json(text)

@@ -18,11 +18,11 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from aclcmp.orchestrator.plan.model import Plan
-from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.settle import Outcomes, compared
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating]
 RANDOM = np.random.default_rng(0)
 
 
@@ -30,6 +30,7 @@ class Run:
     """Tensors of ranks in plain files, and their indices."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._labels: dict[int, list[LabelRecord]] = {}
         self.compared = 0
@@ -40,23 +41,25 @@ class Run:
         with (self._folder / f"rank{rank:05d}.h5").open("ab") as file:
             offset = file.tell()
             file.write(bits.tobytes())
-        record = LabelRecord(0, name, 0, side, len(labels), float(len(labels)), "f.py:1", "float32", array.shape, "cpu")
+        dtype, seq = array.dtype.name, len(labels)
+        record = LabelRecord(0, name, 0, side, seq, float(seq), "f.py:1", dtype, array.shape, "cpu")
         held = {"offset": offset, "nbytes": bits.nbytes, "checksum": payload_checksum(bits), "layout": layout}
         labels.append(replace(record, **held))  # type: ignore[arg-type]
 
-    def plan(self) -> Plan:
+    def indices(self) -> list[ShardIndex]:
         size = len(self._labels)
-        return plan_run(
-            [
-                ShardIndex(
-                    ShardFiles(self._folder, rank, 0),
-                    ShardHeader("r", rank, size, rank, 0, "here", 1, 0.0),
-                    tuple(labels),
-                )
-                for rank, labels in self._labels.items()
-            ],
-            size,
-        )
+        return [
+            ShardIndex(
+                ShardFiles(self._folder, rank, 0),
+                ShardHeader("r", rank, size, rank, 0, "here", 1, 0.0),
+                tuple(labels),
+            )
+            for rank, labels in self._labels.items()
+        ]
+
+    def plan(self, golden: "Run | None" = None) -> Plan:
+        own = self.indices()
+        return plan_run(own, len(own)) if golden is None else plan_two(golden.indices(), own, len(own))
 
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:
         found: Outcomes = {}
@@ -67,8 +70,8 @@ class Run:
             found[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
         return found
 
-    def judged(self) -> Judgement:
-        done = compared(self.plan(), self.compare)
+    def judged(self, golden: "Run | None" = None) -> Judgement:
+        done = compared(self.plan(golden), self.compare)
         assert not done.plan.questions
         return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
 
@@ -275,26 +278,109 @@ def test_fused_projections_are_found_where_plain_slices_do_not_hold(run: Run, pa
     assert layouts(judgement, "1.qkv") == {f"Shard(dim=1, parts={half}), proved on the values"}
 
 
-def test_summands_that_nobody_told_are_found(run: Run) -> None:
-    """A row-parallel projection before its all-reduce."""
-    for layer in range(4):
-        parts = [random(3, 8) for _ in range(4)]
-        run.label(0, "pta", f"{layer}.o", np.sum(parts, axis=0, dtype=np.float32))
-        for rank, part in enumerate(parts):
-            run.label(rank, "acl", f"{layer}.o", 2 * part if (rank, layer) == (1, 2) else part)
+def test_a_missing_reduction_is_not_explained_away(run: Run) -> None:
+    """Summands beside the whole are the fault itself, unless a layout says that they are to be added."""
+    parts = [random(3, 8) for _ in range(4)]
+    for rank, part in enumerate(parts):
+        run.label(rank, "pta", "o", np.sum(parts, axis=0, dtype=np.float32))
+        run.label(rank, "acl", "o", part)
+        run.label(rank, "acl", "a quarter", parts[0] / 4)
+        run.label(rank, "pta", "a quarter", parts[0])
     judgement = run.judged()
-    assert layouts(judgement, "1.o") == {"Partial(sum), proved on the values"}
-    assert statuses(judgement, "1.o") == [Status.MATCH] * 4 and statuses(judgement, "2.o") == [Status.DIVERGED] * 4
+    assert statuses(judgement, "o") == statuses(judgement, "a quarter") == [Status.DIVERGED] * 4
 
 
-def test_summands_of_groups_that_nobody_told_are_found(run: Run) -> None:
-    """Data parallel over 2, tensor parallel over 2; each rank has its group's golden tensor."""
-    for layer in range(4):
-        parts = [random(3, 8) for _ in range(4)]
-        for rank, part in enumerate(parts):
-            run.label(rank, "pta", f"{layer}.o", parts[rank // 2 * 2] + parts[rank // 2 * 2 + 1])
-            run.label(rank, "acl", f"{layer}.o", 2 * part if (rank, layer) == (3, 2) else part)
+def slices(run: Run, name: str, ranks: Sequence[int], *, golden: Sequence[int] = (0,)) -> None:
+    whole = random(4, 8)
+    for rank in golden:
+        run.label(rank, "pta", name, whole)
+    for rank in ranks:
+        run.label(rank, "acl", name, np.split(whole, 4, axis=1)[rank])
+
+
+@pytest.mark.parametrize("golden", [(0,), (0, 1, 2, 3)])
+def test_a_lost_slice_is_told_though_its_rank_has_the_golden_whole(run: Run, golden: tuple[int, ...]) -> None:
+    slices(run, "x", (1, 2, 3), golden=golden)
+    slices(run, "y", range(4))
     judgement = run.judged()
-    assert layouts(judgement, "1.o") == {"Partial(sum) in 2 groups of ranks, proved on the values"}
-    assert statuses(judgement, "1.o") == [Status.MATCH] * 4
-    assert statuses(judgement, "2.o") == [Status.MATCH] * 2 + [Status.DIVERGED] * 2
+    assert statuses(judgement, "x") == [Status.MISSING] + [Status.MATCH] * 3 and judgement.exit_code == 4
+    assert judgement.coverage.missing_actual == 1
+
+
+def test_a_layer_that_is_cut_otherwise_than_all_others_is_wrong(run: Run) -> None:
+    for layer in range(6):
+        whole = random(8, 8)
+        run.label(0, "pta", f"layers.{layer}.x", whole)
+        for rank, part in enumerate([0, 0, 1, 1] if layer == 2 else [0, 1, 0, 1]):
+            run.label(rank, "acl", f"layers.{layer}.x", np.split(whole, 2, axis=1)[part])
+    judgement = run.judged()
+    assert statuses(judgement, "layers.2.x") == [Status.MATCH, Status.DIVERGED, Status.DIVERGED, Status.MATCH]
+    assert statuses(judgement, "layers.3.x") == [Status.MATCH] * 4
+
+
+def test_zeros_prove_nothing(run: Run) -> None:
+    """A warm-up step of zeros agrees with plain slices; what follows is in zigzag order."""
+    for layer in range(4):
+        whole = np.zeros((16, 4), np.float32) if layer == 0 else random(16, 4)
+        chunks = np.split(whole, 8)
+        run.label(0, "pta", f"layers.{layer}.x", whole)
+        for rank in range(4):
+            run.label(rank, "acl", f"layers.{layer}.x", np.concatenate([chunks[rank], chunks[7 - rank]]))
+    judgement = run.judged()
+    assert judgement.exit_code == 0
+    assert layouts(judgement, "layers.2.x") == {"Shard(dim=0, zigzag=True), proved on the values"}
+
+
+def test_key_value_heads_held_twice_beside_golden_on_two_ranks(run: Run, tmp_path: Path) -> None:
+    """Golden is surely one tensor on both ranks: it is no slice of a larger one."""
+    other = Run(tmp_path / "other")
+    whole = random(8, 4)
+    for rank in range(2):
+        other.label(rank, "pta", "k", whole)
+    for rank in range(4):
+        run.label(rank, "acl", "k", np.split(whole, 2)[rank // 2])
+    judgement = run.judged(golden=other)
+    assert statuses(judgement, "k") == [Status.MATCH] * 4
+    assert layouts(judgement, "k") == {"Shard(dim=0), Replicate(), proved on the values"}
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_golden_tensors_of_another_run_that_nobody_compares_are_told(run: Run, tmp_path: Path, told: bool) -> None:
+    other = Run(tmp_path / "other")
+    whole = random(4, 4)
+    for rank in range(4):
+        other.label(rank, "pta", "x", -whole if rank == 3 else whole, Layout((Replicate(),)) if told else None)
+    run.label(0, "acl", "x", whole)
+    judgement = run.judged(golden=other)
+    assert statuses(judgement, "x") == [Status.MATCH] and judgement.exit_code == 4
+    assert {(each.side, each.odd) for each in judgement.replicas} == {("golden", (3,))}
+    assert judgement.coverage.replicas
+
+
+def test_replicas_of_other_types_are_compared_and_what_is_not_compared_is_not_green(run: Run) -> None:
+    whole = random(4, 4)
+    for rank in range(3):
+        array = -whole.astype(np.float16) if rank == 2 else whole
+        run.label(rank, "pta", "x", array, Layout((Replicate(),)))
+        run.label(rank, "acl", "x", array, Layout((Replicate(),)))
+    assert statuses(run.judged(), "x") == [Status.MATCH, Status.MATCH, Status.DIVERGED]
+    calls = []
+
+    def interrupted(pairs: Sequence[Pair]) -> Outcomes:
+        calls.append(len(pairs))
+        return run.compare(pairs) if len(calls) == 1 else {}
+
+    done = compared(run.plan(), interrupted)
+    judgement = judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
+    assert len(calls) > 1 and judgement.exit_code == 4 and judgement.coverage.replicas == 2
+
+
+def test_golden_parts_of_several_types_are_not_weighed_as_one(run: Run) -> None:
+    parts = [random(4, 8), random(4, 8)]
+    for rank in range(2):
+        golden = parts[rank].astype(np.float16) if rank else parts[rank]
+        run.label(rank, "pta", "x", golden, Layout((Shard(0),)))
+        run.label(rank, "acl", "x", np.concatenate(parts))
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.MISMATCH] * 2
+    assert "several types: float16, float32" in judgement.labels[0].ranks[0].reason

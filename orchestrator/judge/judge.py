@@ -71,10 +71,10 @@ def judge(
                 compared += 1 + len(of_sum)
             ranks += _of_all_summands(verdict, of_sum, planned.sides)
         labels.append((planned.key, ranks))
-    labels, replicas = with_replicas(labels, replicas)
-    labels_told = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in labels])
+    known = with_replicas(labels, replicas)
+    labels_told = _with_origins([_label(key, ranks, plan.levels[key]) for key, ranks in known.labels])
     first = _first_divergence(labels_told)
-    coverage = _coverage(plan, compared, unread, partly)
+    coverage = _coverage(plan, compared, unread, partly, known.untold)
     code = _exit_code(run_failed, first is not None, coverage.complete)
     names = {
         ExitCode.MATCH: "match",
@@ -83,7 +83,7 @@ def judge(
         ExitCode.INCOMPLETE: "incomplete",
     }
     by_rank = _first_by_rank(labels_told)
-    return Judgement(names[code], code, first, by_rank, tuple(labels_told), coverage, tuple(replicas))
+    return Judgement(names[code], code, first, by_rank, tuple(labels_told), coverage, known.replicas)
 
 
 def _of_all_summands(verdict: RankVerdict, others: Sequence[int], sides: Mapping[int, Sides]) -> list[RankVerdict]:
@@ -194,8 +194,8 @@ def _first_by_rank(labels: list[LabelVerdict]) -> dict[int, LabelKey]:
     return dict(sorted(first.items()))
 
 
-def _coverage(plan: Plan, compared: int, unread: int, partly: int) -> Coverage:
-    """`unread` could not be compared after all, `partly` only in part."""
+def _coverage(plan: Plan, compared: int, unread: int, partly: int, replicas: int) -> Coverage:
+    """`unread` could not be compared after all, `partly` only in part; `replicas` differ and no verdict says so."""
     kinds = Counter(gap.kind for gap in plan.gaps)
     return Coverage(
         compared=compared,
@@ -204,6 +204,7 @@ def _coverage(plan: Plan, compared: int, unread: int, partly: int) -> Coverage:
         mismatch=kinds[GapKind.MISMATCH],
         failed=kinds[GapKind.FAILED] + unread,
         uncovered=partly,
+        replicas=replicas,
         unreadable=plan.unreadable,
         silent_ranks=plan.silent_ranks,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from aclcmp.orchestrator.compare.metrics import metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -12,7 +13,7 @@ from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.model import Replicas
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.plan.regions import LabelKey
 
 _MOST_NAMED = 8
 _RAISED = (Status.MATCH, Status.DRIFT, Status.MISSING)
@@ -28,43 +29,67 @@ def judge_replicas(replicas: Replicas, found: Sequence[Found]) -> ReplicaVerdict
     `found` are what came of the pairs of each of `replicas.against`. Of two references that counts with which more
     ranks agree; where half of them agree with none, which are odd is not known, and all others than the first are told.
     """
-    views = [_view(replicas, pairs, results) for pairs, results in zip(replicas.against, found, strict=True)]
-    agreeing, odd, rel_l2 = max(views, key=lambda view: len(view[0]))
-    return _verdict(replicas, agreeing, odd, rel_l2) if odd else None
+    views = [_view(replicas, number, results) for number, results in enumerate(found)]
+    best = max(views, key=lambda view: len(view.agreeing))
+    return best if best.odd or best.unread else None
 
 
-def _verdict(
-    replicas: Replicas | ReplicaVerdict, agreeing: tuple[int, ...], odd: tuple[int, ...], rel_l2: float
-) -> ReplicaVerdict:
-    what = f"relative L2 up to {rel_l2:.2g}" if rel_l2 else "not the same values"
-    reason = f"the {replicas.side} replica differs from that of {_ranks(agreeing)}: {what}"
-    return ReplicaVerdict(replicas.key, replicas.side, replicas.told, odd, agreeing, rel_l2, reason)
-
-
-def _view(replicas: Replicas, pairs: Sequence[Pair], found: Found) -> tuple[tuple[int, ...], tuple[int, ...], float]:
-    """Ranks that agree with one reference, those that do not, and the largest error."""
-    clusters = {cluster[0]: cluster for cluster in replicas.clusters}
-    compared = {pair.rank for pair in pairs}
-    agreeing = [rank for first, cluster in clusters.items() if first not in compared for rank in cluster]
+def _view(replicas: Replicas, number: int, found: Found) -> ReplicaVerdict:
+    """Ranks that agree with the reference of this number, and those that do not."""
+    pairs = {pair.rank: pair for pair in replicas.against[number]}
+    agreeing: list[int] = []
     odd: list[int] = []
+    unread: list[int] = []
     largest = 0.0
-    for pair in pairs:
-        stats = found.get(pair.rank)
-        if not isinstance(stats, PairStats):
-            continue  # it could not be read: its own comparison says so
-        metrics = metrics_of(stats)
-        status, _, _ = weigh(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
-        if status in (Status.MATCH, Status.DRIFT):
-            agreeing += clusters[pair.rank]
+    for cluster in replicas.clusters:
+        pair = pairs.get(cluster[0])
+        stats = found.get(cluster[0])
+        if cluster is replicas.clusters[number]:
+            agreeing += cluster
+        elif pair is None:  # of another shape, or values of another kind
+            odd += cluster
+            largest = math.inf
+        elif not isinstance(stats, PairStats):
+            unread += cluster
         else:
-            odd += clusters[pair.rank]
-            largest = max(largest, metrics.rel_l2)
-    return tuple(sorted(agreeing)), tuple(sorted(odd)), largest
+            metrics = metrics_of(stats)
+            status, _, _ = weigh(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
+            good = status in (Status.MATCH, Status.DRIFT)
+            (agreeing if good else odd).extend(cluster)
+            largest = largest if good else max(largest, metrics.rel_l2)
+    verdict = ReplicaVerdict(
+        replicas.key,
+        replicas.side,
+        replicas.told,
+        tuple(sorted(odd)),
+        tuple(sorted(agreeing)),
+        largest,
+        "",
+        tuple(sorted(unread)),
+        replicas.own_ranks,
+    )
+    return replace(verdict, reason=_reason(verdict))
+
+
+def _reason(verdict: ReplicaVerdict) -> str:
+    if not verdict.odd:
+        return f"the {verdict.side} replica of {_ranks(verdict.unread)} was not compared with that of the others"
+    what = f"relative L2 up to {verdict.rel_l2:.2g}" if verdict.rel_l2 else "not the same values"
+    return f"the {verdict.side} replica differs from that of {_ranks(verdict.agreeing)}: {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class WithReplicas:
+    """Labels whose verdicts know of replicas, the replicas, and how many odd or unread ranks no verdict tells of."""
+
+    labels: list[tuple[LabelKey, list[RankVerdict]]]
+    replicas: tuple[ReplicaVerdict, ...]
+    untold: int
 
 
 def with_replicas(
     labels: Sequence[tuple[LabelKey, list[RankVerdict]]], replicas: Sequence[ReplicaVerdict]
-) -> tuple[list[tuple[LabelKey, list[RankVerdict]]], list[ReplicaVerdict]]:
+) -> WithReplicas:
     """Make `diverged` what seems to be in order on ranks whose replicas differ, and say again which are odd.
 
     Where some of them are wrong beside golden, those are the odd ones and no other is. Of as many ranks that differ as
@@ -75,19 +100,25 @@ def with_replicas(
         by_key[each.key].append(each)
     found = []
     told = []
+    untold = 0
     for key, ranks in labels:
         for replica in by_key.get(key, ()):
             differing = {*replica.odd, *replica.agreeing}
             wrong = tuple(v.rank for v in ranks if v.rank in differing and v.status in WRONG)
             right = tuple(sorted(differing - set(wrong)))
-            if wrong and right and replica.side == "actual":
-                replica = _verdict(replica, right, wrong, replica.rel_l2)
+            if replica.own_ranks and wrong and right and replica.side == "actual":
+                replica = replace(replica, odd=wrong, agreeing=right)
+                replica = replace(replica, reason=_reason(replica))
             told.append(replica)
-            unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
-            raised = differing if unknown else set(replica.odd)
-            ranks = [_raised(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
+            if replica.own_ranks:
+                unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
+                raised = differing if unknown else set(replica.odd)
+                ranks = [_raised(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
+            if replica.told:
+                tells = {v.rank for v in ranks if v.status in WRONG} if replica.own_ranks else set()
+                untold += len(set(replica.odd) - tells) + len(replica.unread)
         found.append((key, ranks))
-    return found, told
+    return WithReplicas(found, tuple(told), untold)
 
 
 def _raised(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:

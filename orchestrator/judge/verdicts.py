@@ -120,6 +120,10 @@ class ReplicaVerdict:
     rel_l2: float
     """Largest relative L2 error of an odd rank's tensor against those that agree."""
     reason: str
+    unread: tuple[int, ...] = ()
+    """Ranks whose tensor could not be compared with that of the others."""
+    own_ranks: bool = True
+    """Whether the ranks are those of the report: golden ones of another run are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ class Coverage:
     failed: int
     uncovered: int
     """Compared in part: for a region of the whole one side is absent."""
+    replicas: int
+    """Replicas that differ or could not be compared, on ranks that no verdict tells it of."""
     unreadable: int
     """Shards and lines of journals that could not be read."""
     silent_ranks: tuple[int, ...]
@@ -141,10 +147,8 @@ class Coverage:
     @property
     def complete(self) -> bool:
         """Whether everything was compared, and there was something to compare."""
-        gaps = (
-            self.missing_golden + self.missing_actual + self.mismatch + self.failed + self.uncovered + self.unreadable
-        )
-        return self.compared > 0 and gaps == 0 and not self.silent_ranks
+        gaps = (self.missing_golden, self.missing_actual, self.mismatch, self.failed, self.uncovered, self.replicas)
+        return self.compared > 0 and not any(gaps) and not self.unreadable and not self.silent_ranks
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
+from aclcmp.labeling.layout import Layout, Placement, Replicate, Shard
 from aclcmp.orchestrator.plan.readings import Local, Piece, PlacingError, Reading, Shape, Whole
 from aclcmp.orchestrator.plan.regions import Region
 from aclcmp.orchestrator.plan.told import completed, stacked, told_reading
@@ -32,8 +32,9 @@ Pieces = Mapping[int, Local]
 def plain_guesses(pieces: Pieces, world_size: int, alike: bool) -> list[Guess]:
     """Return the readings that come first: as told, else as replicas or slices in the order of ranks.
 
-    `alike`: all tensors are surely the same. Where some ranks of the job lack the label, equal slices may be those of
-    an even split over all. Raises PlacingError where layouts contradict each other or the shapes.
+    `alike`: all tensors are surely the same, and slices only if nothing else fits. Where some ranks of the job lack
+    the label, equal slices may be those of an even split over all. Raises PlacingError where layouts contradict each
+    other or the shapes.
     """
     layouts = completed(pieces)
     absent = [rank for rank in range(world_size) if rank not in pieces]
@@ -45,7 +46,7 @@ def plain_guesses(pieces: Pieces, world_size: int, alike: bool) -> list[Guess]:
     for dim in _cut_dims(pieces):
         sizes = [piece.shape[dim] for piece in pieces.values()]
         if len(pieces) > 1:
-            found.append(_guess(pieces, PLAIN, {dim: sum(sizes)}, _on_all(Shard(dim))))
+            found.append(_guess(pieces, GROUPED if alike else PLAIN, {dim: sum(sizes)}, _on_all(Shard(dim))))
         if absent and len(set(sizes)) == 1:
             everyone = Shard(dim, ranks=range(world_size))
             found.append(_guess(pieces, LACKING, {dim: sizes[0] * world_size}, _on_all(everyone)))
@@ -110,10 +111,6 @@ class _Order:
         """Each slice is held by a block of `size` ranks."""
         return lambda rank: (Shard(dim, ranks=self._far(rank, size)), Replicate(self._near(rank, size)))
 
-    def sums(self, size: int) -> _Placements:
-        """The ranks of each block of `size` hold summands."""
-        return lambda rank: (Partial(self._near(rank, size)),)
-
     def crossed(self, one: int, other: int, size: int) -> _Placements:
         """Blocks of `size` ranks are slices along `one`, and the ranks of each along `other`."""
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
@@ -150,14 +147,6 @@ def fused_of(reading: Reading, pieces: Pieces) -> list[Reading]:
                 _guess(pieces, PLAIN, {}, _on_all(Shard(dim, parts=tuple(unit * share for share in shares)))).read()
             )
     return found
-
-
-def summed_guesses(pieces: Pieces) -> Iterator[Guess]:
-    """Yield how tensors of one shape may be summands: over all ranks, or over blocks of them."""
-    order, count = _Order(pieces), len(pieces)
-    for size in range(count, 1, -1):
-        if count % size == 0:
-            yield _guess(pieces, GROUPED, {}, order.sums(size), count // size)
 
 
 def zigzag_of(reading: Reading, pieces: Pieces) -> Reading | None:

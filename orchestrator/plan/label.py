@@ -15,13 +15,14 @@ from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Si
 from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
 from aclcmp.orchestrator.plan.readings import Local, PlacingError, Shape
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides
+from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
 
 Ranks = Mapping[int, Held]
 
 PROVED = ", proved on the values"
 """What ends the words of a layout that the shapes alone leave open."""
 _MOST_NAMED = 8
+_SLICE = "this rank did not label its slice of the whole"
 
 
 @dataclass(slots=True)
@@ -160,10 +161,7 @@ class _Island:
                 look = options[0]
 
                 def second_look() -> tuple[LabelPlan, ...]:
-                    return tuple(
-                        self._with(option, gaps, _settled(option.layout))
-                        for option in other_options(look, one_run=self._one_run)
-                    )
+                    return tuple(self._with(option, gaps, _settled(option.layout)) for option in other_options(look))
 
                 plan = replace(plan, second_look=second_look)
             return plan
@@ -257,7 +255,9 @@ class _Island:
         told = self._told_sides(found, sides)
         if pairs:
             self._absent(option, found, told, uncovered)
-        replicas = replicas_of_sides(self._key, self._usable, self._ready, option)
+        replicas = [*replicas_of_sides(self._key, self._usable, self._ready, option)]
+        if pairs and not self._one_run:
+            replicas += unused_goldens(self._key, self._usable, used)
         return LabelPlan(self._key, told, tuple(pairs), _by_rank(found), uncovered, tuple(replicas))
 
     def _absent(
@@ -266,11 +266,13 @@ class _Island:
         """Tell the parts of the whole that nobody labelled."""
         absent = False
         for rank, of_actual in sorted(option.missing.items()):
-            if rank not in self._sides and (self._one_run or of_actual):
+            if of_actual and rank not in self._actuals:
+                sides[rank] = Sides(self._goldens.get(rank) if self._one_run else None, None)
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_ACTUAL, _SLICE)
+            elif not of_actual and rank not in self._sides and self._one_run:
                 sides[rank] = Sides(None, None)
-                kind = GapKind.MISSING_ACTUAL if of_actual else GapKind.MISSING_GOLDEN
-                found[rank] = Gap(self._key, rank, kind, "this rank did not label its slice of the whole")
-            absent = absent or of_actual
+                found[rank] = Gap(self._key, rank, GapKind.MISSING_GOLDEN, _SLICE)
+            absent = absent or (of_actual and rank in found)
         for rank, left in option.holes.items() if not absent else ():
             if rank in sides and rank not in found:
                 also = f"{uncovered[rank]}; " if rank in uncovered else ""
@@ -283,7 +285,10 @@ class _Island:
         if len(self._dtypes) == 1:
             return
         actual = self._ready[rank].dtype
-        for golden in {self._goldens[part.golden_rank].dtype for part in parts}:
+        goldens = {self._goldens[part.golden_rank].dtype for part in parts}
+        if len(goldens) > 1:
+            raise PlacingError(f"its golden parts are of several types: {', '.join(sorted(goldens))}")
+        for golden in goldens:
             if DTYPES[golden].kind is not DTYPES[actual].kind:
                 raise PlacingError(f"golden is {golden}, actual {actual}: values of different kinds")
 

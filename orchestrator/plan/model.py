@@ -84,6 +84,8 @@ class Replicas:
     """Whether a layout says that they are replicas, or another side that is sharded does; else most are equal."""
     clusters: tuple[tuple[int, ...], ...]
     against: tuple[tuple[Pair, ...], ...]
+    own_ranks: bool = True
+    """Whether the ranks are those of the report: golden ones of another run are not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from aclcmp.orchestrator.plan.boxes import Boxes
 from aclcmp.orchestrator.plan.cover import cover
@@ -18,7 +19,6 @@ from aclcmp.orchestrator.plan.inferred import (
     fused_of,
     plain_guesses,
     stacked_guesses,
-    summed_guesses,
     zigzag_of,
 )
 from aclcmp.orchestrator.plan.readings import (
@@ -86,11 +86,19 @@ def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
     return options
 
 
-def other_options(option: Option, *, one_run: bool) -> list[Option]:
-    """Return what else shapes allow, of a label of which shapes alone said how it lies.
+def other_options(option: Option) -> list[Option]:
+    """Return what else shapes allow, of a label of which shapes alone said how it lies; at most _MOST_OTHERS.
 
-    These are the order of context parallelism, fused projections, summands, and what `solve` puts behind plain slices.
+    These are the order of context parallelism, fused projections, and what `solve` puts behind plain slices. Tensors of
+    one shape on both sides are what they seem: a layout for each would explain a fault away. So would a sum: where the
+    reduction is missing that is the fault.
     """
+    if option.golden.replicated and option.actual.replicated:
+        return []
+    return list(islice(_others(option), _MOST_OTHERS))
+
+
+def _others(option: Option) -> Iterator[Option]:
     golden, actual = option.golden_side, option.actual_side
     zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
     pairs: list[tuple[Reading | None, Reading | None]] = [
@@ -98,14 +106,19 @@ def other_options(option: Option, *, one_run: bool) -> list[Option]:
         *((option.golden, fused) for fused in fused_of(option.actual, actual.pieces)),
         *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
     ]
-    found = [Option(golden, actual, g, a, option.matches, one_run) for g, a in pairs if g is not None and a is not None]
+    for g, a in pairs:
+        if g is not None and a is not None:
+            yield Option(golden, actual, g, a, option.matches, option.one_run)
     plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
-    if option.golden.replicated and option.actual.replicated and not _told(actual):
-        fitting += [(guess, summed) for guess in plain[0] if guess.replicas for summed in summed_guesses(actual.pieces)]
-    with suppress(PlacingError):
-        found += _options(golden, actual, sorted(fitting, key=_rank), one_run)
-    return found[:_MOST_OTHERS]
+    for guesses in sorted(fitting, key=_rank):
+        with suppress(PlacingError):
+            # a golden tensor that nothing is compared with proves nothing
+            yield from (
+                each
+                for each in _options(golden, actual, [guesses], option.one_run)
+                if len(each.golden.wholes) <= len(each.actual.wholes) or OWN in each.matches.values()
+            )
 
 
 def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:

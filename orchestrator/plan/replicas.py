@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.held import Held
 from aclcmp.orchestrator.plan.model import Replicas
 from aclcmp.orchestrator.plan.placing import Option
@@ -24,13 +25,25 @@ def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, option: Opt
         ("golden", goldens, option.golden_side, option.replica_groups[0]),
         ("actual", actuals, option.actual_side, option.replica_groups[1]),
     ):
+        own = option.one_run or side == "actual"
         for ranks in groups if not whole.alike else ():
-            yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
+            yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True, own_ranks=own)
     if option.golden.replicated and option.actual.replicated:
-        if len(option.golden.wholes) > 1:
+        if len(option.golden.wholes) > 1 and option.one_run:
             yield from _odd_ones(key, "golden", goldens, actuals)
         if len(option.actual.wholes) > 1:
             yield from _odd_ones(key, "actual", actuals, goldens)
+
+
+def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int]) -> Iterator[Replicas]:
+    """Yield golden tensors of another run that no actual one is compared with, beside those that are.
+
+    They may be replicas of these; if they are not, something is there that nobody compared.
+    """
+    known = {goldens[rank].content for rank in used}
+    others = [rank for rank in sorted(goldens) if rank not in used and goldens[rank].content not in known - {None}]
+    if others:
+        yield from _differing(key, "golden", goldens, told=True, own_ranks=False)
 
 
 def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Replicas]:
@@ -62,19 +75,28 @@ def _odd_ones(key: LabelKey, side: str, held: Ranks, others: Ranks) -> Iterator[
     yield from _differing(key, side, held, told=False)
 
 
-def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool) -> Iterator[Replicas]:
+def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool, own_ranks: bool = True) -> Iterator[Replicas]:
     clusters = _clusters(held)
-    shapes = {(each.dtype, each.shape, each.in_blocks) for each in held.values()}
-    if len(clusters) < 2 or len(shapes) > 1 or not all(each.source.is_whole for each in held.values()):
+    if len(clusters) < 2:
         return
     # where each rank differs from each, the first may be the odd one: then the second is not
     references = clusters[: 2 if len(clusters[0]) == 1 and len(clusters) > 2 else 1]
     firsts = [cluster[0] for cluster in clusters]
     against = tuple(
-        tuple(_pair(key, rank, held[reference[0]], held[rank]) for rank in firsts if rank != reference[0])
+        tuple(
+            _pair(key, rank, held[reference[0]], held[rank])
+            for rank in firsts
+            if rank != reference[0] and _comparable(held[reference[0]], held[rank])
+        )
         for reference in references
     )
-    yield Replicas(key, side, told, tuple(map(tuple, clusters)), against)
+    yield Replicas(key, side, told, tuple(map(tuple, clusters)), against, own_ranks)
+
+
+def _comparable(one: Held, other: Held) -> bool:
+    """Whether two tensors can be compared element by element; what cannot is not the same."""
+    same_kind = DTYPES[one.dtype].kind is DTYPES[other.dtype].kind
+    return same_kind and (one.shape, one.in_blocks) == (other.shape, other.in_blocks)
 
 
 def _clusters(held: Ranks) -> list[Sequence[int]]:

@@ -55,6 +55,7 @@ def _pieces(report: Report) -> Iterator[str]:
             "mismatch": coverage.mismatch,
             "failed": coverage.failed,
             "uncovered": coverage.uncovered,
+            "replicas": coverage.replicas,
             "unreadable": coverage.unreadable,
             "silent_ranks": list(coverage.silent_ranks),
         },
@@ -123,6 +124,7 @@ def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
         "told": replica.told,
         "odd": list(replica.odd),
         "agreeing": list(replica.agreeing),
+        "unread": list(replica.unread),
         "rel_l2": number(replica.rel_l2),
         "reason": replica.reason,
     }

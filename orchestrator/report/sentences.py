@@ -151,8 +151,10 @@ def replicas(report: Report) -> list[str]:
     if not found:
         return []
     first = found[0]
-    others = [f"{shorten(each.key.label, _LONGEST_NAME, '...')} ({of_ranks(each.odd)})" for each in found[1:]]
-    where = f"{shorten(first.key.label, _LONGEST_NAME, '...')}, task {first.key.task}, {of_ranks(first.odd)}"
+    each = [(shorten(r.key.label, _LONGEST_NAME, "..."), of_ranks(r.odd or r.unread)) for r in found]
+    others = [f"{name} ({ranks})" for name, ranks in each[1:]]
+    name, ranks = each[0]
+    where = f"{name}, task {first.key.task}, {'' if first.own_ranks else 'golden '}{ranks}"
     lines = [f"Replicas differ: {where}: {first.reason}."]
     return lines + ([f"Likewise: {_listed(others)}."] if others else [])
 

@@ -286,11 +286,11 @@ def test_a_padded_last_slice() -> None:
 
 def test_zigzag_is_what_is_looked_at_next() -> None:
     option = only_option({0: plain(8)}, {r: plain(4) for r in range(2)}, 2)
-    second, *others = other_options(option, one_run=True)
+    second, *others = other_options(option)
     assert {each.actual.words for each in others} == {"Shard(dim=0, parts=(2, 2))", "Shard(dim=0, parts=(2, 1, 1))"}
     assert [part.region.start for part in second.place(0)[0]] == [(0,), (6,)]
     assert [part.region.start for part in second.place(1)[0]] == [(2,), (4,)]
-    assert not other_options(only_option({0: plain(8)}, {0: plain(8)}, 1), one_run=True)
+    assert not other_options(only_option({0: plain(8)}, {0: plain(8)}, 1))
 
 
 def test_two_runs_of_two_and_four_groups() -> None:

@@ -109,7 +109,7 @@ def test_a_failure_is_never_hidden_by_a_good_record() -> None:
 
 def run_of(side: str, locals_: list[tuple[int, ...]], *, tasks: int = 1, first: int = 0) -> list[ShardIndex]:
     return [
-        index(rank, *(replace(label("x", side, t, shape), task=first + t) for t in range(tasks)))
+        index(rank, *(replace(label("x", side, t, shape, checksum=rank), task=first + t) for t in range(tasks)))
         for rank, shape in enumerate(locals_)
     ]
 

@@ -98,6 +98,7 @@ def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()
         mismatch=number(lambda v: v.status is Status.MISMATCH),
         failed=number(lambda v: v.status is Status.FAILED),
         uncovered=0,
+        replicas=0,
         unreadable=0,
         silent_ranks=silent,
     )
