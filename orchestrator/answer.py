@@ -93,10 +93,17 @@ def answer(
     `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`.
     """
     node_of = rank_nodes(record, cluster)
+    interrupted = False
 
     def compare(pairs: Sequence[Pair]) -> Outcomes:
-        screen.comparing(len({(pair.key, pair.rank) for pair in pairs}))
-        return crew.compare(pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
+        nonlocal interrupted
+        if interrupted:  # Ctrl-C ends the comparison, not one round of it
+            return {}
+        names = {(pair.key, pair.rank) for pair in pairs}
+        screen.comparing(len(names))
+        found = crew.compare(pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
+        interrupted = len(found) < len(names)
+        return found
 
     done = compared(plan, compare)
     plan, outcomes = done.plan, done.outcomes

@@ -384,3 +384,14 @@ def test_golden_parts_of_several_types_are_not_weighed_as_one(run: Run) -> None:
     judgement = run.judged()
     assert statuses(judgement, "x") == [Status.MISMATCH] * 2
     assert "several types: float16, float32" in judgement.labels[0].ranks[0].reason
+
+
+def test_a_second_look_at_one_group_loses_no_other(run: Run) -> None:
+    """Two told groups; in each, golden is cut by columns on other ranks without a word."""
+    for group in range(2):
+        whole = random(6, 8)
+        ranks = range(2 * group, 2 * group + 2)
+        for rank in ranks:
+            run.label(rank, "pta", "x", np.split(-whole if group else whole, 2, axis=1)[rank % 2])
+            run.label(rank, "acl", "x", np.split(whole, 2)[rank % 2], Layout((Shard(0, ranks=ranks),)))
+    assert statuses(run.judged(), "x") == [Status.MATCH] * 2 + [Status.DIVERGED] * 2

@@ -115,7 +115,10 @@ class LabelPlan:
     """What else the layout may be where it was inferred and the values do not agree."""
 
     def with_part(self, other: LabelPlan) -> LabelPlan:
-        """Return the plan of these ranks and those of another plan of the label together."""
+        """Return the plan of these ranks and those of another plan of the label together.
+
+        Only a plan of all ranks can be looked at again.
+        """
         return LabelPlan(
             self.key,
             self.sides | other.sides,
@@ -124,7 +127,7 @@ class LabelPlan:
             self.uncovered | other.uncovered,
             self.replicas + other.replicas,
             self.questions + other.questions,
-            self.second_look or other.second_look,
+            (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
         )
 
 

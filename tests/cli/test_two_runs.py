@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.rundir import RunDir
 from tests.cli.conftest import Command
+from tests.recorded import save_record
 
 pytestmark = pytest.mark.ray
 
@@ -46,34 +46,7 @@ def record(folder: Path, script: Path, *arguments: str, ranks: int = 1) -> None:
             "ACLCMP_SHARD_DIR": str(run.shards),
         }
         subprocess.run([sys.executable, script, *arguments], env=os.environ | told, check=True, timeout=120)
-    RunRecord(
-        run_id="run",
-        command=("python", str(script)),
-        cwd=str(folder),
-        launcher="ray",
-        device="cpu",
-        visibility="node",
-        cluster="local Ray",
-        started=0.0,
-        finished=1.0,
-        versions={},
-        environment={},
-        ranks=tuple(
-            RankRecord(
-                rank=rank,
-                local_rank=rank,
-                host="here",
-                ip="127.0.0.1",
-                node_id="n",
-                devices=(),
-                state=RankState.FINISHED,
-                exit_code=0,
-                started=0.0,
-                finished=1.0,
-            )
-            for rank in range(ranks)
-        ),
-    ).save(run.record)
+    save_record(run, str(script), ranks)
 
 
 def report(folder: Path) -> dict[str, Any]:

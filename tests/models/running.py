@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.rundir import RunDir
+from tests.recorded import save_record
 
 HERE = Path(__file__).parent
 RUN_ID = "20260101-000000"
@@ -59,38 +59,6 @@ def rank_environment(run: RunDir, rank: int, ranks: int, port: int, *, strict: b
         "ACLCMP_SHARD_DIR": str(run.shards),
         "ACLCMP_STRICT": str(int(strict)),
     }
-
-
-def save_record(run: RunDir, script: str, ranks: int) -> None:
-    """Write run.json as the launcher does for ranks that all went well."""
-    RunRecord(
-        run_id=RUN_ID,
-        command=("python", script),
-        cwd=str(HERE),
-        launcher="ray",
-        device="cpu",
-        visibility="node",
-        cluster="local Ray",
-        started=0.0,
-        finished=1.0,
-        versions={},
-        environment={},
-        ranks=tuple(
-            RankRecord(
-                rank=rank,
-                local_rank=rank,
-                host="here",
-                ip="127.0.0.1",
-                node_id="n",
-                devices=(),
-                state=RankState.FINISHED,
-                exit_code=0,
-                started=0.0,
-                finished=1.0,
-            )
-            for rank in range(ranks)
-        ),
-    ).save(run.record)
 
 
 @contextmanager

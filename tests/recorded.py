@@ -1,0 +1,37 @@
+"""run.json of a run that was made without the launcher."""
+
+from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+
+
+def save_record(run: RunDir, script: str, ranks: int) -> None:
+    """Write run.json as the launcher does for ranks that all went well."""
+    each = tuple(
+        RankRecord(
+            rank=rank,
+            local_rank=rank,
+            host="here",
+            ip="127.0.0.1",
+            node_id="n",
+            devices=(),
+            state=RankState.FINISHED,
+            exit_code=0,
+            started=0.0,
+            finished=1.0,
+        )
+        for rank in range(ranks)
+    )
+    RunRecord(
+        run_id="run",
+        command=("python", script),
+        cwd=str(run.root),
+        launcher="ray",
+        device="cpu",
+        visibility="node",
+        cluster="local Ray",
+        started=0.0,
+        finished=1.0,
+        versions={},
+        environment={},
+        ranks=each,
+    ).save(run.record)
