@@ -76,7 +76,7 @@ def known_layouts(modules: list[Named]) -> Iterator[Known]:
             taken, given = _INPUTS.get(style), None if packed else _OUTPUTS.get(style)
             yield Known(_over(taken, ranks), _over(given, ranks), packed)
         else:
-            mesh = getattr(named.inner._parameters.get("weight"), "device_mesh", None)
+            mesh = getattr(getattr(named.inner, "weight", None), "device_mesh", None) if rows is not None else None
             yield Known(packed=packed, rows=None if packed else rows, ranks=_ranks(mesh))
 
 

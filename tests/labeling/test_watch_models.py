@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aclcmp.labeling.layout import Shard
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
 from tests.examples.glm_ranks import rank_environment
@@ -69,7 +70,7 @@ def test_layouts_are_true(ran: tuple[list[ShardIndex], list[str]]) -> None:
                 ]
                 assert len(dims) <= 1, record
             else:
-                dims = [] if layout.is_replicate else [layout.shard_dim if layout.shard_dim is not None else 99]
+                dims = [placement.dim for placement in layout.placements if isinstance(placement, Shard)]
             for dim in dims:
                 whole = np.array_split(whole, RANKS, axis=dim)[rank]
             assert whole.shape == part.shape, record
