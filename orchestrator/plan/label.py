@@ -119,11 +119,10 @@ class Planner:
 
 
 def _alike(held: Ranks) -> bool:
-    """Whether all ranks surely hold the same."""
-    if len(held) == 1:
-        return True
-    contents = {each.content for each in held.values()}
-    return len(contents) == 1 and None not in contents
+    """Whether all ranks surely hold the same; of slices the second already tells."""
+    each = iter(held.values())
+    first = next(each).content
+    return len(held) == 1 or (first is not None and all(other.content == first for other in each))
 
 
 def plain(held: Held, golden: Held | None) -> Shape:
