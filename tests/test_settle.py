@@ -43,8 +43,8 @@ class Run:
             file.write(bits.tobytes())
         dtype, seq = array.dtype.name, len(labels)
         record = LabelRecord(0, name, 0, side, seq, float(seq), "f.py:1", dtype, array.shape, "cpu")
-        held = {"offset": offset, "nbytes": bits.nbytes, "checksum": payload_checksum(bits), "layout": layout}
-        labels.append(replace(record, **held))  # type: ignore[arg-type]
+        checksum = payload_checksum(bits)
+        labels.append(replace(record, offset=offset, nbytes=bits.nbytes, checksum=checksum, layout=layout))
 
     def indices(self) -> list[ShardIndex]:
         size = len(self._labels)

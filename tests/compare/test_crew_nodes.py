@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,8 +222,7 @@ def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> 
     def watch() -> None:
         nonlocal most
         while not done.wait(0.005):
-            with suppress(psutil.Error):  # an actor of an earlier test may just be ending
-                most = max(most, *(actor.memory_info().rss - rss for actor, rss in before.items()))
+            most = max(most, *(actor.memory_info().rss - rss for actor, rss in before.items()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -238,9 +237,8 @@ def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> 
         assert isinstance(result, PairStats) and (result.n, result.max_y) == (local.size, 0)
         assert result.sum_xx == result.sum_dd == pytest.approx((tensor**2).sum(), rel=1e-6)
         assert result.rows.sum_xx == pytest.approx((tensor**2).sum(axis=1), rel=1e-5)
-    # A block as it is read and as it lies in the store, windows of both files, what Ray needs to send, and on a busy
-    # machine the block after it: less than the slice, of which there are two.
-    assert 0 < most < 4 * local.nbytes // 5
+    # A block as it is read and as it lies in the store, windows of both files, and what Ray needs to send.
+    assert 0 < most < 3 * schedule.FETCH_BYTES + (16 << 20)
 
 
 def test_what_cannot_be_read_there_is_told_and_the_rest_compared(spread: Spread) -> None:

@@ -17,6 +17,7 @@ os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads do not survive a fork
 
+# Imported here and used in none of these lines: what a rank would import is there when it is forked.
 import h5py  # noqa: F401
 import torch.distributed.tensor.parallel  # noqa: F401
 import transformers.distributed.mixin
