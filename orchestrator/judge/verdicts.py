@@ -83,6 +83,8 @@ class RankVerdict:
     limits: Limits | None
     margin: float | None
     """Largest error divided by its limit: above 1 it diverged; None where nothing was held against a limit."""
+    excused: str = ""
+    """Why it does not count, where a policy allows it to diverge or ignores the label; "" where it counts."""
 
 
 @dataclass(frozen=True, slots=True)

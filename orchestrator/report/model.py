@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from aclcmp.orchestrator.compare.look import Look
+from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.judge.verdicts import Judgement
+from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
 
 SCHEMA = 1
@@ -24,3 +27,8 @@ class Report:
     """The limits that were used, as a flat table, e.g. {"name": "default", "float32.fail": 1e-3}."""
     notes: tuple[str, ...] = ()
     """Sentences for people: what was inferred, what was left out."""
+    patterns: tuple[Pattern, ...] = ()
+    """Of labels that are wrong by themselves, in golden order."""
+    hints: tuple[Hint, ...] = ()
+    looks: Mapping[tuple[LabelKey, int], Look] = field(default_factory=dict)
+    """What a second look found, by label and rank, of labels that do not match."""
