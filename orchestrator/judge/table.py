@@ -6,6 +6,9 @@ every visible fault exceeds `fail`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from aclcmp.labeling.shard.dtypes import DTYPES, DType
 from aclcmp.orchestrator.judge.verdicts import Limits
 
@@ -23,14 +26,34 @@ RELATIVE: dict[str, tuple[float, float]] = {
 """(warn, fail) on relative L2, of the whole tensor and of the worst row, by torch's dtype name."""
 
 
-def limits_of(golden: str, actual: str) -> Limits:
-    """Return the limits for a pair of dtypes: those of the narrower one (larger eps); 0 for exact types."""
-    narrower = max(DTYPES[golden], DTYPES[actual], key=_eps)
-    if narrower.eps is None:
+def limits_of(
+    golden: str, actual: str, relative: Mapping[str, tuple[float, float]] = RELATIVE, depth: int = 0
+) -> Limits:
+    """Return the limits for a pair of dtypes: those of the narrower one (larger eps); 0 for exact types.
+
+    Round-off grows with the layers before: `fail` by sqrt(1 + depth / 8), as measured on the same decoder.
+    """
+    name = narrower(golden, actual)
+    if DTYPES[name].eps is None:
         return Limits(0.0, 0.0, "exact")
-    name = _COMPONENT.get(narrower.name, narrower.name)
-    warn, fail = RELATIVE[_ALIKE.get(name, name)]
-    return Limits(warn, fail, f"{name} table")
+    warn, fail = relative[table_name(name)]
+    return Limits(warn, fail * math.sqrt(1 + depth / 8), f"{table_name(name)} table" + f", layer {depth}" * (depth > 0))
+
+
+def narrower(golden: str, actual: str) -> str:
+    """Return the dtype of the two that has the larger eps."""
+    return max(DTYPES[golden], DTYPES[actual], key=_eps).name
+
+
+def table_name(dtype: str) -> str:
+    """Return the dtype under whose name an inexact dtype's limits stand."""
+    name = _COMPONENT.get(dtype, dtype)
+    return _ALIKE.get(name, name)
+
+
+def least_of(golden: str, actual: str) -> float:
+    """Return the error by which two right computations may always differ: half of the narrower dtype's eps."""
+    return _eps(DTYPES[narrower(golden, actual)]) / 2
 
 
 def _eps(dtype: DType) -> float:

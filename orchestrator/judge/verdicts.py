@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.evidence import RankEvidence
 from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 _NO_LEVEL = Level()
@@ -62,29 +60,28 @@ class Limits:
     warn: float
     fail: float
     source: str
-    """Where the limits come from, e.g. "bfloat16 table"."""
+    """Where the limits come from, e.g. "bfloat16 table", "3 x reference floor"."""
+    rows: float = 1.0
+    """How many times larger they are for the worst row."""
 
 
-@dataclass(frozen=True, slots=True)
-class RankVerdict:
-    """The verdict on one label on one rank. `stats`, `metrics` and `limits` are None where nothing was compared."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankVerdict(RankEvidence):
+    """The verdict on one label on one rank, with what it was taken from."""
 
-    rank: int
     status: Status
     origin: Origin | None
     reason: str
     """One line: why this status."""
     bitwise: bool
-    layout: str
-    golden: SideFacts | None
-    actual: SideFacts | None
-    stats: PairStats | None
-    metrics: Metrics | None
     limits: Limits | None
+    """None where nothing was compared."""
     margin: float | None
     """Largest error divided by its limit: above 1 it diverged; None where nothing was held against a limit."""
     excused: str = ""
     """Why it does not count, where a policy allows it to diverge or ignores the label; "" where it counts."""
+    ignored: bool = False
+    """Whether the policy ignores the label, so that it is not in the coverage either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +92,13 @@ class LabelVerdict:
     status: Status
     ranks: tuple[RankVerdict, ...]
     level: Level = _NO_LEVEL
+    root: LabelKey | None = None
+    """The label that it inherits from, where all that is wrong with it is inherited."""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """Where it begins: the first label in golden order that is wrong by itself."""
+    """Where it begins: the first label in golden order that is wrong by itself and counts."""
 
     key: LabelKey
     ranks: tuple[int, ...]
@@ -145,6 +144,8 @@ class Coverage:
     """Shards and lines of journals that could not be read."""
     silent_ranks: tuple[int, ...]
     """Ranks that recorded no label at all."""
+    ignored: int = 0
+    """Left out of all counts, because the policy ignores their labels."""
 
     @property
     def complete(self) -> bool:

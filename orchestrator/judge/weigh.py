@@ -28,14 +28,13 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
     if limits.fail == 0.0:
         differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
         return Status.DIVERGED, None, f"{differing} differ; none may"
-    error = max(metrics.rel_l2, metrics.worst_row)
     if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
         return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
-        error = metrics.linf_rel
-        words = f"largest error {error:.2g} of the largest value"
-        return _against(error, words, limits)
+        words = f"largest error {metrics.linf_rel:.2g} of the largest value"
+        return _against(metrics.linf_rel, words, limits)
+    error = error_of(metrics, limits)
     words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
@@ -45,6 +44,11 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
     if stats.basis is Basis.NORMS and error <= limits.warn:
         words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
     return _against(error, words, limits)
+
+
+def error_of(metrics: Metrics, limits: Limits) -> float:
+    """Return what is held against the limits: the relative L2 error, or that of the worst row if it is worse there."""
+    return max(metrics.rel_l2, metrics.worst_row / limits.rows)
 
 
 def _squares_are_lost(stats: PairStats) -> bool:

@@ -67,6 +67,11 @@ def _layer(data_id: str) -> tuple[str, str]:
     return "", ""
 
 
+def kind_in_layers(label: str, layer: str) -> str:
+    """Return what a label is in every layer: its id without the number of its layer."""
+    return re.sub(rf"(?<![0-9A-Za-z]){layer}(?![0-9])", "*", label, count=1) if layer else label
+
+
 def with_parents(levels: Mapping[LabelKey, Level], ordered: Sequence[LabelKey]) -> dict[LabelKey, Level]:
     """Find the parent of every low-level label; `ordered` holds all labels in golden order."""
     position = {key: place for place, key in enumerate(ordered)}

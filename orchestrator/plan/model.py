@@ -27,6 +27,8 @@ class SideFacts:
     """Seconds since the epoch."""
     capture: str = "full"
     """How much of the tensor was kept: a value of `aclcmp.labeling.capture.Capture`."""
+    inputs: tuple[str, ...] = ()
+    """Ids of the labels that it was computed from, where the user named them."""
 
     @property
     def facts(self) -> SideFacts:

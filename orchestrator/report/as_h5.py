@@ -6,7 +6,8 @@
 /coverage             counts, silent_ranks
 /run                  the fields of run.json that are single values or texts; /run/ranks is a table
 /policy               the limits that were used
-/replicas             table: one row for each odd rank of what ranks of a side ought to hold alike
+/replicas             table: one row for each odd rank of what ranks of a side ought to hold alike; rank -1 where none
+                      is odd and some could not be compared
 /first_by_rank        table: rank, task, label, occurrence
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
@@ -26,7 +27,7 @@ import numpy as np
 
 from aclcmp.orchestrator.judge.verdicts import Judgement
 from aclcmp.orchestrator.record import RankRecord, RunRecord
-from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, rows
+from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, list_text, rows
 from aclcmp.orchestrator.report.h5_parts import Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 from aclcmp.orchestrator.report.plots import write_plots, write_rows
@@ -77,8 +78,10 @@ def _image(report: Report) -> bytes:
 
 
 def _replicas(judgement: Judgement) -> Columns:
-    odd = [(replica, rank) for replica in judgement.replicas for rank in replica.odd]
+    odd = [(replica, rank) for replica in judgement.replicas for rank in replica.odd or (-1,)]
+    number = {id(replica): i for i, replica in enumerate(judgement.replicas)}
     return {
+        "number": (int, [number[id(replica)] for replica, _ in odd]),
         "task": (int, [replica.key.task for replica, _ in odd]),
         "label": (str, [replica.key.label for replica, _ in odd]),
         "occurrence": (int, [replica.key.occurrence for replica, _ in odd]),
@@ -87,6 +90,9 @@ def _replicas(judgement: Judgement) -> Columns:
         "told": (bool, [replica.told for replica, _ in odd]),
         "rel_l2": (float, [replica.rel_l2 for replica, _ in odd]),
         "reason": (str, [replica.reason for replica, _ in odd]),
+        "agreeing": (str, [list_text(replica.agreeing) for replica, _ in odd]),
+        "unread": (str, [list_text(replica.unread) for replica, _ in odd]),
+        "own_ranks": (bool, [replica.own_ranks for replica, _ in odd]),
     }
 
 

@@ -58,6 +58,7 @@ def _pieces(report: Report) -> Iterator[str]:
             "replicas": coverage.replicas,
             "unreadable": coverage.unreadable,
             "silent_ranks": list(coverage.silent_ranks),
+            "ignored": coverage.ignored,
         },
         "run": {"run_id": report.run_id}
         | (report.run.model_dump(mode="json", by_alias=True) if report.run is not None else {}),
@@ -139,6 +140,7 @@ def _label(label: LabelVerdict) -> dict[str, Any]:
         "granularity": level.granularity,
         "layer": level.layer,
         "parent": _key(level.parent) if level.parent else None,
+        "root": _key(label.root) if label.root else None,
         "ranks": {str(v.rank): _rank(v) for v in ranks},
     }
 
@@ -151,8 +153,15 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "bitwise": verdict.bitwise,
         "layout": verdict.layout,
         "metrics": _scalars(verdict.metrics, _METRICS),
-        "limits": _scalars(verdict.limits, ("warn", "fail", "source")),
+        "limits": _scalars(verdict.limits, ("warn", "fail", "source", "rows")),
         "margin": None if verdict.margin is None else number(verdict.margin),
+        "excused": verdict.excused,
+        "ignored": verdict.ignored,
+        "dtypes": list(verdict.dtypes),
+        "gap": verdict.gap.value if verdict.gap else None,
+        "uncovered": verdict.uncovered,
+        "summed": list(verdict.summed),
+        "floors": {floor.source.value: _scalars(floor, ("rel_l2", "worst_row")) for floor in verdict.floors},
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),
         "stats": _scalars(verdict.stats, STATS_SCALARS),

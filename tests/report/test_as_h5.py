@@ -50,7 +50,7 @@ def _same(json_value: Any, h5_value: Any, absent: Any) -> bool:
     if json_value is None:
         return h5_value == absent or (isinstance(h5_value, float) and np.isnan(h5_value))
     if isinstance(json_value, list):
-        return h5_value == str(tuple(json_value))
+        return h5_value in (str(tuple(json_value)), json.dumps(json_value) if json_value else "")
     return h5_value == (float(json_value) if json_value in ("inf", "-inf") else json_value)
 
 

@@ -44,7 +44,7 @@ def test_it_begins_as_promised(tmp_path: Path) -> None:
     one = next(one for one in content["labels"] if one["label"] == CULPRIT[0])
     assert list(one) == [
         *("task", "label", "occurrence", "status"),
-        *("level", "granularity", "layer", "parent", "ranks"),
+        *("level", "granularity", "layer", "parent", "root", "ranks"),
     ]
     assert list(one["ranks"]) == [str(rank) for rank in range(8)]
     assert one["ranks"]["5"]["status"] == "diverged"

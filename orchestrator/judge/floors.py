@@ -1,0 +1,50 @@
+"""Noise floors: how far two right computations of a label lie apart, measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+
+class FloorSource(str, Enum):
+    """Where a floor was measured, the most telling first."""
+
+    REFERENCE = "reference"
+    """Golden against a third side of higher precision (AWS Neuron's three-way comparison)."""
+    PERTURBED = "perturbed"
+    """Golden against golden on an input that is perturbed in its last bit (TTrace, arXiv 2506.09280)."""
+    REPEAT = "repeat"
+    """Golden against golden again, or against its replicas on other ranks."""
+    PROFILE = "profile"
+    """The error of the same kind of label in earlier runs that were right (TAO, arXiv 2510.16028)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The noise of one label: relative L2 error of the whole tensor, and of its worst row."""
+
+    source: FloorSource
+    rel_l2: float
+    worst_row: float
+
+
+def floors_of(
+    found: Iterable[tuple[FloorSource, Mapping[tuple[LabelKey, int], PairStats | str]]],
+) -> dict[LabelKey, tuple[Floor, ...]]:
+    """Return the floors of every label: of each source the largest over ranks; what could not be read counts not."""
+    largest: dict[LabelKey, dict[FloorSource, Floor]] = defaultdict(dict)
+    for source, outcomes in found:
+        for (key, _), stats in outcomes.items():
+            if isinstance(stats, PairStats) and stats.n_finite:
+                metrics = metrics_of(stats)
+                before = largest[key].get(source, Floor(source, 0.0, 0.0))
+                rel_l2, worst_row = max(before.rel_l2, metrics.rel_l2), max(before.worst_row, metrics.worst_row)
+                largest[key][source] = Floor(source, rel_l2, worst_row)
+    order = list(FloorSource)
+    return {key: tuple(sorted(each.values(), key=lambda f: order.index(f.source))) for key, each in largest.items()}

@@ -1,0 +1,47 @@
+"""Which limits hold for a label: those of the policy's rule, of its noise floor, or of its dtype and depth."""
+
+from __future__ import annotations
+
+from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.table import least_of, limits_of, narrower, table_name
+from aclcmp.orchestrator.judge.verdicts import Limits
+
+
+class Depths:
+    """How many layers of the model come before each label, asked label by label in golden order."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}
+
+    def of(self, label: LabelEvidence) -> int:
+        """Return the number of the label's layer; outside of layers, that of the last one in its task."""
+        task = label.key.task
+        if label.level.layer.isdecimal():
+            self._last[task] = int(label.level.layer)
+        return self._last.get(task, 0)
+
+
+def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy: Policy) -> Limits:
+    """Return the limits for what was compared of a label on a rank, and where they come from.
+
+    Tried in this order: exact types allow nothing; a rule of the policy; a measured floor that is not 0, in the order
+    of `FloorSource`, but at least round-off; the table. Two right computations may give the same bits by chance, so a
+    floor of 0 limits nothing.
+    """
+    table = limits_of(*evidence.dtypes, policy.limits, depth)
+    if table.fail == 0.0:
+        return table
+    dtype = narrower(*evidence.dtypes)
+    for rule in policy.rules:
+        if rule.scope.holds(label.key, label.level, dtype) or (
+            rule.scope.dtype and rule.scope.holds(label.key, label.level, table_name(dtype))
+        ):
+            return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}")
+    for floor in evidence.floors:
+        if floor.source in policy.floors and 0.0 < floor.rel_l2 < float("inf"):
+            warn, fail = policy.floors[floor.source]
+            noise = max(floor.rel_l2, least_of(*evidence.dtypes))
+            rows = max(floor.worst_row / noise, 1.0) if floor.worst_row < float("inf") else 1.0
+            return Limits(warn * noise, fail * noise, f"{fail:g} x {floor.source.value} floor", rows)
+    return table

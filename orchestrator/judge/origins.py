@@ -1,0 +1,71 @@
+"""Own or inherited: whether a wrong label's inputs were right, or explain its error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+
+@dataclass(slots=True)
+class _Before:
+    """Wrong labels of a task so far."""
+
+    largest: float = -1.0
+    """Largest error; negative where nothing is wrong yet."""
+    root: LabelKey | None = None
+    """The own divergence from which what follows inherits: the last one."""
+
+
+def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[LabelVerdict]:
+    """Tell own from inherited, in golden order.
+
+    The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
+    none of its inputs is wrong, or if its relative L2 error is more than `own_factor` times the largest of theirs.
+    Ranks exchange data in collectives, so inputs count on all ranks.
+    """
+    before: dict[int, _Before] = {}
+    known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}
+    told: list[LabelVerdict] = []
+    for label in labels:
+        key = label.key
+        far = before.setdefault(key.task, _Before())
+        error, root = _of_inputs(label, known, far)
+        wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
+        own = {verdict.rank for verdict in wrong if error < 0 or _error(verdict) > own_factor * error}
+        ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
+        largest = max(map(_error, wrong), default=-1.0)
+        inherits = root if wrong and not own else None
+        known[key.task, key.label] = largest, (key if own else root) if wrong else None
+        if wrong:
+            far.largest = max(far.largest, largest)
+            far.root = key if own else far.root
+        told.append(replace(label, ranks=ranks, root=inherits))
+    return told
+
+
+def _of_inputs(
+    label: LabelVerdict, known: dict[tuple[int, str], tuple[float, LabelKey | None]], before: _Before
+) -> tuple[float, LabelKey | None]:
+    """Return the largest error of a label's wrong inputs, negative if none is wrong, and their root."""
+    names = {name for v in label.ranks for side in (v.golden, v.actual) if side is not None for name in side.inputs}
+    named = [known[label.key.task, name] for name in names if (label.key.task, name) in known]
+    if not named:
+        return before.largest, before.root
+    return max(named, key=lambda each: each[0])
+
+
+def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
+    if verdict.status not in WRONG:
+        return verdict
+    return replace(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
+
+
+def _error(verdict: RankVerdict) -> float:
+    """The relative L2 error of a wrong label; infinite where it says nothing."""
+    if verdict.status is Status.NONFINITE or verdict.metrics is None or math.isnan(verdict.metrics.rel_l2):
+        return math.inf
+    return verdict.metrics.rel_l2

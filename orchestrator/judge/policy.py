@@ -1,0 +1,117 @@
+"""What a user wants counted: limits, and what may differ. Defaults need no file (`policyfile` reads one)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.judge.table import RELATIVE
+from aclcmp.orchestrator.plan.levels import Level
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
+    FloorSource.REFERENCE: (1.5, 3.0),
+    FloorSource.PERTURBED: (3.0, 5.0),
+    FloorSource.REPEAT: (3.0, 5.0),
+    FloorSource.PROFILE: (1.5, 2.0),
+}
+"""By the sources' own papers, and a decoder of 32 layers: golden on another kernel stayed below 1.13 and 2.9."""
+_regex = functools.cache(glob_regex)
+
+
+class FailOn(str, Enum):
+    """What makes the exit code 1."""
+
+    ANY = "any"
+    """Any divergence."""
+    OWN = "own"
+    """A divergence that is not inherited: for a run that is known to part ways somewhere, and may after it."""
+    DRIFT = "drift"
+    """Also what is above the noise floor only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which labels a rule is about: ids by a glob ("layers.*.mlp"), and by dtype and level where those are given."""
+
+    pattern: str = "**"
+    dtype: str = ""
+    level: str = ""
+    """ "op", "layer", "model", "high" or "low"."""
+
+    def holds(self, key: LabelKey, level: Level, dtype: str) -> bool:
+        """Whether a label of this level, compared as this dtype (the narrower of its sides), is meant."""
+        if self.dtype and self.dtype != dtype:
+            return False
+        if self.level and self.level not in (level.granularity, level.words):
+            return False
+        return _regex(self.pattern).fullmatch(key.label) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """Limits on relative L2 for some labels, instead of the floor's or the table's."""
+
+    scope: Scope
+    warn: float
+    fail: float
+
+
+@dataclass(frozen=True, slots=True)
+class Excuse:
+    """Labels that may diverge (`up_to` an error, if it is given), or, as one of `Policy.ignore`, count not at all."""
+
+    scope: Scope
+    reason: str
+    up_to: float | None = None
+    ranks: frozenset[int] | None = None
+    """None: on all ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class JumpRule:
+    """When an error is out of line with the same kind of label in the layers before; see `judge.growth`."""
+
+    on: bool = True
+    deviations: float = 4.0
+    factor: float = 1.7
+    """By which a whole tensor's error must exceed the usual one."""
+    factor_of_rows: float = 5.0
+    """The same for the worst row, an extreme that varies more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All that a verdict follows from besides the evidence."""
+
+    name: str = "default"
+    fail_on: FailOn = FailOn.ANY
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RELATIVE))
+    """(warn, fail) on relative L2 by dtype, of labels without a floor."""
+    rules: tuple[LimitRule, ...] = ()
+    """The first whose scope holds counts."""
+    allow: tuple[Excuse, ...] = ()
+    ignore: tuple[Excuse, ...] = ()
+    floors: Mapping[FloorSource, tuple[float, float]] = field(default_factory=lambda: dict(MULTIPLIERS))
+    """(warn, fail) as multiples of the floor by its source."""
+    jump: JumpRule = JumpRule()
+    own_factor: float = 3.0
+    """By which a label's error must exceed that of its inputs to be its own although they are wrong."""
+
+    def table(self) -> dict[str, str | float]:
+        """Return it as a flat table, as reports keep it."""
+        found: dict[str, str | float] = {"name": self.name, "fail_on": self.fail_on.value}
+        for dtype, (warn, fail) in self.limits.items():
+            found |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
+        for source, (warn, fail) in self.floors.items():
+            found |= {f"floor.{source.value}.warn": warn, f"floor.{source.value}.fail": fail}
+        jump = self.jump
+        found |= {"jump.on": str(jump.on).lower(), "jump.deviations": jump.deviations, "jump.factor": jump.factor}
+        found |= {"jump.factor_of_rows": jump.factor_of_rows, "own_factor": self.own_factor}
+        for kind, rules in (("allow", self.allow), ("ignore", self.ignore)):
+            found |= {f"{kind}.{rule.scope.pattern}": rule.reason for rule in rules}
+        return found | {f"limit.{rule.scope.pattern}": rule.fail for rule in self.rules}
