@@ -7,37 +7,15 @@ large as the others where asked for. Tensor parallelism is done in one process: 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 import torch
+from planting import NO_FAULT, Fault, Recorded, Setting
 from torch import Tensor
 
+TOKENS = 48
 HIDDEN, HEADS, FFN, LAYERS, VOCAB = 256, 8, 512, 16, 512
 HEAD = HIDDEN // HEADS
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a run computes: its element type, its ranks, and which kernels it has."""
-
-    dtype: torch.dtype = torch.float32
-    ranks: int = 1
-    other_kernels: bool = False
-    """Scores and norms in another order of operations, as a fused kernel has it; sums of matmuls in halves."""
-    fault: str = ""
-    layer: int = -1
-    rank: int = 0
-
-
-@dataclass
-class Recorded:
-    """What a run labels: name -> one tensor for each rank, in the order of the computation."""
-
-    labels: dict[str, list[Tensor]] = field(default_factory=dict)
-
-    def label(self, name: str, tensors: list[Tensor]) -> None:
-        self.labels[name] = [tensor.detach().clone() for tensor in tensors]
 
 
 def weights(seed: int, *, outlier: bool) -> dict[str, Tensor]:
@@ -61,25 +39,34 @@ def weights(seed: int, *, outlier: bool) -> dict[str, Tensor]:
     return found
 
 
-FAULTS: Mapping[str, str] = {
-    "rope off by one": "attn",
-    "rope missing on a head": "attn",
-    "scaled by 1.04": "attn",
-    "one token wrong": "attn",
-    "slice permuted": "act",
-    "reduced twice": "mlp",
-    "reduction missing": "mlp",
-    "scores not scaled": "attn",
-    "rows shifted": "attn",
-    "saturated": "act",
-    "mask off by one": "attn",
-    "gate and up swapped": "act",
-    "offset": "mlp",
-    "heads swapped": "attn",
-    "norm eps 0.1": "norm2",
-    "cast to float8": "act",
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "rope off by one": ("attn",),
+    "rope missing on a head": ("attn",),
+    "scaled by 1.04": ("attn",),
+    "one token wrong": ("attn",),
+    "slice permuted": ("act",),
+    "reduced twice": ("mlp",),
+    "reduction missing": ("mlp",),
+    "scores not scaled": ("attn",),
+    "rows shifted": ("attn",),
+    "saturated": ("act",),
+    "mask off by one": ("attn",),
+    "gate and up swapped": ("act",),
+    "offset": ("mlp",),
+    "heads swapped": ("attn",),
+    "norm eps 0.1": ("norm2",),
+    "cast to float8": ("act",),
 }
-"""Each fault, and the kind of label that is wrong first."""
+"""Each fault, and the kind of label that is wrong first (then those that are wrong by themselves as well)."""
+NAME = "layers.{}.{}"
+"""How a label of a layer is called: layer, kind."""
+
+
+def subject(seed: int, *, outlier: bool) -> Callable[[Setting], Recorded]:
+    """Return what runs the decoder with the weights and tokens of this seed."""
+    state = weights(seed, outlier=outlier)
+    tokens = torch.randint(0, VOCAB, (TOKENS,), generator=torch.Generator().manual_seed(seed))
+    return lambda setting: run(state, tokens, setting)
 
 
 def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Recorded:
@@ -89,29 +76,27 @@ def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Record
     hidden = weight["embed"][tokens]
     seen.label("embed", [hidden] * setting.ranks)
     for layer in range(LAYERS):
-        here = setting.fault if layer == setting.layer else ""
+        here = setting.at(layer)
         name = f"layers.{layer}."
         normed = _norm(hidden, weight[f"{layer}.norm1"], setting, 1e-6)
         seen.label(f"{name}norm1", [normed] * setting.ranks)
         attended = []
         for rank in range(setting.ranks):
-            fault = here if setting.ranks == 1 or rank == setting.rank or here not in _OF_ONE_RANK else ""
             rows = slice(rank * HIDDEN // setting.ranks, (rank + 1) * HIDDEN // setting.ranks)
             q, k, v = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in "qkv")
-            attended.append(_attention(q, k, v, setting, fault))
+            attended.append(_attention(q, k, v, setting, here.on(rank)))
         seen.label(f"{name}attn", attended)
-        out = _reduced(attended, weight[f"{layer}.o"], setting, "")
+        out = _reduced(attended, weight[f"{layer}.o"], setting, NO_FAULT)
         seen.label(f"{name}o", [out] * setting.ranks)
         hidden = hidden + out
         seen.label(f"{name}resid1", [hidden] * setting.ranks)
-        normed = _norm(hidden, weight[f"{layer}.norm2"], setting, 0.1 if here == "norm eps 0.1" else 1e-6)
+        normed = _norm(hidden, weight[f"{layer}.norm2"], setting, 0.1 if here.kind == "norm eps 0.1" else 1e-6)
         seen.label(f"{name}norm2", [normed] * setting.ranks)
         acts = []
         for rank in range(setting.ranks):
-            fault = here if setting.ranks == 1 or rank == setting.rank or here not in _OF_ONE_RANK else ""
             rows = slice(rank * FFN // setting.ranks, (rank + 1) * FFN // setting.ranks)
             gate, up = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in ("gate", "up"))
-            acts.append(_activated(gate, up, fault))
+            acts.append(_activated(gate, up, here.on(rank)))
         seen.label(f"{name}act", acts)
         out = _reduced(acts, weight[f"{layer}.down"], setting, here)
         seen.label(f"{name}mlp", [out] * setting.ranks)
@@ -121,10 +106,6 @@ def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Record
     seen.label("norm", [normed] * setting.ranks)
     seen.label("logits", [_linear(normed, weight["head"], setting)] * setting.ranks)
     return seen
-
-
-_OF_ONE_RANK = ("slice permuted", "one token wrong", "heads swapped", "rope missing on a head", "cast to float8")
-"""With several ranks only one of them has these."""
 
 
 def _norm(x: Tensor, weight: Tensor, setting: Setting, eps: float) -> Tensor:
@@ -195,17 +176,17 @@ def _activated(gate: Tensor, up: Tensor, fault: str) -> Tensor:
     return act
 
 
-def _reduced(parts: list[Tensor], weight: Tensor, setting: Setting, fault: str) -> Tensor:
+def _reduced(parts: list[Tensor], weight: Tensor, setting: Setting, fault: Fault) -> Tensor:
     """Multiply each rank's slice with its columns of the weight, and add up over ranks."""
     width = weight.shape[1] // len(parts)
     summands = [_linear(part, weight[:, rank * width : (rank + 1) * width], setting) for rank, part in enumerate(parts)]
-    if fault == "reduction missing" and len(summands) > 1:
-        return summands[setting.rank]
+    if fault.kind == "reduction missing" and len(summands) > 1:
+        return summands[fault.rank]
     out = summands[0]
     for each in summands[1:]:
         out = out + each
-    if fault == "reduced twice" or (fault == "reduction missing" and len(summands) == 1):
-        out = out * (2 if fault == "reduced twice" else 0.5)
-    if fault == "offset":
+    if fault.kind == "reduced twice" or (fault.kind == "reduction missing" and len(summands) == 1):
+        out = out * (2 if fault.kind == "reduced twice" else 0.5)
+    if fault.kind == "offset":
         out = out + 0.5 * out.float().std().to(out.dtype)
     return out

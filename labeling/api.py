@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aclcmp.labeling.identity import RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aclcmp.labeling.recorder import Recorder
 
 _on = bool(os.environ.get(SHARD_DIR))
@@ -55,12 +57,14 @@ def set_label(
     *,
     layout: Any = None,
     level: str = "",
+    inputs: Sequence[str] | None = None,
 ) -> None:
     """Record one tensor under an id that its counterpart on the other side shares.
 
     Args:
         data_src: the side: "pta" (or "golden") for the framework's own computation, "acl" (or "actual") for the
-            accelerated one.
+            accelerated one; "ref" (or "reference") for golden's computation in higher precision. A reference is no side
+            of the comparison: how far golden lies from it tells how much of a difference is noise.
         data_id: names the tensor; the same id on both sides makes a pair. The same (task, id, side) again is the next
             occurrence; occurrences pair in order.
         data_val: torch.Tensor (any device, any shape, any dtype of aclcmp.labeling.shard.dtypes; DTensor) or
@@ -69,6 +73,8 @@ def set_label(
         layout: how a rank's tensor is part of the whole: `Shard(dim)`, `Replicate()` or `Partial()`, or a sequence of
             them, one for each mesh dimension. Without it a layout is inferred where shapes or values tell it.
         level: what was replaced, "op", "layer" or "model"; read from the id where it is not given.
+        inputs: ids of the labels that this one was computed from, e.g. `["x", "layers.0.attention"]` (at most 1,024).
+            A wrong label whose inputs are right is where the error began; without them all labels before it count.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
     `--strict` it raises LabelError (wrong argument) or ShardError (disk).
@@ -78,7 +84,7 @@ def set_label(
     frame = sys._getframe(1)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if recorder := _live_recorder():
-        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, site)
+        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site)
 
 
 def is_on() -> bool:
@@ -89,7 +95,7 @@ def is_on() -> bool:
 def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout: Any = None, level: str = "") -> None:
     """Label a tensor like `set_label` does, for a caller that knows better than the stack where the label belongs."""
     if _on and (recorder := _live_recorder()):
-        recorder.record(data_src, data_id, data_val, None, layout, level, call_site)
+        recorder.record(data_src, data_id, data_val, None, layout, level, None, call_site)
 
 
 def gen_id() -> str:

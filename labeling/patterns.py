@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 from aclcmp.labeling.errors import LabelError
 
@@ -30,6 +31,8 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise LabelError(f"{pattern!r} is not a pattern; use a glob like 'layers.*.mlp' or a compiled re.Pattern")
     try:
-        return re.compile("".join(part(token) for token in TOKEN.findall(pattern)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # [+--] may become a difference of sets one day
+            return re.compile("".join(part(token) for token in TOKEN.findall(pattern)))
     except re.error as error:
         raise LabelError(f"{pattern!r} is not a pattern: {error}") from None

@@ -17,18 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.arguments import check_values, checked_id, checked_inputs, checked_side, plain_id
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
 from aclcmp.labeling.identity import CAPTURE, SHARD_DIR, STRICT, rank_identity, ranks_here
 from aclcmp.labeling.lowlevel import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.selection import Selection
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import LEVELS, LabelRecord
+from aclcmp.labeling.shard.record import SIDE_NAMES, LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
 from aclcmp.labeling.tensors import HostTensor, host_tensor
-
-_ALIASES = {"pta": "pta", "golden": "pta", "acl": "acl", "actual": "acl"}
-_MAX_ID = 1024
 
 
 class Recorder:
@@ -76,7 +74,15 @@ class Recorder:
             self._name_task()
 
     def record(
-        self, data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, call_site: str
+        self,
+        data_src: Any,
+        data_id: Any,
+        data_val: Any,
+        tensor_path: Any,
+        layout: Any,
+        level: Any,
+        inputs: Any,
+        call_site: str,
     ) -> None:
         """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
         with self._lock:
@@ -84,12 +90,14 @@ class Recorder:
             if not self._selection.wants(task, data_id):
                 return
             seq, self._seq = self._seq, self._seq + 1
+            sources: tuple[str, ...] = ()
             try:
-                side, name = _checked_side(data_src), _checked_id(data_id)
+                side, name = checked_side(data_src), checked_id(data_id)
                 occurrence = self._next_occurrence(
                     (task, name, side)
                 )  # counted first: a label that fails keeps its own
-                _check_values(side, data_val, tensor_path, level)
+                sources = checked_inputs(inputs)
+                check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()
                 if data_val is None:
                     path = os.fsdecode(tensor_path)
@@ -98,7 +106,16 @@ class Recorder:
                         self._budget.before_a_dump()
                     writer.note(
                         LabelRecord(
-                            task, name, occurrence, side, seq, time.time(), call_site, tensor_path=path, level=level
+                            task=task,
+                            data_id=name,
+                            occurrence=occurrence,
+                            side=side,
+                            seq=seq,
+                            time=time.time(),
+                            call_site=call_site,
+                            tensor_path=path,
+                            level=level,
+                            inputs=sources,
                         )
                     )
                     return
@@ -118,12 +135,22 @@ class Recorder:
                     layout=tensor.layout,
                     level=level,
                     capture=capture.value,
+                    inputs=sources,
                 )
                 writer.add(label, bits)
             except Exception as error:  # whatever it is, it must not reach the model
-                side = _ALIASES.get(data_src, "") if isinstance(data_src, str) else ""
-                name = _plain_id(data_id)
-                failed = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=_reason(error))
+                side = SIDE_NAMES.get(data_src, "") if isinstance(data_src, str) else ""
+                failed = LabelRecord(
+                    task=task,
+                    data_id=plain_id(data_id),
+                    occurrence=occurrence,
+                    side=side,
+                    seq=seq,
+                    time=time.time(),
+                    call_site=call_site,
+                    error=_reason(error),
+                    inputs=sources,
+                )
                 self._failed(failed, error)
 
     def close(self) -> None:
@@ -215,43 +242,6 @@ class Recorder:
             if isinstance(error, (LabelError, ShardError)):
                 raise error
             raise ShardError(f"label {label.data_id!r} could not be recorded: {label.error}") from error
-
-
-def _checked_side(data_src: Any) -> str:
-    if not isinstance(data_src, str) or data_src not in _ALIASES:
-        raise LabelError(f"data_src={_shown(data_src)} is not a side; use 'pta' (golden) or 'acl' (actual)")
-    return _ALIASES[data_src]
-
-
-def _checked_id(data_id: Any) -> str:
-    if not isinstance(data_id, str) or not data_id:
-        raise LabelError(f"data_id must be a non-empty string, not {_shown(data_id)}")
-    if (not data_id.isascii() and data_id != _plain_id(data_id)) or len(data_id) > _MAX_ID or "\0" in data_id:
-        raise LabelError(f"data_id must be plain text of at most {_MAX_ID} characters")
-    return data_id
-
-
-def _check_values(side: str, data_val: Any, tensor_path: Any, level: Any) -> None:
-    if data_val is None and not tensor_path:
-        raise LabelError("neither data_val nor tensor_path was given")
-    if data_val is None and side == "pta":
-        raise LabelError("the golden side needs data_val; tensor_path belongs to the acl side")
-    if level not in ("", *LEVELS):
-        raise LabelError(f"level={_shown(level)} is not known; use 'op', 'layer' or 'model'")
-
-
-def _shown(value: object) -> str:
-    """The repr of a value in a message; its type's name where even that fails."""
-    try:
-        return repr(value)[:200]
-    except Exception:
-        return f"a {type(value).__name__}"
-
-
-def _plain_id(data_id: Any) -> str:
-    """Return an id that any file can hold, for naming even a label with an impossible one."""
-    name = data_id if isinstance(data_id, str) and data_id else _shown(data_id)
-    return name.encode("utf-8", "replace").decode().replace("\0", "?")[:_MAX_ID]
 
 
 def _reason(error: Exception) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -16,9 +16,12 @@ from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
 from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.table import RELATIVE
+from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
+from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.profile import floors_from
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
+from aclcmp.orchestrator.plan.floors import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.label import PROVED
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
@@ -27,38 +30,88 @@ from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.rundir import RunDir, opened_run
 from aclcmp.orchestrator.screen import Screen
 from aclcmp.orchestrator.settle import Outcomes, compared
 from aclcmp.orchestrator.sides import Side, run_failed, world_size
+from aclcmp.orchestrator.terms import AGAIN, Terms
 
 
-def plan_here(run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules) -> Plan:
-    """Plan a run whose shards lie on this host. Raises UsageError when a shard cannot be read."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is to be compared, and what to measure noise floors by."""
+
+    plan: Plan
+    floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
+
+
+def plan_here(
+    run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules, repeat: Path | None = None
+) -> Planned:
+    """Plan a run whose shards lie on this host; `repeat` is another run of its script, to measure the noise by.
+
+    Raises UsageError when a shard cannot be read.
+    """
+    again = {
+        source: _indices(RunDir(folder, ""))
+        for source in AGAIN.values()
+        if (folder := run.again(source.value)).is_dir()
+    }
+    if repeat is not None:
+        again[FloorSource.REPEAT] = _indices(opened_run(repeat)[0])
+    return _planned(_indices(run), record, screen, layouts=layouts, again=again)
+
+
+def _indices(run: RunDir) -> list[ShardIndex]:
     indices, problems = read_indices(run)
     if problems:
         raise UsageError("; ".join(problems))
-    return _plan(indices, record, screen, layouts=layouts)
+    return indices
 
 
-def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> Plan:
+def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> Planned:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    return plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
+    return Planned(plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts))
 
 
 def answer_two(
-    golden: Side, actual: Side, report: RunDir, plan: Plan, cluster: Cluster, crew: Crew, screen: Screen
+    golden: Side,
+    actual: Side,
+    report: RunDir,
+    planned: Planned,
+    cluster: Cluster,
+    crew: Crew,
+    screen: Screen,
+    terms: Terms,
 ) -> Report:
     """Compare what was planned of two sides and judge it."""
-    found = answer(report, None, plan, cluster, crew, screen, failed=golden.failed or actual.failed)
+    found = answer(report, None, planned, cluster, crew, screen, terms, failed=golden.failed or actual.failed)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
     return replace(found, notes=(*notes, *golden.notes, *actual.notes, *found.notes))
 
 
-def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew, screen: Screen) -> Plan:
-    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note."""
+def plan_on_cluster(
+    run: RunDir,
+    record: RunRecord,
+    cluster: Cluster,
+    crew: Crew,
+    screen: Screen,
+    again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
+) -> Planned:
+    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
+
+    `again` are further runs of its command, to measure noise floors by.
+    """
+    indices, problems = _on_cluster(run, record, cluster, crew)
+    others = {source: _on_cluster(*other, cluster, crew)[0] for source, other in again.items()}
+    return _planned(indices, record, screen, problems, again=others)
+
+
+def _on_cluster(
+    run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew
+) -> tuple[list[ShardIndex], tuple[str, ...]]:
     node_of = rank_nodes(record, cluster)
     indices: dict[Path, ShardIndex] = {}
     problems: list[str] = []
@@ -68,7 +121,7 @@ def plan_on_cluster(run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew
             if node_of.get(index.header.rank, node) == node:
                 indices.setdefault(index.files.journal, index)
         problems += unread
-    return _plan(list(indices.values()), record, screen, list(dict.fromkeys(problems)))
+    return list(indices.values()), tuple(dict.fromkeys(problems))
 
 
 def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
@@ -80,10 +133,11 @@ def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
 def answer(
     run: RunDir,
     record: RunRecord | None,
-    plan: Plan,
+    planned: Planned,
     cluster: Cluster,
     crew: Crew,
     screen: Screen,
+    terms: Terms,
     *,
     clean: bool = False,
     failed: bool = False,
@@ -105,13 +159,16 @@ def answer(
         interrupted = len(found) < len(names)
         return found
 
-    done = compared(plan, compare)
+    done = compared(planned.plan, compare)
     plan, outcomes = done.plan, done.outcomes
-    judgement = judge(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
-    policy: dict[str, str | float] = {"name": "dtype table"}
-    for dtype, (warn, fail) in RELATIVE.items():
-        policy |= {f"{dtype}.warn": warn, f"{dtype}.fail": fail}
-    notes = list(plan.notes)
+    evidence = evidence_of(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
+    noise = [(FloorSource.REPEAT, done.noise)]
+    noise += [(source, compare(floor.pairs)) for source, floor in planned.floors.items()]
+    evidence = with_floors(evidence, floors_of(noise))
+    if terms.profile is not None:
+        evidence = with_floors(evidence, floors_from(terms.profile, evidence))
+    judgement = judged(evidence, terms.policy)
+    notes = [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
         layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}
         if layouts:
@@ -132,7 +189,7 @@ def answer(
             files[node_of.get(rank, cluster.driver_node_id)] += paths
         removed, nbytes = crew.remove_dumps(files, run.dumps)
         notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
-    return Report(record, run.run_id, judgement, policy, tuple(notes))
+    return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes))
 
 
 def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
@@ -156,14 +213,20 @@ def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
     return {rank: list(paths) for rank, paths in found.items()}
 
 
-def _plan(
+def _planned(
     indices: Sequence[ShardIndex],
     record: RunRecord | None,
     screen: Screen,
     problems: Sequence[str] = (),
     layouts: LayoutRules | None = None,
-) -> Plan:
-    plan = plan_run(indices, world_size(indices, record), layouts or LayoutRules())
+    again: Mapping[FloorSource, Sequence[ShardIndex]] | None = None,
+) -> Planned:
+    world, rules = world_size(indices, record), layouts or LayoutRules()
+    plan = plan_run(indices, world, rules)
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    return replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))
+    plan = replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))
+    floors = {source: plan_repeat(indices, others, world, rules) for source, others in (again or {}).items()}
+    if reference := plan_reference(indices, world, rules):
+        floors[FloorSource.REFERENCE] = reference
+    return Planned(plan, floors)

@@ -14,6 +14,15 @@ import typer
 
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.cli_reports import (
+    FailOnOption,
+    JsonOption,
+    PolicyOption,
+    diff,
+    explain,
+    report,
+    verdict,
+)
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 
@@ -125,6 +134,16 @@ def run(
         Capture,
         typer.Option(help="What is kept of a tensor: all, moments and a random projection, or moments alone."),
     ] = Capture.FULL,
+    policy: PolicyOption = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="perturb|repeat|PROFILE",
+            help="Where noise floors come from: a second run, its input perturbed or not, or a stored profile.",
+        ),
+    ] = None,
+    fail_on: FailOnOption = None,
+    as_json: JsonOption = False,
 ) -> int:
     """Run a command on every rank, compare what it labelled, report.
 
@@ -132,7 +151,11 @@ def run(
     4 incomplete (something was missing or nothing was compared), 70 a bug in aclcmp.
     """
     from aclcmp.orchestrator.commands import run_job
+    from aclcmp.orchestrator.terms import terms_of
 
+    terms = terms_of(policy, fail_on, floor)
+    if terms.repeat is not None:
+        raise UsageError(f"--floor {floor} is a folder; give perturb, repeat or a profile file")
     if clean and no_compare:
         raise UsageError("--clean removes dumps that match, and --no-compare compares none; give one of them")
     job = Job(
@@ -151,7 +174,7 @@ def run(
         tasks=tasks,
         capture=capture,
     )
-    return int(run_job(job, address, output, compare=not no_compare, clean=clean))
+    return int(run_job(job, address, output, terms, compare=not no_compare, clean=clean, as_json=as_json))
 
 
 @app.command()
@@ -179,6 +202,16 @@ def compare(
         ),
     ] = None,
     clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
+    policy: PolicyOption = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|PROFILE",
+            help="Where noise floors come from: another run of the same script, or a stored profile.",
+        ),
+    ] = None,
+    fail_on: FailOnOption = None,
+    as_json: JsonOption = False,
 ) -> int:
     """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same.
 
@@ -186,19 +219,25 @@ def compare(
     whatever ranks hold them; a run that labelled one side only is that side.
     """
     from aclcmp.orchestrator.commands import compare_again, compare_two, suggest_ids
+    from aclcmp.orchestrator.terms import terms_of
 
+    terms = terms_of(policy, fail_on, floor)
+    if terms.again is not None:
+        raise UsageError(f"--floor {floor} needs a launch; give another run of the script, or a profile file")
     if actual is not None:
         if clean:
             raise UsageError("--clean belongs to the comparison of one run; leave it out")
         if suggest_map:
             typer.echo(suggest_ids(run_directory, actual), nl=False)
             return int(ExitCode.MATCH)
-        return int(compare_two(run_directory, actual, output, id_map, layouts))
+        if terms.repeat is not None:
+            raise UsageError("--floor RUN belongs to the comparison of one run; two runs take a profile")
+        return int(compare_two(run_directory, actual, output, id_map, layouts, terms, as_json=as_json))
     if output is not None:
         raise UsageError("--output belongs to the comparison of two runs; one run's report goes into its folder")
     if id_map is not None or suggest_map:
         raise UsageError("--map and --suggest-map belong to the comparison of two runs: aclcmp compare GOLDEN ACTUAL")
-    return int(compare_again(run_directory, layouts, clean=clean))
+    return int(compare_again(run_directory, layouts, terms, clean=clean, as_json=as_json))
 
 
 @app.command()
@@ -219,6 +258,10 @@ def recover(
     for record in result.lost:
         typer.echo(f"  lost: {record.data_id} ({record.side}), task {record.task}: {record.error}")
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
+
+
+for _command in (report, explain, verdict, diff):
+    app.command()(_command)
 
 
 def _split(command: str) -> tuple[str, ...]:

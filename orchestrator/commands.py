@@ -5,6 +5,7 @@ Stages are imported where they are used: the rest goes on while Ray, which takes
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
+from rich.text import Text
+
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.launch.job import Job, check
@@ -24,11 +27,13 @@ from aclcmp.orchestrator.rundir import RunDir, opened_run
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aclcmp.orchestrator.plan.model import Plan
+    from aclcmp.orchestrator.answer import Planned
+    from aclcmp.orchestrator.judge.floors import FloorSource
     from aclcmp.orchestrator.plan.relayout import LayoutRules
     from aclcmp.orchestrator.record import RunRecord
     from aclcmp.orchestrator.report.model import Report
     from aclcmp.orchestrator.screen import Screen
+    from aclcmp.orchestrator.terms import Terms
 
 Work = TypeVar("Work")
 
@@ -36,11 +41,13 @@ _SLOW = 2.0
 """Seconds after which it is shown how far something is."""
 
 
-def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool, clean: bool) -> ExitCode:
+def run_job(
+    job: Job, address: str | None, output: Path | None, terms: Terms, *, compare: bool, clean: bool, as_json: bool
+) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
     check(job)
     RunDir.check_vacant(output)
-    console, screen = _terminal()
+    console, screen = _terminal(as_json)
     with _cluster(address, screen, _load_kernels if compare else _nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
 
@@ -48,28 +55,49 @@ def run_job(job: Job, address: str | None, output: Path | None, *, compare: bool
         run = RunDir.create(output)
         _print_head(console, job, device.value, cluster, run)
         with screen:
+            screen.follow(run.shards, job.ranks)
             record = launch(job, cluster, run, screen)
+            again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if not compare:
                 return _recorded_only(record, run, screen)
             from aclcmp.orchestrator.answer import answer, plan_on_cluster
             from aclcmp.orchestrator.compare.crew import Crew
 
             crew = Crew(cluster.nodes)
-            plan = plan_on_cluster(run, record, cluster, crew, screen)
-            report = answer(run, record, plan, cluster, crew, screen, clean=clean)
-        return _reported(report, run, console)
+            planned = plan_on_cluster(run, record, cluster, crew, screen, again)
+            report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean)
+        return _reported(report, run, console, as_json)
 
 
-def compare_again(folder: Path, layouts: Path | None, *, clean: bool) -> ExitCode:
+def _launched_again(
+    job: Job, record: RunRecord, cluster: Cluster, run: RunDir, screen: Screen, source: FloorSource
+) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
+    """Run the command a second time for its noise floor, its input perturbed if that is asked for."""
+    from aclcmp.orchestrator.judge.floors import FloorSource as Source
+    from aclcmp.orchestrator.launch.launcher import launch
+
+    if record.failure is not None:
+        return {}
+    second = RunDir.create(run.again(source.value))
+    screen.say(f"Running it again to measure noise ({source.value}): {second.root.name}")
+    seed = 1 if source is Source.PERTURBED else None
+    found = launch(replace(job, perturb=seed, low_level=False), cluster, second, screen)
+    if found.failure is not None:
+        screen.say(f"No noise was measured: {found.failure.what}")
+        return {}
+    return {source: (second, found)}
+
+
+def compare_again(folder: Path, layouts: Path | None, terms: Terms, *, clean: bool, as_json: bool) -> ExitCode:
     """Compare a run directory on this host, `layouts` a file that corrects those told; return the exit code."""
     run, record = opened_run(folder)
     rules = _layouts(layouts)
-    console, screen = _terminal()
+    console, screen = _terminal(as_json)
 
-    def planned() -> Plan:
+    def planned() -> Planned:
         from aclcmp.orchestrator.answer import plan_here
 
-        plan = plan_here(run, record, screen, rules)
+        plan = plan_here(run, record, screen, rules, terms.repeat)
         _load_kernels()
         return plan
 
@@ -78,8 +106,8 @@ def compare_again(folder: Path, layouts: Path | None, *, clean: bool) -> ExitCod
         from aclcmp.orchestrator.compare.crew import Crew
 
         with screen:
-            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen, clean=clean)
-        return _reported(report, run, console)
+            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen, terms, clean=clean)
+        return _reported(report, run, console, as_json)
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
@@ -105,7 +133,16 @@ def suggest_ids(golden: Path, actual: Path) -> str:
     return suggestion_text(suggest(*sides), str(golden), str(actual))
 
 
-def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | None, layouts: Path | None) -> ExitCode:
+def compare_two(
+    golden: Path,
+    actual: Path,
+    output: Path | None,
+    id_map: Path | None,
+    layouts: Path | None,
+    terms: Terms,
+    *,
+    as_json: bool,
+) -> ExitCode:
     """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
     from aclcmp.orchestrator.mapfile import read_map
     from aclcmp.orchestrator.sides import Side, opened_side
@@ -113,11 +150,11 @@ def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | 
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
     rules = _layouts(layouts)
-    console, screen = _terminal()
+    console, screen = _terminal(as_json)
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
-        def planned() -> tuple[Side, Side, Plan]:
+        def planned() -> tuple[Side, Side, Planned]:
             from aclcmp.orchestrator.answer import plan_sides
 
             sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
@@ -131,8 +168,8 @@ def compare_two(golden: Path, actual: Path, output: Path | None, id_map: Path | 
 
             folder = RunDir.create(output, with_ranks=False)
             with screen:
-                report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen)
-            return _reported(report, folder, console)
+                report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen, terms)
+            return _reported(report, folder, console, as_json)
 
 
 def _layouts(path: Path | None) -> LayoutRules:
@@ -192,21 +229,29 @@ def _nothing() -> None:
     pass
 
 
-def _terminal() -> tuple[Console, Screen]:
+def _terminal(as_json: bool) -> tuple[Console, Screen]:
+    """The console for people, which leaves stdout alone where that is for JSON, and the screen on it."""
     from aclcmp.orchestrator.report.terminal import report_console
     from aclcmp.orchestrator.screen import Screen
 
-    console = report_console(sys.stdout)
+    console = report_console(sys.stderr if as_json else sys.stdout)
     return console, Screen(console)
 
 
-def _reported(report: Report, run: RunDir, console: Console) -> ExitCode:
+def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
+    from aclcmp.orchestrator.report.annotations import annotations
     from aclcmp.orchestrator.report.files import write_reports
     from aclcmp.orchestrator.report.terminal import print_report
+    from aclcmp.orchestrator.stored import print_json
 
     files = write_reports(report, run)
+    if as_json:
+        print_json(report)
+        return report.judgement.exit_code
     console.print()
     print_report(report, console, files)
+    for line in annotations(report, os.environ):
+        console.print(Text(line), soft_wrap=True)
     return report.judgement.exit_code
 
 

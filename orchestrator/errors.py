@@ -11,7 +11,7 @@ AclcmpError                   the user can mend it; one line on the terminal
 Any other exception is a bug in aclcmp: exit code 70 and a traceback.
 """
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from aclcmp.labeling.errors import AclcmpError
 
@@ -25,6 +25,17 @@ class ExitCode(IntEnum):
     FAILED = 3
     INCOMPLETE = 4
     BUG = 70
+
+
+class FailOn(str, Enum):
+    """What makes the exit code 1."""
+
+    ANY = "any"
+    """Any divergence."""
+    OWN = "own"
+    """A divergence that is not inherited: for a run that is known to part ways somewhere, and may after it."""
+    DRIFT = "drift"
+    """Also what is above the noise floor only."""
 
 
 class UsageError(AclcmpError):

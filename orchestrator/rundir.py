@@ -103,6 +103,20 @@ class RunDir:
         """Whether only one rank's processes dump into a folder."""
         return folder.parent == self.dumps and folder.name.startswith("rank")
 
+    def again(self, what: str) -> Path:
+        """The folder of a further run of the command that noise floors are measured by ("perturbed", "repeat")."""
+        return self.root / f"again-{what}"
+
+    @property
+    def report_html(self) -> Path:
+        """The cross-rank report as a page."""
+        return self.root / "report.html"
+
+    @property
+    def report_xml(self) -> Path:
+        """The cross-rank report for test reporters (JUnit)."""
+        return self.root / "report.xml"
+
     @property
     def report_h5(self) -> Path:
         """The cross-rank report for offline tools."""

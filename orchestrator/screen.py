@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.live import Followed
 from aclcmp.orchestrator.record import RankState
+
+
+class _Bars(Progress):
+    """The bars, and below them what the ranks have labelled so far."""
+
+    followed: Followed | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.followed is not None and (table := self.followed.table()):
+            yield table
 
 
 class Screen:
@@ -26,7 +39,7 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
+        self._bars = _Bars(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[told]}"),
@@ -76,6 +89,10 @@ class Screen:
         self._total = len(ranks)
         self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
 
+    def follow(self, shards: Path, ranks: int) -> None:
+        """Show what the ranks label in this folder from now on, on a terminal."""
+        self._bars.followed = Followed(shards, ranks)
+
     def line(self, rank: int, text: str) -> None:
         """One line of a rank's output, with the rank before it."""
         if self._console.is_terminal:
@@ -98,6 +115,7 @@ class Screen:
 
     def labelled(self, labels: int, nbytes: int) -> None:
         """What the ranks recorded is known."""
+        self._bars.followed = None
         told = f"{labels:,} labels, {decimal(nbytes)}"
         if self._ranks is not None:
             self._bars.update(self._ranks, told=f"{self._ended}/{self._total} ended   {told}")

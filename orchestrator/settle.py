@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.proof import HOLDS, answers, kind_of, share_that_holds
@@ -28,6 +28,8 @@ class Compared:
     plan: Plan
     outcomes: Outcomes
     replicas: tuple[ReplicaVerdict, ...]
+    noise: Outcomes = field(default_factory=dict)
+    """How far golden replicas lie apart that are not the same bit by bit, and are near enough to be right."""
 
 
 def compared(plan: Plan, compare: Compare) -> Compared:
@@ -46,7 +48,7 @@ def compared(plan: Plan, compare: Compare) -> Compared:
         looked_at |= again.keys()
         asked = replace(plan, labels=tuple(again.get(label.key, label) for label in plan.labels))
         plan, outcomes = _settled(asked, outcomes, compare)
-    return Compared(plan, outcomes, _replicas(plan, compare))
+    return Compared(plan, outcomes, *_replicas(plan, compare))
 
 
 def _settled(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Outcomes]:
@@ -113,8 +115,8 @@ def _rounds(questions: Sequence[Question], outcomes: Outcomes, compare: Compare)
     return found
 
 
-def _replicas(plan: Plan, compare: Compare) -> tuple[ReplicaVerdict, ...]:
-    """Judge what ranks hold that ought to be the same.
+def _replicas(plan: Plan, compare: Compare) -> tuple[tuple[ReplicaVerdict, ...], Outcomes]:
+    """Judge what ranks hold that ought to be the same; also return how far apart golden ones are that agree.
 
     Outcomes are named by label and rank: where a label has several such pairs on a rank they go into several rounds.
     """
@@ -131,5 +133,9 @@ def _replicas(plan: Plan, compare: Compare) -> tuple[ReplicaVerdict, ...]:
         for number, pairs in jobs:
             names = {pair.rank: (pair.key, pair.rank) for pair in pairs}
             found[number].append({rank: results[name] for rank, name in names.items() if name in results})
-    verdicts = (judge_replicas(each, results) for each, results in zip(replicas, found, strict=True))
-    return tuple(verdict for verdict in verdicts if verdict is not None)
+    verdicts = [judge_replicas(each, results) for each, results in zip(replicas, found, strict=True)]
+    noise: Outcomes = {}
+    for each, verdict, views in zip(replicas, verdicts, found, strict=True):
+        if verdict is None and each.side == "golden":
+            noise |= {(each.key, rank): stats for rank, stats in views[0].items()}
+    return tuple(verdict for verdict in verdicts if verdict is not None), noise

@@ -85,7 +85,7 @@ def test_one_module_per_file_format() -> None:
 def test_exported_names_are_frozen() -> None:
     import aclcmp
 
-    assert aclcmp.__all__ == ["Partial", "Replicate", "Shard", "gen_id", "set_label", "set_task_id", "watch"]
+    assert aclcmp.__all__ == ["Partial", "Replicate", "Shard", "gen_id", "perturb", "set_label", "set_task_id", "watch"]
     assert all(hasattr(aclcmp, name) for name in aclcmp.__all__)
 
 

@@ -221,6 +221,7 @@ def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int, texts
         for name, cell in zip(columns, row, strict=True)
     }
     cells["shape"] = list(_shape(cells["shape"]))
+    cells["inputs"] = list(_inputs(cells.get("inputs", "")))
     cells["offset"] = None if cells["offset"] < 0 else cells["offset"]
     cells["segment"] = number
     return LabelRecord.from_fields([cells[each.name] for each in fields(LabelRecord)])
@@ -232,3 +233,11 @@ def _shape(text: str) -> tuple[int, ...]:
     if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ValueError(f"impossible shape {text!r}")
     return tuple(shape)
+
+
+@lru_cache(maxsize=4096)
+def _inputs(text: str) -> tuple[object, ...]:
+    inputs = json.loads(text) if text else []
+    if not isinstance(inputs, list):
+        raise ValueError(f"impossible inputs {text[:200]!r}")
+    return tuple(inputs)

@@ -10,8 +10,19 @@ from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 
-SIDES = ("pta", "acl")
-"""Golden and actual."""
+REFERENCE = "ref"
+"""The side that only tells how much of a difference is noise: golden in higher precision."""
+SIDES = ("pta", "acl", REFERENCE)
+"""Golden, actual, and the reference."""
+SIDE_NAMES = {
+    "pta": "pta",
+    "golden": "pta",
+    "acl": "acl",
+    "actual": "acl",
+    "ref": REFERENCE,
+    "reference": REFERENCE,
+}
+"""What users may call a side, and what it is called here."""
 LEVELS = ("op", "layer", "model")
 """What of the model was replaced by the accelerated library."""
 _CAPTURES = tuple(capture.value for capture in Capture)
@@ -30,7 +41,7 @@ class LabelRecord:
     data_id: str
     occurrence: int
     side: str
-    """ "pta" or "acl"; "" when the call named no valid side."""
+    """One of SIDES; "" when the call named no valid side."""
     seq: int
     """Number of the label in its process, from 0."""
     time: float
@@ -50,6 +61,8 @@ class LabelRecord:
     level: str = ""
     """One of LEVELS as the user said it, "" when not."""
     capture: str = Capture.FULL.value
+    inputs: tuple[str, ...] = ()
+    """Ids of the labels that it was computed from, where the user named them."""
 
     @property
     def stored(self) -> tuple[str, tuple[int, ...]]:
@@ -81,13 +94,17 @@ class LabelRecord:
                 self.checksum,
                 self.level,
                 self.capture,
+                self.inputs,
             ],
             separators=(",", ":"),
         )
 
     @staticmethod
     def from_fields(fields: list[object]) -> LabelRecord:
-        """Build a record from the parsed line, checking every type. Raises ValueError."""
+        """Build a record from the parsed line, checking every type. Raises ValueError.
+
+        A line may lack the last field, `inputs`.
+        """
         kinds: tuple[Any, ...] = (
             int,
             str,
@@ -108,7 +125,10 @@ class LabelRecord:
             int,
             str,
             str,
+            list,
         )
+        if len(fields) == len(kinds) - 1:
+            fields = [*fields, []]
         if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
             raise ValueError("not a label record")
         values: list[Any] = list(fields)
@@ -117,7 +137,9 @@ class LabelRecord:
             raise ValueError("a number of a label record is out of range")
         if not all(isinstance(n, int) and n < 2**63 for n in (*values[8], values[0], values[2], values[4])):
             raise ValueError("a number of a label record is out of range")
-        values[8] = tuple(values[8])
+        if not all(isinstance(name, str) for name in values[19]):
+            raise ValueError("the inputs of a label record are no ids")
+        values[8], values[19] = tuple(values[8]), tuple(values[19])
         values[10] = Layout.from_json(values[10]) if values[10] else None
         record = LabelRecord(*values)
         stored = isinstance(record.offset, int) and record.dtype in DTYPES

@@ -152,6 +152,8 @@ class Segment:
             _text_attribute(dataset, "layout", record.layout.to_json())
         if record.level:
             _text_attribute(dataset, "level", record.level)
+        if record.inputs:
+            _text_attribute(dataset, "inputs", _inputs_text(record))
         if record.stored != (record.dtype, record.shape):
             _text_attribute(dataset, "capture", record.capture)
             _text_attribute(dataset, "shape", json.dumps(record.shape))
@@ -159,6 +161,10 @@ class Segment:
             _text_attribute(dataset, "data_id", record.data_id)
         place = dataset_name(record.task, record.data_id, record.occurrence, record.side)
         self._pending.links.move(pending, file["/"].id, place.encode(), lcpl=self._parents)
+
+
+def _inputs_text(record: LabelRecord) -> str:
+    return json.dumps(record.inputs, ensure_ascii=False)
 
 
 def _text_attribute(dataset: Any, name: str, text: str) -> None:
@@ -196,11 +202,15 @@ _TEXTS = (
     "error",
     "level",
     "capture",
+    "inputs",
 )
 
 
 def labels_table(records: Sequence[LabelRecord]) -> npt.NDArray[np.void]:
-    """Return all records as one compound table; `offset` is -1 where a label has no bytes, `shape` is JSON."""
+    """Return all records as one compound table; `offset` is -1 where a label has no bytes.
+
+    `shape` and `inputs` are JSON, `inputs` "" where there are none.
+    """
     columns: dict[str, list[Any]] = {name: [] for name, _ in _NUMBERS}
     texts: dict[str, list[bytes]] = {name: [] for name in _TEXTS}
     for record in records:
@@ -224,4 +234,6 @@ def _cell(record: LabelRecord, name: str) -> bytes:
         return json.dumps(record.shape).encode()
     if name == "layout":
         return record.layout.to_json().encode() if record.layout else b""
+    if name == "inputs":
+        return printable(_inputs_text(record)).encode() if record.inputs else b""
     return printable(str(getattr(record, name))).encode()

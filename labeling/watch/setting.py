@@ -9,6 +9,7 @@ from itertools import repeat
 from typing import Any
 
 from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.shard.record import SIDE_NAMES
 from aclcmp.labeling.watch.choosing import (
     LabelIds,
     choose,
@@ -22,8 +23,6 @@ from aclcmp.labeling.watch.moment import Moment
 from aclcmp.labeling.watch.names import ROOT, Named, Pattern, Patterns, Rename, walk
 from aclcmp.labeling.watch.parallel import Known, known_layouts
 from aclcmp.labeling.watch.telling import few, tell_here
-
-_SIDES = {"pta": "pta", "golden": "pta", "acl": "acl", "actual": "acl"}
 
 _hooked: weakref.WeakKeyDictionary[Any, set[tuple[str, bool]]] = weakref.WeakKeyDictionary()
 """Module -> (side, whether its inputs) that are labelled: a second watch must not label them twice."""
@@ -132,9 +131,9 @@ def _modules(model: Any) -> list[Named]:
 
 
 def _known_side(side: Any) -> str:
-    if not isinstance(side, str) or side not in _SIDES:
-        raise LabelError(f"watch: side={side!r} is not a side; use 'pta' (golden) or 'acl' (actual)")
-    return _SIDES[side]
+    if not isinstance(side, str) or side not in SIDE_NAMES:
+        raise LabelError(f"watch: side={side!r} is not a side; use 'pta' (golden), 'acl' (actual) or 'ref' (reference)")
+    return SIDE_NAMES[side]
 
 
 def _level(named: Named) -> str:

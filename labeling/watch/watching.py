@@ -79,7 +79,7 @@ def watch(
 
     Args:
         model: a torch.nn.Module, compiled or wrapped or not.
-        side: "pta" (or "golden"), or "acl" (or "actual").
+        side: "pta" (or "golden"), "acl" (or "actual"), or "ref" (or "reference").
         include: which modules: globs over dotted names, where `*` stays within a part and `**` does not
             (`"layers.*.mlp"`, `"**.self_attn"`), or compiled regular expressions that match the whole name. All that
             have a forward by default; the model itself is `"forward"`.

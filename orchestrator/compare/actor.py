@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.compare.fetch import Bytes, Fetched, Read, read_dense
 from aclcmp.orchestrator.compare.jit import give_back_compiler
+from aclcmp.orchestrator.compare.look import Look, Suspect
 from aclcmp.orchestrator.compare.memory import give_back_store
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -66,6 +67,19 @@ class CompareActor:
         if fetched:
             give_back_store()
         return outcomes
+
+    def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
+        """Look again at what does not match; return what was found, or in words why it could not be read."""
+        # here and not above: most comparisons have nothing to look at again
+        from aclcmp.orchestrator.compare.second import look_at
+
+        try:
+            return look_at(suspect, {read: found for each in fetched for read, found in each.items()})
+        except Exception as error:  # a report without a second look is better than none
+            return _told(error, "cannot be looked at again")
+        finally:
+            if fetched:
+                give_back_store()
 
 
 def _told(error: Exception, what: str) -> str:

@@ -17,9 +17,11 @@ from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.fetch import Read, reads_of
+from aclcmp.orchestrator.compare.look import Look, Looks, Suspect
 from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
 from aclcmp.orchestrator.compare.schedule import NodeOf, away, batches, home, pair_bytes
 from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.compare.suspects import merged, parts
 from aclcmp.orchestrator.compare.teams import Call, Post, Task, Team
 from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.rundir import RunDir
@@ -102,6 +104,43 @@ class Crew:
         with suppress(KeyboardInterrupt):
             comparison.run()
         return comparison.outcomes.finished()
+
+    def look(self, suspects: Sequence[Suspect], node_of: NodeOf) -> Looks:
+        """Look again at what does not match; return what was found for each (label, rank), or why nothing was.
+
+        `node_of` as in `compare`. On KeyboardInterrupt what is done is returned; what is not finished is then absent.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        waiting: dict[str, deque[Suspect]] = defaultdict(deque)
+        for part in parts(suspects, node_of):
+            waiting[home((part.pairs or part.excerpt)[0], node_of)].append(part)
+        idle = {node: list(self.comparing[node]) for node in waiting}
+        running: dict[Any, tuple[Suspect, str, Post]] = {}
+        done: list[tuple[Suspect, Look | str]] = []
+        with suppress(KeyboardInterrupt):
+            while any(waiting.values()) or running:
+                for node, work in waiting.items():
+                    while work and idle[node]:
+                        post, part = idle[node].pop(), work.popleft()
+                        running[post.actor.look.remote(part, *self._fetched(part, node, node_of))] = part, node, post
+                (call,), _ = ray.wait(list(running), num_returns=1)
+                part, node, post = running.pop(call)
+                try:
+                    done.append((part, ray.get(call)))
+                except RayError as error:  # not tried again: the report can do without
+                    done.append((part, f"host {self.hosts[node]}: {type(error).__name__}"))
+                    post.actor = self.start(node)
+                    self._reading.clear()
+                idle[node].append(post)
+        return merged(suspects, node_of, done)
+
+    def _fetched(self, part: Suspect, node: str, node_of: NodeOf) -> list[Any]:
+        """References to what of a part lies on other nodes."""
+        needed = away([*part.pairs, *part.excerpt], node, node_of)
+        readers = {holder: min(self.reading(holder), key=lambda post: post.calls) for holder in needed}
+        return [readers[holder].actor.read.options(num_returns=2).remote(reads)[1] for holder, reads in needed.items()]
 
 
 class _Comparison:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+
 HISTOGRAM_LOWEST = -40
 """log2 of the lower edge of the histogram's first bin; each bin is one power of two, the first also holds less."""
 HISTOGRAM_BINS = 64
@@ -26,6 +28,18 @@ class ChannelSums:
     """Sum of x^2 by group, shape (c,)."""
     sum_dd: npt.NDArray[np.float64]
     """Sum of d^2 by group, shape (c,)."""
+
+    @staticmethod
+    def empty() -> ChannelSums:
+        """Return the sums of no channels, which merge with any."""
+        return ChannelSums(0, np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+    def merge(self, other: ChannelSums) -> ChannelSums:
+        """Return the sums over both; they must come from regions of whole tensors with one last axis."""
+        index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
+        sum_xx = np.bincount(place, np.concatenate([self.sum_xx, other.sum_xx]), len(index)).astype(np.float64)
+        sum_dd = np.bincount(place, np.concatenate([self.sum_dd, other.sum_dd]), len(index)).astype(np.float64)
+        return ChannelSums(max(self.group, other.group), index, sum_xx, sum_dd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +66,35 @@ class Look:
     """
     fits: tuple[Fit, ...]
     """The best first; empty where none explains anything, or none was tried."""
+
+    @staticmethod
+    def empty() -> Look:
+        """Return the look at nothing, which merges with any."""
+        return Look(ChannelSums.empty(), np.zeros(HISTOGRAM_BINS, np.int64), ())
+
+    def merge(self, other: Look) -> Look:
+        """Return the look at both; they must come from disjoint regions, and fits from one of them only."""
+        histogram = self.histogram + other.histogram
+        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A (label, rank) that does not match, to be looked at again."""
+
+    pairs: tuple[Pair, ...]
+    """What is summed by channel and counted: all pairs of the (label, rank), none of them a summary."""
+    rms: float
+    """Root mean square of golden, or of actual where golden is all zero."""
+    excerpt: tuple[Pair, ...] = ()
+    """What fits are tried on (see `excerpt.excerpt_of`); empty where none are."""
+
+    @property
+    def name(self) -> tuple[LabelKey, int]:
+        """Its label and rank."""
+        pair = (self.pairs or self.excerpt)[0]
+        return pair.key, pair.rank
+
+
+Looks = dict[tuple[LabelKey, int], Look | str]
+"""By (label, rank): what a second look found, or in words why there is none."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.floors import Floor
+from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
@@ -73,23 +73,35 @@ def evidence_of(
     *,
     run_failed: bool,
     replicas: Sequence[ReplicaVerdict] = (),
-    floors: Mapping[LabelKey, tuple[Floor, ...]] | None = None,
 ) -> Evidence:
     """Put together what was planned and what came of it.
 
     What is known of a sum is known of each rank that holds a summand: which of them is wrong the sum does not tell.
     """
-    known = floors or {}
     labels = []
     for planned in plan.labels:
         ranks = [_of_gap(gap, planned.sides[gap.rank]) for gap in planned.gaps]
         for _, (pair, *_) in groupby(planned.pairs, lambda pair: pair.rank):
             ranks += _of_pair(pair, planned, outcomes)
-        if planned.key in known:
-            ranks = [replace(each, floors=known[planned.key]) for each in ranks]
         ranks.sort(key=lambda each: each.rank)
         labels.append(LabelEvidence(planned.key, plan.levels[planned.key], tuple(ranks)))
     return Evidence(tuple(labels), tuple(replicas), plan.unreadable, plan.silent_ranks, run_failed)
+
+
+def with_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]) -> Evidence:
+    """Add noise floors by label; one of a source that a label has already takes its place."""
+    order = list(FloorSource)
+
+    def added(label: LabelEvidence) -> LabelEvidence:
+        if label.key not in floors:
+            return label
+        ranks = []
+        for each in label.ranks:
+            known = {floor.source: floor for floor in (*each.floors, *floors[label.key])}
+            ranks.append(replace(each, floors=tuple(sorted(known.values(), key=lambda f: order.index(f.source)))))
+        return replace(label, ranks=tuple(ranks))
+
+    return replace(evidence, labels=tuple(map(added, evidence.labels)))
 
 
 def _of_gap(gap: Gap, sides: Sides) -> RankEvidence:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
 from aclcmp.orchestrator.judge.excuses import with_excuses
 from aclcmp.orchestrator.judge.growth import with_jumps
 from aclcmp.orchestrator.judge.limits import Depths, limits_for
 from aclcmp.orchestrator.judge.origins import with_origins
-from aclcmp.orchestrator.judge.policy import FailOn, Policy
+from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.verdicts import (
     WRONG,
@@ -77,9 +77,11 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
     ]
     labels = with_excuses(with_origins(labels, policy.own_factor), policy)
     coverage = _coverage(labels, evidence, known.untold)
-    code = _exit_code(evidence.run_failed, _fails(labels, policy.fail_on), coverage.complete)
-    by_rank = _first_by_rank(labels)
-    return Judgement(_NAMES[code], code, _first_divergence(labels), by_rank, tuple(labels), coverage, known.replicas)
+    first = _first_divergence(labels, policy.fail_on)
+    drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
+    code = _exit_code(evidence.run_failed, first is not None or drift, coverage.complete)
+    by_rank = _first_by_rank(labels, policy.fail_on)
+    return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas)
 
 
 def _weighed(evidence: RankEvidence, label: LabelEvidence, depth: int, policy: Policy) -> RankVerdict:
@@ -110,15 +112,14 @@ def _of_sum(evidence: RankEvidence, reason: str) -> str:
     return f"the sum over {ranks_text(list(evidence.summed))}: {reason}" if evidence.summed else reason
 
 
-def _fails(labels: Sequence[LabelVerdict], fail_on: FailOn) -> bool:
-    def counts(verdict: RankVerdict) -> bool:
-        if verdict.excused:
-            return False
-        if verdict.status in WRONG:
-            return fail_on is not FailOn.OWN or verdict.origin is Origin.OWN
-        return fail_on is FailOn.DRIFT and verdict.status is Status.DRIFT
+def _counts(verdict: RankVerdict, fail_on: FailOn) -> bool:
+    """Whether a verdict is a divergence that the policy does not let pass."""
+    wrong = verdict.status in WRONG and not verdict.excused
+    return wrong and (fail_on is not FailOn.OWN or verdict.origin is Origin.OWN)
 
-    return any(counts(verdict) for label in labels for verdict in label.ranks)
+
+def _drifts(verdict: RankVerdict) -> bool:
+    return verdict.status is Status.DRIFT and not verdict.excused
 
 
 def _exit_code(run_failed: bool, diverged: bool, complete: bool) -> ExitCode:
@@ -129,9 +130,9 @@ def _exit_code(run_failed: bool, diverged: bool, complete: bool) -> ExitCode:
     return ExitCode.MATCH if complete else ExitCode.INCOMPLETE
 
 
-def _first_divergence(labels: Sequence[LabelVerdict]) -> FirstDivergence | None:
+def _first_divergence(labels: Sequence[LabelVerdict], fail_on: FailOn) -> FirstDivergence | None:
     for label in labels:
-        wrong = [verdict for verdict in label.ranks if verdict.status in WRONG and not verdict.excused]
+        wrong = [verdict for verdict in label.ranks if _counts(verdict, fail_on)]
         if wrong:
             largest = max(wrong, key=lambda verdict: verdict.margin or float("inf"))
             side = largest.actual or largest.golden
@@ -146,11 +147,11 @@ def _first_divergence(labels: Sequence[LabelVerdict]) -> FirstDivergence | None:
     return None
 
 
-def _first_by_rank(labels: Sequence[LabelVerdict]) -> dict[int, LabelKey]:
+def _first_by_rank(labels: Sequence[LabelVerdict], fail_on: FailOn) -> dict[int, LabelKey]:
     first: dict[int, LabelKey] = {}
     for label in labels:
         for verdict in label.ranks:
-            if verdict.status in WRONG and not verdict.excused:
+            if _counts(verdict, fail_on):
                 first.setdefault(verdict.rank, label.key)
     return dict(sorted(first.items()))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 
 from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.errors import FailOn
 from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.plan.levels import Level
@@ -21,17 +21,6 @@ MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
 }
 """By the sources' own papers, and a decoder of 32 layers: golden on another kernel stayed below 1.13 and 2.9."""
 _regex = functools.cache(glob_regex)
-
-
-class FailOn(str, Enum):
-    """What makes the exit code 1."""
-
-    ANY = "any"
-    """Any divergence."""
-    OWN = "own"
-    """A divergence that is not inherited: for a run that is known to part ways somewhere, and may after it."""
-    DRIFT = "drift"
-    """Also what is above the noise floor only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,10 +59,10 @@ def _squares_are_lost(stats: PairStats) -> bool:
 
 def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
     if not error <= limits.fail:  # nan too: what cannot be weighed is not green
-        return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
+        return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:.3g} ({limits.source})"
     if error > limits.warn:
-        return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:g} on ({limits.source})"
-    return Status.MATCH, error / limits.fail, f"{words}; limit {limits.fail:g} ({limits.source})"
+        return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:.3g} on ({limits.source})"
+    return Status.MATCH, error / limits.fail, f"{words}; limit {limits.fail:.3g} ({limits.source})"
 
 
 def _nonfinite_places(stats: PairStats) -> str:

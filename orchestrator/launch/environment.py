@@ -130,6 +130,8 @@ def rank_environment(
         environment[identity.STRICT] = "1"
     if job.capture is not Capture.FULL:
         environment[identity.CAPTURE] = job.capture.value
+    if job.perturb is not None:
+        environment[identity.PERTURB] = str(job.perturb)
     if job.labels:
         environment[identity.LABELS] = job.labels
     if job.tasks:

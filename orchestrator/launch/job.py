@@ -87,6 +87,8 @@ class Job:
     """Only labels of these tasks are recorded, e.g. "0-3,7"; "": all."""
     capture: Capture = Capture.FULL
     """How much of a tensor is kept."""
+    perturb: int | None = None
+    """Seed by which `aclcmp.perturb` changes the last bit of the model's input; None: it does not."""
 
 
 def check(job: Job) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey, Source
 
@@ -63,7 +63,15 @@ class Held:
         record = self.record
         device = "dumped by the library" if record.tensor_path else record.device
         return SideFacts(
-            self.path, self.dtype, self.shape, device, record.call_site, record.seq, record.time, record.capture
+            self.path,
+            self.dtype,
+            self.shape,
+            device,
+            record.call_site,
+            record.seq,
+            record.time,
+            record.capture,
+            record.inputs,
         )
 
 
@@ -71,11 +79,20 @@ Keys = dict[tuple[int, str, int], LabelKey]
 """Keys that ranks share: each is there once."""
 
 
+def held_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> Iterator[tuple[int, list[Held]]]:
+    """Yield each rank's labels over all its processes, the lowest rank first."""
+    by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
+    for index in indices:
+        by_rank[index.header.rank].append(index)
+    for rank in sorted(by_rank):
+        yield rank, merged_processes(by_rank[rank], keys)
+
+
 def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[Held]:
     """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
 
     A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
-    an earlier process left half done.
+    an earlier process left half done. References begin where its golden labels do, and move no other side.
     """
     keys = {} if keys is None else keys
     if len(indices) == 1:
@@ -87,7 +104,7 @@ def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) ->
         for record in index.records:
             here[record.task, record.data_id].add(record.side)
         base = {
-            (*name, side): max(next_free[(*name, each)] for each in sides)
+            (*name, side): max(next_free[(*name, each)] for each in _counted_with(side, sides))
             for name, sides in here.items()
             for side in sides
         }
@@ -100,6 +117,13 @@ def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) ->
             counted.append(replace(record, occurrence=occurrence, seq=first_seq + record.seq))
         merged += _held(index, counted, keys)
     return merged
+
+
+def _counted_with(side: str, sides: set[str]) -> set[str]:
+    """The sides, of those that a process labelled, where one of them begins to count behind all."""
+    if side == REFERENCE and "pta" not in sides:
+        return {REFERENCE}
+    return sides - {REFERENCE}
 
 
 def _held(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[Held]:

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.held import Held
 from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides
 from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
-from aclcmp.orchestrator.plan.readings import Local, PlacingError, Shape
+from aclcmp.orchestrator.plan.readings import INFERRED, Local, PlacingError, Shape
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
 
@@ -354,7 +354,7 @@ def _by_rank(gaps: Mapping[int, Gap]) -> tuple[Gap, ...]:
 
 
 def _settled(layout: str) -> str:
-    return layout.replace(", inferred", "") + PROVED
+    return layout.replace(INFERRED, "") + PROVED
 
 
 def _elsewhere(side: str, ranks: Ranks) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.plan.held import Keys, golden_chain, merged_processes
+from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.orchestrator.plan.held import Held, Keys, golden_chain, held_by_rank
 from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.plan.mapping import IdMap
-from aclcmp.orchestrator.plan.model import Plan
+from aclcmp.orchestrator.plan.model import LabelPlan, Plan
 from aclcmp.orchestrator.plan.order import golden_order
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.plan.relayout import LayoutRules
@@ -25,9 +26,12 @@ _NO_RULES = LayoutRules()
 
 
 def plan_run(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan:
-    """Pair the two sides of every label on every rank that saw it. Linear in the number of labels."""
+    """Pair the two sides of every label on every rank that saw it. Linear in the number of labels.
+
+    References are no side, here and wherever labels are planned: `floors.plan_reference` is their own plan.
+    """
     told, notes = layouts.applied(list(indices), "")
-    with _without_collection():
+    with without_collection():
         return _with_notes(_plan([told], world_size), notes)
 
 
@@ -51,13 +55,13 @@ def plan_two(
         notes += told
     goldens, of_golden = layouts.applied(goldens, "pta")
     actuals, of_actual = layouts.applied(actuals, "acl")
-    with _without_collection():
+    with without_collection():
         plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Spare the search for cycles: a plan has none, and its millions of objects make it half of the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -72,30 +76,41 @@ def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
     return replace(plan, notes=(*notes, *plan.notes)) if notes else plan
 
 
+def plan_labels(
+    ranks: Iterable[tuple[int, Sequence[Held]]], planner: Planner
+) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, Seen]]:
+    """Plan what ranks hold, in golden order; also return what they hold of each label.
+
+    A rank may come twice, with what it holds in each of two runs.
+    """
+    seen: dict[LabelKey, Seen] = {}
+    chains = []
+    for rank, labels in ranks:
+        for held in labels:
+            found = seen.get(held.key)
+            if found is None:
+                found = seen[held.key] = Seen()
+            found.add(rank, held)
+        chains.append(golden_chain(labels))
+    return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
+
+
 def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
     """Plan one run, or a golden and an actual one."""
-    seen: dict[LabelKey, Seen] = {}
     names: Keys = {}
-    chains = []
-    for run in runs:
-        by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
-        for index in run:
-            by_rank[index.header.rank].append(index)
-        for rank in sorted(by_rank):
-            labels = merged_processes(by_rank[rank], names)
-            for held in labels:
-                found = seen.get(held.key)
-                if found is None:
-                    found = seen[held.key] = Seen()
-                found.add(rank, held)
-            chains.append(golden_chain(labels))
     one_run = len(runs) == 1
-    keys = golden_order(chains)
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
-    labelled = {index.header.rank for index in runs[-1] if index.records}
+    ranks = (
+        (rank, [held for held in labels if held.record.side != REFERENCE])
+        for run in runs
+        for rank, labels in held_by_rank(run, names)
+    )
+    labels, seen = plan_labels(ranks, planner)
+    keys = [label.key for label in labels]
+    labelled = {index.header.rank for index in runs[-1] if any(each.side != REFERENCE for each in index.records)}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
     return Plan(
-        labels=tuple([planner.plan(key, seen[key]) for key in keys]),
+        labels=labels,
         levels=with_parents({key: _level(seen[key], one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
         unreadable=sum(index.damaged for index in indices),

@@ -11,6 +11,8 @@ from aclcmp.orchestrator.plan.regions import Region
 
 Shape = tuple[int, ...]
 
+INFERRED = ", inferred"
+"""What ends the words of a layout that only the shapes tell."""
 _MOST_SHAPES = 4
 
 
@@ -79,7 +81,7 @@ class Reading:
     @property
     def said(self) -> str:
         """The layout as the report tells it."""
-        return self.words if self.told else f"{self.words}, inferred"
+        return self.words if self.told else f"{self.words}{INFERRED}"
 
 
 def same_place(reading: Reading) -> list[list[int]]:

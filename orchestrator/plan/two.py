@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from aclcmp.labeling.foreign.dumped import NotDumped
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.orchestrator.plan.held import Held, merged_processes
 from aclcmp.orchestrator.plan.likeness import Seen
 from aclcmp.orchestrator.plan.mapping import IdMap
@@ -17,8 +18,8 @@ _MOST_NAMED = 3
 
 
 def one_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
-    """Keep the labels of one side of a run, or of its only side, as `side`."""
-    found = {record.side for index in indices for record in index.records if record.side}
+    """Keep the labels of one side of a run, or of its only side, as `side`. References are none."""
+    found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
     kept = side if side in found or len(found) != 1 else next(iter(found))
     return _changed(indices, lambda record: replace(record, side=side) if record.side == kept else None)
 
@@ -35,7 +36,7 @@ def mapped(
 ) -> tuple[list[ShardIndex], list[ShardIndex], tuple[str, ...]]:
     """Give actual labels their golden ids, leave out what the rules drop; also what people should know of that.
 
-    Raises UsageError where two actual labels get one golden id.
+    The inputs of an actual label get their golden ids too. Raises UsageError where two actual labels get one golden id.
     """
     ids.check(_ids(actuals))
     notes = [
@@ -52,9 +53,12 @@ def mapped(
         more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""
         notes.append(f"no label follows these rules of the map: {lines}{more}")
 
+    name_of = cache(ids.golden_name_of)
+
     def named(record: LabelRecord) -> LabelRecord | None:
-        name = ids.golden_name_of(record.data_id)
-        return None if name is None else replace(record, data_id=name)
+        name = name_of(record.data_id)
+        inputs = tuple([known for each in record.inputs if (known := name_of(each)) is not None])
+        return None if name is None else replace(record, data_id=name, inputs=inputs)
 
     kept = _changed(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
     return kept, _changed(actuals, named), tuple(notes)

@@ -34,10 +34,11 @@ def schema() -> dict[str, Any]:
 def write_json(report: Report, path: Path) -> None:
     """Write report.json. NaN becomes null, infinities become "inf" and "-inf": JSON has no such numbers."""
     with path.open("w", encoding="ascii", newline="\n") as out:
-        out.writelines(_pieces(report))
+        out.writelines(json_pieces(report))
 
 
-def _pieces(report: Report) -> Iterator[str]:
+def json_pieces(report: Report) -> Iterator[str]:
+    """Yield the text of report.json piece by piece."""
     judgement = report.judgement
     head = {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""Write report.json, report.csv and report.h5 of a run, each in one step: a reader sees the old file or the new one."""
+"""Write the report files of a run, each in one step: a reader sees the old file or the new one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import write_json
+from aclcmp.orchestrator.report.as_junit import write_junit
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
 
 
 def write_reports(report: Report, run: RunDir) -> tuple[Path, ...]:
     """Write all report files and return their paths. Raises AclcmpError when one cannot be written."""
-    writers = {run.report_json: write_json, run.report_csv: write_csv, run.report_h5: write_h5}
+    writers = {
+        run.report_json: write_json,
+        run.report_csv: write_csv,
+        run.report_h5: write_h5,
+        run.report_xml: write_junit,
+    }
     for path, write in writers.items():
-        with _replacing(path) as part:
+        with replacing(path) as part:
             write(report, part)
     return tuple(writers)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside the file to write to, and put it in its place. Raises AclcmpError when that fails."""
     part = path.with_name(f"{path.name}.part")
     try:
         yield part

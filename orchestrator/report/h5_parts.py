@@ -1,4 +1,4 @@
-"""Texts, attributes and tables as report.h5 stores them."""
+"""Texts, attributes and tables as report.h5 stores them, and read again."""
 
 from __future__ import annotations
 
@@ -57,3 +57,43 @@ def _array(kind: type[Scalar], values: Sequence[Any]) -> npt.NDArray[Any]:
     texts = [encoded(text) for text in values]
     width = max(map(len, texts), default=0) or 1
     return np.array(texts, dtype=h5py.string_dtype("utf-8", width if width <= _LONGEST_FIXED else None))
+
+
+def read_table(file: h5py.Group, name: str) -> list[dict[str, Any]]:
+    """Read a table, row by row, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
+    table = own_dataset(file, name)[:]
+    columns = {}
+    for column in table.dtype.names:
+        values = table[column].tolist()
+        if table.dtype[column].kind in "SO":
+            known = {value: text_of(value) for value in set(values)}
+            values = [known[value] for value in values]
+        columns[column] = values
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def own_group(parent: h5py.Group, name: str) -> h5py.Group:
+    """Return a group of the file itself; raises ValueError for a link, which could lead to any file of the machine."""
+    return _own(parent, name, h5py.Group)
+
+
+def own_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a dataset of the file itself; raises ValueError for a link, or for bytes that lie in another file."""
+    found = _own(parent, name, h5py.Dataset)
+    if found.external:
+        raise ValueError(f"{name} lies in another file")
+    return found
+
+
+def _own(parent: h5py.Group, name: str, kind: type[Any]) -> Any:
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    found = parent[name]
+    if not isinstance(found, kind):
+        raise ValueError(f"{name} is no {kind.__name__.lower()}")
+    return found
+
+
+def text_of(value: str | bytes) -> str:
+    """Return a stored text."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value

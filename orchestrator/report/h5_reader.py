@@ -34,6 +34,7 @@ from aclcmp.orchestrator.plan.model import GapKind, SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.flat import FLOOR_SCALARS
+from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_table, text_of
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
 Row = dict[str, Any]
@@ -72,21 +73,21 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
 def _report(file: h5py.File, run: RunRecord | None) -> Report:
     rows_by_key = _kept_rows(file)
     verdicts: list[LabelVerdict] = []
-    for _, group in groupby(_table(file, "labels"), itemgetter("task", "label", "occurrence")):
+    for _, group in groupby(read_table(file, "labels"), itemgetter("task", "label", "occurrence")):
         verdicts.append(_label(list(group), rows_by_key))
-    by_rank = {int(row["rank"]): _key(row) for row in _table(file, "first_by_rank")}
+    by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
     judgement = Judgement(
-        _text(file.attrs["verdict"]),
+        text_of(file.attrs["verdict"]),
         ExitCode(int(file.attrs["exit_code"])),
-        _first(_group(file, "first_divergence").attrs),
+        _first(own_group(file, "first_divergence").attrs),
         by_rank,
         tuple(verdicts),
-        _coverage(_group(file, "coverage").attrs),
+        _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
     )
-    policy = {name: _scalar(value) for name, value in _group(file, "policy").attrs.items()}
-    notes = tuple(_text(note) for note in _dataset(file, "notes")[:])
-    return Report(run, _text(_group(file, "run").attrs["run_id"]), judgement, policy, notes)
+    policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
+    notes = tuple(text_of(note) for note in own_dataset(file, "notes")[:])
+    return Report(run, text_of(own_group(file, "run").attrs["run_id"]), judgement, policy, notes)
 
 
 def _label(rows: Sequence[Row], kept: Mapping[RowKey, RowSums]) -> LabelVerdict:
@@ -148,20 +149,20 @@ def _floors(row: Row) -> Iterator[Floor]:
 def _kept_rows(file: h5py.File) -> dict[RowKey, RowSums]:
     """Sums by row of the labels of which report.h5 has them."""
     found: dict[RowKey, RowSums] = {}
-    group = _group(file, "rows")
+    group = own_group(file, "rows")
     for name in group:
-        data = _group(group, name)
-        error, golden = _dataset(data, "error_norm")[:], _dataset(data, "golden_norm")[:]
-        index, per_group = _dataset(data, "row_group")[:], int(data.attrs["rows_per_group"])
-        key = int(data.attrs["task"]), _text(data.attrs["label"]), int(data.attrs["occurrence"])
-        for i, rank in enumerate(_dataset(data, "rank")[:].tolist()):
+        data = own_group(group, name)
+        error, golden = own_dataset(data, "error_norm")[:], own_dataset(data, "golden_norm")[:]
+        index, per_group = own_dataset(data, "row_group")[:], int(data.attrs["rows_per_group"])
+        key = int(data.attrs["task"]), text_of(data.attrs["label"]), int(data.attrs["occurrence"])
+        for i, rank in enumerate(own_dataset(data, "rank")[:].tolist()):
             held = ~np.isnan(error[i])
             found[(*key, rank)] = RowSums(per_group, index[held], golden[i][held] ** 2, error[i][held] ** 2)
     return found
 
 
 def _replicas(file: h5py.File) -> Iterator[ReplicaVerdict]:
-    for _, group in groupby(_table(file, "replicas"), itemgetter("number")):
+    for _, group in groupby(read_table(file, "replicas"), itemgetter("number")):
         rows = list(group)
         first = rows[0]
         odd = tuple(row["rank"] for row in rows if row["rank"] >= 0)
@@ -173,49 +174,15 @@ def _replicas(file: h5py.File) -> Iterator[ReplicaVerdict]:
 def _first(attributes: Mapping[str, Any]) -> FirstDivergence | None:
     if not attributes["found"]:
         return None
-    key = LabelKey(int(attributes["task"]), _text(attributes["label"]), int(attributes["occurrence"]))
+    key = LabelKey(int(attributes["task"]), text_of(attributes["label"]), int(attributes["occurrence"]))
     ranks = tuple(int(rank) for rank in attributes["ranks"])
-    origin, why, site = (_text(attributes[name]) for name in ("origin", "why", "call_site"))
+    origin, why, site = (text_of(attributes[name]) for name in ("origin", "why", "call_site"))
     return FirstDivergence(key, ranks, Origin(origin), why, site)
 
 
 def _coverage(attributes: Mapping[str, Any]) -> Coverage:
     counts = {f.name: int(attributes[f.name]) for f in fields(Coverage) if f.name != "silent_ranks"}
     return Coverage(**counts, silent_ranks=tuple(int(rank) for rank in attributes["silent_ranks"]))
-
-
-def _table(file: h5py.File, name: str) -> list[Row]:
-    """The rows of a table, texts decoded; a column is decoded at once, and each text that repeats only once."""
-    table = _dataset(file, name)[:]
-    columns = {}
-    for column in table.dtype.names:
-        values = table[column].tolist()
-        if table.dtype[column].kind in "SO":
-            known = {value: _text(value) for value in set(values)}
-            values = [known[value] for value in values]
-        columns[column] = values
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _group(parent: h5py.Group, name: str) -> h5py.Group:
-    return _own(parent, name, h5py.Group)
-
-
-def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
-    found = _own(parent, name, h5py.Dataset)
-    if found.external:
-        raise ValueError(f"{name} lies in another file")
-    return found
-
-
-def _own(parent: h5py.Group, name: str, kind: type[Any]) -> Any:
-    """Return what lies in the file itself: links could lead to any file of the machine."""
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link")
-    found = parent[name]
-    if not isinstance(found, kind):
-        raise ValueError(f"{name} is no {kind.__name__.lower()}")
-    return found
 
 
 def _key(row: Row) -> LabelKey:
@@ -235,9 +202,5 @@ def _list(text: str) -> list[Any]:
     return cast(list[Any], json.loads(text)) if text else []
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else value
-
-
 def _scalar(value: Any) -> str | float:
-    return _text(value) if isinstance(value, (str, bytes)) else float(value)
+    return text_of(value) if isinstance(value, (str, bytes)) else float(value)

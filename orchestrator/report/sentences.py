@@ -8,7 +8,7 @@ from math import isnan
 from operator import itemgetter
 
 from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.words import count, figure, fold_ranks, of_ranks, shorten
@@ -65,6 +65,20 @@ def first_divergence(report: Report) -> list[str]:
     return lines
 
 
+def excused(report: Report) -> list[str]:
+    """Return what the policy lets pass, and why."""
+    held = [(label, v) for label in report.judgement.labels for v in label.ranks if v.excused]
+    lines = []
+    for what, ignored in (("Allowed to differ", False), ("Ignored", True)):
+        for reason in dict.fromkeys(v.excused for _, v in held if v.ignored is ignored):
+            names = dict.fromkeys(_short(label) for label, v in held if v.excused == reason and v.ignored is ignored)
+            lines.append(f"{what} by the policy: {_listed(names)}: {reason}.")
+    wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
+    if wrong and report.judgement.first_divergence is None:
+        lines.append("What is wrong beside that is inherited, which this policy lets pass.")
+    return lines
+
+
 def _depth(report: Report, first: FirstDivergence) -> str:
     """Say what of the model the label is: "(layer)", or of a low-level one also what it is part of."""
     level = next(label.level for label in report.judgement.labels if label.key == first.key)
@@ -79,7 +93,7 @@ def _others(report: Report, first: FirstDivergence) -> list[str]:
     ranks: dict[str, set[int]] = {}
     tasks: dict[str, set[int]] = {}
     for label in report.judgement.labels:
-        own = {verdict.rank for verdict in label.ranks if verdict.origin is Origin.OWN}
+        own = {verdict.rank for verdict in label.ranks if verdict.origin is Origin.OWN and not verdict.excused}
         if own and label.key != first.key:
             ranks.setdefault(label.key.label, set()).update(own)
             tasks.setdefault(label.key.label, set()).add(label.key.task)

@@ -15,9 +15,8 @@ from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, st
 from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of, with_insides
 from aclcmp.orchestrator.report.words import figure, fold_ranks, shorten, visible
 
-_FIRST_TASK_ROWS = 18
-_OTHER_TASK_ROWS = 6
-_DETAILED_TASKS = 3
+_FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1))
+"""Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
 _LABEL_ROOM = 28
 _NARROWEST = 72
 _GAP = "  "
@@ -33,10 +32,17 @@ class _Line:
     row: Row | None
 
 
-def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool) -> list[Text]:
-    """Return the table in lines of at most `width` (but at least 72) terminal cells; `plain`: in ASCII."""
+def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int = 40) -> list[Text]:
+    """Return the table in lines of at most `width` (but at least 72) terminal cells; `plain`: in ASCII.
+
+    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes.
+    """
     width = max(width, _NARROWEST)
-    lines = _lines(judgement, ranks)
+    lines: list[_Line] = []
+    for each in _FOLDS:
+        lines = _lines(judgement, ranks, *each)
+        if len(lines) <= most:
+            break
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
     tails = [_tail(row, plain) for row in rows]
@@ -58,7 +64,7 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool) -
     return texts + _legend(rows, block, plain)
 
 
-def _lines(judgement: Judgement, ranks: Sequence[int]) -> list[_Line]:
+def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int, tasks_shown: int) -> list[_Line]:
     """Tasks with something to show get a heading and rows of their own; the others one line, alike ones together."""
     tasks: dict[int, list[LabelVerdict]] = {}
     for label in judgement.labels:
@@ -70,11 +76,11 @@ def _lines(judgement: Judgement, ranks: Sequence[int]) -> list[_Line]:
         labels, hidden = with_insides(recorded)
         rows = [row_of(i, label, ranks, hidden.get(label.key, 0)) for i, label in enumerate(labels)]
         worth = any(not row.quiet or (row.status is Status.DRIFT and row.origin is None) for row in rows)
-        if (worth and detailed < _DETAILED_TASKS) or len(tasks) == 1:
+        if (worth and detailed < tasks_shown) or len(tasks) == 1:
             lines += _whole_lines(whole)
             whole = []
             names = [_label_name(label) for label in labels]
-            folded = fold(rows, names, _OTHER_TASK_ROWS if detailed else _FIRST_TASK_ROWS)
+            folded = fold(rows, names, further if detailed else first)
             called = RunNames(names)
             lines.append(_Line("", (f"task {task}",) * 2, "", None))
             lines += [_Line("    └ " if row.depth else "  ", called.ends(row), _count(row), row) for row in folded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,11 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import drift, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
 from aclcmp.orchestrator.report.words import visible
 
 _PIPED_WIDTH = 120
+_LINES = 24
+"""A report shall be read without scrolling, so the table is folded until all has its place."""
+_AROUND_TABLE = 5
+"""Its header, its legend, a blank line before and behind it, and where the files are."""
 
 
 class _Console(Console):
@@ -45,29 +49,32 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
         # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
+    told = list(_sentences(report))
     good = success(report)
     if good is not None:
         say(good, "green")
     elif report.judgement.coverage.compared:
-        for text in table(report.judgement, _ranks(report), console.width, plain):
+        room = _LINES - len(told) - _AROUND_TABLE
+        for text in table(report.judgement, _ranks(report), console.width, plain, room):
             console.print(text, soft_wrap=True)
         console.print()
-    for i, line in enumerate(first_divergence(report)):
-        say(line, "" if i else "bold red")
-    for line in replicas(report):
-        say(line, "red")
-    for line in drift(report):
-        say(line, "yellow")
-    for line in failure(report.run):
-        say(line, "" if line.startswith("  ") else "bold red")
-    for line in gaps(report):
-        say(line, "magenta")
-    for note in report.notes:
-        say(f"Note: {note}", "dim")
+    for line, style in told:
+        say(line, style)
     if files:
         first, *others = files
         line = "Report: " + "  ".join([_short(first), *(path.suffix for path in others)])
         console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
+
+
+def _sentences(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the sentences below the table, each with its style."""
+    yield from ((line, "" if i else "bold red") for i, line in enumerate(first_divergence(report)))
+    yield from ((line, "red") for line in replicas(report))
+    yield from ((line, "dim") for line in excused(report))
+    yield from ((line, "yellow") for line in drift(report))
+    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure(report.run))
+    yield from ((line, "magenta") for line in gaps(report))
+    yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 
 def _ranks(report: Report) -> list[int]:

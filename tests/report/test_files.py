@@ -10,15 +10,16 @@ from aclcmp.orchestrator.rundir import RunDir
 from tests.report.made_up import decoder_labels, report_of
 
 
-def test_three_files(weird_path: Path) -> None:
+def test_four_files(weird_path: Path) -> None:
     run = RunDir(weird_path, "x")
-    assert write_reports(report_of(decoder_labels(1, 2)), run) == (run.report_json, run.report_csv, run.report_h5)
+    files = (run.report_json, run.report_csv, run.report_h5, run.report_xml)
+    assert write_reports(report_of(decoder_labels(1, 2)), run) == files
     write_reports(report_of(decoder_labels(1, 2)), run)
-    assert sorted(path.name for path in weird_path.iterdir()) == ["report.csv", "report.h5", "report.json"]
+    assert sorted(path.name for path in weird_path.iterdir()) == sorted(path.name for path in files)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("name", ["report.json", "report.csv", "report.h5"])
+@pytest.mark.parametrize("name", ["report.json", "report.csv", "report.h5", "report.xml"])
 def test_a_full_disk_is_one_line_and_the_older_report_stays(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("older")
     (tmp_path / f"{name}.part").symlink_to("/dev/full")

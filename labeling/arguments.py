@@ -1,0 +1,75 @@
+"""What a label's arguments may be; what cannot be recorded is a LabelError that says what to give instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.shard.record import LEVELS, REFERENCE, SIDE_NAMES
+
+_MAX_ID = 1024
+_MOST_INPUTS = 1024
+_MOST_INPUT_CHARACTERS = 1 << 14
+"""Of all inputs of a label: in the table of a sealed shard every label has room for the longest list."""
+
+
+def checked_side(data_src: Any) -> str:
+    """Return a side as it is stored, one of SIDES."""
+    if not isinstance(data_src, str) or data_src not in SIDE_NAMES:
+        raise LabelError(
+            f"data_src={_shown(data_src)} is not a side; use 'pta' (golden), 'acl' (actual) or 'ref' (reference)"
+        )
+    return SIDE_NAMES[data_src]
+
+
+def checked_id(data_id: Any, what: str = "data_id") -> str:
+    """Return an id that can name a label; `what` is what it is called in the error."""
+    if not isinstance(data_id, str) or not data_id:
+        raise LabelError(f"{what} must be a non-empty string, not {_shown(data_id)}")
+    if (not data_id.isascii() and data_id != plain_id(data_id)) or len(data_id) > _MAX_ID or "\0" in data_id:
+        raise LabelError(f"{what} must be plain text of at most {_MAX_ID} characters")
+    return data_id
+
+
+def checked_inputs(inputs: Any) -> tuple[str, ...]:
+    """Return the ids from which a label was computed, as given; none for None."""
+    if inputs is None:
+        return ()
+    if isinstance(inputs, str):
+        raise LabelError(f"inputs={_shown(inputs)} is one string; give a list of ids: inputs=[{_shown(inputs)}]")
+    if not isinstance(inputs, Sequence) or isinstance(inputs, (bytes, bytearray, memoryview)):
+        raise LabelError(f"inputs is a {type(inputs).__name__}; give a list of the ids of the labels it was made from")
+    ids = tuple(checked_id(each, "each of inputs") for each in inputs[:_MOST_INPUTS])
+    if len(inputs) > _MOST_INPUTS or sum(map(len, ids)) > _MOST_INPUT_CHARACTERS:
+        raise LabelError(
+            f"inputs are {len(inputs):,} ids; give at most {_MOST_INPUTS:,} of together {_MOST_INPUT_CHARACTERS:,} "
+            "characters, or label what they make up and name that"
+        )
+    return ids
+
+
+def check_values(side: str, data_val: Any, tensor_path: Any, level: Any) -> None:
+    """Check that there is what the side needs, and that the level is one."""
+    if data_val is None and not tensor_path:
+        raise LabelError("neither data_val nor tensor_path was given")
+    if data_val is None and side == "pta":
+        raise LabelError("the golden side needs data_val; tensor_path belongs to the acl side")
+    if tensor_path and side == REFERENCE:
+        raise LabelError("the reference needs data_val and takes no tensor_path; that belongs to the acl side")
+    if level not in ("", *LEVELS):
+        raise LabelError(f"level={_shown(level)} is not known; use 'op', 'layer' or 'model'")
+
+
+def _shown(value: object) -> str:
+    """The repr of a value in a message; its type's name where even that fails."""
+    try:
+        return repr(value)[:200]
+    except Exception:
+        return f"a {type(value).__name__}"
+
+
+def plain_id(data_id: Any) -> str:
+    """Return an id that any file can hold, for naming even a label with an impossible one."""
+    name = data_id if isinstance(data_id, str) and data_id else _shown(data_id)
+    return name.encode("utf-8", "replace").decode().replace("\0", "?")[:_MAX_ID]

@@ -1,0 +1,63 @@
+"""Closed-form explanations of an error: which simple change of golden gives actual, and how much of it that explains.
+
+Each fit is tried by its residual on values; the first of about equally good ones in the order of complexity is told.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.compare.fits_orders import orders
+from aclcmp.orchestrator.compare.fits_turns import turns
+from aclcmp.orchestrator.compare.fits_values import values
+from aclcmp.orchestrator.compare.look import Fit
+from aclcmp.orchestrator.compare.trial import Floats, Trial
+
+_WORTH_KEEPING = 0.5
+_MOST_KEPT = 4
+_BETTER = 2.0
+"""A more complicated fit is told where the simpler one leaves more than so many times as much of the error."""
+_FEWEST = 16
+_ROUND_OFF = 1e-3
+
+
+def fits_of(
+    x: Floats, y: Floats, golden_dtype: str = "float64", actual_dtype: str = "float64", *, cut: bool = False
+) -> tuple[Fit, ...]:
+    """Return what explains at least half of the error energy of y beside x, the one to tell first.
+
+    x and y are finite, of one shape; of tensors with less than 16 elements, and without error, nothing is told. `cut`:
+    they are a part of larger tensors, so that a transposition of the whole cannot show.
+    """
+    size = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
+    if x.size < _FEWEST or size == 0.0 or DTYPES[golden_dtype].kind is Kind.BOOL:
+        return ()
+    scale = 1.0 if 1e-100 < size < 1e100 else size  # squares must neither overflow nor underflow
+    trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), golden_dtype, actual_dtype)
+    if trial.energy == 0.0:
+        return ()
+    found: list[tuple[int, Fit]] = []
+    for candidate in chain(values(trial, scale), orders(trial, cut=cut), turns(trial)):
+        explained = trial.explained(candidate)
+        if explained >= _WORTH_KEEPING:
+            words = candidate.words if isinstance(candidate.words, str) else candidate.words()
+            found.append((candidate.cost, Fit(candidate.kind, words, min(explained, 1.0))))
+    return _ranked(found)
+
+
+def _ranked(found: list[tuple[int, Fit]]) -> tuple[Fit, ...]:
+    """Put the simplest first that is about as good as the best, then the others by what they explain."""
+    if not found:
+        return ()
+    best = max(fit.explained for _, fit in found)
+    limit = 1 - _BETTER * (1 - best) - _ROUND_OFF
+    good = [(cost, fit) for cost, fit in found if fit.explained >= limit]
+    _, told = min(good, key=lambda item: (item[0], -item[1].explained))
+    others = sorted((fit for _, fit in found if fit is not told), key=lambda fit: -fit.explained)
+    kinds = {told.kind: told}
+    for fit in others:
+        kinds.setdefault(fit.kind, fit)
+    return tuple(kinds.values())[:_MOST_KEPT]

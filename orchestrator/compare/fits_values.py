@@ -1,0 +1,170 @@
+"""Fits that change values where they are: zeros, factors, offsets, limits, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.compare.narrow import LARGEST, NARROWER, rounder
+from aclcmp.orchestrator.compare.trial import PER_PARAMETER, Candidate, Floats, Trial, numbers_text
+
+_CLOSE = 0.02
+_FEWEST_HITS = 4
+_DROPPED = (0.01, 0.9)
+
+
+def values(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
+    """Yield candidates, in the order of their complexity; `scale` times the trial's values are those that were seen."""
+    yield from _constant(trial, scale)
+    yield from _factor(trial)
+    yield from _offset(trial, scale)
+    yield from _clipped(trial, scale)
+    if scale == 1.0:
+        yield from _rounded(trial)
+    yield from _zeros(trial)
+    yield from _by_line(trial)
+
+
+def _constant(trial: Trial, scale: float) -> Iterator[Candidate]:
+    first = trial.y.flat[0]
+    if (trial.y == first).all() and trial.x.min() != trial.x.max():
+        words = "every value is zero: was it never written?"
+        if first != 0.0:
+            words = f"every value is {first * scale:.4g}: was it never written, or one value spread over all?"
+        yield Candidate("constant" if first else "zeros", 0, np.full_like(trial.y, first), words, exact=True)
+
+
+def _factor(trial: Trial) -> Iterator[Candidate]:
+    xx = float(np.vdot(trial.x, trial.x))
+    if xx > 0.0:
+        factor = float(np.vdot(trial.x, trial.y)) / xx
+        if factor != 0.0:
+            yield Candidate("scale", 1, factor * trial.x, factor_words(factor))
+
+
+def factor_words(factor: float) -> str:
+    """Say what a factor of all values suggests."""
+    for times in range(2, 65):
+        if abs(factor / times - 1) < _CLOSE / times:
+            if times == 2:
+                return "every value is twice golden's: a reduction or an addition done twice?"
+            return f"every value is {times} times golden's: added up {times} times, e.g. over ranks that each hold all?"
+        if abs(factor * times - 1) < _CLOSE / times:
+            share = "half" if times == 2 else f"1/{times} of"
+            return f"every value is {share} golden's: averaged over {times} instead of summed, or a reduction missing?"
+    if abs(factor + 1) < _CLOSE:
+        return "every value is golden's with the sign turned"
+    return f"every value is {factor:.3g} times golden's: a factor wrong, missing or applied twice?"
+
+
+def _offset(trial: Trial, scale: float) -> Iterator[Candidate]:
+    offset = float(trial.d.mean())
+    if offset:
+        words = f"{offset * scale:.3g} is added to every value: a constant added, missing or added twice?"
+        yield Candidate("offset", 1, trial.x + offset, words)
+
+
+def _clipped(trial: Trial, scale: float) -> Iterator[Candidate]:
+    """Values cut off at actual's largest and smallest, if several are there at which golden goes on."""
+    x, y = trial.x, trial.y
+    low, high = float(y.min()), float(y.max())
+    if low == high:
+        return
+    above, below = (y == high) & (x > high), (y == low) & (x < low)
+    cut_high, cut_low = int(above.sum()) >= _FEWEST_HITS, int(below.sum()) >= _FEWEST_HITS
+    if not (cut_high or cut_low):
+        return
+    values = np.clip(x, low if cut_low else None, high if cut_high else None)
+
+    def words() -> str:
+        if low == 0.0 and not cut_high:
+            return "what is negative in golden is 0: an activation (ReLU) that golden has not?"
+        if cut_low and cut_high and abs(low + high) <= 1e-6 * high:
+            limit, where = high, "in size"
+        else:
+            limit, where = (high, "from above") if cut_high else (low, "from below")
+            if cut_low and cut_high:
+                return f"values are cut off at {low * scale:.4g} and {high * scale:.4g}: saturation, or a clamp?"
+        types = [name for name, largest in LARGEST.items() if abs(abs(limit) * scale / largest - 1) < 1e-3]
+        what = f"saturation in {types[0]}?" if types else "saturation, or a clamp?"
+        return f"values are cut off at {limit * scale:.6g} {where}: {what}"
+
+    yield Candidate("saturation", 2, values, words, exact=True)
+
+
+def _rounded(trial: Trial) -> Iterator[Candidate]:
+    """All actual values are representable in a narrower type, golden's are not.
+
+    Each actual value may be either of the two that golden lies between: the other kernel's round-off decides there.
+    """
+    stored = DTYPES[trial.actual_dtype]
+    if stored.kind is not Kind.FLOAT or stored.eps is None:
+        return
+    for name in NARROWER:
+        eps = DTYPES[name].eps
+        if eps is None or eps <= stored.eps:
+            continue
+        to = rounder(name)
+        with np.errstate(all="ignore"):
+            near = to(trial.x)
+            if not (to(trial.y) == trial.y).all() or (near == trial.x).mean() > 0.5:
+                continue
+            other = to(near + np.sign(trial.x - near) * np.ldexp(eps, np.frexp(near)[1] - 1))
+        best = np.where(np.abs(trial.y - near) <= np.abs(trial.y - other), near, other)
+        words = f"every value is one of {name}, golden's are not: rounded to {name} on the way?"
+        yield Candidate("down-cast", 2, np.where(np.isfinite(best), best, trial.x), words, exact=True)
+        return
+
+
+def _zeros(trial: Trial) -> Iterator[Candidate]:
+    """Zeros where golden has values: rows, columns, or here and there."""
+    zero = (trial.y == 0.0) & (trial.x != 0.0)
+    count = int(zero.sum())
+    if not count or count == zero.size:
+        return
+    kept = np.where(zero, 0.0, trial.x)
+    table = zero.reshape(-1, zero.shape[-1])
+    rows, columns = np.flatnonzero(table.all(1)), np.flatnonzero(table.all(0))
+    where = "here and there"
+    if len(rows) * table.shape[1] >= 0.9 * count:
+        where = f"in row{'s' * (len(rows) > 1)} {numbers_text(rows)}"
+    elif len(columns) * table.shape[0] >= 0.9 * count:
+        where = f"in channel{'s' * (len(columns) > 1)} {numbers_text(columns)}"
+    yield Candidate("zeros", 3, kept, f"zeros {where}: not written, or masked?", exact=True)
+    share = count / zero.size
+    if _DROPPED[0] < share < _DROPPED[1] and trial.x.size >= 256:
+        words = f"{share:.0%} of the values are zero, the others larger by 1/(1 - {share:.2f}): dropout left on?"
+        yield Candidate("dropout", 3, kept / (1 - share), words, exact=True)
+
+
+def _by_line(trial: Trial) -> Iterator[Candidate]:
+    """A factor or an offset for each row, or for each channel."""
+    flat = trial.rows_and_columns()
+    for axis, line, cause, added in (
+        (1, "row", "a norm, a softmax or a scale by token", "a mean by row not subtracted, or subtracted twice"),
+        (0, "channel", "weights of a norm, or scales by channel, wrong", "a bias missing, twice or another"),
+    ):
+        if flat.x.shape[axis] < PER_PARAMETER or flat.x.shape[1 - axis] < 2:
+            continue
+        weight = trial.weights**2
+        xx, xy = ((weight * flat.x * side).sum(axis, keepdims=True) for side in (flat.x, flat.y))
+        factor = np.divide(xy, xx, out=np.ones_like(xy), where=xx > 0)
+        offset = (weight * flat.d).sum(axis, keepdims=True) / weight.sum(axis, keepdims=True)
+
+        def shaped(values: Floats) -> Floats:
+            return values.reshape(trial.x.shape)
+
+        yield Candidate(
+            f"scale by {line}",
+            6,
+            shaped(factor * flat.x),
+            f"each {line} is golden's times a factor of its own ({factor.min():.3g} to {factor.max():.3g}): {cause}?",
+        )
+        yield Candidate(
+            f"offset by {line}",
+            6,
+            shaped(flat.x + offset),
+            f"each {line} has a constant of its own added: {added}?",
+        )

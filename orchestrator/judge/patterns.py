@@ -1,0 +1,114 @@
+"""Where the error of a label sits: on which ranks, in which rows and channels, and what that suggests. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from itertools import pairwise
+
+from aclcmp.orchestrator.compare.look import ChannelSums, Look
+from aclcmp.orchestrator.compare.stats import RowSums
+from aclcmp.orchestrator.judge.findings import Pattern
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict
+from aclcmp.orchestrator.judge.where import Along, place_of
+from aclcmp.orchestrator.plan.readings import ranks_text
+
+_ALONE = 0.9
+_ALIKE = 4.0
+"""Ranks are wrong alike if the error energies of any two differ by less than this factor."""
+
+
+def pattern_of(
+    label: LabelVerdict, looks: Mapping[int, Look], hosts: Mapping[int, str], *, after_collective: bool = False
+) -> Pattern:
+    """Return where the error of a label sits that is wrong on at least one rank.
+
+    `looks` and `hosts` are by rank, as far as known. `after_collective`: all ranks hold the same of it, while of the
+    label before it, which is right, each holds another part.
+    """
+    wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
+    energies = {v.rank: v.stats.sum_dd for v in wrong if v.stats is not None}
+    total = sum(energies.values())
+    by_rank = {rank: energy / total for rank, energy in energies.items()} if 0.0 < total < float("inf") else {}
+    rows, channels = rows_of(wrong), channels_of([looks[v.rank] for v in wrong if v.rank in looks])
+    places = [place_of(each) if each is not None else None for each in (rows, channels)]
+    told = [place.words if place is not None else "" for place in places]
+    return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *told)
+
+
+def rows_of(verdicts: Sequence[RankVerdict]) -> Along | None:
+    """Add up the sums by row of several ranks; None where there are none, or the ranks' wholes differ."""
+    rows = [verdict.stats.rows for verdict in verdicts if verdict.stats is not None and verdict.stats.rows.index.size]
+    if not rows or len({each.group for each in rows}) > 1:
+        return None
+    total = reduce(RowSums.merge, rows)
+    return Along("row", total.group, total.index, total.sum_xx, total.sum_dd)
+
+
+def channels_of(looks: Sequence[Look]) -> Along | None:
+    """Add up the sums by channel of several ranks; None where there are none, or the ranks' wholes differ."""
+    channels = [look.channels for look in looks if look.channels.index.size]
+    if not channels or len({each.group for each in channels}) > 1:
+        return None
+    total = reduce(ChannelSums.merge, channels)
+    return Along("channel", total.group, total.index, total.sum_xx, total.sum_dd)
+
+
+def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int, str], collective: bool) -> str:
+    compared = sorted({v.rank for v in label.ranks if v.stats is not None})
+    wrong = sorted(v.rank for v in label.ranks if v.status in WRONG)
+    named = ranks_text(wrong)
+    if len(compared) <= 1:
+        return f"{named}, the only one compared"
+    if len(wrong) == 1:
+        last = ", its device, or padding and an uneven slice at the end" if wrong == compared[-1:] else " or its device"
+        return f"{named} alone of {len(compared)}: its weights, its slice{last}"
+    if len(wrong) == len(compared):
+        worst = max(by_rank, key=lambda rank: by_rank[rank], default=wrong[0])
+        if by_rank.get(worst, 0.0) >= _ALONE:
+            return f"all {len(wrong)} ranks, but rank {worst} holds {by_rank[worst]:.0%} of it"
+        if not by_rank or max(by_rank.values()) > _ALIKE * min(by_rank.values()):
+            return f"all {len(wrong)} ranks, not alike"
+        if collective:
+            return (
+                f"all {len(wrong)} ranks alike, right on all before: the collective between, or what is done after it"
+            )
+        return f"all {len(wrong)} ranks alike: the model or a kernel"
+    if host := _of_hosts(wrong, compared, hosts):
+        return f"{named}, {host}"
+    return f"{named} of {len(compared)}{_regular(wrong, compared)}"
+
+
+def _of_hosts(wrong: Sequence[int], compared: Sequence[int], hosts: Mapping[int, str]) -> str:
+    """Say so where the wrong ranks are all of some hosts, or the same place on every host."""
+    ranks: dict[str, list[int]] = defaultdict(list)
+    for rank in compared:
+        ranks[hosts.get(rank, "")].append(rank)
+    if "" in ranks or len(ranks) < 2:
+        return ""
+    names = [name for name, held in ranks.items() if set(held) & set(wrong)]
+    if sum(len(ranks[name]) for name in names) == len(wrong):
+        several = "s" if len(names) > 1 else ""
+        return (
+            f"all ranks of host{several} {', '.join(names[:3])}{' ...' * (len(names) > 3)}, no other: the host{several}"
+        )
+    places = {held.index(rank) for held in ranks.values() for rank in held if rank in wrong}
+    if len(places) == 1 and len(wrong) == len(ranks):
+        return f"number {places.pop()} of every host: the device in that place, or its part of the model"
+    return ""
+
+
+def _regular(wrong: Sequence[int], compared: Sequence[int]) -> str:
+    """Say so where the wrong ranks are neighbours, or every n-th, as groups of parallel ranks are."""
+    place = {rank: number for number, rank in enumerate(compared)}
+    at = [place[rank] for rank in wrong]
+    steps = {b - a for a, b in pairwise(at)}
+    if len(steps) != 1:
+        return ""
+    step = steps.pop()
+    if step == 1 and at[0] % len(at) == 0:
+        return ", neighbours: one group of parallel ranks?"
+    if step > 1 and at[0] < step and at[-1] + step >= len(compared):
+        return f", one in every {step}: a place in each group of parallel ranks, or a group of ranks {step} apart?"
+    return ""

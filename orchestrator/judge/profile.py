@@ -1,0 +1,89 @@
+"""Noise floors from earlier runs that were right: what errors each kind of label usually has."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
+from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.verdicts import Judgement, Status
+from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
+from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+
+class ProfileKey(NamedTuple):
+    """What errors are alike: those of one kind of label, between two dtypes, on two kinds of device."""
+
+    kind: str
+    """The label's id without the number of its layer."""
+    golden_dtype: str
+    actual_dtype: str
+    golden_device: str
+    """ "cuda", not "cuda:3"."""
+    actual_device: str
+
+
+class Usual(NamedTuple):
+    """The errors of a kind in right runs: the 99th percentile over labels, ranks and tasks."""
+
+    rel_l2: float
+    worst_row: float
+    measured: int
+
+
+Profile = Mapping[ProfileKey, Usual]
+
+
+def profile_of(judgement: Judgement) -> dict[ProfileKey, Usual]:
+    """Return the errors of all that matches or drifts, by kind (TAO, arXiv 2510.16028)."""
+    errors: dict[ProfileKey, list[tuple[float, float]]] = defaultdict(list)
+    for label in judgement.labels:
+        for verdict in label.ranks:
+            good = verdict.status in (Status.MATCH, Status.DRIFT)
+            if good and verdict.metrics is not None and np.isfinite(verdict.metrics.rel_l2):
+                key = _key(label.key, label.level, verdict.dtypes, verdict.golden, verdict.actual)
+                errors[key].append((verdict.metrics.rel_l2, verdict.metrics.worst_row))
+    found = {}
+    for key, each in errors.items():
+        rel_l2, worst_row = np.quantile(np.array(each), 0.99, axis=0, method="higher").tolist()
+        found[key] = Usual(rel_l2, worst_row, len(each))
+    return found
+
+
+def merged(profiles: Sequence[Profile]) -> dict[ProfileKey, Usual]:
+    """Return one profile for several: of each kind the larger errors."""
+    found: dict[ProfileKey, Usual] = {}
+    for profile in profiles:
+        for key, usual in profile.items():
+            before = found.get(key, Usual(0.0, 0.0, 0))
+            rel_l2, worst_row = max(before.rel_l2, usual.rel_l2), max(before.worst_row, usual.worst_row)
+            found[key] = Usual(rel_l2, worst_row, before.measured + usual.measured)
+    return found
+
+
+def floors_from(profile: Profile, evidence: Evidence) -> dict[LabelKey, tuple[Floor, ...]]:
+    """Return the floor of each label whose kind is in the profile: the largest of its ranks'."""
+    found: dict[LabelKey, tuple[Floor, ...]] = {}
+    for label in evidence.labels:
+        usual = [profile[key] for key in _keys(label) if key in profile]
+        if usual:
+            rel_l2, worst_row = max(each.rel_l2 for each in usual), max(each.worst_row for each in usual)
+            found[label.key] = (Floor(FloorSource.PROFILE, rel_l2, worst_row),)
+    return found
+
+
+def _keys(label: LabelEvidence) -> set[ProfileKey]:
+    compared = [each for each in label.ranks if each.stats is not None]
+    return {_key(label.key, label.level, each.dtypes, each.golden, each.actual) for each in compared}
+
+
+def _key(
+    key: LabelKey, level: Level, dtypes: tuple[str, str], golden: SideFacts | None, actual: SideFacts | None
+) -> ProfileKey:
+    devices = [side.device.partition(":")[0] if side else "" for side in (golden, actual)]
+    return ProfileKey(kind_in_layers(key.label, level.layer), *dtypes, devices[0], devices[1])

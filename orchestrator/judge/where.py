@@ -1,0 +1,171 @@
+"""Where along one axis the error sits: sums by row or by channel in, a few words out. Pure.
+
+A place is told only where the error is there and golden itself is not: an error of the same relative size everywhere is
+largest where golden is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MOST = 0.9
+"""Share of the error energy that a place must hold."""
+_GOLDEN = 0.5
+"""Most of golden's energy that may lie there."""
+_FEW = 8
+"""A few places are at most an eighth of all; a stretch of neighbours may be half."""
+_CLEAN = 0.99
+"""Share of the error energy that a longer stretch must hold."""
+_MOST_NAMED = 4
+_PERIODS = (2, 4, 8, 16, 32, 64, 128)
+_PARTS = 8
+_GROWN = 8.0
+"""How much larger the error is in the last eighth than in the first; attention over ever more rows makes it 5 times."""
+_STILL_GROWING = 1.4
+"""The same for the last eighth and the middle."""
+_LEAST_GROWING = 16
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """Sums along one axis of a whole tensor, in groups of `group` neighbours; `noun`: what one place is called."""
+
+    noun: str
+    group: int
+    index: Ints
+    """Sorted numbers of groups, shape (n,)."""
+    sum_xx: Floats
+    sum_dd: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the error sits. `kind` is "one", "few", "stretch", "end", "period" or "growth"."""
+
+    kind: str
+    words: str
+    """E.g. "row 64 holds 98 % of it"."""
+    share: float
+    """Of the error energy."""
+
+
+def place_of(along: Along) -> Place | None:
+    """Return where the error is concentrated; None where it is spread, or where golden is what is concentrated."""
+    known = np.isfinite(along.sum_dd).all() and np.isfinite(along.sum_xx).all()
+    if len(along.index) < 2 or not known or not along.sum_dd.sum() > 0.0:
+        return None
+    return _few(along) or _stretch(along) or _period(along)
+
+
+def growth_of(along: Along) -> Place | None:
+    """Return how the error grows with the place: relative to golden, from each eighth of the places to the next."""
+    if len(along.index) < _LEAST_GROWING or not np.isfinite(along.sum_dd).all() or not (along.sum_xx > 0).all():
+        return None
+    parts = np.arange(len(along.index)) * _PARTS // len(along.index)
+    error = np.sqrt(np.bincount(parts, along.sum_dd) / np.bincount(parts, along.sum_xx))
+    grown = error[-1] >= _GROWN * error[0] > 0.0 and error[-1] >= _STILL_GROWING * error[_PARTS // 2 - 1]
+    if not grown or not (error[1:] >= 0.9 * error[:-1]).all():
+        return None
+    shares = np.cumsum(along.sum_dd[::-1]) / along.sum_dd.sum()
+    last = int(np.searchsorted(shares, MOST)) + 1
+    if _share(along.sum_xx, np.arange(len(along.index) - last, len(along.index))) > 0.75:
+        return None
+    sizes = f"{error[0]:.1g} of golden in the first eighth, {error[-1]:.1g} in the last"
+    words = f"the error grows with the {along.noun}: {sizes}"
+    return Place("growth", words, float(shares[last - 1]))
+
+
+def _share(sums: Floats, places: Ints) -> float:
+    total = float(sums.sum())
+    return float(sums[places].sum()) / total if total else 0.0
+
+
+def _few(along: Along) -> Place | None:
+    """A few places, wherever they are."""
+    order = np.argsort(-along.sum_dd, kind="stable")
+    shares = np.cumsum(along.sum_dd[order]) / along.sum_dd.sum()
+    count = int(np.searchsorted(shares, MOST)) + 1
+    if count > max(len(order) // _FEW, 1) or len(order) < 4:
+        return None
+    chosen = np.sort(order[:count])
+    if _share(along.sum_xx, chosen) > _GOLDEN:
+        return None
+    low, high = int(chosen[0]), int(chosen[-1])
+    if high - low + 1 <= 2 * count:  # holes in a stretch are chance
+        return _told(along, np.arange(low, high + 1), "one" if count == 1 else "stretch")
+    return _told(along, chosen, "few")
+
+
+def _stretch(along: Along) -> Place | None:
+    """Up to half of the places side by side, beyond which there is next to nothing."""
+    energy = np.concatenate([[0.0], np.cumsum(along.sum_dd)]) / along.sum_dd.sum()
+    left = (1 - _CLEAN) / 2
+    low = int(np.searchsorted(energy, left, side="right")) - 1
+    high = min(int(np.searchsorted(energy, 1 - left)), len(along.index))
+    chosen = np.arange(low, high)
+    if 2 * len(chosen) > len(along.index) or _share(along.sum_xx, chosen) > 2 * _GOLDEN * MOST:
+        return None
+    outside = np.setdiff1d(np.arange(len(along.index)), chosen)
+    inside = _relative(along, chosen)
+    return _told(along, chosen, "stretch") if inside > 3 * _relative(along, outside) else None
+
+
+def _relative(along: Along, places: Ints) -> float:
+    size = float(along.sum_xx[places].sum())
+    error = float(along.sum_dd[places].sum())
+    return (error / size) ** 0.5 if size else (0.0 if error == 0.0 else np.inf)
+
+
+def _told(along: Along, chosen: Ints, kind: str) -> Place:
+    share = _share(along.sum_dd, chosen)
+    if kind == "stretch" and chosen[-1] == len(along.index) - 1 and chosen[0] > 0:
+        kind = "end"
+    first = along.index[chosen] * along.group
+    last = first + along.group - 1
+    runs = list(_runs(first, last))
+    plural = len(runs) > 1 or runs[0][0] != runs[0][1]
+    names = ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in runs[:_MOST_NAMED])
+    if len(runs) > _MOST_NAMED:
+        names += f" ... ({len(chosen):,} of {len(along.index):,})"
+    verb = f"s {names} hold" if plural else f" {names} holds"
+    return Place(kind, f"{along.noun}{verb} {_percent(share)} of it", share)
+
+
+def _percent(share: float) -> str:
+    return "all" if share > 0.9995 else f"{100 * share:.0f} %" if share < 0.985 else f"{100 * share:.1f} %"
+
+
+def _runs(first: Ints, last: Ints) -> Iterator[tuple[int, int]]:
+    begin = 0
+    for i in range(1, len(first) + 1):
+        if i == len(first) or first[i] != last[i - 1] + 1:
+            yield int(first[begin]), int(last[i - 1])
+            begin = i
+
+
+def _period(along: Along) -> Place | None:
+    """A few residues of the place's number by a power of two, as tiles and groups of a quantisation have it."""
+    if along.group != 1:
+        return None
+    for period in _PERIODS:
+        if len(along.index) < 4 * period:
+            return None
+        residue = along.index % period
+        error: Floats = np.bincount(residue, along.sum_dd, period).astype(np.float64)
+        golden: Floats = np.bincount(residue, along.sum_xx, period).astype(np.float64)
+        order = np.argsort(-error, kind="stable")
+        shares = np.cumsum(error[order]) / error.sum()
+        count = int(np.searchsorted(shares, MOST)) + 1
+        chosen = np.sort(order[:count])
+        if count <= max(period // _FEW, 1) and _share(golden, chosen) <= 1.2 * max(count / period, 1 / _FEW):
+            names = ", ".join(map(str, chosen[:_MOST_NAMED]))
+            what = f"{along.noun}s {names} of every {period} hold {_percent(float(shares[count - 1]))} of it"
+            return Place("period", what, float(shares[count - 1]))
+    return None

@@ -1,0 +1,221 @@
+"""report.xml: the report as JUnit test results, as GitLab, Jenkins and the test reporters of GitHub read them.
+
+A test suite per task, a test case per label. Before them a suite "run" of one test case, which holds the facts of the
+run and is an error where what went wrong has no label: a rank that failed or was silent, or nothing to compare at all.
+What was not compared is never green; only what a policy lets pass is skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
+
+from aclcmp.orchestrator.errors import ExitCode, FailOn
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, worst
+from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.sentences import failure, gaps, replicas
+from aclcmp.orchestrator.report.words import count, of_ranks, shorten, visible
+
+_MOST_RANKS = 16
+"""Ranks told of one label. With it 10,000 labels wrong on 64 ranks stay below the 30 MB that GitLab reads."""
+_LONGEST_NAME = 80
+_LONGEST_LINE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One test case. `tag` is "failure", "error", "skipped", or "" where it passes."""
+
+    classname: str
+    name: str
+    tag: str = ""
+    kind: str = ""
+    message: str = ""
+    detail: tuple[str, ...] = ()
+    """Lines of its system-out."""
+
+
+def write_junit(report: Report, path: Path) -> None:
+    """Write report.xml as UTF-8. What XML cannot hold (control characters, half surrogates) is written as escape."""
+    tasks: dict[int, list[LabelVerdict]] = {}
+    for label in report.judgement.labels:
+        tasks.setdefault(label.key.task, []).append(label)
+    suites = {"run": [_run_case(report)]}
+    fail_on = FailOn(report.policy.get("fail_on", FailOn.ANY))
+    suites |= {f"task {task}": [_case(label, fail_on) for label in labels] for task, labels in tasks.items()}
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        xml = _Xml(out)
+        with xml.element("testsuites", {"name": "aclcmp", **_counts([c for cases in suites.values() for c in cases])}):
+            for name, cases in suites.items():
+                times = _times(report) if name == "run" else {"time": "0"}
+                with xml.element("testsuite", {"name": name, **times, **_counts(cases)}):
+                    if name == "run":
+                        _write_properties(xml, report)
+                    for case in cases:
+                        _write_case(xml, case)
+
+
+class _Xml:
+    """Writes elements as they come, one a line; every text is made harmless on the way."""
+
+    def __init__(self, out: TextIOWrapper) -> None:
+        self._out = XMLGenerator(out, "utf-8", short_empty_elements=True)
+        self._out.startDocument()
+
+    @contextmanager
+    def element(self, tag: str, attributes: Mapping[str, str]) -> Iterator[None]:
+        """Write an element around what is written within."""
+        self._start(tag, attributes)
+        self._out.characters("\n")
+        yield
+        self._end(tag)
+
+    def leaf(self, tag: str, attributes: Mapping[str, str], lines: Sequence[str] = ()) -> None:
+        """Write an element that holds nothing but lines of text."""
+        self._start(tag, attributes)
+        if lines:
+            self._out.characters("\n".join(map(visible, lines)))
+        self._end(tag)
+
+    def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._out.startElement(tag, AttributesImpl({name: visible(value) for name, value in attributes.items()}))
+
+    def _end(self, tag: str) -> None:
+        self._out.endElement(tag)
+        self._out.characters("\n")
+
+
+def _write_case(xml: _Xml, case: _Case) -> None:
+    # Some readers take a test case without a time for a broken one.
+    named = {"classname": case.classname, "name": case.name, "time": "0"}
+    if not case.tag and not case.detail:
+        xml.leaf("testcase", named)
+        return
+    with xml.element("testcase", named):
+        if case.tag == "skipped":
+            xml.leaf("skipped", {"message": case.message})
+        elif case.tag:
+            # GitLab shows the text, Jenkins the message.
+            xml.leaf(case.tag, {"message": case.message, "type": case.kind}, [case.message])
+        if case.detail:
+            xml.leaf("system-out", {}, case.detail)
+
+
+def _write_properties(xml: _Xml, report: Report) -> None:
+    judgement, run = report.judgement, report.run
+    facts = {
+        "run_id": report.run_id,
+        "verdict": judgement.verdict,
+        "exit_code": str(int(judgement.exit_code)),
+        "compared": str(judgement.coverage.compared),
+    }
+    if judgement.first_divergence is not None:
+        facts["first_divergence"] = judgement.first_divergence.key.label
+    if run is not None:
+        facts |= {
+            "command": " ".join(run.command),
+            "ranks": str(len(run.ranks)),
+            "hosts": str(len({rank.host for rank in run.ranks})),
+            "device": run.device,
+            "launcher": run.launcher,
+            "cluster": run.cluster,
+            **{f"version.{name}": version for name, version in run.versions.items()},
+        }
+    facts["policy"] = str(report.policy.get("name", ""))
+    with xml.element("properties", {}):
+        for name, value in facts.items():
+            xml.leaf("property", {"name": name, "value": value})
+
+
+def _times(report: Report) -> dict[str, str]:
+    if report.run is None:
+        return {"time": "0"}
+    began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(report.run.started))
+    return {"timestamp": began, "time": f"{report.run.finished - report.run.started:.3f}"}
+
+
+def _counts(cases: Sequence[_Case]) -> dict[str, str]:
+    tags = Counter(case.tag for case in cases)
+    return {
+        "tests": str(len(cases)),
+        "failures": str(tags["failure"]),
+        "errors": str(tags["error"]),
+        "skipped": str(tags["skipped"]),
+    }
+
+
+def _run_case(report: Report) -> _Case:
+    judgement = report.judgement
+    wrong = judgement.exit_code is not ExitCode.MATCH
+    if not wrong or (judgement.exit_code is ExitCode.DIVERGED and judgement.coverage.complete):
+        return _Case("run", "run")
+    told = [*failure(report.run), *gaps(report), *replicas(report)] or [f"the run is {judgement.verdict}"]
+    return _Case("run", "run", "error", judgement.verdict, _brief(told[0]), tuple(map(_brief, told)))
+
+
+def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
+    level = label.level
+    place = f"layer {level.layer}" if level.layer else level.granularity or f"{level.words} level"
+    # GitLab keeps one test case of each class name and name: the same label of another task must not hide this one.
+    classname = f"task {label.key.task}.{place}"
+    detail = _detail([verdict for verdict in label.ranks if verdict.status is not Status.MATCH])
+    tags = {verdict.rank: _tag(verdict, fail_on) for verdict in label.ranks}
+    counted = [verdict for verdict in label.ranks if tags[verdict.rank] in ("failure", "error")]
+    passed_over = [verdict for verdict in label.ranks if tags[verdict.rank] == "skipped"]
+    if counted:
+        gravest = worst(verdict.status for verdict in counted)
+        own = [verdict for verdict in counted if verdict.origin is Origin.OWN]
+        blamed = [*own, *(verdict for verdict in counted if verdict.status is gravest)][0]
+        reason = _reason(blamed, label.root)
+        return _Case(classname, _name(label.key), tags[blamed.rank], blamed.status.value, reason, detail)
+    if passed_over:
+        reason = _brief(passed_over[0].excused) or _reason(passed_over[0], label.root)
+        return _Case(classname, _name(label.key), "skipped", "", reason, detail)
+    return _Case(classname, _name(label.key), detail=detail)
+
+
+def _tag(verdict: RankVerdict, fail_on: FailOn) -> str:
+    """What a verdict makes of its test case, as it counts for the exit code."""
+    if verdict.status is Status.MATCH or (verdict.status is Status.DRIFT and fail_on is not FailOn.DRIFT):
+        return ""
+    if verdict.excused or (fail_on is FailOn.OWN and verdict.origin is Origin.INHERITED):
+        return "skipped"
+    return "failure" if verdict.status in (*WRONG, Status.DRIFT) else "error"
+
+
+def _reason(verdict: RankVerdict, root: LabelKey | None) -> str:
+    if root is not None and verdict.origin is Origin.INHERITED:
+        return f"inherited from {shorten(visible(_name(root)), _LONGEST_NAME, '...')}"
+    return _brief(verdict.reason)
+
+
+def _name(key: LabelKey) -> str:
+    return key.label if key.occurrence == 0 else f"{key.label} #{key.occurrence}"
+
+
+def _brief(text: str) -> str:
+    return shorten(visible(text), _LONGEST_LINE, "...")
+
+
+def _detail(verdicts: Sequence[RankVerdict]) -> tuple[str, ...]:
+    lines = [_line(verdict) for verdict in verdicts[:_MOST_RANKS]]
+    left = verdicts[_MOST_RANKS:]
+    return (*lines, f"and {count(len(left), 'rank')} more: {of_ranks(v.rank for v in left)}") if left else (*lines,)
+
+
+def _line(verdict: RankVerdict) -> str:
+    side = verdict.actual or verdict.golden
+    what = f"{verdict.status.value} {verdict.origin.value}" if verdict.origin else verdict.status.value
+    # Where an inherited error was labelled helps nobody, and there are many of them.
+    told = verdict.origin is not Origin.INHERITED
+    site = f", labelled at {side.call_site}" if told and side and side.call_site else ""
+    excused = f" (excused: {verdict.excused})" if verdict.excused else ""
+    return _brief(f"rank {verdict.rank}: {what}: {verdict.reason}{excused}{site}")

@@ -1,0 +1,190 @@
+"""Everything known about one label, in lines for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from itertools import groupby
+
+from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status, worst
+from aclcmp.orchestrator.plan.levels import kind_in_layers
+from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.report.flat import shape_text
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.words import figure, of_ranks, shorten
+
+_MOST_LABELS = 8
+_MOST_HISTORY = 12
+
+
+def chosen(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
+    """Return the labels that are called `name`, or match it as a glob.
+
+    Raises UsageError, with what may have been meant, when there are none or more than eight.
+    """
+    labels = [each for each in report.judgement.labels if task is None or each.key.task == task]
+    found = [each for each in labels if each.key.label == name]
+    if not found:
+        pattern = glob_regex(name)
+        found = [each for each in labels if pattern.fullmatch(each.key.label)]
+    if not found:
+        known = list(dict.fromkeys(each.key.label for each in labels))
+        close = get_close_matches(name, known, 3, 0.5) or [each for each in known if name in each][:3]
+        meant = f"; did you mean {', '.join(close)}?" if close else f"; there are e.g. {', '.join(known[:3])}"
+        where = "" if task is None else f" in task {task}"
+        raise UsageError(f"no label is called {name}{where}" + (meant if known else "; the report has no labels"))
+    names = {each.key.label for each in found}
+    if len(names) > _MOST_LABELS:
+        raise UsageError(f"{name} means {len(names):,} labels; at most {_MOST_LABELS} are explained, e.g. {min(names)}")
+    return found
+
+
+def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[str]:
+    """Yield what is known of a label, its worst rank in full (or the one asked for), the others in a line each.
+
+    Raises UsageError when it has no such rank.
+    """
+    held = [each for each in label.ranks if rank is None or each.rank == rank]
+    if not held:
+        raise UsageError(f"{label.key.label} is not on rank {rank}, but on {of_ranks([v.rank for v in label.ranks])}")
+    yield _title(label)
+    yield from _findings(report, label)
+    gravest = worst(each.status for each in held)
+    shown = max((each for each in held if each.status is gravest), key=lambda each: each.margin or 0.0)
+    yield from _in_full(shown, label)
+    yield from _history(report, label, shown)
+    others = [each for each in held if each is not shown]
+    for words, group in groupby(others, _in_short):
+        yield f"  {of_ranks([each.rank for each in group])}: {words}"
+
+
+def _title(label: LabelVerdict) -> str:
+    turn = f", occurrence {label.key.occurrence}" if label.key.occurrence else ""
+    where = f" ({label.level.words}-level {label.level.granularity})" if label.level.granularity else ""
+    return f"{label.key.label}{where}, task {label.key.task}{turn}: {label.status.value}"
+
+
+def _findings(report: Report, label: LabelVerdict) -> Iterator[str]:
+    if label.root is not None:
+        yield f"  inherited from {label.root.label}"
+    inputs = sorted({name for v in label.ranks for s in (v.golden, v.actual) if s is not None for name in s.inputs})
+    if inputs:
+        yield f"  computed from {', '.join(inputs)}"
+    for hint in report.hints:
+        if hint.key == label.key:
+            yield f"  looks like: {hint.words} ({hint.explained:.0%} of the error, {of_ranks(hint.ranks)})"
+    for pattern in report.patterns:
+        if pattern.key == label.key:
+            yield from (f"  where: {words}" for words in (pattern.ranks, pattern.rows, pattern.channels) if words)
+
+
+def _in_full(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
+    origin = f", {verdict.origin.value}" if verdict.origin else ""
+    yield f"  rank {verdict.rank}: {verdict.status.value}{origin}{', equal bit by bit' if verdict.bitwise else ''}"
+    yield f"    why        {verdict.reason}"
+    if verdict.excused:
+        yield f"    excused    {verdict.excused}"
+    yield from _limits(verdict, label)
+    for floor in verdict.floors:
+        yield (
+            f"    floor      {floor.source.value}: relative L2 {figure(floor.rel_l2)}, "
+            f"worst row {figure(floor.worst_row)}"
+        )
+    yield from _figures(verdict)
+    if verdict.layout:
+        yield f"    layout     {verdict.layout}"
+    for name, side in (("golden", verdict.golden), ("actual", verdict.actual)):
+        yield f"    {name}     {_side(side)}"
+
+
+def _limits(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
+    """The limits, and by how much one would have to move for another verdict."""
+    limits, margin = verdict.limits, verdict.margin
+    if limits is None or margin is None or verdict.status is Status.NONFINITE:
+        return
+    if limits.fail == 0.0:
+        yield "    limit      none may differ: the type is exact"
+        return
+    rows = f", {limits.rows:.2g} times these for the worst row" if limits.rows != 1.0 else ""
+    yield f"    limit      warn {limits.warn:.3g}, fail {limits.fail:.3g}{rows} ({limits.source})"
+    error = margin * limits.fail
+    if verdict.status is Status.DIVERGED and margin > 1.0:
+        yield f"    to pass    fail would have to be {_above(error)}, {margin:.3g} times what it is; in a policy:"
+        rule = ["[[label]]", f"pattern = {_glob(label)}", f"warn = {limits.warn:.3g}", f"fail = {_above(error)}"]
+        yield from (f"               {line}" for line in rule)
+    elif verdict.status is Status.DIVERGED:
+        yield "    to pass    it is below the limit, but out of line with the layers before; in a policy:"
+        rule = ["[[allow]]", f"pattern = {_glob(label)}", f"up_to = {_above(error)}"]
+        yield from (f"               {line}" for line in rule)
+    elif verdict.status is Status.DRIFT:
+        yield f"    to match   warn would have to be {_above(error)}; to fail, fail below {_below(error)}"
+    elif error > 0.0:
+        yield f"    to fail    fail would have to be below {_below(error)}, {margin:.2g} of what it is"
+
+
+def _glob(label: LabelVerdict) -> str:
+    """The pattern that means this label alone, as TOML."""
+    return json.dumps(re.sub(r"[\[*?]", r"[\g<0>]", label.key.label))
+
+
+def _above(error: float) -> str:
+    """The error rounded up to three digits."""
+    return f"{error * 1.005:.3g}"
+
+
+def _below(error: float) -> str:
+    return f"{error * 0.995:.3g}"
+
+
+def _figures(verdict: RankVerdict) -> Iterator[str]:
+    metrics, stats = verdict.metrics, verdict.stats
+    if metrics is None or stats is None:
+        return
+    yield (
+        f"    errors     relative L2 {figure(metrics.rel_l2)}, worst row {figure(metrics.worst_row)}, "
+        f"median row {figure(metrics.row_p50)}, cosine {metrics.cosine:.6g}, SNR {metrics.snr_db:.3g} dB"
+    )
+    yield (
+        f"    scale      actual is {metrics.scale:.6g} x golden, which leaves {figure(metrics.residual)}; "
+        f"{metrics.mismatch_share:.2%} of {stats.n:,} values differ"
+    )
+    yield (
+        f"    largest    |d| {figure(metrics.max_abs)} at flat index {stats.max_abs_d_index:,}: "
+        f"golden {stats.max_abs_d_x:.6g}, actual {stats.max_abs_d_y:.6g}"
+        + (f"; {metrics.max_ulp:,} ULP at most" if metrics.max_ulp >= 0 else "")
+    )
+    yield f"    range      golden {stats.min_x:.4g} to {stats.max_x:.4g}, actual {stats.min_y:.4g} to {stats.max_y:.4g}"
+    broken = {"NaN": (stats.nan_x, stats.nan_y), "inf": (stats.posinf_x, stats.posinf_y)}
+    broken["-inf"] = stats.neginf_x, stats.neginf_y
+    told = [f"{name} {golden:,} / {actual:,}" for name, (golden, actual) in broken.items() if golden or actual]
+    if told:
+        yield f"    not finite {', '.join(told)} (golden / actual)"
+
+
+def _side(side: SideFacts | None) -> str:
+    if side is None:
+        return "absent"
+    site = f", labelled at {side.call_site}" if side.call_site else ""
+    return f"{side.dtype} {shape_text(side.shape)} on {side.device or '?'}, number {side.seq}{site}"
+
+
+def _history(report: Report, label: LabelVerdict, shown: RankVerdict) -> Iterator[str]:
+    """The same kind of label in the layers before, on the same rank."""
+    kind, errors = kind_in_layers(label.key.label, label.level.layer), []
+    for each in report.judgement.labels:
+        same_turn = (each.key.task, each.key.occurrence) == (label.key.task, label.key.occurrence)
+        if each.level.layer and same_turn and kind_in_layers(each.key.label, each.level.layer) == kind:
+            errors += [v.metrics.rel_l2 for v in each.ranks if v.rank == shown.rank and v.metrics is not None]
+        if each.key == label.key:
+            break
+    if label.level.layer and len(errors) > 1:
+        yield f"    layers     {' '.join(map(figure, errors[-_MOST_HISTORY:]))}  ({shorten(kind, 40, '...')})"
+
+
+def _in_short(verdict: RankVerdict) -> str:
+    origin = f" ({verdict.origin.value})" if verdict.origin else ""
+    return f"{verdict.status.value}{origin}: {verdict.reason}"

@@ -1,0 +1,161 @@
+"""What a click opens: all that is known of labels that do not match, and what was compared of all others.
+
+A run may hold a million verdicts that do not match. The page has room for the 20,000 that tell most.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import islice
+from typing import Any
+
+from aclcmp.orchestrator.compare.look import ChannelSums, Look
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.flat import shape_text
+from aclcmp.orchestrator.report.html.faces import face_number
+from aclcmp.orchestrator.report.html.packed import rounded, shown_in
+from aclcmp.orchestrator.report.html.strips import histogram, strips
+from aclcmp.orchestrator.report.model import Report
+
+MOST_DETAILS = 20_000
+_MOST_STRIPS = 2_000
+"""Of rows, and of channels; each is up to 240 figures."""
+_MOST_FITS = 3
+_LEAST_EXPLAINED = 0.3
+METRICS = tuple(f.name for f in fields(Metrics))
+
+Held = list[tuple[int, RankVerdict]]
+
+
+def details(report: Report) -> dict[str, Any]:
+    """Return the page's second part: `labels` (both sides of each), `verdicts` in full, `rows`, `channels`, `left_out`.
+
+    Labels are numbers in the judgement's order. Own divergences come first, then what else does not match, then the
+    worst rank of each label that is wrong by inheritance, then its other ranks.
+    """
+    labels = report.judgement.labels
+    ordered = list(_by_interest(labels))
+    held = ordered[:MOST_DETAILS]
+    looks = {(n, v.rank): look for n, v in held if (look := report.looks.get((labels[n].key, v.rank)))}
+    rows = {(n, v.rank): v.stats.rows for n, v in held if v.stats is not None and v.stats.rows.index.size}
+    channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
+    return {
+        "labels": shown_in([_sides(label) for label in labels]),
+        "metrics": METRICS,
+        "verdicts": shown_in([_detail(n, verdict, looks.get((n, verdict.rank))) for n, verdict in held]),
+        "rows": _strips(rows),
+        "channels": _strips(channels),
+        "findings": shown_in(_findings(report)),
+        "left_out": len(ordered) - len(held),
+    }
+
+
+def _by_interest(labels: Sequence[LabelVerdict]) -> Iterator[tuple[int, RankVerdict]]:
+    others: list[Held] = [[], [], []]
+    for number, label in enumerate(labels):
+        if label.status is Status.MATCH:
+            continue
+        inherited = [v for v in label.ranks if v.origin is Origin.INHERITED]
+        largest = max(inherited, key=lambda v: (face_number(v), v.margin or 0.0), default=None)
+        for verdict in label.ranks:
+            if verdict.origin is Origin.OWN and not verdict.excused:
+                yield number, verdict
+            elif verdict.status is not Status.MATCH:
+                kind = 1 if verdict is largest else 0 if verdict.origin is None else 2
+                others[kind].append((number, verdict))
+    for held in others:
+        yield from held
+
+
+def _sides(label: LabelVerdict) -> list[Any]:
+    """What both sides are on the label's first rank that has them: dtype, shape, device and call site of each."""
+    golden = next((v.golden for v in label.ranks if v.golden is not None), None)
+    actual = next((v.actual for v in label.ranks if v.actual is not None), None)
+    return [_brief(golden), _brief(actual)]
+
+
+def _brief(side: SideFacts | None) -> list[str] | None:
+    return None if side is None else [side.dtype, shape_text(side.shape), side.device, side.call_site]
+
+
+def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, Any]:
+    limits = verdict.limits
+    told: dict[str, Any] = {
+        "label": number,
+        "rank": verdict.rank,
+        "face": face_number(verdict),
+        "reason": verdict.reason,
+        "excused": verdict.excused,
+        "layout": verdict.layout,
+        "golden": _side(verdict.golden),
+        "actual": _side(verdict.actual),
+        "margin": rounded(verdict.margin),
+        "limits": limits and [rounded(limits.warn), rounded(limits.fail), limits.source, rounded(limits.rows)],
+        "floors": [[floor.source.value, rounded(floor.rel_l2), rounded(floor.worst_row)] for floor in verdict.floors],
+        "inputs": list(
+            dict.fromkeys(name for side in (verdict.golden, verdict.actual) if side for name in side.inputs)
+        ),
+        "metrics": verdict.metrics and [_figure(getattr(verdict.metrics, name)) for name in METRICS],
+        "stats": verdict.stats and _stats(verdict.stats),
+        "histogram": look and histogram(look),
+        "fits": look
+        and [[fit.words, rounded(fit.explained)] for fit in look.fits if fit.explained >= _LEAST_EXPLAINED][
+            :_MOST_FITS
+        ],
+    }
+    return {name: value for name, value in told.items() if value not in (None, "", [])}
+
+
+def _figure(value: float | int) -> float | int | str | None:
+    return value if isinstance(value, int) else rounded(value)
+
+
+def _side(side: SideFacts | None) -> list[Any] | None:
+    brief = _brief(side)
+    return None if side is None or brief is None else [*brief, side.path, side.capture, side.seq]
+
+
+def _stats(stats: PairStats) -> dict[str, Any]:
+    """Return what single elements tell: how many there are, which is worst, how many are not finite."""
+    told: dict[str, Any] = {"n": stats.n, "rows_per_group": stats.rows.group}
+    if stats.max_abs_d_index >= 0 and stats.max_abs_d > 0:
+        told["worst"] = [stats.max_abs_d_index, rounded(stats.max_abs_d_x, 6), rounded(stats.max_abs_d_y, 6)]
+    nonfinite = [
+        [stats.nan_x, stats.posinf_x + stats.neginf_x],
+        [stats.nan_y, stats.posinf_y + stats.neginf_y],
+    ]
+    if any(map(any, nonfinite)):
+        told["nonfinite"] = nonfinite
+    if stats.basis is not Basis.VALUES:
+        told["basis"] = stats.basis.value
+    return told
+
+
+def _strips(held: Mapping[tuple[int, int], RowSums | ChannelSums]) -> list[dict[str, Any]]:
+    """Return the strips of so many labels as the page has room for, of each all its ranks that have details."""
+    by_label: dict[int, dict[int, RowSums | ChannelSums]] = defaultdict(dict)
+    # Strips of one row say what the figures say.
+    for (number, rank), sums in islice(held.items(), _MOST_STRIPS):
+        if sums.index.size > 1:
+            by_label[number][rank] = sums
+    return [{"label": number, **strips(dict(sorted(ranks.items())))} for number, ranks in by_label.items()]
+
+
+def _findings(report: Report) -> dict[str, Any]:
+    """Return hints and patterns by the label's number."""
+    number: dict[LabelKey, int] = {label.key: n for n, label in enumerate(report.judgement.labels)}
+    found: dict[str, list[Any]] = defaultdict(list)
+    for hint in report.hints:
+        if hint.key in number:
+            found[str(number[hint.key])].append([hint.words, list(hint.ranks), rounded(hint.explained)])
+    for pattern in report.patterns:
+        if pattern.key in number:
+            words = filter(None, (pattern.ranks, pattern.rows, pattern.channels))
+            found[str(number[pattern.key])] += [[text, [], None] for text in words]
+    return found

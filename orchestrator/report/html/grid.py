@@ -1,0 +1,107 @@
+"""The heat map's grid: which ranks share a column, which labels share a row, and the figures of (label, column)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict
+from aclcmp.orchestrator.report.html.faces import face_number
+from aclcmp.orchestrator.report.html.packed import log_codes
+from aclcmp.orchestrator.report.model import Report
+
+_MOST_COLUMNS = 128
+_MOST_CELLS = 1_300_000
+"""Cells of (label, column) in the page: at 7 bytes each they take 3 to 10 MB of it."""
+_MOST_ROWS = 160
+"""Rows of one task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the heat map: labels of one task, as numbers in the judgement's order."""
+
+    task: int
+    name: str
+    labels: tuple[int, ...]
+
+
+def columns_of(report: Report) -> list[tuple[int, ...]]:
+    """Return the ranks of each column: one, or so many consecutive ones that the page stays within its bounds.
+
+    Ranks that ran are there even where they labelled nothing.
+    """
+    labels = report.judgement.labels
+    ranks = {verdict.rank for label in labels for verdict in label.ranks}
+    ranks |= {record.rank for record in report.run.ranks} if report.run else set()
+    ordered = sorted(ranks)
+    room = max(1, min(_MOST_COLUMNS, _MOST_CELLS // max(len(labels), 1)))
+    size = 1
+    while len(ordered) > room * size:
+        size *= 2
+    return [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]
+
+
+def rows_of(labels: Sequence[LabelVerdict]) -> list[Row]:
+    """Return one row per layer and one per label outside of layers, by task in golden order.
+
+    A task of more than 160 rows has runs of consecutive rows as one.
+    """
+    members: dict[int, dict[str, list[int]]] = {}
+    names = {label.key: _row_name(label) for label in labels}
+    for number, label in enumerate(labels):
+        parent = label.level.parent
+        name = names[parent] if parent in names and parent is not None else names[label.key]
+        members.setdefault(label.key.task, {}).setdefault(name, []).append(number)
+    return [
+        row
+        for task, by_name in members.items()
+        for row in _joined([Row(task, name, tuple(numbers)) for name, numbers in by_name.items()])
+    ]
+
+
+def _row_name(label: LabelVerdict) -> str:
+    """The id up to the layer's number ("model.layers.12"), "layer 12" where it has none, or the whole id."""
+    layer = label.level.layer
+    if not layer:
+        return label.key.label
+    found = re.match(rf".*?[./\[\]]{re.escape(layer)}(?=[./\[\]]|$)\]?", label.key.label, re.DOTALL)
+    return found[0] if found else f"layer {layer}"
+
+
+def _joined(rows: list[Row]) -> list[Row]:
+    size = -(-len(rows) // _MOST_ROWS)
+    if size <= 1:
+        return rows
+    runs = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return [
+        Row(run[0].task, f"{run[0].name} … {run[-1].name}", tuple(n for row in run for n in row.labels)) for run in runs
+    ]
+
+
+def figures(labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]) -> bytes:
+    """Return the figures of all cells, label by label: faces (uint8), then rel_l2, worst_row, margin (uint16 codes).
+
+    Little-endian. In a column of several ranks the gravest verdict counts, and of these that with the largest margin.
+    """
+    column = {rank: i for i, ranks in enumerate(columns) for rank in ranks}
+    shape = len(labels), len(columns)
+    faces = np.zeros(shape, np.uint8)
+    values = np.full((3, *shape), nan)
+    for i, label in enumerate(labels):
+        held: dict[int, tuple[int, float, RankVerdict]] = {}
+        for verdict in label.ranks:
+            at = column[verdict.rank]
+            found = face_number(verdict), verdict.margin if verdict.margin is not None else -1.0, verdict
+            if at not in held or found[:2] > held[at][:2]:
+                held[at] = found
+        for at, (face, margin, verdict) in held.items():
+            faces[i, at] = face
+            metrics = verdict.metrics
+            figures = (nan, nan) if metrics is None else (metrics.rel_l2, metrics.worst_row)
+            values[:, i, at] = (*figures, margin if margin >= 0 else nan)
+    return faces.tobytes() + log_codes(values).astype("<u2").tobytes()

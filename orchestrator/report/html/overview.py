@@ -1,0 +1,74 @@
+"""What the heat map and the chart of errors are drawn from, but for the figures: columns, rows, labels, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict
+from aclcmp.orchestrator.plan.levels import Level
+from aclcmp.orchestrator.report.html.faces import FACES
+from aclcmp.orchestrator.report.html.grid import Row, rows_of
+from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.words import fold_ranks, shorten
+
+_LONGEST_ROW_NAME = 60
+
+
+def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+    """Return the page's first part as JSON can hold it; `columns` are the ranks of each column."""
+    labels = report.judgement.labels
+    number = {label.key: i for i, label in enumerate(labels)}
+    hosts = {record.rank: shown(record.host) for record in report.run.ranks} if report.run else {}
+    limits = [_limits(label) for label in labels]
+    return {
+        "codes": {"lowest": LOWEST, "per_decade": PER_DECADE},
+        "faces": [{"mark": face.mark, "colour": face.colour, "words": face.words} for face in FACES],
+        "columns": [
+            {"name": fold_ranks(ranks), "ranks": ranks, "hosts": sorted({hosts[r] for r in ranks if r in hosts})}
+            for ranks in columns
+        ],
+        "rows": [_row(row) for row in rows_of(labels)],
+        "labels": {
+            "name": [_name(label.key.label) for label in labels],
+            "task": [label.key.task for label in labels],
+            "occurrence": [label.key.occurrence for label in labels],
+            "level": [shown(_level_words(label.level)) for label in labels],
+            "warn": [rounded(warn) for warn, _, _ in limits],
+            "fail": [rounded(fail) for _, fail, _ in limits],
+            "source": shown_in([source for _, _, source in limits]),
+            "root": [None if label.root is None else number.get(label.root) for label in labels],
+        },
+        "first": _place(report.judgement.first_divergence, labels, columns),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {"task": row.task, "name": _name(shorten(row.name, _LONGEST_ROW_NAME)), "labels": row.labels}
+
+
+def _name(name: str) -> str:
+    return shown(name) or "(no name)"
+
+
+def _level_words(level: Level) -> str:
+    inside = f"inside {level.parent.label}" if level.parent else ""
+    return ", ".join(filter(None, (level.granularity, "low level" if level.low else "", inside)))
+
+
+def _limits(label: LabelVerdict) -> tuple[float | None, float | None, str]:
+    """Return the strictest limits of any rank, and where they come from."""
+    found = [verdict.limits for verdict in label.ranks if verdict.limits is not None]
+    strictest = min(found, key=lambda limits: limits.fail, default=None)
+    return (None, None, "") if strictest is None else (strictest.warn, strictest.fail, strictest.source)
+
+
+def _place(
+    first: FirstDivergence | None, labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]
+) -> dict[str, int] | None:
+    """Return where the first divergence is: the label's number, and the column of the first of its ranks."""
+    if first is None:
+        return None
+    number = next(i for i, label in enumerate(labels) if label.key == first.key)
+    return {"label": number, "column": next(i for i, ranks in enumerate(columns) if first.ranks[0] in ranks)}

@@ -1,0 +1,180 @@
+"""What the page says without a script: the verdict in a sentence, what leads to it, what is missing, the run."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from aclcmp.orchestrator.judge.verdicts import Status
+from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.report.html.faces import Face
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.report.words import count, fold_ranks, of_ranks, shorten
+
+_MOST_FINDINGS = 4
+_LONGEST_NAME = 80
+_MARKS = {
+    "match": Face(Status.MATCH).mark,
+    "diverged": Face(Status.DIVERGED).mark,
+    "failed": Face(Status.FAILED).mark,
+    "incomplete": Face(Status.MISSING).mark,
+}
+
+Table = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The page's words. All texts are as they came: whoever shows them escapes them."""
+
+    verdict: str
+    mark: str
+    headline: str
+    """The verdict in one sentence."""
+    lines: tuple[str, ...]
+    """What else the terminal says, in its order."""
+    log: tuple[str, ...]
+    """The last lines of the log of the rank that failed."""
+    findings: Table
+    """Hints and patterns of the first labels: where, and what."""
+    coverage: tuple[tuple[str, int, bool], ...]
+    """What became of each (label, rank): words, count, whether it is a gap. Gaps are left out where there are none."""
+    complete: bool
+    gaps: tuple[str, ...]
+    excused: tuple[str, ...]
+    """What the policy lets pass."""
+    notes: tuple[str, ...]
+    facts: Table
+    hosts: tuple[tuple[str, str, str, str], ...]
+    """Host, its ranks, their devices, how they ended."""
+    versions: Table
+    environment: Table
+    policy: Table
+    first_by_rank: Table
+    """The first wrong label of ranks."""
+
+
+def summary_of(report: Report) -> Summary:
+    """Return the words for a report."""
+    run, judgement = report.run, report.judgement
+    failed = failure(run)
+    # In the verdict's order of weight: exit code 3 comes before 1, and 1 before 4.
+    told = [*failed[:1], *first_divergence(report), *replicas(report), *drift(report)]
+    missing = gaps(report)
+    good = success(report)
+    sentences = [good] if good else [*told, *(missing if not told else ())]
+    headline, *lines = sentences or [_counted(report)]
+    return Summary(
+        verdict=judgement.verdict,
+        mark=_MARKS.get(judgement.verdict, ""),
+        headline=headline,
+        lines=tuple(line.strip() for line in lines if line not in missing),
+        log=tuple(line.strip() for line in failed[1:]),
+        findings=_findings(report),
+        coverage=_coverage(report),
+        complete=judgement.coverage.complete,
+        gaps=tuple(line for line in missing if line != headline),
+        excused=tuple(excused(report)),
+        notes=report.notes,
+        facts=_facts(report),
+        hosts=tuple(_host(host, ranks) for host, ranks in _by_host(run).items()),
+        versions=sorted(run.versions.items()) if run else [],
+        environment=sorted(run.environment.items()) if run else [],
+        policy=[
+            (name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in report.policy.items()
+        ],
+        first_by_rank=_first_by_rank(report),
+    )
+
+
+def _counted(report: Report) -> str:
+    """Return a sentence for a run of which the terminal has none: nothing that counts is wrong."""
+    labels = report.judgement.labels
+    ranks = {verdict.rank for label in labels for verdict in label.ranks}
+    return f"Nothing that counts diverged: {count(len(labels), 'label')} on {count(len(ranks), 'rank')}."
+
+
+def _findings(report: Report) -> Table:
+    """Return hints, then patterns, of the first labels that have any."""
+    found: Table = []
+    for hint in report.hints:
+        where = f"{shorten(hint.key.label, _LONGEST_NAME)}, {of_ranks(hint.ranks)}"
+        found.append((where, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
+    for pattern in report.patterns:
+        words = "; ".join(filter(None, (pattern.ranks, pattern.rows, pattern.channels)))
+        found.append((shorten(pattern.key.label, _LONGEST_NAME), words))
+    more = len(found) - _MOST_FINDINGS
+    return found[:_MOST_FINDINGS] + ([("", f"and {more:,} more: open a label to read them")] if more > 0 else [])
+
+
+def _coverage(report: Report) -> tuple[tuple[str, int, bool], ...]:
+    coverage = report.judgement.coverage
+    counts = (
+        ("compared", coverage.compared, False),
+        ("without golden", coverage.missing_golden, True),
+        ("without actual", coverage.missing_actual, True),
+        ("do not fit", coverage.mismatch, True),
+        ("failed", coverage.failed, True),
+        ("in part only", coverage.uncovered, True),
+        ("replicas differ", coverage.replicas, True),
+        ("unreadable pieces", coverage.unreadable, True),
+        ("silent ranks", len(coverage.silent_ranks), True),
+        ("ignored", coverage.ignored, True),
+    )
+    return tuple(one for one in counts if one[1] or not one[2])
+
+
+def _facts(report: Report) -> Table:
+    run = report.run
+    if run is None:
+        return [("run", report.run_id), ("made by", "no run of aclcmp: folders of tensors were compared")]
+    facts = [
+        ("run", report.run_id),
+        ("command", shlex.join(run.command)),
+        ("in folder", run.cwd),
+        ("ranks", f"{len(run.ranks):,}, each on {run.device} (visibility {run.visibility})"),
+        ("launched by", f"{run.launcher}, {run.cluster}"),
+        ("started", f"{datetime.fromtimestamp(run.started, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"),
+        ("took", _duration(run.finished - run.started)),
+        ("kept of tensors", run.capture),
+        ("only labels", run.labels),
+        ("only tasks", run.tasks),
+        *(("low level", line) for line in run.low_level),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _by_host(run: RunRecord | None) -> dict[str, list[RankRecord]]:
+    found: dict[str, list[RankRecord]] = {}
+    for record in run.ranks if run else ():
+        found.setdefault(record.host, []).append(record)
+    return found
+
+
+def _host(host: str, records: Sequence[RankRecord]) -> tuple[str, str, str, str]:
+    devices = dict.fromkeys(device for record in records for device in record.devices)
+    numbers = [int(device) for device in devices if device.isdecimal()]
+    shown = fold_ranks(numbers) if len(numbers) == len(devices) else ", ".join(devices)
+    ended = Counter(record.state.value for record in records)
+    all_well = set(ended) == {RankState.FINISHED.value}
+    states = "all finished" if all_well else ", ".join(f"{number} {state}" for state, number in ended.items())
+    return host, fold_ranks(record.rank for record in records), shown or "none", states
+
+
+def _first_by_rank(report: Report) -> Table:
+    found: dict[str, list[int]] = {}
+    for rank, key in report.judgement.first_by_rank.items():
+        found.setdefault(f"{shorten(key.label, _LONGEST_NAME)}, task {key.task}", []).append(rank)
+    return [(label, of_ranks(ranks)) for label, ranks in found.items()]

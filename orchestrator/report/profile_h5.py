@@ -1,0 +1,55 @@
+"""The profile file: an HDF5 table of the errors that each kind of label has in runs that are right.
+
+/profile    table: kind, golden_dtype, actual_dtype, golden_device, actual_device, rel_l2, worst_row (99th
+            percentiles), measured (how many)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.profile import Profile, ProfileKey, Usual
+from aclcmp.orchestrator.report.h5_parts import Columns, read_table, write_attributes, write_table
+
+SCHEMA = 1
+
+
+def write_profile(profile: Profile, path: Path) -> None:
+    """Write a profile file in one step. Raises AclcmpError when it cannot be written."""
+    part = path.with_name(f"{path.name}.part")
+    columns: Columns = {
+        **{name: (str, [getattr(key, name) for key in profile]) for name in ProfileKey._fields},
+        **{name: (float, [getattr(usual, name) for usual in profile.values()]) for name in ("rel_l2", "worst_row")},
+        "measured": (int, [usual.measured for usual in profile.values()]),
+    }
+    try:
+        with h5py.File(part, "w") as file:
+            write_attributes(file, {"schema": SCHEMA, "kind": "aclcmp profile"})
+            write_table(file, "profile", columns)
+        part.replace(path)
+    except OSError as error:
+        raise AclcmpError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_profile(path: Path) -> dict[ProfileKey, Usual]:
+    """Read a profile file. Raises UsageError, with the file, for what is none."""
+    try:
+        with h5py.File(path, "r") as file:
+            if int(file.attrs["schema"]) > SCHEMA:
+                raise UsageError(f"{path} has schema {file.attrs['schema']}; this aclcmp reads up to {SCHEMA}")
+            rows = read_table(file, "profile")
+        return {
+            ProfileKey(*(row[name] for name in ProfileKey._fields)): Usual(*(row[name] for name in Usual._fields))
+            for row in rows
+        }
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; `aclcmp report RUN --save-floor {path}` writes one") from None
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        words = " ".join(str(error).split())
+        raise UsageError(f"{path} is no profile of aclcmp: {words}") from None

@@ -1,0 +1,131 @@
+"""Commands on a report that exists: judge it again, explain a label, hold it beside another, write other forms."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.text import Text
+
+from aclcmp.orchestrator.errors import ExitCode, UsageError
+from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, with_floors
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
+from aclcmp.orchestrator.record import RunRecord
+from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
+from aclcmp.orchestrator.report.explain import chosen, explain
+from aclcmp.orchestrator.report.files import replacing, write_reports
+from aclcmp.orchestrator.report.h5_reader import read_h5
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.profile_h5 import read_profile, write_profile
+from aclcmp.orchestrator.report.terminal import print_report, report_console
+from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.sides import run_failed
+from aclcmp.orchestrator.terms import Terms
+
+
+def stored_report(folder: Path) -> tuple[RunDir, Report]:
+    """Read the report of a run directory, or of a folder that a comparison of two runs wrote.
+
+    Raises UsageError when there is none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+    run = RunDir(folder.absolute(), folder.name)
+    record = RunRecord.load(run.record) if run.record.exists() else None
+    return run, read_h5(run.report_h5, record)
+
+
+def evidence_in(report: Report) -> Evidence:
+    """Return all that the verdicts of a report were taken from.
+
+    Replicas stay as they were judged first: what they were held against is not in a report.
+    """
+    judgement = report.judgement
+    labels = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in judgement.labels)
+    failed = run_failed(report.run) or judgement.exit_code is ExitCode.FAILED
+    coverage = judgement.coverage
+    return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
+
+
+def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, tuple[Path, ...]]:
+    """Judge a report's evidence by another policy; with `save` its files are written anew. Needs no tensors."""
+    run, report = stored_report(folder)
+    evidence = evidence_in(report)
+    if terms.profile is not None:
+        evidence = with_floors(evidence, floors_from(terms.profile, evidence))
+    judgement = judged(evidence, terms.policy)
+    known = {label.key for label in judgement.labels if any(verdict.origin for verdict in label.ranks)}
+    report = replace(
+        report,
+        judgement=judgement,
+        policy=terms.policy.table(),
+        patterns=tuple(each for each in report.patterns if each.key in known),
+        hints=tuple(each for each in report.hints if each.key in known),
+    )
+    return report, write_reports(report, run) if save else ()
+
+
+def save_profile(report: Report, path: Path) -> str:
+    """Add a run's errors to a profile file; return in words what it holds. Raises UsageError if it is not right."""
+    if report.judgement.exit_code is not ExitCode.MATCH:
+        raise UsageError(
+            f"the run is {report.judgement.verdict}; noise is taken from runs that match, see their report"
+        )
+    known = [read_profile(path)] if path.exists() else []
+    profile = merged([*known, profile_of(report.judgement)])
+    write_profile(profile, path)
+    return f"Profile: {path}, {len(profile):,} kinds of labels" + (" with those it had before" if known else "")
+
+
+def write_page(report: Report, run: RunDir) -> Path:
+    """Write report.html and return its path. Raises AclcmpError when it cannot be written."""
+    from aclcmp.orchestrator.report.html.page import write_html
+
+    with replacing(run.report_html) as part:
+        write_html(report, part)
+    return run.report_html
+
+
+def print_explained(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
+    """Print everything known about a label."""
+    _, report = stored_report(folder)
+    for label in chosen(report, name, task):
+        _say(explain(report, label, rank))
+    return ExitCode.MATCH
+
+
+def print_diff(first: Path, second: Path) -> ExitCode:
+    """Print what differs between two reports; the exit code is 1 where the second is worse."""
+    before, after = (stored_report(folder)[1] for folder in (first, second))
+    found = changes(before.judgement, after.judgement)
+    _say(diff_lines(before, after, found))
+    return ExitCode.DIVERGED if worse(found) else ExitCode.MATCH
+
+
+def show(report: Report, files: tuple[Path, ...], *, as_json: bool) -> None:
+    """Print a report for people, or as JSON for programs."""
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report, report_console(sys.stdout), files)
+
+
+def print_json(report: Report) -> None:
+    """Write report.json to stdout."""
+    from aclcmp.orchestrator.report.as_json import json_pieces
+
+    try:
+        sys.stdout.writelines(json_pieces(report))
+    except BrokenPipeError:
+        report_console(sys.stdout).on_broken_pipe()
+
+
+def _say(lines: Iterable[str]) -> None:
+    console = report_console(sys.stdout)
+    plain = not console.encoding.startswith("utf")
+    for line in lines:
+        console.print(Text(visible(line, plain)), soft_wrap=True)

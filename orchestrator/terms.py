@@ -1,0 +1,48 @@
+"""How a run is to be judged, as the command line says it: the policy, and where noise floors come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aclcmp.orchestrator.errors import FailOn, UsageError
+from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.profile import Profile
+
+AGAIN = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
+"""What `--floor` may say to have the command run a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The policy, and the noise floors that are asked for."""
+
+    policy: Policy
+    again: FloorSource | None = None
+    """Run the command a second time, to measure golden against golden."""
+    repeat: Path | None = None
+    """A run directory of the same script, to measure golden against golden."""
+    profile: Profile | None = None
+
+
+def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> Terms:
+    """Read what the options name. Raises UsageError for files that are absent or not what they should be."""
+    from aclcmp.orchestrator.policyfile import read_policy
+
+    chosen = Policy() if policy is None else read_policy(policy)
+    if fail_on is not None:
+        chosen = replace(chosen, fail_on=fail_on)
+    if floor is None:
+        return Terms(chosen)
+    if floor in AGAIN:
+        return Terms(chosen, again=AGAIN[floor])
+    path = Path(floor)
+    if path.is_dir():
+        return Terms(chosen, repeat=path)
+    if not path.exists():
+        words = f"--floor {floor} is neither {' nor '.join(AGAIN)}, nor a profile or a run directory that exists"
+        raise UsageError(f"{words}; `aclcmp report RUN --save-floor FILE` writes a profile")
+    from aclcmp.orchestrator.report.profile_h5 import read_profile
+
+    return Terms(chosen, profile=read_profile(path))

@@ -1,0 +1,119 @@
+"""`explain` and `diff`: what people read about a label, and about two runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
+from aclcmp.orchestrator.report.explain import chosen, explain
+from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.stored import evidence_in
+from tests.judge.test_policy import evidence
+from tests.report.made_up import label, report_of, verdict
+
+
+def report(errors: dict[str, float], policy: Policy | None = None) -> Report:
+    found = judged(evidence(errors), policy or Policy())
+    return replace(report_of([]), judgement=found)
+
+
+def text(found: Report, name: str, rank: int | None = None) -> str:
+    return "\n".join(line for each in chosen(found, name, None) for line in explain(found, each, rank))
+
+
+def test_by_how_much_the_limit_would_have_to_move() -> None:
+    found = report({"layers.0.mlp[0]": 1e-6, "layers.1.mlp[0]": 0.2})
+    told = text(found, "layers.1.mlp[0]")
+    assert "rank 0: diverged, own" in told and "fail would have to be" in told
+    lines = [line.strip() for line in told.splitlines()]
+    start = lines.index("[[label]]")
+    pattern, warn, fail = (line.partition(" = ")[2] for line in lines[start + 1 : start + 4])
+    scope = Scope(pattern.strip('"'))
+    again = judged(evidence_in(found), Policy(rules=(LimitRule(scope, float(warn), float(fail)),)))
+    assert [each.status for each in again.labels] == [Status.MATCH, Status.DRIFT], "the rule that it gives does it"
+    assert "layers     1.0e-06 2.0e-01" in told
+
+
+def test_what_matches_has_room_and_what_drifts_is_told_both_ways() -> None:
+    found = report({"a": 1e-6, "b": 1e-4})
+    assert "to fail    fail would have to be below" in text(found, "a")
+    assert "to match   warn would have to be" in text(found, "b")
+
+
+def test_ranks_floors_inputs_and_roots() -> None:
+    wrong = replace(verdict(1, Status.DIVERGED, Origin.OWN), floors=(Floor(FloorSource.REFERENCE, 1e-3, 2e-3),))
+    assert wrong.actual is not None
+    wrong = replace(wrong, actual=replace(wrong.actual, inputs=("x",)), excused="known")
+    one = replace(label("a", [verdict(0), wrong, verdict(2), verdict(3)]), root=LabelKey(0, "x", 0))
+    found = report_of([one])
+    told = text(found, "a")
+    assert "inherited from x" in told and "computed from x" in told and "excused    known" in told
+    assert "floor      reference: relative L2 1.0e-03, worst row 2.0e-03" in told
+    assert "ranks 0, 2-3: match: made up as match" in told
+    assert "rank 2: match" in text(found, "a", 2)
+    with pytest.raises(UsageError, match="a is not on rank 9, but on ranks 0-3"):
+        text(found, "a", 9)
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_is_explained(status: Status) -> None:
+    assert status.value in text(report_of([label("x", [verdict(0, status)])]), "x")
+
+
+def test_names_that_are_not_there() -> None:
+    found = report({f"layers.{i}.mlp": 1e-6 for i in range(12)})
+    with pytest.raises(UsageError, match=r"no label is called layers\.3\.mpl; did you mean layers\.3\.mlp"):
+        chosen(found, "layers.3.mpl", None)
+    with pytest.raises(UsageError, match="means 12 labels"):
+        chosen(found, "**", None)
+    with pytest.raises(UsageError, match="in task 7"):
+        chosen(found, "layers.3.mlp", 7)
+    with pytest.raises(UsageError, match="the report has no labels"):
+        chosen(report_of([]), "x", None)
+    assert len(chosen(found, "layers.1?.mlp", None)) == 2
+
+
+def made(status: Status, origin: Origin | None = None) -> list[LabelVerdict]:
+    return [label("a", [verdict(0)]), label("b", [verdict(0), verdict(1, status, origin)])]
+
+
+GOOD, BAD = report_of(made(Status.MATCH)), report_of(made(Status.DIVERGED, Origin.OWN))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds", "is_worse"),
+    [
+        (GOOD, GOOD, [], False),
+        (GOOD, BAD, ["new"], True),
+        (BAD, GOOD, ["mended"], False),
+        (BAD, BAD, ["still"], False),
+        (GOOD, report_of(made(Status.MISSING)), ["no longer compared"], True),
+        (report_of(made(Status.MISSING)), GOOD, ["compared now"], False),
+        (GOOD, report_of(made(Status.MATCH)[:1]), ["gone"], True),
+        (report_of(made(Status.MATCH)[:1]), BAD, ["new", "added"], True),
+        (GOOD, report_of(made(Status.DRIFT)), [], False),
+    ],
+)
+def test_diff(before: Report, after: Report, kinds: list[str], is_worse: bool) -> None:
+    found = changes(before.judgement, after.judgement)
+    assert ([change.kind for change in found], worse(found)) == (kinds, is_worse)
+    told = diff_lines(before, after, found)
+    assert told[0].startswith("Wrong labels: ") and all(any(kind in line for line in told) for kind in kinds)
+
+
+def test_inherited_ones_are_counted_not_listed() -> None:
+    tail = [label(f"c{i}", [verdict(0, Status.DIVERGED, Origin.INHERITED)]) for i in range(5)]
+    good_tail = [label(f"c{i}", [verdict(0)]) for i in range(5)]
+    before = report_of(made(Status.MATCH) + good_tail)
+    after = report_of(made(Status.DIVERGED, Origin.OWN) + tail)
+    told = diff_lines(before, after, changes(before.judgement, after.judgement))
+    assert told[0] == "Wrong labels: 0 -> 6 (6 new)"
+    assert "  and 5 labels that inherit from such" in told and not any("c0" in line for line in told)
