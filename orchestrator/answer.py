@@ -73,7 +73,9 @@ def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, la
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    return Planned(plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts))
+    plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
+    reference = plan_reference(golden.indices, golden.world_size, layouts)
+    return Planned(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 
 def answer_two(

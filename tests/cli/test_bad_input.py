@@ -57,7 +57,7 @@ def test_one_line_and_code_2(aclcmp: Command, tmp_path: Path, arguments: list[st
 
 
 def test_no_command_but_help(aclcmp: Command) -> None:
-    for arguments in (["--help"], ["run", "--help"], ["compare", "-h"], ["recover", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["compare", "-h"], ["recover", "--help"], ["verdict", "-h"]):
         done = aclcmp(*arguments)
         assert done.code == 0 and "Usage: aclcmp" in done.out
     assert aclcmp("--version").out.startswith("aclcmp 0.1")
@@ -74,12 +74,16 @@ def test_options_of_run_are_frozen(aclcmp: Command) -> None:
         "--device",
         "--env",
         "--exec",
+        "--fail-on",
+        "--floor",
+        "--json",
         "--labels",
         "--launcher",
         "--low-level",
         "--no-compare",
         "--nodes",
         "--output",
+        "--policy",
         "--ranks",
         "--strict",
         "--tasks",
