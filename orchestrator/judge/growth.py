@@ -102,5 +102,5 @@ def _beside_history(
     )
     if jumped is None:
         return verdict
-    words = f"its error is {jumped.factor:.2g} times that of the layers before it ({jumped.deviations:.0f} standard deviations)"
-    return replace(verdict, status=Status.DIVERGED, reason=f"{words}: {verdict.reason}")
+    beside = f"{jumped.factor:.2g} times that of the layers before it ({jumped.deviations:.0f} standard deviations)"
+    return replace(verdict, status=Status.DIVERGED, reason=f"its error is {beside}: {verdict.reason}")

@@ -35,15 +35,17 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[Labe
         far = before.setdefault(key.task, _Before())
         error, root = _of_inputs(label, known, far)
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
+        if not wrong:
+            known[key.task, key.label] = -1.0, None
+            told.append(label)
+            continue
         own = {verdict.rank for verdict in wrong if error < 0 or _error(verdict) > own_factor * error}
         ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
-        largest = max(map(_error, wrong), default=-1.0)
-        inherits = root if wrong and not own else None
-        known[key.task, key.label] = largest, (key if own else root) if wrong else None
-        if wrong:
-            far.largest = max(far.largest, largest)
-            far.root = key if own else far.root
-        told.append(replace(label, ranks=ranks, root=inherits))
+        largest = max(map(_error, wrong))
+        known[key.task, key.label] = largest, key if own else root
+        far.largest = max(far.largest, largest)
+        far.root = key if own else far.root
+        told.append(replace(label, ranks=ranks, root=None if own else root))
     return told
 
 

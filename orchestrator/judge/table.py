@@ -6,6 +6,7 @@ every visible fault exceeds `fail`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -40,6 +41,7 @@ def limits_of(
     return Limits(warn, fail * math.sqrt(1 + depth / 8), f"{table_name(name)} table" + f", layer {depth}" * (depth > 0))
 
 
+@functools.cache
 def narrower(golden: str, actual: str) -> str:
     """Return the dtype of the two that has the larger eps."""
     return max(DTYPES[golden], DTYPES[actual], key=_eps).name
@@ -51,6 +53,7 @@ def table_name(dtype: str) -> str:
     return _ALIKE.get(name, name)
 
 
+@functools.cache
 def least_of(golden: str, actual: str) -> float:
     """Return the error by which two right computations may always differ: half of the narrower dtype's eps."""
     return _eps(DTYPES[narrower(golden, actual)]) / 2

@@ -15,6 +15,7 @@ _OF_A_LAYER = re.compile(r"(?:out(?:put)?s?|in(?:put)?s?|hidden(?:_states?)?|res
 _DUMPED_LAYER = re.compile(r"(\d+)_\w*layer", re.IGNORECASE)
 """A folder of the library's dump, e.g. `12_ChatGlm6BLayerEncoderOperation`."""
 _AROUND_A_TENSOR = re.compile(r"/(?:before|after)/[^/]*$", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![0-9A-Za-z])\d+")
 _GENERATED = re.compile(r"data_[\d-]+_\d+$")
 
 
@@ -69,7 +70,10 @@ def _layer(data_id: str) -> tuple[str, str]:
 
 def kind_in_layers(label: str, layer: str) -> str:
     """Return what a label is in every layer: its id without the number of its layer."""
-    return re.sub(rf"(?<![0-9A-Za-z]){layer}(?![0-9])", "*", label, count=1) if layer else label
+    for found in _NUMBER.finditer(label) if layer else ():
+        if found[0] == layer:
+            return f"{label[: found.start()]}*{label[found.end() :]}"
+    return label
 
 
 def with_parents(levels: Mapping[LabelKey, Level], ordered: Sequence[LabelKey]) -> dict[LabelKey, Level]:

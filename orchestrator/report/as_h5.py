@@ -12,6 +12,8 @@
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
 /plots/by_label       NXdata: largest relative L2 error and limit of each label
+/plots/layer_by_rank  NXdata: largest relative L2 error of each layer's labels, layer x rank
+/plots/by_layer       NXdata: the same over ranks, and the smallest limit
 /rows/00000 ...       NXdata: golden norm and error norm, rank x row, of labels that do not match
 """
 

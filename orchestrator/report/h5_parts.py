@@ -59,8 +59,8 @@ def _array(kind: type[Scalar], values: Sequence[Any]) -> npt.NDArray[Any]:
     return np.array(texts, dtype=h5py.string_dtype("utf-8", width if width <= _LONGEST_FIXED else None))
 
 
-def read_table(file: h5py.Group, name: str) -> list[dict[str, Any]]:
-    """Read a table, row by row, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
+def read_columns(file: h5py.Group, name: str) -> dict[str, list[Any]]:
+    """Read a table column by column, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
     table = own_dataset(file, name)[:]
     columns = {}
     for column in table.dtype.names:
@@ -69,6 +69,12 @@ def read_table(file: h5py.Group, name: str) -> list[dict[str, Any]]:
             known = {value: text_of(value) for value in set(values)}
             values = [known[value] for value in values]
         columns[column] = values
+    return columns
+
+
+def read_table(file: h5py.Group, name: str) -> list[dict[str, Any]]:
+    """Read a table row by row, as `read_columns` does."""
+    columns = read_columns(file, name)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

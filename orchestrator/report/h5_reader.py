@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -34,17 +35,20 @@ from aclcmp.orchestrator.plan.model import GapKind, SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.flat import FLOOR_SCALARS
-from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_table, text_of
+from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_columns, read_table, text_of
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
 Row = dict[str, Any]
+Columns = Mapping[str, list[Any]]
 Kind = TypeVar("Kind", bound=Enum)
+Kept = TypeVar("Kept")
 RowKey = tuple[int, str, int, int]
 """Task, label, occurrence and rank."""
 
 _METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
+_PLAIN = ("rank", "layout", "gap_reason", "uncovered", "reason", "bitwise", "excused", "ignored")
 
 
 def read_h5(path: Path, run: RunRecord | None) -> Report:
@@ -71,17 +75,13 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
 
 
 def _report(file: h5py.File, run: RunRecord | None) -> Report:
-    rows_by_key = _kept_rows(file)
-    verdicts: list[LabelVerdict] = []
-    for _, group in groupby(read_table(file, "labels"), itemgetter("task", "label", "occurrence")):
-        verdicts.append(_label(list(group), rows_by_key))
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
     judgement = Judgement(
         text_of(file.attrs["verdict"]),
         ExitCode(int(file.attrs["exit_code"])),
         _first(own_group(file, "first_divergence").attrs),
         by_rank,
-        tuple(verdicts),
+        tuple(_labels(file)),
         _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
     )
@@ -90,60 +90,70 @@ def _report(file: h5py.File, run: RunRecord | None) -> Report:
     return Report(run, text_of(own_group(file, "run").attrs["run_id"]), judgement, policy, notes)
 
 
-def _label(rows: Sequence[Row], kept: Mapping[RowKey, RowSums]) -> LabelVerdict:
-    first = rows[0]
-    key = _key(first)
-    level = Level(first["granularity"], first["level"] == "low", first["layer"], _other(first, "parent"))
-    ranks = tuple(_rank(row, kept.get((*key, int(row["rank"])), RowSums.empty())) for row in rows)
-    return LabelVerdict(key, Status(first["label_status"]), ranks, level, _other(first, "root"))
+def _labels(file: h5py.File) -> Iterator[LabelVerdict]:
+    """The labels in their order. All is made column by column: a table may have a million rows."""
+    columns = read_columns(file, "labels")
+    keys = list(map(LabelKey, columns["task"], columns["label"], columns["occurrence"]))
+    verdicts = _verdicts(columns, keys, _kept_rows(file))
+    start = 0
+    for key, group in groupby(keys):
+        stop = start + sum(1 for _ in group)
+        granularity, words, layer, status = (
+            columns[n][start] for n in ("granularity", "level", "layer", "label_status")
+        )
+        level = Level(granularity, words == "low", layer, _other(columns, start, "parent"))
+        yield LabelVerdict(key, Status(status), tuple(verdicts[start:stop]), level, _other(columns, start, "root"))
+        start = stop
 
 
-def _rank(row: Row, kept: RowSums) -> RankVerdict:
-    compared = bool(row["stats_basis"])
-    return RankVerdict(
-        rank=row["rank"],
-        golden=_side(row, "golden"),
-        actual=_side(row, "actual"),
-        layout=row["layout"],
-        stats=_stats(row, kept) if compared else None,
-        metrics=Metrics(**{name: row[name] for name in _METRICS}) if compared else None,
-        dtypes=(row["golden_compared"], row["actual_compared"]),
-        gap=_enum(GapKind, row["gap"]),
-        gap_reason=row["gap_reason"],
-        uncovered=row["uncovered"],
-        summed=tuple(_list(row["summed"])),
-        floors=tuple(_floors(row)),
-        status=Status(row["status"]),
-        origin=_enum(Origin, row["origin"]),
-        reason=row["reason"],
-        bitwise=row["bitwise"],
-        limits=Limits(row["limit_warn"], row["limit_fail"], row["limit_source"], row["limit_rows"])
-        if compared
-        else None,
-        margin=None if np.isnan(row["margin"]) else row["margin"],
-        excused=row["excused"],
-        ignored=row["ignored"],
-    )
+def _verdicts(columns: Columns, keys: Sequence[LabelKey], kept: Mapping[RowKey, RowSums]) -> list[RankVerdict]:
+    compared = list(map(bool, columns["stats_basis"]))
+    nothing = RowSums.empty()
+    rows = [kept.get((*key, rank), nothing) for key, rank in zip(keys, columns["rank"], strict=True)]
+    bases = [Basis(basis) if basis else Basis.VALUES for basis in columns["stats_basis"]]
+    stats = map(PairStats, *(columns[f"stats_{name}"] for name in _STATS), rows, bases)
+    metrics = map(Metrics, *(columns[name] for name in _METRICS))
+    limits = map(Limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))
+    each: dict[str, Iterable[Any]] = {
+        **{name: columns[name] for name in _PLAIN},
+        "golden": _sides(columns, "golden"),
+        "actual": _sides(columns, "actual"),
+        "stats": _where(compared, stats),
+        "metrics": _where(compared, metrics),
+        "limits": _where(compared, limits),
+        "dtypes": zip(columns["golden_compared"], columns["actual_compared"], strict=True),
+        "gap": [_enum(GapKind, text) for text in columns["gap"]],
+        "summed": [_tuple(text) for text in columns["summed"]],
+        "floors": _floors(columns),
+        "status": map(Status, columns["status"]),
+        "origin": [_enum(Origin, text) for text in columns["origin"]],
+        "margin": [None if margin != margin else margin for margin in columns["margin"]],
+    }
+    return [RankVerdict(**dict(zip(each, row, strict=True))) for row in zip(*each.values(), strict=True)]
 
 
-def _stats(row: Row, kept: RowSums) -> PairStats:
-    values = {name: row[f"stats_{name}"] for name in _STATS}
-    return PairStats(**values, rows=kept, basis=Basis(row["stats_basis"]))
+def _where(compared: Sequence[bool], values: Iterable[Kept]) -> list[Kept | None]:
+    return [value if there else None for there, value in zip(compared, values, strict=True)]
 
 
-def _side(row: Row, side: str) -> SideFacts | None:
-    facts = {name: row[f"{side}_{name}"] for name in _SIDE}
-    if facts["seq"] < 0:
-        return None
-    shape = tuple(int(size) for size in row[f"{side}_shape"].strip("()").split(",") if size.strip())
-    return SideFacts(**facts, shape=shape, inputs=tuple(_list(row[f"{side}_inputs"])))
+def _sides(columns: Columns, side: str) -> list[SideFacts | None]:
+    there = [seq >= 0 for seq in columns[f"{side}_seq"]]
+    texts = columns[f"{side}_shape"]
+    shapes = {text: tuple(int(size) for size in text.strip("()").split(",") if size.strip()) for text in set(texts)}
+    fields_of = {name: columns[f"{side}_{name}"] for name in _SIDE}
+    fields_of["shape"] = [shapes[text] for text in texts]
+    fields_of["inputs"] = [_tuple(text) for text in columns[f"{side}_inputs"]]
+    return _where(there, map(SideFacts, *(fields_of[field.name] for field in fields(SideFacts))))
 
 
-def _floors(row: Row) -> Iterator[Floor]:
+def _floors(columns: Columns) -> list[tuple[Floor, ...]]:
+    found: list[tuple[Floor, ...]] = [()] * len(columns["rank"])
     for source in FloorSource:
-        rel_l2, worst_row = (row[f"floor_{source.value}_{name}"] for name in FLOOR_SCALARS)
-        if not np.isnan(rel_l2):
-            yield Floor(source, rel_l2, worst_row)
+        rel_l2, worst_row = (columns[f"floor_{source.value}_{name}"] for name in FLOOR_SCALARS)
+        for i, error in enumerate(rel_l2):
+            if error == error:
+                found[i] = (*found[i], Floor(source, error, worst_row[i]))
+    return found
 
 
 def _kept_rows(file: h5py.File) -> dict[RowKey, RowSums]:
@@ -166,7 +176,7 @@ def _replicas(file: h5py.File) -> Iterator[ReplicaVerdict]:
         rows = list(group)
         first = rows[0]
         odd = tuple(row["rank"] for row in rows if row["rank"] >= 0)
-        agreeing, unread = (tuple(_list(first[name])) for name in ("agreeing", "unread"))
+        agreeing, unread = (_tuple(first[name]) for name in ("agreeing", "unread"))
         what = first["side"], first["told"], odd, agreeing, first["rel_l2"], first["reason"], unread, first["own_ranks"]
         yield ReplicaVerdict(_key(first), *what)
 
@@ -189,17 +199,18 @@ def _key(row: Row) -> LabelKey:
     return LabelKey(row["task"], row["label"], row["occurrence"])
 
 
-def _other(row: Row, name: str) -> LabelKey | None:
-    occurrence = row[f"{name}_occurrence"]
-    return LabelKey(row["task"], row[name], occurrence) if occurrence >= 0 else None
+def _other(columns: Columns, at: int, name: str) -> LabelKey | None:
+    occurrence = columns[f"{name}_occurrence"][at]
+    return LabelKey(columns["task"][at], columns[name][at], occurrence) if occurrence >= 0 else None
 
 
 def _enum(kind: type[Kind], text: str) -> Kind | None:
     return kind(text) if text else None
 
 
-def _list(text: str) -> list[Any]:
-    return cast(list[Any], json.loads(text)) if text else []
+@functools.cache
+def _tuple(text: str) -> tuple[Any, ...]:
+    return tuple(json.loads(text)) if text else ()
 
 
 def _scalar(value: Any) -> str | float:

@@ -53,6 +53,22 @@ def write_plots(file: h5py.File, judgement: Judgement) -> None:
     }
     by_label = _nxdata(plots, "by_label", "Relative L2 error of the worst rank", signals, {"label_number": order})
     write_texts(by_label, "label", names)
+    layers = np.array([int(label.level.layer) if label.level.layer.isdecimal() else -1 for label in labels])
+    if (layers >= 0).any():
+        _write_layers(plots, layers, np.array(ranks), errors, fail)
+
+
+def _write_layers(
+    plots: h5py.Group, layers: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], errors: Floats, fail: Floats
+) -> None:
+    """The worst label of each layer: by rank as a map, and over ranks against the smallest limit, in all tasks."""
+    there = np.unique(layers[layers >= 0])
+    worst = np.array([np.fmax.reduce(errors[layers == layer], axis=0) for layer in there])
+    limit = np.array([np.fmin.reduce(fail[layers == layer], axis=None) for layer in there])
+    title = "Largest relative L2 error of a layer"
+    _nxdata(plots, "layer_by_rank", title, {"rel_l2": worst}, {"layer": there, "rank": ranks})
+    signals = {"worst_rel_l2": np.fmax.reduce(worst, axis=1), "limit_fail": limit}
+    _nxdata(plots, "by_layer", f"{title}, of the worst rank", signals, {"layer": there})
 
 
 def write_rows(file: h5py.File, judgement: Judgement) -> None:

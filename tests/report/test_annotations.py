@@ -13,7 +13,7 @@ from aclcmp.orchestrator.report.words import visible
 from tests.report.made_up import decoder_labels, label, record_of, report_of, side, verdict
 from tests.report.test_any_name import NAMES, NASTY
 
-GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": "/home/runner/work/model/model"}
+GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": "/checkouts/model/model"}
 COMMAND = re.compile(r"::(error|warning) ((?:\w+=[^,:\r\n]*,?)*)::([^\r\n]*)")
 
 
@@ -51,18 +51,18 @@ def test_an_error_where_it_goes_wrong_and_none_for_what_inherits() -> None:
 @pytest.mark.parametrize(
     ("call_site", "file", "line"),
     [
-        ("/home/runner/work/model/model/src/a.py:7", "src/a.py", "7"),
-        ("/home/runner/work/model/model/../model/a.py:7", "a.py", "7"),
-        ("/home/runner/work/model/model2/a.py:7", "/home/runner/work/model/model2/a.py", "7"),
+        ("/checkouts/model/model/src/a.py:7", "src/a.py", "7"),
+        ("/checkouts/model/model/../model/a.py:7", "a.py", "7"),
+        ("/checkouts/model/model2/a.py:7", "/checkouts/model/model2/a.py", "7"),
         ("/usr/lib/python3/torch/nn.py:7", "/usr/lib/python3/torch/nn.py", "7"),
         ("lib/a.py:7", "scripts/lib/a.py", "7"),
-        ("/home/runner/work/model/model/od,d 100%:x.py:7", "od,d 100%:x.py", "7"),
+        ("/checkouts/model/model/od,d 100%:x.py:7", "od,d 100%:x.py", "7"),
         ("torch.nn.Linear", "scripts/torch.nn.Linear", None),
         ("", None, None),
     ],
 )
 def test_files_are_told_from_the_checkout_on(call_site: str, file: str | None, line: str | None) -> None:
-    run = record_of(1).model_copy(update={"cwd": "/home/runner/work/model/model/scripts"})
+    run = record_of(1).model_copy(update={"cwd": "/checkouts/model/model/scripts"})
     (command,) = annotations(report_of([at(call_site)], run=run), GITHUB)
     kind, properties, _ = read(command)
     assert kind == "error"

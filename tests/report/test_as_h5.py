@@ -12,6 +12,7 @@ import pytest
 
 from aclcmp.orchestrator.compare.stats import RowSums
 from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.plan.levels import level_of
 from aclcmp.orchestrator.record import Failure
 from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import write_json
@@ -96,6 +97,8 @@ def test_it_agrees_with_json(tmp_path: Path) -> None:
 
 
 def test_plots_name_their_signal_and_axes(report: Report, tmp_path: Path) -> None:
+    labels = [replace(each, level=level_of(each.key.label, "", "")) for each in report.judgement.labels]
+    report = replace(report, judgement=replace(report.judgement, labels=tuple(labels)))
     write_h5(report, tmp_path / "report.h5")
     drawn = []
 
@@ -113,7 +116,12 @@ def test_plots_name_their_signal_and_axes(report: Report, tmp_path: Path) -> Non
         assert default[default.attrs["default"]].attrs["NX_class"] == "NXdata"
         matrix = file["plots/by_rank/rel_l2"][:]
         names = file["plots/by_rank/label"].asstr()[:].tolist()
-    assert drawn[:2] == ["plots/by_label", "plots/by_rank"]
+        layers, there = (file[f"plots/layer_by_rank/{name}"][:] for name in ("rel_l2", "layer"))
+        against = file["plots/by_layer/worst_rel_l2"][:]
+    assert drawn[:4] == [f"plots/{name}" for name in ("by_label", "by_layer", "by_rank", "layer_by_rank")]
+    assert there.tolist() == [0, 1, 2, 3]
+    assert [(row > 0.1).any() for row in layers] == [False, False, True, True], "layer 3 inherits"
+    assert against.tolist() == layers.max(axis=1).tolist()
     assert matrix.shape == (39, 8)
     assert (matrix[names.index(CULPRIT[0])] > 0.1).tolist() == [rank == 5 for rank in range(8)]
 
