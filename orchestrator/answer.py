@@ -35,6 +35,7 @@ from aclcmp.orchestrator.screen import Screen
 from aclcmp.orchestrator.settle import Outcomes, compared
 from aclcmp.orchestrator.sides import Side, run_failed, world_size
 from aclcmp.orchestrator.terms import AGAIN, Terms
+from aclcmp.orchestrator.ties import tie_questions, with_ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +152,16 @@ def answer(
     node_of = rank_nodes(record, cluster)
     interrupted = False
 
+    def place(rank: int) -> str:
+        return node_of.get(rank, cluster.driver_node_id)
+
     def compare(pairs: Sequence[Pair]) -> Outcomes:
         nonlocal interrupted
         if interrupted:  # Ctrl-C ends the comparison, not one round of it
             return {}
         names = {(pair.key, pair.rank) for pair in pairs}
         screen.comparing(len(names))
-        found = crew.compare(pairs, lambda rank: node_of.get(rank, cluster.driver_node_id), screen.advance)
+        found = crew.compare(pairs, place, screen.advance)
         interrupted = len(found) < len(names)
         return found
 
@@ -170,6 +174,9 @@ def answer(
     if terms.profile is not None:
         evidence = with_floors(evidence, floors_from(terms.profile, evidence))
     judgement = judged(evidence, terms.policy)
+    if questions := tie_questions(plan, judgement):
+        evidence = with_ties(evidence, crew.count_ties(questions, place))
+        judgement = judged(evidence, terms.policy)
     notes = [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
         layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}

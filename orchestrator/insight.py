@@ -31,6 +31,8 @@ MOST_BYTES = 4 << 30
 
 Insight = tuple[dict[tuple[LabelKey, int], Look], tuple[Pattern, ...], tuple[Hint, ...]]
 
+NO_INSIGHT: Insight = ({}, (), ())
+
 
 def insight(
     plan: Plan,
@@ -48,7 +50,7 @@ def insight(
     try:
         return _insight(plan, judgement, compare, look, hosts or {})
     except KeyboardInterrupt:
-        return {}, (), ()
+        return NO_INSIGHT
 
 
 def _insight(

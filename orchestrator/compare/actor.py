@@ -21,6 +21,7 @@ from aclcmp.orchestrator.rundir import RunDir
 
 if TYPE_CHECKING:
     from aclcmp.labeling.shard.reader import ShardIndex
+    from aclcmp.orchestrator.compare.ties import TieQuestion
 
 
 class CompareActor:
@@ -67,6 +68,15 @@ class CompareActor:
         if fetched:
             give_back_store()
         return outcomes
+
+    def count_ties(self, question: TieQuestion) -> int:
+        """Return how many ids that differ are ties; none where that cannot be read."""
+        from aclcmp.orchestrator.compare.ties import count_ties
+
+        try:
+            return count_ties(question)
+        except (AclcmpError, OSError):
+            return 0
 
     def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
         """Look again at what does not match; return what was found, or in words why it could not be read."""

@@ -23,7 +23,8 @@ from aclcmp.orchestrator.compare.schedule import NodeOf, away, batches, home, pa
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.compare.suspects import merged, parts
 from aclcmp.orchestrator.compare.teams import Call, Post, Task, Team
-from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.compare.ties import TieQuestion
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 from aclcmp.orchestrator.rundir import RunDir
 
 _MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
@@ -104,6 +105,22 @@ class Crew:
         with suppress(KeyboardInterrupt):
             comparison.run()
         return comparison.outcomes.finished()
+
+    def count_ties(self, questions: Sequence[TieQuestion], node_of: NodeOf) -> dict[tuple[LabelKey, int], int]:
+        """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
+        import ray
+        from ray.exceptions import RayError
+
+        calls = {}
+        for number, question in enumerate(questions):
+            posts = self.comparing[node_of(question.ids.golden.rank)]
+            calls[question.ids.key, question.ids.rank] = posts[number % len(posts)].actor.count_ties.remote(question)
+        found: dict[tuple[LabelKey, int], int] = {}
+        with suppress(KeyboardInterrupt):
+            for name, call in calls.items():
+                with suppress(RayError):
+                    found[name] = ray.get(call)
+        return found
 
     def look(self, suspects: Sequence[Suspect], node_of: NodeOf) -> Looks:
         """Look again at what does not match; return what was found for each (label, rank), or why nothing was.

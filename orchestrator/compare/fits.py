@@ -30,17 +30,17 @@ def fits_of(
     """Return what explains at least half of the error energy of y beside x, the one to tell first.
 
     x and y are finite, of one shape; of tensors with less than 16 elements, and without error, nothing is told. `cut`:
-    they are a part of larger tensors, so that a transposition of the whole cannot show.
+    they are a part of larger tensors. Rows and channels in words are numbered as in the arrays.
     """
     size = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
     if x.size < _FEWEST or size == 0.0 or DTYPES[golden_dtype].kind is Kind.BOOL:
         return ()
     scale = 1.0 if 1e-100 < size < 1e100 else size  # squares must neither overflow nor underflow
-    trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), golden_dtype, actual_dtype)
+    trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), actual_dtype, cut=cut)
     if trial.energy == 0.0:
         return ()
     found: list[tuple[int, Fit]] = []
-    for candidate in chain(values(trial, scale), orders(trial, cut=cut), turns(trial)):
+    for candidate in chain(values(trial, scale), orders(trial), turns(trial)):
         explained = trial.explained(candidate)
         if explained >= _WORTH_KEEPING:
             words = candidate.words if isinstance(candidate.words, str) else candidate.words()

@@ -23,14 +23,14 @@ _MOST_SHIFTED = 4
 Ints = npt.NDArray[np.int64]
 
 
-def orders(trial: Trial, *, cut: bool = False) -> Iterator[Candidate]:
-    """Yield candidates, in the order of their complexity; `cut`: the trial is a part of larger tensors."""
+def orders(trial: Trial) -> Iterator[Candidate]:
+    """Yield candidates, in the order of their complexity."""
     likely = trial.rearranged >= GOOD
     if trial.rearranged >= _SOME_LEFT:
         yield from _shifted(trial)
     if likely:
         yield from _reversed(trial)
-        yield from _transposed(trial, cut)
+        yield from _transposed(trial)
     yield from _permuted(trial, _MOST_UNITS if likely else _MOST_GATHERED)
 
 
@@ -74,10 +74,10 @@ def _reversed(trial: Trial) -> Iterator[Candidate]:
             yield Candidate("reversed", 3, np.flip(trial.x, axis), words)
 
 
-def _transposed(trial: Trial, cut: bool) -> Iterator[Candidate]:
+def _transposed(trial: Trial) -> Iterator[Candidate]:
     """Golden's values in the order of another arrangement of its axes, or of parts of its last axis."""
     shape = trial.x.shape
-    for axis in range(trial.x.ndim - 1) if not cut else ():
+    for axis in range(trial.x.ndim - 1) if not trial.cut else ():
         if 1 not in shape[axis : axis + 2]:
             moved = np.swapaxes(trial.x, axis, axis + 1).reshape(shape)
             words = f"dimensions {axis} and {axis + 1} are swapped: a transposition missing or done twice?"
@@ -89,7 +89,7 @@ def _transposed(trial: Trial, cut: bool) -> Iterator[Candidate]:
         what = "halves and pairs (interleaved)" if 2 in (outer, inner) else "heads and what is in each"
         words = f"the channels, golden's as ({outer}, {inner}), are in the order ({inner}, {outer}): {what} mixed up?"
         yield Candidate("transposed", 4, moved, words)
-        if cut or rows == 1:
+        if trial.cut or rows == 1:
             continue
         for read_as in ((rows, outer, inner), (outer, rows, inner)):
             moved = trial.x.reshape(read_as).swapaxes(0, 1).reshape(shape)
@@ -150,6 +150,8 @@ def _candidate(trial: Trial, axis: int, x: Floats, origin: Ints) -> Candidate:
     cost = 5 if units <= 64 else 7
 
     def named(unit: int) -> str:
+        if trial.cut and line == "row":
+            return f"some {line}s{of}"
         return f"{line}{'s' * (block > 1)} {numbers_text(list(range(unit * block, (unit + 1) * block)))}{of}"
 
     def words() -> str:

@@ -129,7 +129,7 @@ def _zeros(trial: Trial) -> Iterator[Candidate]:
     rows, columns = np.flatnonzero(table.all(1)), np.flatnonzero(table.all(0))
     where = "here and there"
     if len(rows) * table.shape[1] >= 0.9 * count:
-        where = f"in row{'s' * (len(rows) > 1)} {numbers_text(rows)}"
+        where = "in some rows" if trial.cut else f"in row{'s' * (len(rows) > 1)} {numbers_text(rows)}"
     elif len(columns) * table.shape[0] >= 0.9 * count:
         where = f"in channel{'s' * (len(columns) > 1)} {numbers_text(columns)}"
     yield Candidate("zeros", 3, kept, f"zeros {where}: not written, or masked?", exact=True)

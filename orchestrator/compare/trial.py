@@ -47,15 +47,16 @@ class Trial:
 
     x: Floats
     y: Floats
-    golden_dtype: str = "float64"
     actual_dtype: str = "float64"
+    cut: bool = False
+    """Whether they are a part of larger tensors: a transposition cannot show then, and rows have other numbers."""
 
     @staticmethod
-    def of(x: Floats, y: Floats, golden_dtype: str = "float64", actual_dtype: str = "float64") -> Trial:
+    def of(x: Floats, y: Floats, actual_dtype: str = "float64", *, cut: bool = False) -> Trial:
         """Return a trial of two arrays of one shape; one row where they have fewer than two dimensions."""
         if x.ndim < 2:
             x, y = x.reshape(1, -1), y.reshape(1, -1)
-        return Trial(x, y, golden_dtype, actual_dtype)
+        return Trial(x, y, actual_dtype, cut)
 
     @cached_property
     def d(self) -> Floats:

@@ -42,6 +42,8 @@ class RankEvidence:
     """The region of the whole for which one side is absent, in words; "" where all was compared."""
     summed: tuple[int, ...] = ()
     """Ranks whose sum was compared; empty where no sum was."""
+    ties: int = 0
+    """How many of the values that differ are ids whose scores differ by no more than the noise."""
     floors: tuple[Floor, ...] = ()
     """Measured noise floors of the label, the best source first."""
 

@@ -15,15 +15,15 @@ EXPLAINS = 0.9
 """Share of the error energy that a hint must explain."""
 
 _ROWS = {
-    "one": "one row alone: a wrong index, an unwritten slot of a cache, or one token's own path",
-    "end": "only the last rows: padding, or a length that is off",
-    "period": "rows in a period: tiles or pages of a kernel",
+    "one": "a wrong index, an unwritten slot of a cache, or one token's own path",
+    "end": "padding, or a length that is off",
+    "period": "tiles or pages of a kernel",
 }
 _CHANNELS = {
-    "one": "one channel alone: one wrong weight, scale or outlier",
-    "end": "only the last channels: padding, or an uneven slice",
-    "stretch": "one stretch of channels: a head, an expert, a tile or a slice of the weights",
-    "period": "channels in a period: tiles of a kernel, or groups of a quantisation",
+    "one": "one wrong weight or scale",
+    "end": "padding, or an uneven slice",
+    "stretch": "a head, an expert, a tile or a slice of the weights",
+    "period": "tiles of a kernel, or groups of a quantisation",
 }
 
 

@@ -93,7 +93,7 @@ def _weighed(evidence: RankEvidence, label: LabelEvidence, depth: int, policy: P
         reason = _of_sum(evidence, evidence.gap_reason)
         return RankVerdict(**known, status=status, origin=None, reason=reason, bitwise=False, limits=None, margin=None)
     limits = limits_for(label, evidence, depth, policy)
-    status, margin, reason = weigh(stats, metrics, limits)
+    status, margin, reason = weigh(stats, metrics, limits, evidence.ties)
     if evidence.uncovered and status in (Status.MATCH, Status.DRIFT):
         status, reason = Status.MISSING, f"{evidence.uncovered}; the rest: {reason}"
     golden, actual = evidence.dtypes

@@ -25,7 +25,8 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[Labe
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
     none of its inputs is wrong, or if its relative L2 error is more than `own_factor` times the largest of theirs.
-    Ranks exchange data in collectives, so inputs count on all ranks.
+    Ranks exchange data in collectives, so inputs count on all ranks. From ids that flipped in a tie all that follows
+    may differ, so it inherits from them.
     """
     before: dict[int, _Before] = {}
     known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}
@@ -35,6 +36,11 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[Labe
         far = before.setdefault(key.task, _Before())
         error, root = _of_inputs(label, known, far)
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
+        if any(verdict.ties and verdict.status is Status.DRIFT for verdict in label.ranks):
+            known[key.task, key.label] = math.inf, key
+            far.largest, far.root = math.inf, key
+            told.append(label)
+            continue
         if not wrong:
             known[key.task, key.label] = -1.0, None
             told.append(label)

@@ -74,7 +74,7 @@ def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int
             return (
                 f"all {len(wrong)} ranks alike, right on all before: the collective between, or what is done after it"
             )
-        return f"all {len(wrong)} ranks alike: the model or a kernel"
+        return f"all {len(wrong)} ranks alike: the model, a kernel, or what they do together"
     if host := _of_hosts(wrong, compared, hosts):
         return f"{named}, {host}"
     return f"{named} of {len(compared)}{_regular(wrong, compared)}"

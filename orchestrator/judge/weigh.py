@@ -13,11 +13,12 @@ _TINY = 1e-140
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
-def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, float | None, str]:
+def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None, str]:
     """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
 
-    Exact types diverge with any difference. Floats are held against the limits with their relative L2 over the whole
-    pair and over its worst row: one wrong token among many hides in the former alone.
+    Exact types diverge with any difference, but drift where all of them are `ties`. Floats are held against the limits
+    with their relative L2 over the whole pair and over its worst row: one wrong token among many hides in the former
+    alone.
     """
     if stats.n == 0:
         return Status.MATCH, None, "both sides are empty"
@@ -27,7 +28,10 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits) -> tuple[Status, f
         return Status.MATCH, 0.0, "equal bit by bit"
     if limits.fail == 0.0:
         differing = f"{stats.n - stats.n_equal:,} of {stats.n:,} values" if stats.n_equal >= 0 else "the values"
-        return Status.DIVERGED, None, f"{differing} differ; none may"
+        if ties and ties == stats.n - stats.n_equal:
+            return Status.DRIFT, None, f"{differing} differ, all of them ties: the noise of the scores explains it"
+        tied = f"; {ties:,} of them are ties" if ties else ""
+        return Status.DIVERGED, None, f"{differing} differ; none may{tied}"
     if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
         return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):

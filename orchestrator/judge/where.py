@@ -61,7 +61,8 @@ def place_of(along: Along) -> Place | None:
     known = np.isfinite(along.sum_dd).all() and np.isfinite(along.sum_xx).all()
     if len(along.index) < 2 or not known or not along.sum_dd.sum() > 0.0:
         return None
-    return _few(along) or _stretch(along) or _period(along)
+    few = _few(along)
+    return few if few and few.kind != "few" else _period(along) or few or _stretch(along)
 
 
 def growth_of(along: Along) -> Place | None:
@@ -154,9 +155,8 @@ def _period(along: Along) -> Place | None:
     """A few residues of the place's number by a power of two, as tiles and groups of a quantisation have it."""
     if along.group != 1:
         return None
-    for period in _PERIODS:
-        if len(along.index) < 4 * period:
-            return None
+    found: list[tuple[float, Place]] = []
+    for period in (period for period in _PERIODS if len(along.index) >= 4 * period):
         residue = along.index % period
         error: Floats = np.bincount(residue, along.sum_dd, period).astype(np.float64)
         golden: Floats = np.bincount(residue, along.sum_xx, period).astype(np.float64)
@@ -165,7 +165,8 @@ def _period(along: Along) -> Place | None:
         count = int(np.searchsorted(shares, MOST)) + 1
         chosen = np.sort(order[:count])
         if count <= max(period // _FEW, 1) and _share(golden, chosen) <= 1.2 * max(count / period, 1 / _FEW):
+            share = float(shares[count - 1])
             names = ", ".join(map(str, chosen[:_MOST_NAMED]))
-            what = f"{along.noun}s {names} of every {period} hold {_percent(float(shares[count - 1]))} of it"
-            return Place("period", what, float(shares[count - 1]))
-    return None
+            words = f"{along.noun}s {names} of every {period} hold {_percent(share)} of it"
+            found.append((count / period, Place("period", words, share)))
+    return min(found, key=lambda item: item[0])[1] if found else None

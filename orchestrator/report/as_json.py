@@ -162,6 +162,7 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "gap": verdict.gap.value if verdict.gap else None,
         "uncovered": verdict.uncovered,
         "summed": list(verdict.summed),
+        "ties": verdict.ties,
         "floors": {floor.source.value: _scalars(floor, ("rel_l2", "worst_row")) for floor in verdict.floors},
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),

@@ -148,6 +148,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("gap", str, lambda _, verdict: verdict.gap.value if verdict.gap else ""),
     Column("gap_reason", str, lambda _, verdict: verdict.gap_reason),
     Column("uncovered", str, lambda _, verdict: verdict.uncovered),
+    Column("ties", int, lambda _, verdict: verdict.ties),
     Column("summed", str, lambda _, verdict: list_text(verdict.summed)),
     *(column for source in FloorSource for column in _floors(source)),
     *_side("golden"),

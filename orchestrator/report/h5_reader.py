@@ -48,7 +48,7 @@ RowKey = tuple[int, str, int, int]
 _METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
-_PLAIN = ("rank", "layout", "gap_reason", "uncovered", "reason", "bitwise", "excused", "ignored")
+_PLAIN = ("rank", "ties", "layout", "gap_reason", "uncovered", "reason", "bitwise", "excused", "ignored")
 
 
 def read_h5(path: Path, run: RunRecord | None) -> Report:

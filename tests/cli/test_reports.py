@@ -126,3 +126,27 @@ def test_annotations_and_json_on_stdout(wrong: Path, recorded: Path, tmp_path: P
     assert done.returncode == 1 and json.loads(done.stdout)["exit_code"] == 1
     done = run(tmp_path, "compare", "wrong", GITHUB_ACTIONS="true", GITHUB_WORKSPACE=str(recorded))
     assert "::error file=model.py,line=" in done.stdout
+
+
+TOKENS = """
+import torch
+from aclcmp import set_label
+
+logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
+logits[2, 7] = logits[2].max() + 1
+logits[2, 8] = logits[2, 7] - 1e-6
+actual = logits.clone()
+actual[2, 8] += 2e-6
+set_label("pta", "logits", logits)
+set_label("acl", "logits", actual)
+set_label("pta", "tokens", logits.argmax(-1))
+set_label("acl", "tokens", actual.argmax(-1))
+"""
+
+
+def test_a_flipped_token_is_a_tie(aclcmp: Command, tmp_path: Path) -> None:
+    (tmp_path / "tokens.py").write_text(TOKENS)
+    done = aclcmp("--exec", "python tokens.py", "--output", "out")
+    assert done.code == 0 and "1 label is above the noise floor: tokens" in done.out, done
+    explained = aclcmp("explain", "out", "tokens").out
+    assert "1 of 6 values differ, all of them ties" in explained

@@ -250,3 +250,24 @@ def test_an_interrupted_look_keeps_what_is_done(
     monkeypatch.setattr(ray, "wait", interrupted)
     looks = Crew(cluster.nodes).look(suspects, lambda rank: cluster.driver_node_id)
     assert len(looks) == 5 and all(isinstance(look, Look) for look in looks.values())
+
+
+@pytest.mark.ray
+def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> None:
+    from tests.compare.test_crew_nodes import added_node
+
+    x = np.random.default_rng(0).standard_normal((256, 128)).astype(np.float32)
+    stored = Stored(tmp_path / "tensors")
+    actuals = [stored.source(2 * x, "float32", rank) for rank in (1, 2)]
+    golden = replace(stored.source(x, "float32"), rank=0)
+    pairs = [pair_of(golden, actual) for actual in actuals]
+    excerpt = excerpt_of(pairs[:1], RowSums.empty())
+    with added_node() as (node, _):
+        nodes = {0: cluster.driver_node_id, 1: node.node_id, 2: cluster.driver_node_id}
+        crew = Crew([*cluster.nodes, node])
+        looks = crew.look([Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)], nodes.__getitem__)
+    for rank in (1, 2):
+        look = looks[KEY, rank]
+        assert isinstance(look, Look)
+        assert look.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
+    assert looks[KEY, 1].fits[0].kind == "scale"

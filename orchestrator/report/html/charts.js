@@ -12,9 +12,10 @@ function colour(name) {
 }
 
 /** Draw a chart in the page's colours, and again when these change. */
-async function draw(element, content, layout) {
+async function draw(element, content, settings) {
   await loadLibrary();
   if (!element.isConnected) return;
+  const layout = settings();
   const axis = {
     color: colour("soft"),
     gridcolor: colour("line"),
@@ -47,7 +48,7 @@ async function draw(element, content, layout) {
     showTips: false,
     doubleClick: "reset",
   });
-  element.redraw = () => draw(element, content, layout);
+  element.redraw = () => draw(element, content, settings);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -74,7 +75,7 @@ function drawHistogram(element, found) {
   ];
   const decades = [];
   for (let ten = -12; ten <= 8; ten++) decades.push(ten);
-  return draw(element, bars, {
+  return draw(element, bars, () => ({
     xaxis: {
       title: { text: "error / rms of golden" },
       tickvals: decades.map((ten) => ten * Math.log2(10)),
@@ -83,7 +84,7 @@ function drawHistogram(element, found) {
       showgrid: false,
     },
     yaxis: { title: { text: "values" }, tickformat: ",~s" },
-  });
+  }));
 }
 
 /** The error along rows or channels, one line of cells per rank. */
@@ -126,11 +127,11 @@ function drawStrips(element, found, noun) {
     },
   ];
   element.style.height = `${Math.min(84 + 22 * found.ranks.length, 460)}px`;
-  return draw(element, cells, {
+  return draw(element, cells, () => ({
     margin: { l: 72, r: 8, t: 6, b: 42 },
     xaxis: { title: { text: `${noun} of the whole tensor` }, showgrid: false, tickformat: ",d" },
     yaxis: { type: "category", autorange: "reversed", showgrid: false, ticks: "" },
-  });
+  }));
 }
 
 function tens(lowest, highest) {

@@ -48,7 +48,7 @@ def details(report: Report) -> dict[str, Any]:
     return {
         "labels": shown_in([_sides(label) for label in labels]),
         "metrics": METRICS,
-        "verdicts": shown_in([_detail(n, verdict, looks.get((n, verdict.rank))) for n, verdict in held]),
+        "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in held],
         "rows": _strips(rows),
         "channels": _strips(channels),
         "findings": shown_in(_findings(report)),
@@ -85,29 +85,31 @@ def _brief(side: SideFacts | None) -> list[str] | None:
 
 
 def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, Any]:
-    limits = verdict.limits
-    told: dict[str, Any] = {
-        "label": number,
-        "rank": verdict.rank,
-        "face": face_number(verdict),
+    limits, stats = verdict.limits, verdict.stats
+    sides = [side for side in (verdict.golden, verdict.actual) if side is not None]
+    fits = (
+        [[fit.words, rounded(fit.explained)] for fit in look.fits if fit.explained >= _LEAST_EXPLAINED] if look else []
+    )
+    texts = {
         "reason": verdict.reason,
         "excused": verdict.excused,
         "layout": verdict.layout,
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),
-        "margin": rounded(verdict.margin),
         "limits": limits and [rounded(limits.warn), rounded(limits.fail), limits.source, rounded(limits.rows)],
+        "inputs": list(dict.fromkeys(name for side in sides for name in side.inputs)),
+        "fits": fits[:_MOST_FITS],
+    }
+    told: dict[str, Any] = {
+        "label": number,
+        "rank": verdict.rank,
+        "face": face_number(verdict),
+        **{name: shown_in(value) for name, value in texts.items()},
+        "margin": rounded(verdict.margin),
         "floors": [[floor.source.value, rounded(floor.rel_l2), rounded(floor.worst_row)] for floor in verdict.floors],
-        "inputs": list(
-            dict.fromkeys(name for side in (verdict.golden, verdict.actual) if side for name in side.inputs)
-        ),
         "metrics": verdict.metrics and [_figure(getattr(verdict.metrics, name)) for name in METRICS],
-        "stats": verdict.stats and _stats(verdict.stats),
+        "stats": stats and _stats(stats),
         "histogram": look and histogram(look),
-        "fits": look
-        and [[fit.words, rounded(fit.explained)] for fit in look.fits if fit.explained >= _LEAST_EXPLAINED][
-            :_MOST_FITS
-        ],
     }
     return {name: value for name, value in told.items() if value not in (None, "", [])}
 
@@ -130,7 +132,7 @@ def _stats(stats: PairStats) -> dict[str, Any]:
         [stats.nan_x, stats.posinf_x + stats.neginf_x],
         [stats.nan_y, stats.posinf_y + stats.neginf_y],
     ]
-    if any(map(any, nonfinite)):
+    if any(count > 0 for side in nonfinite for count in side):  # -1: not known
         told["nonfinite"] = nonfinite
     if stats.basis is not Basis.VALUES:
         told["basis"] = stats.basis.value

@@ -9,29 +9,6 @@ const loadDetails = once(async () => {
   return found;
 });
 
-const METRIC_NAMES = {
-  rel_l2: "relative L2",
-  worst_row: "worst row",
-  worst_row_index: "worst row at",
-  row_p50: "row median",
-  row_p99: "row p99",
-  pcc: "Pearson",
-  scale: "best scale",
-  residual: "after scaling",
-  sg_rel: "SG relative",
-  snr_db: "SNR (dB)",
-  linf_rel: "max / max golden",
-  max_abs: "max abs error",
-  mean_abs: "mean abs error",
-  rms: "rms error",
-  max_rel: "max rel error",
-  mean_rel: "mean rel error",
-  ratio_1k: "within 1e-3",
-  ratio_5k: "within 5e-3",
-  pass_rate: "within tolerance",
-  max_ulp: "max ULP",
-  mismatch_share: "share unequal",
-};
 const MOST_NAMES = 300;
 
 function labelName(page, label) {
@@ -114,7 +91,9 @@ async function showLabel(page, holder, label, column) {
     make(
       "p",
       { class: "where" },
-      [`task ${page.labels.task[label]}`, page.labels.level[label]].filter(Boolean).join(" · "),
+      [`task ${page.labels.task[label]}`, page.labels.level[label], page.labels.basis[label]]
+        .filter(Boolean)
+        .join(" · "),
     ),
     rankButtons(page, label, column, (other) => showLabel(page, holder, label, other)),
     make("p", {}, tag(page, face), verdict && ranks.length > 1 ? `rank ${verdict.rank}: ` : "", verdict?.reason ?? ""),
@@ -211,117 +190,4 @@ function hints(details, label, ranks, verdict) {
     make("p", {}, explained === null ? words : `${words} (explains ${(100 * explained).toFixed(1)} % of the error)`),
   );
   return lines.length ? make("div", { class: "hint" }, ...lines) : null;
-}
-
-/** The error on a logarithmic scale with the bands of round-off and of warning. */
-function scale(page, label, cell, verdict) {
-  const [warn, fail, source] = verdict?.limits ?? [
-    page.labels.warn[label],
-    page.labels.fail[label],
-    page.labels.source[label],
-  ];
-  const margin = page.figures.value(page.figures.margin[cell]);
-  const error = margin * fail;
-  if (!warn || !fail || Number.isNaN(error))
-    return source ? make("p", { class: "line quiet" }, `Limits: ${source}.`) : null;
-  const low = Math.log10(Math.min(warn / 1e3, error > 0 ? error / 2 : warn));
-  const high = Math.log10(Math.max(fail * 1e2, Number.isFinite(error) ? error * 2 : 0));
-  const place = (value) => `${Math.min(Math.max((100 * (Math.log10(value) - low)) / (high - low), 0), 100)}%`;
-  const at = error === 0 ? "0%" : error === Infinity ? "100%" : place(error);
-  const set = (element, left, right) => {
-    element.style.left = left;
-    if (right) element.style.right = `calc(100% - ${right})`;
-    return element;
-  };
-  return make(
-    "div",
-    {
-      class: "scale",
-      role: "img",
-      "aria-label": `error ${figure(error)}, floor ${figure(warn)}, limit ${figure(fail)}`,
-    },
-    set(make("div", { class: "band match" }), "0%", place(warn)),
-    set(make("div", { class: "band drift" }), place(warn), place(fail)),
-    set(make("div", { class: "band wrong" }), place(fail), "100%"),
-    set(make("div", { class: "at" }), at),
-    set(make("div", { class: "text above" }, `error ${exact(error)}`), at),
-    set(make("div", { class: "text below left", title: source }, `floor ${exact(warn)}`), place(warn)),
-    set(make("div", { class: "text below right", title: source }, `limit ${exact(fail)}`), place(fail)),
-  );
-}
-
-function figuresOf(page, cell, verdict, details) {
-  const { figures } = page;
-  const list = [];
-  if (verdict?.metrics) {
-    details.metrics.forEach((name, i) => {
-      let value = verdict.metrics[i];
-      if (name === "worst_row_index" && value >= 0) value *= verdict.stats?.rows_per_group || 1;
-      list.push([METRIC_NAMES[name] ?? name, value === -1 ? "–" : exact(value)]);
-    });
-    const worst = verdict.stats?.worst;
-    if (worst)
-      list.push(
-        ["worst value at", worst[0].toLocaleString("en")],
-        ["golden there", worst[1]],
-        ["actual there", worst[2]],
-      );
-    if (verdict.stats) list.push(["values", verdict.stats.n.toLocaleString("en")]);
-    verdict.stats?.nonfinite?.forEach(([nans, infinite], side) =>
-      list.push([
-        `NaN, inf in ${side ? "actual" : "golden"}`,
-        `${nans.toLocaleString("en")}, ${infinite.toLocaleString("en")}`,
-      ]),
-    );
-    if (verdict.stats?.basis) list.push(["taken from", verdict.stats.basis]);
-  } else {
-    list.push(
-      ["relative L2", figure(figures.value(figures.relL2[cell]))],
-      ["worst row", figure(figures.value(figures.worstRow[cell]))],
-    );
-  }
-  for (const [source, relL2, worstRow] of verdict?.floors ?? [])
-    list.push([`${source} floor`, figure(relL2)], [`${source} floor, row`, figure(worstRow)]);
-  if (verdict?.limits && verdict.limits[3] !== 1) list.push(["rows may have", `${exact(verdict.limits[3])} × limit`]);
-  list.push(["of the limit", exact(verdict?.margin ?? nullIfNan(figures.value(figures.margin[cell])))]);
-  return make(
-    "dl",
-    { class: "figures" },
-    ...list.map(([name, value]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, String(value || value === 0 ? value : "–"))),
-    ),
-  );
-}
-
-function nullIfNan(value) {
-  return Number.isNaN(value) ? null : value;
-}
-
-function sides(details, label, verdict) {
-  const [golden, actual] = verdict ? [verdict.golden, verdict.actual] : details.labels[label];
-  const names = ["dtype", "shape", "device", "labelled at", "tensor", "kept", "number"];
-  const table = make(
-    "table",
-    { class: "sides" },
-    make("tr", {}, make("th"), make("th", { scope: "col" }, "golden"), make("th", { scope: "col" }, "actual")),
-  );
-  names.forEach((name, i) => {
-    const [one, two] = [golden?.[i] ?? "", actual?.[i] ?? ""];
-    if (one !== "" || two !== "")
-      table.append(
-        make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, String(one)), make("td", {}, String(two))),
-      );
-  });
-  if (verdict?.inputs)
-    table.append(
-      make(
-        "tr",
-        {},
-        make("th", { scope: "row" }, "computed from"),
-        make("td", { colspan: 2 }, verdict.inputs.join(", ")),
-      ),
-    );
-  if (verdict?.layout)
-    table.append(make("tr", {}, make("th", { scope: "row" }, "layout"), make("td", { colspan: 2 }, verdict.layout)));
-  return table;
 }

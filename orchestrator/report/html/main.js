@@ -23,15 +23,14 @@ async function start() {
   choice.addEventListener("change", show);
   show();
   listenSearch(page, openLabel);
-  new IntersectionObserver(
-    (entries, observer) => {
-      if (!entries.some((entry) => entry.isIntersecting)) return;
-      observer.disconnect();
-      seen = true;
-      drawDepth(page, rowsOf(page, choice.value), openLabel);
-    },
-    { rootMargin: "200px" },
-  ).observe(depth);
+  const drawDepthOnce = once(() => {
+    seen = true;
+    drawDepth(page, rowsOf(page, choice.value), openLabel);
+  });
+  const watch = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && drawDepthOnce());
+  watch.observe(depth);
+  // Unpacking the library takes long enough to be felt, so it waits for a quiet moment; printing finds the chart drawn.
+  setTimeout(() => (window.requestIdleCallback ?? setTimeout)(drawDepthOnce), 2000);
   if (page.first) {
     const opener = document.getElementById("opener");
     opener.addEventListener("click", () =>
@@ -43,7 +42,6 @@ async function start() {
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
-  addEventListener("beforeprint", () => drawDepth(page, rowsOf(page, choice.value), openLabel));
 }
 
 /** Offer the tasks, each with its worst mark; that of the first divergence is chosen. */

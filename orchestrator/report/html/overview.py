@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
+from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.report.html.faces import FACES
@@ -38,6 +40,7 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
             "warn": [rounded(warn) for warn, _, _ in limits],
             "fail": [rounded(fail) for _, fail, _ in limits],
             "source": shown_in([source for _, _, source in limits]),
+            "basis": [_basis(label) for label in labels],
             "root": [None if label.root is None else number.get(label.root) for label in labels],
         },
         "first": _place(report.judgement.first_divergence, labels, columns),
@@ -58,10 +61,24 @@ def _level_words(level: Level) -> str:
 
 
 def _limits(label: LabelVerdict) -> tuple[float | None, float | None, str]:
-    """Return the strictest limits of any rank, and where they come from."""
+    """Return the strictest limits of any rank, and where they come from; None where nothing is beyond them."""
     found = [verdict.limits for verdict in label.ranks if verdict.limits is not None]
     strictest = min(found, key=lambda limits: limits.fail, default=None)
-    return (None, None, "") if strictest is None else (strictest.warn, strictest.fail, strictest.source)
+    if strictest is None:
+        return None, None, ""
+    return (
+        (strictest.warn, strictest.fail, strictest.source)
+        if isfinite(strictest.fail)
+        else (None, None, strictest.source)
+    )
+
+
+def _basis(label: LabelVerdict) -> str:
+    """Say what errors are where whole tensors were not compared; "" where they were."""
+    found = {verdict.stats.basis for verdict in label.ranks if verdict.stats is not None and not verdict.bitwise}
+    if Basis.NORMS in found:
+        return "compared by norms: errors are at least these"
+    return "compared by fingerprints: errors are estimates" if Basis.FINGERPRINT in found else ""
 
 
 def _place(

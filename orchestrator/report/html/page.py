@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from aclcmp.orchestrator.report.html.packed import packed, packed_json, shown
 from aclcmp.orchestrator.report.html.summary import summary_of
 from aclcmp.orchestrator.report.model import Report
 
-_SCRIPTS = ("unpack.js", "grid.js", "search.js", "charts.js", "depth.js", "label.js", "main.js")
+_SCRIPTS = ("unpack.js", "grid.js", "search.js", "charts.js", "depth.js", "facts.js", "label.js", "main.js")
+_STYLES = ("page.css", "grid.css", "label.css")
 
 
 def write_html(report: Report, path: Path) -> None:
@@ -25,21 +28,39 @@ def write_html(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    library = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    library = _library()
     script = "".join(_own(name) for name in _SCRIPTS)
     columns = columns_of(report)
     text = _template().render(
         summary=summary_of(report),
         run_id=report.run_id,
-        policy=_content_policy(script.encode(), library),
-        style=_own("page.css"),
+        policy=_content_policy(_hash(script.encode()), library.hash),
+        style="".join(_own(name) for name in _STYLES),
         script=script,
-        library=packed(library),
+        library=library.packed,
         overview=packed_json(overview(report, columns)),
         figures=packed(figures(report.judgement.labels, columns)),
         details=packed_json(details(report)),
     )
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    packed: str
+    hash: str
+
+
+@cache
+def _library() -> _Library:
+    """The charting library, packed once per process. It is not imported: its script is all that is wanted."""
+    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    return _Library(packed(script), _hash(script))
+
+
+def _hash(script: bytes) -> str:
+    """Return what allows a script by its content in a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
 
 
 def _template() -> jinja2.Template:
@@ -58,13 +79,12 @@ def _own(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _content_policy(*scripts: bytes) -> str:
-    """Return the Content-Security-Policy: no network at all, and no script but these.
+def _content_policy(*hashes: str) -> str:
+    """Return the Content-Security-Policy: no network at all, and no script but those of these hashes.
 
     The charting library writes style elements and attributes of its own; without a network styles can do no harm.
     """
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts)
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )

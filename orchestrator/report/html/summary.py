@@ -73,7 +73,7 @@ def summary_of(report: Report) -> Summary:
         mark=_MARKS.get(judgement.verdict, ""),
         headline=headline,
         lines=tuple(line.strip() for line in lines if line not in missing),
-        log=tuple(line.strip() for line in failed[1:]),
+        log=tuple(line.strip().removeprefix("| ") for line in failed[1:]),
         findings=_findings(report),
         coverage=_coverage(report),
         complete=judgement.coverage.complete,

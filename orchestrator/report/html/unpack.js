@@ -16,7 +16,7 @@ async function unpack(id, asText) {
 /** Run a function at its first call only; later calls get the same promise. */
 function once(work) {
   let result;
-  return () => (result ??= work());
+  return () => (result ??= work() ?? true);
 }
 
 /** The page's figures: a face and three errors for each (label, column). */

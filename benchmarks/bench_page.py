@@ -1,0 +1,75 @@
+"""Size, time to write and time to first paint of report.html for 10,000 labels on 64 ranks, half of them wrong.
+
+    python benchmarks/bench_page.py [LABELS] [RANKS]
+
+First paint is what headless Chromium without a GPU reports (first-contentful-paint), the median of five loads from the
+disk; "heat map" is when all its cells are laid out. Bounds: 15 MB, and 3 s to first paint. Without Chromium only the
+size is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_DRAWN = """() => new Promise((done) => {
+  const look = () => document.querySelector(".grid .cell") ? done(performance.now()) : requestAnimationFrame(look);
+  look();
+})"""
+_PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+def main() -> None:
+    """Print the figures."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # the reports to look at are those of the tests
+    from aclcmp.orchestrator.report.html.page import write_html
+    from tests.report.pages import large_report
+
+    labels, ranks = (int(text) for text in (*sys.argv[1:], *("10000", "64")[len(sys.argv) - 1 :]))
+    report = large_report(labels, ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+        started, cpu = time.perf_counter(), time.process_time()
+        write_html(report, path)
+        wrote, cpu = time.perf_counter() - started, time.process_time() - cpu
+        size = path.stat().st_size / 1e6
+        print(
+            f"{labels:,} labels x {ranks} ranks: {size:.1f} MB, written in {wrote:.1f} s ({cpu:.1f} s of CPU)",
+            flush=True,
+        )
+        measure(path)
+
+
+def measure(path: Path) -> None:
+    """Load the page five times and print the medians."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        print("no Chromium here: first paint was not measured")
+        return
+    from playwright.sync_api import sync_playwright
+
+    switches = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    switches += ["--disable-component-update", "--disable-sync", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    painted, drawn = [], []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=switches)
+        for _ in range(5):
+            page = chromium.new_page()
+            page.goto(path.as_uri(), wait_until="commit")
+            drawn.append(page.evaluate(_DRAWN) / 1e3)
+            page.wait_for_function(_PAINTED)
+            painted.append(page.evaluate(_PAINTED) / 1e3)
+            page.close()
+        chromium.close()
+    print(
+        f"first paint {statistics.median(painted):.2f} s, heat map {statistics.median(drawn):.2f} s (medians of five)"
+    )
+
+
+if __name__ == "__main__":
+    main()

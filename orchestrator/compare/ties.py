@@ -1,0 +1,75 @@
+"""Ids that differ because two scores are as good as equal: an argmax or a routing that flipped within the noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.values import decode
+from aclcmp.orchestrator.compare.mapped import open_bits
+from aclcmp.orchestrator.plan.regions import Pair, Source
+
+_MOST_IDS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TieQuestion:
+    """Whether the ids of a pair that differ are ties by golden's scores, which lie beside golden's ids."""
+
+    ids: Pair
+    """Integers, whole on both sides: shape (..., k) beside scores of (..., n), or (...) beside (..., n)."""
+    scores: Source
+    noise: float
+    """Largest absolute error of actual's scores."""
+
+
+def scores_fit(ids: tuple[int, ...], scores: tuple[int, ...]) -> bool:
+    """Whether ids of one shape can be the places, along the last axis, of scores of another."""
+    return len(scores) > 0 and scores[:-1] in (ids, ids[:-1] if ids else None)
+
+
+def count_ties(question: TieQuestion) -> int:
+    """Return how many of the ids that differ are ties.
+
+    Actual prefers an id whose score in golden is by m less than that of golden's id only if the errors of both scores
+    together make up for m: so it is a tie if m is at most twice the largest error. Ids of more than 2**20 places have
+    none. Raises ShardError when a side cannot be read.
+    """
+    golden, actual = (_integers(side) for side in (question.ids.golden, question.ids.actual))
+    differing = np.flatnonzero(golden != actual)
+    scores = question.scores
+    places = scores.shape[-1]
+    per_row = 1 if scores.shape[:-1] == question.ids.golden.shape else question.ids.golden.shape[-1]
+    if golden.size > _MOST_IDS or places == 0:
+        return 0
+    here, there = golden[differing], actual[differing]
+    known = (here >= 0) & (here < places) & (there >= 0) & (there < places)
+    rows = (differing // per_row)[known]
+    margin = np.abs(_values(scores, rows * places + here[known]) - _values(scores, rows * places + there[known]))
+    return int(np.count_nonzero(margin <= 2 * question.noise))
+
+
+def is_scores(source: Source) -> bool:
+    """Whether a stored tensor can be scores: whole, of real numbers."""
+    return source.is_whole and DTYPES[source.dtype].kind is Kind.FLOAT
+
+
+def _integers(source: Source) -> npt.NDArray[np.int64]:
+    return np.asarray(open_bits(source).bits).astype(np.int64)
+
+
+def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The elements at flat indices, and no others."""
+    bits = np.asarray(open_bits(source).bits)[at]
+    return decode(np.ascontiguousarray(bits).view(np.uint8), source.dtype).astype(np.float64)
+
+
+def is_whole_pair(pair: Pair) -> bool:
+    """Whether a pair compares two whole tensors of one shape that one rank labelled."""
+    whole = pair.golden.shape == pair.actual.shape == pair.region.shape == pair.whole_shape
+    simple = pair.is_whole and not pair.more_golden and not pair.more_actual
+    return whole and simple and pair.golden.rank == pair.actual.rank and math.prod(pair.whole_shape) <= _MOST_IDS

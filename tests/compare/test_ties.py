@@ -1,0 +1,62 @@
+"""Ids that differ: ties by golden's scores, or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aclcmp.orchestrator.compare.ties import TieQuestion, count_ties, scores_fit
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+
+
+def stored(array: npt.NDArray[np.generic], path: Path) -> Source:
+    path.write_bytes(np.ascontiguousarray(array).tobytes())
+    return Source(str(path), 0, array.dtype.name, array.shape)
+
+
+def question(
+    golden: npt.NDArray[np.generic],
+    actual: npt.NDArray[np.generic],
+    scores: npt.NDArray[np.generic],
+    noise: float,
+    folder: Path,
+) -> TieQuestion:
+    x, y = stored(golden, folder / "x"), stored(actual, folder / "y")
+    region = Region.whole(golden.shape)
+    pair = Pair(LabelKey(0, "ids", 0), 0, x, region, y, region, golden.shape, region, "")
+    return TieQuestion(pair, stored(scores, folder / "scores"), noise)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["float32", "float64", "bfloat16"]), st.sampled_from([1, 3]))
+def test_a_flip_by_noise_is_always_a_tie(seed: int, dtype: str, k: int) -> None:
+    from tempfile import TemporaryDirectory
+
+    random = np.random.default_rng(seed)
+    scores = random.standard_normal((16, 12)).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    wide = scores.astype(np.float64)
+    errors = random.uniform(-0.3, 0.3, wide.shape)
+    golden, actual = (np.argsort(-each, axis=-1)[:, :k] for each in (wide, wide + errors))
+    if k == 1:
+        golden, actual = golden[:, 0], actual[:, 0]
+    with TemporaryDirectory() as folder:
+        found = count_ties(question(golden, actual, scores, float(np.abs(errors).max()), Path(folder)))
+    flips = golden != actual
+    assert found == np.count_nonzero(flips) if k == 1 else found <= np.count_nonzero(flips)
+
+
+def test_a_wrong_id_is_none(tmp_path: Path) -> None:
+    scores = np.array([[3.0, 1.0, 2.99], [0.0, 5.0, 1.0], [1.0, 0.0, 0.0]], np.float32)
+    golden = np.array([0, 1, 0], np.int64)
+    actual = np.array([2, 0, 7], np.int64)
+    assert count_ties(question(golden, actual, scores, 0.01, tmp_path)) == 1
+    assert count_ties(question(golden, actual.astype(np.int32), scores, 3.0, tmp_path)) == 2, "7 is no place at all"
+
+
+def test_shapes_that_fit() -> None:
+    assert scores_fit((4, 8), (4, 8, 100)) and scores_fit((4, 8, 2), (4, 8, 100)) and scores_fit((), (100,))
+    assert not scores_fit((4, 8), (8, 100)) and not scores_fit((4,), ())

@@ -1,0 +1,72 @@
+"""Which ids are asked about, and what a tie means for the verdict."""
+
+from dataclasses import replace
+
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.plan.levels import level_of
+from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.ties import tie_questions, with_ties
+from tests.judge.test_judge import X, stats
+
+IDS = (X[:, 0] * 100).astype("int64")
+WRONG_IDS = IDS.copy()
+WRONG_IDS[3] += 1
+
+
+def made(*, scores_before: bool = True, named: str = "") -> tuple[Plan, Evidence]:
+    """Scores of shape (8, 16), ids of shape (8,) of which one differs, and a label after them that is wrong."""
+    facts = SideFacts("f.h5", "x", (), "cpu", "m.py:1", 0, 0.0, inputs=(named,) if named else ())
+    kinds = {"logits": ("float32", X.shape), "ids": ("int64", IDS.shape), "next": ("float32", X.shape)}
+    order = ["logits", "ids", "next"] if scores_before else ["ids", "logits", "next"]
+    labels = []
+    for name in order:
+        dtype, shape = kinds[name]
+        source, region = Source("f.h5", 0, dtype, shape), Region.whole(shape)
+        key = LabelKey(0, name, 0)
+        pair = Pair(key, 0, source, region, source, region, shape, region, "")
+        labels.append(LabelPlan(key, {0: Sides(facts, facts)}, (pair,)))
+    plan = Plan(tuple(labels), {each.key: level_of(each.key.label, "", "") for each in labels}, (), 0, ())
+    outcomes = {
+        (LabelKey(0, "logits", 0), 0): stats(X, X * (1 + 1e-6)),
+        (LabelKey(0, "ids", 0), 0): stats(IDS, WRONG_IDS),
+        (LabelKey(0, "next", 0), 0): stats(X, X * 2),
+    }
+    return plan, evidence_of(plan, outcomes, run_failed=False)
+
+
+def test_ids_are_held_beside_the_scores_before_them_or_named() -> None:
+    plan, known = made()
+    (question,) = tie_questions(plan, judged(known))
+    assert question.scores.shape == X.shape and 0 < question.noise < 1e-5
+    assert tie_questions(*_judged(made(scores_before=False))) == []
+    assert tie_questions(*_judged(made(named="other"))) == []
+    assert len(tie_questions(*_judged(made(named="logits")))) == 1
+
+
+def _judged(both: tuple[Plan, Evidence]):  # type: ignore[no-untyped-def]
+    return both[0], judged(both[1])
+
+
+def test_all_ties_drift_and_what_follows_inherits() -> None:
+    _, known = made()
+    key = LabelKey(0, "ids", 0)
+    assert {v.key.label: v.status for v in judged(known).labels}["ids"] is Status.DIVERGED
+    found = judged(with_ties(known, {(key, 0): 1}))
+    ids, after = found.labels[1], found.labels[2]
+    assert ids.status is Status.DRIFT and "all of them ties" in ids.ranks[0].reason
+    assert after.ranks[0].origin is Origin.INHERITED and after.root == key
+    assert found.exit_code is ExitCode.DIVERGED, "what follows is wrong all the same"
+
+
+def test_some_ties_do_not_excuse_the_others() -> None:
+    _, known = made()
+    found = judged(with_ties(known, {(LabelKey(0, "ids", 0), 0): 0}))
+    assert found.labels[1].status is Status.DIVERGED
+    label = known.labels[1]
+    more = replace(label, ranks=tuple(replace(each, ties=3) for each in label.ranks))
+    found = judged(replace(known, labels=(known.labels[0], more, known.labels[2])))
+    assert found.labels[1].status is Status.DIVERGED and "3 of them are ties" in found.labels[1].ranks[0].reason

@@ -1,0 +1,42 @@
+"""Labels with real statistics and second looks at them, made from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from aclcmp.orchestrator.compare.fits import fits_of
+from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, ChannelSums, Look
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict
+from aclcmp.orchestrator.plan.levels import level_of
+from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+
+KEY = LabelKey(0, "x", 0)
+FACTS = SideFacts("f.h5", "float32", (8, 16), "cpu", "model.py:7", 0, 0.0)
+
+
+def label_of(x: np.ndarray, actual: Mapping[int, np.ndarray]) -> LabelVerdict:
+    """The verdict on a label of which each rank holds the whole."""
+    region = Region.whole(x.shape)
+
+    def operand(values: np.ndarray) -> Operand:
+        return Operand(values.astype(np.float32).ravel(), "float32", x.shape, region)
+
+    source = Source("f.h5", 0, "float32", x.shape)
+    pairs = tuple(Pair(KEY, rank, source, region, source, region, x.shape, region, "same shape") for rank in actual)
+    plan = Plan(
+        (LabelPlan(KEY, dict.fromkeys(actual, Sides(FACTS, FACTS)), pairs),), {KEY: level_of("x", "", "")}, (), 0, ()
+    )
+    outcomes = {(KEY, rank): pair_stats(operand(x), operand(y), x.shape, region) for rank, y in actual.items()}
+    return judge(plan, outcomes, run_failed=False).labels[0]
+
+
+def look_of(x: np.ndarray, y: np.ndarray) -> Look:
+    """The second look at two whole arrays."""
+    sums = (((side.reshape(-1, x.shape[-1])) ** 2).sum(0) for side in (x, y - x))
+    channels = ChannelSums(1, np.arange(x.shape[-1]), *sums)
+    return Look(channels, np.zeros(HISTOGRAM_BINS, np.int64), fits_of(x, y))
