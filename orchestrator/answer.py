@@ -16,6 +16,7 @@ from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
 from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.insight import NO_INSIGHT, insight
 from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
 from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
 from aclcmp.orchestrator.judge.judge import judged
@@ -177,6 +178,10 @@ def answer(
     if questions := tie_questions(plan, judgement):
         evidence = with_ties(evidence, crew.count_ties(questions, place))
         judgement = judged(evidence, terms.policy)
+    looks, patterns, hints = NO_INSIGHT
+    if not interrupted:
+        hosts = {rank.rank: rank.host for rank in record.ranks} if record else {}
+        looks, patterns, hints = insight(plan, judgement, compare, lambda suspects: crew.look(suspects, place), hosts)
     notes = [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
         layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}
@@ -198,7 +203,7 @@ def answer(
             files[node_of.get(rank, cluster.driver_node_id)] += paths
         removed, nbytes = crew.remove_dumps(files, run.dumps)
         notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
-    return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes))
+    return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes), patterns, hints, looks)
 
 
 def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:

@@ -30,6 +30,7 @@ import numpy as np
 from aclcmp.orchestrator.judge.verdicts import Judgement
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, list_text, rows
+from aclcmp.orchestrator.report.h5_looks import write_looks
 from aclcmp.orchestrator.report.h5_parts import Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 from aclcmp.orchestrator.report.plots import write_plots, write_rows
@@ -75,6 +76,7 @@ def _image(report: Report) -> bytes:
         write_texts(file, "notes", report.notes)
         write_plots(file, judgement)
         write_rows(file, judgement)
+        write_looks(file, report.looks, report.patterns, report.hints)
         file.flush()
         return bytes(file.id.get_file_image())
 

@@ -18,6 +18,7 @@ from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.causes import hint_object, pattern_object
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
@@ -65,6 +66,8 @@ def json_pieces(report: Report) -> Iterator[str]:
         | (report.run.model_dump(mode="json", by_alias=True) if report.run is not None else {}),
         "policy": {name: number(v) if isinstance(v, float) else v for name, v in report.policy.items()},
         "replicas": [_replica(replica) for replica in judgement.replicas],
+        "patterns": [pattern_object(pattern) for pattern in report.patterns],
+        "hints": [hint_object(hint) for hint in report.hints],
         "first_by_rank": {str(rank): _key(key) for rank, key in sorted(judgement.first_by_rank.items())},
         "notes": list(report.notes),
     }

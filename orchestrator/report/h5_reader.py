@@ -35,6 +35,7 @@ from aclcmp.orchestrator.plan.model import GapKind, SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.flat import FLOOR_SCALARS
+from aclcmp.orchestrator.report.h5_looks import read_looks
 from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_columns, read_table, text_of
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
@@ -87,7 +88,9 @@ def _report(file: h5py.File, run: RunRecord | None) -> Report:
     )
     policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
     notes = tuple(text_of(note) for note in own_dataset(file, "notes")[:])
-    return Report(run, text_of(own_group(file, "run").attrs["run_id"]), judgement, policy, notes)
+    looks, patterns, hints = read_looks(file)
+    run_id = text_of(own_group(file, "run").attrs["run_id"])
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks)
 
 
 def _labels(file: h5py.File) -> Iterator[LabelVerdict]:

@@ -10,6 +10,7 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
+from aclcmp.orchestrator.report.causes import what_it_looks_like
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
@@ -68,7 +69,10 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
 
 def _sentences(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the sentences below the table, each with its style."""
-    yield from ((line, "" if i else "bold red") for i, line in enumerate(first_divergence(report)))
+    head, *more = first_divergence(report) or [""]
+    if head:
+        yield head, "bold red"
+    yield from ((line, "") for line in (*more[:1], *what_it_looks_like(report), *more[1:]))
     yield from ((line, "red") for line in replicas(report))
     yield from ((line, "dim") for line in excused(report))
     yield from ((line, "yellow") for line in drift(report))

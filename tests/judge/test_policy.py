@@ -20,9 +20,10 @@ from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.plan.model import Gap, GapKind
 from aclcmp.orchestrator.plan.regions import LabelKey
-from tests.judge.test_judge import FACTS, RANDOM, X, plan_of, stats
+from tests.judge.test_judge import FACTS, X, plan_of, stats
 
 DEFAULT = Policy()
+RANDOM = np.random.default_rng(1)
 
 
 def with_error(error: float) -> PairStats:

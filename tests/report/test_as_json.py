@@ -34,7 +34,7 @@ def test_it_begins_as_promised(tmp_path: Path) -> None:
     content = written(report, tmp_path)
     assert list(content) == [
         *("schema", "verdict", "exit_code", "first_divergence", "labels", "coverage"),
-        *("run", "policy", "replicas", "first_by_rank", "notes"),
+        *("run", "policy", "replicas", "patterns", "hints", "first_by_rank", "notes"),
     ]
     assert content["schema"] == SCHEMA
     assert (content["verdict"], content["exit_code"]) == ("diverged", 1)
