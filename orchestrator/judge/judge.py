@@ -75,7 +75,7 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in known.labels
     ]
-    labels = with_excuses(with_origins(labels, policy.own_factor), policy)
+    labels = with_excuses(with_origins(labels, policy.own_factor, policy.jump), policy)
     coverage = _coverage(labels, evidence, known.untold)
     first = _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from aclcmp.orchestrator.judge.growth import jump
+from aclcmp.orchestrator.judge.policy import JumpRule
+from aclcmp.orchestrator.judge.table import least_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 
@@ -14,13 +18,16 @@ from aclcmp.orchestrator.plan.regions import LabelKey
 class _Before:
     """Wrong labels of a task so far."""
 
+    errors: dict[object, list[float]] = field(default_factory=dict)
+    """Of each kind of label on each rank, since the last root."""
+
     largest: float = -1.0
     """Largest error; negative where nothing is wrong yet."""
     root: LabelKey | None = None
     """The own divergence from which what follows inherits: the last one."""
 
 
-def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[LabelVerdict]:
+def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRule) -> list[LabelVerdict]:
     """Tell own from inherited, in golden order.
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
@@ -46,6 +53,14 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float) -> list[Labe
             told.append(label)
             continue
         own = {verdict.rank for verdict in wrong if error < 0 or _error(verdict) > own_factor * error}
+        kind = kind_in_layers(key.label, label.level.layer), key.occurrence
+        for verdict in wrong if label.level.layer and error > 0 else ():
+            history = far.errors.setdefault((*kind, verdict.rank), [])
+            history.append(_error(verdict))
+            if jump(history, least_of(*verdict.dtypes), rule.factor, rule.deviations):
+                own.add(verdict.rank)
+        if own:
+            far.errors = {}
         ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
         largest = max(map(_error, wrong))
         known[key.task, key.label] = largest, key if own else root
