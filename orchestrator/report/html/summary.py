@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from aclcmp.orchestrator.judge.verdicts import Status
+from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.report.html.faces import Face
 from aclcmp.orchestrator.report.model import Report
@@ -102,13 +103,18 @@ def _findings(report: Report) -> Table:
     """Return hints, then patterns, of the first labels that have any."""
     found: Table = []
     for hint in report.hints:
-        where = f"{shorten(hint.key.label, _LONGEST_NAME)}, {of_ranks(hint.ranks)}"
+        where = f"{_named(hint.key)}, {of_ranks(hint.ranks)}"
         found.append((where, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
     for pattern in report.patterns:
         words = "; ".join(filter(None, (pattern.ranks, pattern.rows, pattern.channels)))
-        found.append((shorten(pattern.key.label, _LONGEST_NAME), words))
+        found.append((_named(pattern.key), words))
     more = len(found) - _MOST_FINDINGS
     return found[:_MOST_FINDINGS] + ([("", f"and {more:,} more: open a label to read them")] if more > 0 else [])
+
+
+def _named(key: LabelKey) -> str:
+    turn = f" #{key.occurrence}" if key.occurrence else ""
+    return f"{shorten(key.label, _LONGEST_NAME)}{turn}, task {key.task}"
 
 
 def _coverage(report: Report) -> tuple[tuple[str, int, bool], ...]:
