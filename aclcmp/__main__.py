@@ -8,9 +8,14 @@ def main() -> None:
     from aclcmp.orchestrator.interrupts import spare_imports
 
     spare_imports()
-    from aclcmp.orchestrator.cli import run_cli
+    try:
+        from aclcmp.orchestrator.cli import run_cli
 
-    sys.exit(run_cli(sys.argv[1:]))
+        code = run_cli(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("aclcmp: error: interrupted\n")
+        code = 3
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import sys
 import traceback
@@ -31,6 +33,9 @@ _WrongUsage: Any = typer.BadParameter.__bases__[0]
 
 _CTRL_C = 130  # typer's exit code for a KeyboardInterrupt
 
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What the disk, the terminal or a permission is to blame for."""
+
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
     epilog='`aclcmp --exec "python run.py" --ranks 8` is short for `aclcmp run --exec ...`.',
@@ -43,6 +48,7 @@ app = typer.Typer(
 
 def run_cli(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code. User errors are one line on stderr, bugs a traceback."""
+    _open_what_is_closed()
     arguments = list(arguments)
     if not arguments:
         return _fail('no command; try `aclcmp --exec "bash run.sh" --ranks 8`, or `aclcmp --help`', ExitCode.USAGE)
@@ -64,8 +70,27 @@ def run_cli(arguments: Sequence[str]) -> int:
     except Exception as error:
         if _from_ctrl_c(error):
             return _fail("interrupted", ExitCode.FAILED)
+        if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+            _to_nowhere(1)  # what stdout still holds could not be written at exit either
+            return _fail(f"{error.filename or 'cannot write'}: {error.strerror}", ExitCode.USAGE)
         traceback.print_exc()
         return _fail("this is a bug in aclcmp; please report it with the lines above", ExitCode.BUG)
+
+
+def _open_what_is_closed() -> None:
+    """Let a closed stdout or stderr (`>&-`) lead nowhere: else the next file that is opened would be in its place."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            _to_nowhere(number)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
+def _to_nowhere(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    os.set_inheritable(descriptor, True)
 
 
 def _from_ctrl_c(error: BaseException | None) -> bool:

@@ -85,13 +85,13 @@ def report(
     as_json: JsonOption = False,
 ) -> int:
     """Show the report of a run again, or write it in another form. Exit code 0 whatever the report says."""
-    from aclcmp.orchestrator.stored import save_profile, show, stored_report, write_page
+    from aclcmp.orchestrator.stored import save_profile, say, show, stored_report, write_page
 
     run, found = stored_report(run_directory)
     if html:
-        typer.echo(f"Page: {write_page(found, run)}")
+        say([f"Page: {write_page(found, run)}"], as_json=as_json)
     if save_floor is not None:
-        typer.echo(save_profile(found, save_floor))
+        say([save_profile(found, save_floor)], as_json=as_json)
     if as_json or not (html or save_floor):
         show(found, (), as_json=as_json)
     return int(ExitCode.MATCH)

@@ -41,7 +41,8 @@ def _dtype(name: str) -> str:
     return name
 
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+_AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)]
 
 
 class _Model(BaseModel):
@@ -76,7 +77,7 @@ class _Label(_Scope, _Limits):
 class _Excuse(_Scope):
     pattern: Annotated[str, AfterValidator(_glob)]
     reason: str = ""
-    ranks: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    ranks: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
 
     def excuse(self, up_to: float | None = None) -> Excuse:
         return Excuse(self.scope, self.reason, up_to, None if self.ranks is None else frozenset(self.ranks))
@@ -87,17 +88,17 @@ class _Allow(_Excuse):
 
 
 class _Jump(_Model):
-    on: bool = _DEFAULT.jump.on
+    on: Annotated[bool, Field(strict=True)] = _DEFAULT.jump.on
     deviations: Positive = _DEFAULT.jump.deviations
-    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = _DEFAULT.jump.factor
-    factor_of_rows: Annotated[float, Field(gt=1, allow_inf_nan=False)] = _DEFAULT.jump.factor_of_rows
+    factor: _AboveOne = _DEFAULT.jump.factor
+    factor_of_rows: _AboveOne = _DEFAULT.jump.factor_of_rows
 
 
 class _File(_Model):
     """A whole policy file; the names are those that a user writes."""
 
     fail_on: FailOn = FailOn.ANY
-    own_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _DEFAULT.own_factor
+    own_factor: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = _DEFAULT.own_factor
     limits: dict[str, _Limits] = {}
     label: tuple[_Label, ...] = ()
     allow: tuple[_Allow, ...] = ()
@@ -123,6 +124,8 @@ def read_policy(path: Path) -> Policy:
         raise UsageError(f"{path}: {error}") from None
     except ValidationError as error:
         raise UsageError(f"{path}: {_words(error)}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
+        raise UsageError(f"{path}: {error}") from None
     for name in found.limits:
         if name not in RELATIVE:
             raise UsageError(f"{path}: limits.{name}: {name!r} has no limits of its own{_meant(name, list(RELATIVE))}")

@@ -35,6 +35,8 @@ def stored_report(folder: Path) -> tuple[RunDir, Report]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)
+    if not run.record.exists() and not run.report_h5.exists():
+        raise UsageError(f"{folder} is no run directory: it has neither {run.record.name} nor {run.report_h5.name}")
     record = RunRecord.load(run.record) if run.record.exists() else None
     return run, read_h5(run.report_h5, record)
 
@@ -94,7 +96,7 @@ def print_explained(folder: Path, name: str, task: int | None, rank: int | None)
     """Print everything known about a label."""
     _, report = stored_report(folder)
     for label in chosen(report, name, task):
-        _say(explain(report, label, rank))
+        say(explain(report, label, rank))
     return ExitCode.MATCH
 
 
@@ -102,8 +104,8 @@ def print_diff(first: Path, second: Path) -> ExitCode:
     """Print what differs between two reports; the exit code is 1 where the second is worse."""
     before, after = (stored_report(folder)[1] for folder in (first, second))
     found = changes(before.judgement, after.judgement)
-    _say(diff_lines(before, after, found))
-    return ExitCode.DIVERGED if worse(found) else ExitCode.MATCH
+    say(diff_lines(before, after, found))
+    return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
 
 
 def show(report: Report, files: tuple[Path, ...], *, as_json: bool) -> None:
@@ -120,12 +122,14 @@ def print_json(report: Report) -> None:
 
     try:
         sys.stdout.writelines(json_pieces(report))
+        sys.stdout.flush()
     except BrokenPipeError:
         report_console(sys.stdout).on_broken_pipe()
 
 
-def _say(lines: Iterable[str]) -> None:
-    console = report_console(sys.stdout)
+def say(lines: Iterable[str], *, as_json: bool = False) -> None:
+    """Print lines for people: on stdout, or on stderr where that is for JSON."""
+    console = report_console(sys.stderr if as_json else sys.stdout)
     plain = not console.encoding.startswith("utf")
     for line in lines:
         console.print(Text(visible(line, plain)), soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from aclcmp.orchestrator.compare.ties import TieQuestion, is_scores, is_whole_pair, scores_fit
+from aclcmp.orchestrator.compare.ties import TieQuestion, are_ids, is_scores, is_whole_pair, scores_fit
 from aclcmp.orchestrator.judge.evidence import Evidence
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.plan.model import Plan
@@ -20,7 +20,7 @@ Name = tuple[LabelKey, int]
 
 
 def tie_questions(plan: Plan, judgement: Judgement) -> list[TieQuestion]:
-    """Return what to ask of exact labels that diverged: the ids of a rank beside the scores that they are places of.
+    """Return what to ask of integers that diverged: the ids of a rank beside the scores that they are places of.
 
     The scores are an input that the ids name, else the nearest label before them, that matches or drifts on the rank
     and whose shape fits.
@@ -30,8 +30,9 @@ def tie_questions(plan: Plan, judgement: Judgement) -> list[TieQuestion]:
     for place, label in enumerate(judgement.labels):
         for verdict in label.ranks:
             ids = pairs.get((label.key, verdict.rank))
-            exact = verdict.limits is not None and verdict.limits.fail == 0.0
-            if ids is None or not exact or verdict.status is not Status.DIVERGED or not is_whole_pair(ids):
+            if ids is None or verdict.status is not Status.DIVERGED:
+                continue
+            if not (are_ids(ids.golden) and is_whole_pair(ids)):
                 continue
             for scores in _candidates(judgement.labels, place, verdict):
                 pair = pairs.get((scores.key, verdict.rank))

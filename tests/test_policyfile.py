@@ -92,6 +92,11 @@ def test_an_empty_one_is_the_default(tmp_path: Path) -> None:
         ("[jump]\nfactor = 0.5", "jump.factor: "),
         ("allow = 3", "allow: input should be an array"),
         ("x = [", "Invalid value"),
+        ("[limits.float32]\nwarn = true\nfail = true", "limits.float32.warn: input should be a valid number"),
+        ('[[allow]]\npattern = "a"\nup_to = true', "allow[1].up_to: input should be a valid number"),
+        ('[[allow]]\npattern = "a"\nranks = [true]', "allow[1].ranks[1]: input should be a valid integer"),
+        ("own_factor = " + "9" * 5000, "4300 digits"),
+        ("x = " + "[" * 100_000, "recursion"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.plan.regions import Pair, Source
 
 _MOST_IDS = 1 << 20
+_MOST_SCORES = 1 << 28
+"""Of so many scores it is looked up whether they are the ids' own."""
+_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +39,38 @@ def count_ties(question: TieQuestion) -> int:
     """Return how many of the ids that differ are ties.
 
     Actual prefers an id whose score in golden is by m less than that of golden's id only if the errors of both scores
-    together make up for m: so it is a tie if m is at most twice the largest error. Ids of more than 2**20 places have
-    none. Raises ShardError when a side cannot be read.
+    together make up for m: so it is a tie if m is at most twice the largest error. Golden's ids must be the places of
+    the k largest scores of their row, else the scores are not theirs, and actual's must not repeat each other. Ids of
+    more than 2**20 places have none. Raises ShardError when a side cannot be read.
     """
     golden, actual = (_integers(side) for side in (question.ids.golden, question.ids.actual))
     differing = np.flatnonzero(golden != actual)
     scores = question.scores
     places = scores.shape[-1]
     per_row = 1 if scores.shape[:-1] == question.ids.golden.shape else question.ids.golden.shape[-1]
-    if golden.size > _MOST_IDS or places == 0:
+    if golden.size > _MOST_IDS or not per_row < places:
         return 0
     here, there = golden[differing], actual[differing]
     known = (here >= 0) & (here < places) & (there >= 0) & (there < places)
-    rows = (differing // per_row)[known]
-    margin = np.abs(_values(scores, rows * places + here[known]) - _values(scores, rows * places + there[known]))
-    return int(np.count_nonzero(margin <= 2 * question.noise))
+    ranked = np.sort(actual.reshape(-1, per_row), axis=1)
+    known &= (ranked[:, 1:] != ranked[:, :-1]).all(axis=1)[differing // per_row]
+    rows, here, there = (differing // per_row)[known], here[known], there[known]
+    preferred = _values(scores, rows * places + here)
+    tied = np.abs(preferred - _values(scores, rows * places + there)) <= 2 * question.noise
+    rows, preferred = rows[tied], preferred[tied]
+    if rows.size * places > _MOST_SCORES:
+        return 0
+    ties, step = 0, max(1, _AT_ONCE // places)
+    for begin in range(0, rows.size, step):
+        at = rows[begin : begin + step, None] * places + np.arange(places)
+        above = _values(scores, at.ravel()).reshape(at.shape) > preferred[begin : begin + step, None]
+        ties += int(np.count_nonzero(above.sum(axis=1) < per_row))
+    return ties
+
+
+def are_ids(source: Source) -> bool:
+    """Whether a stored tensor can be ids: integers, not a mask."""
+    return DTYPES[source.dtype].kind is Kind.INT
 
 
 def is_scores(source: Source) -> bool:

@@ -52,9 +52,12 @@ def ordinal_scale(x: DType, y: DType) -> float:
 
 
 def representable_distance(x: DType, y: DType, distance: int) -> int:
-    """Return a distance of the kernels' ordinals in representable values; -1 unless both sides are one float type."""
+    """Return a distance of the kernels' ordinals in representable values; -1 unless both sides are one float type.
+
+    At most 2**63 - 1, which reports can hold: between float64 of both signs lie up to 2**64.
+    """
     if x != y or x.kind in (Kind.INT, Kind.BOOL):
         return -1
     shift = _ORDINALS.get(x.name, (1.0, 0))[1]
     # Rounding is for the smallest e8m0, which lies half an exponent below the next in float32's subnormals.
-    return (distance + (1 << shift >> 1)) >> shift
+    return min((distance + (1 << shift >> 1)) >> shift, (1 << 63) - 1)

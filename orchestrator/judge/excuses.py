@@ -12,12 +12,19 @@ from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 
+def with_ignored(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
+    """Say of a verdict that the policy ignores why it does; its status stays what it is. Nothing inherits from it."""
+    if rule := _first(policy.ignore, verdict, key, level):
+        return replace(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
+    return verdict
+
+
 def with_excuses(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVerdict]:
-    """Say of each verdict that the policy lets pass why it does; its status stays what it is.
+    """Say of each verdict that the policy allows why it does; its status stays what it is.
 
     A divergence that inherits from one that is allowed is none of its own: `FailOn.OWN` lets it pass too.
     """
-    if not policy.allow and not policy.ignore:
+    if not policy.allow:
         return list(labels)
     return [
         replace(each, ranks=tuple(_excused(v, each.key, each.level, policy) for v in each.ranks)) for each in labels
@@ -25,20 +32,19 @@ def with_excuses(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVe
 
 
 def _excused(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
-    dtype = narrower(*verdict.dtypes) if all(verdict.dtypes) else ""
-
-    def first(rules: Sequence[Excuse]) -> Excuse | None:
-        for rule in rules:
-            here = rule.ranks is None or verdict.rank in rule.ranks
-            if here and rule.scope.holds(key, level, dtype) and _within(verdict, rule):
-                return rule
-        return None
-
-    if rule := first(policy.ignore):
-        return replace(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
-    if (verdict.status in WRONG or verdict.status is Status.DRIFT) and (rule := first(policy.allow)):
+    differs = verdict.status in (*WRONG, Status.DRIFT) and not verdict.ignored
+    if differs and (rule := _first(policy.allow, verdict, key, level)):
         return replace(verdict, excused=rule.reason or "allowed by the policy")
     return verdict
+
+
+def _first(rules: Sequence[Excuse], verdict: RankVerdict, key: LabelKey, level: Level) -> Excuse | None:
+    dtype = narrower(*verdict.dtypes) if all(verdict.dtypes) else ""
+    for rule in rules:
+        here = rule.ranks is None or verdict.rank in rule.ranks
+        if here and rule.scope.holds(key, level, dtype) and _within(verdict, rule):
+            return rule
+    return None
 
 
 def _within(verdict: RankVerdict, rule: Excuse) -> bool:

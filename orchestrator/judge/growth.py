@@ -63,7 +63,8 @@ def with_jumps(
 ) -> list[tuple[LabelKey, list[RankVerdict]]]:
     """Make `diverged` what drifts and jumps beside the same kind of label in the layers before; labels in golden order.
 
-    Only before anything is wrong in a task: what follows a fault jumps because of it. Each rank has its own history.
+    Only before anything is wrong in a task, or ids flip in a tie: what follows jumps because of it. What is ignored
+    counts not. Each rank has its own history.
     """
     errors: dict[object, list[float]] = defaultdict(list)
     rows: dict[object, list[float]] = defaultdict(list)
@@ -75,7 +76,7 @@ def with_jumps(
             ranks = [
                 _beside_history(verdict, (key.task, kind, key.occurrence), errors, rows, rule) for verdict in ranks
             ]
-        if any(verdict.status in WRONG for verdict in ranks):
+        if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):
             wrong.add(key.task)
         found.append((key, ranks))
     return found

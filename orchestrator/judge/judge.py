@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
-from aclcmp.orchestrator.judge.excuses import with_excuses
+from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
 from aclcmp.orchestrator.judge.growth import with_jumps
 from aclcmp.orchestrator.judge.limits import Depths, limits_for
 from aclcmp.orchestrator.judge.origins import with_origins
@@ -69,7 +69,8 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
     weighed = []
     for label in evidence.labels:
         depth = depths.of(label)
-        weighed.append((label.key, [_weighed(each, label, depth, policy) for each in label.ranks]))
+        ranks = [_weighed(each, label, depth, policy) for each in label.ranks]
+        weighed.append((label.key, [with_ignored(each, label.key, label.level, policy) for each in ranks]))
     known = with_replicas(with_jumps(weighed, levels, policy.jump), evidence.replicas)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])

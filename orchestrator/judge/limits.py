@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
+from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.table import least_of, limits_of, narrower, table_name
+from aclcmp.orchestrator.judge.table import MOST, least_of, limits_of, narrower, table_name
 from aclcmp.orchestrator.judge.verdicts import Limits
 
 
@@ -27,7 +28,7 @@ def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy:
 
     Tried in this order: exact types allow nothing; a rule of the policy; a measured floor that is not 0, in the order
     of `FloorSource`, but at least round-off; the table. Two right computations may give the same bits by chance, so a
-    floor of 0 limits nothing.
+    floor of 0 limits nothing; nor does one of which the limit would be `MOST`: what lies so far apart is not noise.
     """
     table = limits_of(*evidence.dtypes, policy.limits, depth)
     if table.fail == 0.0:
@@ -39,9 +40,18 @@ def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy:
         ):
             return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}")
     for floor in evidence.floors:
-        if floor.source in policy.floors and 0.0 < floor.rel_l2 < float("inf"):
+        if floor.source in policy.floors and _tells(floor, *evidence.dtypes):
             warn, fail = policy.floors[floor.source]
             noise = max(floor.rel_l2, least_of(*evidence.dtypes))
+            if fail * noise >= MOST:
+                continue
             rows = max(floor.worst_row / noise, 1.0) if floor.worst_row < float("inf") else 1.0
+            rows = min(rows, MOST / (fail * noise))
             return Limits(warn * noise, fail * noise, f"{fail:g} x {floor.source.value} floor", rows)
     return table
+
+
+def _tells(floor: Floor, golden: str, actual: str) -> bool:
+    """Whether a floor is one, and of the pair's dtypes: what golden alone was measured by is golden's round-off."""
+    known = floor.source is FloorSource.PROFILE or least_of(golden, golden) == least_of(golden, actual)
+    return known and 0.0 < floor.rel_l2 < float("inf")

@@ -114,7 +114,7 @@ def with_replicas(
                 unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
                 raised = differing if unknown else set(replica.odd)
                 ranks = [_raised(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
-            if replica.told:
+            if replica.told and not (ranks and all(v.ignored for v in ranks)):
                 tells = {v.rank for v in ranks if v.status in WRONG} if replica.own_ranks else set()
                 untold += len(set(replica.odd) - tells) + len(replica.unread)
         found.append((key, ranks))

@@ -26,19 +26,26 @@ RELATIVE: dict[str, tuple[float, float]] = {
 }
 """(warn, fail) on relative L2, of the whole tensor and of the worst row, by torch's dtype name."""
 
+MOST = 0.9
+"""No limit that depth or a measured floor gives lets more pass: zeros have an error of 1."""
+_DEEPEST = 128
+"""Limits grow up to this layer: larger numbers in names are seldom those of layers."""
+
 
 def limits_of(
     golden: str, actual: str, relative: Mapping[str, tuple[float, float]] = RELATIVE, depth: int = 0
 ) -> Limits:
     """Return the limits for a pair of dtypes: those of the narrower one (larger eps); 0 for exact types.
 
-    Round-off grows with the layers before: `fail` by sqrt(1 + depth / 8), as measured on the same decoder.
+    Round-off grows with the layers before: `fail` by sqrt(1 + depth / 8), as measured on the same decoder, but not
+    beyond `MOST`.
     """
     name = narrower(golden, actual)
     if DTYPES[name].eps is None:
         return Limits(0.0, 0.0, "exact")
     warn, fail = relative[table_name(name)]
-    return Limits(warn, fail * math.sqrt(1 + depth / 8), f"{table_name(name)} table" + f", layer {depth}" * (depth > 0))
+    grown = min(fail * math.sqrt(1 + min(depth, _DEEPEST) / 8), MOST)
+    return Limits(warn, max(fail, grown), f"{table_name(name)} table" + f", layer {depth}" * (depth > 0))
 
 
 @functools.cache

@@ -12,10 +12,12 @@ from aclcmp.orchestrator.plan.regions import LabelKey
 _PARTS = re.compile(r"[./\[\]]+")
 _OF_A_LAYER = re.compile(r"(?:out(?:put)?s?|in(?:put)?s?|hidden(?:_states?)?|residual|\d+)$")
 """What may follow a layer's number in the id of the layer's own tensors."""
-_DUMPED_LAYER = re.compile(r"(\d+)_\w*layer", re.IGNORECASE)
+_DUMPED_LAYER = re.compile(r"(\d{1,5})_\w*layer", re.IGNORECASE)
 """A folder of the library's dump, e.g. `12_ChatGlm6BLayerEncoderOperation`."""
 _AROUND_A_TENSOR = re.compile(r"/(?:before|after)/[^/]*$", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![0-9A-Za-z])\d+")
+_DIGITS = 5
+"""Numbers of more are dates, times or counts, not those of layers."""
 _GENERATED = re.compile(r"data_[\d-]+_\d+$")
 
 
@@ -61,7 +63,7 @@ def _layer(data_id: str) -> tuple[str, str]:
     """Return the layer's number in a dotted id and what follows it: ("12", "mlp.out") for "layers.12.mlp.out"."""
     parts = [part for part in _PARTS.split(data_id) if part]
     for position, part in enumerate(parts):
-        if part.isdecimal() and position > 0:
+        if part.isdecimal() and position > 0 and len(part) <= _DIGITS:
             return part, ".".join(parts[position + 1 :])
         if found := _DUMPED_LAYER.match(part):
             return found[1], ".".join(parts[position + 1 :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import WRONG, Judgement, Origin, RankVerdict, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.model import Report
@@ -71,9 +72,12 @@ def _wrong(verdict: RankVerdict) -> bool:
     return verdict.status in WRONG and not verdict.excused
 
 
-def worse(found: Sequence[Change]) -> bool:
-    """Whether anything is wrong now that was not, or is compared no longer."""
-    return any(change.kind in ("new", "no longer compared", "gone") for change in found)
+def worse(before: Judgement, after: Judgement, found: Sequence[Change]) -> bool:
+    """Whether anything is wrong now that was not, is compared no longer, or the run as a whole fares worse."""
+    codes = before.exit_code, after.exit_code
+    failed = codes[1] is ExitCode.FAILED and codes[0] is not ExitCode.FAILED
+    incomplete = codes == (ExitCode.MATCH, ExitCode.INCOMPLETE)
+    return failed or incomplete or any(change.kind in ("new", "no longer compared", "gone") for change in found)
 
 
 def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[str]:
@@ -82,6 +86,9 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
     was, now = (_wrong_labels(report.judgement) for report in (before, after))
     told = [f"{counts[kind]:,} {kind}" for kind in _ORDER if counts[kind]]
     lines = [f"Wrong labels: {was:,} -> {now:,}" + (f" ({', '.join(told)})" if told else ""), *_first(before, after)]
+    verdicts = before.judgement.verdict, after.judgement.verdict
+    if verdicts[0] != verdicts[1]:
+        lines.append(f"Verdict: {' -> '.join(verdicts)}")
     for kind in _ORDER:
         same = [change for change in found if change.kind == kind]
         if same:
@@ -96,7 +103,7 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
 
 
 def _inherited(change: Change) -> bool:
-    verdict = change.after if change.kind in ("new", "still") else change.before
+    verdict = {"new": change.after, "still": change.after, "mended": change.before}.get(change.kind)
     return verdict is not None and verdict.origin is Origin.INHERITED
 
 

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import figure, of_ranks, shorten
+from aclcmp.orchestrator.report.words import figure, fold_ranks, of_ranks, shorten
 
 _MOST_LABELS = 8
 _MOST_HISTORY = 12
@@ -27,6 +27,9 @@ def chosen(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
     Raises UsageError, with what may have been meant, when there are none or more than eight.
     """
     labels = [each for each in report.judgement.labels if task is None or each.key.task == task]
+    tasks = {each.key.task for each in report.judgement.labels}
+    if tasks and not labels:
+        raise UsageError(f"no label has task {task}; there {'are' if len(tasks) > 1 else 'is'} {fold_ranks(tasks)}")
     found = [each for each in labels if each.key.label == name]
     if not found:
         pattern = glob_regex(name)
@@ -128,7 +131,8 @@ def _limits(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
 
 def _glob(label: LabelVerdict) -> str:
     """The pattern that means this label alone, as TOML."""
-    return json.dumps(re.sub(r"[\[*?]", r"[\g<0>]", label.key.label))
+    text = json.dumps(re.sub(r"[\[*?]", r"[\g<0>]", label.key.label), ensure_ascii=False)
+    return "".join(c if c.isascii() and c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def _above(error: float) -> str:
@@ -169,7 +173,8 @@ def _side(side: SideFacts | None) -> str:
     if side is None:
         return "absent"
     site = f", labelled at {side.call_site}" if side.call_site else ""
-    return f"{side.dtype} {shape_text(side.shape)} on {side.device or '?'}, number {side.seq}{site}"
+    tensor = f"{side.dtype} {shape_text(side.shape)} on {side.device or '?'}" if side.dtype else "not recorded"
+    return f"{tensor}, number {side.seq}{site}"
 
 
 def _history(report: Report, label: LabelVerdict, shown: RankVerdict) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
@@ -37,6 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        raise AclcmpError(f"cannot write {path}: {error.strerror}") from error
+        raise AclcmpError(f"cannot write {path}: {words_of(error)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # as when the folder is read-only
+            part.unlink()
+
+
+def words_of(error: Exception) -> str:
+    """Return an error in one line; in the system's words where it has some, for h5py's run over several lines."""
+    system = isinstance(error, OSError) and error.errno
+    return os.strerror(system) if system else " ".join(str(error).split())

@@ -154,4 +154,5 @@ COLUMNS: tuple[Column, ...] = (
     *_side("golden"),
     *_side("actual"),
     *_part("stats", "stats_", PairStats, STATS_SCALARS),
+    Column("stats_rows_group", int, lambda _, verdict: verdict.stats.rows.group if verdict.stats else -1),
 )

@@ -92,6 +92,8 @@ def own_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def _own(parent: h5py.Group, name: str, kind: type[Any]) -> Any:
+    if name not in parent:
+        raise KeyError(f"it has no {name}")
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link")
     found = parent[name]

@@ -34,6 +34,7 @@ from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import GapKind, SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
+from aclcmp.orchestrator.report.files import words_of
 from aclcmp.orchestrator.report.flat import FLOOR_SCALARS
 from aclcmp.orchestrator.report.h5_looks import read_looks
 from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_columns, read_table, text_of
@@ -60,6 +61,8 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
     """
     try:
         with h5py.File(path, "r") as file:
+            if not {"schema", "verdict"} <= set(file.attrs):
+                raise UsageError(f"{path} is no report of aclcmp; `aclcmp compare` writes one")
             schema = int(file.attrs["schema"])
             if schema > SCHEMA:
                 raise UsageError(
@@ -70,9 +73,10 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
         raise UsageError(
             f"{path.parent} has no {path.name}: nothing was compared there yet; `aclcmp compare` does"
         ) from None
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        words = " ".join(str(error).split())
-        raise UsageError(f"{path} cannot be read as a report: {words}; `aclcmp compare` writes it anew") from None
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: h5py, of damaged bytes
+        raise UsageError(
+            f"{path} cannot be read as a report: {words_of(error)}; `aclcmp compare` writes it anew"
+        ) from None
 
 
 def _report(file: h5py.File, run: RunRecord | None) -> Report:
@@ -111,8 +115,10 @@ def _labels(file: h5py.File) -> Iterator[LabelVerdict]:
 
 def _verdicts(columns: Columns, keys: Sequence[LabelKey], kept: Mapping[RowKey, RowSums]) -> list[RankVerdict]:
     compared = list(map(bool, columns["stats_basis"]))
-    nothing = RowSums.empty()
-    rows = [kept.get((*key, rank), nothing) for key, rank in zip(keys, columns["rank"], strict=True)]
+    nothing = functools.cache(RowSums.empty)
+    groups = columns.get("stats_rows_group", [0] * len(keys))
+    names = zip(keys, columns["rank"], groups, strict=True)
+    rows = [kept.get((*key, rank)) or nothing(group) for key, rank, group in names]
     bases = [Basis(basis) if basis else Basis.VALUES for basis in columns["stats_basis"]]
     stats = map(PairStats, *(columns[f"stats_{name}"] for name in _STATS), rows, bases)
     metrics = map(Metrics, *(columns[name] for name in _METRICS))

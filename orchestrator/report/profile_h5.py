@@ -50,6 +50,6 @@ def read_profile(path: Path) -> dict[ProfileKey, Usual]:
         }
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; `aclcmp report RUN --save-floor {path}` writes one") from None
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         words = " ".join(str(error).split())
         raise UsageError(f"{path} is no profile of aclcmp: {words}") from None

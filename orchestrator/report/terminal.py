@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -55,7 +56,10 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
     if good is not None:
         say(good, "green")
     elif report.judgement.coverage.compared:
-        room = _LINES - len(told) - _AROUND_TABLE
+        lines = sum(
+            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in told
+        )
+        room = _LINES - lines - _AROUND_TABLE
         for text in table(report.judgement, _ranks(report), console.width, plain, room):
             console.print(text, soft_wrap=True)
         console.print()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -105,11 +106,11 @@ def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) ->
     ("arguments", "told"),
     [
         (("verdict", "nowhere"), "nowhere is not a folder"),
-        (("verdict", "."), "nothing was compared there yet"),
+        (("verdict", "."), "neither run.json nor report.h5"),
         (("verdict", ".", "--floor", "absent"), "--floor absent is no file"),
-        (("explain", ".", "x"), "nothing was compared there yet"),
-        (("diff", ".", "."), "nothing was compared there yet"),
-        (("report", ".", "--html"), "nothing was compared there yet"),
+        (("explain", ".", "x"), "neither run.json nor report.h5"),
+        (("diff", ".", "."), "neither run.json nor report.h5"),
+        (("report", ".", "--html"), "neither run.json nor report.h5"),
         (("--exec", "python x.py", "--floor", "absent"), "neither perturb nor repeat"),
         (("--exec", "python x.py", "--floor", "."), "is a folder; give perturb, repeat"),
         (("--exec", "python x.py", "--policy", "absent.toml"), "absent.toml: No such file"),
@@ -119,6 +120,24 @@ def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) ->
 def test_wrong_usage_is_one_line(aclcmp: Command, arguments: tuple[str, ...], told: str) -> None:
     done = aclcmp(*arguments)
     assert done.code == 2 and told in done.err and done.err.count("\n") == 1, done
+
+
+def test_stdout_that_takes_nothing(wrong: Path, tmp_path: Path) -> None:
+    aclcmp = f"{shlex.quote(sys.executable)} -m aclcmp"
+
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    for command in ("verdict wrong", "verdict wrong --json"):
+        done = shell(f"{aclcmp} {command} > /dev/full")
+        assert done.returncode == 2 and done.stderr == "aclcmp: error: cannot write: No space left on device\n", done
+        done = shell(f"{aclcmp} {command} >&-")
+        assert done.returncode == 1 and not done.stderr, done
+
+
+def test_json_alone_on_stdout(wrong: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "report", "wrong", "--html", "--json")
+    assert json.loads(done.stdout)["verdict"] == "diverged" and done.stderr.startswith("Page: ")
 
 
 def test_annotations_and_json_on_stdout(wrong: Path, recorded: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_
     max_ulp = -1
     if x_name == y_name and not exact:
         distance = np.asarray(abs(ordinals(x_bits, x_name) - ordinals(y_bits, y_name)), object)
-        max_ulp = max(distance[finite].tolist(), default=0)
+        max_ulp = min(max(distance[finite].tolist(), default=0), 2**63 - 1)
 
     max_abs_d, index, at_x, at_y = 0.0, -1, 0.0, 0.0
     if fd.size:

@@ -57,6 +57,23 @@ def test_a_wrong_id_is_none(tmp_path: Path) -> None:
     assert count_ties(question(golden, actual.astype(np.int32), scores, 3.0, tmp_path)) == 2, "7 is no place at all"
 
 
+def test_scores_of_other_ids_make_no_ties(tmp_path: Path) -> None:
+    hidden = np.random.default_rng(0).standard_normal((16, 12))
+    golden = np.argmin(hidden, axis=-1)
+    assert count_ties(question(golden, (golden + 1) % 12, hidden, 100.0, tmp_path)) == 0, "an error as of outliers"
+    golden = np.argmax(hidden, axis=-1)
+    assert count_ties(question(golden, (golden + 1) % 12, hidden, 100.0, tmp_path)) == 16
+
+
+def test_one_id_twice_is_no_tie(tmp_path: Path) -> None:
+    scores = np.array([[3.0, 2.99, 2.98, 0.0]])
+    golden = np.array([[0, 1]])
+    assert count_ties(question(golden, np.array([[0, 2]]), scores, 0.01, tmp_path)) == 1
+    assert count_ties(question(golden, np.array([[0, 0]]), scores, 0.01, tmp_path)) == 0
+    everything = np.array([[0, 1, 2, 3]])
+    assert count_ties(question(everything, np.array([[1, 0, 2, 3]]), scores, 0.01, tmp_path)) == 0, "no ids: all places"
+
+
 def test_shapes_that_fit() -> None:
     assert scores_fit((4, 8), (4, 8, 100)) and scores_fit((4, 8, 2), (4, 8, 100)) and scores_fit((), (100,))
     assert not scores_fit((4, 8), (8, 100)) and not scores_fit((4,), ())

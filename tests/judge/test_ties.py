@@ -47,6 +47,15 @@ def test_ids_are_held_beside_the_scores_before_them_or_named() -> None:
     assert len(tie_questions(*_judged(made(named="logits")))) == 1
 
 
+def test_a_mask_is_no_ids() -> None:
+    plan, known = made()
+    label = plan.labels[1]
+    (pair,) = label.pairs
+    mask = replace(pair, golden=replace(pair.golden, dtype="bool"), actual=replace(pair.actual, dtype="bool"))
+    plan = replace(plan, labels=(plan.labels[0], replace(label, pairs=(mask,)), plan.labels[2]))
+    assert tie_questions(plan, judged(known)) == []
+
+
 def _judged(both: tuple[Plan, Evidence]):  # type: ignore[no-untyped-def]
     return both[0], judged(both[1])
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.policyfile import read_policy
 from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
 from aclcmp.orchestrator.report.explain import chosen, explain
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.stored import evidence_in
 from tests.judge.test_policy import evidence
-from tests.report.made_up import label, report_of, verdict
+from tests.report.made_up import label, report_of, side, verdict
 
 
 def report(errors: dict[str, float], policy: Policy | None = None) -> Report:
@@ -40,6 +42,22 @@ def test_by_how_much_the_limit_would_have_to_move() -> None:
     again = judged(evidence_in(found), Policy(rules=(LimitRule(scope, float(warn), float(fail)),)))
     assert [each.status for each in again.labels] == [Status.MATCH, Status.DRIFT], "the rule that it gives does it"
     assert "layers     1.0e-06 2.0e-01" in told
+
+
+@pytest.mark.parametrize("name", ["a\U0001f600b", "ü.[x]*", 'quo"te\\', "new\nline\x7f", "ids?"])
+def test_the_rule_that_it_gives_is_toml_whatever_the_name(name: str, tmp_path: Path) -> None:
+    found = report({name: 0.2})
+    lines = [line.strip() for line in text(found, name).splitlines()]
+    start = lines.index("[[label]]")
+    (tmp_path / "policy.toml").write_text("\n".join(lines[start : start + 4]), encoding="ascii")
+    again = judged(evidence_in(found), read_policy(tmp_path / "policy.toml"))
+    assert [each.status for each in again.labels] == [Status.DRIFT]
+
+
+def test_what_was_not_recorded_has_no_type_and_no_shape() -> None:
+    failed = verdict(0, Status.FAILED)
+    failed = replace(failed, actual=replace(side("a"), dtype="", shape=(), device=""))
+    assert "actual     not recorded, number 0, labelled at" in text(report_of([label("a", [failed])]), "a")
 
 
 def test_what_matches_has_room_and_what_drifts_is_told_both_ways() -> None:
@@ -74,8 +92,10 @@ def test_names_that_are_not_there() -> None:
         chosen(found, "layers.3.mpl", None)
     with pytest.raises(UsageError, match="means 12 labels"):
         chosen(found, "**", None)
-    with pytest.raises(UsageError, match="in task 7"):
+    with pytest.raises(UsageError, match="no label has task 7"):
         chosen(found, "layers.3.mlp", 7)
+    with pytest.raises(UsageError, match="no label is called x in task 0; there are e"):
+        chosen(found, "x", 0)
     with pytest.raises(UsageError, match="the report has no labels"):
         chosen(report_of([]), "x", None)
     assert len(chosen(found, "layers.1?.mlp", None)) == 2
@@ -104,9 +124,24 @@ GOOD, BAD = report_of(made(Status.MATCH)), report_of(made(Status.DIVERGED, Origi
 )
 def test_diff(before: Report, after: Report, kinds: list[str], is_worse: bool) -> None:
     found = changes(before.judgement, after.judgement)
-    assert ([change.kind for change in found], worse(found)) == (kinds, is_worse)
+    assert ([change.kind for change in found], worse(before.judgement, after.judgement, found)) == (kinds, is_worse)
     told = diff_lines(before, after, found)
     assert told[0].startswith("Wrong labels: ") and all(any(kind in line for line in told) for kind in kinds)
+
+
+def test_a_run_that_failed_is_worse_though_its_labels_match() -> None:
+    crashed = replace(GOOD, judgement=replace(GOOD.judgement, verdict="failed", exit_code=ExitCode.FAILED))
+    assert worse(GOOD.judgement, crashed.judgement, []) and not worse(crashed.judgement, GOOD.judgement, [])
+    assert "Verdict: match -> failed" in diff_lines(GOOD, crashed, [])
+    partial = replace(GOOD.judgement, verdict="incomplete", exit_code=ExitCode.INCOMPLETE)
+    assert worse(GOOD.judgement, partial, []) and not worse(BAD.judgement, partial, [])
+
+
+def test_what_is_gone_inherits_nothing() -> None:
+    tail = label("c", [verdict(0, Status.DIVERGED, Origin.INHERITED)])
+    before, after = report_of([*made(Status.MATCH), tail]), report_of(made(Status.MATCH)[:1])
+    told = diff_lines(before, after, changes(before.judgement, after.judgement))
+    assert any(line.startswith("  c, task 0") for line in told) and not any("inherit" in line for line in told)
 
 
 def test_inherited_ones_are_counted_not_listed() -> None:

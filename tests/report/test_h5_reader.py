@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,23 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
         file.attrs["schema"] = 99
     with pytest.raises(UsageError, match="schema 99"):
         read_h5(path, None)
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = 1
+    with pytest.raises(UsageError, match=r"report\.h5 is no report of aclcmp"):
+        read_h5(path, None)
+
+
+def test_damaged_bytes_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "report.h5"
+    write_h5(report_of([label("a", [verdict(0)])]), path)
+    whole, chance = path.read_bytes(), random.Random(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(40):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with suppress(UsageError):  # it may well be read, or be refused: nothing else
+            read_h5(path, None)
 
 
 @pytest.mark.parametrize("link", [h5py.ExternalLink("other.h5", "/labels"), h5py.SoftLink("/replicas")])

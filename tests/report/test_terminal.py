@@ -295,6 +295,14 @@ def test_an_ascii_pipe_gets_ascii() -> None:
     assert "gr\\xf6\\xdfe" in text
 
 
+def test_a_narrow_terminal_needs_no_scrolling() -> None:
+    out = io.StringIO()
+    rows = [label(f"layers.{i}", [verdict(0, list(Status)[i % 3])]) for i in range(30)]
+    shown = replace(report_of(rows), notes=("a note of many words " * 20,))
+    print_report(shown, Console(file=out, width=60, force_terminal=True, color_system=None, highlight=False))
+    assert out.getvalue().count("\n") <= 24
+
+
 def test_colour_in_a_terminal() -> None:
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=True, color_system="standard", highlight=False)
