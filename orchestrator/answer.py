@@ -29,12 +29,12 @@ from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.regions import Pair
 from aclcmp.orchestrator.plan.relayout import LayoutRules
-from aclcmp.orchestrator.record import RunRecord
+from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir, opened_run
 from aclcmp.orchestrator.screen import Screen
 from aclcmp.orchestrator.settle import Outcomes, compared
-from aclcmp.orchestrator.sides import Side, run_failed, world_size
+from aclcmp.orchestrator.sides import Side, world_size
 from aclcmp.orchestrator.terms import AGAIN, Terms
 from aclcmp.orchestrator.ties import tie_questions, with_ties
 

@@ -110,3 +110,10 @@ class RunRecord(_Model):
             raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
         except ValidationError as error:
             raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
+
+
+def run_failed(record: RunRecord | None) -> bool:
+    """Whether anything went wrong while the ranks of a run ran."""
+    return record is not None and (
+        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.compare.actor import read_indices
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.rundir import opened_run
 
 
@@ -53,13 +53,6 @@ def opened_side(folder: Path, side: str, scratch: Path) -> Side:
 
 def _ranks(count: int) -> str:
     return f"{count} rank{'s' * (count != 1)}"
-
-
-def run_failed(record: RunRecord | None) -> bool:
-    """Whether anything went wrong while the ranks of a run ran."""
-    return record is not None and (
-        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
-    )
 
 
 def world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:

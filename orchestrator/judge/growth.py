@@ -9,8 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from statistics import median
 
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.table import least_of
@@ -50,9 +49,9 @@ def jump(errors: Sequence[float], least: float, factor: float, deviations: float
     error = errors[-1]
     if len(history) < FEWEST or not math.isfinite(error) or error <= least:
         return None
-    logs = np.log(history)
-    usual = float(np.median(logs))
-    spread = max(1.4826 * float(np.median(np.abs(logs - usual))), SPREAD)
+    logs = [math.log(each) for each in history]
+    usual = median(logs)
+    spread = max(1.4826 * median(abs(each - usual) for each in logs), SPREAD)
     needed = factor if len(history) >= SHORT else max(factor, SHORT_FACTOR)
     found = Jump(error / math.exp(usual), (math.log(error) - usual) / spread)
     return found if found.deviations > deviations and found.factor > needed else None

@@ -53,11 +53,11 @@ _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
 _PLAIN = ("rank", "ties", "layout", "gap_reason", "uncovered", "reason", "bitwise", "excused", "ignored")
 
 
-def read_h5(path: Path, run: RunRecord | None) -> Report:
+def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True) -> Report:
     """Read a report.h5; `run` is the record that lies beside it, None for a comparison of two runs.
 
-    Sums by row come back for those labels of which they were kept. Raises UsageError, with the file, when it is absent,
-    is no report, or is one of a newer schema.
+    Sums by row come back for those labels of which they were kept, unless they are not wanted. Raises UsageError, with
+    the file, when it is absent, is no report, or is one of a newer schema.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -68,7 +68,7 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
                 raise UsageError(
                     f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
                 )
-            return _report(file, run)
+            return _report(file, run, with_rows)
     except FileNotFoundError:
         raise UsageError(
             f"{path.parent} has no {path.name}: nothing was compared there yet; `aclcmp compare` does"
@@ -79,14 +79,14 @@ def read_h5(path: Path, run: RunRecord | None) -> Report:
         ) from None
 
 
-def _report(file: h5py.File, run: RunRecord | None) -> Report:
+def _report(file: h5py.File, run: RunRecord | None, with_rows: bool) -> Report:
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
     judgement = Judgement(
         text_of(file.attrs["verdict"]),
         ExitCode(int(file.attrs["exit_code"])),
         _first(own_group(file, "first_divergence").attrs),
         by_rank,
-        tuple(_labels(file)),
+        tuple(_labels(file, with_rows)),
         _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
     )
@@ -97,11 +97,11 @@ def _report(file: h5py.File, run: RunRecord | None) -> Report:
     return Report(run, run_id, judgement, policy, notes, patterns, hints, looks)
 
 
-def _labels(file: h5py.File) -> Iterator[LabelVerdict]:
+def _labels(file: h5py.File, with_rows: bool) -> Iterator[LabelVerdict]:
     """The labels in their order. All is made column by column: a table may have a million rows."""
     columns = read_columns(file, "labels")
     keys = list(map(LabelKey, columns["task"], columns["label"], columns["occurrence"]))
-    verdicts = _verdicts(columns, keys, _kept_rows(file))
+    verdicts = _verdicts(columns, keys, _kept_rows(file) if with_rows else {})
     start = 0
     for key, group in groupby(keys):
         stop = start + sum(1 for _ in group)

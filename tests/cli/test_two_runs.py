@@ -66,7 +66,8 @@ def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> Non
     assert done.code == 1, done
     first = report(tmp_path / "out")["first_divergence"]
     assert (first["label"], first["task"], first["ranks"]) == ("layers.1.act", 0, [5])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.csv", "report.h5", "report.json"]
+    files = ["report.csv", "report.h5", "report.json", "report.xml"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
 
 
 def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
