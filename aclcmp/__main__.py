@@ -5,9 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from aclcmp.orchestrator.interrupts import spare_imports
+    from aclcmp.orchestrator.interrupts import defer_interrupts
 
-    spare_imports()
+    defer_interrupts()
     try:
         from aclcmp.orchestrator.cli import run_cli
 

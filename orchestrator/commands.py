@@ -21,6 +21,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.interrupts import check_interrupt, held
 from aclcmp.orchestrator.launch.job import Job, check
 from aclcmp.orchestrator.rundir import RunDir, opened_run
 
@@ -182,6 +183,7 @@ def _layouts(path: Path | None) -> LayoutRules:
 @contextmanager
 def _cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
     """Open a cluster, which takes seconds, and do something else meanwhile."""
+    check_interrupt()
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(Cluster.open, address)
         try:
@@ -222,7 +224,8 @@ def _slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
 def _load_kernels() -> None:
     from aclcmp.orchestrator.compare.pair import warm_up
 
-    warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
+    with held():  # the compiler's callbacks would swallow a Ctrl-C
+        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
 
 
 def _nothing() -> None:

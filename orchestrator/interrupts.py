@@ -1,38 +1,76 @@
-"""Ctrl-C that never breaks an import off."""
+"""Ctrl-C that comes at a bad moment takes effect at the next good one.
+
+A KeyboardInterrupt is raised wherever the main thread is. Where that is an import, its lock may be kept for good, and
+another thread (Ray starts in one) waits for it for ever. Where it is a callback of a compiler, of a weak reference or a
+`__del__`, Python prints it and goes on.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-_PATIENCE = 0.05
-_IMPORTING = "<frozen importlib._bootstrap>"
+_PERIOD = 0.05
+_FILES = frozenset({"<frozen importlib._bootstrap>", weakref.__file__})
+"""Of imports, and of callbacks of weak references."""
+
+_pending = False
+_holding = 0
 
 
-def spare_imports() -> None:
-    """From now on Ctrl-C that comes during an import takes effect when the import is done, if other threads run.
+def defer_interrupts() -> None:
+    """From now on SIGINT in an import, a `__del__`, a callback of a weak reference or `held` waits until that is over.
 
-    An import that a KeyboardInterrupt breaks off may keep its lock for good, and then another thread (Ray starts in
-    one) waits for that lock for ever. Call it in the main thread. Where SIGINT is ignored or handled already, it stays.
+    Call it in the main thread. Where SIGINT is ignored or handled already, it stays so.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
 
 
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt if one is due: a good moment, before something long begins."""
+    global _pending
+    if _pending:
+        _pending = False
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold SIGINT back while something runs that it would break, or that would swallow it."""
+    global _holding
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
+    check_interrupt()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if threading.active_count() == 1 or not _within_import(frame):
+    global _pending
+    if not _holding and not _at_a_bad_moment(frame):
+        _pending = False
         signal.default_int_handler(number, frame)
-    main = threading.main_thread().ident
-    assert main is not None, "this runs in the main thread"
-    again = threading.Timer(_PATIENCE, signal.pthread_kill, (main, number))
+    _pending = True
+    again = threading.Timer(_PERIOD, _try_again, (number,))
     again.daemon = True
     again.start()
 
 
-def _within_import(frame: FrameType | None) -> bool:
+def _try_again(number: int) -> None:
+    main = threading.main_thread().ident
+    if _pending and main is not None:
+        signal.pthread_kill(main, number)
+
+
+def _at_a_bad_moment(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename == _IMPORTING:
+        if frame.f_code.co_filename in _FILES or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

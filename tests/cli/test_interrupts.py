@@ -1,8 +1,10 @@
-"""Ctrl-C beside imports, in a process of its own: none is broken off while another thread may wait for it."""
+"""Ctrl-C at bad moments, in a process of its own: no import is broken off, and none is swallowed."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 _SLOW = """
 import signal, time
@@ -13,9 +15,9 @@ done = True
 
 _MAIN = """
 import threading, time
-from aclcmp.orchestrator.interrupts import spare_imports
+from aclcmp.orchestrator.interrupts import defer_interrupts
 
-spare_imports()
+defer_interrupts()
 if {threads}:
     threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
 try:
@@ -24,6 +26,38 @@ try:
     print("never interrupted")
 except KeyboardInterrupt:
     print("imported" if "slow" in globals() and slow.done else "broken off")
+"""
+
+_HELD = """
+import signal, weakref
+from aclcmp.orchestrator.interrupts import defer_interrupts, held
+
+class Thing:
+    pass
+
+defer_interrupts()
+try:
+    with held():
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        print("finished")
+    print("never interrupted")
+except KeyboardInterrupt:
+    print("interrupted")
+
+class Loud:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+        print("deleted")
+
+try:
+    Loud()
+    import time
+    time.sleep(10)
+    print("never interrupted")
+except KeyboardInterrupt:
+    print("interrupted")
 """
 
 
@@ -35,9 +69,12 @@ def _told(folder: Path, threads: bool) -> str:
     ).stdout.strip()
 
 
-def test_ctrl_c_waits_for_an_import_that_another_thread_may_need(tmp_path: Path) -> None:
-    assert _told(tmp_path, threads=True) == "imported"
+@pytest.mark.parametrize("threads", [True, False])
+def test_ctrl_c_waits_for_an_import(tmp_path: Path, threads: bool) -> None:
+    assert _told(tmp_path, threads) == "imported"
 
 
-def test_ctrl_c_ends_at_once_where_nobody_else_runs(tmp_path: Path) -> None:
-    assert _told(tmp_path, threads=False) == "broken off"
+def test_ctrl_c_waits_for_what_would_swallow_it(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(_HELD)
+    done = subprocess.run([sys.executable, "held.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["finished", "interrupted", "deleted", "interrupted"] and done.stderr == "", done
