@@ -13,6 +13,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,11 +76,11 @@ def main() -> None:
     made = evidence(options.labels, options.ranks)
     policy = Policy()
 
-    def timed(what: str, work: object, runs: int = 3) -> float:
+    def timed(what: str, work: Callable[[], object], runs: int = 3) -> float:
         best = math.inf
         for _ in range(runs):
             start = time.perf_counter()
-            work()  # type: ignore[operator]
+            work()
             best = min(best, time.perf_counter() - start)
         print(f"{what:44} {best:6.2f} s")
         return best

@@ -17,6 +17,7 @@ from aclcmp.orchestrator.plan.levels import level_of, with_parents
 from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
+TUNING, TABLE = (11, 12, 13), (1, 2, 3)
 DEPTHS = (2, 8, 13)
 PAIRS = ((2, 8), (8, 13))
 """Layers of two faults in one run."""
@@ -49,6 +50,13 @@ class Case:
     """Of each fault the labels that are wrong by themselves, its first wrong label first."""
     apart: bool = True
     """Of two faults: whether the second one makes an error that is visible beside the first one's."""
+
+
+def seeds_of(told: str, *, tune: bool) -> tuple[int, ...]:
+    """Seeds as a command line gives them, by commas; else those for tuning, or those for the table."""
+    if told:
+        return tuple(int(seed) for seed in told.split(","))
+    return TUNING if tune else TABLE
 
 
 def cases(model: Model, seeds: tuple[int, ...]) -> Iterator[Case]:

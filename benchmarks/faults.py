@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import faulty_decoder
 import faulty_transformer
 import torch
-from fault_cases import Case, Model, cases
+from fault_cases import Case, Model, cases, seeds_of
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.pair import warm_up
@@ -33,7 +33,6 @@ from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.verdicts import Origin
 
 MODELS: dict[str, Model] = {"decoder": faulty_decoder, "transformer": faulty_transformer}
-TUNING, TABLE = (11, 12, 13), (1, 2, 3)
 
 Rule = Callable[[Case], list[str]]
 """The labels that a rule finds wrong (ours: wrong by themselves), in order."""
@@ -177,9 +176,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="")
     parser.add_argument("--tune", action="store_true", help="the seeds for tuning, and what is missed")
     options = parser.parse_args()
-    seeds = TUNING if options.tune else TABLE
-    if options.seeds:
-        seeds = tuple(int(seed) for seed in options.seeds.split(","))
+    seeds = seeds_of(options.seeds, tune=options.tune)
     torch.set_num_threads(1)
     warm_up()
     names = list(MODELS) if options.model == "both" else [options.model]

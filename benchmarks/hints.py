@@ -20,7 +20,7 @@ from pathlib import Path
 
 import faulty_decoder
 import torch
-from fault_cases import DEPTHS, VISIBLE, Model
+from fault_cases import DEPTHS, VISIBLE, Model, seeds_of
 from planting import Fault, Recorded, Setting
 
 from aclcmp.orchestrator.compare.excerpt import excerpt_of
@@ -40,7 +40,6 @@ from aclcmp.orchestrator.settle import Outcomes
 
 CLEAN = "(round-off, by label)"
 _EVERY = 7  # of the labels of a clean run, to save time; kinds of labels do not come around at this pace
-TUNING, TABLE = (11, 12, 13), (1, 2, 3)
 
 FITTING: dict[str, set[str]] = {
     "rope missing on a head": {"stretch channel"},
@@ -152,9 +151,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print what is said of each run that is not right")
     parser.add_argument("--faults", default="", help="only these, by commas")
     options = parser.parse_args()
-    seeds = TUNING if options.tune else TABLE
-    if options.seeds:
-        seeds = tuple(int(seed) for seed in options.seeds.split(","))
+    seeds = seeds_of(options.seeds, tune=options.tune)
     torch.set_num_threads(1)
     warm_up()
     model: Model = faulty_decoder

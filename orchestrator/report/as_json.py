@@ -17,8 +17,7 @@ from typing import Any
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
 from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.report.causes import hint_object, pattern_object
+from aclcmp.orchestrator.report.causes import hint_object, key_object, pattern_object
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
@@ -68,7 +67,7 @@ def json_pieces(report: Report) -> Iterator[str]:
         "replicas": [_replica(replica) for replica in judgement.replicas],
         "patterns": [pattern_object(pattern) for pattern in report.patterns],
         "hints": [hint_object(hint) for hint in report.hints],
-        "first_by_rank": {str(rank): _key(key) for rank, key in sorted(judgement.first_by_rank.items())},
+        "first_by_rank": {str(rank): key_object(key) for rank, key in sorted(judgement.first_by_rank.items())},
         "notes": list(report.notes),
     }
     yield "{"
@@ -105,10 +104,6 @@ def _scalars(owner: object | None, names: tuple[str, ...]) -> dict[str, Any] | N
     return {name: number(v) if isinstance(v, float) else v for name, v in values}
 
 
-def _key(key: LabelKey) -> dict[str, Any]:
-    return {"task": key.task, "label": key.label, "occurrence": key.occurrence}
-
-
 def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
     if first is None:
         return None
@@ -124,7 +119,7 @@ def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
 
 
 def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
-    return _key(replica.key) | {
+    return key_object(replica.key) | {
         "side": replica.side,
         "told": replica.told,
         "odd": list(replica.odd),
@@ -138,13 +133,13 @@ def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
 def _label(label: LabelVerdict) -> dict[str, Any]:
     ranks = sorted(label.ranks, key=attrgetter("rank"))
     level = label.level
-    return _key(label.key) | {
+    return key_object(label.key) | {
         "status": label.status.value,
         "level": level.words,
         "granularity": level.granularity,
         "layer": level.layer,
-        "parent": _key(level.parent) if level.parent else None,
-        "root": _key(label.root) if label.root else None,
+        "parent": key_object(level.parent) if level.parent else None,
+        "root": key_object(label.root) if label.root else None,
         "ranks": {str(v.rank): _rank(v) for v in ranks},
     }
 

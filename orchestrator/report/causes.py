@@ -45,14 +45,15 @@ def pattern_object(pattern: Pattern) -> dict[str, Any]:
     """Return a pattern as report.json has it."""
     shares = {str(rank): share if isfinite(share) else None for rank, share in sorted(pattern.by_rank.items())}
     words = {"ranks": pattern.ranks, "rows": pattern.rows, "channels": pattern.channels}
-    return _key(pattern.key) | {"by_rank": shares} | words
+    return key_object(pattern.key) | {"by_rank": shares} | words
 
 
 def hint_object(hint: Hint) -> dict[str, Any]:
     """Return a hint as report.json has it."""
     found = {"ranks": list(hint.ranks), "kind": hint.kind, "words": hint.words, "explained": hint.explained}
-    return _key(hint.key) | found
+    return key_object(hint.key) | found
 
 
-def _key(key: LabelKey) -> dict[str, Any]:
+def key_object(key: LabelKey) -> dict[str, Any]:
+    """Return what names a label as report.json has it."""
     return {"task": key.task, "label": key.label, "occurrence": key.occurrence}

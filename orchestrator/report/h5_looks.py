@@ -17,7 +17,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Fit, Look
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
@@ -29,11 +28,9 @@ from aclcmp.orchestrator.report.h5_parts import (
     read_table,
     text_of,
     write_attributes,
+    write_nxdata,
     write_table,
 )
-
-_LOG_SCALE = '{"signal_scale_type": "log"}'
-_PACKED = {"chunks": True, "shuffle": True, "compression": "gzip", "compression_opts": 1}
 
 Looks = Mapping[tuple[LabelKey, int], Look]
 
@@ -109,30 +106,13 @@ def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: L
     channels = look.channels
     what = f"{key.label}, task {key.task}, rank {rank}"
     sums = {"sum_dd": channels.sum_dd, "sum_xx": channels.sum_xx}
-    group = _nxdata(parent, name, f"Error energy by channel: {what}", sums, "channel_group", channels.index)
+    places = {"channel_group": channels.index}
+    large = len(channels.index) > HISTOGRAM_BINS
+    group = write_nxdata(parent, name, f"Error energy by channel: {what}", sums, places, pack=large)
     write_attributes(group, {"task": key.task, "label": key.label, "occurrence": key.occurrence, "rank": rank})
     write_attributes(group, {"channels_per_group": channels.group})
     lowest = np.arange(HISTOGRAM_LOWEST, HISTOGRAM_LOWEST + HISTOGRAM_BINS)
-    _nxdata(group, "histogram", f"Errors by size: {what}", {"count": look.histogram}, "log2_of_rms", lowest)
-
-
-def _nxdata(
-    parent: h5py.Group,
-    name: str,
-    title: str,
-    signals: Mapping[str, npt.NDArray[Any]],
-    axis: str,
-    places: npt.NDArray[np.int64],
-) -> h5py.Group:
-    group = parent.create_group(name)
-    for dataset, values in {**signals, axis: places}.items():
-        group.create_dataset(dataset, data=values, **(_PACKED if len(values) > HISTOGRAM_BINS else {}))
-    signal, *others = signals
-    write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title, "SILX_style": _LOG_SCALE})
-    group.attrs["axes"] = [axis]
-    if others:
-        group.attrs["auxiliary_signals"] = others
-    return group
+    write_nxdata(group, "histogram", f"Errors by size: {what}", {"count": look.histogram}, {"log2_of_rms": lowest})
 
 
 def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tuple[LabelKey, int], Look]:

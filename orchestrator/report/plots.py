@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import nan
-from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.h5_parts import write_attributes, write_texts
+from aclcmp.orchestrator.report.h5_parts import write_attributes, write_nxdata, write_texts
 
 _MOST_ROW_LABELS = 256
 _MOST_ROW_BYTES = 64 << 20
-_LOG_SCALE = '{"signal_scale_type": "log"}'
-"""How silx and h5web are asked for a logarithmic scale: errors lie between 1e-8 and 1."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,7 +37,7 @@ def write_plots(file: h5py.File, judgement: Judgement) -> None:
     plots = file.create_group("plots")
     write_attributes(plots, {"NX_class": "NXentry", "default": "by_rank"})
     write_attributes(file, {"NX_class": "NXroot", "default": "plots"})
-    by_rank = _nxdata(
+    by_rank = write_nxdata(
         plots, "by_rank", "Relative L2 error", {"rel_l2": errors}, {"label_number": order, "rank": np.array(ranks)}
     )
     write_texts(by_rank, "label", names)
@@ -51,7 +47,7 @@ def write_plots(file: h5py.File, judgement: Judgement) -> None:
         "limit_fail": np.fmin.reduce(fail, axis=1),
         "limit_warn": np.fmin.reduce(warn, axis=1),
     }
-    by_label = _nxdata(plots, "by_label", "Relative L2 error of the worst rank", signals, {"label_number": order})
+    by_label = write_nxdata(plots, "by_label", "Relative L2 error of the worst rank", signals, {"label_number": order})
     write_texts(by_label, "label", names)
     layers = np.array([int(label.level.layer) if label.level.layer.isdecimal() else -1 for label in labels])
     if (layers >= 0).any():
@@ -66,9 +62,9 @@ def _write_layers(
     worst = np.array([np.fmax.reduce(errors[layers == layer], axis=0) for layer in there])
     limit = np.array([np.fmin.reduce(fail[layers == layer], axis=None) for layer in there])
     title = "Largest relative L2 error of a layer"
-    _nxdata(plots, "layer_by_rank", title, {"rel_l2": worst}, {"layer": there, "rank": ranks})
+    write_nxdata(plots, "layer_by_rank", title, {"rel_l2": worst}, {"layer": there, "rank": ranks})
     signals = {"worst_rel_l2": np.fmax.reduce(worst, axis=1), "limit_fail": limit}
-    _nxdata(plots, "by_layer", f"{title}, of the worst rank", signals, {"layer": there})
+    write_nxdata(plots, "by_layer", f"{title}, of the worst rank", signals, {"layer": there})
 
 
 def write_rows(file: h5py.File, judgement: Judgement) -> None:
@@ -108,23 +104,9 @@ def _write_label_rows(
         golden[i, at], error[i, at] = np.sqrt(sums.sum_xx), np.sqrt(sums.sum_dd)
     ranks = np.array([verdict.rank for verdict in held])
     title = f"Error norm by row: {label.key.label}, task {label.key.task}"
-    data = _nxdata(
+    data = write_nxdata(
         group, name, title, {"error_norm": error, "golden_norm": golden}, {"rank": ranks, "row_group": index}
     )
     key = label.key
     write_attributes(data, {"task": key.task, "label": key.label, "occurrence": key.occurrence})
     write_attributes(data, {"rows_per_group": row_group})
-
-
-def _nxdata(
-    parent: h5py.Group, name: str, title: str, signals: Mapping[str, Floats], axes: Mapping[str, npt.NDArray[Any]]
-) -> h5py.Group:
-    group = parent.create_group(name)
-    for dataset, values in {**signals, **axes}.items():
-        group.create_dataset(dataset, data=values)
-    signal, *others = signals
-    write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title, "SILX_style": _LOG_SCALE})
-    group.attrs["axes"] = list(axes)
-    if others:
-        group.attrs["auxiliary_signals"] = others
-    return group

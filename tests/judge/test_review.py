@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,10 @@ IDS = np.arange(8)
 OWN = Policy(fail_on=FailOn.OWN)
 
 
-def changed(known: Evidence, name: str, **facts: object) -> Evidence:
+def changed(known: Evidence, name: str, **facts: Any) -> Evidence:
     """Evidence with other facts of one label on all ranks."""
     labels = [
-        replace(each, ranks=tuple(replace(rank, **facts) for rank in each.ranks)) if each.key.label == name else each  # type: ignore[arg-type]
+        replace(each, ranks=tuple(replace(rank, **facts) for rank in each.ranks)) if each.key.label == name else each
         for each in known.labels
     ]
     return replace(known, labels=tuple(labels))

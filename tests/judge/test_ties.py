@@ -5,7 +5,7 @@ from dataclasses import replace
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of
 from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.plan.levels import level_of
 from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
@@ -56,7 +56,7 @@ def test_a_mask_is_no_ids() -> None:
     assert tie_questions(plan, judged(known)) == []
 
 
-def _judged(both: tuple[Plan, Evidence]):  # type: ignore[no-untyped-def]
+def _judged(both: tuple[Plan, Evidence]) -> tuple[Plan, Judgement]:
     return both[0], judged(both[1])
 
 

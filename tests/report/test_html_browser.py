@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
@@ -65,12 +66,12 @@ def opened(browser: Browser, folder: Path) -> Iterator[Open]:
             troubles.append(f"asked for {route.request.url}")
             route.abort()
 
-    def open_page(report: Report, size: tuple[int, int] = WIDE, **options: object) -> Page:
+    def open_page(report: Report, size: tuple[int, int] = WIDE, **options: Any) -> Page:
         name = folder / f"{id(report)}.html"
         if not name.exists():
             write_html(report, name)
         width, height = size
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         context.route("**/*", asked)
         page = context.new_page()

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from aclcmp.orchestrator.judge.verdicts import Status
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.report.causes import where
 from aclcmp.orchestrator.report.html.faces import Face
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
@@ -103,11 +104,10 @@ def _findings(report: Report) -> Table:
     """Return hints, then patterns, of the first labels that have any."""
     found: Table = []
     for hint in report.hints:
-        where = f"{_named(hint.key)}, {of_ranks(hint.ranks)}"
-        found.append((where, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
+        name = f"{_named(hint.key)}, {of_ranks(hint.ranks)}"
+        found.append((name, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
     for pattern in report.patterns:
-        words = "; ".join(filter(None, (pattern.ranks, pattern.rows, pattern.channels)))
-        found.append((_named(pattern.key), words))
+        found.append((_named(pattern.key), where(pattern)))
     more = len(found) - _MOST_FINDINGS
     return found[:_MOST_FINDINGS] + ([("", f"and {more:,} more: open a label to read them")] if more > 0 else [])
 
