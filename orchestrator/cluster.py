@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import LaunchError, UsageError
@@ -28,7 +28,10 @@ MIB = 1 << 20
 _MIN_STORE = 75 * MIB  # Ray refuses less
 _MAX_STORE = 256 * MIB  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
 _JOIN_SECONDS = 15.0
+_ASK_SECONDS = 60.0
 _PROBE_SECONDS = 5.0
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,36 @@ class Cluster:
         import ray
 
         return dict(ray.cluster_resources())
+
+    def ask(
+        self, question: Callable[..., Answer], *arguments: object, patience: float = _ASK_SECONDS
+    ) -> dict[str, Answer | str]:
+        """Call a function of aclcmp on every node at once; return by node id what it gave, or why it gave nothing.
+
+        It must not give a `str`: those are the reasons, one line that names the host. `patience` in seconds for all.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        remote = ray.remote(question)
+        calls = {}
+        for node in self.nodes:
+            there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+            calls[remote.options(**options).remote(*arguments)] = node
+        done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=patience)
+        answers: dict[str, Answer | str] = {}
+        for call, node in calls.items():
+            where = f"host {node.host} ({node.ip})"
+            if call not in done:
+                ray.cancel(call, force=True)
+                answers[node.node_id] = f"{where} did not answer within {patience:g} s"
+                continue
+            try:
+                answers[node.node_id] = ray.get(call)
+            except Exception as error:  # whatever went wrong there is told here
+                answers[node.node_id] = f"{where} {_why_no_answer(error)}"
+        return answers
 
     def close(self) -> None:
         """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
@@ -248,6 +281,14 @@ def _no_answer(address: str) -> str:
         f"no Ray answers {where}; start one with `ray start --head`, or leave --address out. "
         "If it uses tokens, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
     )
+
+
+def _why_no_answer(error: Exception) -> str:
+    words = str(error)
+    if "No module named 'aclcmp'" in words:
+        return "has no aclcmp: install it there, into the Python that runs Ray"
+    last = next((line for line in reversed(words.splitlines()) if line.strip()), "")
+    return f"did not answer: {type(error).__name__}: {last.strip()}"
 
 
 def _one_line(error: BaseException) -> str:
