@@ -1,0 +1,125 @@
+"""Opens what is to be examined, asks all its hosts, and has the answers checked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from aclcmp.orchestrator.cluster import Cluster, Node
+from aclcmp.orchestrator.doctor.checks import check
+from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts, own_token
+from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
+from aclcmp.orchestrator.doctor.jobserver import why_no_job_server
+from aclcmp.orchestrator.doctor.network import look_at_network
+from aclcmp.orchestrator.errors import LaunchError, UsageError
+
+_CLOCK_ROUNDS = 3
+"""Times that clocks are asked; the tightest bounds count. The first round of any question starts Python there."""
+_DASHBOARD_PORT = 8265
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was examined, in words, and what was found."""
+
+    subject: str
+    findings: tuple[Finding, ...]
+    facts: tuple[Mapping[str, object], ...] = ()
+    """What every host told, as JSON has it. Digests of tokens are not in it."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is bad."""
+        return all(finding.level is not Level.BAD for finding in self.findings)
+
+
+def examine_machine() -> Examination:
+    """Examine this machine. A local Ray, with a token and without a dashboard, is started to see that it does."""
+    facts = gather_facts(Question(str(Path.cwd()), salt=secrets.token_hex(16)))
+    where = facts.network.host
+    begun = time.monotonic()
+    resources = None
+    try:
+        with Cluster.open(None, simulate={}) as cluster:
+            seconds = time.monotonic() - begun
+            resources = dict(cluster.nodes[0].resources)
+            started = ok(f"a local Ray starts, in {seconds:.1f} s", where)
+    except LaunchError as error:
+        logs = f"look into {facts.ray_folder.path}/session_latest/logs; what is marked here may be the cause"
+        started = bad(str(error), where, logs)
+    told = Told(where, "", facts, resources)
+    return Examination("this machine", (*check([told]), started), _as_json([told]))
+
+
+def examine_cluster(address: str) -> Examination:
+    """Examine all hosts of the Ray cluster at `address` ("auto" or HOST:PORT). Raises UsageError if none answers."""
+    with _joined(address) as cluster:
+        host, _, port = cluster.head.address.rpartition(":")
+        question = Question(
+            folder=str(Path.cwd()),
+            peers=tuple(sorted({node.ip for node in cluster.nodes})),
+            head_port=int(port),
+            salt=secrets.token_hex(16),
+        )
+        answers = cluster.ask(gather_facts, question)
+        shell = look_at_network(question.peers, (), os.environ)
+        skews = _skews(cluster, [node for node in cluster.nodes if isinstance(answers[node.node_id], NodeFacts)])
+        told, silent = [], []
+        for node in cluster.nodes:
+            where = f"{node.host} ({node.ip})"
+            answer = answers[node.node_id]
+            if isinstance(answer, str):
+                silent.append((where, answer.removeprefix(f"host {where} ")))
+            else:
+                told.append(Told(where, node.ip, answer, dict(node.resources), skews.get(node.node_id, (0.0, 0.0))))
+    why_not = why_no_job_server(f"http://{host}:{_DASHBOARD_PORT}", own_token(os.environ)[0])
+    server = f"a job server, for `aclcmp submit`, answers at http://{host}:{_DASHBOARD_PORT}"
+    if why_not:
+        server = f"--address works; `aclcmp submit` would need a job server at {host}:{_DASHBOARD_PORT} ({why_not})"
+    count = len(cluster.nodes)
+    subject = f"the Ray cluster at {cluster.head.address}, {count} host{'s' * (count > 1)}"
+    return Examination(subject, (*check(told, silent, shell), ok(server)), _as_json(told))
+
+
+def _joined(address: str) -> Cluster:
+    try:
+        return Cluster.open(address)
+    except UsageError as error:
+        if "no Ray answers" not in str(error):
+            raise
+        raise UsageError(
+            f"{error}. Only a host of the cluster can join it: run this on one, or give a cluster file"
+        ) from None
+
+
+def read_clock() -> float:
+    """Seconds since the epoch, on the host that is asked."""
+    return time.time()
+
+
+def _skews(cluster: Cluster, nodes: Sequence[Node]) -> dict[str, tuple[float, float]]:
+    """By node id: its clock is ahead of this host's by at least and at most so many seconds."""
+    others = [node for node in nodes if node.node_id != cluster.driver_node_id]
+    skews: dict[str, tuple[float, float]] = {}
+    for _ in range(_CLOCK_ROUNDS if others else 0):
+        sent = time.time()
+        answers = cluster.ask(read_clock, nodes=others)
+        received = time.time()
+        for node_id, clock in answers.items():
+            if isinstance(clock, float):
+                low, high = skews.get(node_id, (float("-inf"), float("inf")))
+                skews[node_id] = max(low, clock - received), min(high, clock - sent)
+    return skews
+
+
+def _as_json(hosts: Sequence[Told]) -> tuple[Mapping[str, object], ...]:
+    all_facts = []
+    for told in hosts:
+        facts = asdict(told.facts)
+        del facts["token"]["digest"]
+        all_facts.append({"where": told.where, "ip": told.ip, "resources": told.resources, **facts})
+    return tuple(all_facts)

@@ -1,0 +1,157 @@
+"""How one host is connected: its interfaces, what its name means to itself, ports, proxies."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import getproxies, proxy_bypass
+
+import psutil
+
+HCCL_PORTS = range(60000, 60016)
+"""What HCCL listens on unless HCCL_IF_BASE_PORT says otherwise (CANN's documentation, envref_07_0074)."""
+RAY_PORTS = (6379, 8265, 10001)
+"""Where `ray start --head` listens: its own port, the dashboard with the job server, the client server."""
+SOCKET_NAMES = ("GLOO_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
+
+_NAME_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network as one host sees it."""
+
+    host: str
+    interfaces: tuple[tuple[str, str], ...]
+    """(name, address), IPv4 and IPv6."""
+    resolved: tuple[str, ...]
+    """What the host's name resolves to there; empty where it does not resolve."""
+    resolve_seconds: float
+    """How long that took; at most some 5 s, then it was given up."""
+    socket_names: tuple[tuple[str, str], ...] = ()
+    """Variables that name the interface of a collective library, as set on the host."""
+    proxied: tuple[str, ...] = ()
+    """Addresses of the cluster's hosts that an http proxy would be asked for."""
+    free_port: bool = True
+    """Whether the system still hands out a free port, as MASTER_PORT needs one."""
+    local_ports: tuple[int, int] = (32768, 60999)
+    """The range from which the system hands out ports."""
+    reserved_ports: str = ""
+    """Ports that it leaves out, e.g. "60000-60015"."""
+    taken: tuple[tuple[int, str], ...] = ()
+    """(port, who) of those asked for that somebody listens on; "" is a process of another user."""
+
+    def owner(self, ip: str) -> str:
+        """Name of the interface that has the address, "" if none has."""
+        return next((name for name, address in self.interfaces if address == ip), "")
+
+
+def look_at_network(
+    peers: Sequence[str], ports: Sequence[int], environ: Mapping[str, str], root: Path = Path("/")
+) -> Network:
+    """Look at this host's network. `peers` are the addresses of the cluster's hosts, `ports` what shall be free."""
+    host = socket.gethostname()
+    begun = time.monotonic()
+    resolved = _resolve_patiently(host)
+    seconds = time.monotonic() - begun
+    return Network(
+        host=host,
+        interfaces=tuple(
+            (name, address.address.partition("%")[0])
+            for name, addresses in sorted(psutil.net_if_addrs().items())
+            for address in addresses
+            if address.family in (socket.AF_INET, socket.AF_INET6)
+        ),
+        resolved=resolved,
+        resolve_seconds=round(seconds, 2),
+        socket_names=tuple((name, environ[name]) for name in SOCKET_NAMES if environ.get(name)),
+        proxied=tuple(peer for peer in peers if goes_by_proxy(peer, environ)),
+        free_port=_is_free(0),
+        local_ports=_range(_read(root / "proc/sys/net/ipv4/ip_local_port_range")),
+        reserved_ports=_read(root / "proc/sys/net/ipv4/ip_local_reserved_ports"),
+        taken=_taken([port for port in ports if not _is_free(port)]),
+    )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is one that other hosts cannot reach."""
+    return address.startswith("127.") or address == "::1"
+
+
+def reserves(text: str, port: int) -> bool:
+    """Whether a list as in ip_local_reserved_ports ("8080,60000-60015") holds a port."""
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        if int(low) <= port <= int(high or low):
+            return True
+    return False
+
+
+def _resolve_patiently(host: str) -> tuple[str, ...]:
+    """Look a name up, which may wait long for a name server."""
+    found: list[str] = []
+
+    def look_up() -> None:
+        with suppress(OSError):
+            found.extend(sorted({str(answer[4][0]) for answer in socket.getaddrinfo(host, None)}))
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_NAME_SECONDS)
+    return tuple(found)
+
+
+def goes_by_proxy(peer: str, environ: Mapping[str, str]) -> bool:
+    """Whether http to an address would be sent to a proxy. no_proxy may hold networks ("10.0.0.0/8") too."""
+    if not {"http", "all"} & getproxies().keys() or proxy_bypass(peer):
+        return False
+    for word in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(","):
+        with suppress(ValueError):
+            if ipaddress.ip_address(peer) in ipaddress.ip_network(word.strip(), strict=False):
+                return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    """Whether one may listen on the port at every address of the host; 0: on any port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _taken(ports: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """Who listens on ports, as far as this user may know."""
+    if not ports:
+        return ()
+    names = dict.fromkeys(ports, "")
+    with suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            port = connection.laddr.port if connection.laddr else 0
+            if connection.status == psutil.CONN_LISTEN and connection.pid and port in names:
+                with suppress(psutil.Error):
+                    names[port] = psutil.Process(connection.pid).name()
+    return tuple(sorted(names.items()))
+
+
+def _range(text: str) -> tuple[int, int]:
+    numbers = re.findall(r"\d+", text)
+    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (32768, 60999)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
