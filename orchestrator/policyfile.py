@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -17,6 +16,7 @@ from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.table import RELATIVE
+from aclcmp.orchestrator.meant import meant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +37,7 @@ def _glob(pattern: str) -> str:
 
 def _dtype(name: str) -> str:
     if name not in DTYPES:
-        raise ValueError(f"{name!r} is no dtype{_meant(name, list(DTYPES))}")
+        raise ValueError(f"{name!r} is no dtype{meant(name, list(DTYPES))}")
     return name
 
 
@@ -128,7 +128,7 @@ def read_policy(path: Path) -> Policy:
         raise UsageError(f"{path}: {error}") from None
     for name in found.limits:
         if name not in RELATIVE:
-            raise UsageError(f"{path}: limits.{name}: {name!r} has no limits of its own{_meant(name, list(RELATIVE))}")
+            raise UsageError(f"{path}: limits.{name}: {name!r} has no limits of its own{meant(name, list(RELATIVE))}")
     return Policy(
         name=path.name,
         fail_on=found.fail_on,
@@ -148,9 +148,9 @@ def _words(error: ValidationError) -> str:
     place = [each for each in first["loc"] if each != "[key]"]
     where = "".join(f"[{each + 1}]" if isinstance(each, int) else f".{each}" for each in place).lstrip(".")
     if first["type"] == "extra_forbidden":
-        return f"{where} is not known{_meant(str(place[-1]), _names(place[:-1]))}"
+        return f"{where} is not known{meant(str(place[-1]), _names(place[:-1]))}"
     if first["type"] == "enum" and "[key]" in first["loc"]:
-        return f"{where} is not known{_meant(str(place[-1]), [source.value for source in FloorSource])}"
+        return f"{where} is not known{meant(str(place[-1]), [source.value for source in FloorSource])}"
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("a valid tuple", "an array")
     return f"{where}: {message}" if where else message
@@ -171,8 +171,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (tuple, dict, Union, UnionType, Annotated):
         return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
     return None
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,96 @@
+"""Files as lines of a log: bytes go in, lines `@aclcmp kind file offset crc payload` come out, and the other way.
+
+A job's log is text that is followed line by line, and that other output may stand between.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePosixPath
+
+CHUNK = 48 * 1024
+"""Bytes a line. The log is served by lines, each in one message of at most 4 MiB."""
+
+MARK = "@aclcmp"
+
+
+class Kind(str, Enum):
+    """What a line holds."""
+
+    FILE = "file"
+    """Which file follows: JSON with `path`, `size`; `offset` is where its bytes begin."""
+    DATA = "data"
+    PACKED = "packed"
+    """Bytes, compressed by zlib."""
+    END = "end"
+    """A file's end: the checksum of all of it; `offset` is its size."""
+    FAILED = "failed"
+    """A file that could not be read, or changed meanwhile: why."""
+    DONE = "done"
+    """The end: JSON with `more`, `left_out`, `error`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line."""
+
+    kind: Kind
+    file: int
+    """Number of the file within the job, from 0."""
+    offset: int
+    """Of the payload within the file, in bytes."""
+    payload: bytes
+
+
+class FrameError(ValueError):
+    """A line that was damaged on its way."""
+
+
+def encode(frame: Frame) -> str:
+    """Return the line, without its end. Data is compressed where that helps."""
+    kind, payload = frame.kind, frame.payload
+    if kind is Kind.DATA and len(packed := zlib.compress(payload, 1)) < 0.9 * len(payload):
+        kind, payload = Kind.PACKED, packed
+    text = base64.b64encode(payload).decode() or "="
+    return f"{MARK} {kind.value} {frame.file} {frame.offset} {zlib.crc32(frame.payload):08x} {text}"
+
+
+def decode(line: str) -> Frame | None:
+    """Return what a line holds, None for a line of something else. Raises FrameError."""
+    if not line.startswith(MARK + " "):
+        return None
+    try:
+        _, word, file, offset, crc, text = line.split(" ")
+        kind = Kind(word)
+        payload = b"" if text == "=" else base64.b64decode(text, validate=True)
+        if kind is Kind.PACKED:
+            kind, payload = Kind.DATA, _unpacked(payload)
+        frame = Frame(kind, int(file), int(offset), payload)
+    except (ValueError, binascii.Error, zlib.error) as error:
+        raise FrameError(f"a line was damaged: {error}") from None
+    if f"{zlib.crc32(frame.payload):08x}" != crc or min(frame.file, frame.offset) < 0:
+        raise FrameError("a line was damaged: its checksum is wrong")
+    return frame
+
+
+def safe_name(name: object) -> str:
+    """Return a file's path relative to the run directory. Raises ValueError for one that could lead out of it."""
+    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+        raise ValueError(f"{name!r} is no path of a run's file")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != name:
+        raise ValueError(f"{name!r} leads out of the run directory")
+    return name
+
+
+def _unpacked(payload: bytes) -> bytes:
+    """Decompress, but never more than a line may hold."""
+    inflate = zlib.decompressobj()
+    found = inflate.decompress(payload, CHUNK)
+    if inflate.unconsumed_tail or not inflate.eof:
+        raise ValueError("it holds more than it may")
+    return found

@@ -1,0 +1,201 @@
+"""A KubeRay manifest with a job beside it goes in, a complete RayJob manifest comes out, as text for kubectl."""
+
+from __future__ import annotations
+
+import copy
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aclcmp.orchestrator.cluster import HEALTH_CHECKS
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.launch.job import Device
+from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
+from aclcmp.orchestrator.submit.clusterfile import ClusterFile
+from aclcmp.orchestrator.submit.command import submission
+
+_ASCEND, _ASCEND_KIND = "huawei.com/Ascend910", "huawei.com/Ascend"
+_CUDA = "nvidia.com/gpu"
+_SHARED_MEMORY = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+
+_HEAD = """\
+# Made by `aclcmp submit {file} --render`. Needs KubeRay 1.5.1 or newer.
+#   aclcmp submit {file} --render | kubectl apply -f -
+#   CLUSTER=$(kubectl get rayjob {name} -o jsonpath='{{.status.rayClusterName}}')
+#   kubectl port-forward "service/$CLUSTER-head-svc" 8265 &
+#   export RAY_AUTH_TOKEN=$(kubectl get secret "$CLUSTER" -o jsonpath='{{.data.auth_token}}' | base64 -d)
+#   aclcmp attach {job} --address http://127.0.0.1:8265        # its log, then its report
+#   kubectl delete rayjob {name}                               # the run directory goes with the head's pod
+"""
+_SECRETS = """\
+# Values that may be secret are not in here; put them into a Secret first:
+#   kubectl create secret generic {secret} {literals}
+"""
+_OPEN = (
+    "# WARNING: authOptions.mode is not token: whoever reaches the head's service can run anything on this cluster.\n"
+)
+
+
+def render(cluster: ClusterFile) -> str:
+    """Return the manifest, with comments that say how to use it. Raises UsageError for what cannot become one."""
+    section = cluster.section
+    if section.working_dir is not None:
+        raise UsageError(
+            f"{cluster.path}: aclcmp.working_dir: a manifest uploads nothing; build the script into the image, and "
+            "give its path there in `exec`"
+        )
+    name = str((cluster.body.get("metadata") or {}).get("name") or "aclcmp")
+    job = submission(section, f"aclcmp-{name}", Path())
+    spec, rays = _specs(cluster)
+    if rays is not None:
+        _complete(cluster, rays)
+        _give_secrets(rays, f"{name}-env", list(job.variables))
+    spec |= {
+        "entrypoint": job.entrypoint,
+        "jobId": job.job_id,
+        "metadata": {ROLE: "run", RUN_DIR: job.run_dir, FETCH: section.fetch.value},
+    }
+    # The operator's other modes pass the command through the shell of another pod first, which takes its quotes away.
+    spec.setdefault("submissionMode", "HTTPMode")
+    spec.setdefault("shutdownAfterJobFinishes", False)
+    if rays is not None:
+        spec["rayClusterSpec"] = rays
+    manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": cluster.body.get("metadata") or {"name": name}}
+    manifest["spec"] = spec
+    text = _HEAD.format(file=cluster.path, name=name, job=job.job_id)
+    if job.variables:
+        literals = " ".join(f"--from-literal={each}=..." for each in job.variables)
+        text += _SECRETS.format(secret=f"{name}-env", literals=literals)
+    if rays is not None and rays["authOptions"].get("mode") != "token":
+        text += _OPEN
+    return text + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes everything out where it stands."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The RayJob's spec without its cluster, and the cluster's; None where it selects one that runs."""
+    found = cluster.body.get("spec")
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{cluster.path}: spec is missing; it describes the pods, see cluster_configs/kuberay-ascend.yaml"
+        )
+    found = copy.deepcopy(found)
+    if cluster.body.get("kind") == "RayCluster":
+        return {}, found
+    rays = found.pop("rayClusterSpec", None)
+    if rays is None and "clusterSelector" not in found:
+        raise UsageError(f"{cluster.path}: spec.rayClusterSpec is missing")
+    return found, rays
+
+
+def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
+    """Add to a cluster's pods what ranks need, where the file does not say it."""
+    rays.setdefault("rayVersion", version("ray"))
+    rays.setdefault("authOptions", {"mode": "token"})
+    groups = rays.get("workerGroupSpecs") or []
+    if not groups:
+        raise UsageError(f"{cluster.path}: spec.workerGroupSpecs is missing; ranks run on workers")
+    head = _group(cluster, rays.get("headGroupSpec"), "headGroupSpec")
+    head["rayStartParams"].setdefault("num-cpus", "0")  # no rank shall run there
+    _add_environment(head, HEALTH_CHECKS)
+    for number, found in enumerate(groups):
+        _group(cluster, found, f"workerGroupSpecs[{number}]").setdefault("groupName", f"workers-{number}")
+    device = _device(cluster, groups)
+    if device is not Device.CPU:
+        _give_devices(cluster, groups, device)
+    if device is Device.NPU:
+        for container in (each for group in (head, *groups) for each in _containers(group)):
+            if not _limit(container, _ASCEND_KIND):
+                _set_variable(container, {"name": "ASCEND_VISIBLE_DEVICES", "value": "void"})
+
+
+def _group(cluster: ClusterFile, group: object, place: str) -> dict[str, Any]:
+    """Check a group's pods and give them shared memory: Kubernetes' 64 MiB are too few for Ray and for HCCL."""
+    try:
+        assert isinstance(group, dict)
+        pod = group["template"]["spec"]
+        assert pod["containers"] and all(each["image"] and each["name"] for each in pod["containers"])
+    except (AssertionError, KeyError, TypeError):
+        raise UsageError(
+            f"{cluster.path}: spec.{place}.template.spec.containers is missing, or one without name and image"
+        ) from None
+    if group.get("rayStartParams") is None:
+        group["rayStartParams"] = {}
+    ray = pod["containers"][0]
+    if not any(each.get("mountPath") == "/dev/shm" for each in ray.get("volumeMounts") or ()):
+        ray["volumeMounts"] = [*(ray.get("volumeMounts") or ()), {"name": "shm", "mountPath": "/dev/shm"}]
+        pod["volumes"] = [*(pod.get("volumes") or ()), copy.deepcopy(_SHARED_MEMORY)]
+    return group
+
+
+def _device(cluster: ClusterFile, groups: list[dict[str, Any]]) -> Device:
+    """What ranks compute on: as the job says, else what the workers' containers are limited to."""
+    if cluster.section.device is not Device.AUTO:
+        return cluster.section.device
+    containers = [each for group in groups for each in _containers(group)]
+    if any(_limit(each, _ASCEND_KIND) for each in containers):
+        return Device.NPU
+    return Device.CUDA if any(_limit(each, _CUDA) for each in containers) else Device.CPU
+
+
+def _give_devices(cluster: ClusterFile, groups: list[dict[str, Any]], device: Device) -> None:
+    """Give the first group's workers the devices that the ranks need, and tell Ray of NPUs."""
+    section = cluster.section
+    kind, name = (_ASCEND_KIND, _ASCEND) if device is Device.NPU else (_CUDA, _CUDA)
+    first = groups[0]
+    nodes = section.nodes or int(first.get("replicas") or 1)
+    for key in ("replicas", "minReplicas", "maxReplicas"):
+        first.setdefault(key, nodes)
+    container = _containers(first)[0]
+    if not _limit(container, kind):
+        container.setdefault("resources", {}).setdefault("limits", {})[name] = -(-section.ranks // nodes)
+    there = sum(_limit(_containers(each)[0], kind) * int(each.get("replicas") or 1) for each in groups)
+    if there < section.ranks:
+        raise UsageError(
+            f"{cluster.path}: {section.ranks} ranks need as many devices; the workers have {there}: give more "
+            f"`replicas`, or more {name} in their limits"
+        )
+    for group in groups:
+        if device is Device.NPU and (count := _limit(_containers(group)[0], kind)):
+            # Once more in quotes: the operator puts it into a shell line. Ray finds NPUs by itself only with CANN.
+            group["rayStartParams"].setdefault("resources", json.dumps(json.dumps({"NPU": count})))
+
+
+def _give_secrets(rays: dict[str, Any], secret: str, names: list[str]) -> None:
+    """Let the head's container, and so the job, have variables from a Secret."""
+    container = _containers(rays["headGroupSpec"])[0]
+    for name in names:
+        source = {"secretKeyRef": {"name": secret, "key": name}}
+        _set_variable(container, {"name": name, "valueFrom": source})
+
+
+def _add_environment(group: dict[str, Any], variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        _set_variable(_containers(group)[0], {"name": name, "value": value})
+
+
+def _set_variable(container: dict[str, Any], variable: dict[str, Any]) -> None:
+    """Set a variable where the file does not."""
+    env = container.get("env") or []
+    if all(each.get("name") != variable["name"] for each in env):
+        container["env"] = [*env, variable]
+
+
+def _containers(group: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = group["template"]["spec"]["containers"]
+    return found
+
+
+def _limit(container: dict[str, Any], kind: str) -> int:
+    """How many devices of a kind a container gets."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return sum(int(count) for name, count in limits.items() if str(name).startswith(kind))

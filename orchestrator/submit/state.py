@@ -1,0 +1,76 @@
+"""Which jobs were submitted from here, in a small file below the user's state folder. Never a token or a variable."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_MOST_JOBS = 200
+
+
+class Remembered(BaseModel):
+    """One job that was submitted from here."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    address: str
+    file: str
+    """The cluster file."""
+    output: str
+    """Where its report is, or will be, here."""
+    submitted: float
+    """Seconds since 1970."""
+
+
+class _File(BaseModel):
+    schema_version: int = 1
+    jobs: list[Remembered] = []
+
+
+def state_file() -> Path:
+    """Where it is: $XDG_STATE_HOME/aclcmp/jobs.json, by default below ~/.local/state."""
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "aclcmp" / "jobs.json"
+
+
+def remember(job: Remembered) -> None:
+    """Write a job down; the oldest go where there are many. Raises OSError."""
+    path = state_file()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(path):
+        jobs = [each for each in remembered() if each.job_id != job.job_id]
+        content = _File(jobs=[*jobs, job][-_MOST_JOBS:]).model_dump_json(indent=1)
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(content + "\n")
+        new.replace(path)
+
+
+def remembered() -> list[Remembered]:
+    """The jobs written down, the oldest first. A damaged file is put aside, and there are none."""
+    path = state_file()
+    try:
+        return _File.model_validate_json(path.read_bytes()).jobs
+    except FileNotFoundError:
+        return []
+    except ValidationError:
+        path.replace(path.with_suffix(".damaged"))
+        return []
+
+
+def recall(job_id: str) -> Remembered | None:
+    """One job, if it was submitted from here."""
+    return next((each for each in remembered() if each.job_id == job_id), None)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,84 @@
+"""Ray's token authentication on this side: the environment goes in, the mode is set before Ray is imported.
+
+Ray reads the mode once, when it is imported, and takes an unset one for "disabled" in a client of the job server even
+where a token lies at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from enum import Enum
+from pathlib import Path
+
+from aclcmp.orchestrator.errors import UsageError
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+class TokenFrom(str, Enum):
+    """Where the token comes from, as Ray looks for it."""
+
+    VARIABLE = TOKEN
+    FILE = TOKEN_PATH
+    HOME = "~/.ray/auth_token"
+    NOWHERE = "nowhere"
+    OFF = f"{MODE}=disabled"
+
+
+def prepare_token(environ: MutableMapping[str, str]) -> TokenFrom:
+    """Set RAY_AUTH_MODE where the user did not and a token can be found; say where it is.
+
+    Call it before Ray is imported. Raises UsageError for a token that is asked for and is not there.
+    """
+    mode = environ.get(MODE, "").lower()
+    if mode not in ("", "token", "disabled"):
+        raise UsageError(
+            f"{MODE}={environ[MODE]} is neither token nor disabled; unset it to use a token if there is one"
+        )
+    if mode == "disabled":
+        return TokenFrom.OFF
+    source = _source(environ)
+    if source is TokenFrom.NOWHERE:
+        if mode == "token":
+            raise UsageError(f"{MODE}=token, but there is no token: {how_to_give()}")
+        return source
+    environ[MODE] = "token"
+    return source
+
+
+def how_to_give() -> str:
+    """Say how a user gives the token."""
+    return (
+        f"set {TOKEN} or {TOKEN_PATH}, or write it into {TokenFrom.HOME.value}; the head prints it: ray get-auth-token"
+    )
+
+
+def refusal(status: int, source: TokenFrom) -> str:
+    """Say what is wrong when the job server refuses with 401 (no token) or 403 (a wrong one)."""
+    if source is TokenFrom.OFF:
+        return f"the cluster wants a token, and {MODE}=disabled here: unset it, then {how_to_give()}"
+    if source is TokenFrom.NOWHERE or status == 401:
+        return f"the cluster wants a token, and there is none here: {how_to_give()}"
+    return f"the cluster does not accept the token from {source.value}: {how_to_give()}"
+
+
+def _source(environ: MutableMapping[str, str]) -> TokenFrom:
+    if environ.get(TOKEN, "").strip():
+        return TokenFrom.VARIABLE
+    if path := environ.get(TOKEN_PATH, ""):
+        _read(Path(path), f"{TOKEN_PATH}={path}")
+        return TokenFrom.FILE
+    home = Path("~/.ray/auth_token").expanduser()
+    if home.is_file():
+        _read(home, TokenFrom.HOME.value)
+        return TokenFrom.HOME
+    return TokenFrom.NOWHERE
+
+
+def _read(path: Path, name: str) -> None:
+    try:
+        content = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}; {how_to_give()}") from None
+    if not content:
+        raise UsageError(f"{name} is empty; {how_to_give()}")

@@ -1,0 +1,168 @@
+"""The RayJob manifest: what it holds for NPUs and for GPUs, and that a cluster would drop nothing of it."""
+
+import copy
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
+from aclcmp.orchestrator.submit.kuberay import render
+
+HERE = Path(__file__).parent
+SCHEMA = json.loads((HERE / "rayjob.schema.json").read_text())
+ASCEND = HERE.parent.parent / "cluster_configs/kuberay-ascend.yaml"
+
+
+def rendered(path: Path, **override: object) -> tuple[str, dict[str, Any]]:
+    text = render(read_cluster_file(path, override))
+    manifest = yaml.safe_load(text)
+    jsonschema.validate(manifest, SCHEMA)
+    return text, manifest
+
+
+def changed(folder: Path, change: str, **keys: object) -> Path:
+    """The ready file with something else in it, by a path such as `spec.headGroupSpec`."""
+    found = yaml.safe_load(ASCEND.read_text())
+    place = found
+    *parents, last = change.split(".")
+    for each in parents:
+        place = place[int(each) if each.isdecimal() else each]
+    place[last].update(keys) if keys else place.pop(last)
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump(found))
+    return path
+
+
+def container(manifest: dict[str, Any], group: str) -> dict[str, Any]:
+    spec = manifest["spec"]["rayClusterSpec"]
+    found = spec["headGroupSpec"] if group == "head" else spec["workerGroupSpecs"][0]
+    pod: dict[str, Any] = found["template"]["spec"]["containers"][0]
+    return pod
+
+
+def variables(manifest: dict[str, Any], group: str) -> dict[str, Any]:
+    return {
+        each["name"]: each.get("value", each.get("valueFrom")) for each in container(manifest, group).get("env", ())
+    }
+
+
+def test_ascend() -> None:
+    text, manifest = rendered(ASCEND)
+    spec, rays = manifest["spec"], manifest["spec"]["rayClusterSpec"]
+    assert spec["submissionMode"] == "HTTPMode" and spec["shutdownAfterJobFinishes"] is False
+    words = shlex.split(spec["entrypoint"])
+    assert words[:8] == ["aclcmp", "run", "--exec", "bash /opt/model/run.sh", "--ranks", "16", "--nodes", "2"]
+    assert rays["authOptions"] == {"mode": "token"}
+    worker = rays["workerGroupSpecs"][0]
+    # through YAML and then a shell, as the operator does it
+    assert json.loads(shlex.split(f"ray start --resources={worker['rayStartParams']['resources']}")[2][12:]) == {
+        "NPU": 8
+    }
+    assert container(manifest, "worker")["resources"]["limits"]["huawei.com/Ascend910"] == 8
+    assert variables(manifest, "head")["ASCEND_VISIBLE_DEVICES"] == "void"
+    assert "ASCEND_VISIBLE_DEVICES" not in variables(manifest, "worker")
+    assert variables(manifest, "head")["RAY_health_check_timeout_ms"] == "3000"
+    for group in (rays["headGroupSpec"], worker):
+        pod = group["template"]["spec"]
+        assert {"name": "shm", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]
+        assert pod["volumes"] == [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}]
+    assert f"aclcmp attach {spec['jobId']}" in text and "kubectl apply" in text
+
+
+def test_cuda(tmp_path: Path) -> None:
+    limits = "spec.workerGroupSpecs.0.template.spec.containers.0.resources"
+    path = changed(tmp_path, limits, limits={"nvidia.com/gpu": 8}, requests={})
+    _, manifest = rendered(path, device="cuda")
+    worker = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert container(manifest, "worker")["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    assert worker["rayStartParams"] == {} and "ASCEND_VISIBLE_DEVICES" not in variables(manifest, "head")
+    assert rendered(path, device="auto")[1]["spec"]["rayClusterSpec"] == manifest["spec"]["rayClusterSpec"]
+
+
+def test_devices_that_are_left_out_are_added(tmp_path: Path) -> None:
+    path = changed(tmp_path, "spec.workerGroupSpecs.0.template.spec.containers.0.resources")
+    _, manifest = rendered(path, ranks=8)
+    assert container(manifest, "worker")["resources"] == {"limits": {"huawei.com/Ascend910": 4}}
+    assert rendered(path, device="cuda")[1] and rendered(path, device="cpu", ranks=2)[1]
+
+
+def test_secrets_come_from_a_secret() -> None:
+    text, manifest = rendered(ASCEND, env={"HF_TOKEN": "hush", "A": "b"})
+    assert "hush" not in text and "--from-literal=HF_TOKEN=..." in text and "--env A=b" in text
+    assert variables(manifest, "head")["HF_TOKEN"] == {"secretKeyRef": {"name": "acl-env", "key": "HF_TOKEN"}}
+
+
+def test_a_rayjob_keeps_what_it_says(tmp_path: Path) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    rays = found["spec"]
+    rays["workerGroupSpecs"][0]["template"]["spec"] |= {
+        "volumes": [{"name": "mine", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}],
+        "nodeSelector": {"a": "b"},
+    }
+    rays["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "mine", "mountPath": "/dev/shm"}
+    ]
+    rays["authOptions"] = {"mode": "token", "secretName": "mine"}
+    found |= {"kind": "RayJob", "spec": {"rayClusterSpec": rays, "ttlSecondsAfterFinished": 60, "backoffLimit": 1}}
+    before = copy.deepcopy(found)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(found))
+    _, manifest = rendered(tmp_path / "job.yaml")
+    spec = manifest["spec"]
+    assert (spec["ttlSecondsAfterFinished"], spec["backoffLimit"]) == (60, 1)
+    assert spec["rayClusterSpec"]["authOptions"] == before["spec"]["rayClusterSpec"]["authOptions"]
+    pod = spec["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert [each["name"] for each in pod["volumes"]] == ["mine"] and pod["nodeSelector"] == {"a": "b"}
+
+
+def test_a_cluster_that_runs_is_selected(tmp_path: Path) -> None:
+    text = (
+        "apiVersion: ray.io/v1\nkind: RayJob\nmetadata: {name: x}\n"
+        "spec: {clusterSelector: {ray.io/cluster: lab}}\naclcmp: {exec: x}"
+    )
+    (tmp_path / "job.yaml").write_text(text)
+    assert "rayClusterSpec" not in rendered(tmp_path / "job.yaml")[1]["spec"]
+
+
+def test_without_a_token_it_warns(tmp_path: Path) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    found["spec"]["authOptions"] = {"mode": "disabled"}
+    (tmp_path / "open.yaml").write_text(yaml.safe_dump(found))
+    assert "# WARNING: authOptions.mode is not token" in rendered(tmp_path / "open.yaml")[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("spec", "spec is missing"),
+        ("spec.headGroupSpec", "spec.headGroupSpec.template.spec.containers is missing"),
+        ("spec.workerGroupSpecs", "spec.workerGroupSpecs is missing"),
+        ("spec.workerGroupSpecs.0.template.spec.containers.0.image", "without name and image"),
+    ],
+)
+def test_what_is_missing(tmp_path: Path, change: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        render(read_cluster_file(changed(tmp_path, change)))
+
+
+def test_what_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="32 ranks need as many devices; the workers have 16"):
+        render(read_cluster_file(ASCEND, {"ranks": 32}))
+    with pytest.raises(UsageError, match="a manifest uploads nothing"):
+        render(read_cluster_file(ASCEND, {"working_dir": "."}))
+
+
+@pytest.mark.parametrize("place", ["spec", "spec.rayClusterSpec", "spec.rayClusterSpec.headGroupSpec.template.spec"])
+def test_the_schema_refuses_unknown_fields(place: str) -> None:
+    _, manifest = rendered(ASCEND)
+    found = manifest
+    for each in place.split("."):
+        found = found[each]
+    found["surprise"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="surprise"):
+        jsonschema.validate(manifest, SCHEMA)
