@@ -16,9 +16,10 @@ from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
 from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
-from aclcmp.orchestrator.report.explain import chosen, explain
+from aclcmp.orchestrator.report.explain import chosen, chosen_keys, explain, with_history
 from aclcmp.orchestrator.report.files import replacing, write_reports
-from aclcmp.orchestrator.report.h5_reader import read_h5
+from aclcmp.orchestrator.report.h5_labels import Grid
+from aclcmp.orchestrator.report.h5_reader import Only, read_h5, read_two
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.profile_h5 import read_profile, write_profile
 from aclcmp.orchestrator.report.terminal import print_report, report_console
@@ -27,14 +28,20 @@ from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.terms import Terms
 
 
-def stored_report(folder: Path, *, with_rows: bool = True) -> tuple[RunDir, Report]:
+def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
     """Read the report of a run directory, or of a folder that a comparison of two runs wrote.
 
-    `with_rows`: with the sums by row that it has. From here on no garbage is collected: a report is a million small
-    objects and no garbage, in which looking for it would take a third of the time.
+    `with_rows`: with the sums by row that it has; `only`: which labels, as `read_h5` takes it. From here on no garbage
+    is collected: a report is a million small objects and no garbage, in which looking for it would take a third of the
+    time.
 
     Raises UsageError when there is none.
     """
+    run, record = _opened(folder)
+    return run, read_h5(run.report_h5, record, with_rows=with_rows, only=only)
+
+
+def _opened(folder: Path) -> tuple[RunDir, RunRecord | None]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)
@@ -42,7 +49,7 @@ def stored_report(folder: Path, *, with_rows: bool = True) -> tuple[RunDir, Repo
         raise UsageError(f"{folder} is no run directory: it has neither {run.record.name} nor {run.report_h5.name}")
     record = RunRecord.load(run.record) if run.record.exists() else None
     gc.disable()
-    return run, read_h5(run.report_h5, record, with_rows=with_rows)
+    return run, record
 
 
 def evidence_in(report: Report) -> Evidence:
@@ -98,7 +105,11 @@ def write_page(report: Report, run: RunDir) -> Path:
 
 def print_explained(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
     """Print everything known about a label."""
-    _, report = stored_report(folder)
+
+    def wanted(grid: Grid) -> list[int]:
+        return with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, task))
+
+    _, report = stored_report(folder, only=wanted)
     for label in chosen(report, name, task):
         say(explain(report, label, rank))
     return ExitCode.MATCH
@@ -106,7 +117,8 @@ def print_explained(folder: Path, name: str, task: int | None, rank: int | None)
 
 def print_diff(first: Path, second: Path) -> ExitCode:
     """Print what differs between two reports; the exit code is 1 where the second is worse."""
-    before, after = (stored_report(folder)[1] for folder in (first, second))
+    opened = [_opened(folder) for folder in (first, second)]
+    before, after = read_two(*((run.report_h5, record) for run, record in opened))
     found = changes(before.judgement, after.judgement)
     say(diff_lines(before, after, found))
     return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH

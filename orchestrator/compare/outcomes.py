@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -16,24 +15,31 @@ class Collected:
     """Outcomes by (label, rank); its pairs, and the parts of one that was split, are merged as they come."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._left: dict[tuple[LabelKey, int], int] = defaultdict(int)
+        self._left: dict[tuple[LabelKey, int], int] = {}
         for pair in pairs:
-            self._left[pair.key, pair.rank] += pair.region.size
-        self._outcomes: Outcomes = {}
+            name = (pair.key, pair.rank)
+            self._left[name] = self._left.get(name, 0) + pair.region.size
+        self._parts: Outcomes = {}
+        self._complete: Outcomes = {}
 
     def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
         """Take the results of a batch; return how many (label, rank) are complete with them."""
-        complete = 0
+        before_it = len(self._complete)
         for pair, result in zip(batch, results, strict=True):
             name = (pair.key, pair.rank)
-            before = self._outcomes.get(name)
+            before = self._parts.pop(name, None) or self._complete.get(name)  # complete: what follows is empty
             if isinstance(before, PairStats) and isinstance(result, PairStats):
                 result = before.merge(result)
-            self._outcomes[name] = before if isinstance(before, str) else result
-            self._left[name] -= pair.region.size
-            complete += self._left[name] == 0
-        return complete
+            elif isinstance(before, str):
+                result = before
+            left = self._left.pop(name, 0) - pair.region.size
+            if left:
+                self._left[name] = left
+                self._parts[name] = result
+            else:
+                self._complete[name] = result
+        return len(self._complete) - before_it
 
     def finished(self) -> Outcomes:
         """Return the outcomes of those that are complete."""
-        return {name: outcome for name, outcome in self._outcomes.items() if self._left[name] == 0}
+        return dict(self._complete)

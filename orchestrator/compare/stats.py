@@ -7,12 +7,16 @@ up with `merge`. Complex tensors are compared as their real and imaginary parts,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.packed import numbers_of, packed, with_numbers
 
 _Float64 = npt.NDArray[np.float64]
 
@@ -22,21 +26,45 @@ def _sum_by(place: npt.NDArray[np.intp], first: _Float64, second: _Float64) -> _
     return np.bincount(place, np.concatenate([first, second])).astype(np.float64, copy=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class RowSums:
     """Sums by row (token): a row is the last axis of the whole tensor; a 0-d or 1-d tensor is one row.
 
     Whole tensors of more than 65,536 rows are summed in groups of `group` consecutive rows (a power of two that follows
     from the whole's shape alone, so that all regions of a label agree).
+
+    `index` are the sorted numbers of the row groups that were seen, shape (r,). Nothing may be changed: indices of
+    consecutive numbers are shared, and sums are kept as bytes, for three arrays more each take longer than 16 rows.
     """
 
-    group: int
-    index: npt.NDArray[np.int64]
-    """Sorted numbers of the row groups that were seen, shape (r,)."""
-    sum_xx: _Float64
-    """Sum of x^2 by row group, shape (r,)."""
-    sum_dd: _Float64
-    """Sum of d^2 by row group, shape (r,)."""
+    __slots__ = ("group", "index", "sums")
+
+    def __init__(self, group: int, index: npt.NDArray[np.int64], sum_xx: _Float64, sum_dd: _Float64) -> None:
+        """Keep the sums, of shape (r,) each."""
+        if index.size and int(index[-1]) - int(index[0]) == index.size - 1:
+            index = _consecutive(int(index[0]), index.size)
+        self.group = group
+        self.index = index
+        self.sums = np.asarray(sum_xx, np.float64).tobytes() + np.asarray(sum_dd, np.float64).tobytes()
+        """Those of `sum_xx`, then those of `sum_dd`."""
+
+    @property
+    def sum_xx(self) -> _Float64:
+        """Sum of x^2 by row group, shape (r,)."""
+        return np.frombuffer(self.sums, np.float64, self.index.size)
+
+    @property
+    def sum_dd(self) -> _Float64:
+        """Sum of d^2 by row group, shape (r,)."""
+        return np.frombuffer(self.sums, np.float64, self.index.size, 8 * self.index.size)
+
+    def __repr__(self) -> str:
+        return f"RowSums({self.group}, {self.index.tolist()}, {self.sum_xx.tolist()}, {self.sum_dd.tolist()})"
+
+    def __reduce__(self) -> tuple[Callable[..., RowSums], tuple[object, ...]]:
+        """Leave out the numbers of rows that follow each other."""
+        index = self.index
+        known = index.size and int(index[-1]) - int(index[0]) == index.size - 1
+        return _sums_again, (self.group, (int(index[0]), index.size) if known else index, self.sums)
 
     @staticmethod
     def empty(group: int = 0) -> RowSums:
@@ -52,13 +80,34 @@ class RowSums:
             return RowSums(group, self.index, self.sum_xx + other.sum_xx, self.sum_dd + other.sum_dd)
         for one, two in ((self, other), (other, self)):
             if one.index.size == 0 or two.index.size == 0 or one.index[-1] < two.index[0]:
-                index = np.concatenate([one.index, two.index])
-                sum_xx = np.concatenate([one.sum_xx, two.sum_xx])
-                return RowSums(group, index, sum_xx, np.concatenate([one.sum_dd, two.sum_dd]))
+                return one._followed_by(two, group)
         index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
         sum_xx = _sum_by(place, self.sum_xx, other.sum_xx)
         sum_dd = _sum_by(place, self.sum_dd, other.sum_dd)
         return RowSums(group, index, sum_xx, sum_dd)
+
+    def _followed_by(self, other: RowSums, group: int) -> RowSums:
+        """Return the sums over both where all rows of the other come behind these."""
+        mine, others = 8 * self.index.size, 8 * other.index.size
+        sums = self.sums[:mine] + other.sums[:others] + self.sums[mine:] + other.sums[others:]
+        index = np.concatenate([self.index, other.index])
+        if index.size and int(index[-1]) - int(index[0]) == index.size - 1:
+            return _sums_again(group, (int(index[0]), index.size), sums)
+        return _sums_again(group, index, sums)
+
+
+def _sums_again(group: int, index: tuple[int, int] | npt.NDArray[np.int64], sums: bytes) -> RowSums:
+    found = RowSums.__new__(RowSums)
+    found.group, found.sums = group, sums
+    found.index = _consecutive(*index) if isinstance(index, tuple) else index
+    return found
+
+
+@functools.lru_cache(64)
+def _consecutive(first: int, count: int) -> npt.NDArray[np.int64]:
+    index = np.arange(first, first + count)
+    index.flags.writeable = False
+    return index
 
 
 class Basis(str, Enum):
@@ -72,7 +121,8 @@ class Basis(str, Enum):
     """Moments and norms by row of both: sum_dd is a lower bound."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@packed
+@dataclass(frozen=True, eq=False)
 class PairStats:
     """Mergeable statistics of one pair. Sums and extremes run over positions where both sides are finite.
 
@@ -166,26 +216,26 @@ class PairStats:
 
     def merge(self, other: PairStats) -> PairStats:
         """Return the statistics over both; they must come from disjoint regions of one pair of whole tensors."""
-        merged = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
-        for name in _LARGEST:
-            merged[name] = max(getattr(self, name), getattr(other, name))
-        for name in _SMALLEST:
-            merged[name] = min(getattr(self, name), getattr(other, name))
-        worst = max(self, other, key=PairStats._rank_of_max_abs_d)
-        for name in _OF_MAX_ABS_D:
-            merged[name] = getattr(worst, name)
-        basis = max(self.basis, other.basis, key=list(Basis).index)
-        return PairStats(rows=self.rows.merge(other.rows), basis=basis, **merged)
-
-    def _rank_of_max_abs_d(self) -> tuple[bool, float, int]:
-        return self.n_finite > 0, self.max_abs_d, -self.max_abs_d_index
+        mine, others = numbers_of(self), numbers_of(other)
+        merged = [one + two for one, two in zip(mine, others, strict=True)]
+        for place in _LARGEST:
+            merged[place] = max(mine[place], others[place])
+        for place in _SMALLEST:
+            merged[place] = min(mine[place], others[place])
+        worst = max(mine, others, key=_rank_of_max_abs_d)
+        for place in _OF_MAX_ABS_D:
+            merged[place] = worst[place]
+        basis = self.basis if self.basis is other.basis else max(self.basis, other.basis, key=list(Basis).index)
+        return with_numbers(PairStats, merged, self.rows.merge(other.rows), basis)
 
 
-_LARGEST = ("max_x", "max_y", "max_rel_d", "max_ulp")
-_SMALLEST = ("min_x", "min_y")
-_OF_MAX_ABS_D = ("max_abs_d", "max_abs_d_index", "max_abs_d_x", "max_abs_d_y")
-_ADDED = tuple(
-    field.name
-    for field in dataclasses.fields(PairStats)
-    if field.name not in {*_LARGEST, *_SMALLEST, *_OF_MAX_ABS_D, "rows", "basis"}
-)
+_PLACES = {field.name: place for place, field in enumerate(dataclasses.fields(PairStats))}
+_LARGEST = [_PLACES[name] for name in ("max_x", "max_y", "max_rel_d", "max_ulp")]
+_SMALLEST = [_PLACES[name] for name in ("min_x", "min_y")]
+_OF_MAX_ABS_D = [_PLACES[name] for name in ("max_abs_d", "max_abs_d_index", "max_abs_d_x", "max_abs_d_y")]
+_N_FINITE = _PLACES["n_finite"]
+
+
+def _rank_of_max_abs_d(numbers: tuple[float, ...]) -> tuple[bool, float, float]:
+    largest, index = (numbers[place] for place in _OF_MAX_ABS_D[:2])
+    return numbers[_N_FINITE] > 0, largest, -index

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import TYPE_CHECKING
+from functools import cache
+from itertools import groupby, repeat
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
-from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.compare.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
+from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 if TYPE_CHECKING:
@@ -57,6 +61,11 @@ class LabelEvidence:
     ranks: tuple[RankEvidence, ...]
 
 
+lazily(LabelEvidence, "ranks")
+_SLOTS = slots_of(RankEvidence)
+_changed = copier(RankEvidence, _SLOTS)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of a run, labels in golden order."""
@@ -80,69 +89,130 @@ def evidence_of(
 
     What is known of a sum is known of each rank that holds a summand: which of them is wrong the sum does not tell.
     """
-    labels = []
-    for planned in plan.labels:
-        ranks = [_of_gap(gap, planned.sides[gap.rank]) for gap in planned.gaps]
-        for _, (pair, *_) in groupby(planned.pairs, lambda pair: pair.rank):
-            ranks += _of_pair(pair, planned, outcomes)
-        ranks.sort(key=lambda each: each.rank)
-        labels.append(LabelEvidence(planned.key, plan.levels[planned.key], tuple(ranks)))
+    with without_collection():
+        labels = [
+            LabelEvidence(planned.key, plan.levels[planned.key], cast("tuple[RankEvidence, ...]", known))
+            for planned, known in zip(plan.labels, _all_known(plan, outcomes), strict=True)
+        ]
     return Evidence(tuple(labels), tuple(replicas), plan.unreadable, plan.silent_ranks, run_failed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What came of one label, from which its evidence is made each time it is asked for: a million are 136 MB."""
+
+    planned: LabelPlan
+    outcomes: tuple[Outcome, ...]
+    """Of each rank that has pairs, in their order."""
+    metrics: tuple[Metrics | None, ...]
+
+    def __call__(self, _: object) -> tuple[RankEvidence, ...]:
+        """Return the evidence of each rank."""
+        planned, pairs = self.planned, _first_pairs(self.planned)
+        sides = [planned.sides[pair.rank] for pair in pairs]
+        ranks = made_of(RankEvidence, _SLOTS, len(pairs), self._columns(pairs, sides))
+        if any(pair.more_actual for pair in pairs):
+            ranks = [each for pair, found in zip(pairs, ranks, strict=True) for each in _of_sum(pair, found, planned)]
+        ranks = [*(_of_gap(gap, planned.sides[gap.rank]) for gap in planned.gaps), *ranks]
+        return tuple(sorted(ranks, key=attrgetter("rank")))
+
+    def _columns(self, pairs: Sequence[Pair], sides: Sequence[Sides]) -> dict[str, Iterable[Any]]:
+        """What is known of each rank that has pairs, by the fields of `RankEvidence`."""
+        uncovered = self.planned.uncovered
+        return {
+            "rank": [pair.rank for pair in pairs],
+            "golden": [_facts(each.golden) for each in sides],
+            "actual": [_facts(each.actual) for each in sides],
+            "layout": [pair.layout for pair in pairs],
+            "stats": [None if isinstance(each, str) else each for each in self.outcomes],
+            "metrics": self.metrics,
+            "dtypes": [_dtypes(pair.golden.dtype, pair.actual.dtype) for pair in pairs],
+            "gap": [GapKind.FAILED if isinstance(each, str) else None for each in self.outcomes],
+            "gap_reason": [each if isinstance(each, str) else "" for each in self.outcomes],
+            "uncovered": [uncovered.get(pair.rank, "") for pair in pairs],
+            "summed": repeat(()),
+            "ties": repeat(0),
+            "floors": repeat(()),
+        }
+
+
+def _all_known(plan: Plan, outcomes: Outcomes) -> list[_Known]:
+    found = [
+        tuple([outcomes.get((label.key, pair.rank), "was not compared") for pair in _first_pairs(label)])
+        for label in plan.labels
+    ]
+    compared = [each for label in found for each in label if isinstance(each, PairStats)]
+    metrics: list[Metrics] = []
+    for start in range(0, len(compared), TOGETHER):
+        metrics += all_metrics(compared[start : start + TOGETHER])
+    told = iter(metrics)
+    return [
+        _Known(planned, each, tuple([next(told) if isinstance(one, PairStats) else None for one in each]))
+        for planned, each in zip(plan.labels, found, strict=True)
+    ]
+
+
+def _first_pairs(planned: LabelPlan) -> list[Pair]:
+    """The first pair of each rank."""
+    return [next(pairs) for _, pairs in groupby(planned.pairs, attrgetter("rank"))]
 
 
 def with_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]) -> Evidence:
     """Add noise floors by label; one of a source that a label has already takes its place."""
-    order = list(FloorSource)
+    labels = [
+        LabelEvidence(each.key, each.level, cast("tuple[RankEvidence, ...]", _Floored(each, floors[each.key])))
+        if each.key in floors
+        else each
+        for each in evidence.labels
+    ]
+    return replace(evidence, labels=tuple(labels))
 
-    def added(label: LabelEvidence) -> LabelEvidence:
-        if label.key not in floors:
-            return label
-        ranks = []
-        for each in label.ranks:
-            known = {floor.source: floor for floor in (*each.floors, *floors[label.key])}
-            ranks.append(replace(each, floors=tuple(sorted(known.values(), key=lambda f: order.index(f.source)))))
-        return replace(label, ranks=tuple(ranks))
 
-    return replace(evidence, labels=tuple(map(added, evidence.labels)))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Floored:
+    """A label's evidence with further floors, made each time it is asked for."""
+
+    label: LabelEvidence
+    floors: tuple[Floor, ...]
+
+    def __call__(self, _: object) -> tuple[RankEvidence, ...]:
+        """Return the evidence of each rank."""
+        ranks = self.label.ranks
+        together = {known: self._added(known) for known in {each.floors for each in ranks}}
+        return tuple([_changed(each, floors=together[each.floors]) for each in ranks])
+
+    def _added(self, known: tuple[Floor, ...]) -> tuple[Floor, ...]:
+        by_source = {floor.source: floor for floor in (*known, *self.floors)}
+        return tuple(by_source[source] for source in FloorSource if source in by_source)
 
 
 def _of_gap(gap: Gap, sides: Sides) -> RankEvidence:
     return RankEvidence(
         rank=gap.rank,
-        golden=_facts(sides, "golden"),
-        actual=_facts(sides, "actual"),
+        golden=_facts(sides.golden),
+        actual=_facts(sides.actual),
         gap=gap.kind,
         gap_reason=gap.reason,
     )
 
 
-def _of_pair(pair: Pair, planned: LabelPlan, outcomes: Outcomes) -> list[RankEvidence]:
-    sides = planned.sides[pair.rank]
-    outcome = outcomes.get((planned.key, pair.rank), "was not compared")
-    read = isinstance(outcome, PairStats)
-    found = RankEvidence(
-        rank=pair.rank,
-        golden=_facts(sides, "golden"),
-        actual=_facts(sides, "actual"),
-        layout=pair.layout,
-        stats=outcome if isinstance(outcome, PairStats) else None,
-        metrics=metrics_of(outcome) if isinstance(outcome, PairStats) else None,
-        dtypes=(pair.golden.dtype, pair.actual.dtype),
-        gap=None if read else GapKind.FAILED,
-        gap_reason=outcome if isinstance(outcome, str) else "",
-        uncovered=planned.uncovered.get(pair.rank, ""),
-    )
+def _of_sum(pair: Pair, found: RankEvidence, planned: LabelPlan) -> list[RankEvidence]:
+    """What is known of a sum, of each rank that holds a summand; of what is none, itself."""
     others = [source.rank for source in pair.more_actual]
     if not others:
         return [found]
     summed = (pair.rank, *others)
     each = {rank: planned.sides.get(rank) for rank in summed}
     return [
-        replace(found, rank=rank, summed=summed, actual=_facts(held, "actual") if held else None)
+        replace(found, rank=rank, summed=summed, actual=_facts(held.actual) if held else None)
         for rank, held in each.items()
     ]
 
 
-def _facts(sides: Sides, side: str) -> SideFacts | None:
-    told = sides.golden if side == "golden" else sides.actual
+def _facts(told: Told | None) -> SideFacts | None:
     return told.facts if told is not None else None
+
+
+@cache
+def _dtypes(golden: str, actual: str) -> tuple[str, str]:
+    return golden, actual

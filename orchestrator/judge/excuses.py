@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aclcmp.orchestrator.judge.policy import Excuse, Policy
 from aclcmp.orchestrator.judge.table import narrower
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status, changed
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -15,7 +15,7 @@ from aclcmp.orchestrator.plan.regions import LabelKey
 def with_ignored(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
     """Say of a verdict that the policy ignores why it does; its status stays what it is. Nothing inherits from it."""
     if rule := _first(policy.ignore, verdict, key, level):
-        return replace(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
+        return changed(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
     return verdict
 
 
@@ -34,7 +34,7 @@ def with_excuses(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVe
 def _excused(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
     differs = verdict.status in (*WRONG, Status.DRIFT) and not verdict.ignored
     if differs and (rule := _first(policy.allow, verdict, key, level)):
-        return replace(verdict, excused=rule.reason or "allowed by the policy")
+        return changed(verdict, excused=rule.reason or "allowed by the policy")
     return verdict
 
 

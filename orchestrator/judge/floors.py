@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.metrics import TOGETHER, all_metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -40,9 +40,11 @@ def floors_of(
     """Return the floors of every label: of each source the largest over ranks; what could not be read counts not."""
     largest: dict[LabelKey, dict[FloorSource, Floor]] = defaultdict(dict)
     for source, outcomes in found:
-        for (key, _), stats in outcomes.items():
-            if isinstance(stats, PairStats) and stats.n_finite:
-                metrics = metrics_of(stats)
+        told = ((key, stats) for (key, _), stats in outcomes.items() if isinstance(stats, PairStats))
+        named = [(key, stats) for key, stats in told if stats.n_finite]
+        for start in range(0, len(named), TOGETHER):
+            some = named[start : start + TOGETHER]
+            for (key, _), metrics in zip(some, all_metrics([stats for _, stats in some]), strict=True):
                 before = largest[key].get(source, Floor(source, 0.0, 0.0))
                 rel_l2, worst_row = max(before.rel_l2, metrics.rel_l2), max(before.worst_row, metrics.worst_row)
                 largest[key][source] = Floor(source, rel_l2, worst_row)

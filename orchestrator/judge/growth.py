@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.table import least_of
-from aclcmp.orchestrator.judge.verdicts import WRONG, RankVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, RankVerdict, Status, changed
 from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -92,8 +92,9 @@ def _beside_history(
     if metrics is None or limits is None or limits.fail == 0.0:
         return verdict
     of_kind = (*kind, verdict.rank)
-    errors[of_kind].append(metrics.rel_l2)
-    rows[of_kind].append(metrics.worst_row)
+    for known, error in ((errors[of_kind], metrics.rel_l2), (rows[of_kind], metrics.worst_row)):
+        known.append(error)
+        del known[: -HISTORY - 1]
     if verdict.status is not Status.DRIFT:
         return verdict
     least = least_of(*verdict.dtypes)
@@ -103,4 +104,4 @@ def _beside_history(
     if jumped is None:
         return verdict
     beside = f"{jumped.factor:.2g} times that of the layers before it ({jumped.deviations:.0f} standard deviations)"
-    return replace(verdict, status=Status.DIVERGED, reason=f"its error is {beside}: {verdict.reason}")
+    return changed(verdict, status=Status.DIVERGED, reason=f"its error is {beside}: {verdict.reason}")

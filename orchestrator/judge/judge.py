@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
 from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
 from aclcmp.orchestrator.judge.growth import with_jumps
-from aclcmp.orchestrator.judge.limits import Depths, limits_for
+from aclcmp.orchestrator.judge.limits import Depths, LimitsOf
 from aclcmp.orchestrator.judge.origins import with_origins
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.replicas import with_replicas
@@ -20,14 +20,17 @@ from aclcmp.orchestrator.judge.verdicts import (
     FirstDivergence,
     Judgement,
     LabelVerdict,
+    Limits,
     Origin,
     RankVerdict,
     ReplicaVerdict,
     Status,
+    verdicts_on,
     worst,
 )
-from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.judge.weigh import level, weigh
 from aclcmp.orchestrator.plan.model import GapKind, Plan
+from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.plan.readings import ranks_text
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -44,7 +47,6 @@ _NAMES = {
     ExitCode.INCOMPLETE: "incomplete",
 }
 _DEFAULT = Policy()
-_EVIDENCE = tuple(field.name for field in fields(RankEvidence))
 
 
 def judge(
@@ -64,13 +66,20 @@ def judge(
 
 def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
     """Judge every (label, rank) of which there is evidence."""
+    with without_collection():
+        return _judged(evidence, policy)
+
+
+def _judged(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
     depths = Depths()
     weighed = []
     for label in evidence.labels:
-        depth = depths.of(label)
-        ranks = [_weighed(each, label, depth, policy) for each in label.ranks]
-        weighed.append((label.key, [with_ignored(each, label.key, label.level, policy) for each in ranks]))
+        limits = LimitsOf(label, depths.of(label), policy)
+        ranks = _weighed(label, limits)
+        if policy.ignore:
+            ranks = [with_ignored(each, label.key, label.level, policy) for each in ranks]
+        weighed.append((label.key, ranks))
     known = with_replicas(with_jumps(weighed, levels, policy.jump), evidence.replicas)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
@@ -85,28 +94,39 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
     return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas)
 
 
-def _weighed(evidence: RankEvidence, label: LabelEvidence, depth: int, policy: Policy) -> RankVerdict:
-    """One rank's errors against their limits."""
-    known = {name: getattr(evidence, name) for name in _EVIDENCE}
+def _weighed(label: LabelEvidence, limits_of: LimitsOf) -> list[RankVerdict]:
+    """Each rank's errors against their limits."""
+    ranks = label.ranks
+    levels = [_level(evidence, limits_of) for evidence in ranks]
+    told = zip(*levels, strict=True) if levels else [()] * 5
+    columns = dict(zip(("status", "reason", "bitwise", "limits", "margin"), told, strict=True))
+    return verdicts_on(ranks, {**columns, "origin": repeat(None), "excused": repeat(""), "ignored": repeat(False)})
+
+
+_Level = tuple[Status, str | Callable[[RankVerdict], str], bool, Limits | None, float | None]
+
+
+def _level(evidence: RankEvidence, limits_of: LimitsOf) -> _Level:
+    """Return status, reason, bitwise, limits and margin."""
     stats, metrics = evidence.stats, evidence.metrics
     if stats is None or metrics is None:
         status = _GAP_STATUS[evidence.gap or GapKind.FAILED]
-        reason = _of_sum(evidence, evidence.gap_reason)
-        return RankVerdict(**known, status=status, origin=None, reason=reason, bitwise=False, limits=None, margin=None)
-    limits = limits_for(label, evidence, depth, policy)
-    status, margin, reason = weigh(stats, metrics, limits, evidence.ties)
+        return status, _of_sum(evidence, evidence.gap_reason), False, None, None
+    limits = limits_of(evidence)
+    status, margin = level(stats, metrics, limits, evidence.ties)
     if evidence.uncovered and status in (Status.MATCH, Status.DRIFT):
-        status, reason = Status.MISSING, f"{evidence.uncovered}; the rest: {reason}"
+        status = Status.MISSING
     golden, actual = evidence.dtypes
-    return RankVerdict(
-        **known,
-        status=status,
-        origin=None,
-        reason=_of_sum(evidence, reason),
-        bitwise=stats.n_equal == stats.n and golden == actual,
-        limits=limits,
-        margin=margin,
-    )
+    return status, _reason, golden == actual and stats.n_equal == stats.n, limits, margin
+
+
+def _reason(verdict: RankVerdict) -> str:
+    """Why a verdict is what errors against limits made it, before anything else was known."""
+    assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
+    status, _, words = weigh(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
+    if verdict.uncovered and status in (Status.MATCH, Status.DRIFT):
+        words = f"{verdict.uncovered}; the rest: {words}"
+    return _of_sum(verdict, words)
 
 
 def _of_sum(evidence: RankEvidence, reason: str) -> str:
@@ -133,7 +153,7 @@ def _exit_code(run_failed: bool, diverged: bool, complete: bool) -> ExitCode:
 
 def _first_divergence(labels: Sequence[LabelVerdict], fail_on: FailOn) -> FirstDivergence | None:
     for label in labels:
-        wrong = [verdict for verdict in label.ranks if _counts(verdict, fail_on)]
+        wrong = label.status in WRONG and [verdict for verdict in label.ranks if _counts(verdict, fail_on)]
         if wrong:
             largest = max(wrong, key=lambda verdict: verdict.margin or float("inf"))
             side = largest.actual or largest.golden
@@ -151,7 +171,7 @@ def _first_divergence(labels: Sequence[LabelVerdict], fail_on: FailOn) -> FirstD
 def _first_by_rank(labels: Sequence[LabelVerdict], fail_on: FailOn) -> dict[int, LabelKey]:
     first: dict[int, LabelKey] = {}
     for label in labels:
-        for verdict in label.ranks:
+        for verdict in label.ranks if label.status is not Status.MATCH else ():
             if _counts(verdict, fail_on):
                 first.setdefault(verdict.rank, label.key)
     return dict(sorted(first.items()))

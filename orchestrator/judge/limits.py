@@ -23,6 +23,23 @@ class Depths:
         return self._last.get(task, 0)
 
 
+class LimitsOf:
+    """The limits of one label on its ranks, worked out once for all that were compared alike."""
+
+    def __init__(self, label: LabelEvidence, depth: int, policy: Policy) -> None:
+        """Take what `limits_for` takes."""
+        self._label, self._depth, self._policy = label, depth, policy
+        self._known: dict[object, Limits] = {}
+
+    def __call__(self, evidence: RankEvidence) -> Limits:
+        """Return the limits for what was compared on a rank."""
+        alike = (evidence.dtypes, evidence.floors)
+        found = self._known.get(alike)
+        if found is None:
+            found = self._known[alike] = limits_for(self._label, evidence, self._depth, self._policy)
+        return found
+
+
 def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy: Policy) -> Limits:
     """Return the limits for what was compared of a label on a rank, and where they come from.
 

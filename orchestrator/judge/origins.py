@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from aclcmp.orchestrator.judge.growth import jump
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.table import least_of
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed
 from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -95,7 +95,7 @@ def _of_inputs(
 def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
     if verdict.status not in WRONG:
         return verdict
-    return replace(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
+    return changed(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
 
 
 def _error(verdict: RankVerdict) -> float:

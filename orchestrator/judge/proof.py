@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.metrics import all_metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.table import limits_of
 from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.judge.weigh import level
 from aclcmp.orchestrator.plan.model import LabelPlan, Question
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 Outcomes = Mapping[tuple[LabelKey, int], PairStats | str]
 
@@ -33,13 +33,16 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
     """
     ranks = {gap.rank for gap in option.gaps} | {pair.rank for pair in option.pairs}
     holds = constant = 0
+    found: list[tuple[Pair, PairStats]] = []
     for rank, (pair, *_) in groupby(option.pairs, lambda pair: pair.rank):
         stats = outcomes.get((option.key, rank))
         if isinstance(stats, PairStats) and rank not in option.uncovered:
-            status, _, _ = weigh(stats, metrics_of(stats), limits_of(pair.golden.dtype, pair.actual.dtype))
-            agrees = status in (Status.MATCH, Status.DRIFT)
-            holds += agrees
-            constant += agrees and stats.min_x == stats.max_x
+            found.append((pair, stats))
+    for (pair, stats), metrics in zip(found, all_metrics([stats for _, stats in found]), strict=True):
+        status, _ = level(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
+        agrees = status in (Status.MATCH, Status.DRIFT)
+        holds += agrees
+        constant += agrees and stats.min_x == stats.max_x
     if not ranks:
         return 0.0
     if constant == len(ranks):

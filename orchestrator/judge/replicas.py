@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from aclcmp.orchestrator.compare.metrics import metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.table import limits_of
-from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status, changed
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.model import Replicas
 from aclcmp.orchestrator.plan.regions import LabelKey
@@ -123,8 +123,8 @@ def with_replicas(
 
 def _raised(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:
     if raise_it and replica.told and verdict.status in _RAISED:
-        return replace(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
-    return replace(verdict, reason=f"{verdict.reason}; {replica.reason}")
+        return changed(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
+    return changed(verdict, reason=f"{verdict.reason}; {replica.reason}")
 
 
 def _ranks(ranks: Sequence[int]) -> str:

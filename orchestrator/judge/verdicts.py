@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.evidence import RankEvidence
+from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -43,7 +45,7 @@ WRONG = (Status.DIVERGED, Status.NONFINITE)
 
 def worst(statuses: Iterable[Status]) -> Status:
     """The gravest of at least one status."""
-    return max(statuses, key=_SEVERITY.index)
+    return max(set(statuses), key=_SEVERITY.index)
 
 
 class Origin(str, Enum):
@@ -82,6 +84,27 @@ class RankVerdict(RankEvidence):
     """Why it does not count, where a policy allows it to diverge or ignores the label; "" where it counts."""
     ignored: bool = False
     """Whether the policy ignores the label, so that it is not in the coverage either."""
+
+
+_SLOTS = slots_of(RankVerdict)
+_OF_EVIDENCE = slots_of(RankEvidence)
+lazily(RankVerdict, "reason")
+changed = copier(RankVerdict, _SLOTS)
+"""`changed(verdict, **changes)` is the verdict with other fields; a reason that is not in words yet stays so."""
+
+
+def verdicts_from(count: int, columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
+    """Return so many verdicts from columns named after their fields, all of them."""
+    return made_of(RankVerdict, _SLOTS, count, columns)
+
+
+def verdicts_on(evidence: Sequence[RankEvidence], columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
+    """Return the verdicts on evidence; `columns` are their fields beyond those of evidence.
+
+    A reason may be a function of the verdict, called when it is asked for.
+    """
+    known = {name: map(slot.__get__, evidence) for name, slot in _OF_EVIDENCE.items()}
+    return verdicts_from(len(evidence), {**known, **columns})
 
 
 @dataclass(frozen=True, slots=True)

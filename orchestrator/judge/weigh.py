@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import isfinite
 
 from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.packed import numbers_called
 from aclcmp.orchestrator.compare.stats import Basis, PairStats
 from aclcmp.orchestrator.judge.verdicts import Limits, Status
 
 _TINY = 1e-140
 """Values below have squares that float64 cannot hold exactly."""
+_usual_numbers = numbers_called(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
@@ -50,6 +52,14 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
     return _against(error, words, limits)
 
 
+def level(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
+    """Return status and margin as `weigh` does, without the words, which take most of its time."""
+    n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
+    if n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd):
+        return _held(error_of(metrics, limits), limits)
+    return weigh(stats, metrics, limits, ties)[:2]
+
+
 def error_of(metrics: Metrics, limits: Limits) -> float:
     """Return what is held against the limits: the relative L2 error, or that of the worst row if it is worse there."""
     return max(metrics.rel_l2, metrics.worst_row / limits.rows)
@@ -61,12 +71,16 @@ def _squares_are_lost(stats: PairStats) -> bool:
     return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
 
 
-def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+def _held(error: float, limits: Limits) -> tuple[Status, float]:
     if not error <= limits.fail:  # nan too: what cannot be weighed is not green
-        return Status.DIVERGED, error / limits.fail, f"{words}; limit {limits.fail:.3g} ({limits.source})"
-    if error > limits.warn:
-        return Status.DRIFT, error / limits.fail, f"{words}; warned from {limits.warn:.3g} on ({limits.source})"
-    return Status.MATCH, error / limits.fail, f"{words}; limit {limits.fail:.3g} ({limits.source})"
+        return Status.DIVERGED, error / limits.fail
+    return Status.DRIFT if error > limits.warn else Status.MATCH, error / limits.fail
+
+
+def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+    status, margin = _held(error, limits)
+    told = f"warned from {limits.warn:.3g} on" if status is Status.DRIFT else f"limit {limits.fail:.3g}"
+    return status, margin, f"{words}; {told} ({limits.source})"
 
 
 def _nonfinite_places(stats: PairStats) -> str:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import RankVerdict, Status
 from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, rows, shape_text
+from aclcmp.orchestrator.report.flat import COLUMNS, Block, Scalar, Values, blocks, shape_text
 from aclcmp.orchestrator.report.model import Report
 
 ORIGINAL = (
@@ -39,7 +44,6 @@ ORIGINAL = (
     "cmp_fail_reason",
 )
 
-_SHARED = {column.name: column for column in COLUMNS}
 _HERE = ("rank", "task", "seq", "status", "origin", "reason")
 _AFTER = (
     "occurrence",
@@ -72,42 +76,50 @@ _AFTER = (
     "stats_basis",
 )
 HEADER = (*ORIGINAL, *_HERE, *_AFTER)
+_SHARED = [column for column in COLUMNS if column.name in {*_HERE, *_AFTER, "label", "task"}]
+_Column = Sequence[Scalar | None] | npt.NDArray[Any]
+_KNOWN_IF_COMPARED = ("worst_row_index", "max_ulp")
 
 
 def write_csv(report: Report, path: Path) -> None:
-    """Write report.csv as UTF-8. A cell of what does not exist or is not a number is empty."""
+    """Write report.csv as UTF-8, all rows of it, however many: a block at a time.
+
+    A cell of what does not exist or is not a number is empty.
+    """
     # An id may hold half of a surrogate pair, which UTF-8 cannot.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(HEADER)
-        for label, verdict in rows(report.judgement):
-            writer.writerow([_cell(value) for value in _values(label, verdict)])
+        for block in blocks(report.judgement):
+            columns = [_cells(values) for values in _columns(block)]
+            writer.writerows(zip(*columns, strict=True))
 
 
-def _values(label: LabelVerdict, verdict: RankVerdict) -> list[Scalar | None]:
-    stats, metrics = verdict.stats, verdict.metrics
-    side = verdict.golden or verdict.actual
-    return [
-        label.key.label,
-        *_side(verdict.golden),
-        *_range(stats, "x"),
-        *_side(verdict.actual),
-        *_range(stats, "y"),
-        stats is not None,
-        *_errors(metrics),
-        _fail_reason(verdict),
-        verdict.rank,
-        label.key.task,
-        None if side is None else side.seq,
-        *(_SHARED[name].value(label, verdict) for name in ("status", "origin", "reason")),
-        *(_shared(name, label, verdict) for name in _AFTER),
-    ]
+def _columns(block: Block) -> Iterator[_Column]:
+    """Yield the columns in the header's order."""
+    shared = dict(_shared(block))
+    verdicts = block.verdicts
+    yield shared["label"]
+    yield from zip(*[_side(verdict.golden) for verdict in verdicts], strict=True)
+    yield from zip(*[_range(verdict.stats, "x") for verdict in verdicts], strict=True)
+    yield from zip(*[_side(verdict.actual) for verdict in verdicts], strict=True)
+    yield from zip(*[_range(verdict.stats, "y") for verdict in verdicts], strict=True)
+    yield [verdict.stats is not None for verdict in verdicts]
+    yield from zip(*[_errors(verdict.metrics) for verdict in verdicts], strict=True)
+    yield [_fail_reason(verdict) for verdict in verdicts]
+    yield shared["rank"]
+    yield shared["task"]
+    yield [None if (side := verdict.golden or verdict.actual) is None else side.seq for verdict in verdicts]
+    yield from (shared[name] for name in ("status", "origin", "reason", *_AFTER))
 
 
-def _shared(name: str, label: LabelVerdict, verdict: RankVerdict) -> Scalar | None:
-    if verdict.metrics is None and name in ("worst_row_index", "max_ulp"):
-        return None
-    return _SHARED[name].value(label, verdict)
+def _shared(block: Block) -> Iterator[tuple[str, Values]]:
+    for name, values in block.columns(_SHARED).items():
+        if name in _KNOWN_IF_COMPARED:
+            pairs = zip(block.verdicts, values, strict=True)
+            yield name, [None if verdict.metrics is None else int(value) for verdict, value in pairs]
+        else:
+            yield name, values
 
 
 def _side(side: SideFacts | None) -> tuple[str, str, str]:
@@ -145,13 +157,26 @@ def _fail_reason(verdict: RankVerdict) -> str:
     return verdict.reason
 
 
-def _cell(value: Scalar | None) -> Scalar:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else value
-    if isinstance(value, str):
-        text = value.replace("\0", "\\x00")  # which csv readers refuse
-        # Spreadsheets run text that begins like a formula.
-        return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-    return value
+def _cells(values: _Column) -> list[Any]:
+    """Return what csv writes for them. Of texts there are few, many times."""
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind != "f" or not np.isnan(values).any():
+            return list(values.tolist())
+        values = values.tolist()
+    known: dict[str, str] = {}
+    cells: list[Scalar] = []
+    for value in values:
+        if value is None or value != value:
+            cells.append("")
+        elif isinstance(value, str):
+            text = known.get(value)
+            cells.append(known.setdefault(value, _text(value)) if text is None else text)
+        else:
+            cells.append(value)
+    return cells
+
+
+def _text(value: str) -> str:
+    text = value.replace("\0", "\\x00")  # which csv readers refuse
+    # Spreadsheets run text that begins like a formula.
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -2,7 +2,7 @@
 
 /                     schema, verdict, exit_code
 /first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site
-/labels               table, one row per (label, rank), the columns of `flat.COLUMNS`
+/labels, /grid        see `h5_labels`
 /coverage             counts, silent_ranks
 /run                  the fields of run.json that are single values or texts; /run/ranks is a table
 /policy               the limits that were used
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ import numpy as np
 
 from aclcmp.orchestrator.judge.verdicts import Judgement
 from aclcmp.orchestrator.record import RankRecord, RunRecord
-from aclcmp.orchestrator.report.flat import COLUMNS, Scalar, list_text, rows
+from aclcmp.orchestrator.report.flat import Scalar, list_text
+from aclcmp.orchestrator.report.h5_labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5_looks import write_looks
 from aclcmp.orchestrator.report.h5_parts import Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.model import SCHEMA, Report
@@ -41,19 +43,20 @@ def write_h5(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    path.write_bytes(_image(report))
+    image = BytesIO()
+    _write(report, image)
+    path.write_bytes(image.getbuffer())
 
 
-def _image(report: Report) -> bytes:
+def _write(report: Report, image: BytesIO) -> None:
     """Build the file in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close."""
     judgement = report.judgement
     # v110: in the oldest format the numbers of 8,192 ranks do not fit into an attribute.
-    with h5py.File("report.h5", "w", driver="core", backing_store=False, libver="v110") as file:
+    with h5py.File(image, "w", libver="v110") as file:
         write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
         _first_divergence(file, report)
-        pairs = list(rows(judgement))
-        columns = {c.name: (c.kind, [c.value(label, verdict) for label, verdict in pairs]) for c in COLUMNS}
-        write_table(file, "labels", columns)
+        write_labels(file, judgement)
+        write_grid(file, judgement)
         coverage = judgement.coverage
         counts = {f.name: getattr(coverage, f.name) for f in fields(coverage) if f.name != "silent_ranks"}
         counts["complete"] = coverage.complete
@@ -77,8 +80,6 @@ def _image(report: Report) -> bytes:
         write_plots(file, judgement)
         write_rows(file, judgement)
         write_looks(file, report.looks, report.patterns, report.hints)
-        file.flush()
-        return bytes(file.id.get_file_image())
 
 
 def _replicas(judgement: Judgement) -> Columns:

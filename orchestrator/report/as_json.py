@@ -1,13 +1,14 @@
 """report.json: the report for programs. `report.schema.json` beside this module describes it.
 
-The file has one label per line, so that it can be searched, compared and streamed line by line at any size.
+The file has one label per line, so that it can be searched, compared and streamed line by line at any size. Of more
+than 65,536 (label, rank) those that agree are told together, as `groups`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib import resources
 from operator import attrgetter
@@ -19,6 +20,7 @@ from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, Ra
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.report.causes import hint_object, key_object, pattern_object
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
+from aclcmp.orchestrator.report.json_groups import Single, group_object, grouped, single_ones
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
 _METRICS = tuple(f.name for f in fields(Metrics))
@@ -75,10 +77,13 @@ def json_pieces(report: Report) -> Iterator[str]:
         yield f'"{name}": {_dump(value)},\n '
     yield '"labels": ['
     separator = "\n  "
-    for label in judgement.labels:
-        yield separator + _dump(_label(label))
+    single = single_ones(judgement)
+    for place, label in enumerate(judgement.labels):
+        yield separator + _dump(_label(label, place, single))
         separator = ",\n  "
     yield "\n ]"
+    if single is not None:
+        tail = {"grouped": {"rows": sum(len(label.ranks) for label in judgement.labels), "single": len(single)}} | tail
     for name, value in tail.items():
         yield f',\n "{name}": {_dump(value)}'
     yield "}\n"
@@ -130,18 +135,31 @@ def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
     }
 
 
-def _label(label: LabelVerdict) -> dict[str, Any]:
+def _label(label: LabelVerdict, place: int, single: Single | None) -> dict[str, Any]:
     ranks = sorted(label.ranks, key=attrgetter("rank"))
+    alone = ranks if single is None else [verdict for verdict in ranks if (place, verdict.rank) in single]
+    others = [] if single is None else [verdict for verdict in ranks if (place, verdict.rank) not in single]
     level = label.level
-    return key_object(label.key) | {
-        "status": label.status.value,
-        "level": level.words,
-        "granularity": level.granularity,
-        "layer": level.layer,
-        "parent": key_object(level.parent) if level.parent else None,
-        "root": key_object(label.root) if label.root else None,
-        "ranks": {str(v.rank): _rank(v) for v in ranks},
-    }
+    return (
+        key_object(label.key)
+        | {
+            "status": label.status.value,
+            "level": level.words,
+            "granularity": level.granularity,
+            "layer": level.layer,
+            "parent": key_object(level.parent) if level.parent else None,
+            "root": key_object(label.root) if label.root else None,
+            "ranks": {str(v.rank): _rank(v) for v in alone},
+        }
+        | ({"groups": {name: _group(group) for name, group in grouped(others).items()}} if others else {})
+    )
+
+
+def _group(verdicts: Sequence[RankVerdict]) -> dict[str, Any]:
+    told = group_object(verdicts)
+    reaches = {name: reach and [number(each) for each in reach] for name, reach in (told["metrics"] or {}).items()}
+    margin = told["margin"] and [number(each) for each in told["margin"]]
+    return told | {"metrics": reaches or None, "margin": margin}
 
 
 def _rank(verdict: RankVerdict) -> dict[str, Any]:

@@ -4,46 +4,68 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import groupby
+from math import isnan
 
 from aclcmp.labeling.patterns import glob_regex
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.words import figure, fold_ranks, of_ranks, shorten
 
 _MOST_LABELS = 8
 _MOST_HISTORY = 12
+_MOST_LINES = 16
+"""With more than so many lines for ranks they are told by their status."""
 
 
 def chosen(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
-    """Return the labels that are called `name`, or match it as a glob.
+    """Return the labels that are called `name`, or match it as a glob. Raises what `chosen_keys` does."""
+    keys = set(chosen_keys([each.key for each in report.judgement.labels], name, task))
+    return [each for each in report.judgement.labels if each.key in keys]
+
+
+def chosen_keys(keys: Sequence[LabelKey], name: str, task: int | None) -> list[LabelKey]:
+    """Return those of the labels that are called `name`, or match it as a glob.
 
     Raises UsageError, with what may have been meant, when there are none or more than eight.
     """
-    labels = [each for each in report.judgement.labels if task is None or each.key.task == task]
-    tasks = {each.key.task for each in report.judgement.labels}
+    labels = [key for key in keys if task is None or key.task == task]
+    tasks = {key.task for key in keys}
     if tasks and not labels:
         raise UsageError(f"no label has task {task}; there {'are' if len(tasks) > 1 else 'is'} {fold_ranks(tasks)}")
-    found = [each for each in labels if each.key.label == name]
+    found = [key for key in labels if key.label == name]
     if not found:
         pattern = glob_regex(name)
-        found = [each for each in labels if pattern.fullmatch(each.key.label)]
+        found = [key for key in labels if pattern.fullmatch(key.label)]
     if not found:
-        known = list(dict.fromkeys(each.key.label for each in labels))
+        known = list(dict.fromkeys(key.label for key in labels))
         close = get_close_matches(name, known, 3, 0.5) or [each for each in known if name in each][:3]
         meant = f"; did you mean {', '.join(close)}?" if close else f"; there are e.g. {', '.join(known[:3])}"
         where = "" if task is None else f" in task {task}"
         raise UsageError(f"no label is called {name}{where}" + (meant if known else "; the report has no labels"))
-    names = {each.key.label for each in found}
+    names = {key.label for key in found}
     if len(names) > _MOST_LABELS:
         raise UsageError(f"{name} means {len(names):,} labels; at most {_MOST_LABELS} are explained, e.g. {min(names)}")
     return found
+
+
+def with_history(keys: Sequence[LabelKey], layers: Sequence[str], wanted: Sequence[LabelKey]) -> list[int]:
+    """Return the numbers of the labels that explaining some takes: they, and their kind in all layers."""
+
+    def kind(number: int) -> object:
+        key, layer = keys[number], layers[number]
+        return (key.task, key.occurrence, kind_in_layers(key.label, layer)) if layer else number
+
+    chosen = set(wanted)
+    kinds = {kind(number) for number, key in enumerate(keys) if key in chosen}
+    return [number for number, key in enumerate(keys) if key in chosen or kind(number) in kinds]
 
 
 def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[str]:
@@ -61,8 +83,27 @@ def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[s
     yield from _in_full(shown, label)
     yield from _history(report, label, shown)
     others = [each for each in held if each is not shown]
-    for words, group in groupby(others, _in_short):
-        yield f"  {of_ranks([each.rank for each in group])}: {words}"
+    lines = [(words, list(group)) for words, group in groupby(others, _in_short)]
+    if len(lines) > _MOST_LINES:
+        lines = [(_folded(group), group) for group in _by_status(others)]
+    yield from (f"  {of_ranks([each.rank for each in group])}: {words}" for words, group in lines)
+
+
+def _by_status(verdicts: Sequence[RankVerdict]) -> list[list[RankVerdict]]:
+    found: dict[object, list[RankVerdict]] = {}
+    for verdict in verdicts:
+        found.setdefault((verdict.status, verdict.origin), []).append(verdict)
+    return list(found.values())
+
+
+def _folded(verdicts: Sequence[RankVerdict]) -> str:
+    """Several ranks of one status: the range of their errors, and the worst of them."""
+    first = verdicts[0]
+    origin = f" ({first.origin.value})" if first.origin else ""
+    worst_one = max(verdicts, key=lambda each: each.margin or 0.0)
+    errors = [each.metrics.rel_l2 for each in verdicts if each.metrics is not None and not isnan(each.metrics.rel_l2)]
+    reach = f"relative L2 {figure(min(errors))} to {figure(max(errors))}, " if errors else ""
+    return f"{first.status.value}{origin}: {reach}rank {worst_one.rank}: {worst_one.reason}"
 
 
 def _title(label: LabelVerdict) -> str:

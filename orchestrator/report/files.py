@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import write_json
@@ -24,9 +25,10 @@ def write_reports(report: Report, run: RunDir) -> tuple[Path, ...]:
         run.report_h5: write_h5,
         run.report_xml: write_junit,
     }
-    for path, write in writers.items():
-        with replacing(path) as part:
-            write(report, part)
+    with without_collection():
+        for path, write in writers.items():
+            with replacing(path) as part:
+                write(report, part)
     return tuple(writers)
 
 

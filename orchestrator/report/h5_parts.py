@@ -15,7 +15,8 @@ Columns = Mapping[str, tuple[type[Scalar], Sequence[Any]]]
 """Name -> (type, values), all values of the same length."""
 
 _LONGEST_FIXED = 1024
-_PACKED = {"chunks": True, "shuffle": True, "compression": "gzip", "compression_opts": 1}
+_MOST_KNOWN = 16_384
+PACKED: dict[str, Any] = {"chunks": True, "shuffle": True, "compression": "gzip", "compression_opts": 1}
 """gzip level 1: of 80,000 rows the higher levels save a tenth of the bytes for three times the time."""
 _LOG_SCALE = '{"signal_scale_type": "log"}'
 """How silx and h5web are asked for a logarithmic scale: errors lie between 1e-8 and 1."""
@@ -53,7 +54,7 @@ def write_nxdata(
     """Write a group that NeXus viewers draw on a logarithmic scale: the first signal over the axes; return it."""
     group = parent.create_group(name)
     for dataset, values in {**signals, **axes}.items():
-        group.create_dataset(dataset, data=values, **(_PACKED if pack else {}))
+        group.create_dataset(dataset, data=values, **(PACKED if pack else {}))
     signal, *others = signals
     write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title, "SILX_style": _LOG_SCALE})
     group.attrs["axes"] = list(axes)
@@ -71,26 +72,38 @@ def write_table(group: Any, name: str, columns: Columns) -> None:
     table = np.empty(len(next(iter(arrays.values()))), np.dtype([(c, a.dtype) for c, a in arrays.items()]))
     for column, array in arrays.items():
         table[column] = array
-    group.create_dataset(name, data=table, **(_PACKED if len(table) else {}))
+    group.create_dataset(name, data=table, **(PACKED if len(table) else {}))
 
 
 def _array(kind: type[Scalar], values: Sequence[Any]) -> npt.NDArray[Any]:
     if kind is not str:
         return np.array(values, dtype=_NUMPY[kind])
     texts = [encoded(text) for text in values]
-    width = max(map(len, texts), default=0) or 1
-    return np.array(texts, dtype=h5py.string_dtype("utf-8", width if width <= _LONGEST_FIXED else None))
+    return np.array(texts, dtype=text_type(max(map(len, texts), default=0) or 1))
+
+
+def text_type(width: int) -> np.dtype[Any]:
+    """Return the type of a column whose longest text has so many bytes."""
+    found: np.dtype[Any] = h5py.string_dtype("utf-8", width if width <= _LONGEST_FIXED else None)
+    return found
 
 
 def read_columns(file: h5py.Group, name: str) -> dict[str, list[Any]]:
     """Read a table column by column, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
-    table = own_dataset(file, name)[:]
+    return columns_of(own_dataset(file, name)[:], {})
+
+
+def columns_of(table: npt.NDArray[np.void], known: dict[str, dict[Any, str]]) -> dict[str, list[Any]]:
+    """Return rows of a table column by column, texts decoded; `known` keeps those of each column, to be shared."""
     columns = {}
-    for column in table.dtype.names:
+    for column in table.dtype.names or ():
         values = table[column].tolist()
         if table.dtype[column].kind in "SO":
-            known = {value: text_of(value) for value in set(values)}
-            values = [known[value] for value in values]
+            texts = known.setdefault(column, {})
+            if len(texts) > _MOST_KNOWN:
+                texts.clear()
+            texts.update((value, text_of(value)) for value in set(values) - texts.keys())
+            values = [texts[value] for value in values]
         columns[column] = values
     return columns
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from enum import Enum
 from itertools import groupby
 from operator import itemgetter
@@ -16,6 +17,7 @@ import h5py
 import numpy as np
 
 from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.packed import from_columns
 from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
@@ -29,19 +31,24 @@ from aclcmp.orchestrator.judge.verdicts import (
     RankVerdict,
     ReplicaVerdict,
     Status,
+    verdicts_from,
 )
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import GapKind, SideFacts
+from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.files import words_of
-from aclcmp.orchestrator.report.flat import FLOOR_SCALARS
+from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
+from aclcmp.orchestrator.report.h5_brief import brief_labels, worth_telling
+from aclcmp.orchestrator.report.h5_labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5_looks import read_looks
-from aclcmp.orchestrator.report.h5_parts import own_dataset, own_group, read_columns, read_table, text_of
+from aclcmp.orchestrator.report.h5_parts import columns_of, own_dataset, own_group, read_table, text_of
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
 Row = dict[str, Any]
 Columns = Mapping[str, list[Any]]
+Only = Callable[[Grid], list[int]]
 Kind = TypeVar("Kind", bound=Enum)
 Kept = TypeVar("Kept")
 RowKey = tuple[int, str, int, int]
@@ -50,17 +57,45 @@ RowKey = tuple[int, str, int, int]
 _METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
+_BASES = {basis.value: basis for basis in Basis}
+_STATUSES = {status.value: status for status in Status}
 _PLAIN = ("rank", "ties", "layout", "gap_reason", "uncovered", "reason", "bitwise", "excused", "ignored")
 
 
-def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True) -> Report:
+def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True, only: Only | None = None) -> Report:
     """Read a report.h5; `run` is the record that lies beside it, None for a comparison of two runs.
 
-    Sums by row come back for those labels of which they were kept, unless they are not wanted. Raises UsageError, with
-    the file, when it is absent, is no report, or is one of a newer schema.
+    Sums by row come back for those labels of which they were kept, unless they are not wanted. `only` says by the
+    report's index which labels are wanted, by their numbers; where there is no index all are read. Raises UsageError,
+    with the file, when it is absent, is no report, or is one of a newer schema.
     """
+    with _opened(path) as file:
+        return _report(file, run, _labels(file, with_rows, only))
+
+
+def read_two(first: tuple[Path, RunRecord | None], second: tuple[Path, RunRecord | None]) -> tuple[Report, Report]:
+    """Read two reports for what differs between them: of labels that are not in order in both what the index holds.
+
+    Reports without an index are read whole. Raises what `read_h5` does.
+    """
+    grids = []
+    for path, _ in (first, second):
+        with _opened(path) as file:
+            grids.append(read_grid(file))
+    found = []
+    for (path, run), grid, other in zip((first, second), grids, reversed(grids), strict=True):
+        with _opened(path) as file:
+            if grid is None or other is None:
+                found.append(_report(file, run, _labels(file, False)))
+            else:
+                found.append(_report(file, run, brief_labels(file, grid, worth_telling(grid, other))))
+    return found[0], found[1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r") as file, without_collection():
             if not {"schema", "verdict"} <= set(file.attrs):
                 raise UsageError(f"{path} is no report of aclcmp; `aclcmp compare` writes one")
             schema = int(file.attrs["schema"])
@@ -68,7 +103,7 @@ def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True) -> Rep
                 raise UsageError(
                     f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
                 )
-            return _report(file, run, with_rows)
+            yield file
     except FileNotFoundError:
         raise UsageError(
             f"{path.parent} has no {path.name}: nothing was compared there yet; `aclcmp compare` does"
@@ -79,14 +114,14 @@ def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True) -> Rep
         ) from None
 
 
-def _report(file: h5py.File, run: RunRecord | None, with_rows: bool) -> Report:
+def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdict]) -> Report:
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
     judgement = Judgement(
         text_of(file.attrs["verdict"]),
         ExitCode(int(file.attrs["exit_code"])),
         _first(own_group(file, "first_divergence").attrs),
         by_rank,
-        tuple(_labels(file, with_rows)),
+        tuple(labels),
         _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
     )
@@ -97,48 +132,76 @@ def _report(file: h5py.File, run: RunRecord | None, with_rows: bool) -> Report:
     return Report(run, run_id, judgement, policy, notes, patterns, hints, looks)
 
 
-def _labels(file: h5py.File, with_rows: bool) -> Iterator[LabelVerdict]:
-    """The labels in their order. All is made column by column: a table may have a million rows."""
-    columns = read_columns(file, "labels")
-    keys = list(map(LabelKey, columns["task"], columns["label"], columns["occurrence"]))
-    verdicts = _verdicts(columns, keys, _kept_rows(file) if with_rows else {})
-    start = 0
-    for key, group in groupby(keys):
-        stop = start + sum(1 for _ in group)
-        granularity, words, layer, status = (
-            columns[n][start] for n in ("granularity", "level", "layer", "label_status")
+def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:
+    """The labels in their order. All is made column by column, block by block: a table may have a million rows."""
+    wanted = None
+    if only is not None and (grid := read_grid(file)) is not None:
+        wanted = [grid.rows[number] for number in only(grid)]
+    kept = _kept_rows(file) if with_rows else {}
+    made = _Made()
+    begun: LabelVerdict | None = None
+    ranks: list[RankVerdict] = []
+    for rows in slices(file, wanted, BLOCK):
+        columns = columns_of(rows, made.texts)
+        keys = list(map(made.key, columns["task"], columns["label"], columns["occurrence"]))
+        verdicts = made.verdicts(columns, keys, kept)
+        start = 0
+        for key, group in groupby(keys):
+            stop = start + sum(1 for _ in group)
+            if begun is not None and begun.key != key:
+                yield replace(begun, ranks=tuple(ranks))
+                begun, ranks = None, []
+            begun = begun or _label(columns, start, key)
+            ranks += verdicts[start:stop]
+            start = stop
+    if begun is not None:
+        yield replace(begun, ranks=tuple(ranks))
+
+
+def _label(columns: Columns, at: int, key: LabelKey) -> LabelVerdict:
+    """A label without its ranks, from its first row."""
+    granularity, words, layer, status = (columns[n][at] for n in ("granularity", "level", "layer", "label_status"))
+    level = Level(granularity, words == "low", layer, _other(columns, at, "parent"))
+    return LabelVerdict(key, Status(status), (), level, _other(columns, at, "root"))
+
+
+class _Made:
+    """Makes verdicts of rows; what is equal in many of them is there once."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, dict[Any, str]] = {}
+        self.key = functools.cache(LabelKey)
+        self._limits = functools.cache(Limits)
+        self._dtypes = functools.cache(lambda golden, actual: (golden, actual))
+        self._nothing = functools.cache(RowSums.empty)
+
+    def verdicts(self, columns: Columns, keys: Sequence[LabelKey], kept: Mapping[RowKey, RowSums]) -> list[RankVerdict]:
+        compared = list(map(bool, columns["stats_basis"]))
+        groups = columns.get("stats_rows_group", [0] * len(keys))
+        names = zip(keys, columns["rank"], groups, strict=True)
+        rows = [kept.get((*key, rank)) or self._nothing(group) for key, rank, group in names]
+        bases = [_BASES[basis] if basis else Basis.VALUES for basis in columns["stats_basis"]]
+        stats = from_columns(PairStats, {name: columns[f"stats_{name}"] for name in _STATS}, rows, bases)
+        metrics = from_columns(Metrics, columns)
+        limits = map(self._limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))
+        return verdicts_from(
+            len(keys),
+            {
+                **{name: columns[name] for name in _PLAIN},
+                "golden": _sides(columns, "golden"),
+                "actual": _sides(columns, "actual"),
+                "stats": _where(compared, stats),
+                "metrics": _where(compared, metrics),
+                "limits": _where(compared, limits),
+                "dtypes": map(self._dtypes, columns["golden_compared"], columns["actual_compared"]),
+                "gap": [_enum(GapKind, text) for text in columns["gap"]],
+                "summed": [_tuple(text) for text in columns["summed"]],
+                "floors": _floors(columns),
+                "status": map(_STATUSES.__getitem__, columns["status"]),
+                "origin": [_enum(Origin, text) for text in columns["origin"]],
+                "margin": [None if margin != margin else margin for margin in columns["margin"]],
+            },
         )
-        level = Level(granularity, words == "low", layer, _other(columns, start, "parent"))
-        yield LabelVerdict(key, Status(status), tuple(verdicts[start:stop]), level, _other(columns, start, "root"))
-        start = stop
-
-
-def _verdicts(columns: Columns, keys: Sequence[LabelKey], kept: Mapping[RowKey, RowSums]) -> list[RankVerdict]:
-    compared = list(map(bool, columns["stats_basis"]))
-    nothing = functools.cache(RowSums.empty)
-    groups = columns.get("stats_rows_group", [0] * len(keys))
-    names = zip(keys, columns["rank"], groups, strict=True)
-    rows = [kept.get((*key, rank)) or nothing(group) for key, rank, group in names]
-    bases = [Basis(basis) if basis else Basis.VALUES for basis in columns["stats_basis"]]
-    stats = map(PairStats, *(columns[f"stats_{name}"] for name in _STATS), rows, bases)
-    metrics = map(Metrics, *(columns[name] for name in _METRICS))
-    limits = map(Limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))
-    each: dict[str, Iterable[Any]] = {
-        **{name: columns[name] for name in _PLAIN},
-        "golden": _sides(columns, "golden"),
-        "actual": _sides(columns, "actual"),
-        "stats": _where(compared, stats),
-        "metrics": _where(compared, metrics),
-        "limits": _where(compared, limits),
-        "dtypes": zip(columns["golden_compared"], columns["actual_compared"], strict=True),
-        "gap": [_enum(GapKind, text) for text in columns["gap"]],
-        "summed": [_tuple(text) for text in columns["summed"]],
-        "floors": _floors(columns),
-        "status": map(Status, columns["status"]),
-        "origin": [_enum(Origin, text) for text in columns["origin"]],
-        "margin": [None if margin != margin else margin for margin in columns["margin"]],
-    }
-    return [RankVerdict(**dict(zip(each, row, strict=True))) for row in zip(*each.values(), strict=True)]
 
 
 def _where(compared: Sequence[bool], values: Iterable[Kept]) -> list[Kept | None]:
