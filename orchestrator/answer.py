@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.compare.actor import read_indices
-from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
+from aclcmp.orchestrator.compare.crew import Crew
+from aclcmp.orchestrator.compare.places import Places, places_of, told_of_lost, where
+from aclcmp.orchestrator.compare.sightings import look_around
 from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.fetching.brought import fetched_ranks
 from aclcmp.orchestrator.insight import NO_INSIGHT, insight
 from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
 from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.profile import floors_from
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
+from aclcmp.orchestrator.live.known import Known
 from aclcmp.orchestrator.plan.floors import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.label import PROVED
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.report.model import Report
@@ -45,14 +49,16 @@ class Planned:
 
     plan: Plan
     floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
+    places: Places | None = None
+    """Where the files of ranks are; None: all on this host."""
 
 
 def plan_here(
     run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules, repeat: Path | None = None
 ) -> Planned:
-    """Plan a run whose shards lie on this host; `repeat` is another run of its script, to measure the noise by.
+    """Plan a run by its shards on this host; `repeat` is another run of its script, to measure the noise by.
 
-    Raises UsageError when a shard cannot be read.
+    Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
     """
     again = {
         source: _indices(RunDir(folder, ""))
@@ -61,7 +67,9 @@ def plan_here(
     }
     if repeat is not None:
         again[FloorSource.REPEAT] = _indices(opened_run(repeat)[0])
-    return _planned(_indices(run), record, screen, layouts=layouts, again=again)
+    indices = _indices(run)
+    lost = {} if record is None else elsewhere(run, record, {index.header.rank for index in indices})
+    return _planned(indices, record, screen, lost=lost, layouts=layouts, again=again)
 
 
 def _indices(run: RunDir) -> list[ShardIndex]:
@@ -69,6 +77,19 @@ def _indices(run: RunDir) -> list[ShardIndex]:
     if problems:
         raise UsageError("; ".join(problems))
     return indices
+
+
+def elsewhere(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
+    """The ranks of a run that ran on other hosts and of which there is no shard on this one; in words, where it is."""
+    if record.cluster == LOCAL_RAY:
+        return {}
+    brought = fetched_ranks(run)
+    ways = f"give --address {record.cluster}, or bring them with `aclcmp fetch {run.root} --shards`"
+    return {
+        rank.rank: f"its shards lie on {where((rank.node_id, rank.ip, rank.host))}: {ways}"
+        for rank in record.ranks
+        if rank.rank not in here and rank.rank not in brought and not is_this_host(rank.host, rank.ip)
+    }
 
 
 def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> Planned:
@@ -103,35 +124,39 @@ def plan_on_cluster(
     crew: Crew,
     screen: Screen,
     again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
+    layouts: LayoutRules | None = None,
+    known: Known | None = None,
 ) -> Planned:
     """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
 
-    `again` are further runs of its command, to measure noise floors by.
+    `again` are further runs of its command, to measure noise floors by; `known` is what was compared while the ranks
+    ran: of ranks that are lost meanwhile it tells the labels. The crew is that of the nodes of the cluster;
+    those of them that are gone meanwhile are not asked.
     """
-    indices, problems = _on_cluster(run, record, cluster, crew)
+    indices, problems, lost, places = _on_cluster(run, record, cluster, crew)
     others = {source: _on_cluster(*other, cluster, crew)[0] for source, other in again.items()}
-    return _planned(indices, record, screen, problems, again=others)
+    heard = known.names() if known is not None and lost else ()
+    planned = _planned(indices, record, screen, problems, lost, layouts, again=others, heard=heard)
+    return replace(planned, places=places)
 
 
 def _on_cluster(
     run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew
-) -> tuple[list[ShardIndex], tuple[str, ...]]:
-    node_of = rank_nodes(record, cluster)
-    indices: dict[Path, ShardIndex] = {}
+) -> tuple[list[ShardIndex], tuple[str, ...], dict[int, str], Places]:
+    """Index a run's shards where they lie; also what could not be read, and which ranks are lost and why."""
+    nodes = [node for node in cluster.refresh() if node.node_id in crew.cores]
+    ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
+    found = places_of(ran, nodes, look_around(run, cluster))
+    indices: list[ShardIndex] = []
     problems: list[str] = []
-    for node, (found, unread) in crew.read_indices(run).items():
-        # a shared file system shows every shard on every node: each counts where its rank ran
-        for index in found:
-            if node_of.get(index.header.rank, node) == node:
-                indices.setdefault(index.files.journal, index)
-        problems += unread
-    return list(indices.values()), tuple(dict.fromkeys(problems))
-
-
-def rank_nodes(record: RunRecord | None, cluster: Cluster) -> dict[int, str]:
-    """Map every rank of a run to the node of the cluster that holds its shard."""
-    ranks = record.ranks if record else ()
-    return nodes_of_ranks({rank.rank: (rank.node_id, rank.ip, rank.host) for rank in ranks}, cluster.nodes)
+    lost = dict(found.lost)
+    for node, answer in crew.read_indices(run, found.readers).items():
+        if isinstance(answer, str):
+            lost |= dict.fromkeys(found.readers[node], f"its shards cannot be read: {answer}")
+        else:
+            indices += answer[0]
+            problems += answer[1]
+    return indices, tuple(dict.fromkeys(problems)), lost, found.places
 
 
 def answer(
@@ -145,16 +170,15 @@ def answer(
     *,
     clean: bool = False,
     failed: bool = False,
+    known: Known | None = None,
 ) -> Report:
     """Compare what was planned and judge it.
 
-    `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`.
+    `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`;
+    `known` is what was compared while the ranks ran.
     """
-    node_of = rank_nodes(record, cluster)
+    places = planned.places or Places(cluster.driver_node_id)
     interrupted = False
-
-    def place(rank: int) -> str:
-        return node_of.get(rank, cluster.driver_node_id)
 
     def compare(pairs: Sequence[Pair]) -> Outcomes:
         nonlocal interrupted
@@ -162,7 +186,9 @@ def answer(
             return {}
         names = {(pair.key, pair.rank) for pair in pairs}
         screen.comparing(len(names))
-        found = crew.compare(pairs, place, screen.advance)
+        found, left = known.take(pairs) if known is not None else ({}, pairs)
+        screen.advance(len(found), 0)
+        found |= crew.compare(left, places, screen.advance)
         interrupted = len(found) < len(names)
         return found
 
@@ -176,13 +202,14 @@ def answer(
         evidence = with_floors(evidence, floors_from(terms.profile, evidence))
     judgement = judged(evidence, terms.policy)
     if questions := tie_questions(plan, judgement):
-        evidence = with_ties(evidence, crew.count_ties(questions, place))
+        evidence = with_ties(evidence, crew.count_ties(questions, places))
         judgement = judged(evidence, terms.policy)
     looks, patterns, hints = NO_INSIGHT
     if not interrupted:
         hosts = {rank.rank: rank.host for rank in record.ranks} if record else {}
-        looks, patterns, hints = insight(plan, judgement, compare, lambda suspects: crew.look(suspects, place), hosts)
-    notes = [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
+        looks, patterns, hints = insight(plan, judgement, compare, lambda suspects: crew.look(suspects, places), hosts)
+    notes = [record.stopped] if record is not None and record.stopped else []
+    notes += [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
         layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}
         if layouts:
@@ -200,7 +227,7 @@ def answer(
     if clean:
         files: dict[str, list[Path]] = defaultdict(list)
         for rank, paths in matching_dumps(judgement).items():
-            files[node_of.get(rank, cluster.driver_node_id)] += paths
+            files[places.home(rank)] += paths
         removed, nbytes = crew.remove_dumps(files, run.dumps)
         notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
     return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes), patterns, hints, looks)
@@ -232,14 +259,17 @@ def _planned(
     record: RunRecord | None,
     screen: Screen,
     problems: Sequence[str] = (),
+    lost: Mapping[int, str] | None = None,
     layouts: LayoutRules | None = None,
     again: Mapping[FloorSource, Sequence[ShardIndex]] | None = None,
+    heard: Collection[tuple[LabelKey, int]] = (),
 ) -> Planned:
     world, rules = world_size(indices, record), layouts or LayoutRules()
-    plan = plan_run(indices, world, rules)
+    plan = plan_run(indices, world, rules, lost or {}, heard)
     labels = [label for index in indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    plan = replace(plan, unreadable=plan.unreadable + len(problems), notes=(*plan.notes, *problems))
+    notes = (*told_of_lost(lost or {}), *plan.notes, *problems)
+    plan = replace(plan, unreadable=plan.unreadable + len(problems), notes=notes)
     floors = {source: plan_repeat(indices, others, world, rules) for source, others in (again or {}).items()}
     if reference := plan_reference(indices, world, rules):
         floors[FloorSource.REFERENCE] = reference

@@ -16,6 +16,7 @@ import typer
 
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.cli_doctor import doctor
 from aclcmp.orchestrator.cli_reports import (
     FailOnOption,
     JsonOption,
@@ -25,8 +26,10 @@ from aclcmp.orchestrator.cli_reports import (
     report,
     verdict,
 )
+from aclcmp.orchestrator.cli_submit import attach, fetch, jobs, send_files, stop, submit
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
+from aclcmp.orchestrator.fetching.what import Fetch
+from aclcmp.orchestrator.launch.job import Device, Job, Launcher, StopAt, Visibility
 
 # click's UsageError; newer typers bring along a click of their own
 _WrongUsage: Any = typer.BadParameter.__bases__[0]
@@ -159,6 +162,10 @@ def run(
         Capture,
         typer.Option(help="What is kept of a tensor: all, moments and a random projection, or moments alone."),
     ] = Capture.FULL,
+    fetch: Annotated[
+        Fetch,
+        typer.Option(help="What is brought here from the other hosts at the end: shards, or logs and dumps as well."),
+    ] = Fetch.REPORT,
     policy: PolicyOption = None,
     floor: Annotated[
         str | None,
@@ -168,6 +175,9 @@ def run(
         ),
     ] = None,
     fail_on: FailOnOption = None,
+    stop_at: Annotated[
+        StopAt, typer.Option(help="Stop the ranks as soon as a label is seen that is wrong by itself.")
+    ] = StopAt.NEVER,
     as_json: JsonOption = False,
 ) -> int:
     """Run a command on every rank, compare what it labelled, report.
@@ -183,6 +193,13 @@ def run(
         raise UsageError(f"--floor {floor} is a folder; give perturb, repeat or a profile file")
     if clean and no_compare:
         raise UsageError("--clean removes dumps that match, and --no-compare compares none; give one of them")
+    if stop_at is not StopAt.NEVER and no_compare:
+        raise UsageError(
+            f"--stop-at {stop_at.value} needs a comparison, and --no-compare allows none; give one of them"
+        )
+    if stop_at is not StopAt.NEVER and terms.again is not None:
+        words = f"--stop-at {stop_at.value} judges while the command runs, --floor {floor} measures in a second run"
+        raise UsageError(f"{words}; give a profile, which `aclcmp report RUN --save-floor FILE` writes")
     job = Job(
         command=_split(command),
         ranks=ranks,
@@ -199,7 +216,19 @@ def run(
         tasks=tasks,
         capture=capture,
     )
-    return int(run_job(job, address, output, terms, compare=not no_compare, clean=clean, as_json=as_json))
+    return int(
+        run_job(
+            job,
+            address,
+            output,
+            terms,
+            compare=not no_compare,
+            clean=clean,
+            as_json=as_json,
+            fetch=fetch,
+            stop_at=stop_at,
+        )
+    )
 
 
 @app.command()
@@ -209,6 +238,10 @@ def compare(
     ],
     actual: Annotated[
         Path | None, typer.Argument(metavar="ACTUAL", help="Run directory to compare with the first one.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Compare on the hosts of the Ray cluster at HOST:PORT, where their shards lie."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.")
@@ -250,6 +283,11 @@ def compare(
     if terms.again is not None:
         raise UsageError(f"--floor {floor} needs a launch; give another run of the script, or a profile file")
     if actual is not None:
+        if address is not None:
+            raise UsageError(
+                "--address belongs to the comparison of one run; two runs are compared on one host: bring what lies "
+                "on others with `aclcmp fetch RUN --shards`"
+            )
         if clean:
             raise UsageError("--clean belongs to the comparison of one run; leave it out")
         if suggest_map:
@@ -262,7 +300,7 @@ def compare(
         raise UsageError("--output belongs to the comparison of two runs; one run's report goes into its folder")
     if id_map is not None or suggest_map:
         raise UsageError("--map and --suggest-map belong to the comparison of two runs: aclcmp compare GOLDEN ACTUAL")
-    return int(compare_again(run_directory, layouts, terms, clean=clean, as_json=as_json))
+    return int(compare_again(run_directory, layouts, terms, clean=clean, as_json=as_json, address=address))
 
 
 @app.command()
@@ -285,8 +323,9 @@ def recover(
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
 
 
-for _command in (report, explain, verdict, diff):
+for _command in (report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
     app.command()(_command)
+app.command(hidden=True)(send_files)
 
 
 def _split(command: str) -> tuple[str, ...]:

@@ -7,22 +7,35 @@ import functools
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import LaunchError, UsageError
+from aclcmp.orchestrator.head import HeadWatch
 
 SIMULATE = "ACLCMP_SIMULATE"
 """Environment variable, JSON such as `{"NPU": 8}`: the local Ray claims resources that this machine does not have, to
 try placement and device visibility without the devices."""
+
+HEALTH_CHECKS = {
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""Environment of a head node that knows within 20 s that a host is lost; by Ray's own settings it takes 62 s."""
+
+LOCAL_RAY = "local Ray"
+"""What stands for an address where a cluster was started for one command."""
 
 MIB = 1 << 20
 _MIN_STORE = 75 * MIB  # Ray refuses less
@@ -55,11 +68,13 @@ class Cluster:
     """
 
     def __init__(self, address: str | None, start: Callable[[], object], patience: float | None) -> None:
-        self.address_words = address or "local Ray"
-        """`local Ray`, or the address that was joined."""
+        self.address_words = address or LOCAL_RAY
+        """LOCAL_RAY, or the address that was joined."""
         self.nodes: tuple[Node, ...] = ()
-        """The nodes alive when the cluster was opened, the driver's first."""
+        """The nodes alive when the cluster was opened, or at the last `refresh`, the driver's first."""
         self.driver_node_id = ""
+        self.head: HeadWatch
+        """Whether the cluster's head still answers."""
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             raise RuntimeError("this process has an open Ray already; one process can have one")
         self._start = start
@@ -94,6 +109,11 @@ class Cluster:
         _check_address(address)
         return cls(address, lambda: _join(address), patience=_JOIN_SECONDS)
 
+    def refresh(self) -> tuple[Node, ...]:
+        """Look again which nodes are alive, as far as Ray's health checks know; return them."""
+        _, self.nodes = _survey()
+        return self.nodes
+
     def resources(self) -> dict[str, float]:
         """All resources of the cluster by name, free or not."""
         import ray
@@ -101,18 +121,23 @@ class Cluster:
         return dict(ray.cluster_resources())
 
     def ask(
-        self, question: Callable[..., Answer], *arguments: object, patience: float = _ASK_SECONDS
+        self,
+        question: Callable[..., Answer],
+        *arguments: object,
+        nodes: Sequence[Node] | None = None,
+        patience: float = _ASK_SECONDS,
     ) -> dict[str, Answer | str]:
         """Call a function of aclcmp on every node at once; return by node id what it gave, or why it gave nothing.
 
-        It must not give a `str`: those are the reasons, one line that names the host. `patience` in seconds for all.
+        It must not give a `str`: those are the reasons, one line that names the host. `nodes` None are all nodes,
+        `patience` in seconds is for all together.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         remote = ray.remote(question)
         calls = {}
-        for node in self.nodes:
+        for node in self.nodes if nodes is None else nodes:
             there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
             calls[remote.options(**options).remote(*arguments)] = node
@@ -148,15 +173,25 @@ class Cluster:
         try:
             self._start()
             self.driver_node_id, self.nodes = _survey()
+            self.head = HeadWatch(_head_address())
         except BaseException as error:  # raised again in the thread that opens
             self._error = error
         finally:
             self._opened.set()
         if self._error is None:
             self._closing.wait()
+            self.head.close()
         import ray
 
         ray.shutdown()
+
+
+def is_this_host(host: str, ip: str) -> bool:
+    """Whether a node of a cluster, by its host name and address, is on this machine."""
+    import psutil
+
+    addresses = {each.address for found in psutil.net_if_addrs().values() for each in found}
+    return host == socket.gethostname() and (ip in addresses or ip.startswith("127."))
 
 
 def set_by_ray(name: str) -> bool:
@@ -182,6 +217,19 @@ def _survey() -> tuple[str, tuple[Node, ...]]:
     return driver, tuple(sorted(nodes, key=lambda node: (node.node_id != driver, node.ip, node.node_id)))
 
 
+def _head_address() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _quiet() -> None:
+    """Let Ray not print what happens to nodes into our output, several lines at a time: we say which ranks it hits."""
+    from ray._private import worker
+
+    worker.print_to_stdstream = lambda data, ignore_prefix: None
+
+
 def _start_local(claimed: dict[str, float]) -> None:
     if "NPU" in claimed:  # Ray tries to import CANN for what is only claimed, and logs two tracebacks
         logging.getLogger("ray._private.accelerators.npu").setLevel(logging.CRITICAL)
@@ -192,6 +240,7 @@ def _start_local(claimed: dict[str, float]) -> None:
     with _private_environment():
         import ray
 
+        _quiet()
         ray._raylet.Config.initialize("")  # it was read when Ray was imported, which may have been earlier
         try:
             ray.init(
@@ -213,6 +262,7 @@ def _join(address: str) -> None:
         import ray
 
         try:
+            _quiet()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             if "Version mismatch" in str(error):
@@ -287,6 +337,8 @@ def _why_no_answer(error: Exception) -> str:
     words = str(error)
     if "No module named 'aclcmp'" in words:
         return "has no aclcmp: install it there, into the Python that runs Ray"
+    if found := re.search(r"No module named 'aclcmp[.\w]*'|cannot import name '\w+' from 'aclcmp[.\w]*'", words):
+        return f"has another aclcmp than this one ({found.group()}): install the same version there"
     last = next((line for line in reversed(words.splitlines()) if line.strip()), "")
     return f"did not answer: {type(error).__name__}: {last.strip()}"
 

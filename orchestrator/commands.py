@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.text import Text
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster import LOCAL_RAY, Cluster
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.interrupts import check_interrupt, held
-from aclcmp.orchestrator.launch.job import Job, check
+from aclcmp.orchestrator.launch.job import Job, StopAt, check
 from aclcmp.orchestrator.rundir import RunDir, opened_run
 
 if TYPE_CHECKING:
@@ -43,7 +44,16 @@ _SLOW = 2.0
 
 
 def run_job(
-    job: Job, address: str | None, output: Path | None, terms: Terms, *, compare: bool, clean: bool, as_json: bool
+    job: Job,
+    address: str | None,
+    output: Path | None,
+    terms: Terms,
+    *,
+    compare: bool,
+    clean: bool,
+    as_json: bool,
+    fetch: Fetch = Fetch.REPORT,
+    stop_at: StopAt = StopAt.NEVER,
 ) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
     check(job)
@@ -51,23 +61,44 @@ def run_job(
     console, screen = _terminal(as_json)
     with _cluster(address, screen, _load_kernels if compare else _nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
+        from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
+        from aclcmp.orchestrator.live.live import Live
 
         device = check_fit(job, cluster)
+        if address is not None:
+            preflight(cluster, hosts_for(job, cluster.nodes))
         run = RunDir.create(output)
         _print_head(console, job, device.value, cluster, run)
         with screen:
-            screen.follow(run.shards, job.ranks)
-            record = launch(job, cluster, run, screen)
+            live = Live(run.shards, screen, terms if compare else None, stop_at, lambda: cluster.head.lost)
+            try:
+                record = launch(job, cluster, run, live, live)
+            finally:
+                live.close()
+            if compare:
+                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, terms, clean, as_json))
             again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if not compare:
-                return _recorded_only(record, run, screen)
+                screen.close()
+                return _also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
             from aclcmp.orchestrator.answer import answer, plan_on_cluster
             from aclcmp.orchestrator.compare.crew import Crew
 
-            crew = Crew(cluster.nodes)
-            planned = plan_on_cluster(run, record, cluster, crew, screen, again)
-            report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean)
-        return _reported(report, run, console, as_json)
+            crew = Crew(cluster.refresh())
+            planned = plan_on_cluster(run, record, cluster, crew, screen, again, known=live.known)
+            report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean, known=live.known)
+            cluster.head.when_lost(None)
+        code = _reported(report, run, console, as_json)
+        return _also_fetched(code, run, record, cluster, fetch, console)
+
+
+def _compare_alone(run: RunDir, why: str, screen: Screen, terms: Terms, clean: bool, as_json: bool) -> None:
+    """Become `aclcmp compare RUN`: a process that has lost its cluster can use no other, and is soon ended by Ray."""
+    screen.close()
+    screen.say(f"{why[0].upper()}{why[1:]}: comparing what lies on this host")
+    sys.stdout.flush()
+    chosen = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
+    os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *chosen])
 
 
 def _launched_again(
@@ -89,26 +120,85 @@ def _launched_again(
     return {source: (second, found)}
 
 
-def compare_again(folder: Path, layouts: Path | None, terms: Terms, *, clean: bool, as_json: bool) -> ExitCode:
-    """Compare a run directory on this host, `layouts` a file that corrects those told; return the exit code."""
+def compare_again(
+    folder: Path, layouts: Path | None, terms: Terms, *, clean: bool, as_json: bool, address: str | None = None
+) -> ExitCode:
+    """Compare a run again: what of it lies on this host, or with `address` on the hosts of that cluster.
+
+    `layouts` is a file that corrects those told. Returns the exit code.
+    """
     run, record = opened_run(folder)
     rules = _layouts(layouts)
     console, screen = _terminal(as_json)
 
-    def planned() -> Planned:
+    def planned() -> Planned | None:
         from aclcmp.orchestrator.answer import plan_here
 
-        plan = plan_here(run, record, screen, rules, terms.repeat)
+        plan = plan_here(run, record, screen, rules, terms.repeat) if address is None else None
         _load_kernels()
         return plan
 
-    with _cluster(None, screen, planned) as (cluster, plan):
-        from aclcmp.orchestrator.answer import answer
+    with _cluster(address, screen, planned) as (cluster, plan):
+        from aclcmp.orchestrator.answer import answer, plan_on_cluster
         from aclcmp.orchestrator.compare.crew import Crew
 
         with screen:
-            report = answer(run, record, plan, cluster, Crew(cluster.nodes), screen, terms, clean=clean)
+            crew = Crew(cluster.refresh())
+            if plan is None:
+                again = _recorded_again(run, terms.repeat)
+                plan = plan_on_cluster(run, record, cluster, crew, screen, again, rules)
+            report = answer(run, record, plan, cluster, crew, screen, terms, clean=clean)
         return _reported(report, run, console, as_json)
+
+
+def _recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
+    """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
+    from aclcmp.orchestrator.judge.floors import FloorSource as Source
+    from aclcmp.orchestrator.terms import AGAIN
+
+    folders = {source: run.again(source.value) for source in AGAIN.values()}
+    found = {source: opened_run(folder) for source, folder in folders.items() if folder.is_dir()}
+    if repeat is not None:
+        found[Source.REPEAT] = opened_run(repeat)
+    return found
+
+
+def fetch_again(folder: Path, address: str | None, what: Fetch) -> ExitCode:
+    """Bring files of a run from the hosts of its ranks into its directory here; return the exit code.
+
+    `address` is that of the cluster, by default the one that the run joined. Raises UsageError when it joined none.
+    """
+    run, record = opened_run(folder)
+    console, screen = _terminal(False)
+    if record.cluster == LOCAL_RAY:
+        console.print(f"Nothing needs fetching: {run.root} was made on one host", soft_wrap=True, markup=False)
+        return ExitCode.MATCH
+    with _cluster(address or record.cluster, screen, _nothing) as (cluster, _):
+        return _fetched(run, record, cluster, what, console)
+
+
+def _also_fetched(
+    code: ExitCode, run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console
+) -> ExitCode:
+    """Fetch what was asked for after the report; what is not here then is told unless the report says worse."""
+    if what is Fetch.REPORT or len(cluster.nodes) == 1:
+        return code
+    fetched = _fetched(run, record, cluster, what, console)
+    return code if code is not ExitCode.MATCH or fetched is ExitCode.MATCH else ExitCode.INCOMPLETE
+
+
+def _fetched(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
+    """Fetch the files of a run, and of those within it that measured its noise; return the worst exit code."""
+    from aclcmp.orchestrator.fetching.bring import bring
+
+    code = bring(run, record, cluster, what, console)
+    for other, of_other in _recorded_again(run, None).values():
+        if code is not ExitCode.FAILED:
+            code = max(code, bring(other, of_other, cluster, what, console), key=_WORSE.index)
+    return code
+
+
+_WORSE = [ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.FAILED]
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:

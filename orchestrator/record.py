@@ -87,6 +87,8 @@ class RunRecord(_Model):
     capture: str = "full"
     low_level: tuple[str, ...] = ()
     """What the launcher prepared for the library's dumps, in sentences; empty without `--low-level`."""
+    stopped: str = ""
+    """Why the ranks were stopped though nothing failed (`--stop-at`); empty: they ended by themselves."""
     failure: Failure | None = None
 
     def save(self, path: Path) -> None:
@@ -113,7 +115,8 @@ class RunRecord(_Model):
 
 
 def run_failed(record: RunRecord | None) -> bool:
-    """Whether anything went wrong while the ranks of a run ran."""
-    return record is not None and (
-        record.failure is not None or any(rank.state is not RankState.FINISHED for rank in record.ranks)
-    )
+    """Whether anything went wrong while the ranks of a run ran. Ranks that were stopped on purpose are no failure."""
+    if record is None:
+        return False
+    fine = (RankState.FINISHED, RankState.STOPPED) if record.stopped else (RankState.FINISHED,)
+    return record.failure is not None or any(rank.state not in fine for rank in record.ranks)

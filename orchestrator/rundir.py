@@ -103,6 +103,20 @@ class RunDir:
         """Whether only one rank's processes dump into a folder."""
         return folder.parent == self.dumps and folder.name.startswith("rank")
 
+    def nonce(self, token: str) -> Path:
+        """A file that one node leaves, for a moment, to find out which others see it."""
+        return self.root / f".seen-{token}"
+
+    @property
+    def fetched(self) -> Path:
+        """Which ranks' shards were brought here from other hosts."""
+        return self.root / "fetched.json"
+
+    @property
+    def fetching(self) -> Path:
+        """Folder of files that are on their way from other hosts, by the paths that they will have in the run's."""
+        return self.root / "fetching.part"
+
     def again(self, what: str) -> Path:
         """The folder of a further run of the command that noise floors are measured by ("perturbed", "repeat")."""
         return self.root / f"again-{what}"

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -19,19 +18,17 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from aclcmp.orchestrator.launch.placement import Placement
-from aclcmp.orchestrator.live import Followed
 from aclcmp.orchestrator.record import RankState
 
 
 class _Bars(Progress):
-    """The bars, and below them what the ranks have labelled so far."""
+    """The bars, and lines below them."""
 
-    followed: Followed | None = None
+    below: Sequence[Text] = ()
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
-        if self.followed is not None and (table := self.followed.table()):
-            yield table
+        yield from self.below
 
 
 class Screen:
@@ -89,9 +86,16 @@ class Screen:
         self._total = len(ranks)
         self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
 
-    def follow(self, shards: Path, ranks: int) -> None:
-        """Show what the ranks label in this folder from now on, on a terminal."""
-        self._bars.followed = Followed(shards, ranks)
+    @property
+    def room(self) -> tuple[int, bool] | None:
+        """Width of the terminal and whether it knows ASCII alone; None where there is none."""
+        if not self._console.is_terminal:
+            return None
+        return self._console.width, not self._console.encoding.startswith("utf")
+
+    def show(self, below: Sequence[Text]) -> None:
+        """Show these lines below the bars from now on."""
+        self._bars.below = below
 
     def line(self, rank: int, text: str) -> None:
         """One line of a rank's output, with the rank before it."""
@@ -115,7 +119,6 @@ class Screen:
 
     def labelled(self, labels: int, nbytes: int) -> None:
         """What the ranks recorded is known."""
-        self._bars.followed = None
         told = f"{labels:,} labels, {decimal(nbytes)}"
         if self._ranks is not None:
             self._bars.update(self._ranks, told=f"{self._ended}/{self._total} ended   {told}")
@@ -134,7 +137,7 @@ class Screen:
         self._compared += pairs
         self._bytes += nbytes
         rate = self._bytes / max(time.monotonic() - self._begun, 1e-9)
-        told = f"{self._compared:,}/{self._pairs:,}   {decimal(int(rate))}/s"
+        told = f"{self._compared:,}/{self._pairs:,}" + (f"   {decimal(int(rate))}/s" if self._bytes else "")
         if self._compare is not None:
             self._bars.update(self._compare, completed=self._compared, told=told)
         decile = 10 * self._compared // max(self._pairs, 1)

@@ -24,6 +24,8 @@ class Terms:
     repeat: Path | None = None
     """A run directory of the same script, to measure golden against golden."""
     profile: Profile | None = None
+    options: tuple[str, ...] = ()
+    """The command line that says the same to `aclcmp compare`, which cannot run a command again."""
 
 
 def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> Terms:
@@ -31,18 +33,21 @@ def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> 
     from aclcmp.orchestrator.policyfile import read_policy
 
     chosen = Policy() if policy is None else read_policy(policy)
+    options: tuple[str, ...] = () if policy is None else ("--policy", str(policy))
     if fail_on is not None:
         chosen = replace(chosen, fail_on=fail_on)
+        options += ("--fail-on", fail_on.value)
     if floor is None:
-        return Terms(chosen)
+        return Terms(chosen, options=options)
     if floor in AGAIN:
-        return Terms(chosen, again=AGAIN[floor])
+        return Terms(chosen, again=AGAIN[floor], options=options)
+    options += ("--floor", floor)
     path = Path(floor)
     if path.is_dir():
-        return Terms(chosen, repeat=path)
+        return Terms(chosen, repeat=path, options=options)
     if not path.exists():
         words = f"--floor {floor} is neither {' nor '.join(AGAIN)}, nor a profile or a run directory that exists"
         raise UsageError(f"{words}; `aclcmp report RUN --save-floor FILE` writes a profile")
     from aclcmp.orchestrator.report.profile_h5 import read_profile
 
-    return Terms(chosen, profile=read_profile(path))
+    return Terms(chosen, profile=read_profile(path), options=options)

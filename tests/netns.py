@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from aclcmp.orchestrator.cluster import HEALTH_CHECKS
 from tests.conftest import _WIPED as WIPED
 
 _UNSHARE = ("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -33,6 +34,8 @@ if [ -n "$1" ]; then
     mkdir -p /tmp/ray "$2/ray" "$2/files"
     mount --bind "$2/ray" /tmp/ray           # sessions, sockets
     mount --bind "$2/files" "$3"             # the same path, other files on each host
+    mkdir -p "$3/shared" "$2/../shared"
+    mount --bind "$2/../shared" "$3/shared"  # the same files on all hosts
     mount --bind "$2/../hosts" /etc/hosts    # or each look-up of a name waits seconds for an answer
     mount -t tmpfs -o size=1g tmpfs /dev/shm # object stores
 fi
@@ -68,7 +71,10 @@ class Done:
 
 @dataclass(frozen=True)
 class Host:
-    """One host. `files` are its private files as this process sees them; on the host they are at `work`."""
+    """One host. `files` are its private files as this process sees them; on the host they are at `work`.
+
+    Below `work`/shared all hosts have the same files, which this process sees at `shared`.
+    """
 
     name: str
     ip: str
@@ -77,6 +83,27 @@ class Host:
     environ: Mapping[str, str] = field(repr=False)
     pid: int
     """Its first process, as this process sees it."""
+    bridge: int
+    """A process in the network that all hosts hang on."""
+
+    @property
+    def shared(self) -> Path:
+        """The files that all hosts share."""
+        return self.files.parent.parent / "shared"
+
+    def cable(self, how: str) -> None:
+        """Pull the host's cable (`down`), or plug it in again (`up`)."""
+        _ip(self.bridge, "link", "set", f"to-{self.name}", how)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of the host but its first and its shells' holders, as this process sees them."""
+        own = Path(f"/proc/{self.pid}/ns/pid").readlink()
+        found = []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if process.pid != self.pid and Path(f"/proc/{process.pid}/ns/pid").readlink() == own:
+                    found.append(process)
+        return found
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command that runs `arguments` on the host, in its private folder."""
@@ -116,7 +143,7 @@ def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[l
             own = folder / name
             own.mkdir()
             pid = stack.enter_context(_held(name, own, work))
-            made.append(Host(name, ip, own / "files", work, environ, pid))
+            made.append(Host(name, ip, own / "files", work, environ, pid, bridge))
             _ip(bridge, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
             _ip(bridge, "link", "set", f"to-{name}", "up", "master", "br0")
             _ip(pid, "addr", "add", f"{ip}/24", "dev", "eth0")
@@ -125,15 +152,31 @@ def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[l
 
 
 @contextmanager
-def ray_on(hosts: Sequence[Host], cpus: int = 2) -> Iterator[str]:
+def ray_on(hosts: Sequence[Host], cpus: int = 2, npus: int = 0, dashboard: bool = False) -> Iterator[str]:
     """Start Ray on hosts, its head on the first, and yield its address. It ends with the hosts."""
     address = f"{hosts[0].ip}:6379"
-    for number, host in enumerate(hosts):
-        where = f"--address={address}" if number else "--head --port=6379 --include-dashboard=false"
-        options = f"--node-ip-address={host.ip} --num-cpus={cpus} --object-store-memory=200000000 --disable-usage-stats"
-        done = host.run("ray", "start", *where.split(), *options.split())
-        assert done.code == 0, f"Ray does not start on {host.name}: {done.out}{done.err}"
+    for host in hosts:
+        start_ray(host, "" if host is hosts[0] else address, cpus, npus, dashboard=dashboard)
     yield address
+
+
+def start_ray(
+    host: Host,
+    address: str,
+    cpus: int = 2,
+    npus: int = 0,
+    environ: Mapping[str, str] | None = None,
+    dashboard: bool = False,
+) -> None:
+    """Start Ray on a host, which claims to have NPUs: a head if there is no `address`, else a node of that cluster."""
+    job_server = f"--include-dashboard={str(dashboard).lower()} --dashboard-host={host.ip}"
+    head = f"--head --port=6379 {job_server}"
+    options = f"--node-ip-address={host.ip} --num-cpus={cpus} --object-store-memory=200000000 --disable-usage-stats"
+    variables = (f"{name}={value}" for name, value in {**HEALTH_CHECKS, **(environ or {})}.items())
+    where = f"--address={address}" if address else head
+    claimed = f'--resources={{"NPU": {npus}}}'
+    done = host.run("env", *variables, "ray", "start", claimed, *where.split(), *options.split())
+    assert done.code == 0, f"Ray does not start on {host.name}: {done.out}{done.err}"
 
 
 @contextmanager

@@ -60,6 +60,14 @@ def test_report_neither_launches_nor_compares(path: Path) -> None:
         assert not name.startswith(("ray", "torch", "aclcmp.orchestrator.launch", "aclcmp.orchestrator.cluster")), name
 
 
+@pytest.mark.parametrize("path", modules("orchestrator/doctor"), ids=str)
+def test_doctor_looks_and_its_checks_are_pure(path: Path) -> None:
+    for name in imports(path):
+        assert not name.startswith(("torch", "aclcmp.orchestrator.launch", "aclcmp.orchestrator.report")), name
+        if path.stem.endswith(("checks", "findings")):
+            assert name.split(".")[0] not in ("os", "pathlib", "socket", "subprocess", "psutil"), name
+
+
 def test_ray_appears_only_where_processes_are_placed() -> None:
     users = {
         str(path.relative_to(ROOT))
@@ -67,6 +75,7 @@ def test_ray_appears_only_where_processes_are_placed() -> None:
         if any(name.split(".")[0] == "ray" for name in imports(path))
     }
     allowed = ("orchestrator/cluster.py", "orchestrator/compare/crew.py", "orchestrator/launch/")
+    allowed += ("orchestrator/fetching/transfer.py", "orchestrator/submit/")
     assert all(user.startswith(allowed) for user in users), users
     for path in modules("orchestrator"):
         assert not any(name.split(".")[0] == "ray" for name in imports(path, lazy=False)), f"{path}: import Ray lazily"

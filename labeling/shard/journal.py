@@ -144,6 +144,48 @@ def read_journal(path: Path) -> Journal:
     return Journal(header, tuple(records), ended, damaged)
 
 
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What a journal says from some byte on, in whole lines; `offset` is where the next look begins."""
+
+    offset: int
+    records: tuple[LabelRecord, ...] = ()
+    header: ShardHeader | None = None
+    """Told by its first line."""
+    ended: bool = False
+
+
+def read_on(path: Path, offset: int, most: int) -> Grown:
+    """Read what was appended to a journal behind `offset`, about `most` bytes of it, while others may write it.
+
+    A last line that is not whole yet is left for the next time; one that is damaged is passed over.
+    Raises ShardFormatError when the first line is not a shard's header, OSError when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        new = file.read(most)
+        if len(new) == most:
+            new += file.readline()
+    *lines, rest = new.split(b"\n")
+    header = None
+    records: list[LabelRecord] = []
+    ended = False
+    for number, line in enumerate(lines):
+        text = _checked(line)
+        if offset == number == 0:
+            if text is None:
+                raise ShardFormatError(f"{path} does not begin with the header of a shard")
+            header = ShardHeader.from_json(text, path)
+        elif text is not None:
+            with suppress(ValueError, TypeError, RecursionError):
+                content = json.loads(text)
+                if content == _END:
+                    ended = True
+                else:
+                    records.append(LabelRecord.from_fields(content))
+    return Grown(offset + len(new) - len(rest), tuple(records), header, ended)
+
+
 def _checked(line: bytes) -> str | None:
     """Return the text of a line whose checksum is right, else None."""
     checksum, _, text = line.partition(b" ")

@@ -33,9 +33,9 @@ class CompareActor:
         warm_up()
         give_back_compiler()
 
-    def read_indices(self, run: RunDir) -> tuple[list[ShardIndex], list[str]]:
-        """Index the shards of a run that lie on this node; also say in words which could not be read."""
-        return read_indices(run)
+    def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
+        """Index the shards of some ranks of a run, on this node; also say in words which could not be read."""
+        return read_indices(run, ranks)
 
     def remove_dumps(self, files: Sequence[Path], within: Path) -> tuple[int, int]:
         """Delete dumped files of this node below `within`; return how many files and bytes went."""
@@ -97,8 +97,8 @@ def _told(error: Exception, what: str) -> str:
     return words if isinstance(error, AclcmpError | OSError) else f"{what}: {type(error).__name__}: {words}"
 
 
-def read_indices(run: RunDir) -> tuple[list[ShardIndex], list[str]]:
-    """Index the shards of a run that lie on this host; also say in words which could not be read.
+def read_indices(run: RunDir, ranks: frozenset[int] | None = None) -> tuple[list[ShardIndex], list[str]]:
+    """Index the shards of a run that lie on this host, or those of some ranks; also say which could not be read.
 
     For labels that name a file of the accelerated library the file is looked for, on this host too.
     """
@@ -123,6 +123,8 @@ def read_indices(run: RunDir) -> tuple[list[ShardIndex], list[str]]:
     indices: list[ShardIndex] = []
     problems: list[str] = []
     for files in shards_in(run.shards):
+        if ranks is not None and files.rank not in ranks:
+            continue
         try:
             indices.append(with_dumps(read_shard(files)))
         except (AclcmpError, OSError) as error:

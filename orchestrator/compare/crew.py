@@ -8,7 +8,7 @@ with the calls, by way of the driver.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.fetch import Read, reads_of
 from aclcmp.orchestrator.compare.look import Look, Looks, Suspect
 from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
-from aclcmp.orchestrator.compare.schedule import NodeOf, away, batches, home, pair_bytes
+from aclcmp.orchestrator.compare.places import Places
+from aclcmp.orchestrator.compare.schedule import away, batches, home, pair_bytes, spread
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.compare.suspects import merged, parts
 from aclcmp.orchestrator.compare.teams import Call, Post, Task, Team
@@ -48,7 +49,8 @@ class Crew:
 
         self.start: Callable[[str], Any] = start
         """Start an actor on a node."""
-        self._cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
+        self.cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
+        """How many actors compare on each node."""
         self._comparing: dict[str, list[Post]] = {}
         self._reading: dict[str, list[Post]] = {}
 
@@ -56,106 +58,121 @@ class Crew:
     def comparing(self) -> dict[str, list[Post]]:
         """The compare actors of every node."""
         if not self._comparing:
-            self._comparing = {node: self._posts(node, cores) for node, cores in self._cores.items()}
+            self._comparing = {node: self._posts(node, cores) for node, cores in self.cores.items()}
         return self._comparing
 
     def reading(self, node: str) -> list[Post]:
         """The readers of a node. They never wait for another actor, so nothing can wait in a circle."""
         if node not in self._reading:
-            self._reading[node] = self._posts(node, -(-self._cores[node] // _CORES_PER_READER))
+            self._reading[node] = self._posts(node, -(-self.cores[node] // _CORES_PER_READER))
         return self._reading[node]
 
     def _posts(self, node: str, count: int) -> list[Post]:
         return [Post(self.start(node)) for _ in range(count)]
 
-    def read_indices(self, run: RunDir) -> dict[str, tuple[list[ShardIndex], list[str]]]:
-        """Index the shards of a run on every node, by node id; also say in words which could not be read."""
-        import ray
-        from ray.exceptions import RayError
+    def read_indices(
+        self, run: RunDir, readers: Mapping[str, frozenset[int]]
+    ) -> dict[str, tuple[list[ShardIndex], list[str]] | str]:
+        """Index the shards of ranks of a run, each on the node that `readers` says; also what could not be read.
 
-        found: dict[str, tuple[list[ShardIndex], list[str]]] = {}
-        calls = {node: posts[0].actor.read_indices.remote(run) for node, posts in self.comparing.items()}
-        for node, call in calls.items():
-            try:
-                found[node] = ray.get(call)
-            except RayError as error:
-                found[node] = [], [f"the shards on host {self.hosts[node]} cannot be read: {type(error).__name__}"]
-        return found
+        Of a node that is lost it is told why, in words.
+        """
+        asked = [(node, "read_indices", (run, ranks)) for node, ranks in readers.items()]
+        return dict(zip(readers, self._asked(asked), strict=True))
 
     def remove_dumps(self, files: Mapping[str, Sequence[Path]], within: Path) -> tuple[int, int]:
         """Delete dumped files, given by node id, below `within`; return how many files and bytes went."""
-        import ray
-        from ray.exceptions import RayError
-
         count = nbytes = 0
-        for call in [self.comparing[node][0].actor.remove_dumps.remote(paths, within) for node, paths in files.items()]:
-            with suppress(RayError):  # what is left there is told by the count
-                removed = ray.get(call)
+        for removed in self._asked([(node, "remove_dumps", (paths, within)) for node, paths in files.items()]):
+            if not isinstance(removed, str):  # what is left there is told by the count
                 count, nbytes = count + removed[0], nbytes + removed[1]
         return count, nbytes
 
-    def compare(self, pairs: Sequence[Pair], node_of: NodeOf, advance: Callable[[int, int], None]) -> Outcomes:
+    def _asked(self, wanted: Sequence[tuple[str, str, tuple[Any, ...]]]) -> Iterator[Any]:
+        """Call methods of actors, given by node, name and arguments; yield what each gave, or in words why nothing.
+
+        What an actor left undone because it died is asked of another on that node, once.
+        """
+        import ray
+        from ray.exceptions import RayActorError, RayError
+
+        calls = []
+        for number, (node, name, arguments) in enumerate(wanted):
+            post = self.comparing[node][number % len(self.comparing[node])]
+            calls.append((post, post.actor, getattr(post.actor, name).remote(*arguments)))
+        for (node, name, arguments), (post, actor, call) in zip(wanted, calls, strict=True):
+            try:
+                try:
+                    yield ray.get(call)
+                except RayActorError:
+                    if post.actor is actor:
+                        post.actor = self.start(node)
+                    yield ray.get(getattr(post.actor, name).remote(*arguments))
+            except RayError as error:
+                yield f"host {self.hosts[node]} is lost: {type(error).__name__}"
+
+    def compare(self, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]) -> Outcomes:
         """Compare all pairs, each where most of it lies; return each (label, rank)'s statistics or why it has none.
 
-        `node_of(rank)` holds what that rank labelled. `advance(how many (label, rank), bytes)` is called as parts of
-        the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
+        `places` tells where the labels of a rank are read. `advance(how many (label, rank), bytes)` is called as parts
+        of the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
         absent.
         """
-        comparison = _Comparison(self, pairs, node_of, advance)
+        comparison = _Comparison(self, pairs, places, advance)
         with suppress(KeyboardInterrupt):
             comparison.run()
         return comparison.outcomes.finished()
 
-    def count_ties(self, questions: Sequence[TieQuestion], node_of: NodeOf) -> dict[tuple[LabelKey, int], int]:
+    def count_ties(self, questions: Sequence[TieQuestion], places: Places) -> dict[tuple[LabelKey, int], int]:
         """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
-        import ray
-        from ray.exceptions import RayError
-
-        calls = {}
-        for number, question in enumerate(questions):
-            posts = self.comparing[node_of(question.ids.golden.rank)]
-            calls[question.ids.key, question.ids.rank] = posts[number % len(posts)].actor.count_ties.remote(question)
+        asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
         found: dict[tuple[LabelKey, int], int] = {}
         with suppress(KeyboardInterrupt):
-            for name, call in calls.items():
-                with suppress(RayError):
-                    found[name] = ray.get(call)
+            for question, ties in zip(questions, self._asked(asked), strict=True):
+                if not isinstance(ties, str):
+                    found[question.ids.key, question.ids.rank] = ties
         return found
 
-    def look(self, suspects: Sequence[Suspect], node_of: NodeOf) -> Looks:
+    def look(self, suspects: Sequence[Suspect], places: Places) -> Looks:
         """Look again at what does not match; return what was found for each (label, rank), or why nothing was.
 
-        `node_of` as in `compare`. On KeyboardInterrupt what is done is returned; what is not finished is then absent.
+        `places` as in `compare`. What an actor left undone because it died is done by another, once. On
+        KeyboardInterrupt what is done is returned; what is not finished is then absent.
         """
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import RayActorError, RayError
 
-        waiting: dict[str, deque[Suspect]] = defaultdict(deque)
-        for part in parts(suspects, node_of):
-            waiting[home((part.pairs or part.excerpt)[0], node_of)].append(part)
+        waiting: dict[str, deque[tuple[Suspect, bool]]] = defaultdict(deque)
+        for part in parts(suspects, places):
+            waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))
         idle = {node: list(self.comparing[node]) for node in waiting}
-        running: dict[Any, tuple[Suspect, str, Post]] = {}
+        running: dict[Any, tuple[Suspect, bool, str, Post]] = {}
         done: list[tuple[Suspect, Look | str]] = []
         with suppress(KeyboardInterrupt):
             while any(waiting.values()) or running:
                 for node, work in waiting.items():
                     while work and idle[node]:
-                        post, part = idle[node].pop(), work.popleft()
-                        running[post.actor.look.remote(part, *self._fetched(part, node, node_of))] = part, node, post
+                        post, (part, again) = idle[node].pop(), work.popleft()
+                        call = post.actor.look.remote(part, *self._fetched(part, node, places))
+                        running[call] = part, again, node, post
                 (call,), _ = ray.wait(list(running), num_returns=1)
-                part, node, post = running.pop(call)
+                part, again, node, post = running.pop(call)
                 try:
                     done.append((part, ray.get(call)))
-                except RayError as error:  # not tried again: the report can do without
-                    done.append((part, f"host {self.hosts[node]}: {type(error).__name__}"))
-                    post.actor = self.start(node)
-                    self._reading.clear()
+                except RayError as error:
+                    if isinstance(error, RayActorError):
+                        post.actor = self.start(node)
+                    self._reading.clear()  # or a reader died
+                    if again:
+                        done.append((part, f"host {self.hosts[node]}: {type(error).__name__}"))
+                    else:
+                        waiting[node].append((part, True))
                 idle[node].append(post)
-        return merged(suspects, node_of, done)
+        return merged(suspects, places, done)
 
-    def _fetched(self, part: Suspect, node: str, node_of: NodeOf) -> list[Any]:
+    def _fetched(self, part: Suspect, node: str, places: Places) -> list[Any]:
         """References to what of a part lies on other nodes."""
-        needed = away([*part.pairs, *part.excerpt], node, node_of)
+        needed = away([*part.pairs, *part.excerpt], node, places)
         readers = {holder: min(self.reading(holder), key=lambda post: post.calls) for holder in needed}
         return [readers[holder].actor.read.options(num_returns=2).remote(reads)[1] for holder, reads in needed.items()]
 
@@ -163,17 +180,14 @@ class Crew:
 class _Comparison:
     """The work on its way through the actors of a crew."""
 
-    def __init__(self, crew: Crew, pairs: Sequence[Pair], node_of: NodeOf, advance: Callable[[int, int], None]) -> None:
+    def __init__(self, crew: Crew, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]) -> None:
         self.outcomes = Collected(pairs)
         self._crew = crew
-        self._node_of = node_of
+        self._places = places
         self._advance = advance
-        by_node: dict[str, list[Pair]] = defaultdict(list)
-        for pair in pairs:
-            by_node[home(pair, node_of)].append(pair)
         self._teams = {
-            node: Team(node, crew.comparing[node], self._begin, deque(batches(work, node, node_of)))
-            for node, work in by_node.items()
+            node: Team(node, crew.comparing[node], self._begin, deque(batches(work, node, places)))
+            for node, work in spread(pairs, places, crew.cores).items()
         }
         self._readers: dict[str, Team] = {}
         self._running: dict[Any, Call] = {}
@@ -201,7 +215,7 @@ class _Comparison:
         """Compare a batch, or ask for what it needs from other nodes."""
         task = Task(team, post, batch)
         post.calls += 1
-        needed = away(batch, team.node, self._node_of)
+        needed = away(batch, team.node, self._places)
         task.asked = len(needed)
         for node, reads in needed.items():
             if node not in self._readers:
@@ -280,17 +294,3 @@ class _Comparison:
         if isinstance(error, ObjectLostError):
             return f"what host {host} needed from others was lost on the way: {name}"
         return f"its compare actor on host {host} died: {name}"
-
-
-def nodes_of_ranks(places: Mapping[int, tuple[str, str, str]], nodes: Sequence[Node]) -> dict[int, str]:
-    """Map ranks to the current node that holds their shards.
-
-    `places` gives each rank's (node id, ip, host) when it ran. Node ids change when a node comes back, so one with the
-    same ip and host will do; failing that, the first node (the driver's).
-    """
-    found = {}
-    for rank, (node_id, ip, host) in places.items():
-        same = [node.node_id for node in nodes if node.node_id == node_id]
-        alike = [node.node_id for node in nodes if (node.ip, node.host) == (ip, host)]
-        found[rank] = (same or alike or [nodes[0].node_id])[0]
-    return found

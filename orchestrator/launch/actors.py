@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aclcmp.orchestrator.errors import LaunchError
+from aclcmp.orchestrator.head import HeadWatch
 from aclcmp.orchestrator.launch.interrupts import Interrupts
 from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.launch.placement import RESOURCE, Spread
@@ -25,7 +26,7 @@ class SignalError(Exception):
 
 
 @contextlib.contextmanager
-def rank_hosts(how: Spread, device: Device, interrupts: Interrupts) -> Iterator[list[Any]]:
+def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWatch) -> Iterator[list[Any]]:
     """One actor per command, placed as `how` says; all are gone when the context is left.
 
     Raises LaunchError when the devices are taken by others for too long, SignalError on a signal.
@@ -60,7 +61,7 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts) -> Iterator[
     finally:
         for host in hosts:
             ray.kill(host)
-        if group is not None:
+        if group is not None and not head.lost:  # or it would wait for the head until Ray ends this process
             remove_placement_group(group)
 
 

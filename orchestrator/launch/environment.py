@@ -159,5 +159,10 @@ def recorded(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(environment.items())
-        if (name in _RECORDED or name.startswith(_RECORDED_PREFIXES)) and not any(word in name for word in _SECRET)
+        if (name in _RECORDED or name.startswith(_RECORDED_PREFIXES)) and not sounds_secret(name)
     }
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether a variable's value must not be shown or recorded, by its name."""
+    return any(word in name.upper() for word in _SECRET)

@@ -18,17 +18,38 @@ _NO_CANN = re.compile(
 
 
 def failure(
-    commands: Sequence[Command], outcome: Outcome, caught: signal.Signals | None, timeout: float | None
+    commands: Sequence[Command],
+    outcome: Outcome,
+    caught: signal.Signals | None,
+    timeout: float | None,
+    head: str = "",
+    stood: str = "",
 ) -> Failure | None:
-    """The first thing that went wrong, by time; None when nothing did."""
+    """The first thing that went wrong, by time; None when nothing did.
+
+    `head`: what is wrong with the cluster's; `stood`: where the ranks stood last.
+    """
     if outcome.reason is Reason.FAILURE:
         failed = [command for command in commands if command.state in (RankState.FAILED, RankState.LOST)]
         return _failed(min(failed, key=lambda command: command.finished))
     if outcome.reason is Reason.TIMEOUT:
-        return _timed_out(outcome.running, timeout)
+        return _timed_out(outcome.running, timeout, stood)
     if outcome.reason is Reason.SIGNAL and caught is not None:
         return interrupted(caught, "the ranks that ran were stopped")
+    if outcome.reason is Reason.HEAD:
+        return Failure(rank=None, what=f"{head}; the ranks that ran were stopped")
     return None
+
+
+def stopping(outcome: Outcome, found: Failure | None) -> str:
+    """What to say at the moment when the commands that still run are stopped because of what was `found`."""
+    if outcome.reason is Reason.SIGNAL:
+        return "interrupted: stopping the ranks (once more to kill them)"
+    if found is None:
+        return ""
+    if outcome.reason is Reason.HEAD:
+        return f"{found.what.partition(';')[0]}: stopping the ranks"
+    return f"{found.what}: stopping {'the others' if outcome.reason is Reason.FAILURE else 'the ranks'}"
 
 
 def interrupted(caught: signal.Signals | None, then: str) -> Failure:
@@ -50,12 +71,12 @@ def _failed(command: Command) -> Failure:
     return Failure(rank=command.ranks[0].rank, what=what, last_lines=tuple(command.tail))
 
 
-def _timed_out(running: Sequence[Command], timeout: float | None) -> Failure:
+def _timed_out(running: Sequence[Command], timeout: float | None, stood: str) -> Failure:
     names = ", ".join(_name(command) for command in running[:8]) + (", ..." if len(running) > 8 else "")
     alone = running[0] if len(running) == 1 else None
     return Failure(
         rank=alone.ranks[0].rank if alone else None,
-        what=f"timed out after {timeout:g} s; still running: {names}",
+        what=f"timed out after {timeout:g} s; still running: {names}" + (f"; {stood}" if stood else ""),
         last_lines=tuple(alone.tail)
         if alone
         else tuple(f"[rank{command.ranks[0].rank}] {command.tail[-1]}" for command in running if command.tail)[:TAIL],

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
 from aclcmp.orchestrator.launch.actors import TICK
-from aclcmp.orchestrator.launch.interrupts import Interrupts
 from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.launch.rank_host import Batch
+from aclcmp.orchestrator.launch.silence import Silence
 from aclcmp.orchestrator.record import RankState
+from aclcmp.orchestrator.report.words import of_ranks
 
 TAIL = 15
 """Last lines of a rank that are kept for the record."""
@@ -34,8 +35,23 @@ class Watcher(Protocol):
     def line(self, rank: int, text: str) -> None:
         """One line of output. Under launcher `script` a node's lines come with the node's first rank."""
 
+    def say(self, text: str) -> None:
+        """Something that people should know now."""
+
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
         """The rank has ended."""
+
+
+class Onlooker(Protocol):
+    """Who knows more of the run than what its commands print. Asked often, from the thread that called `launch`."""
+
+    @property
+    def stopped(self) -> str:
+        """Why the run is to end now though nothing failed, in words; "" to go on."""
+
+    @property
+    def standing(self) -> str:
+        """Where the ranks that run stood last, in words; "" if that is not known."""
 
 
 @dataclass(slots=True)
@@ -54,6 +70,11 @@ class Command:
     why_lost: str = ""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
 
+    @property
+    def node_id(self) -> str:
+        """The node that it runs on."""
+        return self.ranks[0].node_id
+
 
 class Reason(Enum):
     """Why the commands were stopped."""
@@ -61,6 +82,10 @@ class Reason(Enum):
     FAILURE = "failure"
     TIMEOUT = "timeout"
     SIGNAL = "signal"
+    HEAD = "head"
+    """The cluster's head is gone."""
+    ENOUGH = "enough"
+    """What was looked for is found: no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +98,38 @@ class Outcome:
     """Those that ran when the commands were stopped."""
 
 
-def follow(commands: Sequence[Command], watcher: Watcher, timeout: float | None, interrupts: Interrupts) -> Outcome:
-    """Return when every command has ended; then each has its state. `timeout` in seconds from now."""
+def follow(
+    commands: Sequence[Command],
+    watcher: Watcher,
+    timeout: float | None,
+    asked: Callable[[], Reason | None],
+    stopping: Callable[[Outcome], str],
+) -> Outcome:
+    """Return when every command has ended; then each has its state. `timeout` in seconds from now.
+
+    `asked()` gives a reason to stop that does not come from the commands, or None; `stopping` what to say then.
+    """
     import ray
 
     waiting = {command.host.next.remote(): command for command in commands}
     deadline = None if timeout is None else time.monotonic() + timeout
     outcome, give_up = Outcome(None), 0.0
+    silence = Silence(_names(commands), time.monotonic())
 
     def end(command: Command, state: RankState, code: int | None, when: float) -> None:
         if command.state is None:
             command.state, command.exit_code, command.finished = state, code, when
             for rank in command.ranks:
                 watcher.finished(rank.rank, state, code)
+
+    def stop(reason: Reason) -> None:
+        nonlocal outcome, give_up
+        outcome = Outcome(reason, tuple(command for command in commands if command.state is None))
+        give_up = time.monotonic() + STOP_SECONDS
+        for command in waiting.values():
+            command.host.stop.remote()
+        if waiting and (sentence := stopping(outcome)):
+            watcher.say(sentence)
 
     while waiting:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
@@ -96,28 +140,42 @@ def follow(commands: Sequence[Command], watcher: Watcher, timeout: float | None,
             except ray.exceptions.RayActorError as error:
                 command.why_lost = " ".join(str(error).split())
                 end(command, RankState.LOST, None, time.time())
-                continue
-            _show(command, batch, watcher)
-            if batch.exit is not None:
-                end(command, _state(batch.exit.code, batch.exit.stopped, outcome), batch.exit.code, batch.exit.time)
-            if not batch.done:
-                waiting[command.host.next.remote()] = command
-            elif command.state is None:
-                command.why_lost = "because its output could not be followed."
-                end(command, RankState.LOST, None, time.time())
+            else:
+                if back := silence.heard(command.node_id, time.monotonic()):
+                    watcher.say(back)
+                _show(command, batch, watcher)
+                if batch.exit is not None:
+                    state = _state(batch.exit.code, batch.exit.stopped, outcome)
+                    end(command, state, batch.exit.code, time.time() - batch.ago)
+                if not batch.done:
+                    waiting[command.host.next.remote()] = command
+                elif command.state is None:
+                    command.why_lost = "because its output could not be followed."
+                    end(command, RankState.LOST, None, time.time())
+            if not any(other.node_id == command.node_id for other in waiting.values()):
+                silence.over(command.node_id)
+        for sentence in silence.fallen(time.monotonic()):
+            watcher.say(sentence)
         if outcome.reason is None:
-            outcome = Outcome(
-                _reason(commands, deadline, interrupts), tuple(command for command in commands if command.state is None)
-            )
-            if outcome.reason is not None:
-                give_up = time.monotonic() + STOP_SECONDS
-                for command in waiting.values():
-                    command.host.stop.remote()
+            if reason := _reason(commands, deadline) or asked():
+                stop(reason)
         elif time.monotonic() > give_up:
             for command in waiting.values():
-                end(command, _stopped(outcome), None, time.time())
+                command.why_lost = "because it did not stop."
+                end(command, RankState.LOST, None, time.time())
             break
     return outcome
+
+
+def _names(commands: Sequence[Command]) -> dict[str, str]:
+    """What to call each node: its host and ranks."""
+    ranks: dict[str, list[Placement]] = {}
+    for command in commands:
+        ranks.setdefault(command.node_id, []).extend(command.ranks)
+    return {
+        node: f"host {here[0].host} ({here[0].ip}, {of_ranks(place.rank for place in here)})"
+        for node, here in ranks.items()
+    }
 
 
 def _show(command: Command, batch: Batch, watcher: Watcher) -> None:
@@ -129,11 +187,9 @@ def _show(command: Command, batch: Batch, watcher: Watcher) -> None:
     command.tail.extend(batch.lines)
 
 
-def _reason(commands: Sequence[Command], deadline: float | None, interrupts: Interrupts) -> Reason | None:
+def _reason(commands: Sequence[Command], deadline: float | None) -> Reason | None:
     if any(command.state in (RankState.FAILED, RankState.LOST) for command in commands):
         return Reason.FAILURE
-    if interrupts.caught is not None:
-        return Reason.SIGNAL
     if deadline is not None and time.monotonic() > deadline:
         return Reason.TIMEOUT
     return None

@@ -43,6 +43,14 @@ class Launcher(str, Enum):
     """The command itself (torchrun, mpirun): it is run once per node."""
 
 
+class StopAt(str, Enum):
+    """What ends a run before its ranks end by themselves."""
+
+    NEVER = "never"
+    FIRST_DIVERGENCE = "first-divergence"
+    """A label that is wrong by itself, by what is compared while the ranks run."""
+
+
 RANK_VARIABLES = frozenset(
     {
         "RANK",

@@ -9,11 +9,12 @@ from typing import Any
 
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import LaunchError
+from aclcmp.orchestrator.head import HeadWatch
 from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
-from aclcmp.orchestrator.launch.failure import failure, interrupted
-from aclcmp.orchestrator.launch.follow import Command, Watcher, follow
+from aclcmp.orchestrator.launch.failure import failure, interrupted, stopping
+from aclcmp.orchestrator.launch.follow import Command, Onlooker, Outcome, Reason, Watcher, follow
 from aclcmp.orchestrator.launch.interrupts import Interrupts
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, check
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
@@ -35,36 +36,57 @@ def check_fit(job: Job, cluster: Cluster) -> Device:
     return resolve_device(job, cluster.nodes)
 
 
-def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher) -> RunRecord:
-    """Run the job to its end and return what is saved as run.json.
+def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, onlooker: Onlooker | None = None) -> RunRecord:
+    """Run the job to its end, or until the `onlooker` has seen enough, and return what is saved as run.json.
 
     Ranks that fail, hang or are interrupted (the first SIGINT or SIGTERM) are part of the record, not exceptions; no
     process of them is left. The record is saved when the ranks start (as if aclcmp were killed now) and at the end.
     Raises UsageError like `check_fit`, LaunchError when the ranks cannot be started, KeyboardInterrupt on a second
-    signal.
+    signal. Where the cluster's head is lost, which `cluster.head` says too, no further call into Ray will do.
     """
     device = check_fit(job, cluster)
     scribe = Scribe(job, device, cluster.address_words, run)
     with Interrupts() as interrupts:
         try:
-            with rank_hosts(spread(job, cluster.nodes), device, interrupts) as hosts:
+            with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as hosts:
                 commands, scribe.environment, setups = _start(job, cluster, run, device, hosts, interrupts)
                 scribe.low_level = sentences(setups)
                 scribe.save(commands, _UNFINISHED)
                 if scribe.low_level:
                     watcher.prepared(scribe.low_level)
                 watcher.started([rank for command in commands for rank in command.ranks])
+
+                def found(outcome: Outcome) -> Failure | None:
+                    head = cluster.head.words if outcome.reason is Reason.HEAD else ""
+                    stood = onlooker.standing if onlooker else ""
+                    return failure(commands, outcome, interrupts.caught, job.timeout, head, stood)
+
                 try:
-                    outcome = follow(commands, watcher, job.timeout, interrupts)
+                    outcome = follow(
+                        commands,
+                        watcher,
+                        job.timeout,
+                        lambda: _asked(interrupts, cluster.head, onlooker),
+                        lambda outcome: stopping(outcome, found(outcome)),
+                    )
                 except KeyboardInterrupt:
                     scribe.save(commands, interrupted(interrupts.caught, "the ranks were killed"))
                     raise
-                return scribe.save(commands, failure(commands, outcome, interrupts.caught, job.timeout))
+                scribe.stopped = onlooker.stopped if onlooker and outcome.reason is Reason.ENOUGH else ""
+                return scribe.save(commands, found(outcome))
         except SignalError:
             return scribe.save((), interrupted(interrupts.caught, "no rank had started"))
         except LaunchError as error:
             scribe.save((), Failure(rank=None, what=str(error)))
             raise
+
+
+def _asked(interrupts: Interrupts, head: HeadWatch, onlooker: Onlooker | None) -> Reason | None:
+    if interrupts.caught is not None:
+        return Reason.SIGNAL
+    if head.lost:
+        return Reason.HEAD
+    return Reason.ENOUGH if onlooker and onlooker.stopped else None
 
 
 def _start(

@@ -22,6 +22,8 @@ from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
 
+BEAT_SECONDS = 3.0
+"""A call of `next` is answered at least so often: who hears nothing for longer knows that the host is in trouble."""
 BATCH_SECONDS = 0.05  # lines are gathered this long; one call per line would cap the stream at some 15,000 lines/s
 
 
@@ -47,7 +49,7 @@ class Exit:
     code: int
     """128 + n when signal n ended it."""
     time: float
-    """Seconds since the epoch."""
+    """`time.monotonic()` of its host, which means nothing elsewhere: the hosts' clocks differ."""
     stopped: bool
     """`stop` was called before it ended."""
 
@@ -63,6 +65,8 @@ class Batch:
     """Set from the moment when the command ended."""
     done: bool
     """All its processes are gone and all lines were handed on."""
+    ago: float = 0.0
+    """Seconds since the command ended, when there is an `exit`."""
 
 
 class RankHost:
@@ -128,15 +132,16 @@ class RankHost:
         return setup
 
     def next(self) -> Batch:
-        """Wait for something new. After a batch that is `done` there is nothing more."""
+        """Wait for something new, or BEAT_SECONDS. After a batch that is `done` there is nothing more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._done or (self._exit and not self._told))
+            self._changed.wait_for(lambda: self._lines or self._done or (self._exit and not self._told), BEAT_SECONDS)
         if not self._done:
             time.sleep(BATCH_SECONDS)
         with self._changed:
             done, self._told = self._done, self._exit is not None
             lines, hidden = self._lines.take()
-            return Batch(lines, hidden, self._exit, done)
+            ago = time.monotonic() - self._exit.time if self._exit else 0.0
+            return Batch(lines, hidden, self._exit, done, ago)
 
     def stop(self) -> None:
         """End the command and all its processes: SIGTERM, two seconds, SIGKILL. Returns at once."""
@@ -183,7 +188,7 @@ class RankHost:
 
     def _ended(self, code: int) -> None:
         with self._changed:
-            self._exit = Exit(code, time.time(), self._stopped)
+            self._exit = Exit(code, time.monotonic(), self._stopped)
             self._changed.notify_all()
 
 

@@ -29,6 +29,8 @@ class Scribe:
         """Of the first rank."""
         self.low_level: tuple[str, ...] = ()
         """What was prepared for the library's dumps."""
+        self.stopped = ""
+        """Why the run was ended early though nothing failed."""
 
     def save(self, commands: Sequence[Command], failure: Failure | None) -> RunRecord:
         """Write run.json as things are now. A rank whose end is not known is recorded as lost."""
@@ -65,6 +67,7 @@ class Scribe:
             tasks=self._job.tasks,
             capture=self._job.capture.value,
             low_level=self.low_level,
+            stopped=self.stopped,
             failure=failure,
         )
         record.save(self._run.record)

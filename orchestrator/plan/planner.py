@@ -14,6 +14,7 @@ from aclcmp.labeling.shard.record import REFERENCE
 from aclcmp.orchestrator.plan.held import Held, Keys, golden_chain, held_by_rank
 from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
+from aclcmp.orchestrator.plan.lost import lost_alone, with_lost
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import LabelPlan, Plan
 from aclcmp.orchestrator.plan.order import golden_order
@@ -23,16 +24,25 @@ from aclcmp.orchestrator.plan.two import mapped, one_side, same_tasks
 
 _MOST_WARNINGS = 3
 _NO_RULES = LayoutRules()
+_NOBODY: Mapping[int, str] = {}
 
 
-def plan_run(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan:
+def plan_run(
+    indices: Iterable[ShardIndex],
+    world_size: int,
+    layouts: LayoutRules = _NO_RULES,
+    lost: Mapping[int, str] = _NOBODY,
+    heard: Iterable[tuple[LabelKey, int]] = (),
+) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels.
 
-    References are no side, here and wherever labels are planned: `floors.plan_reference` is their own plan.
+    `lost` are ranks whose shards nobody can read, each with the reason: every label fails there, also those that were
+    `heard` of while they ran. References are no side, here and wherever labels are planned: `floors.plan_reference` is
+    their own plan.
     """
     told, notes = layouts.applied(list(indices), "")
     with without_collection():
-        return _with_notes(_plan([told], world_size), notes)
+        return _with_notes(_plan([told], world_size, lost, heard), notes)
 
 
 def plan_two(
@@ -95,7 +105,12 @@ def plan_labels(
     return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
 
 
-def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
+def _plan(
+    runs: Sequence[Sequence[ShardIndex]],
+    world_size: int,
+    lost: Mapping[int, str] = _NOBODY,
+    heard: Iterable[tuple[LabelKey, int]] = (),
+) -> Plan:
     """Plan one run, or a golden and an actual one."""
     names: Keys = {}
     one_run = len(runs) == 1
@@ -106,14 +121,17 @@ def _plan(runs: Sequence[Sequence[ShardIndex]], world_size: int) -> Plan:
         for rank, labels in held_by_rank(run, names)
     )
     labels, seen = plan_labels(ranks, planner)
+    if lost:
+        labels = tuple([with_lost(label, seen[label.key], lost) for label in labels])
+        labels = tuple(sorted([*labels, *lost_alone(seen, heard, lost)], key=lambda label: label.key.task))
     keys = [label.key for label in labels]
     labelled = {index.header.rank for index in runs[-1] if any(each.side != REFERENCE for each in index.records)}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
     return Plan(
         labels=labels,
-        levels=with_parents({key: _level(seen[key], one_run=one_run) for key in keys}, keys),
-        silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled),
-        unreadable=sum(index.damaged for index in indices),
+        levels=with_parents({key: _level(key, seen.get(key), one_run=one_run) for key in keys}, keys),
+        silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
+        unreadable=sum(index.damaged for index in indices) + len(lost),
         notes=(*(note for index in indices for note in index.notes), *_warnings(seen)),
     )
 
@@ -122,12 +140,12 @@ def _world_size(run: Sequence[ShardIndex]) -> int:
     return max((max(index.header.world_size, index.header.rank + 1) for index in run), default=0)
 
 
-def _level(seen: Seen, *, one_run: bool) -> Level:
+def _level(key: LabelKey, seen: Seen | None, *, one_run: bool) -> Level:
     """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
-    records = [held.record for held in seen.held()]
+    records = [held.record for held in seen.held()] if seen is not None else []
     paths = (record.tensor_path for record in records)
     path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
-    return level_of(records[0].data_id, path, next((record.level for record in records if record.level), ""))
+    return level_of(key.label, path, next((record.level for record in records if record.level), ""))
 
 
 def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:

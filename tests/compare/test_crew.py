@@ -11,13 +11,20 @@ import numpy as np
 import psutil
 import pytest
 
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.crew import Crew, nodes_of_ranks
+from aclcmp.orchestrator.compare.crew import Crew
 from aclcmp.orchestrator.compare.fetch import Fetched
+from aclcmp.orchestrator.compare.look import Look, Suspect
+from aclcmp.orchestrator.compare.places import Places
 from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.compare.ties import TieQuestion
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.rundir import RunDir
+from tests.shard.test_damage import write as write_shard
 
 pytestmark = pytest.mark.ray
 
@@ -41,7 +48,7 @@ def test_a_split_pair_has_the_statistics_of_the_whole(cluster: Cluster, tmp_path
     done: list[tuple[int, int]] = []
     crew = Crew(cluster.nodes)
     pair = pair_of(tmp_path / "large", 0, shape)
-    outcomes = crew.compare([pair], lambda rank: cluster.driver_node_id, lambda pairs, size: done.append((pairs, size)))
+    outcomes = crew.compare([pair], Places(cluster.driver_node_id), lambda pairs, size: done.append((pairs, size)))
     stats = outcomes[pair.key, 0]
     assert isinstance(stats, PairStats)
     assert stats.n == shape[0] * shape[1]
@@ -54,7 +61,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared(cluster: Cluster, tmp
     write(tmp_path / "good")
     (tmp_path / "short").write_bytes(b"1234")
     pairs = [pair_of(tmp_path / name, rank) for rank, name in enumerate(("good", "short", "missing"))]
-    outcomes = Crew(cluster.nodes).compare(pairs, lambda rank: cluster.driver_node_id, lambda *_: None)
+    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert isinstance(told[0], PairStats)
     assert isinstance(told[1], str) and "truncated" in told[1]
@@ -66,7 +73,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
     write(tmp_path / "data", shape)
     pairs = [pair_of(tmp_path / "data", rank, shape) for rank in range(8)]
     crew = Crew(cluster.nodes)
-    crew.read_indices(tmp_path)  # the actors are there
+    assert crew.comparing  # the actors are started
     killed: list[int] = []
 
     def kill_one() -> None:
@@ -80,7 +87,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
         if not killed:
             kill_one()
 
-    outcomes = crew.compare(pairs, lambda rank: cluster.driver_node_id, advance)
+    outcomes = crew.compare(pairs, Places(cluster.driver_node_id), advance)
     assert killed
     assert len(outcomes) == 8
     assert all(isinstance(outcome, PairStats) for outcome in outcomes.values())
@@ -93,14 +100,8 @@ def test_interrupt_keeps_what_is_done(cluster: Cluster, tmp_path: Path) -> None:
     def advance(pairs: int, size: int) -> None:
         raise KeyboardInterrupt
 
-    outcomes = Crew(cluster.nodes).compare(pairs, lambda rank: cluster.driver_node_id, advance)
+    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), advance)
     assert 0 < len(outcomes) < 2000
-
-
-def test_places(cluster: Cluster) -> None:
-    node = cluster.nodes[0]
-    places = {0: (node.node_id, "", ""), 1: ("gone", node.ip, node.host), 2: ("gone", "10.9.9.9", "elsewhere")}
-    assert set(nodes_of_ranks(places, cluster.nodes).values()) == {node.node_id}
 
 
 def test_a_pair_that_kills_its_actor_takes_no_other_along(
@@ -117,7 +118,68 @@ def test_a_pair_that_kills_its_actor_takes_no_other_along(
     monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Fragile)
     write(tmp_path / "data")
     pairs = [pair_of(tmp_path / "data", rank) for rank in range(300)]
-    outcomes = Crew(cluster.nodes).compare(pairs, lambda rank: cluster.driver_node_id, lambda *_: None)
+    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert [rank for rank, outcome in enumerate(told) if isinstance(outcome, str)] == [100]
     assert "died" in str(told[100])
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_what_an_actor_left_undone_is_done_by_another_once(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    """Of every call but `compare`, which has tests of its own: the first one kills its actor, or each one does."""
+    died = tmp_path / "died"
+    died.mkdir()
+
+    def maybe_die(name: str) -> None:
+        if always or not (died / name).exists():
+            (died / name).touch()
+            os._exit(1)
+
+    class Mortal(CompareActor):
+        def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
+            maybe_die("read_indices")
+            return CompareActor.read_indices(self, run, ranks)
+
+        def remove_dumps(self, files: Sequence[Path], within: Path) -> tuple[int, int]:
+            maybe_die("remove_dumps")
+            return CompareActor.remove_dumps(self, files, within)
+
+        def count_ties(self, question: TieQuestion) -> int:
+            maybe_die("count_ties")
+            return CompareActor.count_ties(self, question)
+
+        def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
+            maybe_die("look")
+            return CompareActor.look(self, suspect, *fetched)
+
+    monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Mortal)
+    node, run = cluster.driver_node_id, RunDir(tmp_path / "run", "r")
+    crew, places = Crew(cluster.nodes), Places(node)
+    for folder in (run.shards, run.dumps):
+        folder.mkdir(parents=True)
+    write_shard(run.shards, ShardHeader("r", 3, 4, 0, 0, "host", 1, 0.0))
+    (run.dumps / "x").write_bytes(b"1234")
+    ids = np.arange(4, dtype=np.int64)
+    (tmp_path / "ids").write_bytes(ids.tobytes() + ids[::-1].tobytes())
+    (tmp_path / "scores").write_bytes(np.ones(16, np.float32).tobytes())
+    whole, sources = Region.whole((4,)), [Source(str(tmp_path / "ids"), at, "int64", (4,)) for at in (0, 32)]
+    pair = Pair(LabelKey(0, "ids", 0), 0, sources[0], whole, sources[1], whole, (4,), whole, "same shape")
+    question = TieQuestion(pair, Source(str(tmp_path / "scores"), 0, "float32", (4, 4)), 1.0)
+    write(tmp_path / "data")
+    wrong = [Suspect((pair_of(tmp_path / "data", rank),), 1.0) for rank in range(6)]
+
+    (found,) = crew.read_indices(run, {node: frozenset({3})}).values()
+    removed = crew.remove_dumps({node: [run.dumps / "x"]}, run.dumps)
+    ties = crew.count_ties([question], places)
+    looks = crew.look(wrong, places)
+    assert len(looks) == 6
+    if always:
+        assert isinstance(found, str) and found.startswith("host ") and "is lost: " in found
+        assert removed == (0, 0) and ties == {} and all("Died" in str(look) for look in looks.values())
+    else:
+        assert not isinstance(found, str) and [index.header.rank for index in found[0]] == [3] and not found[1]
+        assert removed == (1, 4) and ties == {(pair.key, 0): 4}
+        assert all(isinstance(look, Look) for look in looks.values())
+    assert {path.name for path in died.iterdir()} == {"read_indices", "remove_dumps", "count_ties", "look"}

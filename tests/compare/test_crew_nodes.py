@@ -26,6 +26,7 @@ from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.crew import Crew
 from aclcmp.orchestrator.compare.fetch import Fetched, Read
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.places import Places
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 from tests.compare.test_pair import random_bits
@@ -127,8 +128,9 @@ class Spread:
         self._numbers = itertools.count()
         self._random = np.random.default_rng(0)
 
-    def node_of(self, rank: int) -> str:
-        return self.nodes[rank % 2].node_id
+    @property
+    def places(self) -> Places:
+        return Places(self.nodes[0].node_id, {rank: self.nodes[rank % 2].node_id for rank in range(2000)})
 
     def bits(self, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         return random_bits(self._random, dtype, shape, "ordinary")
@@ -155,7 +157,7 @@ class Spread:
         return self.pair(label, *sources)
 
     def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
-        outcomes = self.crew.compare(pairs, self.node_of, lambda *done: self.advanced.append(done))
+        outcomes = self.crew.compare(pairs, self.places, lambda *done: self.advanced.append(done))
         assert len(outcomes) == len(pairs)
         return [outcomes[pair.key, pair.rank] for pair in pairs]
 
@@ -198,7 +200,7 @@ def test_slices_travel(spread: Spread, log: Path) -> None:
     assert sum(size for _, size in spread.advanced) == sum(map(schedule.pair_bytes, pairs))
     opened = [line.split(maxsplit=2) for line in log.read_text().splitlines()]
     assert {path for _, _, path in opened} == {source.path for pair in pairs for source in pair.sources}
-    assert all(node == spread.node_of(int(rank)) for node, rank, _ in opened)
+    assert all(node == spread.places.home(int(rank)) for node, rank, _ in opened)
 
 
 def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> None:
@@ -271,7 +273,7 @@ def test_interrupt_keeps_what_is_done(spread: Spread) -> None:
     def advance(pairs: int, size: int) -> None:
         raise KeyboardInterrupt
 
-    assert 0 < len(spread.crew.compare(pairs, spread.node_of, advance)) < 1500
+    assert 0 < len(spread.crew.compare(pairs, spread.places, advance)) < 1500
     assert all(isinstance(result, PairStats) for result in spread.compare(pairs))  # as if nothing had been
 
 

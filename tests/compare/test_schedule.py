@@ -10,18 +10,15 @@ from hypothesis import strategies as st
 from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.cutting import pieces, within
 from aclcmp.orchestrator.compare.fetch import read_bytes
+from aclcmp.orchestrator.compare.places import Places
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
 SHAPES = st.lists(st.integers(1, 40), min_size=0, max_size=4)
 SMALL = st.lists(st.integers(1, 11), min_size=0, max_size=4)
 
 
-def here(rank: int) -> str:
-    return "here"
-
-
-def own(rank: int) -> str:
-    return f"node{rank}"
+here = Places("here")
+own = Places("none", {rank: f"node{rank}" for rank in range(10)})
 
 
 def pair_of(
@@ -182,9 +179,7 @@ def test_batches_carry_little(drawn: list[tuple[tuple[int, int], list[int], list
 def test_what_many_pairs_share_travels_once() -> None:
     pairs = [pair_of((64, 1024), (64, 1024), (0, 0), (0,), (rank,)) for rank in range(1, 5)]
 
-    def node_of(rank: int) -> str:
-        return "there" if rank == 0 else "here"
-
-    (batch,) = schedule.batches(pairs, "here", node_of)
+    places = Places("here", {0: "there"})
+    (batch,) = schedule.batches(pairs, "here", places)
     assert batch == pairs
-    assert schedule.away(batch, "here", node_of) == {"there": [(pairs[0].golden, pairs[0].golden_region)]}
+    assert schedule.away(batch, "here", places) == {"there": [(pairs[0].golden, pairs[0].golden_region)]}

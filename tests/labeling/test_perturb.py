@@ -34,7 +34,11 @@ def seed(monkeypatch: pytest.MonkeyPatch) -> Seed:
     return begin
 
 
-@pytest.mark.parametrize("value", [np.ones(3), np.arange(3), [1.0], None, "text", object()], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(3), np.arange(3), [1.0], None, "text", object()],
+    ids=("floats", "integers", "list", "none", "text", "object"),
+)
 def test_off_it_is_the_same_object(value: object) -> None:
     assert aclcmp.perturb(value) is value
 

@@ -1,0 +1,77 @@
+"""What follows the journals of a node while its ranks run, and compares what they have labelled where a core is idle.
+
+Imports neither torch nor torch_npu; what comparing needs is imported at idle priority too, when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.orchestrator.compare.news import ShardNews, read_news
+
+if TYPE_CHECKING:
+    from aclcmp.orchestrator.compare.actor import CompareActor
+    from aclcmp.orchestrator.compare.fetch import Fetched, Read
+    from aclcmp.orchestrator.compare.stats import PairStats
+    from aclcmp.orchestrator.compare.ties import TieQuestion
+    from aclcmp.orchestrator.plan.regions import Pair
+
+
+class Follower:
+    """Body of the Ray actor. `news` is called in a concurrency group, a thread, of its own: others may take long."""
+
+    def __init__(self) -> None:
+        """Load nothing yet: news is wanted first, and sometimes nothing else."""
+        stand_apart()
+        self._actor: CompareActor | None = None
+
+    def news(self, folder: Path, ranks: frozenset[int], known: Mapping[ShardFiles, int]) -> list[ShardNews]:
+        """Return what the journals of these ranks say behind the offsets that are known."""
+        # not idle, else where the ranks take all cores nothing is ever told; it takes well under a millisecond
+        stand_back(idle=False)
+        return read_news(folder, ranks, known)
+
+    def compare(self, pairs: Sequence[Pair], *fetched: Fetched) -> list[PairStats | str]:
+        """As CompareActor does, at the lowest priority."""
+        return self._idle().compare(pairs, *fetched)
+
+    def read(self, reads: Sequence[Read]) -> tuple[int, Fetched]:
+        """As CompareActor does, at the lowest priority."""
+        return self._idle().read(reads)
+
+    def count_ties(self, question: TieQuestion) -> int:
+        """As CompareActor does, at the lowest priority."""
+        return self._idle().count_ties(question)
+
+    def _idle(self) -> CompareActor:
+        """What compares, in a thread that is idle from now on."""
+        stand_back()
+        if self._actor is None:
+            from aclcmp.orchestrator.compare.actor import CompareActor
+
+            self._actor = CompareActor()
+        return self._actor
+
+
+def stand_apart() -> None:
+    """Make this process a session of its own, of the lowest weight.
+
+    Where Linux shares cores between sessions first (autogroup, often on), priorities count within each alone: an idle
+    thread in the session of Ray's processes took as much of a core as a rank in its own.
+    """
+    with suppress(OSError, AttributeError):
+        os.setsid()
+        Path("/proc/self/autogroup").write_text("19")
+
+
+def stand_back(*, idle: bool = True) -> None:
+    """Give this thread the lowest priority of the ordinary ones, or `idle`: it runs where no other wants the core."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, 0, 19)  # Linux: of the calling thread alone
+        if idle:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -1,0 +1,1 @@
+"""Bring the files of a run from its hosts to this one."""

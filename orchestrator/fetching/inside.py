@@ -1,0 +1,76 @@
+"""Files below a folder, opened step by step without following a link: never one that lies elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import xxhash
+
+_WINDOW = 8 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not keep us waiting
+
+
+@contextmanager
+def folder_of(root: Path, name: str, *, create: bool = False) -> Iterator[int]:
+    """Open the folder in which `root`/`name` lies; `create` makes those below `root` that are not there.
+
+    Raises OSError, also where a link or a file is in the way.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in name.split("/")[:-1]:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=descriptor)
+            below = os.open(part, _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened(root: Path, name: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open the ordinary file `root`/`name`; with O_CREAT make it and its folders. Raises OSError."""
+    create = bool(flags & os.O_CREAT)
+    with folder_of(root, name, create=create) as folder:
+        descriptor = os.open(name.rpartition("/")[2], flags | _FILE, 0o640, dir_fd=folder)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(f"{name} is not an ordinary file")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def size_of(root: Path, name: str) -> int | None:
+    """The size of an ordinary file in bytes; None where there is none."""
+    try:
+        with opened(root, name) as file:
+            return os.fstat(file).st_size
+    except OSError:
+        return None
+
+
+def digest_of(root: Path, name: str) -> int:
+    """The XXH3 hash (64 bits) of a file. Raises OSError."""
+    hasher = xxhash.xxh3_64()
+    with opened(root, name) as file:
+        at = 0
+        while window := os.pread(file, _WINDOW, at):
+            hasher.update(window)
+            at += len(window)
+    return int(hasher.intdigest())
+
+
+def moved(root: Path, name: str, to_root: Path, to_name: str) -> None:
+    """Give a file another place on the same file system, in place of what is there. Raises OSError."""
+    with folder_of(root, name) as source, folder_of(to_root, to_name, create=True) as target:
+        ends = (each.rpartition("/")[2] for each in (name, to_name))
+        os.replace(*ends, src_dir_fd=source, dst_dir_fd=target)

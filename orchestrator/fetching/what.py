@@ -1,0 +1,70 @@
+"""What is brought from other hosts, and which names of files a host may give. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from aclcmp.labeling.shard.files import parse_segment
+
+_JOURNAL = re.compile(r"rank(\d{5,})(?:-\d+)?\.journal")
+_OF_RANK_OR_NODE = re.compile(r"(rank|node)(\d{5,})")
+_LONGEST = 255
+
+
+class Fetch(str, Enum):
+    """How much of a run the driver's host gets: each has what is before it, too."""
+
+    REPORT = "report"
+    SHARDS = "shards"
+    ALL = "all"
+    """Logs and the library's dumps as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of one host: the files of ranks that ran there, and of its number among the job's nodes."""
+
+    what: Fetch
+    ranks: frozenset[int]
+    node: int
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of a run directory in which these files lie."""
+        return {Fetch.REPORT: (), Fetch.SHARDS: ("shards",), Fetch.ALL: ("shards", "logs", "dumps")}[self.what]
+
+    def allows(self, name: str) -> bool:
+        """Whether a name, relative to the run directory, is that of a file of this host's ranks, and nothing else.
+
+        A name from another host is data: it may hold no step up and no step to elsewhere.
+        """
+        parts = name.split("/")
+        if not all(map(_is_plain, parts)) or parts[0] not in self.folders:
+            return False
+        if parts[0] == "shards":
+            return len(parts) == 2 and _rank_of_shard(parts[1]) in self.ranks
+        if parts[0] == "logs":
+            return len(parts) == 2 and parts[1].endswith(".log") and self._owns(parts[1].removesuffix(".log"))
+        return len(parts) > 2 and self._owns(parts[1])
+
+    def _owns(self, stem: str) -> bool:
+        match = _OF_RANK_OR_NODE.fullmatch(stem)
+        return match is not None and (int(match[2]) in self.ranks if match[1] == "rank" else int(match[2]) == self.node)
+
+
+def _rank_of_shard(name: str) -> int | None:
+    """The rank of a segment or a journal."""
+    if match := _JOURNAL.fullmatch(name):
+        return int(match[1])
+    parsed = parse_segment(Path(name))
+    return None if parsed is None else parsed[0].rank
+
+
+def _is_plain(part: str) -> bool:
+    """Whether a part of a path is a name, and one that every file system here can have."""
+    if part in ("", ".", "..") or not part.isprintable():
+        return False
+    return len(part.encode("utf-8", "replace")) <= _LONGEST

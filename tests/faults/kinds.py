@@ -1,0 +1,102 @@
+"""What can happen to a run over two hosts, and what must be said of it. Shared by the tests and the benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.scene import LONG, Scene
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds after the thing that happened; None where the command itself is gone."""
+
+    told: float | None
+    stopped: float
+    """No process of a rank is left on any host that can be reached."""
+    code: int | None
+    """The command's exit code."""
+    reported: float | None
+    """The command has ended, its report written."""
+
+
+BEGUN = r"\[rank3\] labelled 2"
+"""By then every rank has labelled something."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that happens while four ranks run on two hosts, ranks 2 and 3 on host acl-b."""
+
+    name: str
+    happens: Callable[[Scene], object]
+    told: str
+    """What the user reads of it while the command goes on; "": the command itself is gone."""
+    script: tuple[str, ...] = ("plain", *LONG)
+    options: tuple[str, ...] = ()
+    ends_ray: bool = False
+    """The cluster is not whole any more."""
+    left_on: tuple[str, ...] = ()
+    """Hosts that cannot be reached, on which something may stay."""
+
+
+def _kill_rank(scene: Scene) -> None:
+    for process in scene.ranks_on(scene.hosts[1]):
+        if process.environ()["RANK"] == "3" and process.cmdline()[1] == "model.py":
+            process.kill()
+
+
+def _kill_head(scene: Scene) -> None:
+    for process in scene.ray_on(scene.hosts[0], "gcs_server"):
+        process.kill()
+
+
+def _kill_host(scene: Scene) -> None:
+    for process in scene.hosts[1].processes():
+        process.kill()
+
+
+RANK = Fault("a rank is killed", _kill_rank, r"rank 3 \(host acl-b\) exited with code 137 .*: stopping the others")
+DEAF = Fault(
+    "the same, and the others ignore SIGTERM",
+    _kill_rank,
+    r"rank 3 \(host acl-b\) exited with code 137 .*: stopping the others",
+    script=("deaf", *LONG),
+)
+STUCK = Fault(
+    "a rank does not come to a collective (--timeout 40)",
+    lambda scene: scene.told("stuck"),
+    r"timed out after 40 s; still running: rank 0 .*: stopping the ranks",
+    script=("stuck", *LONG),
+    options=("--timeout", "40"),
+)
+CTRL_C = Fault("Ctrl-C", Scene.interrupt, "interrupted: stopping the ranks")
+DRIVER = Fault("the driver is killed", Scene.kill_driver, "")
+HOST = Fault(
+    "all processes of a host are killed", _kill_host, r"rank [23] \(host acl-b\) was lost.*: stopping", ends_ray=True
+)
+CABLE = Fault(
+    "a host's cable is pulled",
+    lambda scene: scene.hosts[1].cable("down"),
+    r"no word from host acl-b \(10.77.0.2, ranks 2-3\) for 10 s",
+    ends_ray=True,
+    left_on=("acl-b",),
+)
+HEAD = Fault(
+    "the cluster's head is killed", _kill_head, r"head \(10.77.0.1:6379\) has not answered.*: stopping", ends_ray=True
+)
+
+ALL = (RANK, DEAF, STUCK, CTRL_C, DRIVER, HOST, CABLE, HEAD)
+
+
+def let_happen(scene: Scene, fault: Fault, output: str) -> Times:
+    """Run until every rank has labelled something, let the thing happen; return how soon all that followed came."""
+    scene.start(output, *fault.script, options=fault.options)
+    scene.told(BEGUN)
+    scene.happen(lambda: fault.happens(scene))
+    reachable = [host for host in scene.hosts if host.name not in fault.left_on]
+    if not fault.told:
+        return Times(None, scene.empty(*reachable), None, None)
+    told, stopped = scene.told(fault.told), scene.empty(*reachable)
+    return Times(told, stopped, *scene.ended())

@@ -1,0 +1,83 @@
+"""Shards that grow, and what follows them in this process as a thread does with followers on other hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.orchestrator.compare.news import ShardNews, read_news
+from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.live.findings import Findings
+from aclcmp.orchestrator.live.known import Known
+from aclcmp.orchestrator.live.ledger import Ledger
+from aclcmp.orchestrator.plan.planner import plan_run
+from aclcmp.orchestrator.plan.regions import Pair
+from aclcmp.orchestrator.settle import Outcomes, compared
+
+Array = npt.NDArray[np.floating]
+
+
+class Rank:
+    """One process that labels, as a recorder does."""
+
+    def __init__(self, folder: Path, rank: int, world: int, segment_bytes: int = 1 << 30, started: float = 1.0) -> None:
+        header = ShardHeader("run", rank, world, rank, 0, "host", 1, started)
+        self.writer = ShardWriter(folder, header, segment_bytes)
+        self._seq = 0
+        self._seen: dict[tuple[int, str, str], int] = {}
+
+    def label(self, side: str, name: str, array: Array, task: int = 0) -> None:
+        """Set one label; the same one again is the next occurrence."""
+        key = task, name, side
+        occurrence = self._seen[key] = self._seen.get(key, -1) + 1
+        bits = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        facts = array.dtype.name, array.shape, "cpu"
+        self.writer.add(LabelRecord(task, name, occurrence, side, self._seq, float(self._seq), "m.py:1", *facts), bits)
+        self._seq += 1
+
+    def dumped(self, name: str, path: str) -> None:
+        """Set a label that names a file of the library."""
+        record = LabelRecord(0, name, 0, "acl", self._seq, float(self._seq), "m.py:1", tensor_path=path)
+        self.writer.note(record)
+        self._seq += 1
+
+
+class Follower:
+    """Follows a folder of shards step by step."""
+
+    def __init__(self, folder: Path, world: int) -> None:
+        self.folder, self.world = folder, world
+        self.ledger = Ledger(range(world), planning=True)
+        self.known = Known()
+        self.findings = Findings(Policy(), None)
+        self.read: dict[ShardFiles, int] = {}
+        self.asked = 0
+
+    def step(self, now: float = 0.0) -> list[str]:
+        """Take what is new and compare what is ripe; return the ids of those labels."""
+        news: list[ShardNews] = read_news(self.folder, frozenset(range(self.world)), self.ledger.known)
+        self.findings.take_back(self.ledger.take(news, now))
+        names: dict[str, None] = {}
+        while indices := self.ledger.take_ripe(now):
+            names |= dict.fromkeys(record.data_id for index in indices for record in index.records)
+            self.findings.add(compared(plan_run(indices, self.world), self.compare), {})
+        return list(names)
+
+    def compare(self, pairs: Sequence[Pair]) -> Outcomes:
+        """Compare what is not known yet."""
+        found, left = self.known.take(pairs)
+        new: Outcomes = {}
+        for pair in left:
+            stats, before = read_pair_stats(pair), new.get((pair.key, pair.rank))
+            new[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
+        self.asked += len(left)
+        self.known.keep(left, new)
+        return found | new

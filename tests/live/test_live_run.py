@@ -1,0 +1,223 @@
+"""Real runs that are followed: stopped early, told where they hang, undisturbed by what goes wrong in following."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.text import Text
+
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.launch.job import Device, Job, StopAt
+from aclcmp.orchestrator.launch.launcher import launch
+from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.live import following, standing
+from aclcmp.orchestrator.live.live import Live
+from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.terms import Terms
+from tests.cli.conftest import Command, aclcmp
+
+pytestmark = pytest.mark.ray
+__all__ = ["aclcmp"]
+
+SCRIPT = """
+import os, sys, time
+import numpy as np
+from aclcmp import set_label
+
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+fault, hang, layers, pause = (int(each) for each in sys.argv[1:5])
+random = np.random.default_rng(0)
+for layer in range(layers):
+    whole = random.standard_normal((24, 8 * world)).astype(np.float32)
+    local = np.split(whole, world, axis=1)[rank].copy()
+    if 0 <= fault <= layer and rank == 1:
+        local = local[::-1]
+    if layer == hang and rank == 1:
+        time.sleep(600)
+    set_label("golden", f"layers.{layer}.act", whole)
+    set_label("actual", f"layers.{layer}.act", local)
+    time.sleep(pause / 1000)
+    while hang >= 0 and layer == hang + 1:
+        time.sleep(1)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "model.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_a_run_ends_at_the_first_divergence_and_its_report_is_that_of_the_shards(
+    aclcmp: Command, script: Path, tmp_path: Path
+) -> None:
+    layers = 600
+    done = aclcmp(
+        *("--exec", f"python model.py 3 -1 {layers} 200", "--ranks", "2", "--output", "out"),
+        *("--stop-at", "first-divergence"),
+    )
+    assert done.code == 1, done
+    assert "first divergence seen: layers.3.act, task 0, rank 1: stopping the ranks" in done.out
+    assert "First divergence: layers.3.act (op), task 0, rank 1" in done.out
+    assert "Note: stopped at the first divergence that was seen: layers.3.act, task 0, rank 1" in done.out
+    first = (tmp_path / "out" / "report.json").read_text()
+    told = json.loads(first)
+    assert told["verdict"] == "diverged" and told["first_divergence"]["label"] == "layers.3.act"
+    assert 4 <= len(told["labels"]) < layers
+    assert told["run"]["failure"] is None and {rank["state"] for rank in told["run"]["ranks"]} == {"stopped"}
+    assert aclcmp("compare", "out").code == 1
+    assert (tmp_path / "out" / "report.json").read_text() == first
+
+
+class Notes:
+    """A screen that writes down what it is told."""
+
+    room: tuple[int, bool] | None = (100, False)
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.shown: list[str] = []
+        self.changed = threading.Condition()
+
+    def prepared(self, sentences: Sequence[str]) -> None: ...
+
+    def started(self, ranks: Sequence[Placement]) -> None: ...
+
+    def line(self, rank: int, text: str) -> None: ...
+
+    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None: ...
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def show(self, below: Sequence[Text]) -> None:
+        with self.changed:
+            self.shown = [line.plain for line in below]
+            self.changed.notify_all()
+
+    def compared(self) -> int:
+        """How many labels the table shows; while all match it has one row."""
+        found = re.search(r"layers +\((\d+)\).*bitwise", "\n".join(self.shown))
+        return int(found[1]) if found else 0
+
+    def wait(self, labels: int) -> bool:
+        """Wait until so many labels are shown."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.compared() >= labels, 120)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster.open() as opened:
+        yield opened
+
+
+Followed = Callable[..., tuple[RunRecord, Notes, Live, RunDir]]
+
+
+@pytest.fixture
+def followed(cluster: Cluster, script: Path, tmp_path: Path) -> Followed:
+    """Run the script on two ranks, followed; meanwhile(notes) is called in a thread beside."""
+
+    def run(
+        *arguments: int,
+        compare: bool = True,
+        meanwhile: Callable[[Notes], object] = lambda notes: None,
+        timeout: float | None = None,
+    ) -> tuple[RunRecord, Notes, Live, RunDir]:
+        notes, folder = Notes(), RunDir.create(tmp_path / "run")
+        terms = Terms(Policy()) if compare else None
+        live = Live(folder.shards, notes, terms, StopAt.NEVER, lambda: cluster.head.lost)
+        command = (sys.executable, str(script), *map(str, arguments))
+        beside = threading.Thread(target=meanwhile, args=(notes,))
+        beside.start()
+        try:
+            job = Job(command, 2, tmp_path, device=Device.CPU, timeout=timeout)
+            record = launch(job, cluster, folder, live, live)
+        finally:
+            live.close()
+            beside.join()
+        assert notes.shown == [] and not any(thread.name == "live" for thread in threading.enumerate())
+        return record, notes, live, folder
+
+    return run
+
+
+def followers() -> list[psutil.Process]:
+    return [
+        each
+        for each in psutil.Process().children(recursive=True)
+        if each.status() != psutil.STATUS_ZOMBIE and "Follower" in " ".join(each.cmdline())
+    ]
+
+
+def gone() -> bool:
+    """Whether no follower is left, after some time if it must be."""
+    until = time.monotonic() + 20
+    while followers() and time.monotonic() < until:
+        time.sleep(0.2)
+    return not followers()
+
+
+def test_a_killed_follower_does_no_harm(followed: Followed) -> None:
+    seen: list[int] = []
+
+    def kill(notes: Notes) -> None:
+        if notes.wait(2):
+            found = followers()
+            assert len(found) == 1, found  # one for each node
+            found[0].kill()
+            seen.append(notes.compared())
+            if notes.wait(seen[0] + 8):  # another one took over
+                seen.append(notes.compared())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    record, notes, live, _ = followed(-1, -1, 2000, 250, meanwhile=kill)
+    assert len(seen) == 2 and notes.said == ["interrupted: stopping the ranks (once more to kill them)"]
+    assert record.failure is not None and record.failure.what.startswith("interrupted by SIGINT")
+    assert len(live.known) >= 2 * seen[1]
+    assert gone()
+
+
+def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(following, "plan_run", broken)
+    record, notes, live, _ = followed(-1, -1, 20, 250)
+    assert record.failure is None and len(live.known) == 0
+    assert notes.said == ["live comparison stopped: RuntimeError: no such luck; all is compared at the end"]
+    assert gone()
+
+
+def test_a_hang_is_told_and_a_timeout_says_where_ranks_stood(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "STALL_SECONDS", (3.0, 300.0))
+    record, notes, _, _ = followed(-1, 2, 20, 50, compare=False, timeout=25)
+    words = "rank 0 (host {0}) stands after layers.3.act, rank 1 (host {0}) after layers.1.act"
+    words = words.format(record.ranks[0].host)
+    assert f"no news for 3 s: {words}: a rank that hangs in a collective?" in notes.said
+    assert sum("no news" in each for each in notes.said) == 1
+    assert record.failure is not None and record.failure.what.startswith("timed out after 25 s")
+    assert record.failure.what.endswith(words)
+    assert gone()
+
+
+def test_a_short_run_is_not_followed(followed: Followed) -> None:
+    record, notes, live, _ = followed(-1, -1, 2, 0)
+    assert record.failure is None and notes.said == [] and len(live.known) == 0
+    assert not followers()
