@@ -111,7 +111,7 @@ def fetch(
     if Path(target).is_dir():
         if output is not None:
             raise UsageError("--output belongs to a job's id; a run directory's files come into it")
-        from aclcmp.orchestrator.commands import fetch_again
+        from aclcmp.orchestrator.fetching.command import fetch_again
 
         return int(fetch_again(Path(target), address, Fetch.SHARDS if what is Fetch.REPORT else what))
     if "/" in target:

@@ -7,40 +7,33 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from aclcmp.orchestrator.cluster import LOCAL_RAY, Cluster
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.fetching.command import also_fetched
 from aclcmp.orchestrator.fetching.what import Fetch
-from aclcmp.orchestrator.interrupts import check_interrupt, held
 from aclcmp.orchestrator.launch.job import Job, StopAt, check
+from aclcmp.orchestrator.opening import load_kernels, nothing, opened_cluster, slow_steps, terminal
 from aclcmp.orchestrator.rundir import RunDir, opened_run
+from aclcmp.orchestrator.terms import recorded_again
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aclcmp.orchestrator.answer import Planned
+    from aclcmp.orchestrator.cluster import Cluster
     from aclcmp.orchestrator.judge.floors import FloorSource
     from aclcmp.orchestrator.plan.relayout import LayoutRules
     from aclcmp.orchestrator.record import RunRecord
     from aclcmp.orchestrator.report.model import Report
     from aclcmp.orchestrator.screen import Screen
     from aclcmp.orchestrator.terms import Terms
-
-Work = TypeVar("Work")
-
-_SLOW = 2.0
-"""Seconds after which it is shown how far something is."""
 
 
 def run_job(
@@ -58,8 +51,8 @@ def run_job(
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
     check(job)
     RunDir.check_vacant(output)
-    console, screen = _terminal(as_json)
-    with _cluster(address, screen, _load_kernels if compare else _nothing) as (cluster, _):
+    console, screen = terminal(as_json)
+    with opened_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
         from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
         from aclcmp.orchestrator.live.live import Live
@@ -80,7 +73,7 @@ def run_job(
             again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if not compare:
                 screen.close()
-                return _also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
+                return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
             from aclcmp.orchestrator.answer import answer, plan_on_cluster
             from aclcmp.orchestrator.compare.crew import Crew
 
@@ -89,7 +82,7 @@ def run_job(
             report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean, known=live.known)
             cluster.head.when_lost(None)
         code = _reported(report, run, console, as_json)
-        return _also_fetched(code, run, record, cluster, fetch, console)
+        return also_fetched(code, run, record, cluster, fetch, console)
 
 
 def _compare_alone(run: RunDir, why: str, screen: Screen, terms: Terms, clean: bool, as_json: bool) -> None:
@@ -129,76 +122,26 @@ def compare_again(
     """
     run, record = opened_run(folder)
     rules = _layouts(layouts)
-    console, screen = _terminal(as_json)
+    console, screen = terminal(as_json)
 
     def planned() -> Planned | None:
         from aclcmp.orchestrator.answer import plan_here
 
         plan = plan_here(run, record, screen, rules, terms.repeat) if address is None else None
-        _load_kernels()
+        load_kernels()
         return plan
 
-    with _cluster(address, screen, planned) as (cluster, plan):
+    with opened_cluster(address, screen, planned) as (cluster, plan):
         from aclcmp.orchestrator.answer import answer, plan_on_cluster
         from aclcmp.orchestrator.compare.crew import Crew
 
         with screen:
             crew = Crew(cluster.refresh())
             if plan is None:
-                again = _recorded_again(run, terms.repeat)
+                again = recorded_again(run, terms.repeat)
                 plan = plan_on_cluster(run, record, cluster, crew, screen, again, rules)
             report = answer(run, record, plan, cluster, crew, screen, terms, clean=clean)
         return _reported(report, run, console, as_json)
-
-
-def _recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
-    """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
-    from aclcmp.orchestrator.judge.floors import FloorSource as Source
-    from aclcmp.orchestrator.terms import AGAIN
-
-    folders = {source: run.again(source.value) for source in AGAIN.values()}
-    found = {source: opened_run(folder) for source, folder in folders.items() if folder.is_dir()}
-    if repeat is not None:
-        found[Source.REPEAT] = opened_run(repeat)
-    return found
-
-
-def fetch_again(folder: Path, address: str | None, what: Fetch) -> ExitCode:
-    """Bring files of a run from the hosts of its ranks into its directory here; return the exit code.
-
-    `address` is that of the cluster, by default the one that the run joined. Raises UsageError when it joined none.
-    """
-    run, record = opened_run(folder)
-    console, screen = _terminal(False)
-    if record.cluster == LOCAL_RAY:
-        console.print(f"Nothing needs fetching: {run.root} was made on one host", soft_wrap=True, markup=False)
-        return ExitCode.MATCH
-    with _cluster(address or record.cluster, screen, _nothing) as (cluster, _):
-        return _fetched(run, record, cluster, what, console)
-
-
-def _also_fetched(
-    code: ExitCode, run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console
-) -> ExitCode:
-    """Fetch what was asked for after the report; what is not here then is told unless the report says worse."""
-    if what is Fetch.REPORT or len(cluster.nodes) == 1:
-        return code
-    fetched = _fetched(run, record, cluster, what, console)
-    return code if code is not ExitCode.MATCH or fetched is ExitCode.MATCH else ExitCode.INCOMPLETE
-
-
-def _fetched(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
-    """Fetch the files of a run, and of those within it that measured its noise; return the worst exit code."""
-    from aclcmp.orchestrator.fetching.bring import bring
-
-    code = bring(run, record, cluster, what, console)
-    for other, of_other in _recorded_again(run, None).values():
-        if code is not ExitCode.FAILED:
-            code = max(code, bring(other, of_other, cluster, what, console), key=_WORSE.index)
-    return code
-
-
-_WORSE = [ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.FAILED]
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
@@ -215,7 +158,7 @@ def suggest_ids(golden: Path, actual: Path) -> str:
             for folder, side in ((golden, "pta"), (actual, "acl"))
         }
         tensors = [held_by(found, side) for side, found in indices.items()]
-        with _slow_steps("looking at values", sum(map(len, tensors))) as step:
+        with slow_steps("looking at values", sum(map(len, tensors))) as step:
             views = look_at(tensors[0], tensors[1], step)
     sides = [
         [replace(label, views=known.get(label.data_id, ())) for label in seen(found, side)]
@@ -241,7 +184,7 @@ def compare_two(
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
     rules = _layouts(layouts)
-    console, screen = _terminal(as_json)
+    console, screen = terminal(as_json)
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
@@ -250,10 +193,10 @@ def compare_two(
 
             sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
             plan = plan_sides(*sides, screen, ids, rules)
-            _load_kernels()
+            load_kernels()
             return *sides, plan
 
-        with _cluster(None, screen, planned) as (cluster, (first, second, plan)):
+        with opened_cluster(None, screen, planned) as (cluster, (first, second, plan)):
             from aclcmp.orchestrator.answer import answer_two
             from aclcmp.orchestrator.compare.crew import Crew
 
@@ -268,67 +211,6 @@ def _layouts(path: Path | None) -> LayoutRules:
     from aclcmp.orchestrator.plan.relayout import LayoutRules
 
     return LayoutRules() if path is None else read_layouts(path)
-
-
-@contextmanager
-def _cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
-    """Open a cluster, which takes seconds, and do something else meanwhile."""
-    check_interrupt()
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(Cluster.open, address)
-        try:
-            with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
-                done = meanwhile()
-                cluster = opening.result()
-        except BaseException:
-            if opening.exception() is None:
-                opening.result().close()
-            raise
-    with cluster:
-        yield cluster, done
-
-
-@contextmanager
-def _slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
-    """Give what is to be called after each step: on a terminal it shows how far it is when that takes its time."""
-    from rich.progress import Progress
-
-    from aclcmp.orchestrator.report.terminal import report_console
-
-    console = report_console(sys.stderr)
-    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
-    bar = bars.add_task(text, total=total)
-    begun = time.monotonic()
-
-    def step() -> None:
-        bars.advance(bar)
-        if time.monotonic() - begun > _SLOW:
-            bars.start()
-
-    try:
-        yield step
-    finally:
-        bars.stop()
-
-
-def _load_kernels() -> None:
-    from aclcmp.orchestrator.compare.pair import warm_up
-
-    with held():  # the compiler's callbacks would swallow a Ctrl-C
-        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
-
-
-def _nothing() -> None:
-    pass
-
-
-def _terminal(as_json: bool) -> tuple[Console, Screen]:
-    """The console for people, which leaves stdout alone where that is for JSON, and the screen on it."""
-    from aclcmp.orchestrator.report.terminal import report_console
-    from aclcmp.orchestrator.screen import Screen
-
-    console = report_console(sys.stderr if as_json else sys.stdout)
-    return console, Screen(console)
 
 
 def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:

@@ -23,9 +23,9 @@ from aclcmp.orchestrator.report.h5_reader import Only, read_h5, read_two
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.profile_h5 import read_profile, write_profile
 from aclcmp.orchestrator.report.terminal import print_report, report_console
-from aclcmp.orchestrator.report.words import visible
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.terms import Terms
+from aclcmp.orchestrator.words import visible
 
 
 def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:

@@ -61,8 +61,8 @@ class Follower:
 def stand_apart() -> None:
     """Make this process a session of its own, of the lowest weight.
 
-    Where Linux shares cores between sessions first (autogroup, often on), priorities count within each alone: an idle
-    thread in the session of Ray's processes took as much of a core as a rank in its own.
+    Where Linux shares cores between sessions first (autogroup, often on), priorities count within a session alone, and
+    the ranks are in others: there an idle thread would have as much of a core as a rank.
     """
     with suppress(OSError, AttributeError):
         os.setsid()

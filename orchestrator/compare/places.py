@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.words import of_ranks
 
 RanOn = tuple[str, str, str]
 """Where a rank ran: node id, ip, host."""
@@ -123,17 +124,5 @@ def told_of_lost(lost: Mapping[int, str]) -> list[str]:
         words = reason
         for one, many in several.items() if len(ranks) > 1 else ():
             words = words.replace(one, many, 1)
-        told.append(f"{spans(ranks)}: {words}")
+        told.append(f"{of_ranks(ranks)}: {words}")
     return told
-
-
-def spans(ranks: Sequence[int]) -> str:
-    """Name ranks, those that follow each other by the first and the last: "ranks 0, 4-7"."""
-    runs: list[list[int]] = []
-    for rank in ranks:
-        if runs and runs[-1][-1] == rank - 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return f"rank{'s' * (len(ranks) > 1)} {words}"

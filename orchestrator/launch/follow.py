@@ -15,7 +15,7 @@ from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.launch.rank_host import Batch
 from aclcmp.orchestrator.launch.silence import Silence
 from aclcmp.orchestrator.record import RankState
-from aclcmp.orchestrator.report.words import of_ranks
+from aclcmp.orchestrator.words import of_ranks
 
 TAIL = 15
 """Last lines of a rank that are kept for the record."""

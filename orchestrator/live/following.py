@@ -17,8 +17,8 @@ from aclcmp.orchestrator.live.view import lines
 from aclcmp.orchestrator.plan.floors import plan_reference
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.plan.regions import Pair
-from aclcmp.orchestrator.report.words import of_ranks, visible
 from aclcmp.orchestrator.settle import Outcomes, compared
+from aclcmp.orchestrator.words import of_ranks, visible
 
 PERIOD = 1.0
 """Seconds between two looks at the journals."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from aclcmp.orchestrator.live.ledger import Stand
-from aclcmp.orchestrator.report.words import of_ranks, shorten, visible
+from aclcmp.orchestrator.words import of_ranks, shorten, visible
 
 STALL_SECONDS = (60.0, 300.0)
 """After so long without a label or a line of output it is told where the ranks stand, and no more."""

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from aclcmp.orchestrator.live.ledger import Stand
 from aclcmp.orchestrator.live.standing import groups
 from aclcmp.orchestrator.report.table import table
-from aclcmp.orchestrator.report.words import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.words import count, of_ranks, shorten, visible
 
 LINES = 20
 """With the bars above them they are not more than a terminal of 24 lines has."""

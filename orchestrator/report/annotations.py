@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.words import count, of_ranks, shorten, visible
 
 _MOST = 10
 """GitHub shows so many errors and so many warnings of one step."""

@@ -22,7 +22,7 @@ from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, Rank
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import failure, gaps, replicas
-from aclcmp.orchestrator.report.words import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.words import count, of_ranks, shorten, visible
 
 _MOST_RANKS = 16
 """Ranks told of one label. With it 10,000 labels wrong on 64 ranks stay below the 30 MB that GitLab reads."""

@@ -8,7 +8,7 @@ from typing import Any
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import of_ranks
+from aclcmp.orchestrator.words import of_ranks
 
 _MOST_HINTS = 2
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.report.words import fold_ranks, of_ranks
+from aclcmp.orchestrator.words import fold_ranks, of_ranks
 
 Marks = tuple[Status | None, ...]
 

@@ -9,7 +9,7 @@ from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import WRONG, Judgement, Origin, RankVerdict, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import count, figure, of_ranks, shorten
+from aclcmp.orchestrator.words import count, figure, of_ranks, shorten
 
 _MOST_NAMED = 8
 _LONGEST_NAME = 60

@@ -17,7 +17,7 @@ from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import figure, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.words import figure, fold_ranks, of_ranks, shorten
 
 _MOST_LABELS = 8
 _MOST_HISTORY = 12

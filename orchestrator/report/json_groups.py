@@ -14,7 +14,7 @@ from typing import Any
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import table
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.words import fold_ranks
+from aclcmp.orchestrator.words import fold_ranks
 
 MOST_ROWS = 65_536
 """Up to so many (label, rank) each has its own place."""

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import count, figure, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.words import count, figure, fold_ranks, of_ranks, shorten
 
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10

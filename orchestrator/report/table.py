@@ -13,7 +13,7 @@ from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, style
 from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of, with_insides
-from aclcmp.orchestrator.report.words import figure, fold_ranks, shorten, visible
+from aclcmp.orchestrator.words import figure, fold_ranks, shorten, visible
 
 _FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""

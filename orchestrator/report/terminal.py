@@ -15,7 +15,7 @@ from aclcmp.orchestrator.report.causes import what_it_looks_like
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
-from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.words import visible
 
 _PIPED_WIDTH = 120
 _LINES = 24

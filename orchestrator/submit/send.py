@@ -103,7 +103,7 @@ def _empty_log() -> None:
 def _gather(root: Path, what: Fetch) -> None:
     """Bring here what lies on other hosts; what of it cannot be had is said, and the rest is sent."""
     from aclcmp.labeling.errors import AclcmpError
-    from aclcmp.orchestrator.commands import fetch_again
+    from aclcmp.orchestrator.fetching.command import fetch_again
 
     try:
         fetch_again(root, "auto", what)

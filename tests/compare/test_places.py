@@ -9,7 +9,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.compare import schedule
-from aclcmp.orchestrator.compare.places import Found, Places, Seen, places_of, spans, told_of_lost
+from aclcmp.orchestrator.compare.places import Found, Places, Seen, places_of, told_of_lost
 from aclcmp.orchestrator.compare.sightings import leave, look, take_away
 from aclcmp.orchestrator.rundir import RunDir
 from tests.compare.test_schedule import pair_of
@@ -78,10 +78,6 @@ def test_lost_ranks_and_why() -> None:
 def test_ranks_that_the_record_does_not_name() -> None:
     here = places_of({}, NODES, {"a": seen("", "a"), "b": seen("79", "b"), "c": seen("9", "c")})
     assert here.readers == {"b": {7, 9}} and here.places.home(0) == "a"
-
-
-def test_spans() -> None:
-    assert [spans(ranks) for ranks in ([3], [0, 1, 2, 5, 7, 8])] == ["rank 3", "ranks 0-2, 5, 7-8"]
 
 
 SHARED = Places("a", dict.fromkeys(range(6), "a"), {node: frozenset("abc") for node in "abc"})

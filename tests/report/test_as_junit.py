@@ -17,7 +17,7 @@ from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import Failure
 from aclcmp.orchestrator.report.as_junit import write_junit
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 from tests.report.test_any_name import NAMES, NASTY
 

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from aclcmp.orchestrator.judge.verdicts import Origin, Status
 from aclcmp.orchestrator.report.fold import RunNames, fold, merge, row_of
-from aclcmp.orchestrator.report.words import count, figure, fold_ranks, of_ranks, shorten, visible
+from aclcmp.orchestrator.words import count, figure, fold_ranks, of_ranks, shorten, visible
 from tests.report.made_up import label, layer_names, verdict
 
 LABELS = st.lists(

@@ -27,7 +27,7 @@ from aclcmp.orchestrator.report.html.strips import MOST_BINS, strips
 from aclcmp.orchestrator.report.html.summary import summary_of
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import first_divergence, gaps, success
-from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 from tests.report.pages import NASTY, decoder_report, large_report, nasty_report
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from aclcmp.orchestrator.report.html.page import write_html
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import first_divergence
-from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, record_of, report_of
 from tests.report.pages import NASTY, decoder_report, large_report, nasty_report
 

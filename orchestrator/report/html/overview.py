@@ -13,7 +13,7 @@ from aclcmp.orchestrator.report.html.faces import FACES
 from aclcmp.orchestrator.report.html.grid import Row, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.words import fold_ranks, shorten
+from aclcmp.orchestrator.words import fold_ranks, shorten
 
 _LONGEST_ROW_NAME = 60
 

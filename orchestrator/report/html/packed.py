@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.report.as_json import number
-from aclcmp.orchestrator.report.words import visible
+from aclcmp.orchestrator.words import visible
 
 PER_DECADE = 1600
 """Codes per power of ten: neighbours are 0.14 % apart."""

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.report.causes import where
 from aclcmp.orchestrator.report.html.faces import Face
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
-from aclcmp.orchestrator.report.words import count, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.words import count, fold_ranks, of_ranks, shorten
 
 _MOST_FINDINGS = 4
 _LONGEST_NAME = 80
