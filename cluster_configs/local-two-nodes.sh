@@ -7,6 +7,11 @@ folder="${ACLCMP_TRIAL:-/tmp/aclcmp-trial-$(id -u)}"
 start() {
     umask 077
     mkdir -p "$folder"
+    own_folder
+    ! running head || fail "it runs already; end it by $0 stop"
+    for port in 16379 18265; do
+        ! answers "$port" || fail "something listens on port $port of this machine already, perhaps another user's trial"
+    done
     [ -s "$folder/token" ] || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$folder/token"
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token" RAY_USAGE_STATS_ENABLED=0
     export RAY_health_check_initial_delay_ms=2000 RAY_health_check_period_ms=2000
@@ -19,33 +24,40 @@ start() {
     wait_for 18265
     # A folder of its own: two nodes that share one replace each other's copy of what a job uploads, while it is in use.
     begin worker --address=127.0.0.1:16379 --dashboard-agent-listen-port=18276 --temp-dir="$folder/w" "${each[@]}"
-    echo "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH='$folder/token'"
+    # A token in RAY_AUTH_TOKEN, of another cluster, would count before that file.
+    printf 'unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q\n' "$folder/token"
 }
 
 begin() {
     local name=$1
     shift
-    if running "$name"; then
-        echo "it runs already; end it by $0 stop" >&2
-        exit 1
-    fi
     setsid ray start "$@" > "$folder/$name.log" 2>&1 < /dev/null &
     echo $! > "$folder/$name.pid"
 }
 
 wait_for() {
     for _ in $(seq 240); do
-        if (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; then return; fi
+        if answers "$1"; then return; fi
         running head || break
         sleep 0.5
     done
-    echo "Ray did not start; see $folder/head.log" >&2
+    fail "Ray did not start; see $folder/head.log"
+}
+
+answers() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
+
+# Its name can be guessed: what another user made there must not become our token, nor name what we end.
+own_folder() { [ -O "$folder" ] && [ ! -L "$folder" ] || fail "$folder belongs to another user; set ACLCMP_TRIAL"; }
+
+fail() {
+    echo "$1" >&2
     exit 1
 }
 
 running() { [ -s "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2> /dev/null; }
 
 stop() {
+    [ ! -e "$folder" ] || own_folder
     for name in worker head; do
         if running "$name"; then
             kill "$(cat "$folder/$name.pid")"

@@ -35,11 +35,11 @@ from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.rundir import RunDir, opened_run
+from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.screen import Screen
 from aclcmp.orchestrator.settle import Outcomes, compared
 from aclcmp.orchestrator.sides import Side, world_size
-from aclcmp.orchestrator.terms import AGAIN, Terms
+from aclcmp.orchestrator.terms import Terms, recorded_again
 from aclcmp.orchestrator.ties import tie_questions, with_ties
 
 
@@ -61,15 +61,18 @@ def plan_here(
     Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
     """
     again = {
-        source: _indices(RunDir(folder, ""))
-        for source in AGAIN.values()
-        if (folder := run.again(source.value)).is_dir()
+        source: _indices(other)
+        for source, (other, of_other) in recorded_again(run, repeat).items()
+        if _measured(run, source, other, of_other)
     }
-    if repeat is not None:
-        again[FloorSource.REPEAT] = _indices(opened_run(repeat)[0])
     indices = _indices(run)
     lost = {} if record is None else elsewhere(run, record, {index.header.rank for index in indices})
     return _planned(indices, record, screen, lost=lost, layouts=layouts, again=again)
+
+
+def _measured(run: RunDir, source: FloorSource, other: RunDir, of_other: RunRecord) -> bool:
+    """Whether a further run may measure the noise: one within a run that failed did not; one that was given does."""
+    return of_other.failure is None or other.root != run.again(source.value)
 
 
 def _indices(run: RunDir) -> list[ShardIndex]:
@@ -134,7 +137,11 @@ def plan_on_cluster(
     those of them that are gone meanwhile are not asked.
     """
     indices, problems, lost, places = _on_cluster(run, record, cluster, crew)
-    others = {source: _on_cluster(*other, cluster, crew)[0] for source, other in again.items()}
+    others = {
+        source: _on_cluster(*other, cluster, crew)[0]
+        for source, other in again.items()
+        if _measured(run, source, *other)
+    }
     heard = known.names() if known is not None and lost else ()
     planned = _planned(indices, record, screen, problems, lost, layouts, again=others, heard=heard)
     return replace(planned, places=places)

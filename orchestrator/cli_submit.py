@@ -107,8 +107,13 @@ def fetch(
     output: OutputOption = None,
 ) -> int:
     """Bring the report of a job here, or more of it. What came already is not sent again."""
+    from aclcmp.orchestrator.submit.state import recall
+
     what = Fetch.ALL if everything else Fetch.SHARDS if shards else Fetch.REPORT
-    if Path(target).is_dir():
+    job = recall(Path(target).name)
+    if job is not None and (target == job.job_id or Path(target).absolute() == Path(job.output)):
+        target = job.job_id  # where its report came to is no run directory of this host
+    elif Path(target).is_dir():
         if output is not None:
             raise UsageError("--output belongs to a job's id; a run directory's files come into it")
         from aclcmp.orchestrator.fetching.command import fetch_again

@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,6 +43,7 @@ _MIN_STORE = 75 * MIB  # Ray refuses less
 _MAX_STORE = 256 * MIB  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
 _JOIN_SECONDS = 15.0
 _ASK_SECONDS = 60.0
+_CLOSE_SECONDS = 15.0
 _PROBE_SECONDS = 5.0
 
 Answer = TypeVar("Answer")
@@ -130,7 +132,7 @@ class Cluster:
         """Call a function of aclcmp on every node at once; return by node id what it gave, or why it gave nothing.
 
         It must not give a `str`: those are the reasons, one line that names the host. `nodes` None are all nodes,
-        `patience` in seconds is for all together.
+        `patience` in seconds is for all together. Raises LaunchError when the cluster's head is lost meanwhile.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -141,7 +143,7 @@ class Cluster:
             there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
             options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
             calls[remote.options(**options).remote(*arguments)] = node
-        done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=patience)
+        done = self._answered(list(calls), patience)
         answers: dict[str, Answer | str] = {}
         for call, node in calls.items():
             where = f"host {node.host} ({node.ip})"
@@ -155,10 +157,24 @@ class Cluster:
                 answers[node.node_id] = f"{where} {_why_no_answer(error)}"
         return answers
 
+    def _answered(self, calls: list[Any], patience: float) -> list[Any]:
+        """Wait for calls; return those that are answered in time."""
+        import ray
+
+        end = time.monotonic() + patience
+        while True:
+            timeout = max(0.0, min(1.0, end - time.monotonic()))
+            done, waiting = ray.wait(calls, num_returns=len(calls), timeout=timeout)
+            if not waiting or time.monotonic() >= end:
+                return list(done)
+            if self.head.lost:
+                raise LaunchError(self.head.words)
+
     def close(self) -> None:
         """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
         self._closing.set()
-        self._keeper.join()
+        # a head that cannot be reached is waited for by Ray for a minute, and then Ray ends the process
+        self._keeper.join(_CLOSE_SECONDS if self._error is None and self.head.lost else None)
 
     def __enter__(self) -> Cluster:
         return self

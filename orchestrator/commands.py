@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -68,9 +69,10 @@ def run_job(
                 record = launch(job, cluster, run, live, live)
             finally:
                 live.close()
-            if compare:
-                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, terms, clean, as_json))
             again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
+            if compare:
+                options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
+                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, options))
             if not compare:
                 screen.close()
                 return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
@@ -85,13 +87,12 @@ def run_job(
         return also_fetched(code, run, record, cluster, fetch, console)
 
 
-def _compare_alone(run: RunDir, why: str, screen: Screen, terms: Terms, clean: bool, as_json: bool) -> None:
+def _compare_alone(run: RunDir, why: str, screen: Screen, options: Sequence[str]) -> None:
     """Become `aclcmp compare RUN`: a process that has lost its cluster can use no other, and is soon ended by Ray."""
     screen.close()
     screen.say(f"{why[0].upper()}{why[1:]}: comparing what lies on this host")
     sys.stdout.flush()
-    chosen = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
-    os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *chosen])
+    os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *options])
 
 
 def _launched_again(
@@ -136,11 +137,16 @@ def compare_again(
         from aclcmp.orchestrator.compare.crew import Crew
 
         with screen:
+            if address is not None:
+                options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
+                options += [] if layouts is None else ["--layouts", str(layouts)]
+                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, options))
             crew = Crew(cluster.refresh())
             if plan is None:
                 again = recorded_again(run, terms.repeat)
                 plan = plan_on_cluster(run, record, cluster, crew, screen, again, rules)
             report = answer(run, record, plan, cluster, crew, screen, terms, clean=clean)
+            cluster.head.when_lost(None)
         return _reported(report, run, console, as_json)
 
 

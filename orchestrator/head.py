@@ -14,6 +14,22 @@ PERIOD = 1.0
 LOST_SECONDS = 12.0
 """Without an answer for so long the head counts as lost; one that Ray's fault tolerance restarts needs some."""
 _TRY_SECONDS = 5.0
+_MOST_SECONDS = PERIOD + _TRY_SECONDS + 1.0
+"""A try that took longer counts for so much: a machine that slept, or stood still, did not ask all the time."""
+
+
+class Answers:
+    """For how long every try has failed. Pure: the clock is given."""
+
+    def __init__(self, now: float) -> None:
+        self.silent = 0.0
+        """Seconds without an answer."""
+        self._tried = now
+
+    def tried(self, now: float, *, answered: bool) -> None:
+        """A try has ended."""
+        self.silent = 0.0 if answered else self.silent + min(now - self._tried, _MOST_SECONDS)
+        self._tried = now
 
 
 class HeadWatch:
@@ -47,16 +63,14 @@ class HeadWatch:
 
     def _watch(self) -> None:
         host, _, port = self.address.rpartition(":")
-        answered = time.monotonic()
+        answers = Answers(time.monotonic())
         while not self._closing.wait(PERIOD):
-            began = time.monotonic()
             try:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=_TRY_SECONDS).close()
-                answered = time.monotonic()
+                answers.tried(time.monotonic(), answered=True)
             except OSError:
-                # a machine that slept, or stood still under load, has not asked for so long
-                answered = max(answered, began - self._lost_after)
-            if time.monotonic() - answered > self._lost_after:
+                answers.tried(time.monotonic(), answered=False)
+            if answers.silent > self._lost_after:
                 break
         else:
             return

@@ -83,7 +83,7 @@ class Screen:
 
     def started(self, ranks: Sequence[Placement]) -> None:
         """The ranks run."""
-        self._total = len(ranks)
+        self._total, self._ended = len(ranks), 0
         self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
 
     @property

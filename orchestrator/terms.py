@@ -61,7 +61,7 @@ def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> 
 def recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
     """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
     folders = {source: run.again(source.value) for source in AGAIN.values()}
-    found = {source: opened_run(folder) for source, folder in folders.items() if folder.is_dir()}
+    found = {source: opened_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
     if repeat is not None:
         found[FloorSource.REPEAT] = opened_run(repeat)
     return found

@@ -152,8 +152,11 @@ def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[l
 
 
 @contextmanager
-def ray_on(hosts: Sequence[Host], cpus: int = 2, npus: int = 0, dashboard: bool = False) -> Iterator[str]:
-    """Start Ray on hosts, its head on the first, and yield its address. It ends with the hosts."""
+def ray_on(hosts: Sequence[Host], cpus: int = 2, npus: int = 0, dashboard: str = "") -> Iterator[str]:
+    """Start Ray on hosts, its head on the first, and yield its address. It ends with the hosts.
+
+    `dashboard` is where the head's job server listens; "": there is none.
+    """
     address = f"{hosts[0].ip}:6379"
     for host in hosts:
         start_ray(host, "" if host is hosts[0] else address, cpus, npus, dashboard=dashboard)
@@ -166,10 +169,10 @@ def start_ray(
     cpus: int = 2,
     npus: int = 0,
     environ: Mapping[str, str] | None = None,
-    dashboard: bool = False,
+    dashboard: str = "",
 ) -> None:
     """Start Ray on a host, which claims to have NPUs: a head if there is no `address`, else a node of that cluster."""
-    job_server = f"--include-dashboard={str(dashboard).lower()} --dashboard-host={host.ip}"
+    job_server = f"--include-dashboard=true --dashboard-host={dashboard}" if dashboard else "--include-dashboard=false"
     head = f"--head --port=6379 {job_server}"
     options = f"--node-ip-address={host.ip} --num-cpus={cpus} --object-store-memory=200000000 --disable-usage-stats"
     variables = (f"{name}={value}" for name, value in {**HEALTH_CHECKS, **(environ or {})}.items())

@@ -1,25 +1,28 @@
-"""What became of each (label, rank): its pairs' statistics, merged as they come. Pure."""
+"""What became of each (label, rank): its pairs' statistics, merged when all are there. Pure."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
 
 Outcomes = dict[tuple[LabelKey, int], PairStats | str]
 """The statistics of each (label, rank), or in words why it has none."""
 
 
 class Collected:
-    """Outcomes by (label, rank); its pairs, and the parts of one that was split, are merged as they come."""
+    """Outcomes by (label, rank). Its pairs, and the parts of one that was split, are merged in the order of their
+    regions: the last bit of sums must not depend on which actor was first.
+    """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._left: dict[tuple[LabelKey, int], int] = {}
         for pair in pairs:
             name = (pair.key, pair.rank)
             self._left[name] = self._left.get(name, 0) + pair.region.size
-        self._parts: Outcomes = {}
+        self._parts: dict[tuple[LabelKey, int], list[tuple[Region, PairStats | str]]] = {}
         self._complete: Outcomes = {}
 
     def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
@@ -27,15 +30,16 @@ class Collected:
         before_it = len(self._complete)
         for pair, result in zip(batch, results, strict=True):
             name = (pair.key, pair.rank)
-            before = self._parts.pop(name, None) or self._complete.get(name)  # complete: what follows is empty
-            if isinstance(before, PairStats) and isinstance(result, PairStats):
-                result = before.merge(result)
-            elif isinstance(before, str):
-                result = before
             left = self._left.pop(name, 0) - pair.region.size
             if left:
                 self._left[name] = left
-                self._parts[name] = result
+                self._parts.setdefault(name, []).append((pair.region, result))
+            elif name in self._complete:  # what follows is empty
+                self._complete[name] = _merged(self._complete[name], result)
+            elif name in self._parts:
+                parts = [*self._parts.pop(name), (pair.region, result)]
+                parts.sort(key=lambda part: (part[0].start, part[0].shape))
+                self._complete[name] = functools.reduce(_merged, (each for _, each in parts))
             else:
                 self._complete[name] = result
         return len(self._complete) - before_it
@@ -43,3 +47,9 @@ class Collected:
     def finished(self) -> Outcomes:
         """Return the outcomes of those that are complete."""
         return dict(self._complete)
+
+
+def _merged(one: PairStats | str, other: PairStats | str) -> PairStats | str:
+    if isinstance(one, PairStats):
+        return one.merge(other) if isinstance(other, PairStats) else other
+    return one

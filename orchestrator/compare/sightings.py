@@ -18,12 +18,12 @@ def look_around(run: RunDir, cluster: Cluster) -> dict[str, Seen | str]:
     if len(nodes) == 1:
         there, ranks, _ = look(run, ())
         return {nodes[0]: Seen(there, ranks, frozenset(nodes))}
-    tokens = {
-        node: answer[0] for node, answer in cluster.ask(leave, run).items() if not isinstance(answer, str) and answer
-    }
-    owners = {token: node for node, token in tokens.items()}
-    answers = cluster.ask(look, run, tuple(owners))
-    cluster.ask(take_away, run, tuple(owners))
+    left = cluster.ask(leave, run).items()
+    owners = {answer[0]: node for node, answer in left if not isinstance(answer, str) and answer}
+    try:
+        answers = cluster.ask(look, run, tuple(owners))
+    finally:
+        cluster.ask(take_away, run, tuple(owners))
     found: dict[str, Seen | str] = {}
     for node, answer in answers.items():
         if isinstance(answer, str):

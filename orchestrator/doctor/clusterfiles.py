@@ -41,7 +41,7 @@ def examine_file(path: Path) -> Examination:
         findings.append(warn(danger, where, f"ssh -L 8265:127.0.0.1:8265 {urlsplit(url).hostname}, and that address"))
     if proxy := addresses.proxied(url):
         host = urlsplit(url).hostname
-        findings.append(warn(f"it is asked through the proxy {_without_user(proxy)}", where, f"export no_proxy={host}"))
+        findings.append(warn(f"it is asked through the proxy {proxy}", where, f"export no_proxy={host}"))
     try:
         client = JobClient.connect(url)
     except (UsageError, LaunchError) as error:
@@ -61,10 +61,6 @@ def _no_address(file: ClusterFile) -> Finding:
     return warn(what, str(file.path), fix)
 
 
-def _without_user(proxy: str) -> str:
-    return proxy.rpartition("@")[2] if "@" in proxy else proxy
-
-
 def _behind(url: str, client: JobClient, subject: str, findings: Sequence[Finding]) -> Examination:
     """Examine the cluster behind a job server: joined where this host is part of it, else by a job."""
     if joined := _joined_here(urlsplit(url).hostname or ""):
@@ -77,7 +73,8 @@ def _behind(url: str, client: JobClient, subject: str, findings: Sequence[Findin
         last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "it printed nothing")
         fix = "install aclcmp on all hosts, into the Python that runs Ray, so that its PATH has it"
         return Examination(subject, (*findings, bad(f"`{EXAMINE}` failed on the cluster: {problem or last}", "", fix)))
-    return replace(found, subject=f"{subject}: {found.subject}", findings=(*findings, *found.findings))
+    behind = [each for each in found.findings if "job server" not in each.what]  # there is one: it was just asked
+    return replace(found, subject=f"{subject}: {found.subject}", findings=(*findings, *behind))
 
 
 def _run(client: JobClient) -> tuple[str, str]:

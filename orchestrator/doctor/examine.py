@@ -11,9 +11,9 @@ from pathlib import Path
 
 from aclcmp.orchestrator.cluster import Cluster, Node
 from aclcmp.orchestrator.doctor.checks import check
-from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts, own_token
+from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
 from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
-from aclcmp.orchestrator.doctor.jobserver import why_no_job_server
+from aclcmp.orchestrator.doctor.jobserver import ASKS_FOR_TOKEN, why_no_job_server
 from aclcmp.orchestrator.doctor.network import look_at_network
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
@@ -76,9 +76,12 @@ def examine_cluster(address: str) -> Examination:
                 silent.append((where, answer.removeprefix(f"host {where} ")))
             else:
                 told.append(Told(where, node.ip, answer, dict(node.resources), skews.get(node.node_id, (0.0, 0.0))))
-    why_not = why_no_job_server(f"http://{host}:{_DASHBOARD_PORT}", own_token(os.environ)[0])
+    # Without the token: whoever listens on that port of a cluster without a dashboard would get it.
+    why_not = why_no_job_server(f"http://{host}:{_DASHBOARD_PORT}")
     server = f"a job server, for `aclcmp submit`, answers at http://{host}:{_DASHBOARD_PORT}"
-    if why_not:
+    if why_not == ASKS_FOR_TOKEN:
+        server += f", and {why_not}"
+    elif why_not:
         server = f"--address works; `aclcmp submit` would need a job server at {host}:{_DASHBOARD_PORT} ({why_not})"
     count = len(cluster.nodes)
     subject = f"the Ray cluster at {cluster.head.address}, {count} host{'s' * (count > 1)}"

@@ -9,7 +9,7 @@ import json
 import os
 import resource
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ class NodeFacts:
 def gather_facts(question: Question) -> NodeFacts:
     """Look at this host. Takes well under a second, or some 5 s where a name server or a file lock does not answer."""
     root, environ = Path("/"), os.environ
-    sessions = ray_folder(environ)
+    sessions = sessions_of(_parent(), environ)
     cluster_file = sessions / "ray_current_cluster"
     ports = (*HCCL_PORTS, *(() if question.head_port else RAY_PORTS))
     return NodeFacts(
@@ -120,6 +120,23 @@ def gather_facts(question: Question) -> NodeFacts:
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         health=_health(question.head_port) if question.head_port else None,
     )
+
+
+def sessions_of(parent: Sequence[str], environ: Mapping[str, str]) -> Path:
+    """Where the Ray that runs this process keeps its sessions, by the command of its parent, the raylet.
+
+    Without one: where a Ray that is started from here would.
+    """
+    name = next((word for word in parent if word.startswith("--raylet_socket_name=")), "")
+    above = Path(name.partition("=")[2]).parents  # FOLDER/session_.../sockets/raylet
+    return above[2] if len(above) > 2 else ray_folder(environ)
+
+
+def _parent() -> list[str]:
+    try:
+        return psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return []
 
 
 def look_at_devices(root: Path) -> Devices:

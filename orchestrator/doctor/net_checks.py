@@ -9,6 +9,7 @@ _SLOW_NAME = 1.0
 _SKEW = 1.0
 _RAY_PROCESSES = ("gcs_server", "raylet", "ray", "python", "python3")
 """Names of Ray's own listeners; its dashboard is a Python."""
+_TUNNELS = ("ssh", "kubectl")
 _OWN_INTERFACE = "aclcmp sets GLOO_, HCCL_ and NCCL_SOCKET_IFNAME for its ranks itself"
 
 
@@ -91,7 +92,9 @@ def _ports(host: Told) -> Findings:
     for port in RAY_PORTS:
         if port not in taken:
             continue
-        if taken[port] in _RAY_PROCESSES:
+        if taken[port] in _TUNNELS:
+            yield ok(f"port {port} is taken by {taken[port]}, as by a tunnel to a cluster", where)
+        elif taken[port] in _RAY_PROCESSES:
             yield ok(f"port {port} is taken, it seems by a Ray that runs here ({taken[port]})", where)
         else:
             who = taken[port] or "a process of another user"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.doctor.examine import Examination
 from aclcmp.orchestrator.doctor.findings import Finding, Level
+from aclcmp.orchestrator.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,10 +57,11 @@ def from_json(text: str) -> Examination | None:
             if not (isinstance(found, dict) and found.get("schema") == SCHEMA):
                 continue
             findings = (
-                Finding(Level(each["level"]), each["what"], each["where"], each["fix"]) for each in found["findings"]
+                Finding(Level(each["level"]), *(visible(str(each[part])) for part in ("what", "where", "fix")))
+                for each in found["findings"]
             )
-            return Examination(str(found["subject"]), tuple(findings), tuple(found["hosts"]))
-        except (ValueError, KeyError, TypeError):
+            return Examination(visible(str(found["subject"])), tuple(findings), tuple(found["hosts"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return None
 

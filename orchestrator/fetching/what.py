@@ -9,8 +9,8 @@ from pathlib import Path
 
 from aclcmp.labeling.shard.files import parse_segment
 
-_JOURNAL = re.compile(r"rank(\d{5,})(?:-\d+)?\.journal")
-_OF_RANK_OR_NODE = re.compile(r"(rank|node)(\d{5,})")
+_JOURNAL = re.compile(r"rank(\d{5,})(?:-\d+)?\.journal", re.ASCII)
+_OF_RANK_OR_NODE = re.compile(r"(rank|node)(\d{5,})", re.ASCII)
 _LONGEST = 255
 
 

@@ -29,7 +29,7 @@ class SignalError(Exception):
 def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWatch) -> Iterator[list[Any]]:
     """One actor per command, placed as `how` says; all are gone when the context is left.
 
-    Raises LaunchError when the devices are taken by others for too long, SignalError on a signal.
+    Raises LaunchError when the devices are taken by others for too long or the head is lost, SignalError on a signal.
     """
     import ray
     from ray.util import placement_group, remove_placement_group
@@ -48,7 +48,7 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
             words = (
                 f"{sum(how.bundles)} {resource} were not free within {GROUP_SECONDS:g} s ({free:g} free at the start)"
             )
-            gather([group.ready()], interrupts, GROUP_SECONDS, words)
+            gather([group.ready()], interrupts, head, GROUP_SECONDS, words)
             options |= {"num_gpus": how.devices} if resource == "GPU" else {"resources": {resource: how.devices}}
         for index in range(how.hosts):
             place: Any
@@ -59,14 +59,17 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
             hosts.append(ray.remote(RankHost).options(scheduling_strategy=place, **options).remote())
         yield hosts
     finally:
-        for host in hosts:
-            ray.kill(host)
-        if group is not None and not head.lost:  # or it would wait for the head until Ray ends this process
-            remove_placement_group(group)
+        if not head.lost:  # or these would wait for the head until Ray ends this process
+            for host in hosts:
+                ray.kill(host)
+            if group is not None:
+                remove_placement_group(group)
 
 
-def gather(refs: Sequence[Any], interrupts: Interrupts, patience: float, late: str) -> list[Any]:
-    """The values of `refs`; LaunchError(`late`) after `patience` seconds, SignalError on a signal."""
+def gather(refs: Sequence[Any], interrupts: Interrupts, head: HeadWatch, patience: float, late: str) -> list[Any]:
+    """The values of `refs`; LaunchError(`late`) after `patience` seconds or when the head is lost, SignalError on a
+    signal.
+    """
     import ray
 
     end = time.monotonic() + patience
@@ -76,6 +79,8 @@ def gather(refs: Sequence[Any], interrupts: Interrupts, patience: float, late: s
             raise SignalError
         if not waiting:
             break
+        if head.lost:
+            raise LaunchError(f"{head.words}; no rank had started")
         if time.monotonic() > end:
             raise LaunchError(late)
     try:

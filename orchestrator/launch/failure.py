@@ -25,13 +25,14 @@ def failure(
     head: str = "",
     stood: str = "",
 ) -> Failure | None:
-    """The first thing that went wrong, by time; None when nothing did.
+    """The first thing that went wrong, by time, a lost host before what may follow from it; None when nothing did.
 
     `head`: what is wrong with the cluster's; `stood`: where the ranks stood last.
     """
-    if outcome.reason is Reason.FAILURE:
-        failed = [command for command in commands if command.state in (RankState.FAILED, RankState.LOST)]
-        return _failed(min(failed, key=lambda command: command.finished))
+    failed = [command for command in commands if command.state in (RankState.FAILED, RankState.LOST)]
+    if outcome.reason is Reason.FAILURE or (outcome.reason is Reason.ENOUGH and failed):
+        # Ray tells a second late that a host is gone; in a collective its peers on other hosts have failed by then
+        return _failed(min(failed, key=lambda command: (not command.host_lost, command.finished)))
     if outcome.reason is Reason.TIMEOUT:
         return _timed_out(outcome.running, timeout, stood)
     if outcome.reason is Reason.SIGNAL and caught is not None:

@@ -68,6 +68,8 @@ class Command:
     exit_code: int | None = None
     finished: float = 0.0
     why_lost: str = ""
+    host_lost: bool = False
+    """It is lost because its actor died, which no other rank's failure does."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
 
     @property
@@ -133,12 +135,15 @@ def follow(
 
     while waiting:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
+        if ready:  # and all others: one at a time, a thousand ranks would be heard too slowly
+            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         for ref in ready:
             command = waiting.pop(ref)
             try:
                 batch: Batch = ray.get(ref)
-            except ray.exceptions.RayActorError as error:
+            except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                 command.why_lost = " ".join(str(error).split())
+                command.host_lost = True
                 end(command, RankState.LOST, None, time.time())
             else:
                 if back := silence.heard(command.node_id, time.monotonic()):

@@ -5,6 +5,7 @@ Nothing here waits long: whoever waits for a comparison is called back meanwhile
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ class Followers:
     def __init__(self, folder: Path, nodes: Mapping[int, str]) -> None:
         """Start them for the shards that grow in `folder`; `nodes` is each rank's node id."""
         self._folder = folder
+        self._nodes = dict(nodes)
         ranks: dict[str, set[int]] = defaultdict(set)
         for rank, node in nodes.items():
             ranks[node].add(rank)
@@ -43,6 +45,9 @@ class Followers:
         self._actors: dict[str, Any] = {}
         self._lives: dict[str, int] = defaultdict(int)
         self._news_asked: dict[str, Any] = {}
+        self._asked_at: dict[str, float] = {}
+        self._looked: dict[str, float] = {}
+        """When the last question was asked that was answered."""
         for node in self._ranks:
             self._start(node)
 
@@ -52,6 +57,7 @@ class Followers:
             if node not in self._news_asked:
                 here = {files: offset for files, offset in known.items() if files.rank in self._ranks[node]}
                 call = actor.news.options(concurrency_group=_NEWS)
+                self._asked_at[node] = time.monotonic()
                 self._news_asked[node] = call.remote(self._folder, self._ranks[node], here)
 
     def heard(self, seconds: float) -> list[ShardNews]:
@@ -69,9 +75,14 @@ class Followers:
             del self._news_asked[node]
             try:
                 found += ray.get(call)
+                self._looked[node] = self._asked_at[node]
             except RayError:
                 self._start(node)
         return found
+
+    def looked(self, rank: int) -> float:
+        """The time (`time.monotonic`) up to which all that a rank has labelled was read; but for what is told still."""
+        return self._looked.get(self._nodes[rank], 0.0)
 
     @property
     def owing(self) -> bool:

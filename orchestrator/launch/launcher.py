@@ -97,13 +97,17 @@ def _start(
     """
     late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
     grants: list[Grant] = gather(
-        [host.describe.remote(RESOURCE.get(device)) for host in hosts], interrupts, ACTOR_SECONDS, late
+        [host.describe.remote(RESOURCE.get(device), run.shards) for host in hosts],
+        interrupts,
+        cluster.head,
+        ACTOR_SECONDS,
+        late,
     )
     placed = place(job, grants, cluster.nodes[0].ip)
     first, nodes = placed[0][0], placed[-1][-1].group_rank + 1
     # Chosen last and where rank 0 runs: until that listens, another process may take the port.
-    port: int = gather([hosts[first.actor].free_port.remote()], interrupts, ACTOR_SECONDS, late)[0]
-    meeting = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", port, nodes)
+    ports = gather([hosts[first.actor].free_port.remote()], interrupts, cluster.head, ACTOR_SECONDS, late)
+    meeting = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", ports[0], nodes)
 
     driver = dict(os.environ)
     commands, starting, environments = [], [], []
@@ -123,5 +127,5 @@ def _start(
         starting.append(host.start.remote(order))
         environments.append(environment)
         commands.append(Command(host, ranks, log, time.time()))
-    setups: list[DumpSetup] = [setup for setup in gather(starting, interrupts, ACTOR_SECONDS, late) if setup]
+    setups: list[DumpSetup] = [each for each in gather(starting, interrupts, cluster.head, ACTOR_SECONDS, late) if each]
     return commands, environments[0] | (dict(setups[0].variables) if setups else {}), setups

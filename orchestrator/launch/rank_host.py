@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from aclcmp.labeling.shard.files import shards_in
 from aclcmp.orchestrator.cluster import set_by_ray
 from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
@@ -86,10 +87,14 @@ class RankHost:
         self._stopped = False
         self._done = False
 
-    def describe(self, resource: str | None) -> Grant:
-        """Where this actor was placed; `resource` is Ray's name of the device ("NPU", "GPU")."""
+    def describe(self, resource: str | None, shards: Path) -> Grant:
+        """Where this actor was placed; `resource` is Ray's name of the device ("NPU", "GPU").
+
+        Raises FileExistsError when on this host something lies already where `shards` are to be written.
+        """
         import ray
 
+        check_vacant(shards)
         context = ray.get_runtime_context()
         devices = context.get_accelerator_ids().get(resource, []) if resource else []
         ip = ray.util.get_node_ip_address()
@@ -190,6 +195,17 @@ class RankHost:
         with self._changed:
             self._exit = Exit(code, time.monotonic(), self._stopped)
             self._changed.notify_all()
+
+
+def check_vacant(shards: Path) -> None:
+    """Raise FileExistsError when a folder holds shards: the driver may have removed a run that other hosts still have,
+    and what is left of it would be compared with the new one.
+    """
+    if left := shards_in(shards):
+        raise FileExistsError(
+            f"{shards} on host {socket.gethostname()} holds shards of an earlier run ({left[0].stem}): "
+            f"remove {shards.parent} there, or choose another --output"
+        )
 
 
 def for_guard(setup: DumpSetup) -> dict[str, str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 SILENT_SECONDS = 10.0
 """Rank hosts answer every three seconds; Ray itself needs 20 to 62 s to call a host lost."""
+_STILL_SECONDS = 2.0
+"""Looks are some 0.2 s apart. After a longer break it was this process that stood still and listened to no host."""
 
 
 @dataclass(slots=True)
@@ -18,9 +20,11 @@ class Silence:
     now: float
     _heard: dict[str, float] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
+    _looked: float = 0.0
 
     def __post_init__(self) -> None:
         self._heard = dict.fromkeys(self.names, self.now)
+        self._looked = self.now
 
     def heard(self, node: str, now: float) -> str | None:
         """The host has answered; return a sentence if it had been silent."""
@@ -35,7 +39,10 @@ class Silence:
         self._heard.pop(node, None)
 
     def fallen(self, now: float) -> list[str]:
-        """Return a sentence for each host that has fallen silent, once."""
+        """Return a sentence for each host that has fallen silent, once. To be called several times a second."""
+        if now - self._looked > _STILL_SECONDS:  # a machine that slept, Ctrl-Z, or output that nobody takes
+            self._heard = {node: when + now - self._looked for node, when in self._heard.items()}
+        self._looked = now
         new = [node for node, when in self._heard.items() if now - when > SILENT_SECONDS and node not in self._told]
         self._told.update(new)
         return [

@@ -22,6 +22,8 @@ from aclcmp.orchestrator.words import of_ranks, visible
 
 PERIOD = 1.0
 """Seconds between two looks at the journals."""
+_STILL_SECONDS = 20.0
+"""Looks are a second apart, or as long as planning takes. After a longer break this process itself stood still."""
 _REST = 20.0
 """Times what judging and drawing all anew took: so long it is not done again, however many labels there are."""
 
@@ -41,6 +43,7 @@ class Following:
         self._judging = shared.screen.room is not None or shared.stop_at is not StopAt.NEVER
         self._asked_at = 0.0
         self._rest_until = 0.0
+        self._taken = time.monotonic()
 
     def run(self) -> None:
         """Work until the ranks have ended, which raises OverError."""
@@ -76,13 +79,17 @@ class Following:
         shared, ledger = self._shared, self._ledger
         shared.check()
         while shared.ended:
-            ledger.streams.end(shared.ended.popleft())
+            ledger.over(shared.ended.popleft(), time.monotonic())
         news = self._followers.heard(seconds)
         now = time.monotonic()
+        if now - self._taken > _STILL_SECONDS:
+            shared.quiet.unheard(now - self._taken)
+        self._taken = now
         before = ledger.labels
         late = ledger.take(news, now)
         if late and self._findings is not None:
             self._findings.take_back(late)
+        ledger.end(self._followers.looked)
         if ledger.labels > before:
             shared.quiet.news(now)
         running = sorted(shared.running)
@@ -93,7 +100,7 @@ class Following:
 
     def _compare_ripe(self, findings: Findings) -> bool:
         """Plan and compare what has become ripe; return whether there was something."""
-        indices = self._ledger.take_ripe(time.monotonic())
+        indices = self._ledger.take_ripe(time.monotonic(), self._followers.unheard)
         self._ledger.forget()
         if not indices:
             return False

@@ -28,7 +28,8 @@ class Known:
 
     def names(self) -> set[tuple[LabelKey, int]]:
         """The labels of which something is known, each with the rank."""
-        return {(group[0].key, group[0].rank) for group in self._found}
+        # a copy, in one step: a thread that did not end in time may still keep something
+        return {(group[0].key, group[0].rank) for group in list(self._found)}
 
     def keep(self, pairs: Sequence[Pair], outcomes: Outcomes) -> None:
         """Keep what came of pairs, as far as there is room; what could not be read is tried again."""

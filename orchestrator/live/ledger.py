@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.compare.news import ShardNews
-from aclcmp.orchestrator.live.streams import Streams
+from aclcmp.orchestrator.live.streams import NO_TASK, Streams
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 MOST_WAITING = 100_000
@@ -49,6 +49,8 @@ class Ledger:
         self._planned: set[LabelKey] = set()
         self._left: set[tuple[int, str]] = set()
         """(task, id) that is left to the end."""
+        self._over: dict[int, float] = {}
+        """Ranks that have ended, but their journals may tell more than was read by then."""
         self._done = -1
         """Tasks before this one are left to the end, as far as they were not planned."""
 
@@ -60,6 +62,8 @@ class Ledger:
             if grown.header is not None:
                 self._indices[files] = ShardIndex(files, grown.header, ())
             rank = files.rank
+            if rank in self._over:
+                self._over[rank] = now
             if grown.records:
                 before = self.stands.get(rank)
                 last = grown.records[-1]
@@ -71,6 +75,19 @@ class Ledger:
             if grown.ended and not files.process:
                 self.streams.end(rank)
         return late
+
+    def over(self, rank: int, now: float) -> None:
+        """A rank has ended. What it has labelled and was not read yet is waited for."""
+        self._over[rank] = now
+
+    def end(self, looked: Callable[[int], float]) -> None:
+        """Wait no more for ranks that have ended and of which a later look has told nothing.
+
+        `looked(rank)` is when the last look began whose answer was taken.
+        """
+        for rank in [rank for rank, when in self._over.items() if looked(rank) > when]:
+            del self._over[rank]
+            self.streams.end(rank)
 
     def _take(self, files: ShardFiles, record: LabelRecord, now: float) -> list[LabelKey]:
         key = LabelKey(record.task, record.data_id, record.occurrence)
@@ -90,10 +107,13 @@ class Ledger:
         self.streams.add(files.rank, key, record.side, now)
         return []
 
-    def take_ripe(self, now: float) -> list[ShardIndex]:
-        """Return indices with the labels that have become ripe, at most 200; none if none has."""
+    def take_ripe(self, now: float, unheard: Collection[int] = ()) -> list[ShardIndex]:
+        """Return indices with the labels that have become ripe, at most 200; none if none has.
+
+        `unheard` are ranks whose journals cannot be read now.
+        """
         by_shard: dict[ShardFiles, list[LabelRecord]] = defaultdict(list)
-        for key in self.streams.take_ripe(now, MOST_AT_ONCE):
+        for key in self.streams.take_ripe(now, MOST_AT_ONCE, unheard):
             records = self._waiting.pop(key)
             self._held -= len(records)
             self._planned.add(key)
@@ -108,7 +128,11 @@ class Ledger:
         """Forget what no rank comes back to: what is one-sided there stays so."""
         for key in self.streams.forget():
             self._held -= len(self._waiting.pop(key))
-            self._done = max(self._done, key.task + 1)
+        done = self.streams.oldest_task
+        if self._done < done < NO_TASK:
+            self._done = done
+            self._planned = {key for key in self._planned if key.task >= done}
+            self._left = {name for name in self._left if name[0] >= done}
 
     @property
     def labels(self) -> int:

@@ -26,6 +26,10 @@ class Quiet:
         self._since = now
         self._told = 0
 
+    def unheard(self, seconds: float) -> None:
+        """For so long nobody listened, so that there may have been news."""
+        self._since += seconds
+
     def due(self, now: float) -> float | None:
         """The seconds of quiet that are to be told now, each once; None if nothing is to be told."""
         if self._told < len(STALL_SECONDS) and now - self._since >= STALL_SECONDS[self._told]:

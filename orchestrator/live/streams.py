@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from aclcmp.labeling.shard.record import REFERENCE
@@ -11,11 +11,14 @@ from aclcmp.orchestrator.plan.regions import LabelKey
 
 Item = tuple[LabelKey, str]
 """One side of a label."""
+_Front = tuple[int, int, int | None]
 
 APART_SECONDS = 3.0
 """How long a rank is waited for that labels other things than those that hold a label: a stage of a pipeline."""
 SILENT_SECONDS = 15.0
 """How long a rank is waited for that has set no label at all."""
+NO_TASK = 1 << 62
+"""Higher than any."""
 _LOOK_BACK = 128
 _MOST_RIPE = 4096
 """Labels whose order is remembered after they were returned."""
@@ -73,15 +76,16 @@ class Streams:
         if rank in self._ranks:
             self._ranks[rank].ended = True
 
-    def take_ripe(self, now: float, most: int) -> list[LabelKey]:
+    def take_ripe(self, now: float, most: int, unheard: Collection[int] = ()) -> list[LabelKey]:
         """Return labels that are ripe, at most so many, in the order in which they came; each is returned once.
 
-        One that gets another side afterwards may come again.
+        One that gets another side afterwards may come again. Ranks that are `unheard`, which may have labelled what is
+        not known here, are waited for without end.
         """
         ripe: list[LabelKey] = []
-        fronts: dict[int, list[tuple[int, int | None]]] = {}
+        fronts: dict[int, list[_Front]] = {}
         for key, waiting in self._waiting.items():
-            if waiting.holders.keys() >= _SIDES and self._is_ripe(key, waiting, fronts, now):
+            if waiting.holders.keys() >= _SIDES and self._is_ripe(key, waiting, fronts, now, unheard):
                 ripe.append(key)
                 if len(ripe) >= most:
                     break
@@ -121,30 +125,32 @@ class Streams:
 
     @property
     def oldest_task(self) -> int:
-        """The task of the rank that is furthest behind, of those that have set a label and have not ended."""
-        return min((rank.task for rank in self._ranks.values() if rank.task >= 0 and not rank.ended), default=1 << 62)
+        """The task of the rank that is furthest behind, of those that have set a label and have not ended; NO_TASK
+        where there is none.
+        """
+        return min((rank.task for rank in self._ranks.values() if rank.task >= 0 and not rank.ended), default=NO_TASK)
 
     def _is_ripe(
-        self, key: LabelKey, waiting: _Waiting, fronts: dict[int, list[tuple[int, int | None]]], now: float
+        self, key: LabelKey, waiting: _Waiting, fronts: dict[int, list[_Front]], now: float, unheard: Collection[int]
     ) -> bool:
         for side, holder in waiting.holders.items():
             if holder not in fronts:
                 fronts[holder] = self._fronts(holder)
             place = self._ranks[holder].places[key.task][key, side]
-            for task, front in fronts[holder]:
+            for rank, task, front in fronts[holder]:
                 if task > key.task or (front is not None and front >= place):
                     continue
                 patience = SILENT_SECONDS if task < 0 else APART_SECONDS
-                if front is not None or now - waiting.since < patience:
+                if front is not None or rank in unheard or now - waiting.since < patience:
                     return False
         return True
 
-    def _fronts(self, holder: int) -> list[tuple[int, int | None]]:
-        """The task of each rank that runs, and how far in the order of `holder` it is; None: that is not to be told."""
+    def _fronts(self, holder: int) -> list[_Front]:
+        """Each rank that runs, its task, and how far in the order of `holder` it is; None: that is not to be told."""
         order = self._ranks[holder].places
-        found: list[tuple[int, int | None]] = []
+        found: list[_Front] = []
         for number, rank in self._ranks.items():
             if not rank.ended and number != holder:
                 places = (order.get(item[0].task, {}).get(item) for item in reversed(rank.recent))
-                found.append((rank.task, next((place for place in places if place is not None), None)))
+                found.append((number, rank.task, next((place for place in places if place is not None), None)))
         return found

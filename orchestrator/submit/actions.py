@@ -124,11 +124,6 @@ def _submit(cluster: ClusterFile, job: Submission, address: str, output: Path, w
     client = JobClient.connect(address)
     if job.working_dir is not None:
         talk.say(f"Uploading {job.working_dir}")
-    try:
-        client.submit(job, what=cluster.section.fetch)
-    except KeyboardInterrupt:
-        talk.say(f"If it was submitted already: aclcmp stop {job.job_id} --address {address}")
-        raise
     entry = Remembered(
         job_id=job.job_id,
         address=address,
@@ -137,20 +132,38 @@ def _submit(cluster: ClusterFile, job: Submission, address: str, output: Path, w
         submitted=time.time(),
     )
     try:
-        remember(entry)
-    except OSError as error:
-        talk.say(f"{state_file()}: {error.strerror}; later commands on this job need --address {address}")
-    talk.say(f"Submitted {job.job_id} to {address}")
+        client.submit(job, what=cluster.section.fetch)
+        _remember(entry, talk)
+        talk.say(f"Submitted {job.job_id} to {address}")
+    except (KeyboardInterrupt, LaunchError):
+        # Not by the console, which may have been interrupted in the midst of a line, and would keep this one back.
+        sys.stderr.write(f"If it was submitted already: aclcmp stop {job.job_id} --address {address}\n")
+        raise
     if wishes.detach:
         talk.how_to_return(job.job_id)
         return int(ExitCode.MATCH)
     return _followed(client, job.job_id, job.run_dir, output, cluster.section.fetch, talk)
 
 
+def _remember(entry: Remembered, talk: Talk) -> None:
+    try:
+        remember(entry)
+    except OSError as error:
+        talk.say(f"{state_file()}: {error.strerror}; later commands on this job need --address {entry.address}")
+
+
 def _followed(client: JobClient, job_id: str, run_dir: str, output: Path, what: Fetch, talk: Talk) -> int:
     from aclcmp.orchestrator.submit.follow import Choice, follow
 
-    end = follow(client, job_id, talk.show, talk.say, lambda: talk.ask(job_id))
+    try:
+        end = follow(client, job_id, talk.show, talk.say, lambda: talk.ask(job_id))
+    except KeyboardInterrupt:  # at its very beginning
+        end = talk.ask(job_id)
+    except BrokenPipeError:  # who read the log has left (`| head`)
+        talk.close_log()
+        end = Choice.DETACH
+    if end is Choice.GO_ON:
+        return _followed(client, job_id, run_dir, output, what, talk)
     if end is Choice.DETACH:
         talk.how_to_return(job_id)
         return int(ExitCode.INCOMPLETE)
@@ -167,8 +180,9 @@ def _followed(client: JobClient, job_id: str, run_dir: str, output: Path, what: 
     except KeyboardInterrupt:
         talk.say(f"The rest stays on the cluster: aclcmp fetch {job_id}")
         return code or int(ExitCode.INCOMPLETE)
-    except AclcmpError as error:
-        talk.say(f"{error}\nTry again: aclcmp fetch {job_id}")
+    except (AclcmpError, OSError) as error:
+        why = error if isinstance(error, AclcmpError) else f"{error.filename or output}: {error.strerror or error}"
+        talk.say(f"{why}\nTry again: aclcmp fetch {job_id}")
         return code or int(ExitCode.INCOMPLETE)
     return code
 
@@ -178,7 +192,7 @@ def exit_code(state: JobState, say: Callable[[str], None]) -> int:
     if state.exit_code == _NOT_FOUND:
         say("The head node has no aclcmp on the PATH with which its Ray was started; install it there, as here")
         return int(ExitCode.FAILED)
-    if state.exit_code is not None and state.exit_code in set(ExitCode):
+    if state.exit_code and state.exit_code in set(ExitCode):
         return state.exit_code
     if state.status == "SUCCEEDED":
         return int(ExitCode.MATCH)

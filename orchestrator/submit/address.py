@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -11,22 +12,23 @@ from urllib.request import getproxies, proxy_bypass
 from aclcmp.orchestrator.errors import UsageError
 
 _PROBE_SECONDS = 5.0
+_HOST = re.compile(r"\[[^\]/]+\]|[^/:?#]+")
 
 
 def checked(address: str | None) -> str:
     """Return the URL without a slash at its end. Raises UsageError for what is no URL of a job server."""
     if not address:
         raise UsageError("no address: give --address http://HEAD:8265, or `address:` in the cluster file")
+    if "@" in address:
+        raise UsageError("address: leave the user name and password out; Ray takes a token (RAY_AUTH_TOKEN)")
     parts = _split(address)
     if parts is None or parts.path.strip("/") or parts.query or parts.fragment:
-        host = address.removeprefix("ray://").rpartition(":")[0] or address
+        host = _HOST.match(re.sub(r"^\w+://", "", address))
         raise UsageError(
             f"address {address} is not the URL of a job server; it is that of the head's dashboard, "
-            f"such as http://{host.strip('/')}:8265"
+            f"such as http://{host.group() if host else 'HEAD'}:8265"
         )
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("address: leave the user name and password out; Ray takes a token (RAY_AUTH_TOKEN)")
-    return address.rstrip("/")
+    return parts.geturl().rstrip("/")
 
 
 def check_answers(address: str) -> None:
@@ -67,10 +69,10 @@ def warning(address: str) -> str:
 
 
 def proxied(address: str) -> str:
-    """The proxy that requests to an address go through, "" if none."""
+    """The proxy that requests to an address go through, "" if none; without its user and password."""
     parts = urlsplit(address)
-    proxy = getproxies().get(parts.scheme, "")
-    return "" if proxy_bypass(parts.hostname or "") else proxy
+    proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
+    return proxy.rpartition("@")[2]
 
 
 def without_ray_addresses() -> dict[str, str]:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.token import TokenFrom, prepare_token, refusal
+from aclcmp.orchestrator.words import visible
 
 RUN_DIR = "aclcmp_run_dir"
 """Name in a job's metadata of its run directory, as a word for the head's shell."""
@@ -110,10 +113,15 @@ class JobClient:
         """Ask for a job's end; return at once."""
         self._ask(lambda: self._client.stop_job(job_id), job_id)
 
-    def tail(self, job_id: str) -> AsyncIterator[str]:
-        """Follow a job's log from its beginning; pieces may begin and end anywhere. Raises as Ray's client does."""
-        found: AsyncIterator[str] = self._client.tail_job_logs(job_id)
-        return found
+    async def tail(self, job_id: str) -> AsyncIterator[str]:
+        """Follow a job's log from its beginning; pieces may begin and end anywhere. Raises RuntimeError, OSError."""
+        from aiohttp import ClientError
+
+        try:
+            async for piece in self._client.tail_job_logs(job_id):
+                yield piece
+        except ClientError as error:  # not every one is an OSError
+            raise RuntimeError(f"the log cannot be had: {type(error).__name__}") from None
 
     def _ask(self, question: Callable[[], Result], job_id: str = "") -> Result:
         return _asked(self.address, self._source, question, job_id)
@@ -130,10 +138,13 @@ def _asked(url: str, source: TokenFrom, question: Callable[[], Result], job_id: 
         raise UsageError(refusal(403 if "authentication failed" in str(error).lower() else 401, source)) from None
     except (ConnectionError, requests.exceptions.RequestException) as error:
         proxy = addresses.proxied(url)
+        status = getattr(getattr(error, "response", None), "status_code", None)
         why = f"through the proxy {proxy}; set no_proxy" if proxy else type(error).__name__
-        raise LaunchError(addresses.no_answer(url, why)) from None
+        raise LaunchError(addresses.no_answer(url, why if status is None else f"http {status}")) from None
+    except (KeyError, TypeError, AttributeError, ValidationError):
+        raise UsageError(f"what answers at {url} is no job server of Ray, or of a Ray too old or too new") from None
     except (RuntimeError, ValueError) as error:
-        text = " ".join(str(error).split())
+        text = visible(" ".join(str(error).split()))
         if job_id and "status code 404" in text:
             raise UsageError(f"no job {job_id} at {url}; `aclcmp jobs --address {url}` lists those there") from None
         if "exceeds the maximum size" in text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shlex
 import time
 import zlib
@@ -33,6 +34,8 @@ ALWAYS_EXCLUDED = (
 
 MASKED = "(hidden)"
 
+_USER = re.compile(r"://[^/\s@]+@")
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -51,7 +54,7 @@ class Submission:
     @property
     def shown_variables(self) -> dict[str, str]:
         """The variables as they may be printed."""
-        return {name: MASKED if sounds_secret(name) else value for name, value in self.variables.items()}
+        return dict.fromkeys(self.variables, MASKED)
 
 
 def new_job_id() -> str:
@@ -67,7 +70,7 @@ def submission(section: Section, job_id: str, beside: Path) -> Submission:
     folder = _working_dir(section, beside)
     run_dir = on_cluster(section.output) if section.output else f'"${{HOME:-/tmp}}"/aclcmp-runs/{job_id}'
     line = f"{shlex.join(arguments(section))} --address auto --output {run_dir}"
-    secret = {name: value for name, value in section.env.items() if sounds_secret(name)}
+    secret = {name: value for name, value in section.env.items() if _is_secret(name, value)}
     return Submission(job_id, line, run_dir, secret, folder, (*ALWAYS_EXCLUDED, *section.excludes))
 
 
@@ -81,7 +84,7 @@ def arguments(section: Section) -> list[str]:
             continue
         if name == "env":
             for variable, text in value.items():
-                words += [] if sounds_secret(variable) else [option, f"{variable}={text}"]
+                words += [] if _is_secret(variable, text) else [option, f"{variable}={text}"]
         elif value is True:
             words.append(option)
         elif value is not False:
@@ -101,10 +104,15 @@ def packed(request: bytes) -> str:
     return base64.urlsafe_b64encode(zlib.compress(request, 9)).decode()
 
 
+def _is_secret(name: str, value: str) -> bool:
+    """By the variable's name, or a password within the value, as in http_proxy=http://me:password@proxy."""
+    return sounds_secret(name) or _USER.search(value) is not None
+
+
 def _word(value: object) -> str:
     if isinstance(value, Enum):
         return str(value.value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def _working_dir(section: Section, beside: Path) -> Path | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import zlib
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +16,13 @@ from pathlib import PurePosixPath
 CHUNK = 48 * 1024
 """Bytes a line. The log is served by lines, each in one message of at most 4 MiB."""
 
+LONGEST = 1 << 20
+"""Characters of a line, more than any of these has."""
+
 MARK = "@aclcmp"
+
+PART = ".part"
+"""Behind the name of a file that is not whole."""
 
 
 class Kind(str, Enum):
@@ -84,6 +91,9 @@ def safe_name(name: object) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != name:
         raise ValueError(f"{name!r} leads out of the run directory")
+    if name.endswith(PART):
+        raise ValueError(f"{name!r} is that of a file that is not whole")
+    os.fsencode(name)  # a UnicodeEncodeError, so a ValueError, for what no file can be called
     return name
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shlex
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import yaml
@@ -16,23 +19,25 @@ from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile
 from aclcmp.orchestrator.submit.command import submission
+from aclcmp.orchestrator.words import visible
 
 _ASCEND, _ASCEND_KIND = "huawei.com/Ascend910", "huawei.com/Ascend"
 _CUDA = "nvidia.com/gpu"
-_SHARED_MEMORY = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+_SHARED_MEMORY = {"medium": "Memory", "sizeLimit": "8Gi"}
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?\Z")
 
 _HEAD = """\
 # Made by `aclcmp submit {file} --render`. Needs KubeRay 1.5.1 or newer.
 #   aclcmp submit {file} --render | kubectl apply -f -
-#   CLUSTER=$(kubectl get rayjob {name} -o jsonpath='{{.status.rayClusterName}}')
-#   kubectl port-forward "service/$CLUSTER-head-svc" 8265 &
-#   export RAY_AUTH_TOKEN=$(kubectl get secret "$CLUSTER" -o jsonpath='{{.data.auth_token}}' | base64 -d)
+#   CLUSTER=$({kubectl} get rayjob {name} -o jsonpath='{{.status.rayClusterName}}')
+#   {kubectl} port-forward "service/$CLUSTER-head-svc" 8265 &
+#   export RAY_AUTH_TOKEN=$({kubectl} get secret "$CLUSTER" -o jsonpath='{{.data.auth_token}}' | base64 -d)
 #   aclcmp attach {job} --address http://127.0.0.1:8265        # its log, then its report
-#   kubectl delete rayjob {name}                               # the run directory goes with the head's pod
+#   {kubectl} delete rayjob {name}                               # the run directory goes with the head's pod
 """
 _SECRETS = """\
 # Values that may be secret are not in here; put them into a Secret first:
-#   kubectl create secret generic {secret} {literals}
+#   {kubectl} create secret generic {secret} {literals}
 """
 _OPEN = (
     "# WARNING: authOptions.mode is not token: whoever reaches the head's service can run anything on this cluster.\n"
@@ -47,12 +52,22 @@ def render(cluster: ClusterFile) -> str:
             f"{cluster.path}: aclcmp.working_dir: a manifest uploads nothing; build the script into the image, and "
             "give its path there in `exec`"
         )
-    name = str((cluster.body.get("metadata") or {}).get("name") or "aclcmp")
-    job = submission(section, f"aclcmp-{name}", Path())
+    metadata = _metadata(cluster)
+    name = metadata["name"]
     spec, rays = _specs(cluster)
+    # On a cluster that stays, the operator takes an earlier job of the same id for this one, and runs nothing.
+    job = submission(section, f"aclcmp-{name}" if rays is not None else f"aclcmp-{name}-{token_hex(2)}", Path())
     if rays is not None:
-        _complete(cluster, rays)
-        _give_secrets(rays, f"{name}-env", list(job.variables))
+        try:
+            _complete(cluster, rays)
+            _give_secrets(rays, f"{name}-env", list(job.variables))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what the operator would refuse
+            raise UsageError(f"{cluster.path}: spec is not what KubeRay takes: {error}") from None
+    elif job.variables:
+        raise UsageError(
+            f"{cluster.path}: aclcmp.env: {', '.join(job.variables)} may be secret, and is not written into a "
+            "manifest; give it to the head's container of the cluster that runs, and leave it out here"
+        )
     spec |= {
         "entrypoint": job.entrypoint,
         "jobId": job.job_id,
@@ -63,22 +78,44 @@ def render(cluster: ClusterFile) -> str:
     spec.setdefault("shutdownAfterJobFinishes", False)
     if rays is not None:
         spec["rayClusterSpec"] = rays
-    manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": cluster.body.get("metadata") or {"name": name}}
-    manifest["spec"] = spec
-    text = _HEAD.format(file=cluster.path, name=name, job=job.job_id)
+    manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
+    kubectl = f"kubectl -n {metadata['namespace']}" if "namespace" in metadata else "kubectl"
+    file = visible(shlex.quote(str(cluster.path)))
+    text = _HEAD.format(file=file, name=name, job=job.job_id, kubectl=kubectl)
     if job.variables:
         literals = " ".join(f"--from-literal={each}=..." for each in job.variables)
-        text += _SECRETS.format(secret=f"{name}-env", literals=literals)
+        text += _SECRETS.format(secret=f"{name}-env", literals=literals, kubectl=kubectl)
     if rays is not None and rays["authOptions"].get("mode") != "token":
         text += _OPEN
     return text + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes everything out where it stands."""
+    """Writes everything out where it stands, and in quotes what kubectl's YAML would take for no text."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)(e[-+]?\d+)?\Z", re.IGNORECASE),
+    list("-+.0123456789"),
+)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?0o?[0-7_]+\Z"), list("-+0"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yn]\Z", re.IGNORECASE), list("yYnN"))
+
+
+def _metadata(cluster: ClusterFile) -> dict[str, Any]:
+    """The manifest's metadata, with a name. Raises UsageError for names that Kubernetes would refuse."""
+    found = cluster.body.get("metadata") or {}
+    if not isinstance(found, dict):
+        raise UsageError(f"{cluster.path}: metadata is a mapping such as `name: acl`")
+    named = {"name": "aclcmp", **found}
+    for key in ("name", "namespace"):
+        if key in named and not (isinstance(named[key], str) and _NAME.match(named[key])):
+            raise UsageError(f"{cluster.path}: metadata.{key}: Kubernetes takes a-z, 0-9 and - within")
+    return named
 
 
 def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -92,15 +129,20 @@ def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]
     if cluster.body.get("kind") == "RayCluster":
         return {}, found
     rays = found.pop("rayClusterSpec", None)
-    if rays is None and "clusterSelector" not in found:
-        raise UsageError(f"{cluster.path}: spec.rayClusterSpec is missing")
-    return found, rays
+    if not isinstance(rays, dict) and (rays is not None or "clusterSelector" not in found):
+        raise UsageError(f"{cluster.path}: spec.rayClusterSpec is missing, or no mapping")
+    if found.get("submissionMode") not in (None, "HTTPMode"):
+        raise UsageError(
+            f"{cluster.path}: spec.submissionMode: {found['submissionMode']} passes the command through the shell of "
+            "another pod, which takes its quotes away; leave it out (HTTPMode)"
+        )
+    return {key: value for key, value in found.items() if value is not None}, rays
 
 
 def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
     """Add to a cluster's pods what ranks need, where the file does not say it."""
     rays.setdefault("rayVersion", version("ray"))
-    rays.setdefault("authOptions", {"mode": "token"})
+    rays["authOptions"] = rays.get("authOptions") or {"mode": "token"}
     groups = rays.get("workerGroupSpecs") or []
     if not groups:
         raise UsageError(f"{cluster.path}: spec.workerGroupSpecs is missing; ranks run on workers")
@@ -109,9 +151,14 @@ def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
     _add_environment(head, HEALTH_CHECKS)
     for number, found in enumerate(groups):
         _group(cluster, found, f"workerGroupSpecs[{number}]").setdefault("groupName", f"workers-{number}")
+    first = groups[0]
+    if first.get("replicas") is None:  # KubeRay's own default is none
+        first["replicas"] = first.get("minReplicas") or cluster.section.nodes or 1
+    for key in ("minReplicas", "maxReplicas"):
+        first.setdefault(key, first["replicas"])
     device = _device(cluster, groups)
     if device is not Device.CPU:
-        _give_devices(cluster, groups, device)
+        _give_devices(cluster, rays, device)
     if device is Device.NPU:
         for container in (each for group in (head, *groups) for each in _containers(group)):
             if not _limit(container, _ASCEND_KIND):
@@ -131,9 +178,10 @@ def _group(cluster: ClusterFile, group: object, place: str) -> dict[str, Any]:
     if group.get("rayStartParams") is None:
         group["rayStartParams"] = {}
     ray = pod["containers"][0]
-    if not any(each.get("mountPath") == "/dev/shm" for each in ray.get("volumeMounts") or ()):
-        ray["volumeMounts"] = [*(ray.get("volumeMounts") or ()), {"name": "shm", "mountPath": "/dev/shm"}]
-        pod["volumes"] = [*(pod.get("volumes") or ()), copy.deepcopy(_SHARED_MEMORY)]
+    if not any(str(each.get("mountPath")).rstrip("/") == "/dev/shm" for each in ray.get("volumeMounts") or ()):
+        name = "aclcmp-shm" if any(each.get("name") == "shm" for each in pod.get("volumes") or ()) else "shm"
+        ray["volumeMounts"] = [*(ray.get("volumeMounts") or ()), {"name": name, "mountPath": "/dev/shm"}]
+        pod["volumes"] = [*(pod.get("volumes") or ()), {"name": name, "emptyDir": dict(_SHARED_MEMORY)}]
     return group
 
 
@@ -147,23 +195,30 @@ def _device(cluster: ClusterFile, groups: list[dict[str, Any]]) -> Device:
     return Device.CUDA if any(_limit(each, _CUDA) for each in containers) else Device.CPU
 
 
-def _give_devices(cluster: ClusterFile, groups: list[dict[str, Any]], device: Device) -> None:
+def _give_devices(cluster: ClusterFile, rays: dict[str, Any], device: Device) -> None:
     """Give the first group's workers the devices that the ranks need, and tell Ray of NPUs."""
-    section = cluster.section
+    section, groups = cluster.section, rays["workerGroupSpecs"]
     kind, name = (_ASCEND_KIND, _ASCEND) if device is Device.NPU else (_CUDA, _CUDA)
-    first = groups[0]
-    nodes = section.nodes or int(first.get("replicas") or 1)
-    for key in ("replicas", "minReplicas", "maxReplicas"):
-        first.setdefault(key, nodes)
-    container = _containers(first)[0]
+    pods = [int(each.get("maxReplicas" if rays.get("enableInTreeAutoscaling") else "replicas") or 0) for each in groups]
+    container = _containers(groups[0])[0]
     if not _limit(container, kind):
-        container.setdefault("resources", {}).setdefault("limits", {})[name] = -(-section.ranks // nodes)
-    there = sum(_limit(_containers(each)[0], kind) * int(each.get("replicas") or 1) for each in groups)
+        resources = container["resources"] = container.get("resources") or {}
+        resources["limits"] = {**(resources.get("limits") or {}), name: -(-section.ranks // (section.nodes or pods[0]))}
+    limits = [_limit(_containers(each)[0], kind) for each in groups]
+    there = sum(count * limit for count, limit in zip(pods, limits, strict=True))
     if there < section.ranks:
         raise UsageError(
             f"{cluster.path}: {section.ranks} ranks need as many devices; the workers have {there}: give more "
             f"`replicas`, or more {name} in their limits"
         )
+    if section.nodes is not None:
+        each_needs = section.ranks // section.nodes
+        able = sum(count for count, limit in zip(pods, limits, strict=True) if limit >= each_needs)
+        if able < section.nodes:
+            raise UsageError(
+                f"{cluster.path}: {section.ranks} ranks on {section.nodes} nodes need {each_needs} devices on each, "
+                f"and {able} workers have so many: give more {name} in their limits, more `replicas`, or other `nodes`"
+            )
     for group in groups:
         if device is Device.NPU and (count := _limit(_containers(group)[0], kind)):
             # Once more in quotes: the operator puts it into a shell line. Ray finds NPUs by itself only with CANN.

@@ -13,6 +13,7 @@ from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.submit.client import JobClient, JobState
 from aclcmp.orchestrator.submit.state import remembered
+from aclcmp.orchestrator.words import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def print_jobs(address: str | None) -> int:
         for row in rows:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.submitted)) if row.submitted else ""
             took = "" if row.seconds is None else f"{row.seconds:,.0f} s"
-            table.add_row(row.job_id, row.status, when, took, row.where)
+            table.add_row(visible(row.job_id), visible(row.status), when, took, row.where)
         console.print(table)
     for line in trouble:
         sys.stderr.write(f"{line}\n")

@@ -6,15 +6,15 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.digest import digest_of
-from aclcmp.orchestrator.submit.frames import Frame, FrameError, Kind, decode, safe_name
+from aclcmp.orchestrator.submit.frames import LONGEST, PART, Frame, FrameError, Kind, decode, safe_name
 
-PART = ".part"
-"""Behind the name of a file that is not whole yet."""
+_NOT_SUCH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What JSON that is another than was meant raises when it is read."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Receiver:
         self._number = -1
         self._size = 0
         self._at = 0
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._here = target
 
     def feed(self, piece: str) -> bool:
@@ -56,6 +56,8 @@ class Receiver:
         A damaged or missing line ends the file that it belongs to, which is continued by another job.
         """
         *lines, self._rest = (self._rest + piece).split("\n")
+        if len(self._rest) > LONGEST:
+            self._rest = "?"  # an endless line is none of ours, and its end shall not look like one
         for line in lines:
             try:
                 frame = decode(line)
@@ -88,7 +90,7 @@ class Receiver:
         elif frame.kind is Kind.DATA:
             if frame.offset != self._at or self._at + len(frame.payload) > self._size:
                 raise FrameError("a line is missing")
-            self._file.write(frame.payload)
+            _write(self._file, frame.payload)
             self._at += len(frame.payload)
             self.result.bytes += len(frame.payload)
             self._progress(self._name, self._at, self._size)
@@ -100,7 +102,7 @@ class Receiver:
         try:
             facts = json.loads(frame.payload)
             self._name, self._size = safe_name(facts["path"]), int(facts["size"])
-        except (ValueError, TypeError, KeyError) as error:
+        except _NOT_SUCH as error:
             self.result.wrong.append(f"refused: {error}")
             return
         if refused := _refusal(self._target, self._name):
@@ -112,11 +114,11 @@ class Receiver:
         whole = self._target / self._name
         if whole.exists() and not part.exists():
             if self._at == self._size == whole.stat().st_size:
-                self._file, self._here = whole.open("rb"), whole  # nothing is sent of it but its checksum
+                self._file, self._here = FileIO(whole), whole  # nothing is sent of it but its checksum
                 return
             whole.replace(part)  # it is told whether these are still its bytes
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        self._file, self._here = os.fdopen(descriptor, "r+b"), part
+        self._file, self._here = FileIO(descriptor, "r+"), part  # no buffer: a full disk is known at the line
         if os.fstat(descriptor).st_size < self._at:
             self._give_up("it is shorter here than it was")
             return
@@ -125,7 +127,6 @@ class Receiver:
 
     def _end(self, frame: Frame) -> None:
         assert self._file is not None
-        self._file.flush()
         here, whole = self._here, self._target / self._name
         right = self._at == self._size and _digest(self._file, self._size) == frame.payload.decode(errors="replace")
         self.close()
@@ -139,10 +140,13 @@ class Receiver:
 
     def _finish(self, frame: Frame) -> None:
         self.close()
-        found = json.loads(frame.payload)
-        self.result.more, self.result.error = bool(found["more"]), str(found["error"])
-        self.result.left_out += map(str, found["left_out"])
-        self.result.done = True
+        try:
+            found = json.loads(frame.payload)
+            more, error, left_out = bool(found["more"]), str(found["error"]), [str(each) for each in found["left_out"]]
+        except _NOT_SUCH:
+            raise FrameError("the last line was damaged") from None
+        self.result.more, self.result.error, self.result.done = more, error, True
+        self.result.left_out += left_out
 
     def _give_up(self, why: str) -> None:
         if self._file is not None:
@@ -163,7 +167,12 @@ def held(target: Path) -> dict[str, int]:
     return found
 
 
-def _digest(file: IO[bytes], size: int) -> str:
+def _write(file: FileIO, payload: bytes) -> None:
+    while payload:
+        payload = payload[file.write(payload) :]
+
+
+def _digest(file: FileIO, size: int) -> str:
     try:
         return digest_of(file, size).hexdigest()
     except EOFError:

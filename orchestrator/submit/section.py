@@ -69,6 +69,8 @@ def _checked_tasks(text: str) -> str:
 def _not_empty(value: Any) -> Any:
     if value is None or value == "":
         raise ValueError("nothing stands here; give a value or leave the key out")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a NUL character stands here; no command or path can hold one")
     return value
 
 

@@ -20,7 +20,7 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.submit.digest import digest_of
-from aclcmp.orchestrator.submit.frames import CHUNK, Frame, Kind, encode
+from aclcmp.orchestrator.submit.frames import CHUNK, PART, Frame, Kind, encode
 
 _LARGE_LOG = 64 << 20
 _LINGER = 60.0
@@ -118,6 +118,8 @@ def _wanted(run: RunDir, what: Fetch, left_out: list[str]) -> Iterator[tuple[Pat
     seen = set()
     for path in [*first, *(path for folder in folders for path in sorted(folder.rglob("*")))]:
         if path in seen or not path.is_file() or path.is_symlink() or run.fetching in path.parents:
+            continue
+        if path.name.endswith(PART):  # of a file that another program is writing, or left
             continue
         seen.add(path)
         name = path.relative_to(run.root).as_posix()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,14 +35,23 @@ class _File(BaseModel):
 
 
 def state_file() -> Path:
-    """Where it is: $XDG_STATE_HOME/aclcmp/jobs.json, by default below ~/.local/state."""
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "aclcmp" / "jobs.json"
+    """Where it is: $XDG_STATE_HOME/aclcmp/jobs.json, by default below ~/.local/state.
+
+    The path is relative for a user without a home folder.
+    """
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not home.is_absolute():  # by its specification it counts for nothing then
+        home = Path("~/.local/state")
+        with suppress(RuntimeError):
+            home = home.expanduser()
+    return home / "aclcmp" / "jobs.json"
 
 
 def remember(job: Remembered) -> None:
-    """Write a job down; the oldest go where there are many. Raises OSError."""
+    """Write a job down; the oldest go where there are many. Raises OSError, also where there is no home folder."""
     path = state_file()
+    if not path.is_absolute():
+        raise OSError(errno.ENOENT, "there is no home folder")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _locked(path):
         jobs = [each for each in remembered() if each.job_id != job.job_id]
@@ -57,7 +67,7 @@ def remembered() -> list[Remembered]:
     path = state_file()
     try:
         return _File.model_validate_json(path.read_bytes()).jobs
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except ValidationError:
         path.replace(path.with_suffix(".damaged"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.follow import Choice, visible
@@ -22,8 +24,9 @@ class Talk:
     """Says things to the user, and asks."""
 
     def __init__(self) -> None:
-        from aclcmp.orchestrator.report.terminal import report_console
-
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a log may hold what this terminal cannot write
         self._console = report_console(sys.stderr)
 
     def say(self, text: str) -> None:
@@ -34,6 +37,10 @@ class Talk:
         """Write a piece of a log."""
         sys.stdout.write(text)
         sys.stdout.flush()
+
+    def close_log(self) -> None:
+        """Let what stdout still holds lead nowhere: nobody reads it any more, and it would be written at exit."""
+        report_console(sys.stdout).on_broken_pipe()
 
     def how_to_return(self, job_id: str) -> None:
         """Say what can be done with a job that runs on."""

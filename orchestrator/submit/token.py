@@ -57,8 +57,13 @@ def refusal(status: int, source: TokenFrom) -> str:
     """Say what is wrong when the job server refuses with 401 (no token) or 403 (a wrong one)."""
     if source is TokenFrom.OFF:
         return f"the cluster wants a token, and {MODE}=disabled here: unset it, then {how_to_give()}"
-    if source is TokenFrom.NOWHERE or status == 401:
+    if source is TokenFrom.NOWHERE:
         return f"the cluster wants a token, and there is none here: {how_to_give()}"
+    if status == 401:
+        return (
+            f"the cluster wants a token, and that from {source.value} did not get there: a line for this host in "
+            "~/.netrc counts instead of it, and a redirect, as from http to https, takes it away"
+        )
     return f"the cluster does not accept the token from {source.value}: {how_to_give()}"
 
 
@@ -68,7 +73,10 @@ def _source(environ: MutableMapping[str, str]) -> TokenFrom:
     if path := environ.get(TOKEN_PATH, ""):
         _read(Path(path), f"{TOKEN_PATH}={path}")
         return TokenFrom.FILE
-    home = Path("~/.ray/auth_token").expanduser()
+    try:
+        home = Path(TokenFrom.HOME.value).expanduser()
+    except RuntimeError:  # there is no home folder
+        return TokenFrom.NOWHERE
     if home.is_file():
         _read(home, TokenFrom.HOME.value)
         return TokenFrom.HOME

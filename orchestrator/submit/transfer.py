@@ -70,9 +70,9 @@ def _one_job(
     try:
         other = asyncio.run(_received(client, job.job_id, receiver))
     finally:
-        receiver.close()
         with contextlib.suppress(LaunchError, UsageError):  # it ends by itself after a while
             client.stop(job.job_id)
+        receiver.close()
     if not receiver.result.done:
         state = client.state(job.job_id)
         if state.exit_code == 127:

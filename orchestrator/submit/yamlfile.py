@@ -10,9 +10,11 @@ import yaml
 from aclcmp.orchestrator.errors import UsageError
 
 _MOST_BYTES = 1 << 20
+_MOST_NODES = 1 << 20
+"""Values of a file with each alias written out, more than can stand in so many bytes without aliases."""
 
 
-def _mapping(loader: yaml.SafeLoader | yaml.BaseLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     """Construct a mapping, but not one that has a key twice: YAML itself would take the last."""
     seen: set[str] = set()
     for key, _ in node.value:
@@ -20,8 +22,7 @@ def _mapping(loader: yaml.SafeLoader | yaml.BaseLoader, node: yaml.MappingNode, 
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
             seen.add(key.value)
-    if isinstance(loader, yaml.SafeLoader):
-        loader.flatten_mapping(node)
+    loader.flatten_mapping(node)
     return {loader.construct_object(key, True): loader.construct_object(value, True) for key, value in node.value}
 
 
@@ -29,12 +30,27 @@ class _Typed(yaml.SafeLoader):
     pass
 
 
-class _Written(yaml.BaseLoader):
+class _Written(yaml.SafeLoader):
     """Every scalar is the text that stands there: `HCCL_BUFFSIZE: 0200` shall not become 128."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        "<": [each for each in yaml.SafeLoader.yaml_implicit_resolvers["<"] if each[0].endswith(":merge")]
+    }
 
 
 _Typed.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Written.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Count the values below a node, those behind an alias each time. `known` are the counts by a node's id."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = 0  # a node within itself is refused when it is constructed
+        below = node.value if isinstance(node, yaml.SequenceNode) else [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_expanded(each, known) for each in below)
+    return known[id(node)]
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,12 +67,15 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB; that is no cluster file")
     try:
         text = content.decode("utf-8-sig")
+        if _expanded(yaml.compose(text, _Typed), {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
         found = yaml.load(text, _Typed), yaml.load(text, _Written)  # both construct plain values only
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8; is this a cluster file?") from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"{path}{line}: {' '.join(str(error.problem or error.context).split())}") from None
+        words = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise UsageError(f"{path}{line}: {words}") from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found[0], dict) or not all(isinstance(key, str) for key in found[0]):

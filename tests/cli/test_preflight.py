@@ -21,7 +21,7 @@ PACKAGE = Path(aclcmp.__file__).parent
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     """Two hosts with a Ray over both, its job server on the first one's loopback."""
-    with hosts(tmp_path_factory.mktemp("hosts")) as made, ray_on(made, dashboard=True):
+    with hosts(tmp_path_factory.mktemp("hosts")) as made, ray_on(made, dashboard="127.0.0.1"):
         yield made
 
 

@@ -101,3 +101,18 @@ def test_what_is_collected_is_complete_whatever_comes_first() -> None:
     assert collected.add(third[:2], [empty, some]) == 0
     found = collected.finished()
     assert sorted(rank for _, rank in found) == [0, 1] and found[LabelKey(0, "x", 0), 1] == "gone"
+
+
+def test_sums_do_not_depend_on_which_actor_was_first() -> None:
+    source = Source("x.h5", 0, "float32", (6,))
+    regions = [Region((at,), (2,)) for at in (0, 2, 4)]
+    pairs = [Pair(LabelKey(0, "x", 0), 0, source, each, source, each, (6,), each, "") for each in regions]
+    results = [replace(stats(seed), sum_dd=value) for seed, value in enumerate((1.0, 1e16, -1e16))]
+    found = []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        collected = Collected(pairs)
+        for place in order:
+            collected.add([pairs[place]], [results[place]])
+        found.append(collected.finished()[LabelKey(0, "x", 0), 0])
+    assert isinstance(found[0], PairStats)
+    assert [each.sum_dd for each in found if isinstance(each, PairStats)] == [found[0].sum_dd] * 3

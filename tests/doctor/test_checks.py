@@ -166,6 +166,8 @@ def test_the_shell_that_asks_may_say_something_else() -> None:
 
 
 def test_ports_where_a_ray_would_be_started() -> None:
+    tunnel = told(ip="", facts__network__taken=((8265, "ssh"),))
+    assert not any("8265" in finding.what for finding in problems([tunnel]))
     here = told(ip="", facts__network__taken=((6379, "redis-server"), (8265, "raylet"), (10001, "")))
     redis, hidden = problems([here])
     assert "port 6379" in redis.what and "redis-server" in redis.what and "--port=6380" in redis.fix

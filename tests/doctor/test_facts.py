@@ -23,6 +23,7 @@ from aclcmp.orchestrator.doctor.facts import (
     look_at_devices,
     look_for_token,
     own_token,
+    sessions_of,
 )
 from aclcmp.orchestrator.doctor.folders import look_at_folder
 from aclcmp.orchestrator.doctor.network import goes_by_proxy, look_at_network, reserves
@@ -110,6 +111,12 @@ def test_health_checks_as_the_head_was_told_them() -> None:
     assert health_of(["--config_list=%%%"], {"RAY_health_check_timeout_ms": "x"}) == Health(3000, 10000, 5)
     environ = {"RAY_health_check_timeout_ms": "3000", "RAY_health_check_failure_threshold": "3"}
     assert health_of([f"--config_list={config}"], environ).seconds == 12
+
+
+def test_the_folder_of_the_ray_that_asks() -> None:
+    raylet = ["raylet", "--raylet_socket_name=/big/my ray/session_1/sockets/raylet", "--session-name=session_1"]
+    assert sessions_of(raylet, {}) == Path("/big/my ray")
+    assert sessions_of(["bash"], {"RAY_TMPDIR": "/x"}) == sessions_of([], {"RAY_TMPDIR": "/x"}) == Path("/x/ray")
 
 
 def test_a_folder_that_is_not_there_is_looked_at_where_it_would_be(weird_path: Path) -> None:

@@ -66,3 +66,11 @@ def test_json_is_one_line_and_comes_back() -> None:
     ):
         assert from_json(text) is None, text
     assert from_json(line.replace('"bad"', '"awful"')) is None
+
+
+def test_what_another_host_prints_does_not_steer_this_terminal() -> None:
+    line = as_json(Examination("\x1b]0;it\x07", (Finding(Level.BAD, "\x1b[2Jw", "a\r", "f"),)))
+    found = from_json(line.replace('"f"', "7"))
+    assert found is not None and found.findings[0].fix == "7"
+    assert (found.subject + "".join(found.findings[0].what + found.findings[0].where)).isprintable()
+    assert from_json("[" * 100_000) is None

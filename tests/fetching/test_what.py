@@ -37,6 +37,7 @@ def test_files_of_its_own_ranks(name: str) -> None:
         "shards\\rank00004.h5", "logs/rank00000.log", "logs/node00000.log", "logs/rank00004.log/x", "logs/x.log",
         "dumps/rank00005", "dumps/rank00000/a.bin", "dumps/a.bin", "dumps/rank00005/../../run.json",
         "dumps/rank00005/", "dumps/rank00005/\x1b[2J", f"dumps/rank00005/{'x' * 300}", "dumps/rank00005/\udcff",
+        "logs/rank٠٠٠٠٤.log", "dumps/rank٠٠٠٠٥/a",
     ],
 )  # fmt: skip
 def test_other_names(name: str) -> None:

@@ -26,6 +26,7 @@ class Notes:
         self.placements: list[Placement] = []
         self.lines: list[tuple[int, str]] = []
         self.sentences: tuple[str, ...] = ()
+        self.said: list[str] = []
         self.ends: dict[int, tuple[RankState, int | None]] = {}
 
     def prepared(self, sentences: Sequence[str]) -> None:
@@ -36,6 +37,9 @@ class Notes:
 
     def line(self, rank: int, text: str) -> None:
         self.lines.append((rank, text))
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
         assert rank not in self.ends

@@ -24,6 +24,9 @@ class Printer:
     def line(self, rank: int, text: str) -> None:
         print(f"[rank{rank}] {text}", flush=True)
 
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
         print("finished", rank, state.value, exit_code, flush=True)
 

@@ -75,3 +75,31 @@ def test_the_lines_of_the_real_torch(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert told(*done.stderr.splitlines()).endswith(HINT)
     assert imported(TORCH_DEVICE_BACKEND_AUTOLOAD="0").returncode == 0
+
+
+def ended(rank: int, state: RankState, finished: float, host_lost: bool = False) -> Command:
+    place = Placement(rank, rank, rank, 8, 0, f"n{rank}", "10.0.0.1", f"h{rank}", (), ())
+    code = 1 if state is RankState.FAILED else None
+    command = Command(None, (place,), Path("log"), 0.0, state, code, finished)
+    command.host_lost = host_lost
+    return command
+
+
+def test_a_lost_host_is_blamed_and_not_its_peers_that_failed_in_the_collective() -> None:
+    peers = [ended(0, RankState.FAILED, 5.2), ended(1, RankState.FAILED, 5.3)]
+    lost = [ended(2, RankState.LOST, 6.5, host_lost=True), ended(3, RankState.LOST, 6.6, host_lost=True)]
+    found = failure([*peers, *lost], Outcome(Reason.FAILURE), None, None)
+    assert found is not None and found.rank == 2 and found.what.startswith("rank 2 (host h2) was lost")
+
+
+def test_a_rank_that_did_not_stop_is_not_blamed_for_the_one_that_failed() -> None:
+    commands = [ended(0, RankState.LOST, 20.0), ended(1, RankState.FAILED, 5.0), ended(2, RankState.STOPPED, 7.0)]
+    found = failure(commands, Outcome(Reason.FAILURE), None, None)
+    assert found is not None and found.rank == 1
+
+
+def test_a_rank_that_fails_while_enough_is_seen_is_told() -> None:
+    commands = [ended(0, RankState.STOPPED, 5.0), ended(1, RankState.FAILED, 4.9)]
+    found = failure(commands, Outcome(Reason.ENOUGH), None, None)
+    assert found is not None and found.rank == 1
+    assert failure(commands[:1], Outcome(Reason.ENOUGH), None, None) is None

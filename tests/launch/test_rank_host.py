@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.launch.rank_host import Batch, RankHost, Start
+from aclcmp.orchestrator.launch.rank_host import Batch, RankHost, Start, check_vacant
 from tests.launch.conftest import marked
 
 
@@ -94,3 +94,13 @@ def test_another_host_keeps_its_own_variables(host: RankHost, tmp_path: Path, mo
     monkeypatch.setenv("RAY_JOB_ID", "1")
     start(host, tmp_path, "echo $OF_THIS_HOST $RAY_JOB_ID", inherit=True)
     assert end(host)[0] == ["yes"]
+
+
+def test_shards_of_an_earlier_run_are_not_written_beside(tmp_path: Path) -> None:
+    shards = tmp_path / "run" / "shards"
+    check_vacant(shards)
+    shards.mkdir(parents=True)
+    check_vacant(shards)
+    (shards / "rank00002.journal").touch()
+    with pytest.raises(FileExistsError, match=r"holds shards of an earlier run \(rank00002\): remove .*/run there"):
+        check_vacant(shards)

@@ -164,3 +164,43 @@ def test_known_is_bounded_and_asks_again_what_failed(tmp_path: Path) -> None:
     failed = Known()
     failed.keep(pairs, dict.fromkeys(found, "host b is lost"))
     assert failed.take(pairs) == ({}, pairs)
+
+
+def test_what_a_rank_has_labelled_before_its_end_is_waited_for(tmp_path: Path) -> None:
+    ranks = [Rank(tmp_path, number, 2) for number in range(2)]
+    follower = Follower(tmp_path, 2)
+
+    def label(number: int, layer: int) -> None:
+        for side in ("pta", "acl"):
+            ranks[number].label(side, f"layers.{layer}.mlp", np.ones((4, 4), np.float32))
+
+    label(0, 0)
+    label(1, 0)
+    label(0, 1)
+    assert follower.step(1.0) == ["layers.0.mlp"]
+    follower.ledger.over(1, 2.0)
+    follower.ledger.end(lambda rank: 1.5)  # the last look began before it ended
+    assert follower.step(2.0) == []
+    label(1, 1)
+    assert follower.step(3.0) == ["layers.1.mlp"]  # with what it had labelled
+    label(0, 2)
+    follower.ledger.end(lambda rank: 2.5)  # a look that has told something: there may be more
+    assert follower.step(3.0) == []
+    follower.ledger.end(lambda rank: 3.5)
+    assert follower.step(3.0) == ["layers.2.mlp"]
+    follower.ledger.end(lambda rank: 4.5)
+
+
+def test_a_run_of_many_tasks_is_remembered_in_bounded_memory(tmp_path: Path) -> None:
+    ranks = [Rank(tmp_path, number, 2) for number in range(2)]
+    follower = Follower(tmp_path, 2)
+    ledger = follower.ledger
+    for task in range(30):
+        label_layer(ranks, 0, task)
+        ranks[0].label("pta", f"left.{task}", np.ones(4, np.float32), task)
+        follower.step()
+        ledger.forget()
+    assert len(ledger._planned) <= 2 and len(ledger._waiting) <= 2
+    label_layer(ranks, 0, 3)  # a rank that comes back to a task: what it adds is left to the end
+    assert follower.step() == [] and ledger.forget() is None
+    assert follower.findings.compared == 30

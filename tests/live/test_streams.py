@@ -129,3 +129,11 @@ def test_many_ranks_and_labels_are_taken_in_bounded_lots() -> None:
                 many.add(rank, LabelKey(0, f"layers.{number}", 0), side, 0.0)
     taken = [len(many.take_ripe(0.0, 200)) for _ in range(3)]
     assert taken == [200, 100, 0]
+
+
+def test_a_rank_that_is_not_heard_is_waited_for_without_end() -> None:
+    job = Job(2)
+    assert job.does("0:g1 0:a1", now=0.0) == []
+    late = 10 * SILENT_SECONDS
+    assert job.streams.take_ripe(late, 100, {1}) == []
+    assert job.streams.take_ripe(late, 100, {0}) == [LabelKey(0, "1", 0)]

@@ -18,14 +18,37 @@ def test_no_urls(wrong: str) -> None:
         address.checked(wrong)
 
 
-def test_no_password_in_a_url() -> None:
+@pytest.mark.parametrize("url", ["http://me:hush@h:8265", "http://me:hush@h:x", "http://me:hush@h/a", "me:hush@h"])
+def test_no_password_in_a_url(url: str) -> None:
     with pytest.raises(UsageError, match="leave the user name and password out") as raised:
-        address.checked("http://me:hush@h:8265")
+        address.checked(url)
     assert "hush" not in str(raised.value)
 
 
+def test_no_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:hush@proxy:3128")
+    monkeypatch.setenv("no_proxy", "h2")
+    assert address.proxied("http://h:8265") == "proxy:3128" and address.proxied("http://h2:8265") == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("http://h/a", "http://h:8265"),
+        ("http://h:x", "http://h:8265"),
+        ("ray://h:10001", "http://h:8265"),
+        ("[fd00::1]:6379", "http://[fd00::1]:8265"),
+        ("http://", "http://HEAD:8265"),
+    ],
+)
+def test_the_hint_is_a_url(wrong: str, hint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        address.checked(wrong)
+    assert str(raised.value).endswith(f"such as {hint}")
+
+
 def test_urls() -> None:
-    assert address.checked("http://h:8265/") == "http://h:8265"
+    assert address.checked("http://h:8265/") == address.checked("HTTP://h:8265") == "http://h:8265"
     assert address.checked("https://[fd00::1]:8265") == "https://[fd00::1]:8265"
 
 
@@ -106,6 +129,15 @@ def test_refusals_say_what_to_do() -> None:
     assert "there is none here: set RAY_AUTH_TOKEN" in refusal(401, TokenFrom.NOWHERE)
     assert "RAY_AUTH_MODE=disabled here: unset it" in refusal(401, TokenFrom.OFF)
     assert "does not accept the token from ~/.ray/auth_token" in refusal(403, TokenFrom.HOME)
+    assert "~/.netrc" in refusal(401, TokenFrom.VARIABLE)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    assert prepare_token({}) is TokenFrom.NOWHERE
 
 
 def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Every ready file is valid, is in the README, and says what it should."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -72,3 +73,15 @@ def test_the_script_is_sound() -> None:
     text = script.read_text()
     assert "ray stop" not in text and all(f"{name}={value}" in text for name, value in HEALTH_CHECKS.items())
     assert subprocess.run([script], capture_output=True, text=True).returncode == 2
+
+
+@pytest.mark.parametrize("word", ["start", "stop"])
+def test_the_script_takes_no_folder_of_somebody_else(tmp_path: Path, word: str) -> None:
+    """A link stands for it: whoever makes it beforehand chooses the token and the processes that are ended."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/token").write_text("known")
+    (tmp_path / "trial").symlink_to(tmp_path / "theirs")
+    command, environ = [FOLDER / "local-two-nodes.sh", word], {**os.environ, "ACLCMP_TRIAL": str(tmp_path / "trial")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ)
+    assert done.returncode == 1 and "set ACLCMP_TRIAL" in done.stderr and done.stdout == "", done
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["token"]

@@ -99,6 +99,17 @@ def test_the_command_line_counts(tmp_path: Path) -> None:
         ("- 1", "a cluster file is a mapping"),
         ("[" * 5000, "cluster.yaml"),
         ("a: b: c", "cluster.yaml:1: "),
+        (OWN + "---\na: b\n", "expected a single document in the stream"),
+        (OWN + '  policy: "a\\0b"\n', "NUL"),
+        ("cluster_name: &a [*a]\nprovider: {}\n", "recursive"),
+        (
+            "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30)),
+            "aliases stand for",
+        ),
+        (
+            "a0: &a0 {x: x}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 30)),
+            "aliases",
+        ),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         (b"\xff\xfe\x00", "is not UTF-8"),
         ("x: " + "y" * (2 << 20), "more than 1 MiB"),
@@ -116,6 +127,12 @@ def test_what_is_wrong_and_where(tmp_path: Path, text: str | bytes, words: str) 
         read_cluster_file(path)
     assert words in str(raised.value) and str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_keys_are_merged_as_yaml_merges_them(tmp_path: Path) -> None:
+    text = "cluster_name: a\nprovider: {}\nmetadata:\n  base: &b {exec: x, tasks: 0012}\n  aclcmp: {<<: *b, ranks: 2}\n"
+    section = read_cluster_file(written(tmp_path, text)).section
+    assert (section.exec, section.ranks, section.tasks) == ("x", 2, "0012")
 
 
 def test_no_such_file(tmp_path: Path) -> None:

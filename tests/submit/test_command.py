@@ -42,6 +42,17 @@ def test_every_option_is_given(aclcmp: Command, tmp_path: Path) -> None:
     assert done.code == 2 and "--ranks 0" in done.err, done
 
 
+def test_a_password_within_a_value_is_a_secret(tmp_path: Path) -> None:
+    env = {"http_proxy": "http://me:hush@proxy:3128", "HF_TOKEN": "hush", "ENDPOINT": "http://host/a@b"}
+    job = submission(read_section({"exec": "x", "env": env}, "here"), "aclcmp-1", tmp_path)
+    assert "hush" not in job.entrypoint + repr(job) and "--env ENDPOINT=http://host/a@b" in job.entrypoint
+    assert job.shown_variables == {"http_proxy": MASKED, "HF_TOKEN": MASKED}
+
+
+def test_a_long_time_is_not_rounded() -> None:
+    assert arguments(read_section({"exec": "x", "timeout": "1234567.5"}, "here"))[-1] == "1234567.5"
+
+
 def test_the_shell_gives_the_words_back(tmp_path: Path) -> None:
     section = read_section({"exec": "python 'it''s' \"two words\" $(id) `id` ; |", "env": {"A": "'$B\"\n"}}, "here")
     job = submission(section, "aclcmp-1", tmp_path)

@@ -16,7 +16,7 @@ FAULT = "python examples/glm/run.py --turns 1 --layers 3 --fault permuted-slice 
 
 
 def test_glm_on_two_hosts(tmp_path: Path) -> None:
-    with hosts(tmp_path, ("acl-a", "acl-b", "laptop")) as (a, b, laptop), ray_on([a, b], cpus=4, dashboard=True):
+    with hosts(tmp_path, ("acl-a", "acl-b", "laptop")) as (a, b, laptop), ray_on([a, b], cpus=4, dashboard="10.77.0.1"):
         address = f"http://{a.ip}:8265"
         arguments = ("--address", address, "--nodes", "2", "--exec", FAULT, "--output", "here")
         file = ROOT / "cluster_configs" / "existing.yaml"

@@ -30,9 +30,9 @@ def changed(folder: Path, change: str, **keys: object) -> Path:
     """The ready file with something else in it, by a path such as `spec.headGroupSpec`."""
     found = yaml.safe_load(ASCEND.read_text())
     place = found
-    *parents, last = change.split(".")
+    *parents, last = (int(each) if each.isdecimal() else each for each in change.split("."))
     for each in parents:
-        place = place[int(each) if each.isdecimal() else each]
+        place = place[each]
     place[last].update(keys) if keys else place.pop(last)
     path = folder / "changed.yaml"
     path.write_text(yaml.safe_dump(found))
@@ -126,7 +126,10 @@ def test_a_cluster_that_runs_is_selected(tmp_path: Path) -> None:
         "spec: {clusterSelector: {ray.io/cluster: lab}}\naclcmp: {exec: x}"
     )
     (tmp_path / "job.yaml").write_text(text)
-    assert "rayClusterSpec" not in rendered(tmp_path / "job.yaml")[1]["spec"]
+    first, second = (rendered(tmp_path / "job.yaml")[1]["spec"] for _ in range(2))
+    assert "rayClusterSpec" not in first and first["jobId"] != second["jobId"]
+    with pytest.raises(UsageError, match="HF_TOKEN may be secret"):
+        rendered(tmp_path / "job.yaml", env={"HF_TOKEN": "hush"})
 
 
 def test_without_a_token_it_warns(tmp_path: Path) -> None:
@@ -148,6 +151,97 @@ def test_without_a_token_it_warns(tmp_path: Path) -> None:
 def test_what_is_missing(tmp_path: Path, change: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         render(read_cluster_file(changed(tmp_path, change)))
+
+
+@pytest.mark.parametrize(
+    ("place", "keys", "words"),
+    [
+        ("spec.workerGroupSpecs.0", {"replicas": "x"}, "is not what KubeRay takes"),
+        ("spec.workerGroupSpecs.0", {"rayStartParams": ["x"]}, "is not what KubeRay takes"),
+        ("spec.headGroupSpec.template.spec.containers.0", {"env": ["x"]}, "is not what KubeRay takes"),
+        (
+            "spec.workerGroupSpecs.0.template.spec.containers.0.resources",
+            {"limits": {"huawei.com/Ascend910": "x"}},
+            "is not what KubeRay takes",
+        ),
+        ("metadata", {"name": "a\nb: c"}, "metadata.name: Kubernetes takes"),
+        ("metadata", {"name": 7}, "metadata.name: Kubernetes takes"),
+        ("metadata", {"namespace": "a b"}, "metadata.namespace: Kubernetes takes"),
+    ],
+)
+def test_what_is_of_another_kind(tmp_path: Path, place: str, keys: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        render(read_cluster_file(changed(tmp_path, place, **keys)))
+
+
+def test_what_is_empty_is_filled(tmp_path: Path) -> None:
+    place = "spec.workerGroupSpecs.0.template.spec.containers.0"
+    path = changed(tmp_path, place, resources={"limits": None}, volumeMounts=None)
+    _, manifest = rendered(path, ranks=8)
+    assert container(manifest, "worker")["resources"]["limits"] == {"huawei.com/Ascend910": 4}
+    rendered(changed(tmp_path, place, resources=None))
+    assert rendered(changed(tmp_path, "spec", authOptions=None))[1]["spec"]["rayClusterSpec"]["authOptions"]
+    assert rendered(changed(tmp_path, "metadata.name"))[1]["metadata"] == {"name": "aclcmp"}
+
+
+@pytest.mark.parametrize("device", ["npu", "cpu"])
+def test_there_are_workers_where_the_file_names_no_number(tmp_path: Path, device: str) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    for name in ("replicas", "minReplicas", "maxReplicas"):
+        del found["spec"]["workerGroupSpecs"][0][name]
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(found))
+    group = rendered(tmp_path / "x.yaml", device=device)[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert [group[name] for name in ("replicas", "minReplicas", "maxReplicas")] == [2, 2, 2]
+
+
+def test_devices_are_counted_by_node_and_by_group(tmp_path: Path) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    groups = found["spec"]["workerGroupSpecs"]
+    groups.append(copy.deepcopy(groups[0]) | {"groupName": "more", "replicas": 1, "minReplicas": 1, "maxReplicas": 3})
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(found))
+    _, manifest = rendered(path, ranks=24, nodes=3)
+    for group in manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        assert group["rayStartParams"]["resources"] == '"{\\"NPU\\": 8}"'
+    with pytest.raises(UsageError, match="24 ranks on 2 nodes need 12 devices on each, and 0 workers have so many"):
+        render(read_cluster_file(path, {"ranks": 24, "nodes": 2}))
+    found["spec"]["enableInTreeAutoscaling"] = True
+    path.write_text(yaml.safe_dump(found))
+    rendered(path, ranks=40, nodes=5)
+
+
+def test_a_volume_that_has_the_name_already(tmp_path: Path) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    pod = found["spec"]["workerGroupSpecs"][0]["template"]["spec"]
+    pod["volumes"] = [{"name": "shm", "emptyDir": {}}]
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(found))
+    pod = rendered(tmp_path / "x.yaml")[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert len({each["name"] for each in pod["volumes"]}) == 2
+
+
+def test_text_stays_text_for_kubectl(tmp_path: Path) -> None:
+    """Its YAML takes more words for numbers and truths than ours."""
+    place = "spec.workerGroupSpecs.0.template.spec.containers.0"
+    values = ["1e3", "12E5", "y", "N", "0o17", "017", "1", "true"]
+    path = changed(tmp_path, place, env=[{"name": f"A{n}", "value": value} for n, value in enumerate(values)])
+    text, _ = rendered(path)
+    assert all(f"value: '{value}'" in text for value in values) and "replicas: 2\n" in text
+
+
+def test_names_in_the_commands(tmp_path: Path) -> None:
+    path = changed(tmp_path, "metadata", namespace="lab")
+    text, _ = rendered(path.rename(tmp_path / "a b\nc.yaml"))
+    assert (
+        "kubectl -n lab get rayjob acl" in text and "kubectl -n lab delete" in text and "a b\\nc.yaml' --render" in text
+    )
+
+
+def test_other_ways_of_submission_are_refused(tmp_path: Path) -> None:
+    found = yaml.safe_load(ASCEND.read_text())
+    found |= {"kind": "RayJob", "spec": {"rayClusterSpec": found["spec"], "submissionMode": "K8sJobMode"}}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(found))
+    with pytest.raises(UsageError, match=r"spec\.submissionMode: K8sJobMode"):
+        render(read_cluster_file(tmp_path / "x.yaml"))
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:

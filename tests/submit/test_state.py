@@ -35,6 +35,25 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert state_file() == tmp_path / ".local/state/aclcmp/jobs.json"
 
 
+def test_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file/below"))
+    assert remembered() == []
+    with pytest.raises(OSError):
+        remember(job(1))
+
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    monkeypatch.chdir(tmp_path)
+    assert remembered() == []
+    with pytest.raises(OSError, match="there is no home folder"):
+        remember(job(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_the_oldest_go() -> None:
     for number in range(205):
         remember(job(number))

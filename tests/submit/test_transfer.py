@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.submit.command import packed
-from aclcmp.orchestrator.submit.frames import CHUNK, Frame, FrameError, Kind, decode, encode, safe_name
+from aclcmp.orchestrator.submit.frames import CHUNK, LONGEST, Frame, FrameError, Kind, decode, encode, safe_name
 from aclcmp.orchestrator.submit.receive import Received, Receiver, held
 from aclcmp.orchestrator.submit.send import Request, read_request, send
 
@@ -206,6 +208,45 @@ def test_links_that_lead_out_are_refused(tmp_path: Path) -> None:
     assert (outside / "victim").read_text() == "safe" and len(list(outside.iterdir())) == 1
 
 
+HEADERS = [
+    b"[" * 30_000,
+    b'{"path": "x", "size": 1e999}',
+    b'{"path": "\\ud800", "size": 1}',
+    b'{"path": "x.part", "size": 4}',
+    b'{"size": 1}',
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_headers_that_are_none(tmp_path: Path, header: bytes) -> None:
+    found = received(tmp_path, [encode(Frame(Kind.FILE, 0, 0, header)), *hostile("y")[1:]])
+    assert found.wrong and found.wrong[0].startswith("refused: ") and found.done and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("last", [b"[]", b"x", b"{}", b"[" * 30_000, b'{"more": 1, "error": "", "left_out": 5}'])
+def test_last_lines_that_are_none(tmp_path: Path, last: bytes) -> None:
+    found = received(tmp_path, [encode(Frame(Kind.DONE, 0, 0, last))])
+    assert not found.done and not found.more
+
+
+def test_an_endless_line_is_not_kept(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, lambda *_: None)
+    for _ in range(100):
+        receiver.feed("@aclcmp data 0 0 " + "A" * 50_000)
+    assert len(receiver._rest) <= LONGEST
+    receiver.feed("A\n")
+    for line in hostile("y")[-1:]:
+        assert receiver.feed(line + "\n")
+
+
+def test_what_another_program_left_half_written_is_not_sent(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    (run / "dumps/rank00000/ünïcode name.bin.part").write_bytes(b"half")
+    (tmp_path / "here").mkdir()
+    found = received(tmp_path / "here", lines(run, Fetch.ALL, {}))
+    assert len(found.files) == 6 and not found.wrong
+
+
 @pytest.mark.parametrize(
     "line", ["@aclcmp", "@aclcmp data", "@aclcmp what 0 0 00000000 =", "@aclcmp data x 0 00000000 ="]
 )
@@ -224,6 +265,29 @@ def test_a_line_that_grows_too_much_is_refused() -> None:
     bomb = zlib.compress(b"\0" * (64 << 20), 9)
     with pytest.raises(FrameError, match="more than it may"):
         decode(f"@aclcmp packed 0 0 00000000 {base64.b64encode(bomb).decode()}")
+
+
+def test_a_full_disk_is_told_at_once(tmp_path: Path) -> None:
+    """A file that may not grow stands for it; what came before stays."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from aclcmp.orchestrator.errors import UsageError
+from tests.submit.test_transfer import lines, made_run, received
+from aclcmp.orchestrator.fetching.what import Fetch
+run, target = made_run(Path(sys.argv[1])), Path(sys.argv[1]) / "here"
+target.mkdir()
+sent = lines(run, Fetch.SHARDS, {})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+try:
+    received(target, sent)
+except UsageError as error:
+    print(error, (target / "report.json.part").stat().st_size)
+"""
+    command, root = [sys.executable, "-c", script, tmp_path], Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert "cannot write report.json: File too large 100000" in done.stdout, done
 
 
 def test_requests() -> None:

@@ -1,0 +1,44 @@
+"""A further run measures the noise only where it went well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from aclcmp.orchestrator.answer import plan_here
+from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.plan.relayout import LayoutRules
+from aclcmp.orchestrator.record import Failure, RunRecord
+from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.screen import Screen
+from tests.live.growing import Rank
+from tests.recorded import save_record
+
+
+def recorded(folder: Path) -> RunDir:
+    run = RunDir(folder, "run")
+    run.shards.mkdir(parents=True)
+    rank = Rank(run.shards, 0, 1)
+    for side in ("pta", "acl"):
+        rank.label(side, "x", np.ones(4, np.float32))
+    rank.writer.close()
+    save_record(run, "model.py", 1)
+    return run
+
+
+@pytest.mark.parametrize("what", ["went well", "failed", "was killed before it began"])
+def test_a_run_that_failed_measures_no_noise(tmp_path: Path, what: str) -> None:
+    run = recorded(tmp_path / "run")
+    again = recorded(run.again("repeat"))
+    record = RunRecord.load(again.record)
+    if what == "failed":
+        record.model_copy(update={"failure": Failure(rank=0, what="rank 0 exited with code 1")}).save(again.record)
+    elif what == "was killed before it began":
+        again.record.unlink()
+    planned = plan_here(run, RunRecord.load(run.record), Screen(Console(quiet=True)), LayoutRules())
+    assert (FloorSource.REPEAT in planned.floors) is (what == "went well")
+    given = plan_here(run, RunRecord.load(run.record), Screen(Console(quiet=True)), LayoutRules(), run.root)
+    assert FloorSource.REPEAT in given.floors
