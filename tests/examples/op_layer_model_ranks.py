@@ -65,7 +65,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Round]) -> Ranks:
             )
             stack.callback(process.kill)  # a rank that waits for one that failed
             processes.append(process)
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * ranks, "\n".join(outputs)
     assert not any(outputs[1:]), "only rank 0 speaks, and nothing warns"
     pids = tuple(process.pid for process in processes)

@@ -37,7 +37,8 @@ def test_healthy_on_8_ranks(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_fault_is_named(tmp_path: Path, name: str) -> None:
-    ranks, layer, rank = 4, 2, 3
+    ranks = 4 if name == "permuted-slice" else 2  # each rank takes ten seconds of a core to import torch
+    layer, rank = 2, ranks - 1
     code, told, report = glm(tmp_path, ranks, "--fault", name, "--layer", str(layer), "--rank", str(rank))
     assert code == 1, told
     first = report["first_divergence"]

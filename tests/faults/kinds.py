@@ -21,8 +21,7 @@ class Times:
     """The command has ended, its report written."""
 
 
-BEGUN = r"\[rank3\] labelled 2"
-"""By then every rank has labelled something."""
+RANKS = 4
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,13 @@ def _kill_host(scene: Scene) -> None:
         process.kill()
 
 
-RANK = Fault("a rank is killed", _kill_rank, r"rank 3 \(host acl-b\) exited with code 137 .*: stopping the others")
+RANK = Fault(
+    "a rank is killed", _kill_rank, r"rank 3 \(host acl-b, device 1\) exited with code 137 .*: stopping the others"
+)
 DEAF = Fault(
     "the same, and the others ignore SIGTERM",
     _kill_rank,
-    r"rank 3 \(host acl-b\) exited with code 137 .*: stopping the others",
+    r"rank 3 \(host acl-b, device 1\) exited with code 137 .*: stopping the others",
     script=("deaf", *LONG),
 )
 STUCK = Fault(
@@ -74,7 +75,10 @@ STUCK = Fault(
 CTRL_C = Fault("Ctrl-C", Scene.interrupt, "interrupted: stopping the ranks")
 DRIVER = Fault("the driver is killed", Scene.kill_driver, "")
 HOST = Fault(
-    "all processes of a host are killed", _kill_host, r"rank [23] \(host acl-b\) was lost.*: stopping", ends_ray=True
+    "all processes of a host are killed",
+    _kill_host,
+    r"rank [23] \(host acl-b, device [01]\) was lost.*: stopping",
+    ends_ray=True,
 )
 CABLE = Fault(
     "a host's cable is pulled",
@@ -93,7 +97,8 @@ ALL = (RANK, DEAF, STUCK, CTRL_C, DRIVER, HOST, CABLE, HEAD)
 def let_happen(scene: Scene, fault: Fault, output: str) -> Times:
     """Run until every rank has labelled something, let the thing happen; return how soon all that followed came."""
     scene.start(output, *fault.script, options=fault.options)
-    scene.told(BEGUN)
+    for rank in range(RANKS):
+        scene.told(rf"\[rank{rank}\] labelled 2")
     scene.happen(lambda: fault.happens(scene))
     reachable = [host for host in scene.hosts if host.name not in fault.left_on]
     if not fault.told:

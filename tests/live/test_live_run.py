@@ -101,7 +101,9 @@ class Notes:
     def finished(self, rank: int, state: RankState, exit_code: int | None) -> None: ...
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        with self.changed:
+            self.said.append(text)
+            self.changed.notify_all()
 
     def show(self, below: Sequence[Text]) -> None:
         with self.changed:
@@ -196,10 +198,18 @@ def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypat
     def broken(*arguments: object) -> None:
         raise RuntimeError("no such luck")
 
+    def until_told(notes: Notes) -> None:
+        with notes.changed:
+            notes.changed.wait_for(lambda: notes.said, 120)
+        threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
     monkeypatch.setattr(following, "plan_run", broken)
-    record, notes, live, _ = followed(-1, -1, 20, 250)
-    assert record.failure is None and len(live.known) == 0
-    assert notes.said == ["live comparison stopped: RuntimeError: no such luck; all is compared at the end"]
+    record, notes, live, _ = followed(-1, -1, 2000, 250, meanwhile=until_told)
+    assert {rank.state for rank in record.ranks} == {RankState.STOPPED} and len(live.known) == 0
+    assert notes.said == [
+        "live comparison stopped: RuntimeError: no such luck; all is compared at the end",
+        "interrupted: stopping the ranks (once more to kill them)",
+    ]
     assert gone()
 
 

@@ -26,7 +26,7 @@ def test_glm_on_two_hosts(tmp_path: Path) -> None:
         report = json.loads((laptop.files / "here" / "report.json").read_text())
         first = report["first_divergence"]
         assert (first["label"], first["ranks"], first["origin"]) == ("layers.2.mlp.act.local", [6], "own")
-        assert report["coverage"]["compared"] == sum(len(label["ranks"]) for label in report["labels"]) > 300
+        assert report["coverage"]["compared"] == sum(len(label["ranks"]) for label in report["labels"]) > 200
         record = json.loads((laptop.files / "here" / "run.json").read_text())
         assert [rank["host"] for rank in record["ranks"]] == ["acl-a"] * 4 + ["acl-b"] * 4
         token = a.environ["RAY_AUTH_TOKEN"].encode()
