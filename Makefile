@@ -10,7 +10,7 @@ demo: .venv/ready
 test: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 	@scripts/install-chromium || true
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "ray or fuzz or model or netns or submit or browser"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "ray or fuzz or model or netns or submit or browser"
 
 check: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check

@@ -21,6 +21,12 @@ _WIPED = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first: files go to workers whole, and the last one would run alone for minutes."""
+    longest = ("submit", "netns", "model")
+    items.sort(key=lambda item: next((i for i, mark in enumerate(longest) if item.get_closest_marker(mark)), 3))
+
+
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wipe what a launcher or a device toolkit sets; tell Ray not to write a token into the home folder."""
