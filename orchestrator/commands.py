@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -71,8 +70,7 @@ def run_job(
                 live.close()
             again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if compare:
-                options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
-                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, options))
+                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
                 return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
@@ -87,12 +85,31 @@ def run_job(
         return also_fetched(code, run, record, cluster, fetch, console)
 
 
-def _compare_alone(run: RunDir, why: str, screen: Screen, options: Sequence[str]) -> None:
-    """Become `aclcmp compare RUN`: a process that has lost its cluster can use no other, and is soon ended by Ray."""
-    screen.close()
-    screen.say(f"{why[0].upper()}{why[1:]}: comparing what lies on this host")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *options])
+def _if_head_is_lost(
+    cluster: Cluster,
+    run: RunDir,
+    screen: Screen,
+    terms: Terms,
+    *,
+    clean: bool,
+    as_json: bool,
+    layouts: Path | None = None,
+) -> None:
+    """From now on, become `aclcmp compare RUN` when the cluster's head is lost.
+
+    A process that has lost its cluster can use no other, and is soon ended by Ray.
+    """
+    options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
+    options += [] if layouts is None else ["--layouts", str(layouts)]
+
+    def compare_alone() -> None:
+        why = cluster.head.words
+        screen.close()
+        screen.say(f"{why[0].upper()}{why[1:]}: comparing what lies on this host")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *options])
+
+    cluster.head.when_lost(compare_alone)
 
 
 def _launched_again(
@@ -138,9 +155,7 @@ def compare_again(
 
         with screen:
             if address is not None:
-                options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
-                options += [] if layouts is None else ["--layouts", str(layouts)]
-                cluster.head.when_lost(lambda: _compare_alone(run, cluster.head.words, screen, options))
+                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
             crew = Crew(cluster.refresh())
             if plan is None:
                 again = recorded_again(run, terms.repeat)

@@ -17,6 +17,7 @@ from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.table import RELATIVE
 from aclcmp.orchestrator.meant import meant
+from aclcmp.orchestrator.userfile import read_user_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -109,13 +110,7 @@ class _File(_Model):
 
 def read_policy(path: Path) -> Policy:
     """Read a policy file. Raises UsageError, with the file and the place in it, for what is none."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a policy file (TOML)") from None
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB; that is no policy file")
+    content = read_user_file(path, _MOST_BYTES, "policy file", "a policy file (TOML)")
     try:
         found = _File.model_validate(tomllib.loads(content.decode("utf-8-sig")))
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.plan.mapping import shown
+from aclcmp.orchestrator.userfile import read_user_file
 
 Rule = TypeVar("Rule")
 
@@ -25,13 +26,7 @@ def read_rules(path: Path, form: str, rule: Callable[[str | None, str | None, in
     `rule` makes one of what stands before and behind the arrow, None for nothing or `-`, and the line's number; it may
     raise ValueError. Raises UsageError, with the file and the line, for what is no rule.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a file of '{form}' lines") from None
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB; that is no file of patterns")
+    content = read_user_file(path, _MOST_BYTES, "file of patterns", f"a file of '{form}' lines")
     rules = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:

@@ -154,7 +154,8 @@ def follow(
                     end(command, state, batch.exit.code, time.time() - batch.ago)
                 if not batch.done:
                     waiting[command.host.next.remote()] = command
-                elif command.state is None:
+                    continue
+                if command.state is None:
                     command.why_lost = "because its output could not be followed."
                     end(command, RankState.LOST, None, time.time())
             if not any(other.node_id == command.node_id for other in waiting.values()):

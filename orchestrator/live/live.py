@@ -7,11 +7,9 @@ Whatever goes wrong in it is told once, and the run goes on without it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from aclcmp.orchestrator.launch.job import StopAt
@@ -25,7 +23,6 @@ from aclcmp.orchestrator.terms import Terms
 START_SECONDS = 2.0
 """A run that is over sooner is not followed: to start a follower takes half a second of a core of its host."""
 _STOP_SECONDS = 10.0
-_NICE = 19
 
 
 class Live:
@@ -107,12 +104,12 @@ class Live:
         shared = self._shared
         if shared.over.wait(START_SECONDS):
             return
-        with suppress(OSError):  # Linux knows priorities of threads: ranks on this host come first
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         # here and not above: they take their time to import, and a short run needs neither
+        from aclcmp.orchestrator.compare.follower import stand_back
         from aclcmp.orchestrator.launch.followers import Followers
         from aclcmp.orchestrator.live.following import Following
 
+        stand_back(idle=False)  # ranks on this host come first
         followers: Followers | None = None
         try:
             followers = Followers(self._shards, {rank: each.node_id for rank, each in shared.ranks.items()})

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.userfile import read_user_file
 
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 1 << 20
@@ -33,11 +34,10 @@ class _Typed(yaml.SafeLoader):
 class _Written(yaml.SafeLoader):
     """Every scalar is the text that stands there: `HCCL_BUFFSIZE: 0200` shall not become 128."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        "<": [each for each in yaml.SafeLoader.yaml_implicit_resolvers["<"] if each[0].endswith(":merge")]
-    }
 
-
+_Written.yaml_implicit_resolvers = {
+    "<": [each for each in yaml.SafeLoader.yaml_implicit_resolvers["<"] if each[0].endswith(":merge")]
+}
 _Typed.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Written.add_constructor("tag:yaml.org,2002:map", _mapping)
 
@@ -58,13 +58,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises UsageError, with the file and the line, for what is no mapping or has a key twice.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a cluster file (YAML), see cluster_configs/") from None
-    if len(content) > _MOST_BYTES:
-        raise UsageError(f"{path} has more than {_MOST_BYTES >> 20} MiB; that is no cluster file")
+    content = read_user_file(path, _MOST_BYTES, "cluster file", "a cluster file (YAML), see cluster_configs/")
     try:
         text = content.decode("utf-8-sig")
         if _expanded(yaml.compose(text, _Typed), {}) > _MOST_NODES:

@@ -132,7 +132,6 @@ def test_verdicts_are_those_of_the_report_in_golden_order(tmp_path: Path) -> Non
     assert found.compared == 15
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="needs Linux")
 def test_only_the_thread_that_compares_is_idle() -> None:
     found: list[tuple[int, int]] = []
 
