@@ -22,6 +22,7 @@ from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
+from aclcmp.orchestrator.launch.ports import free_port
 
 BEAT_SECONDS = 3.0
 """A call of `next` is answered at least so often: who hears nothing for longer knows that the host is in trouble."""
@@ -102,10 +103,8 @@ class RankHost:
         return Grant(context.get_node_id(), ip, socket.gethostname(), tuple(devices), next(owners, None))
 
     def free_port(self) -> int:
-        """A TCP port that nobody listens on now; another process may take it before the rank does."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return int(probe.getsockname()[1])
+        """A TCP port of this host for the ranks to meet at."""
+        return free_port()
 
     def start(self, order: Start) -> DumpSetup | None:
         """Start the command; return what was prepared for its dumps.

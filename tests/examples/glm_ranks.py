@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.orchestrator.launch.ports import free_port
 
 GLM = Path(__file__).parents[2] / "examples" / "glm"
 TURNS = 2
@@ -54,7 +54,7 @@ def rank_environment(folder: Path, rank: int, ranks: int, port: int) -> dict[str
 
 def run_rounds(folder: Path, ranks: int, rounds: Sequence[Sequence[str]]) -> list[ShardIndex]:
     """Run the example once for each list of options; return the ranks' shards. Round n is tasks 2n and 2n+1."""
-    plan = json.dumps(list(zip(free_ports(len(rounds)), rounds, strict=True)))
+    plan = json.dumps([(free_port(), options) for options in rounds])
     command = [sys.executable, "-W", "error", str(Path(__file__).with_name("glm_worker.py")), plan]
     with ExitStack() as stack:
         processes = []
@@ -104,11 +104,3 @@ def _error(shard: ShardIndex, wanted: LabelRecord, rank: int, ranks: int) -> Err
 
 def _bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
-from tests.examples.glm_ranks import free_ports, rank_environment
+from aclcmp.orchestrator.launch.ports import free_port
+from tests.examples.glm_ranks import rank_environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "op_layer_model"
 TURNS = 2
@@ -45,7 +46,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Round]) -> Ranks:
     """Run all rounds in one process for each rank: importing torch costs far more than a run."""
     shards = folder / "shards"
     shards.mkdir()
-    ports = free_ports(len(rounds))
+    ports = [free_port() for _ in rounds]
     with ExitStack() as stack:
         processes = []
         for rank in range(ranks):

@@ -1,6 +1,5 @@
 """Real models beside their tensor-parallel selves on two ranks: every label pairs, and its layout is true."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from aclcmp.labeling.layout import Shard
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.orchestrator.launch.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 
 pytestmark = pytest.mark.model
@@ -22,9 +22,7 @@ RANKS = 2
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[ShardIndex], list[str]]:
     """The ranks' shards, and what rank 0 printed."""
     folder = tmp_path_factory.mktemp("shards")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, str(Path(__file__).with_name("watch_ranks.py"))]
     processes = [
         subprocess.Popen(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from aclcmp.orchestrator.launch.ports import free_port
 from aclcmp.orchestrator.rundir import RunDir
 from tests.recorded import save_record
 
@@ -30,9 +30,7 @@ class Ranks:
     def run(self, folder: Path, script: str, *arguments: str, ranks: int = 1, strict: bool = True) -> Path:
         """Make the run directory `folder` of a script in this folder on some ranks; return it."""
         run = RunDir.create(folder)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = [rank_environment(run, rank, ranks, port, strict=strict) for rank in range(ranks)]
         logs = [str(run.log(rank)) for rank in range(ranks)]
         wanted = {"script": str(HERE / script), "arguments": arguments, "environment": environment, "logs": logs}

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from aclcmp.orchestrator.launch.ports import free_port
 from tests.conftest import _WIPED as WIPED
 
 
@@ -36,17 +36,6 @@ class OwnCluster:
     """For a client that may use it."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @contextmanager
 def own_cluster(folder: Path, cpus: int = 4) -> Iterator[OwnCluster]:
     """Start a head node with a dashboard; end every process of it afterwards, and touch no other Ray."""
@@ -62,7 +51,10 @@ def own_cluster(folder: Path, cpus: int = 4) -> Iterator[OwnCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     temp = Path(tempfile.mkdtemp(prefix="acl-", dir="/tmp"))  # short: sockets lie below it
-    gcs, dashboard, agent, client, metrics = free_ports(5)
+    ports: set[int] = set()
+    while len(ports) < 5:
+        ports.add(free_port())
+    gcs, dashboard, agent, client, metrics = ports
     options = [
         "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={gcs}", "--include-dashboard=true",
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
