@@ -4,8 +4,8 @@ Each rank multiplies matrices and labels both sides of a layer, and there is a r
 find no core idle. A rank's time is from its first label to its last, starting not counted; the slowest rank counts.
 Rounds alternate which of both goes first. The median of the rounds' ratios is what following costs; what two runs that
 are not followed differ by is the noise of the machine. What following used itself is told too, which noise does not
-touch: seconds of CPU at ordinary priority (starting the follower, reading journals, the driver's thread), which the
-ranks could have had, and at idle priority (comparing), which they did not want.
+touch: seconds of CPU at ordinary priority (starting the follower, reading journals, the driver's thread), and at idle
+priority (comparing).
 
     python benchmarks/bench_live.py [ROUNDS] [SECONDS] [RANKS]
 """

@@ -305,6 +305,7 @@ def _private_environment() -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
             del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: ranks would run behind all others' work
         os.environ.update(_authentication())
         yield
 

@@ -19,19 +19,20 @@ from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile
 from aclcmp.orchestrator.submit.command import submission
+from aclcmp.orchestrator.submit.kuberay_rules import give_resource, pods, refused, wrong_name
 from aclcmp.orchestrator.words import visible
 
 _ASCEND, _ASCEND_KIND = "huawei.com/Ascend910", "huawei.com/Ascend"
 _CUDA = "nvidia.com/gpu"
 _SHARED_MEMORY = {"medium": "Memory", "sizeLimit": "8Gi"}
-_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?\Z")
 
 _HEAD = """\
-# Made by `aclcmp submit {file} --render`. Needs KubeRay 1.5.1 or newer.
+# Made by `aclcmp submit {file} --render`. Needs KubeRay {since} or newer.
 #   aclcmp submit {file} --render | kubectl apply -f -
 #   CLUSTER=$({kubectl} get rayjob {name} -o jsonpath='{{.status.rayClusterName}}')
-#   {kubectl} port-forward "service/$CLUSTER-head-svc" 8265 &
-#   export RAY_AUTH_TOKEN=$({kubectl} get secret "$CLUSTER" -o jsonpath='{{.data.auth_token}}' | base64 -d)
+#   HEAD=$({kubectl} get raycluster "$CLUSTER" -o jsonpath='{{.status.head.serviceName}}')
+#   {kubectl} port-forward "service/$HEAD" 8265 &
+#   export RAY_AUTH_TOKEN=$({kubectl} get secret {token} -o jsonpath='{{.data.auth_token}}' | base64 -d)
 #   aclcmp attach {job} --address http://127.0.0.1:8265        # its log, then its report
 #   {kubectl} delete rayjob {name}                               # the run directory goes with the head's pod
 """
@@ -41,6 +42,10 @@ _SECRETS = """\
 """
 _OPEN = (
     "# WARNING: authOptions.mode is not token: whoever reaches the head's service can run anything on this cluster.\n"
+)
+_SHUTS_DOWN = (
+    "# WARNING: shutdownAfterJobFinishes: the head's pod and the report in it are gone {seconds} s after the job's end;\n"
+    "# attach before, or let `output` lie on a volume.\n"
 )
 
 
@@ -76,17 +81,24 @@ def render(cluster: ClusterFile) -> str:
     # The operator's other modes pass the command through the shell of another pod first, which takes its quotes away.
     spec.setdefault("submissionMode", "HTTPMode")
     spec.setdefault("shutdownAfterJobFinishes", False)
+    if (why := refused(spec, rays)) is not None:
+        raise UsageError(f"{cluster.path}: spec: KubeRay would refuse this job: {why}")
     if rays is not None:
         spec["rayClusterSpec"] = rays
     manifest = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}
     kubectl = f"kubectl -n {metadata['namespace']}" if "namespace" in metadata else "kubectl"
     file = visible(shlex.quote(str(cluster.path)))
-    text = _HEAD.format(file=file, name=name, job=job.job_id, kubectl=kubectl)
+    secret = rays["authOptions"].get("secretName") if rays is not None else None
+    # KubeRay 1.5.1 knows `mode` alone: kubectl refuses the manifest there, or the Secret is not used.
+    since, token = ("1.6.0", shlex.quote(str(secret))) if secret else ("1.5.1", '"$CLUSTER"')
+    text = _HEAD.format(file=file, name=name, job=job.job_id, kubectl=kubectl, since=since, token=visible(token))
     if job.variables:
         literals = " ".join(f"--from-literal={each}=..." for each in job.variables)
         text += _SECRETS.format(secret=f"{name}-env", literals=literals, kubectl=kubectl)
-    if rays is not None and rays["authOptions"].get("mode") != "token":
+    if rays is not None and rays["authOptions"]["mode"] != "token":
         text += _OPEN
+    if spec["shutdownAfterJobFinishes"]:
+        text += _SHUTS_DOWN.format(seconds=spec.get("ttlSecondsAfterFinished") or 0)
     return text + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
 
 
@@ -113,8 +125,8 @@ def _metadata(cluster: ClusterFile) -> dict[str, Any]:
         raise UsageError(f"{cluster.path}: metadata is a mapping such as `name: acl`")
     named = {"name": "aclcmp", **found}
     for key in ("name", "namespace"):
-        if key in named and not (isinstance(named[key], str) and _NAME.match(named[key])):
-            raise UsageError(f"{cluster.path}: metadata.{key}: Kubernetes takes a-z, 0-9 and - within")
+        if key in named and (wrong := wrong_name(key, named[key])) is not None:
+            raise UsageError(f"{cluster.path}: metadata.{key}: {wrong}")
     return named
 
 
@@ -131,6 +143,8 @@ def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]
     rays = found.pop("rayClusterSpec", None)
     if not isinstance(rays, dict) and (rays is not None or "clusterSelector" not in found):
         raise UsageError(f"{cluster.path}: spec.rayClusterSpec is missing, or no mapping")
+    if rays is not None and found.get("clusterSelector"):
+        raise UsageError(f"{cluster.path}: spec: give rayClusterSpec or clusterSelector; the other would be ignored")
     if found.get("submissionMode") not in (None, "HTTPMode"):
         raise UsageError(
             f"{cluster.path}: spec.submissionMode: {found['submissionMode']} passes the command through the shell of "
@@ -141,21 +155,26 @@ def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]
 
 def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
     """Add to a cluster's pods what ranks need, where the file does not say it."""
-    rays.setdefault("rayVersion", version("ray"))
-    rays["authOptions"] = rays.get("authOptions") or {"mode": "token"}
+    rays["rayVersion"] = rays.get("rayVersion") or version("ray")
+    # Not left to the operator: its reference calls token the default, its types have none.
+    auth = rays["authOptions"] = dict(rays.get("authOptions") or {})
+    auth["mode"] = auth.get("mode") or "token"
     groups = rays.get("workerGroupSpecs") or []
     if not groups:
         raise UsageError(f"{cluster.path}: spec.workerGroupSpecs is missing; ranks run on workers")
     head = _group(cluster, rays.get("headGroupSpec"), "headGroupSpec")
-    head["rayStartParams"].setdefault("num-cpus", "0")  # no rank shall run there
+    if not give_resource(head, "CPU", 0):  # no rank shall run there
+        head["rayStartParams"].setdefault("num-cpus", "0")
     _add_environment(head, HEALTH_CHECKS)
     for number, found in enumerate(groups):
         _group(cluster, found, f"workerGroupSpecs[{number}]").setdefault("groupName", f"workers-{number}")
     first = groups[0]
     if first.get("replicas") is None:  # KubeRay's own default is none
         first["replicas"] = first.get("minReplicas") or cluster.section.nodes or 1
-    for key in ("minReplicas", "maxReplicas"):
-        first.setdefault(key, first["replicas"])
+    for key, other, nearer in (("minReplicas", "maxReplicas", min), ("maxReplicas", "minReplicas", max)):
+        if first.get(key) is None:  # the operator refuses less at most than at least
+            given = first.get(other)
+            first[key] = first["replicas"] if given is None else nearer(first["replicas"], given)
     device = _device(cluster, groups)
     if device is not Device.CPU:
         _give_devices(cluster, rays, device)
@@ -199,13 +218,14 @@ def _give_devices(cluster: ClusterFile, rays: dict[str, Any], device: Device) ->
     """Give the first group's workers the devices that the ranks need, and tell Ray of NPUs."""
     section, groups = cluster.section, rays["workerGroupSpecs"]
     kind, name = (_ASCEND_KIND, _ASCEND) if device is Device.NPU else (_CUDA, _CUDA)
-    pods = [int(each.get("maxReplicas" if rays.get("enableInTreeAutoscaling") else "replicas") or 0) for each in groups]
+    workers = [pods(each, grows=bool(rays.get("enableInTreeAutoscaling"))) for each in groups]
     container = _containers(groups[0])[0]
     if not _limit(container, kind):
         resources = container["resources"] = container.get("resources") or {}
-        resources["limits"] = {**(resources.get("limits") or {}), name: -(-section.ranks // (section.nodes or pods[0]))}
+        count = -(-section.ranks // (section.nodes or workers[0] or 1))
+        resources["limits"] = {**(resources.get("limits") or {}), name: count}
     limits = [_limit(_containers(each)[0], kind) for each in groups]
-    there = sum(count * limit for count, limit in zip(pods, limits, strict=True))
+    there = sum(count * limit for count, limit in zip(workers, limits, strict=True))
     if there < section.ranks:
         raise UsageError(
             f"{cluster.path}: {section.ranks} ranks need as many devices; the workers have {there}: give more "
@@ -213,15 +233,16 @@ def _give_devices(cluster: ClusterFile, rays: dict[str, Any], device: Device) ->
         )
     if section.nodes is not None:
         each_needs = section.ranks // section.nodes
-        able = sum(count for count, limit in zip(pods, limits, strict=True) if limit >= each_needs)
+        able = sum(count for count, limit in zip(workers, limits, strict=True) if limit >= each_needs)
         if able < section.nodes:
             raise UsageError(
                 f"{cluster.path}: {section.ranks} ranks on {section.nodes} nodes need {each_needs} devices on each, "
                 f"and {able} workers have so many: give more {name} in their limits, more `replicas`, or other `nodes`"
             )
-    for group in groups:
-        if device is Device.NPU and (count := _limit(_containers(group)[0], kind)):
-            # Once more in quotes: the operator puts it into a shell line. Ray finds NPUs by itself only with CANN.
+    for group in groups if device is Device.NPU else ():
+        count = _limit(_containers(group)[0], kind)
+        # Ray finds NPUs by itself only with CANN, the operator never. In quotes twice: it goes through a shell line.
+        if count and not give_resource(group, "NPU", count):
             group["rayStartParams"].setdefault("resources", json.dumps(json.dumps({"NPU": count})))
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psutil
+
 from tests.faults.scene import LONG, Scene
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds after the thing that happened; None where the command itself is gone."""
+    """Seconds after the thing that happened."""
 
     told: float | None
-    stopped: float
-    """No process of a rank is left on any host that can be reached."""
+    """None: nothing is to be told, or the command itself is gone."""
+    stopped: float | None
+    """No process of a rank is left on any host that can be reached; None: the ranks go on."""
     code: int | None
-    """The command's exit code."""
+    """The command's exit code; None: it is gone."""
     reported: float | None
-    """The command has ended, its report written."""
+    """The command has ended, its report written; None: it is gone."""
 
 
 RANKS = 4
@@ -31,9 +34,17 @@ class Fault:
     name: str
     happens: Callable[[Scene], object]
     told: str
-    """What the user reads of it while the command goes on; "": the command itself is gone."""
+    """What the user reads of it while the command goes on; "": nothing."""
     script: tuple[str, ...] = ("plain", *LONG)
     options: tuple[str, ...] = ()
+    before: Callable[[Scene, str], object] = lambda scene, output: None
+    """What is done before the run starts, with the name of its folder."""
+    when: Callable[[Scene], object] = lambda scene: None
+    """What is waited for, once every rank has labelled something."""
+    goes_on: bool = False
+    """The ranks are not stopped."""
+    gone: bool = False
+    """The command itself is gone."""
     ends_ray: bool = False
     """The cluster is not whole any more."""
     left_on: tuple[str, ...] = ()
@@ -56,6 +67,26 @@ def _kill_host(scene: Scene) -> None:
         process.kill()
 
 
+def _small_disk(scene: Scene, output: str) -> None:
+    """A disk of their own for the shards of host b."""
+    shards = f"{output}/shards"
+    assert scene.hosts[1].run("mkdir", "-p", shards).code == 0
+    assert scene.hosts[1].run("mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", shards).code == 0
+
+
+def _fill_disk(scene: Scene) -> None:
+    scene.hosts[1].run("dd", "if=/dev/zero", f"of={scene.output}/shards/filler", "bs=64k", "count=1000")
+
+
+def _comparers(scene: Scene) -> list[psutil.Process]:
+    return scene.ray_on(scene.hosts[1], "ray::CompareActor")
+
+
+def _kill_comparer(scene: Scene) -> None:
+    for process in _comparers(scene):
+        process.kill()
+
+
 RANK = Fault(
     "a rank is killed", _kill_rank, r"rank 3 \(host acl-b, device 1\) exited with code 137 .*: stopping the others"
 )
@@ -73,7 +104,7 @@ STUCK = Fault(
     options=("--timeout", "40"),
 )
 CTRL_C = Fault("Ctrl-C", Scene.interrupt, "interrupted: stopping the ranks")
-DRIVER = Fault("the driver is killed", Scene.kill_driver, "")
+DRIVER = Fault("the driver is killed", Scene.kill_driver, "", gone=True)
 HOST = Fault(
     "all processes of a host are killed",
     _kill_host,
@@ -90,18 +121,35 @@ CABLE = Fault(
 HEAD = Fault(
     "the cluster's head is killed", _kill_head, r"head \(10.77.0.1:6379\) has not answered.*: stopping", ends_ray=True
 )
+DISK = Fault(
+    "a host's disk is filled",
+    _fill_disk,
+    r"\[rank[23]\].*No space left on device",
+    script=("plain", "12", "1", "48"),
+    before=_small_disk,
+    goes_on=True,
+)
+COMPARER = Fault(
+    "a compare actor is killed",
+    _kill_comparer,
+    "",
+    script=("plain", "12", "0", "32768"),
+    when=lambda scene: scene.until(lambda: _comparers(scene) or None),
+    goes_on=True,
+)
 
-ALL = (RANK, DEAF, STUCK, CTRL_C, DRIVER, HOST, CABLE, HEAD)
+ALL = (RANK, DEAF, STUCK, CTRL_C, DRIVER, HOST, CABLE, HEAD, DISK, COMPARER)
 
 
 def let_happen(scene: Scene, fault: Fault, output: str) -> Times:
     """Run until every rank has labelled something, let the thing happen; return how soon all that followed came."""
+    fault.before(scene, output)
     scene.start(output, *fault.script, options=fault.options)
     for rank in range(RANKS):
         scene.told(rf"\[rank{rank}\] labelled 2")
+    fault.when(scene)
     scene.happen(lambda: fault.happens(scene))
     reachable = [host for host in scene.hosts if host.name not in fault.left_on]
-    if not fault.told:
-        return Times(None, scene.empty(*reachable), None, None)
-    told, stopped = scene.told(fault.told), scene.empty(*reachable)
-    return Times(told, stopped, *scene.ended())
+    told = scene.told(fault.told) if fault.told else None
+    stopped = None if fault.goes_on else scene.empty(*reachable)
+    return Times(told, stopped, *((None, None) if fault.gone else scene.ended()))
