@@ -44,8 +44,8 @@ _OPEN = (
     "# WARNING: authOptions.mode is not token: whoever reaches the head's service can run anything on this cluster.\n"
 )
 _SHUTS_DOWN = (
-    "# WARNING: shutdownAfterJobFinishes: the head's pod, and the report in it, are gone {seconds} s after the job's end;"
-    "\n# attach before, or let `output` lie on a volume.\n"
+    "# WARNING: shutdownAfterJobFinishes: the head's pod and its report are gone {seconds} s after the job's end.\n"
+    "# Attach before, or let `output` lie on a volume.\n"
 )
 
 
