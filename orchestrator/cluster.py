@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import logging
-import os
 import re
-import secrets
-import shutil
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
-from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.head import HeadWatch
-
-SIMULATE = "ACLCMP_SIMULATE"
-"""Environment variable, JSON such as `{"NPU": 8}`: the local Ray claims resources that this machine does not have, to
-try placement and device visibility without the devices."""
-
-HEALTH_CHECKS = {
-    "RAY_health_check_initial_delay_ms": "2000",
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "3",
-}
-"""Environment of a head node that knows within 20 s that a host is lost; by Ray's own settings it takes 62 s."""
+from aclcmp.orchestrator.raystart import check_address, join, no_answer, simulated, start_local
 
 LOCAL_RAY = "local Ray"
 """What stands for an address where a cluster was started for one command."""
 
-MIB = 1 << 20
-_MIN_STORE = 75 * MIB  # Ray refuses less
-_MAX_STORE = 256 * MIB  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
 _JOIN_SECONDS = 15.0
 _ASK_SECONDS = 60.0
 _CLOSE_SECONDS = 15.0
-_PROBE_SECONDS = 5.0
 
 Answer = TypeVar("Answer")
 
@@ -87,7 +64,7 @@ class Cluster:
         self._keeper.start()
         try:
             if not self._opened.wait(patience):
-                raise UsageError(_no_answer(self.address_words))
+                raise UsageError(no_answer(self.address_words))
         except BaseException:
             self._closing.set()
             if patience is None:
@@ -104,12 +81,12 @@ class Cluster:
         Raises UsageError when no Ray answers at the address, LaunchError when the local one does not start.
         """
         if address is None:
-            claimed = dict(_simulated() if simulate is None else simulate)
-            return cls(None, lambda: _start_local(claimed), patience=None)
+            claimed = dict(simulated() if simulate is None else simulate)
+            return cls(None, lambda: start_local(claimed), patience=None)
         if simulate:
             raise UsageError("resources are simulated on a local Ray only; leave --address out")
-        _check_address(address)
-        return cls(address, lambda: _join(address), patience=_JOIN_SECONDS)
+        check_address(address)
+        return cls(address, lambda: join(address), patience=_JOIN_SECONDS)
 
     def refresh(self) -> tuple[Node, ...]:
         """Look again which nodes are alive, as far as Ray's health checks know; return them."""
@@ -210,11 +187,6 @@ def is_this_host(host: str, ip: str) -> bool:
     return host == socket.gethostname() and (ip in addresses or ip.startswith("127."))
 
 
-def set_by_ray(name: str) -> bool:
-    """Whether Ray may put this variable into the driver's or a worker's environment."""
-    return name.startswith("RAY_") or name in ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "SPT_NOENV")
-
-
 def _survey() -> tuple[str, tuple[Node, ...]]:
     import ray
 
@@ -239,117 +211,6 @@ def _head_address() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def _quiet() -> None:
-    """Let Ray not print what happens to nodes into our output, several lines at a time: we say which ranks it hits."""
-    from ray._private import worker
-
-    worker.print_to_stdstream = lambda data, ignore_prefix: None
-
-
-def _start_local(claimed: dict[str, float]) -> None:
-    if "NPU" in claimed:  # Ray tries to import CANN for what is only claimed, and logs two tracebacks
-        logging.getLogger("ray._private.accelerators.npu").setLevel(logging.CRITICAL)
-    counts: dict[str, Any] = {
-        option: int(claimed.pop(name)) for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in claimed
-    }
-    free = shutil.disk_usage("/dev/shm").free
-    with _private_environment():
-        import ray
-
-        _quiet()
-        ray._raylet.Config.initialize("")  # it was read when Ray was imported, which may have been earlier
-        try:
-            ray.init(
-                address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
-                include_dashboard=False,
-                object_store_memory=max(_MIN_STORE, min(_MAX_STORE, int(free * 0.8))),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                resources=claimed or None,
-                **counts,
-            )
-        except Exception as error:
-            raise LaunchError(f"the local Ray did not start: {_one_line(error)}") from error
-
-
-def _join(address: str) -> None:
-    with _restored_environment():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        try:
-            _quiet()
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:
-            if "Version mismatch" in str(error):
-                raise UsageError(f"cannot join {address}: {_one_line(error)}") from error
-            raise UsageError(_no_answer(address)) from error
-
-
-@contextlib.contextmanager
-def _restored_environment() -> Iterator[None]:
-    """Put Ray's variables back afterwards: what Ray and we set for its start must not reach the ranks."""
-    before = {name: value for name, value in os.environ.items() if set_by_ray(name)}
-    try:
-        yield
-    finally:
-        for name in filter(set_by_ray, list(os.environ)):
-            del os.environ[name]
-        os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _private_environment() -> Iterator[None]:
-    """The environment in which a local Ray starts: closed to others, and nothing is written into the home folder."""
-    with _restored_environment():
-        for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
-            del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: ranks would run behind all others' work
-        os.environ.update(_authentication())
-        yield
-
-
-@functools.cache
-def _authentication() -> dict[str, str]:
-    """Mode and token of this process's local Rays. One for all: once connected, Ray cannot change either."""
-    variables = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
-    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    return variables
-
-
-def _simulated() -> dict[str, float]:
-    text = os.environ.get(SIMULATE, "")
-    if not text:
-        return {}
-    try:
-        return {str(name): float(amount) for name, amount in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError):
-        raise UsageError(f'{SIMULATE} is not JSON like {{"NPU": 8}}: {text}') from None
-
-
-def _check_address(address: str) -> None:
-    """Refuse what `ray.init` would take minutes to refuse, or would understand as something else."""
-    if address == "auto":
-        return
-    host, colon, port = address.rpartition(":")
-    if "://" in address or not (host and colon and port.isdecimal()):
-        raise UsageError(f'--address {address} is neither "auto" nor HOST:PORT of a Ray head node (usually port 6379)')
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_SECONDS).close()
-    except (OSError, OverflowError):
-        raise UsageError(_no_answer(address)) from None
-
-
-def _no_answer(address: str) -> str:
-    where = "on this machine" if address == "auto" else f"at {address}"
-    return (
-        f"no Ray answers {where}; start one with `ray start --head`, or leave --address out. "
-        "If it uses tokens, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here too"
-    )
-
-
 def _why_no_answer(error: Exception) -> str:
     words = str(error)
     if "No module named 'aclcmp'" in words:
@@ -358,7 +219,3 @@ def _why_no_answer(error: Exception) -> str:
         return f"has another aclcmp than this one ({found.group()}): install the same version there"
     last = next((line for line in reversed(words.splitlines()) if line.strip()), "")
     return f"did not answer: {type(error).__name__}: {last.strip()}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) if not isinstance(error, AclcmpError) else str(error)

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from aclcmp.orchestrator.cluster import HEALTH_CHECKS
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device
+from aclcmp.orchestrator.raystart import HEALTH_CHECKS
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile
 from aclcmp.orchestrator.submit.command import submission

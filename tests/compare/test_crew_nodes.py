@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from aclcmp.labeling.shard.summary import summarise
-from aclcmp.orchestrator.cluster import Cluster, Node, _authentication, _survey
+from aclcmp.orchestrator.cluster import Cluster, Node, _survey
 from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.actor import CompareActor
 from aclcmp.orchestrator.compare.crew import Crew
@@ -29,6 +29,7 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.places import Places
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.raystart import authentication
 from tests.compare.test_pair import random_bits
 
 pytestmark = pytest.mark.ray
@@ -44,7 +45,7 @@ def added_node() -> Iterator[tuple[Node, subprocess.Popen[bytes]]]:
     command = [str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--num-cpus=2", "--block"]
     process = subprocess.Popen(
         [*command, "--object-store-memory=100000000"],
-        env={**os.environ, **_authentication(), "RAY_USAGE_STATS_ENABLED": "0"},
+        env={**os.environ, **authentication(), "RAY_USAGE_STATS_ENABLED": "0"},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from aclcmp.orchestrator.cluster import SIMULATE, Cluster, _authentication
+from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.raystart import SIMULATE, authentication
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def opened(address: str) -> str:
     """What a process prints that joins `address`; one process can join one cluster."""
     return subprocess.run(
         [sys.executable, "-c", OPENED, address],
-        env={**os.environ, **_authentication()},
+        env={**os.environ, **authentication()},
         capture_output=True,
         text=True,
         check=True,

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aclcmp.orchestrator.cluster import SIMULATE, Cluster
+from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.raystart import SIMULATE
 
 
 @pytest.mark.ray

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cluster import HEALTH_CHECKS
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.raystart import HEALTH_CHECKS
 from aclcmp.orchestrator.submit.clusterfile import Shape, read_cluster_file
 from aclcmp.orchestrator.submit.command import submission
 from aclcmp.orchestrator.submit.kuberay import render
