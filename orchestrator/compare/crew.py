@@ -16,14 +16,13 @@ from typing import Any
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.fetch import Read, reads_of
+from aclcmp.orchestrator.compare.comparison import Comparison
 from aclcmp.orchestrator.compare.look import Look, Looks, Suspect
-from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.outcomes import Outcomes
 from aclcmp.orchestrator.compare.places import Places
-from aclcmp.orchestrator.compare.schedule import away, batches, home, pair_bytes, spread
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.compare.schedule import away, home
 from aclcmp.orchestrator.compare.suspects import merged, parts
-from aclcmp.orchestrator.compare.teams import Call, Post, Task, Team
+from aclcmp.orchestrator.compare.teams import Post
 from aclcmp.orchestrator.compare.ties import TieQuestion
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 from aclcmp.orchestrator.rundir import RunDir
@@ -54,18 +53,23 @@ class Crew:
         self._comparing: dict[str, list[Post]] = {}
         self._reading: dict[str, list[Post]] = {}
 
-    @property
-    def comparing(self) -> dict[str, list[Post]]:
-        """The compare actors of every node."""
-        if not self._comparing:
-            self._comparing = {node: self._posts(node, cores) for node, cores in self.cores.items()}
-        return self._comparing
+    def comparing(self, node: str) -> list[Post]:
+        """The compare actors of a node, started when they are first asked for."""
+        if node not in self._comparing:
+            self._comparing[node] = self._posts(node, self.cores[node])
+        return self._comparing[node]
 
     def reading(self, node: str) -> list[Post]:
         """The readers of a node. They never wait for another actor, so nothing can wait in a circle."""
         if node not in self._reading:
             self._reading[node] = self._posts(node, -(-self.cores[node] // _CORES_PER_READER))
         return self._reading[node]
+
+    def is_lost(self, node: str) -> bool:
+        """Whether Ray has given a node up."""
+        import ray
+
+        return not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
 
     def _posts(self, node: str, count: int) -> list[Post]:
         return [Post(self.start(node)) for _ in range(count)]
@@ -98,7 +102,8 @@ class Crew:
 
         calls = []
         for number, (node, name, arguments) in enumerate(wanted):
-            post = self.comparing[node][number % len(self.comparing[node])]
+            posts = self.comparing(node)
+            post = posts[number % len(posts)]
             calls.append((post, post.actor, getattr(post.actor, name).remote(*arguments)))
         for (node, name, arguments), (post, actor, call) in zip(wanted, calls, strict=True):
             try:
@@ -118,7 +123,7 @@ class Crew:
         of the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
         absent.
         """
-        comparison = _Comparison(self, pairs, places, advance)
+        comparison = Comparison(self, pairs, places, advance)
         with suppress(KeyboardInterrupt):
             comparison.run()
         return comparison.outcomes.finished()
@@ -145,7 +150,7 @@ class Crew:
         waiting: dict[str, deque[tuple[Suspect, bool]]] = defaultdict(deque)
         for part in parts(suspects, places):
             waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))
-        idle = {node: list(self.comparing[node]) for node in waiting}
+        idle = {node: list(self.comparing(node)) for node in waiting}
         running: dict[Any, tuple[Suspect, bool, str, Post]] = {}
         done: list[tuple[Suspect, Look | str]] = []
         with suppress(KeyboardInterrupt):
@@ -175,122 +180,3 @@ class Crew:
         needed = away([*part.pairs, *part.excerpt], node, places)
         readers = {holder: min(self.reading(holder), key=lambda post: post.calls) for holder in needed}
         return [readers[holder].actor.read.options(num_returns=2).remote(reads)[1] for holder, reads in needed.items()]
-
-
-class _Comparison:
-    """The work on its way through the actors of a crew."""
-
-    def __init__(self, crew: Crew, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]) -> None:
-        self.outcomes = Collected(pairs)
-        self._crew = crew
-        self._places = places
-        self._advance = advance
-        self._teams = {
-            node: Team(node, crew.comparing[node], self._begin, deque(batches(work, node, places)))
-            for node, work in spread(pairs, places, crew.cores).items()
-        }
-        self._readers: dict[str, Team] = {}
-        self._running: dict[Any, Call] = {}
-
-    def run(self) -> None:
-        """Work until nothing is left."""
-        import ray
-        from ray.exceptions import RayError
-
-        for team in self._teams.values():
-            team.feed()
-        while self._running:
-            (done,), _ = ray.wait(list(self._running), num_returns=1)
-            call = self._running.pop(done)
-            try:
-                result = ray.get(done)
-            except RayError as error:
-                self._failed(call, error)
-            else:
-                self._succeeded(call, result)
-            call.team.feed()
-            call.task.team.feed()
-
-    def _begin(self, team: Team, post: Post, batch: list[Pair]) -> None:
-        """Compare a batch, or ask for what it needs from other nodes."""
-        task = Task(team, post, batch)
-        post.calls += 1
-        needed = away(batch, team.node, self._places)
-        task.asked = len(needed)
-        for node, reads in needed.items():
-            if node not in self._readers:
-                self._readers[node] = Team(node, self._crew.reading(node), self._read)
-            self._readers[node].waiting.append((task, reads))
-            self._readers[node].feed()
-        if not needed:
-            self._compare(task)
-
-    def _read(self, team: Team, post: Post, wanted: tuple[Task, list[Read]]) -> None:
-        task, reads = wanted
-        if task.over:
-            return
-        post.calls += 1
-        receipt, found = post.actor.read.options(num_returns=2).remote(reads)
-        self._call(receipt, task, team, post, reads, found)
-
-    def _compare(self, task: Task) -> None:
-        done = task.post.actor.compare.remote(task.batch, *task.fetched)
-        self._call(done, task, task.team, task.post)
-
-    def _call(
-        self, done: Any, task: Task, team: Team, post: Post, reads: Sequence[Read] = (), found: Any = None
-    ) -> None:
-        alone = team.most == post.calls == 1
-        self._running[done] = Call(task, team, post, post.actor, alone, reads, found)
-
-    def _succeeded(self, call: Call, result: Any) -> None:
-        task = call.task
-        if not call.reads:
-            self._end(task)
-            self._tell(task.batch, result)
-            return
-        call.post.calls -= 1
-        task.fetched.append(call.found)
-        task.asked -= 1
-        if not task.asked and not task.over:
-            self._compare(task)
-
-    def _failed(self, call: Call, error: Exception) -> None:
-        """Do again what can be done again, pair by pair; tell what fails alone, or for want of its node."""
-        from ray.exceptions import ActorUnschedulableError, RayActorError
-
-        task = call.task
-        call.team.most = 1
-        if isinstance(error, RayActorError) and call.post.actor is call.actor:
-            call.post.actor = self._crew.start(call.team.node)
-        if call.reads:
-            call.post.calls -= 1
-        if task.over:
-            return
-        self._end(task)
-        again = [[pair] for pair in task.batch]
-        if isinstance(error, ActorUnschedulableError) or (call.alone and len(again) == 1):
-            reads = set(call.reads)
-            lost = [pair for pair in task.batch if not reads or not reads.isdisjoint(reads_of(pair))]
-            self._tell(lost, [self._words(call, error)] * len(lost))
-            kept = [pair for pair in task.batch if pair not in lost]
-            again = [kept] if kept else []
-        task.team.waiting.extendleft(reversed(again))
-
-    def _end(self, task: Task) -> None:
-        task.over = True
-        task.post.calls -= 1
-
-    def _tell(self, pairs: Sequence[Pair], results: Sequence[PairStats | str]) -> None:
-        self._advance(self.outcomes.add(pairs, results), sum(map(pair_bytes, pairs)))
-
-    def _words(self, call: Call, error: Exception) -> str:
-        from ray.exceptions import ObjectLostError
-
-        host, name = self._crew.hosts[call.team.node], type(error).__name__
-        if call.reads:
-            files = ", ".join(dict.fromkeys(source.path for source, _ in call.reads))
-            return f"host {host}: {files} cannot be fetched: {name}"
-        if isinstance(error, ObjectLostError):
-            return f"what host {host} needed from others was lost on the way: {name}"
-        return f"its compare actor on host {host} died: {name}"

@@ -73,7 +73,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
     write(tmp_path / "data", shape)
     pairs = [pair_of(tmp_path / "data", rank, shape) for rank in range(8)]
     crew = Crew(cluster.nodes)
-    assert crew.comparing  # the actors are started
+    assert crew.comparing(cluster.driver_node_id)  # the actors are started
     killed: list[int] = []
 
     def kill_one() -> None:

@@ -278,6 +278,23 @@ def test_interrupt_keeps_what_is_done(spread: Spread) -> None:
     assert all(isinstance(result, PairStats) for result in spread.compare(pairs))  # as if nothing had been
 
 
+def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) -> None:
+    with added_node() as (third, process):
+        ids = spread.nodes[0].node_id, spread.nodes[1].node_id, third.node_id
+        homes = {rank: ids[rank % 3] for rank in range(6)}
+        places = Places(ids[0], homes, {node: frozenset(ids[1:]) for node in ids[1:]})
+        crew = Crew([*spread.nodes, third])
+        pairs = [spread.simple(f"x{i}", i % 6, i // 6 % 6) for i in range(36)]
+        for post in crew.comparing(third.node_id) + crew.reading(third.node_id):
+            assert post.actor
+        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+            each.kill()
+        outcomes = crew.compare(pairs, places, lambda *done: spread.advanced.append(done))
+        for pair in pairs:
+            assert repr(outcomes[pair.key, pair.rank]) == repr(read_pair_stats(pair)), pair
+        assert sum(count for count, _ in spread.advanced) == len(pairs)
+
+
 def test_a_node_that_dies(spread: Spread) -> None:
     with added_node() as (third, process):
         spread.nodes = spread.nodes[0], third

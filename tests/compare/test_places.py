@@ -33,6 +33,14 @@ def test_nothing_shared() -> None:
     assert not here.places.alike and here.places.sees("b", 2) and not here.places.sees("a", 2)
 
 
+def test_without_a_node_its_ranks_are_where_the_same_files_are_seen() -> None:
+    here = found(seen("01", "a"), seen("2345", "bc"), seen("2345", "bc")).places
+    left = here.without("b")
+    assert [left.home(rank) for rank in range(6)] == list("aacccc") and not left.sees("b", 2)
+    assert left.without("c") == left  # nobody sees those any more: it is told by their home
+    assert here.without("a") == here and left.without("b") == left
+
+
 def test_a_shared_file_system() -> None:
     """All see all: each shard is read once, where its rank ran, and each node reads every file as its own."""
     here = found(*[seen("012345", "abc")] * 3)
