@@ -21,9 +21,10 @@ start() {
         --node-ip-address=127.0.0.1 --disable-usage-stats)
     begin head --head --port=16379 --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port=18265 \
         --dashboard-agent-listen-port=18266 --ray-client-server-port=18267 --temp-dir="$folder/r" "${each[@]}"
-    wait_for 18265
+    wait_for head 18265
     # A folder of its own: two nodes that share one replace each other's copy of what a job uploads, while it is in use.
     begin worker --address=127.0.0.1:16379 --dashboard-agent-listen-port=18276 --temp-dir="$folder/w" "${each[@]}"
+    wait_for worker 18276
     # A token in RAY_AUTH_TOKEN, of another cluster, would count before that file.
     printf 'unset RAY_AUTH_TOKEN; export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%q\n' "$folder/token"
 }
@@ -37,11 +38,11 @@ begin() {
 
 wait_for() {
     for _ in $(seq 240); do
-        if answers "$1"; then return; fi
-        running head || break
+        if answers "$2"; then return; fi
+        running "$1" || break
         sleep 0.5
     done
-    fail "Ray did not start; see $folder/head.log"
+    fail "Ray did not start; see $folder/$1.log"
 }
 
 answers() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }

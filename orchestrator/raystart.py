@@ -28,6 +28,10 @@ HEALTH_CHECKS = {
 }
 """Environment of a head node that knows within 20 s that a host is lost; by Ray's own settings it takes 62 s."""
 
+STOP_SECONDS = 300
+STOP_PATIENCE = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+"""Environment of a submitted job that is told to stop: so long it may compare what was labelled; Ray gives it 3 s."""
+
 _MIN_STORE = 75 << 20  # Ray refuses less
 _MAX_STORE = 256 << 20  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
 _PROBE_SECONDS = 5.0

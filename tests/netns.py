@@ -130,6 +130,7 @@ def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[l
     (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in addresses.items()))
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(WIPED)},
+        "XDG_STATE_HOME": str(folder / "state"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
+from aclcmp.orchestrator.raystart import STOP_SECONDS
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape, read_cluster_file
@@ -22,7 +23,8 @@ from aclcmp.orchestrator.submit.talk import Talk
 if TYPE_CHECKING:
     from aclcmp.orchestrator.submit.client import JobClient, JobState
 
-_STOP_SECONDS = 30.0
+_KILL_SECONDS = 30.0
+"""So long Ray may take to kill a job that does not end when it is told to."""
 _NOT_FOUND = 127
 
 
@@ -169,7 +171,6 @@ def _followed(client: JobClient, job_id: str, run_dir: str, output: Path, what: 
         return int(ExitCode.INCOMPLETE)
     if end is Choice.STOP:
         _stopped(client, job_id, talk)
-        talk.say(f"What it wrote until then: aclcmp fetch {job_id}")
         return int(ExitCode.FAILED)
     assert not isinstance(end, Choice)
     code = exit_code(end, talk.say)
@@ -221,10 +222,11 @@ def _stopped(client: JobClient, job_id: str, talk: Talk) -> None:
     from aclcmp.orchestrator.submit.follow import wait
 
     client.stop(job_id)
-    state = wait(client, job_id, _STOP_SECONDS)
+    talk.say(f"Stopping {job_id}; what it has labelled is compared first")
+    state = wait(client, job_id, STOP_SECONDS + _KILL_SECONDS)
     if not state.over:
-        raise LaunchError(f"{job_id} still runs {_STOP_SECONDS:g} s after it was told to stop; try again")
-    talk.say(f"{job_id} {state.status.lower()}")
+        raise LaunchError(f"{job_id} still runs {STOP_SECONDS:g} s after it was told to stop; try again")
+    talk.say(f"{job_id} {state.status.lower()}\nIts report: aclcmp fetch {job_id}")
 
 
 def _found(job_id: str, address: str | None) -> tuple[Remembered | None, JobClient]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
+from aclcmp.orchestrator.raystart import STOP_PATIENCE
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.token import TokenFrom, prepare_token, refusal
@@ -85,7 +86,7 @@ class JobClient:
 
     def submit(self, job: Submission, role: str = "run", what: Fetch = Fetch.REPORT) -> str:
         """Submit a job, with its working directory; return its id. Raises UsageError as the server says."""
-        runtime: dict[str, Any] = {"env_vars": dict(job.variables)} if job.variables else {}
+        runtime: dict[str, Any] = {"env_vars": {**STOP_PATIENCE, **job.variables}}
         if job.working_dir is not None:
             runtime |= {"working_dir": str(job.working_dir), "excludes": list(job.excludes)}
         return self._ask(

@@ -15,7 +15,7 @@ import yaml
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device
-from aclcmp.orchestrator.raystart import HEALTH_CHECKS
+from aclcmp.orchestrator.raystart import HEALTH_CHECKS, STOP_PATIENCE
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile
 from aclcmp.orchestrator.submit.command import submission
@@ -165,7 +165,7 @@ def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
     head = _group(cluster, rays.get("headGroupSpec"), "headGroupSpec")
     if not give_resource(head, "CPU", 0):  # no rank shall run there
         head["rayStartParams"].setdefault("num-cpus", "0")
-    _add_environment(head, HEALTH_CHECKS)
+    _add_environment(head, {**HEALTH_CHECKS, **STOP_PATIENCE})
     for number, found in enumerate(groups):
         _group(cluster, found, f"workerGroupSpecs[{number}]").setdefault("groupName", f"workers-{number}")
     first = groups[0]

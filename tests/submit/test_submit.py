@@ -151,6 +151,9 @@ def test_ctrl_c(laptop: Laptop) -> None:
         terminal.type("s\n")
         assert terminal.exit_code() == 3 and "stopped" in terminal.text
     assert _left() == []
+    assert laptop.run("fetch", job, "--output", "stopped").code == 0
+    report = json.loads((laptop.folder / "stopped/report.json").read_text())
+    assert [label["status"] for label in report["labels"]] == ["match"] * 3  # it had the time to compare
     assert re.search(f"{job} +stopped", laptop.run("jobs", "job.yaml").out)
     assert "was over already (stopped)" in laptop.run("stop", job).err
 
