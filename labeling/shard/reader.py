@@ -32,6 +32,7 @@ _WINDOW = 8 << 20
 class ShardIndex:
     """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines.
 
+    `torn` says that it was not closed in order, as where its rank was stopped: labels are read from the journal.
     `dumped` tells what was found for labels that name a file, by `seq`; reading a shard does not look for them.
     """
 
@@ -40,6 +41,7 @@ class ShardIndex:
     records: tuple[LabelRecord, ...]
     notes: tuple[str, ...] = ()
     damaged: int = 0
+    torn: bool = False
     dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
 
     def path(self, record: LabelRecord) -> Path:
@@ -83,15 +85,15 @@ def read_shard(files: ShardFiles) -> ShardIndex:
     if header.rank != files.rank:
         raise ShardFormatError(f"{files.folder / files.stem} was written by rank {header.rank}: it was renamed")
     notes: list[str] = []
+    torn = False
     if journal is not None:
-        torn = [record for record in journal.records if record.segment not in sealed]
-        if torn or not journal.ended:
-            notes.append(f"{files.stem} was not closed in order; its labels are read from the journal")
-            records.extend(verified(files, record) for record in torn)
+        open_still = [record for record in journal.records if record.segment not in sealed]
+        records.extend(verified(files, record) for record in open_still)
+        torn = bool(open_still) or not journal.ended
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
-    return ShardIndex(files, header, tuple(records), tuple(notes), journal.damaged if journal else 0)
+    return ShardIndex(files, header, tuple(records), tuple(notes), journal.damaged if journal else 0, torn)
 
 
 class _NotSealedError(Exception):

@@ -21,6 +21,7 @@ from aclcmp.orchestrator.plan.order import golden_order
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.plan.two import mapped, one_side, same_tasks
+from aclcmp.orchestrator.words import of_ranks
 
 _MOST_WARNINGS = 3
 _NO_RULES = LayoutRules()
@@ -132,7 +133,7 @@ def _plan(
         levels=with_parents({key: _level(key, seen.get(key), one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
         unreadable=sum(index.damaged for index in indices) + len(lost),
-        notes=(*(note for index in indices for note in index.notes), *_warnings(seen)),
+        notes=(*_torn(runs), *(note for index in indices for note in index.notes), *_warnings(seen)),
     )
 
 
@@ -146,6 +147,17 @@ def _level(key: LabelKey, seen: Seen | None, *, one_run: bool) -> Level:
     paths = (record.tensor_path for record in records)
     path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
     return level_of(key.label, path, next((record.level for record in records if record.level), ""))
+
+
+def _torn(runs: Iterable[Sequence[ShardIndex]]) -> list[str]:
+    """Which ranks of each run did not close their shards, in one sentence."""
+    torn = [sorted({index.header.rank for index in run if index.torn}) for run in runs]
+    return [
+        f"{of_ranks(ranks)} did not close {'its shard' if len(ranks) == 1 else 'their shards'} in order: labels are "
+        "read from the journal"
+        for ranks in torn
+        if ranks
+    ]
 
 
 def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:

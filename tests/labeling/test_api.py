@@ -69,7 +69,7 @@ for turn in range(2):
     ]
     assert [record.seq for record in index.records] == list(range(9))
     assert index.records[0].call_site == "<string>:4"
-    assert not index.notes
+    assert not index.notes and not index.torn
 
 
 def test_wrong_arguments_are_recorded_and_said_once(tmp_path: Path) -> None:
@@ -324,5 +324,5 @@ process.join()
 """
     indices, _ = run_script(tmp_path, script)
     assert len(indices) == 2
-    assert all(not index.notes for index in indices)
+    assert not any(index.notes or index.torn for index in indices)
     assert not list(tmp_path.glob("*.reserve"))

@@ -56,6 +56,15 @@ def test_gaps_say_why(labels: list[LabelRecord], kind: GapKind, words: str) -> N
     assert not plan.pairs
 
 
+def test_shards_that_were_not_closed_are_told_in_one_sentence() -> None:
+    made = [index(rank, label("x", "pta", 0), world_size=4) for rank in range(4)]
+    torn = [replace(each, torn=True) for each in made[1:]]
+    words = "did not close their shards in order: labels are read from the journal"
+    assert plan_run([made[0], *torn], 4).notes == (f"ranks 1-3 {words}",)
+    assert plan_run(made, 4).notes == ()
+    assert "rank 3 did not close its shard in order" in plan_two(made, torn[2:], 4).notes[0]
+
+
 def test_a_rank_without_labels_is_silent() -> None:
     plan = plan_run([index(0, label("x", "pta", 0)), index(1)], 3)
     assert plan.silent_ranks == (1, 2)

@@ -37,7 +37,7 @@ def test_every_dtype_and_shape_bit_for_bit(
         (label,) = index.records
         assert index.read(label).reshape(-1).view(np.uint8).tobytes() == bits.tobytes()
         assert (label.dtype, label.shape) == (dtype, shape)
-    assert torn.notes and not sealed.notes
+    assert torn.torn and not sealed.torn
 
 
 def test_bfloat16_and_float16_have_right_values_in_plain_h5py(tmp_path: Path, header: ShardHeader) -> None:
