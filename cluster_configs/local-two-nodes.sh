@@ -13,7 +13,7 @@ start() {
         ! answers "$port" || fail "something listens on port $port of this machine already, perhaps another user's trial"
     done
     [ -s "$folder/token" ] || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' > "$folder/token"
-    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token" RAY_USAGE_STATS_ENABLED=0
+    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token" RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
     export RAY_health_check_initial_delay_ms=2000 RAY_health_check_period_ms=2000
     export RAY_health_check_timeout_ms=3000 RAY_health_check_failure_threshold=3
     unset RAY_ADDRESS RAY_AUTH_TOKEN

@@ -1,4 +1,4 @@
-"""Ctrl-C that comes at a bad moment takes effect at the next good one.
+"""Ctrl-C or SIGTERM that comes at a bad moment takes effect at the next good one, as KeyboardInterrupt.
 
 A KeyboardInterrupt is raised wherever the main thread is. Where that is an import, its lock may be kept for good, and
 another thread (Ray starts in one) waits for it for ever. Where it is a callback of a compiler, of a weak reference or a
@@ -25,10 +25,12 @@ _holding = 0
 def defer_interrupts() -> None:
     """From now on SIGINT in an import, a `__del__`, a callback of a weak reference or `held` waits until that is over.
 
-    Call it in the main thread. Where SIGINT is ignored or handled already, it stays so.
+    SIGTERM, by which jobs are stopped, is the same: a comparison reports what it has. Call it in the main thread. A
+    signal that is ignored or handled already stays so.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, _interrupt)
 
 
 def check_interrupt() -> None:
@@ -41,7 +43,7 @@ def check_interrupt() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold SIGINT back while something runs that it would break, or that would swallow it."""
+    """Hold both back while something runs that it would break, or that would swallow it."""
     global _holding
     _holding += 1
     try:

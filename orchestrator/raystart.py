@@ -1,4 +1,4 @@
-"""Starting a Ray of our own or joining one, without changing this process's environment. Imports Ray when it does."""
+"""Starting a Ray of our own or joining one; what is set for its processes. Imports Ray when it does."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Comparison:
-    """The work on its way through the actors of a crew."""
+    """What waits, what runs, and what came of it."""
 
     def __init__(self, crew: Crew, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]) -> None:
         """Take the arguments of `Crew.compare`; nothing is begun yet."""
@@ -123,14 +124,18 @@ class Comparison:
 
     def _move(self, pairs: Sequence[Pair], lost: str, why: str) -> None:
         """Compare without a node that is lost: where another sees the same files, else it is told why not."""
-        self._places = self._places.without(lost)
+        self._crew.lost.add(lost)
+        self._places = places = self._places.without(lost)
+        kept: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
-            if any(self._places.home(source.rank) == lost for source in pair.sources):
+            if any(places.home(source.rank) == lost for source in pair.sources):
                 self._tell([pair], [why])
             else:
-                team = self._team(home(pair, self._places))
-                team.waiting.append([pair])
-                team.feed()
+                kept[home(pair, places)].append(pair)
+        for node, left in kept.items():
+            team = self._team(node)
+            team.waiting.extend(batches(left, node, places))
+            team.feed()
 
     def _end(self, task: Task) -> None:
         task.over = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class Crew:
         """Start an actor on a node."""
         self.cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
         """How many actors compare on each node."""
+        self.lost: set[str] = set()
+        """Nodes that were lost in a comparison; the next ones begin without them."""
         self._comparing: dict[str, list[Post]] = {}
         self._reading: dict[str, list[Post]] = {}
 
@@ -70,6 +73,9 @@ class Crew:
         import ray
 
         return not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
+
+    def _left(self, places: Places) -> Places:
+        return reduce(Places.without, self.lost, places)
 
     def _posts(self, node: str, count: int) -> list[Post]:
         return [Post(self.start(node)) for _ in range(count)]
@@ -123,13 +129,14 @@ class Crew:
         of the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
         absent.
         """
-        comparison = Comparison(self, pairs, places, advance)
+        comparison = Comparison(self, pairs, self._left(places), advance)
         with suppress(KeyboardInterrupt):
             comparison.run()
         return comparison.outcomes.finished()
 
     def count_ties(self, questions: Sequence[TieQuestion], places: Places) -> dict[tuple[LabelKey, int], int]:
         """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
+        places = self._left(places)
         asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
         found: dict[tuple[LabelKey, int], int] = {}
         with suppress(KeyboardInterrupt):
@@ -147,6 +154,7 @@ class Crew:
         import ray
         from ray.exceptions import RayActorError, RayError
 
+        places = self._left(places)
         waiting: dict[str, deque[tuple[Suspect, bool]]] = defaultdict(deque)
         for part in parts(suspects, places):
             waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))

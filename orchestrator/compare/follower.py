@@ -6,6 +6,8 @@ Imports neither torch nor torch_npu; what comparing needs is imported at idle pr
 from __future__ import annotations
 
 import os
+import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,7 +74,11 @@ def stand_apart() -> None:
         if os.getpgrp() == os.getpid():  # as Ray starts it; what leads a group cannot leave its session
             os.setpgid(0, os.getpgid(os.getppid()))
         os.setsid()
-        Path("/proc/self/autogroup").write_text(_SESSION_NICENESS)
+        for _ in range(5):
+            with suppress(BlockingIOError):  # one such write in a tenth of a second on a machine, but for root
+                Path("/proc/self/autogroup").write_text(_SESSION_NICENESS)
+                break
+            time.sleep(0.1 + random.random() / 10)
 
 
 def stand_back(*, idle: bool = True) -> None:

@@ -43,10 +43,10 @@ class Places:
         return self.alike.get(home, frozenset((home,)))
 
     def without(self, node: str) -> Places:
-        """The same after a node is lost: its ranks are at home on another that sees the same files, if there is one."""
-        if not (others := self.alike.get(node, frozenset()) - {node}):
+        """The same after a node is lost: its ranks are at home on others that see the same files, if there are any."""
+        if not (others := sorted(self.alike.get(node, frozenset()) - {node})):
             return self
-        homes = {rank: min(others) if home == node else home for rank, home in self.homes.items()}
+        homes = {rank: others[rank % len(others)] if home == node else home for rank, home in self.homes.items()}
         alike = {each: group - {node} for each, group in self.alike.items() if each != node}
         return Places(self.default, homes, alike)
 

@@ -88,7 +88,7 @@ def _ports(host: Told) -> Findings:
     taken = dict(network.taken)
     if not network.free_port:
         fix = "sysctl net.ipv4.ip_local_port_range, or close connections (`ss -s`)"
-        yield bad("the system hands out no free port: MASTER_PORT cannot be chosen", where, fix)
+        yield bad("the system hands out no free port: ranks cannot connect to each other", where, fix)
     for port in RAY_PORTS:
         if port not in taken:
             continue

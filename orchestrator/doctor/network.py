@@ -40,7 +40,7 @@ class Network:
     proxied: tuple[str, ...] = ()
     """Addresses of the cluster's hosts that an http proxy would be asked for."""
     free_port: bool = True
-    """Whether the system still hands out a free port, as MASTER_PORT needs one."""
+    """Whether the system still hands out a free port, as every connection needs one."""
     local_ports: tuple[int, int] = (32768, 60999)
     """The range from which the system hands out ports."""
     reserved_ports: str = ""

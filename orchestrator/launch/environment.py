@@ -71,6 +71,8 @@ _RECORDED_PREFIXES = (
     "TORCH_",
     "TORCHINDUCTOR_",
 )
+_OF_A_JOB = ("RAY_JOB_", "RAY_EXPERIMENTAL_NOSET_", "RAY_worker_niceness", "RAY_WORKER_NICENESS")
+"""What Ray sets for the entry point of a submitted job; in a script with a Ray of its own it would do harm."""
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH")
 
 
@@ -103,12 +105,14 @@ def rank_environment(
     `script` gets no RANK: the processes that it starts get theirs from it.
     """
     script = job.launcher is Launcher.SCRIPT
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in driver
     environment = {
         name: value
         for name, value in driver.items()
         if name not in RANK_VARIABLES
         and not name.startswith(("ACLCMP_", "AIT_CMP_"))
         and (same_node or name not in NODE_SPECIFIC)
+        and not (submitted and name.startswith(_OF_A_JOB))
     }
     environment.setdefault("PYTHONUNBUFFERED", "1")  # so that lines come while the rank runs
     if place.local_world_size > 1 and not script:

@@ -149,15 +149,14 @@ def _level(key: LabelKey, seen: Seen | None, *, one_run: bool) -> Level:
     return level_of(key.label, path, next((record.level for record in records if record.level), ""))
 
 
-def _torn(runs: Iterable[Sequence[ShardIndex]]) -> list[str]:
+def _torn(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
     """Which ranks of each run did not close their shards, in one sentence."""
-    torn = [sorted({index.header.rank for index in run if index.torn}) for run in runs]
-    return [
-        f"{of_ranks(ranks)} did not close {'its shard' if len(ranks) == 1 else 'their shards'} in order: labels are "
-        "read from the journal"
-        for ranks in torn
-        if ranks
-    ]
+    told = []
+    for run, which in zip(runs, ("",) if len(runs) == 1 else (" of the golden run", " of the actual run"), strict=True):
+        if ranks := {index.header.rank for index in run if index.torn}:
+            what = "its shard" if len(ranks) == 1 else "their shards"
+            told.append(f"{of_ranks(ranks)}{which} did not close {what} in order: labels are read from the journal")
+    return told
 
 
 def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:

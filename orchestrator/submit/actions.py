@@ -23,8 +23,8 @@ from aclcmp.orchestrator.submit.talk import Talk
 if TYPE_CHECKING:
     from aclcmp.orchestrator.submit.client import JobClient, JobState
 
-_KILL_SECONDS = 30.0
-"""So long Ray may take to kill a job that does not end when it is told to."""
+_STOP_PATIENCE = STOP_SECONDS + 30.0
+"""So long it takes until Ray has killed a job that does not end when it is told to."""
 _NOT_FOUND = 127
 
 
@@ -222,11 +222,15 @@ def _stopped(client: JobClient, job_id: str, talk: Talk) -> None:
     from aclcmp.orchestrator.submit.follow import wait
 
     client.stop(job_id)
-    talk.say(f"Stopping {job_id}; what it has labelled is compared first")
-    state = wait(client, job_id, STOP_SECONDS + _KILL_SECONDS)
+    talk.say(f"Stopping {job_id}; it reports what it has labelled first (Ctrl-C: do not wait for that)")
+    try:
+        state = wait(client, job_id, _STOP_PATIENCE)
+    except KeyboardInterrupt:
+        talk.say(f"{job_id} will have stopped within {STOP_SECONDS // 60} minutes; then: aclcmp fetch {job_id}")
+        return
     if not state.over:
-        raise LaunchError(f"{job_id} still runs {STOP_SECONDS:g} s after it was told to stop; try again")
-    talk.say(f"{job_id} {state.status.lower()}\nIts report: aclcmp fetch {job_id}")
+        raise LaunchError(f"{job_id} still runs {_STOP_PATIENCE:g} s after it was told to stop")
+    talk.say(f"{job_id} {state.status.lower()}\nWhat it wrote: aclcmp fetch {job_id}")
 
 
 def _found(job_id: str, address: str | None) -> tuple[Remembered | None, JobClient]:

@@ -86,7 +86,8 @@ class JobClient:
 
     def submit(self, job: Submission, role: str = "run", what: Fetch = Fetch.REPORT) -> str:
         """Submit a job, with its working directory; return its id. Raises UsageError as the server says."""
-        runtime: dict[str, Any] = {"env_vars": {**STOP_PATIENCE, **job.variables}}
+        variables = {**(STOP_PATIENCE if role == "run" else {}), **job.variables}
+        runtime: dict[str, Any] = {"env_vars": variables} if variables else {}
         if job.working_dir is not None:
             runtime |= {"working_dir": str(job.working_dir), "excludes": list(job.excludes)}
         return self._ask(

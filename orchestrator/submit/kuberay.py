@@ -81,6 +81,7 @@ def render(cluster: ClusterFile) -> str:
     # The operator's other modes pass the command through the shell of another pod first, which takes its quotes away.
     spec.setdefault("submissionMode", "HTTPMode")
     spec.setdefault("shutdownAfterJobFinishes", False)
+    spec["runtimeEnvYAML"] = _with_patience(cluster, spec.get("runtimeEnvYAML"))
     if (why := refused(spec, rays)) is not None:
         raise UsageError(f"{cluster.path}: spec: KubeRay would refuse this job: {why}")
     if rays is not None:
@@ -97,9 +98,18 @@ def render(cluster: ClusterFile) -> str:
         text += _SECRETS.format(secret=f"{name}-env", literals=literals, kubectl=kubectl)
     if rays is not None and rays["authOptions"]["mode"] != "token":
         text += _OPEN
-    if spec["shutdownAfterJobFinishes"]:
+    if spec["shutdownAfterJobFinishes"] and rays is not None:
         text += _SHUTS_DOWN.format(seconds=spec.get("ttlSecondsAfterFinished") or 0)
     return text + yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _with_patience(cluster: ClusterFile, given: Any) -> str:
+    """The job's runtime environment with the time in which it may compare once it is told to stop."""
+    try:
+        found = (yaml.safe_load(given) if isinstance(given, str) else given) or {}
+        return yaml.safe_dump({**found, "env_vars": {**STOP_PATIENCE, **(found.get("env_vars") or {})}})
+    except (yaml.YAMLError, AttributeError, TypeError):
+        raise UsageError(f"{cluster.path}: spec.runtimeEnvYAML is no text with a mapping in YAML") from None
 
 
 class _Dumper(yaml.SafeDumper):
@@ -165,7 +175,7 @@ def _complete(cluster: ClusterFile, rays: dict[str, Any]) -> None:
     head = _group(cluster, rays.get("headGroupSpec"), "headGroupSpec")
     if not give_resource(head, "CPU", 0):  # no rank shall run there
         head["rayStartParams"].setdefault("num-cpus", "0")
-    _add_environment(head, {**HEALTH_CHECKS, **STOP_PATIENCE})
+    _add_environment(head, HEALTH_CHECKS)
     for number, found in enumerate(groups):
         _group(cluster, found, f"workerGroupSpecs[{number}]").setdefault("groupName", f"workers-{number}")
     first = groups[0]

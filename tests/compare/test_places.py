@@ -39,6 +39,8 @@ def test_without_a_node_its_ranks_are_where_the_same_files_are_seen() -> None:
     assert [left.home(rank) for rank in range(6)] == list("aacccc") and not left.sees("b", 2)
     assert left.without("c") == left  # nobody sees those any more: it is told by their home
     assert here.without("a") == here and left.without("b") == left
+    three = found(*[seen("012345", "abc")] * 3).places.without("b")
+    assert [three.home(rank) for rank in range(6)] == list("aaaccc")  # spread over those that are left
 
 
 def test_a_shared_file_system() -> None:

@@ -70,7 +70,7 @@ def test_healthy_hosts_have_no_problem() -> None:
             {"network__socket_names": (("GLOO_SOCKET_IFNAME", "eth"),)},
         ),
         ("warn", "http_proxy would be asked for 10.0.0.1", "no_proxy", {"network__proxied": ("10.0.0.1",)}),
-        ("bad", "no free port: MASTER_PORT", "ip_local_port_range", {"network__free_port": False}),
+        ("bad", "no free port: ranks cannot connect", "ip_local_port_range", {"network__free_port": False}),
         ("warn", "port 60003 of HCCL's", "HCCL_IF_BASE_PORT", {"network__taken": ((60003, "nginx"),)}),
         ("warn", "HCCL's ports 60000-60015 to anybody", "sysctl -w", {"network__reserved_ports": "60000-60007"}),
         ("warn", "other users may read Ray's token", "chmod 600", {"token__readable": True}),

@@ -83,7 +83,9 @@ def _comparers(scene: Scene) -> list[psutil.Process]:
 
 
 def _kill_comparer(scene: Scene) -> None:
-    for process in _comparers(scene):
+    found = _comparers(scene)
+    assert found, scene.printed
+    for process in found:
         process.kill()
 
 

@@ -45,6 +45,14 @@ def test_torchruns_variables_and_ours() -> None:
     assert environment(strict=True)["ACLCMP_STRICT"] == "1"
 
 
+def test_what_ray_sets_for_a_submitted_job_stays_there() -> None:
+    names = ("RAY_JOB_STOP_WAIT_TIME_S", "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES", "RAY_worker_niceness")
+    of_a_job = {**DRIVER, **dict.fromkeys(names, "1"), "RAY_ADDRESS": "10.0.0.1:6379"}
+    assert of_a_job.keys() & environment(of_a_job).keys() >= {*names, "RAY_ADDRESS"}  # the user's own
+    seen = environment({**of_a_job, "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"})
+    assert {name for name in seen if name.startswith("RAY_")} == {"RAY_ADDRESS"}
+
+
 def test_threads_and_buffering_are_defaults_only() -> None:
     assert (environment()["OMP_NUM_THREADS"], environment()["PYTHONUNBUFFERED"]) == ("1", "1")
     own = environment({"OMP_NUM_THREADS": "4", "PYTHONUNBUFFERED": ""})

@@ -11,6 +11,8 @@ from aclcmp.orchestrator.launch import ports
 
 def test_a_port_that_the_kernel_does_not_hand_out_itself() -> None:
     lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    if lowest <= 20_000 and highest >= 29_999:
+        pytest.skip("the kernel hands out all ports here")
     for port in {ports.free_port() for _ in range(50)}:
         assert not lowest <= port <= highest
         with socket.socket() as listener:

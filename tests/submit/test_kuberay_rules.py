@@ -56,6 +56,8 @@ def selecting(folder: Path, **spec: object) -> Path:
         ({}, {"suspend": True}, "suspend needs shutdownAfterJobFinishes: true"),
         ({"authOptions": {"enableK8sTokenAuth": True}}, {}, "authOptions.enableK8sTokenAuth is for RayClusters"),
         ({"upgradeStrategy": {"type": "Recreate"}}, {}, "upgradeStrategy is for RayClusters"),
+        ({}, {"runtimeEnvYAML": "[a"}, "spec.runtimeEnvYAML is no text with a mapping in YAML"),
+        ({}, {"runtimeEnvYAML": "- a"}, "spec.runtimeEnvYAML is no text with a mapping in YAML"),
         ({"rayVersion": "2.51.1"}, {}, 'rayVersion: 2.51.1: a token needs "2.52.0" or newer'),
         ({"rayVersion": 2.6}, {}, 'rayVersion: 2.6: a token needs "2.52.0" or newer, in quotes'),
         ({}, {"clusterSelector": {"ray.io/cluster": "lab"}}, "give rayClusterSpec or clusterSelector"),
@@ -77,6 +79,20 @@ def test_refused(tmp_path: Path, cluster: dict[str, object], spec: dict[str, obj
 def test_refused_where_a_cluster_is_selected(tmp_path: Path, spec: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         render(read_cluster_file(selecting(tmp_path, **spec)))
+
+
+def test_a_job_that_is_stopped_has_time_to_report(tmp_path: Path) -> None:
+    selected = {"clusterSelector": {"ray.io/cluster": "mine"}}
+    for path in (
+        job(tmp_path, {}),
+        selecting(tmp_path, **selected),
+        selecting(tmp_path, **selected, runtimeEnvYAML=""),
+    ):
+        manifest = rendered(path)
+        assert yaml.safe_load(manifest["spec"]["runtimeEnvYAML"])["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "300"}
+    own = "working_dir: a.zip\nenv_vars: {A: b, RAY_JOB_STOP_WAIT_TIME_S: '9'}\n"
+    manifest = rendered(job(tmp_path, {}, runtimeEnvYAML=own))
+    assert yaml.safe_load(manifest["spec"]["runtimeEnvYAML"]) == yaml.safe_load(own)
 
 
 def test_a_token_is_asked_for_where_the_mode_is_not_said(tmp_path: Path) -> None:
