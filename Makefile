@@ -1,5 +1,6 @@
 # `make demo` and `make test` need only Python (3.10 or newer), pip and a C compiler; each sets up .venv on its first run.
 PYTHON ?= python3
+unexport PYTHONDONTWRITEBYTECODE # else each of the many processes compiles all of aclcmp anew
 BIN := .venv/bin
 
 .PHONY: demo test check bench clean

@@ -42,6 +42,8 @@ from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.rundir import opened_run
 from aclcmp.orchestrator.screen import Screen
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.terms import Terms
 lap("imports")
 run, record = opened_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))
@@ -50,12 +52,12 @@ lap("read 2 shards, plan 400 pairs")
 cluster = Cluster.open()
 lap("start Ray")
 crew = Crew(cluster.nodes)
-crew.read_indices(Path("/nowhere"))
+crew.read_indices(run, {cluster.driver_node_id: frozenset({0})})
 lap("start compare actors")
-report = answer(run, record, plan, cluster, crew, screen)
+report = answer(run, record, plan, cluster, crew, screen, Terms(Policy()))
 lap("compare and judge")
 write_reports(report, run)
-lap("write three reports")
+lap("write the reports")
 cluster.close()
 lap("stop Ray")
 """

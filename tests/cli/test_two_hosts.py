@@ -182,6 +182,8 @@ def test_ctrl_c_keeps_what_is_there(two: list[Host], bad: dict) -> None:
     process = subprocess.Popen(
         two[0].command(sys.executable, "-m", "aclcmp", "fetch", "bad", "--all"),
         env=two[0].environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        # a shell's background jobs, which a test run may be one of, ignore SIGINT; a user's terminal does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )  # fmt: skip
     part = near / "fetching.part" / "dumps" / "rank00002" / "large.bin"
     while not (part.exists() and part.stat().st_size) and process.poll() is None:
