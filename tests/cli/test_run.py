@@ -154,7 +154,7 @@ def test_interrupted_comparisons(aclcmp: Command, script: Path, tmp_path: Path) 
         time.sleep(delay)
         running.send_signal(number)
         told, _ = running.communicate(timeout=120)
-        assert running.returncode in (3, 4) or (delay == 3.0 and running.returncode == 0), (delay, told)
+        assert running.returncode in (3, 4) or (delay >= 2.0 and running.returncode == 0), (delay, told)
         assert "Traceback" not in told
 
 
