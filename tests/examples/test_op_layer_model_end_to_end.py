@@ -12,7 +12,7 @@ import pytest
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 
 ROOT = Path(__file__).parents[2]
-RANKS, LAYERS, LAYER, RANK = 4, 4, 2, 3
+RANKS, LAYERS, LAYER, RANK = 2, 4, 2, 1
 LOW = {"op": 3, "layer": 13, "model": 14}
 """Low-level labels of a layer."""
 HIGH = {"op": 4 * LAYERS, "layer": 2 * LAYERS, "model": 3}
