@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import threading
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
 import psutil
+
+from aclcmp.orchestrator.launch.ports import handed_out
 
 HCCL_PORTS = range(60000, 60016)
 """What HCCL listens on unless HCCL_IF_BASE_PORT says otherwise (CANN's documentation, envref_07_0074)."""
@@ -74,7 +75,7 @@ def look_at_network(
         socket_names=tuple((name, environ[name]) for name in SOCKET_NAMES if environ.get(name)),
         proxied=tuple(peer for peer in peers if goes_by_proxy(peer, environ)),
         free_port=_is_free(0),
-        local_ports=_range(_read(root / "proc/sys/net/ipv4/ip_local_port_range")),
+        local_ports=handed_out(root),
         reserved_ports=_read(root / "proc/sys/net/ipv4/ip_local_reserved_ports"),
         taken=_taken([port for port in ports if not _is_free(port)]),
     )
@@ -143,11 +144,6 @@ def _taken(ports: Sequence[int]) -> tuple[tuple[int, str], ...]:
                 with suppress(psutil.Error):
                     names[port] = psutil.Process(connection.pid).name()
     return tuple(sorted(names.items()))
-
-
-def _range(text: str) -> tuple[int, int]:
-    numbers = re.findall(r"\d+", text)
-    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (32768, 60999)
 
 
 def _read(path: Path) -> str:

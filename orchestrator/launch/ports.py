@@ -15,7 +15,7 @@ def free_port() -> int:
     Not one of those that the kernel hands out itself: it would soon give it to somebody's connection, and a rank
     imports torch for long before it listens.
     """
-    lowest, highest = _handed_out()
+    lowest, highest = handed_out()
     candidates = [port for port in _CANDIDATES if not lowest <= port <= highest]
     for port in [*random.sample(candidates, min(_TRIES, len(candidates))), 0]:
         with socket.socket() as probe:
@@ -27,9 +27,10 @@ def free_port() -> int:
     raise OSError("no free TCP port: see /proc/sys/net/ipv4/ip_local_port_range")
 
 
-def _handed_out() -> tuple[int, int]:
+def handed_out(root: Path = Path("/")) -> tuple[int, int]:
+    """The first and the last of the ports that the kernel hands out; Linux' own where that cannot be read."""
     try:
-        lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+        lowest, highest = map(int, (root / "proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     except (OSError, ValueError):
-        return 32_768, 60_999  # Linux' own
+        return 32_768, 60_999
     return lowest, highest

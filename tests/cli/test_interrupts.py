@@ -1,11 +1,12 @@
 """Ctrl-C at bad moments, in a process of its own: no import is broken off, and none is swallowed."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.sigint import as_in_a_terminal
 
 _SLOW = """
 import signal, time
@@ -70,8 +71,7 @@ def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=60,
-        # a shell's background jobs, which a test run may be one of, ignore SIGINT; a user's terminal does not
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        preexec_fn=as_in_a_terminal,
     )
 
 

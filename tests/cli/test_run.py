@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command
+from tests.sigint import as_in_a_terminal
 
 pytestmark = pytest.mark.ray
 
@@ -148,8 +149,7 @@ def test_interrupted_comparisons(aclcmp: Command, script: Path, tmp_path: Path) 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # a background job of a shell ignores SIGINT; a user's terminal does not
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+            preexec_fn=as_in_a_terminal,
         )
         time.sleep(delay)
         running.send_signal(number)

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.netns import Done, Host, hosts, ray_on, start_ray
+from tests.sigint import as_in_a_terminal
 
 pytestmark = pytest.mark.netns
 
@@ -182,8 +183,7 @@ def test_ctrl_c_keeps_what_is_there(two: list[Host], bad: dict) -> None:
     process = subprocess.Popen(
         two[0].command(sys.executable, "-m", "aclcmp", "fetch", "bad", "--all"),
         env=two[0].environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        # a shell's background jobs, which a test run may be one of, ignore SIGINT; a user's terminal does not
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     part = near / "fetching.part" / "dumps" / "rank00002" / "large.bin"
     while not (part.exists() and part.stat().st_size) and process.poll() is None:

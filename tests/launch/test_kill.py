@@ -18,6 +18,7 @@ import pytest
 from aclcmp.orchestrator.record import RankState, RunRecord
 from tests.launch import driver
 from tests.launch.conftest import marked, wait_until, without_ray_settings
+from tests.sigint import as_in_a_terminal
 
 pytestmark = pytest.mark.ray
 RANKS = 3
@@ -76,8 +77,7 @@ def starting(tmp_path: Path) -> Iterator[Running]:
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # a shell's background jobs, which a test run may be one of, ignore SIGINT; a user's terminal does not
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+            preexec_fn=as_in_a_terminal,
         )
     run = Running(process, mark, folder, home, output)
     try:
