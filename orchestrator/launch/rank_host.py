@@ -21,7 +21,7 @@ from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
-from aclcmp.orchestrator.launch.ports import free_port
+from aclcmp.orchestrator.ports import free_port
 from aclcmp.orchestrator.raystart import set_by_ray
 
 BEAT_SECONDS = 3.0

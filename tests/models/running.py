@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aclcmp.orchestrator.launch.ports import free_port
+from aclcmp.orchestrator.ports import free_port
 from aclcmp.orchestrator.rundir import RunDir
 from tests.recorded import save_record
 
