@@ -90,9 +90,10 @@ class _Allow(_Excuse):
 
 class _Jump(_Model):
     on: Annotated[bool, Field(strict=True)] = _DEFAULT.jump.on
-    deviations: Positive = _DEFAULT.jump.deviations
     factor: _AboveOne = _DEFAULT.jump.factor
+    record: _AboveOne = _DEFAULT.jump.record
     factor_of_rows: _AboveOne = _DEFAULT.jump.factor_of_rows
+    record_of_rows: _AboveOne = _DEFAULT.jump.record_of_rows
 
 
 class _File(_Model):

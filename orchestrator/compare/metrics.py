@@ -31,7 +31,8 @@ class Metrics:
 
     rel_l2: float
     worst_row: float
-    """Largest row_rel_l2; its denominator is the row's own norm, but at least the norm of the median non-zero row."""
+    """Largest row_rel_l2; its denominator is the row's own norm, but at least the norm of the median non-zero row, and
+    (see `with_memory`) what the token's norm was before."""
     worst_row_index: int
     """Row group number of the worst row; -1 when there is none."""
     row_p50: float
@@ -91,6 +92,16 @@ def all_metrics(pairs: Sequence[PairStats]) -> list[Metrics]:
         found = _figures(table(pairs, PairStats))
         _fill_row_figures(found, [pair.rows for pair in pairs])
     return from_table(Metrics, found)
+
+
+def with_memory(metrics: Metrics, rows: RowSums, larger: npt.NDArray[np.float64], most: float) -> Metrics:
+    """Return the figures with rows whose norms count as `larger` times what they are, shape (r,), as `rows`.
+
+    So a row is held against the norm that its token had before. Rows that are off by more than `most` stay so.
+    """
+    found = table([metrics], Metrics).copy()
+    _fill_row_figures(found, [rows], larger, most)
+    return from_table(Metrics, found)[0]
 
 
 def _figures(stats: Table) -> Table:
@@ -161,7 +172,9 @@ def _pcc(stats: Table) -> _Floats:
     return np.where(known, _correlation(stats["sum_xy"] - x * (y / n), variance_x, variance_y), math.nan)
 
 
-def _fill_row_figures(found: Table, rows: Sequence[RowSums]) -> None:
+def _fill_row_figures(
+    found: Table, rows: Sequence[RowSums], larger: _Floats | None = None, most: float = math.inf
+) -> None:
     """Fill in worst_row, worst_row_index, row_p50 and row_p99; pairs of as many rows are worked out together."""
     alike: dict[int, list[int]] = defaultdict(list)
     for place, each in enumerate(rows):
@@ -177,6 +190,8 @@ def _fill_row_figures(found: Table, rows: Sequence[RowSums]) -> None:
         sum_xx, sum_dd = sums[:, 0], sums[:, 1]
         relative = np.sqrt(sum_dd / np.maximum(sum_xx, _medians(sum_xx)[:, None]))
         relative[sum_dd == 0] = 0.0
+        if larger is not None:
+            relative = np.where(relative <= most, relative / larger, relative)
         worst = np.argmax(relative, axis=1)
         found["worst_row"][at] = relative[np.arange(len(places)), worst]
         found["worst_row_index"][at] = [

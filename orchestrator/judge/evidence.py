@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aclcmp.orchestrator.compare.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.memory import Memory
 from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
@@ -145,11 +146,18 @@ def _all_known(plan: Plan, outcomes: Outcomes) -> list[_Known]:
     metrics: list[Metrics] = []
     for start in range(0, len(compared), TOGETHER):
         metrics += all_metrics(compared[start : start + TOGETHER])
-    told = iter(metrics)
-    return [
-        _Known(planned, each, tuple([next(told) if isinstance(one, PairStats) else None for one in each]))
-        for planned, each in zip(plan.labels, found, strict=True)
-    ]
+    each_metrics = iter(metrics)
+    memory = Memory()
+    known = []
+    for planned, outcomes_of in zip(plan.labels, found, strict=True):
+        level = plan.levels[planned.key]
+        ranks = [pair.rank for pair in _first_pairs(planned)]
+        with_memory = [
+            memory.of(planned.key, level, rank, one, next(each_metrics)) if isinstance(one, PairStats) else None
+            for rank, one in zip(ranks, outcomes_of, strict=True)
+        ]
+        known.append(_Known(planned, outcomes_of, tuple(with_memory)))
+    return known
 
 
 def _first_pairs(planned: LabelPlan) -> list[Pair]:

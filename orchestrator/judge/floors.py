@@ -25,13 +25,18 @@ class FloorSource(str, Enum):
     """The error of the same kind of label in earlier runs that were right (TAO, arXiv 2510.16028)."""
 
 
+FIGURES = ("rel_l2", "worst_row", "row_p50")
+"""What a floor knows, by the names of the metrics."""
+
+
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The noise of one label: relative L2 error of the whole tensor, and of its worst row."""
+    """The noise of one label: relative L2 error of the whole tensor, of its worst row and of its median row."""
 
     source: FloorSource
     rel_l2: float
     worst_row: float
+    row_p50: float = 0.0
 
 
 def floors_of(
@@ -46,7 +51,7 @@ def floors_of(
             some = named[start : start + TOGETHER]
             for (key, _), metrics in zip(some, all_metrics([stats for _, stats in some]), strict=True):
                 before = largest[key].get(source, Floor(source, 0.0, 0.0))
-                rel_l2, worst_row = max(before.rel_l2, metrics.rel_l2), max(before.worst_row, metrics.worst_row)
-                largest[key][source] = Floor(source, rel_l2, worst_row)
+                errors = {name: max(getattr(before, name), getattr(metrics, name)) for name in FIGURES}
+                largest[key][source] = Floor(source, **errors)
     order = list(FloorSource)
     return {key: tuple(sorted(each.values(), key=lambda f: order.index(f.source))) for key, each in largest.items()}

@@ -1,6 +1,8 @@
-"""Where an error is larger than its own history explains: the same kind of label in the layers before it.
+"""Where an error is larger than what came before explains: the same kind of label in earlier layers, and all labels.
 
-Round-off grows slowly with depth, a fault at once. Only layers before a label count: those after it carry its error.
+Round-off grows slowly with depth, a fault at once. Only labels before count: those after a fault carry its error. Errors
+are those of the median row and of the worst row: the whole tensor's is that of the one token whose activations are
+massive (docs/design/0009-trained-weights.md).
 """
 
 from __future__ import annotations
@@ -8,12 +10,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.table import least_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, RankVerdict, Status, changed
+from aclcmp.orchestrator.judge.weigh import typical_of
 from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
 
@@ -23,85 +26,164 @@ FEWEST = 3
 """With fewer there is no history."""
 SHORT = 6
 """With fewer the first layers are in it, in which errors grow fast."""
-SHORT_FACTOR = 3.0
-"""Least factor beside a short history."""
-SPREAD = 0.15
-"""Least standard deviation of the logarithm of errors, where layers agree by chance."""
+_SHORT_TIMES = 1.5
+"""How many times larger the worst row must be beside a short history."""
+_FIRST_TIMES = 2.0
+"""How many times the largest error before it a label's must be where there is no history."""
+OUTRANKED = 50.0
+"""A label that only jumps is none beside a later one whose error is so many times larger."""
 
 Labels = Sequence[tuple[LabelKey, list[RankVerdict]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """An error beside its history: how many times the usual one it is, and how many standard deviations that are."""
+    """An error beside what came before: how many times the usual one of its kind, and the largest of all, it is."""
 
     factor: float
-    deviations: float
+    """nan where no layers before tell what is usual."""
+    record: float
+
+    @property
+    def words(self) -> str:
+        """Both, for people."""
+        largest = f"{self.record:.2g} times the largest so far"
+        return largest if math.isnan(self.factor) else f"{self.factor:.2g} times that of the layers before it, {largest}"
 
 
-def jump(errors: Sequence[float], least: float, factor: float, deviations: float) -> Jump | None:
-    """Return by how much the last of a kind's errors, in the order of layers, is out of line; None if it is not.
+def jump(errors: Sequence[float], least: float, factor: float) -> float | None:
+    """Return how many times the usual error the last of a kind's errors is; None if that is not more than `factor`.
 
-    Errors below `least` count as that: what is below round-off has no history. The logarithm of an error is held
-    against the median of those before it, in units of their median absolute deviation times 1.4826.
+    Errors below `least` count as that: what is below round-off has no history. The usual error is the median of those
+    of up to eight layers before, at least three.
     """
     history = [max(error, least) for error in errors[:-1][-HISTORY:] if math.isfinite(error)]
     error = errors[-1]
-    if len(history) < FEWEST or not math.isfinite(error) or error <= least:
+    if len(history) < FEWEST or not math.isfinite(error):
         return None
-    logs = [math.log(each) for each in history]
-    usual = median(logs)
-    spread = max(1.4826 * median(abs(each - usual) for each in logs), SPREAD)
-    needed = factor if len(history) >= SHORT else max(factor, SHORT_FACTOR)
-    found = Jump(error / math.exp(usual), (math.log(error) - usual) / spread)
-    return found if found.deviations > deviations and found.factor > needed else None
+    found = error / median(history)
+    return found if found > factor else None
+
+
+@dataclass(slots=True)
+class _Before:
+    """What came before on one rank in one task."""
+
+    typical: float = 0.0
+    """Largest error of a median row."""
+    worst: float = 0.0
+    """Largest error of a worst row."""
+    inexact: int = 0
+    """How many labels had an error."""
+    kinds: dict[object, tuple[list[float], list[float]]] = field(default_factory=lambda: defaultdict(lambda: ([], [])))
+    """By kind of label: errors of median rows, and of worst rows."""
+
+    def take(self, kind: object, typical: float, worst: float) -> None:
+        """Take up a label."""
+        for known, error in zip(self.kinds[kind], (typical, worst), strict=True):
+            known.append(error)
+            del known[: -HISTORY - 1]
+        self.inexact += worst > 0.0
+        self.typical, self.worst = max(self.typical, typical), max(self.worst, worst)
 
 
 def with_jumps(
     labels: Labels, levels: Mapping[LabelKey, Level], rule: JumpRule
 ) -> list[tuple[LabelKey, list[RankVerdict]]]:
-    """Make `diverged` what drifts and jumps beside the same kind of label in the layers before; labels in golden order.
+    """Make `diverged` what is below its limit but jumps beside the labels before; labels in golden order.
 
     Only before anything is wrong in a task, or ids flip in a tie: what follows jumps because of it. What is ignored
-    counts not. Each rank has its own history.
+    counts not. Each rank has its own history. A jump is none where a later label of the task is far worse.
     """
-    errors: dict[object, list[float]] = defaultdict(list)
-    rows: dict[object, list[float]] = defaultdict(list)
+    if not rule.on:
+        return list(labels)
+    before: dict[tuple[int, int], _Before] = defaultdict(_Before)
     wrong: set[int] = set()
-    found = []
-    for key, ranks in labels:
-        if rule.on and levels[key].layer and key.task not in wrong:
-            kind = kind_in_layers(key.label, levels[key].layer)
-            ranks = [
-                _beside_history(verdict, (key.task, kind, key.occurrence), errors, rows, rule) for verdict in ranks
-            ]
+    jumps: list[tuple[int, int, Jump]] = []
+    for place, (key, ranks) in enumerate(labels):
+        if key.task not in wrong:
+            level = levels[key]
+            kind = (kind_in_layers(key.label, level.layer), key.occurrence) if level.layer else None
+            for at, verdict in enumerate(ranks):
+                if found := _beside(before[key.task, verdict.rank], verdict, kind, rule):
+                    jumps.append((place, at, found))
+                    wrong.add(key.task)
         if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):
             wrong.add(key.task)
-        found.append((key, ranks))
+    return _raised(labels, jumps)
+
+
+def _beside(before: _Before, verdict: RankVerdict, kind: object, rule: JumpRule) -> Jump | None:
+    """Return how a verdict jumps, if it does; what came before then knows it."""
+    metrics, limits, stats = verdict.metrics, verdict.limits, verdict.stats
+    if metrics is None or limits is None or stats is None or limits.fail == 0.0 or verdict.ignored:
+        return None
+    typical, worst = typical_of(stats, metrics), metrics.worst_row
+    if not math.isfinite(typical):
+        return None
+    worst = worst if math.isfinite(worst) else typical
+    found = None
+    if verdict.status in (Status.MATCH, Status.DRIFT) and not verdict.bitwise:
+        found = _jumped(before, verdict, kind, typical, worst, rule)
+    before.take(kind, typical, worst)
     return found
 
 
-def _beside_history(
-    verdict: RankVerdict,
-    kind: tuple[int, str, int],
-    errors: dict[object, list[float]],
-    rows: dict[object, list[float]],
-    rule: JumpRule,
-) -> RankVerdict:
-    metrics, limits = verdict.metrics, verdict.limits
-    if metrics is None or limits is None or limits.fail == 0.0:
-        return verdict
-    of_kind = (*kind, verdict.rank)
-    for known, error in ((errors[of_kind], metrics.rel_l2), (rows[of_kind], metrics.worst_row)):
-        known.append(error)
-        del known[: -HISTORY - 1]
-    if verdict.status is not Status.DRIFT:
-        return verdict
+def _jumped(
+    before: _Before, verdict: RankVerdict, kind: object, typical: float, worst: float, rule: JumpRule
+) -> Jump | None:
+    assert verdict.limits is not None
     least = least_of(*verdict.dtypes)
-    jumped = jump(errors[of_kind], least, rule.factor, rule.deviations) or jump(
-        rows[of_kind], 2 * least, rule.factor_of_rows, rule.deviations
-    )
-    if jumped is None:
-        return verdict
-    beside = f"{jumped.factor:.2g} times that of the layers before it ({jumped.deviations:.0f} standard deviations)"
-    return changed(verdict, status=Status.DIVERGED, reason=f"its error is {beside}: {verdict.reason}")
+    record, record_of_rows = typical / max(before.typical, least), worst / max(before.worst, 2 * least)
+    if kind is None:
+        return None
+    known, known_rows = before.kinds[kind]
+    if len(known) < FEWEST:
+        first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > _FIRST_TIMES
+        return Jump(math.nan, record) if first else None
+    usual = jump([*known, typical], least, rule.factor)
+    if usual is not None and record > rule.record:
+        return Jump(usual, record)
+    times = 1.0 if len(known) >= SHORT else _SHORT_TIMES
+    usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
+    if usual is not None and record_of_rows > times * rule.record_of_rows:
+        return Jump(usual, record_of_rows)
+    return None
+
+
+def _raised(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tuple[LabelKey, list[RankVerdict]]]:
+    """Make what jumps `diverged`, unless it is outranked by what is far worse later on."""
+    found = [(key, ranks) for key, ranks in labels]
+    for place, at, jumped in jumps:
+        key, ranks = found[place]
+        verdict = ranks[at]
+        error = error_beside(verdict)
+        worse = _outranking(labels, place, OUTRANKED * error)
+        words = f"its error is {jumped.words}"
+        ranks = list(ranks)
+        if worse is None:
+            ranks[at] = changed(verdict, status=Status.DIVERGED, reason=f"{words}: {verdict.reason}")
+        else:
+            words += f", but that of {worse.label} more than {OUTRANKED:.0f} times larger"
+            ranks[at] = changed(verdict, status=Status.DRIFT, reason=f"{words}: {verdict.reason}")
+        found[place] = key, ranks
+    return found
+
+
+def _outranking(labels: Labels, place: int, error: float) -> LabelKey | None:
+    """The first later label of the task that is wrong with at least this error."""
+    task = labels[place][0].task
+    for key, ranks in labels[place + 1 :]:
+        if key.task != task:
+            break
+        if any(v.status in WRONG and not v.ignored and error_beside(v) >= error for v in ranks):
+            return key
+    return None
+
+
+def error_beside(verdict: RankVerdict) -> float:
+    """The larger error of the median row and of the worst row; infinite where values are not finite or not known."""
+    if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
+        return math.inf
+    errors = typical_of(verdict.stats, verdict.metrics), verdict.metrics.worst_row
+    return max((error for error in errors if not math.isnan(error)), default=math.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.table import MOST, least_of, limits_of, narrower, table_name
+from aclcmp.orchestrator.judge.table import MOST, ROWS, least_of, limits_of, narrower, table_name
 from aclcmp.orchestrator.judge.verdicts import Limits
 
 
@@ -55,11 +55,11 @@ def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy:
         if rule.scope.holds(label.key, label.level, dtype) or (
             rule.scope.dtype and rule.scope.holds(label.key, label.level, table_name(dtype))
         ):
-            return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}")
+            return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}", ROWS, table.fail)
     for floor in evidence.floors:
         if floor.source in policy.floors and _tells(floor, *evidence.dtypes):
             warn, fail = policy.floors[floor.source]
-            noise = max(floor.rel_l2, least_of(*evidence.dtypes))
+            noise = max(floor.rel_l2, floor.row_p50, least_of(*evidence.dtypes))
             if fail * noise >= MOST:
                 continue
             rows = max(floor.worst_row / noise, 1.0) if floor.worst_row < float("inf") else 1.0

@@ -5,27 +5,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
-from aclcmp.orchestrator.judge.growth import jump
+from aclcmp.orchestrator.judge.growth import error_beside, jump
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.table import least_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed
+from aclcmp.orchestrator.judge.weigh import typical_of
 from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 _ANY_FINITE = 1e100
 """An error that explains any but a non-finite one."""
+_WHOLLY_WRONG = 1.0
+"""Relative errors above this are no larger ones: nothing of golden is left."""
+
+
+_CARRIED = 0.5
+"""A median row that is off by less than this part of the worst rows' usual error may carry what is spread from them."""
+_RECENT_TIMES = 2.0
+"""How many times the largest error of all labels since the layer before the median row's must be."""
+_ROWS_TIMES = 1.5
+"""How much more the worst row must jump, and exceed all before, once something is wrong."""
 
 
 @dataclass(slots=True)
 class _Before:
-    """Wrong labels of a task so far."""
+    """What came before in a task, from its first wrong label on."""
 
-    errors: dict[object, list[float]] = field(default_factory=dict)
-    """Of each kind of label on each rank, since the last root."""
-
+    errors: dict[object, tuple[list[float], list[float]]] = field(default_factory=dict)
+    """Of each kind of label on each rank, since the last root: those of median rows, and of worst rows."""
+    lately: dict[int, list[float]] = field(default_factory=dict)
+    """Of all labels on each rank, since the last root: errors of median rows."""
+    places: dict[object, int] = field(default_factory=dict)
+    """Of each kind of label on each rank: where in `lately` the last one is."""
     largest: float = -1.0
-    """Largest error; negative where nothing is wrong yet."""
+    """Largest error of what is wrong; negative where nothing is yet."""
     root: LabelKey | None = None
     """The own divergence from which what follows inherits: the last one."""
 
@@ -34,51 +49,74 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRu
     """Tell own from inherited, in golden order.
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
-    none of its inputs is wrong, or if its relative L2 error is more than `own_factor` times the largest of theirs.
-    Ranks exchange data in collectives, so inputs count on all ranks. From ids that flipped in a tie all that follows
-    may differ, so it inherits from them. Exact types differ by any amount once their inputs do, so they inherit where
-    an input is wrong. A label that was not compared, or is ignored, is as wrong as its own inputs.
+    none of its inputs is wrong, or if the error of its median row is more than `own_factor` times the largest of theirs,
+    or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs count
+    on all ranks. From ids that flipped in a tie all that follows may differ, so it inherits from them. Exact types
+    differ by any amount once their inputs do, so they inherit where an input is wrong. What a rule of the policy
+    tolerates explains errors as what is wrong does. A label that was not compared, or is ignored, is as wrong as its
+    own inputs.
     """
     before: dict[int, _Before] = {}
     known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}
-    told: list[LabelVerdict] = []
+    found: list[LabelVerdict] = []
     for label in labels:
         key = label.key
         far = before.setdefault(key.task, _Before())
         error, root = _of_inputs(label, known, far)
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
         counts = [verdict for verdict in label.ranks if not verdict.ignored]
+        own = {verdict.rank for verdict in wrong if error < 0 or _exceeds(verdict, own_factor * error)}
+        if rule.on and label.level.layer and far.largest > 0:
+            own |= _jumps(label, far, rule)
+        explains = [_error(verdict) for verdict in counts if verdict.status in WRONG or _is_tolerated(verdict)]
         tied = any(verdict.ties and verdict.status is Status.DRIFT for verdict in counts)
-        if not wrong and not tied:
-            compared = any(verdict.metrics is not None for verdict in counts)
-            known[key.task, key.label] = (-1.0, None) if compared else (error, root)
-            told.append(label)
-            continue
-        own = {
-            verdict.rank
-            for verdict in wrong
-            if error < 0 or (not _is_exact(verdict) and _error(verdict) > own_factor * error)
-        }
-        kind = kind_in_layers(key.label, label.level.layer), key.occurrence
-        jumps = rule.on and label.level.layer and error > 0
-        for verdict in (v for v in wrong if jumps and v.metrics is not None and not _is_exact(v)):
-            history = far.errors.setdefault((*kind, verdict.rank), [])
-            history.append(_error(verdict))
-            if jump(history, least_of(*verdict.dtypes), rule.factor, rule.deviations):
-                own.add(verdict.rank)
-        ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
-        errors = [_error(verdict) for verdict in counts if verdict.status in WRONG] + [_ANY_FINITE] * tied
-        if errors:
-            is_root = tied or any(verdict.rank in own for verdict in counts)
-            largest = max(errors)
-            known[key.task, key.label] = largest, key if is_root else root
-            far.largest = max(far.largest, largest)
-            far.root = key if is_root else far.root
-            far.errors = {} if is_root else far.errors
+        explains += [_ANY_FINITE] * tied
+        if explains:
+            roots = tied or any(verdict.rank in own for verdict in counts)
+            root = key if roots or error < 0 else root
+            known[key.task, key.label] = max(explains), root
+            far.largest = max(far.largest, *explains)
+            far.root = key if roots or far.root is None else far.root
+            if roots:
+                far.errors, far.lately, far.places = {}, {}, {}
         else:
-            known[key.task, key.label] = error, root
-        told.append(replace(label, ranks=ranks, root=root if wrong and not own else None))
-    return told
+            compared = not wrong and any(verdict.metrics is not None for verdict in counts)
+            known[key.task, key.label] = (-1.0, None) if compared else (error, root)
+        ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks) if wrong else label.ranks
+        found.append(replace(label, ranks=ranks, root=root if wrong and not own else None))
+    return found
+
+
+def _exceeds(verdict: RankVerdict, error: float) -> bool:
+    """Whether a wrong label's error is larger than what its inputs explain."""
+    return not _is_exact(verdict) and _typical(verdict) > error
+
+
+def _jumps(label: LabelVerdict, before: _Before, rule: JumpRule) -> set[int]:
+    """Return the ranks that are wrong and jump beside the same kind of label since the last root, and take them up."""
+    found = set()
+    kind = kind_in_layers(label.key.label, label.level.layer), label.key.occurrence
+    for verdict in label.ranks:
+        if verdict.metrics is None or verdict.stats is None or _is_exact(verdict):
+            continue
+        typical, worst = before.errors.setdefault((*kind, verdict.rank), ([], []))
+        lately = before.lately.setdefault(verdict.rank, [])
+        begin = before.places.get((*kind, verdict.rank), 0)
+        before.places[(*kind, verdict.rank)] = len(lately)
+        typical.append(_typical(verdict))
+        lately.append(typical[-1])
+        worst.append(min(error_beside(verdict), _WHOLLY_WRONG))
+        if verdict.status not in WRONG or len(worst) < 2:
+            continue
+        least = least_of(*verdict.dtypes)
+        spread = typical[-1] <= _CARRIED * median(worst[:-1])
+        recent = max(lately[begin:-1], default=0.0)
+        single = worst[-1] > _ROWS_TIMES * max(worst[:-1])
+        if (not spread and typical[-1] > _RECENT_TIMES * recent and jump(typical, least, rule.factor) is not None) or (
+            single and jump(worst, 2 * least, _ROWS_TIMES * rule.factor_of_rows) is not None
+        ):
+            found.add(verdict.rank)
+    return found
 
 
 def _of_inputs(
@@ -98,11 +136,24 @@ def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
     return changed(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
 
 
+def _is_tolerated(verdict: RankVerdict) -> bool:
+    """Whether a rule of the policy lets pass what the limits that it replaces would not."""
+    right = verdict.status in (Status.MATCH, Status.DRIFT) and verdict.limits is not None and not verdict.bitwise
+    return right and verdict.limits is not None and error_beside(verdict) > verdict.limits.instead_of
+
+
 def _error(verdict: RankVerdict) -> float:
-    """The relative L2 error of a wrong label; infinite where it says nothing, or values are not finite."""
-    if verdict.status is Status.NONFINITE or verdict.metrics is None or math.isnan(verdict.metrics.rel_l2):
+    """What a wrong label's error explains; infinite where it says nothing, or values are not finite."""
+    found = error_beside(verdict)
+    return found if verdict.status is Status.NONFINITE or math.isinf(found) else min(found, _ANY_FINITE)
+
+
+def _typical(verdict: RankVerdict) -> float:
+    """The error of a wrong label's median row, as far as it counts; infinite where values are not finite or known."""
+    if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
-    return min(verdict.metrics.rel_l2, _ANY_FINITE)
+    found = typical_of(verdict.stats, verdict.metrics)
+    return math.inf if math.isnan(found) else min(found, _WHOLLY_WRONG)
 
 
 def _is_exact(verdict: RankVerdict) -> bool:

@@ -66,11 +66,16 @@ class JumpRule:
     """When an error is out of line with the same kind of label in the layers before; see `judge.growth`."""
 
     on: bool = True
-    deviations: float = 4.0
-    factor: float = 1.7
-    """By which a whole tensor's error must exceed the usual one."""
-    factor_of_rows: float = 5.0
+    factor: float = 2.5
+    """By which the median row's error must exceed the usual one of its kind in the layers before."""
+    record: float = 1.5
+    """By which it must also exceed the largest of any label before."""
+    factor_of_rows: float = 4.0
     """The same for the worst row, an extreme that varies more."""
+    record_of_rows: float = 2.0
+
+
+JUMP_FACTORS = ("factor", "record", "factor_of_rows", "record_of_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,8 @@ class Policy:
         for source, (warn, fail) in self.floors.items():
             found |= {f"floor.{source.value}.warn": warn, f"floor.{source.value}.fail": fail}
         jump = self.jump
-        found |= {"jump.on": str(jump.on).lower(), "jump.deviations": jump.deviations, "jump.factor": jump.factor}
-        found |= {"jump.factor_of_rows": jump.factor_of_rows, "own_factor": self.own_factor}
+        found |= {"jump.on": str(jump.on).lower(), "own_factor": self.own_factor}
+        found |= {f"jump.{name}": getattr(jump, name) for name in JUMP_FACTORS}
         for kind, rules in (("allow", self.allow), ("ignore", self.ignore)):
             found |= {f"{kind}.{rule.scope.pattern}": rule.reason for rule in rules}
         return found | {f"limit.{rule.scope.pattern}": rule.fail for rule in self.rules}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.floors import FIGURES, Floor, FloorSource
 from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
 from aclcmp.orchestrator.plan.model import SideFacts
@@ -34,6 +34,7 @@ class Usual(NamedTuple):
     rel_l2: float
     worst_row: float
     measured: int
+    row_p50: float = 0.0
 
 
 Profile = Mapping[ProfileKey, Usual]
@@ -41,17 +42,17 @@ Profile = Mapping[ProfileKey, Usual]
 
 def profile_of(judgement: Judgement) -> dict[ProfileKey, Usual]:
     """Return the errors of all that matches or drifts, by kind (TAO, arXiv 2510.16028)."""
-    errors: dict[ProfileKey, list[tuple[float, float]]] = defaultdict(list)
+    errors: dict[ProfileKey, list[tuple[float, ...]]] = defaultdict(list)
     for label in judgement.labels:
         for verdict in label.ranks:
             good = verdict.status in (Status.MATCH, Status.DRIFT)
             if good and verdict.metrics is not None and np.isfinite(verdict.metrics.rel_l2):
                 key = _key(label.key, label.level, verdict.dtypes, verdict.golden, verdict.actual)
-                errors[key].append((verdict.metrics.rel_l2, verdict.metrics.worst_row))
+                errors[key].append(tuple(getattr(verdict.metrics, name) for name in FIGURES))
     found = {}
     for key, each in errors.items():
-        rel_l2, worst_row = np.quantile(np.array(each), 0.99, axis=0, method="higher").tolist()
-        found[key] = Usual(rel_l2, worst_row, len(each))
+        errors_of = np.quantile(np.array(each), 0.99, axis=0, method="higher").tolist()
+        found[key] = Usual(**dict(zip(FIGURES, errors_of, strict=True)), measured=len(each))
     return found
 
 
@@ -61,8 +62,8 @@ def merged(profiles: Sequence[Profile]) -> dict[ProfileKey, Usual]:
     for profile in profiles:
         for key, usual in profile.items():
             before = found.get(key, Usual(0.0, 0.0, 0))
-            rel_l2, worst_row = max(before.rel_l2, usual.rel_l2), max(before.worst_row, usual.worst_row)
-            found[key] = Usual(rel_l2, worst_row, before.measured + usual.measured)
+            largest = {name: max(getattr(before, name), getattr(usual, name)) for name in FIGURES}
+            found[key] = Usual(**largest, measured=before.measured + usual.measured)
     return found
 
 
@@ -72,8 +73,8 @@ def floors_from(profile: Profile, evidence: Evidence) -> dict[LabelKey, tuple[Fl
     for label in evidence.labels:
         usual = [profile[key] for key in _keys(label) if key in profile]
         if usual:
-            rel_l2, worst_row = max(each.rel_l2 for each in usual), max(each.worst_row for each in usual)
-            found[label.key] = (Floor(FloorSource.PROFILE, rel_l2, worst_row),)
+            largest = {name: max(getattr(each, name) for each in usual) for name in FIGURES}
+            found[label.key] = (Floor(FloorSource.PROFILE, **largest),)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Any
 
 from aclcmp.orchestrator.errors import ExitCode
@@ -65,6 +66,8 @@ class Limits:
     """Where the limits come from, e.g. "bfloat16 table", "3 x reference floor"."""
     rows: float = 1.0
     """How many times larger they are for the worst row."""
+    instead_of: float = inf
+    """`fail` of the limits that a rule of the policy replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

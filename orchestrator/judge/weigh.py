@@ -19,8 +19,8 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
     """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
 
     Exact types diverge with any difference, but drift where all of them are `ties`. Floats are held against the limits
-    with their relative L2 over the whole pair and over its worst row: one wrong token among many hides in the former
-    alone.
+    with the relative L2 of their median row and of their worst row: one wrong token among many hides in the former, and
+    the whole tensor's is that of the one token whose activations are massive.
     """
     if stats.n == 0:
         return Status.MATCH, None, "both sides are empty"
@@ -40,11 +40,12 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         words = f"largest error {metrics.linf_rel:.2g} of the largest value"
         return _against(metrics.linf_rel, words, limits)
-    error = error_of(metrics, limits)
+    error = error_of(stats, metrics, limits)
     words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
-        words += f", worst row {at_least}{metrics.worst_row:.2g} (row {metrics.worst_row_index * stats.rows.group})"
+        row = metrics.worst_row_index * stats.rows.group
+        words += f", median row {metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} (row {row})"
     if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:
@@ -56,13 +57,24 @@ def level(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
     """Return status and margin as `weigh` does, without the words, which take most of its time."""
     n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
     if n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd):
-        return _held(error_of(metrics, limits), limits)
+        return _held(error_of(stats, metrics, limits), limits)
     return weigh(stats, metrics, limits, ties)[:2]
 
 
-def error_of(metrics: Metrics, limits: Limits) -> float:
-    """Return what is held against the limits: the relative L2 error, or that of the worst row if it is worse there."""
-    return max(metrics.rel_l2, metrics.worst_row / limits.rows)
+def error_of(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
+    """Return what is held against the limits: the error of the median row, or of the worst row if it is worse there.
+
+    What has one row only is held against the limits for rows.
+    """
+    whole = metrics.rel_l2 / limits.rows
+    if stats.rows.index.size < 2:
+        return max(whole, metrics.worst_row / limits.rows)
+    return max(whole, metrics.row_p50, metrics.worst_row / limits.rows)
+
+
+def typical_of(stats: PairStats, metrics: Metrics) -> float:
+    """Return the error of the median row, of the whole where there are no rows."""
+    return metrics.row_p50 if stats.rows.index.size else metrics.rel_l2
 
 
 def _squares_are_lost(stats: PairStats) -> bool:
@@ -79,7 +91,9 @@ def _held(error: float, limits: Limits) -> tuple[Status, float]:
 
 def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
     status, margin = _held(error, limits)
-    told = f"warned from {limits.warn:.3g} on" if status is Status.DRIFT else f"limit {limits.fail:.3g}"
+    limit = limits.warn if status is Status.DRIFT else limits.fail
+    rows = f", {limit * limits.rows:.3g} for the worst row" if limits.rows != 1.0 else ""
+    told = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"
     return status, margin, f"{words}; {told} ({limits.source})"
 
 

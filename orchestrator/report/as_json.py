@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.judge.floors import FIGURES
 from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.report.causes import hint_object, key_object, pattern_object
@@ -179,7 +180,7 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "uncovered": verdict.uncovered,
         "summed": list(verdict.summed),
         "ties": verdict.ties,
-        "floors": {floor.source.value: _scalars(floor, ("rel_l2", "worst_row")) for floor in verdict.floors},
+        "floors": {floor.source.value: _scalars(floor, FIGURES) for floor in verdict.floors},
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),
         "stats": _scalars(verdict.stats, STATS_SCALARS),

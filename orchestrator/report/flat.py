@@ -19,7 +19,7 @@ import numpy.typing as npt
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import table
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.floors import FIGURES, Floor, FloorSource
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Limits, RankVerdict
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.plan.regions import LabelKey
@@ -29,7 +29,7 @@ Values = list[Any] | npt.NDArray[Any]
 
 STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name != "rows")
 """The statistics of a pair without its sums by row."""
-FLOOR_SCALARS = ("rel_l2", "worst_row")
+FLOOR_SCALARS = FIGURES
 BLOCK = 8192
 """Rows that are made at a time."""
 

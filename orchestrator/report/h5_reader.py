@@ -221,10 +221,10 @@ def _sides(columns: Columns, side: str) -> list[SideFacts | None]:
 def _floors(columns: Columns) -> list[tuple[Floor, ...]]:
     found: list[tuple[Floor, ...]] = [()] * len(columns["rank"])
     for source in FloorSource:
-        rel_l2, worst_row = (columns[f"floor_{source.value}_{name}"] for name in FLOOR_SCALARS)
-        for i, error in enumerate(rel_l2):
-            if error == error:
-                found[i] = (*found[i], Floor(source, error, worst_row[i]))
+        names = [name for name in FLOOR_SCALARS if f"floor_{source.value}_{name}" in columns]
+        for i, errors in enumerate(zip(*(columns[f"floor_{source.value}_{name}"] for name in names), strict=True)):
+            if errors[0] == errors[0]:
+                found[i] = (*found[i], Floor(source, **dict(zip(names, errors, strict=True))))
     return found
 
 

@@ -1,7 +1,7 @@
 """The profile file: an HDF5 table of the errors that each kind of label has in runs that are right.
 
-/profile    table: kind, golden_dtype, actual_dtype, golden_device, actual_device, rel_l2, worst_row (99th
-            percentiles), measured (how many)
+/profile    table: kind, golden_dtype, actual_dtype, golden_device, actual_device, rel_l2, worst_row, row_p50 (99th
+            percentiles), measured (how many). Schema 1 had no row_p50.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import h5py
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.floors import FIGURES
 from aclcmp.orchestrator.judge.profile import Profile, ProfileKey, Usual
 from aclcmp.orchestrator.report.h5_parts import Columns, read_table, write_attributes, write_table
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write_profile(profile: Profile, path: Path) -> None:
@@ -23,7 +24,7 @@ def write_profile(profile: Profile, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     columns: Columns = {
         **{name: (str, [getattr(key, name) for key in profile]) for name in ProfileKey._fields},
-        **{name: (float, [getattr(usual, name) for usual in profile.values()]) for name in ("rel_l2", "worst_row")},
+        **{name: (float, [getattr(usual, name) for usual in profile.values()]) for name in FIGURES},
         "measured": (int, [usual.measured for usual in profile.values()]),
     }
     try:
@@ -45,7 +46,7 @@ def read_profile(path: Path) -> dict[ProfileKey, Usual]:
                 raise UsageError(f"{path} has schema {file.attrs['schema']}; this aclcmp reads up to {SCHEMA}")
             rows = read_table(file, "profile")
         return {
-            ProfileKey(*(row[name] for name in ProfileKey._fields)): Usual(*(row[name] for name in Usual._fields))
+            ProfileKey(*(row[name] for name in ProfileKey._fields)): Usual(**{name: row[name] for name in Usual._fields if name in row})
             for row in rows
         }
     except FileNotFoundError:

@@ -83,7 +83,7 @@ def test_the_noise_of_golden_says_nothing_of_a_narrower_dtype() -> None:
 
 def test_no_depth_lets_everything_pass() -> None:
     assert limits_of("float32", "float32", depth=100_000).fail < 5e-3
-    assert limits_of("float8_e5m2", "float8_e5m2", depth=60).fail == MOST < 1
+    assert limits_of("float8_e5m2", "float8_e5m2", depth=100).fail == MOST < 1
     assert limits_of("float32", "float32", {"float32": (1.0, 2.0)}, depth=60).fail == 2.0, "as the policy says"
 
 
@@ -149,7 +149,7 @@ def test_what_follows_a_tie_does_not_jump() -> None:
 
 
 def test_jumps_that_are_off_make_nothing_own() -> None:
-    errors = {"a": 0.1, **layers([0.1] * 8 + [0.25])}
+    errors = {"a": 0.1, **layers([0.1] * 8 + [0.3])}
     assert origins(judged(evidence(errors)))["layers.8.mlp"] is Origin.OWN
     found = judged(evidence(errors), Policy(jump=JumpRule(on=False)))
     assert origins(found)["layers.8.mlp"] is Origin.INHERITED
@@ -171,11 +171,14 @@ def stored(judgement: Judgement, folder: Path) -> Judgement:
 
 
 def test_reasons_of_a_stored_report_name_the_same_row(tmp_path: Path) -> None:
-    known = evidence({"x": 5e-6})
+    noise = np.zeros_like(X)
+    noise[5] = 1e-6
+    plan = plan_of(["x"])
+    known = evidence_of(plan, {(plan.keys[0], 0): stats(X, X + noise)}, run_failed=False)
     found = judged(known)
     again = stored(found, tmp_path)
     reasons = [each.labels[0].ranks[0].reason for each in (found, again)]
-    assert reasons[0] == reasons[1] and "(row 0)" not in reasons[0]
+    assert reasons[0] == reasons[1] and "(row 5)" in reasons[0]
 
 
 def test_float64_of_both_signs_can_be_reported(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What tokens' vectors were before: a row keeps the round-off of the largest norm that it had in the residual stream.
+
+In trained models single tokens carry massive activations for some layers (arXiv 2402.17762). Where these are cancelled
+again, their rounding stays: relative to what is left of the token it is large, and no fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.metrics import Metrics, with_memory
+from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.plan.levels import Level
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+_SHRUNK = 1.25
+"""A row counts as smaller than before from this factor on."""
+
+_GONE = 0.9
+"""A row that is off by more than this is wrong whatever it was before: zeros have an error of 1."""
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The residual stream on one rank in one forward: the rows' numbers, and of each its largest norm so far."""
+
+    index: npt.NDArray[np.int64]
+    largest: _Floats
+    larger: _Floats | None
+    """How many times larger each row was than it is now; None where none was."""
+
+
+class Memory:
+    """The residual stream of every task, occurrence and rank; asked label by label in golden order.
+
+    The stream is what layers return: labels of the level "layer".
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[tuple[int, int, int], _Stream] = {}
+
+    def of(self, key: LabelKey, level: Level, rank: int, stats: PairStats, metrics: Metrics) -> Metrics:
+        """Return the metrics of a label on a rank, its rows held against what their tokens were before."""
+        rows = stats.rows
+        if rows.index.size < 2:
+            return metrics
+        place = key.task, key.occurrence, rank
+        stream = self._streams.get(place)
+        if level.granularity == "layer" and not level.low:
+            stream = self._streams[place] = _followed(stream, rows)
+        if stream is None or stream.larger is None or not np.array_equal(stream.index, rows.index):
+            return metrics
+        at = int(np.searchsorted(rows.index, metrics.worst_row_index))
+        if stream.larger[at] <= _SHRUNK:  # the others only become smaller
+            return metrics
+        return with_memory(metrics, rows, stream.larger, _GONE)
+
+
+def _followed(stream: _Stream | None, rows: RowSums) -> _Stream:
+    """Take up what the next layer returned."""
+    norms = np.sqrt(rows.sum_xx)
+    if stream is None or not np.array_equal(stream.index, rows.index):
+        return _Stream(rows.index, norms, None)
+    largest = np.maximum(stream.largest, norms)
+    there = norms[norms > 0]
+    if not there.size or not np.isfinite(largest).all():
+        return _Stream(rows.index, largest, None)
+    larger = np.maximum(largest / np.maximum(norms, np.median(there)), 1.0)
+    return _Stream(rows.index, largest, larger if larger.max() > _SHRUNK else None)
