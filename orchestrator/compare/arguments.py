@@ -37,10 +37,13 @@ class Rows(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Tolerance of one element: |d| <= atol + rtol |x|."""
+    """Tolerance of one element, |d| <= atol + rtol |x|, and which values stand for -inf."""
 
     rtol: float
     atol: float
+    lowest_x: float
+    """Values of x up to here are as good as -inf in a mask, where y's are up to `lowest_y`."""
+    lowest_y: float
 
 
 class Totals(NamedTuple):
@@ -57,10 +60,12 @@ class Totals(NamedTuple):
     """Element number of max_abs_d within the region, shape (1,)."""
     distance: npt.NDArray[np.uint64]
     """Largest distance of two ordinals, shape (1,)."""
+    bits: _Int64
+    """All bits that are set in any value of x and of y, as float32 or float64, shape (2,)."""
 
     @staticmethod
     def zero() -> Totals:
         """Return the totals of nothing."""
         infinity = np.inf
         extremes = np.array([infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0])
-        return Totals(np.zeros(9), extremes, np.zeros(12, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.uint64))
+        return Totals(np.zeros(9), extremes, np.zeros(12, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.uint64), np.zeros(2, np.int64))

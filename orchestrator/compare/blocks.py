@@ -69,6 +69,9 @@ class Order(NamedTuple):
     n_equal: np.int64
     max_distance: np.uint64
     """Largest distance of two ordinals."""
+    bits_x: np.int64
+    """All bits that are set in any value of x."""
+    bits_y: np.int64
 
 
 def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, float, float], tuple[Sums, Counts, Order]]:
@@ -76,7 +79,7 @@ def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, flo
     none, negative_zero, largest = bits(0), bits(np.iinfo(bits).min), bits(np.iinfo(bits).max)
     no_sums, no_counts = Sums(*[np.float64(0)] * 11), Counts(*[np.int64(0)] * 3)
     first, last = np.int64(negative_zero), np.int64(largest)
-    no_order = Order(last, first, last, first, np.int64(0), np.uint64(0))
+    no_order = Order(last, first, last, first, np.int64(0), np.uint64(0), np.int64(0), np.int64(0))
 
     @compiled
     def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, Counts, Order]:
@@ -90,7 +93,7 @@ def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, flo
             max_abs_d, max_rel_d = none, none
             over_1k, over_5k, over_tolerance = none, none, none
             min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
-            n_equal, distance = none, unsigned(0)
+            n_equal, distance, any_x, any_y = none, unsigned(0), none, none
             # As unsigned numbers, which spares each access the question whether it counts from the end.
             for i in range(np.uintp(begin), np.uintp(min(begin + _STRIP, x.size))):
                 a = x[i]
@@ -119,6 +122,8 @@ def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, flo
                 m = x_bits[i]
                 n = y_bits[i]
                 n_equal = bits(n_equal + bits(m == n))
+                any_x = bits(any_x | m)
+                any_y = bits(any_y | n)
                 m = m if m >= none else bits(negative_zero - m)
                 n = n if n >= none else bits(negative_zero - n)
                 min_x = min(min_x, m)
@@ -147,6 +152,8 @@ def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, flo
                 max(order.max_y, np.int64(max_y)),
                 order.n_equal + n_equal,
                 max(order.max_distance, np.uint64(distance)),
+                order.bits_x | np.int64(any_x),
+                order.bits_y | np.int64(any_y),
             )
         return sums, counts, order
 

@@ -115,15 +115,25 @@ def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats
 
 
 @compiled
-def _mask_nonfinite(totals: Totals, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> int:
+def _mask_nonfinite(totals: Totals, limits: Limits, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> int:
     """Copy x and y to fx and fy, with zeros where not both are finite; return the number of these positions.
 
-    Counts them, and widens the ranges by the finite ones.
+    Counts them, and widens the ranges by the finite ones. Where both are -inf or the lowest value of their types, as
+    masks have them, both count as -inf.
     """
     count = 0
     for i in range(x.size):
         a = x[i]
         b = y[i]
+        if a <= limits.lowest_x and b <= limits.lowest_y:
+            fx[i] = 0
+            fy[i] = 0
+            count += 1
+            totals.counts[0] += a == b
+            totals.counts[7] += 1
+            totals.counts[10] += 1
+            totals.counts[11] += 1
+            continue
         if np.isfinite(a) and np.isfinite(b):
             fx[i] = a
             fy[i] = b
@@ -177,13 +187,14 @@ def _make_scan_chunk(reduce: Any, value_of: Any, infinity: np.int64) -> Any:
                 end = min(end, segment_end - position)
             fx, fy, masked = x[begin:end], y[begin:end], 0
             sums, counts, order = reduce(fx, fy, limits.rtol, limits.atol)
-            if max(max(order.max_x, -order.min_x), max(order.max_y, -order.min_y)) < infinity:
+            masked_low = value_of(order.min_x) <= limits.lowest_x and value_of(order.min_y) <= limits.lowest_y
+            if max(max(order.max_x, -order.min_x), max(order.max_y, -order.min_y)) < infinity and not masked_low:
                 _widen(
                     totals, value_of(order.min_x), value_of(order.max_x), value_of(order.min_y), value_of(order.max_y)
                 )
             else:
                 fx, fy = np.empty_like(fx), np.empty_like(fy)
-                masked = _mask_nonfinite(totals, x[begin:end], y[begin:end], fx, fy)
+                masked = _mask_nonfinite(totals, limits, x[begin:end], y[begin:end], fx, fy)
                 sums, counts, order = reduce(fx, fy, limits.rtol, limits.atol)
             if is_float32:
                 safe_x = _safe(sums.xx, order.min_x == 0 and order.max_x == 0)
@@ -193,6 +204,8 @@ def _make_scan_chunk(reduce: Any, value_of: Any, infinity: np.int64) -> Any:
                     sums = blocks.reduce64(wide_x, wide_y, limits.rtol, limits.atol)[0]
             distance = order.max_distance if scale == 1.0 else blocks.max_distance(fx, fy, scale)
             totals.distance[0] = max(totals.distance[0], distance)
+            totals.bits[0] |= order.bits_x
+            totals.bits[1] |= order.bits_y
             totals.counts[0] += order.n_equal - masked
             totals.counts[1] += end - begin - masked
             _add(totals, sums, counts)

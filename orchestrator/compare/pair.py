@@ -18,7 +18,7 @@ from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
 from aclcmp.orchestrator.compare.summands import SUM_WINDOW, Reading, Stored, Summed
-from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.compare.tolerance import lowest, ordinal_scale, representable_distance, tolerance
 from aclcmp.orchestrator.compare.walk import Walk
 from aclcmp.orchestrator.plan.regions import Pair, Region, Source
 
@@ -146,7 +146,7 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     x_reading, y_reading = _reading(golden, components), _reading(actual, components)
     counted_shape, counted = _counted(whole_shape, region, components)
     rows = _rows(counted_shape, counted)
-    limits = Limits(*tolerance(x_dtype, y_dtype))
+    limits = Limits(*tolerance(x_dtype, y_dtype), lowest(x_dtype), lowest(y_dtype))
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
     summed = bool(golden.more or actual.more)
@@ -164,7 +164,9 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     position = int(totals.position[0])
     index = Walk.of(counted_shape, counted).flat_index(position) // components if position >= 0 else -1
     ulp = -1 if summed else representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
-    stats = _stats(counted.size, totals, index, ulp, _row_sums(rows))
+    width = 0 if exact else 52 if wide else 23
+    mantissas = tuple(mantissa_bits(int(bits), width) for bits in totals.bits)
+    stats = _stats(counted.size, totals, index, ulp, mantissas, _row_sums(rows))
     return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
 
 
@@ -231,7 +233,15 @@ def _row_sums(rows: Rows) -> RowSums:
     return RowSums(rows.group, index, rows.sum_xx[index], rows.sum_dd[index])
 
 
-def _stats(n: int, totals: Totals, max_abs_d_index: int, max_ulp: int, rows: RowSums) -> PairStats:
+def mantissa_bits(used: int, width: int) -> int:
+    """Return how many of a mantissa's `width` leading bits are in use, of all the bits that are set in some value."""
+    used &= (1 << width) - 1
+    return width - ((used & -used).bit_length() - 1) if used else 0
+
+
+def _stats(
+    n: int, totals: Totals, max_abs_d_index: int, max_ulp: int, mantissas: tuple[int, ...], rows: RowSums
+) -> PairStats:
     sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d = totals.sums.tolist()
     min_x, max_x, min_y, max_y, max_rel_d, max_abs_d, max_abs_d_x, max_abs_d_y = totals.extremes.tolist()
     n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, *nonfinite = totals.counts.tolist()
@@ -269,5 +279,7 @@ def _stats(n: int, totals: Totals, max_abs_d_index: int, max_ulp: int, rows: Row
         posinf_y=posinf_y,
         neginf_y=neginf_y,
         n_nonfinite_equal=n_nonfinite_equal,
+        mantissa_x=mantissas[0],
+        mantissa_y=mantissas[1],
         rows=rows,
     )

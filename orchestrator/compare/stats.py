@@ -170,7 +170,13 @@ class PairStats:
     posinf_y: int
     neginf_y: int
     n_nonfinite_equal: int
-    """Positions where both sides are non-finite in the same way (NaN and NaN, or infinities of one sign)."""
+    """Positions where both sides are non-finite in the same way (NaN and NaN, or infinities of one sign).
+
+    In masks the lowest values of a type are as good as -inf, and count as such where the other side's are, too.
+    """
+    mantissa_x: int
+    """How many leading bits of the mantissa golden's values use: 7 of bfloat16 ones, whatever holds them; -1: unknown."""
+    mantissa_y: int
     rows: RowSums
     basis: Basis = Basis.VALUES
 
@@ -211,6 +217,8 @@ class PairStats:
             posinf_y=0,
             neginf_y=0,
             n_nonfinite_equal=0,
+            mantissa_x=-1,
+            mantissa_y=-1,
             rows=RowSums.empty(),
         )
 
@@ -230,7 +238,7 @@ class PairStats:
 
 
 _PLACES = {field.name: place for place, field in enumerate(dataclasses.fields(PairStats))}
-_LARGEST = [_PLACES[name] for name in ("max_x", "max_y", "max_rel_d", "max_ulp")]
+_LARGEST = [_PLACES[name] for name in ("max_x", "max_y", "max_rel_d", "max_ulp", "mantissa_x", "mantissa_y")]
 _SMALLEST = [_PLACES[name] for name in ("min_x", "min_y")]
 _OF_MAX_ABS_D = [_PLACES[name] for name in ("max_abs_d", "max_abs_d_index", "max_abs_d_x", "max_abs_d_y")]
 _N_FINITE = _PLACES["n_finite"]

@@ -163,6 +163,8 @@ def _stats(x: Summary, y: Summary, basis: Basis, sum_dd: float, row_dd: npt.NDAr
         posinf_y=y.posinf,
         neginf_y=y.neginf,
         n_nonfinite_equal=in_common,
+        mantissa_x=-1,
+        mantissa_y=-1,
         rows=RowSums(x.row_group, np.arange(x.row_squares.size), x.row_squares, row_dd),
         basis=basis,
     )

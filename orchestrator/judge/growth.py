@@ -133,7 +133,7 @@ def _jumped(
     before: _Before, verdict: RankVerdict, kind: object, typical: float, worst: float, rule: JumpRule
 ) -> Jump | None:
     assert verdict.limits is not None
-    least = least_of(*verdict.dtypes)
+    least = least_error(verdict)
     record, record_of_rows = typical / max(before.typical, least), worst / max(before.worst, 2 * least)
     if kind is None:
         return None
@@ -179,6 +179,12 @@ def _outranking(labels: Labels, place: int, error: float) -> LabelKey | None:
         if any(v.status in WRONG and not v.ignored and error_beside(v) >= error for v in ranks):
             return key
     return None
+
+
+def least_error(verdict: RankVerdict) -> float:
+    """The error by which two right computations may always differ, of the type as which a verdict's label counts."""
+    dtypes = (verdict.limits.dtype,) * 2 if verdict.limits is not None and verdict.limits.dtype else verdict.dtypes
+    return least_of(*dtypes)
 
 
 def error_beside(verdict: RankVerdict) -> float:

@@ -13,6 +13,7 @@ from aclcmp.orchestrator.judge.growth import with_jumps
 from aclcmp.orchestrator.judge.limits import Depths, LimitsOf
 from aclcmp.orchestrator.judge.origins import with_origins
 from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.precision import Precisions
 from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.verdicts import (
     WRONG,
@@ -72,11 +73,12 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
 
 def _judged(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
-    depths = Depths()
+    depths, precisions = Depths(), Precisions(evidence.labels)
     weighed = []
     for label in evidence.labels:
-        limits = LimitsOf(label, depths.of(label), policy)
+        limits = LimitsOf(label, depths.of(label), policy, precisions)
         ranks = _weighed(label, limits)
+        precisions.take(label, ranks)
         if policy.ignore:
             ranks = [with_ignored(each, label.key, label.level, policy) for each in ranks]
         weighed.append((label.key, ranks))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.precision import Precision, Precisions
 from aclcmp.orchestrator.judge.table import MOST, ROWS, least_of, limits_of, narrower, table_name
 from aclcmp.orchestrator.judge.verdicts import Limits
 
@@ -26,45 +29,53 @@ class Depths:
 class LimitsOf:
     """The limits of one label on its ranks, worked out once for all that were compared alike."""
 
-    def __init__(self, label: LabelEvidence, depth: int, policy: Policy) -> None:
+    def __init__(self, label: LabelEvidence, depth: int, policy: Policy, precisions: Precisions) -> None:
         """Take what `limits_for` takes."""
-        self._label, self._depth, self._policy = label, depth, policy
+        self._label, self._depth, self._policy, self._precisions = label, depth, policy, precisions
         self._known: dict[object, Limits] = {}
 
     def __call__(self, evidence: RankEvidence) -> Limits:
         """Return the limits for what was compared on a rank."""
-        alike = (evidence.dtypes, evidence.floors)
+        stats = evidence.stats
+        alike = (evidence.dtypes, evidence.floors, (stats.mantissa_x, stats.mantissa_y) if stats is not None else None)
         found = self._known.get(alike)
         if found is None:
-            found = self._known[alike] = limits_for(self._label, evidence, self._depth, self._policy)
+            counts = self._precisions.of(self._label, evidence)
+            found = self._known[alike] = limits_for(self._label, evidence, self._depth, self._policy, counts)
         return found
 
 
-def limits_for(label: LabelEvidence, evidence: RankEvidence, depth: int, policy: Policy) -> Limits:
+def limits_for(
+    label: LabelEvidence, evidence: RankEvidence, depth: int, policy: Policy, counts: Precision | None = None
+) -> Limits:
     """Return the limits for what was compared of a label on a rank, and where they come from.
 
     Tried in this order: exact types allow nothing; a rule of the policy; a measured floor that is not 0, in the order
     of `FloorSource`, but at least round-off; the table. Two right computations may give the same bits by chance, so a
     floor of 0 limits nothing; nor does one of which the limit would be `MOST`: what lies so far apart is not noise.
+    `counts` is the type as which the label counts, by default its own.
     """
-    table = limits_of(*evidence.dtypes, policy.limits, depth)
+    dtype = narrower(*evidence.dtypes)
+    as_type, why = counts or Precision(dtype, "")
+    table = limits_of(as_type, as_type, policy.limits, depth)
     if table.fail == 0.0:
         return table
-    dtype = narrower(*evidence.dtypes)
+    if why:
+        table = replace(table, source=f"{table.source}; {why}")
     for rule in policy.rules:
         if rule.scope.holds(label.key, label.level, dtype) or (
             rule.scope.dtype and rule.scope.holds(label.key, label.level, table_name(dtype))
         ):
-            return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}", ROWS, table.fail)
+            return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}", ROWS, table.fail, as_type)
     for floor in evidence.floors:
         if floor.source in policy.floors and _tells(floor, *evidence.dtypes):
             warn, fail = policy.floors[floor.source]
-            noise = max(floor.rel_l2, floor.row_p50, least_of(*evidence.dtypes))
+            noise = max(floor.rel_l2, floor.row_p50, least_of(as_type, as_type))
             if fail * noise >= MOST:
                 continue
             rows = max(floor.worst_row / noise, 1.0) if floor.worst_row < float("inf") else 1.0
             rows = min(rows, MOST / (fail * noise))
-            return Limits(warn * noise, fail * noise, f"{fail:g} x {floor.source.value} floor", rows)
+            return Limits(warn * noise, fail * noise, f"{fail:g} x {floor.source.value} floor", rows, dtype=as_type)
     return table
 
 

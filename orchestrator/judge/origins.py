@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from aclcmp.orchestrator.judge.growth import error_beside, jump
+from aclcmp.orchestrator.judge.growth import error_beside, jump, least_error
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.table import least_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed
 from aclcmp.orchestrator.judge.weigh import typical_of
 from aclcmp.orchestrator.plan.levels import kind_in_layers
@@ -108,7 +107,7 @@ def _jumps(label: LabelVerdict, before: _Before, rule: JumpRule) -> set[int]:
         worst.append(min(error_beside(verdict), _WHOLLY_WRONG))
         if verdict.status not in WRONG or len(worst) < 2:
             continue
-        least = least_of(*verdict.dtypes)
+        least = least_error(verdict)
         spread = typical[-1] <= _CARRIED * median(worst[:-1])
         recent = max(lately[begin:-1], default=0.0)
         single = worst[-1] > _ROWS_TIMES * max(worst[:-1])

@@ -45,10 +45,10 @@ def limits_of(
     """
     name = narrower(golden, actual)
     if DTYPES[name].eps is None:
-        return Limits(0.0, 0.0, "exact")
+        return Limits(0.0, 0.0, "exact", dtype=name)
     warn, fail = (_grown(limit, depth) for limit in relative[table_name(name)])
     rows = max(1.0, min(ROWS, MOST / fail))
-    return Limits(warn, fail, f"{table_name(name)} table" + f", layer {depth}" * (depth > 0), rows)
+    return Limits(warn, fail, f"{table_name(name)} table" + f", layer {depth}" * (depth > 0), rows, dtype=name)
 
 
 def _grown(limit: float, depth: int) -> float:

@@ -68,6 +68,8 @@ class Limits:
     """How many times larger they are for the worst row."""
     instead_of: float = inf
     """`fail` of the limits that a rule of the policy replaced."""
+    dtype: str = ""
+    """The element type as which the label counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,7 +181,9 @@ class _Made:
         names = zip(keys, columns["rank"], groups, strict=True)
         rows = [kept.get((*key, rank)) or self._nothing(group) for key, rank, group in names]
         bases = [_BASES[basis] if basis else Basis.VALUES for basis in columns["stats_basis"]]
-        stats = from_columns(PairStats, {name: columns[f"stats_{name}"] for name in _STATS}, rows, bases)
+        unknown = [-1] * len(keys)  # statistics that reports of earlier versions do not have
+        known = {name: columns.get(f"stats_{name}", unknown) for name in _STATS}
+        stats = from_columns(PairStats, known, rows, bases)
         metrics = from_columns(Metrics, columns)
         limits = map(self._limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))
         return verdicts_from(

@@ -9,7 +9,7 @@ import numpy as np
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.pair import row_group
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.compare.tolerance import tolerance
+from aclcmp.orchestrator.compare.tolerance import lowest, tolerance
 from aclcmp.orchestrator.plan.regions import Region
 
 EXACT_FIELDS = [
@@ -50,6 +50,16 @@ def nonfinite_class(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), 1, 0) + np.where(x == np.inf, 2, 0) + np.where(x == -np.inf, 3, 0)
 
 
+def mantissa_bits(x: np.ndarray, x_name: str, y_name: str) -> int:
+    """How many leading bits of the mantissa finite values use, bit by bit, in the type in which they are compared."""
+    if DTYPES[x_name].kind in (Kind.INT, Kind.BOOL):
+        return 0
+    wide = any(name in ("float64", "complex128") for name in (x_name, y_name))
+    width = 52 if wide else 23
+    bits = x.astype(np.float64 if wide else np.float32).view(np.uint64 if wide else np.uint32)
+    return max((n + 1 for n in range(width) if (bits >> (width - 1 - n) & 1).any()), default=0)
+
+
 def reference_stats(
     x_bits: np.ndarray,
     y_bits: np.ndarray,
@@ -71,11 +81,14 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_
     exact = DTYPES[x_name].kind in (Kind.INT, Kind.BOOL)
     finite = np.isfinite(x) & np.isfinite(y)
     class_x, class_y = nonfinite_class(x), nonfinite_class(y)
+    masked = (x <= lowest(DTYPES[x_name])) & (y <= lowest(DTYPES[y_name])) & (not exact)
+    finite &= ~masked
+    class_x, class_y = np.where(masked, 3, class_x), np.where(masked, 3, class_y)
     same_class = (class_x == class_y) & (class_x > 0)
     if exact:
         equal = np.asarray(x_bits.astype(object) == y_bits.astype(object)).astype(bool)
     else:
-        equal = (finite & (x == y) & (np.signbit(x) == np.signbit(y))) | same_class
+        equal = (finite & (x == y) & (np.signbit(x) == np.signbit(y))) | (same_class & ~masked) | (masked & (x == y))
 
     d = np.abs(y - x)
     rtol, atol = tolerance(DTYPES[x_name], DTYPES[y_name])
@@ -135,6 +148,8 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_
         posinf_y=int((class_y == 2).sum()),
         neginf_y=int((class_y == 3).sum()),
         n_nonfinite_equal=int(same_class.sum()),
+        mantissa_x=mantissa_bits(fx, x_name, y_name),
+        mantissa_y=mantissa_bits(fy, x_name, y_name),
         rows=reference_rows(np.where(finite, x, 0.0), np.where(finite, y, 0.0), whole_shape, region),
     )
 
