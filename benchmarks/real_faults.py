@@ -191,7 +191,11 @@ class _Run:
         if self.kind is not None and self.kind.attention is not None and module.layer_idx == self.fault.layer:
             self.kind.attention(call)
         times = call.q.shape[1] // call.k.shape[1]
-        repeat = (lambda t: t.repeat(1, times, 1, 1)) if call.groups == "repeated" else (lambda t: t.repeat_interleave(times, 1))
+        repeat = (
+            (lambda t: t.repeat(1, times, 1, 1))
+            if call.groups == "repeated"
+            else (lambda t: t.repeat_interleave(times, 1))
+        )
         q, k, v = call.q, repeat(call.k), repeat(call.v)
         if "online" in self.kernels:
             out = _online(q, k, v, call.mask, call.scale)
@@ -417,7 +421,9 @@ def _own_eps(out: Tensor, x: Tensor, m: Any) -> Tensor:
 def _norm_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
     def changed(out: Tensor, x: Tensor, m: Any) -> Tensor:
         if isinstance(m, nn.LayerNorm):
-            return (functional.layer_norm(x.float(), x.shape[-1:], None, None, m.eps) * change(m.weight.float()) + m.bias).to(out.dtype)
+            return (
+                functional.layer_norm(x.float(), x.shape[-1:], None, None, m.eps) * change(m.weight.float()) + m.bias
+            ).to(out.dtype)
         weight = m.weight.float() + (1.0 if "Gemma" in type(m).__name__ else 0.0)
         safe = torch.where(weight == 0, torch.ones_like(weight), weight)
         return (out.float() / safe * change(weight)).to(out.dtype)
@@ -463,7 +469,9 @@ KINDS: dict[str, Kind] = {
     "rope off by one": Kind(("context",), attention=_off_by_one, needs=_has_rope),
     "rope missing on a head": Kind(("context",), attention=_head_without_rope, needs=_has_rope),
     "rope interleaved": Kind(("context",), attention=_interleaved, needs=_has_rope),
-    "rope missing": Kind(("context",), positions=lambda c, s: (torch.ones_like(c), torch.zeros_like(s)), needs=_has_rope),
+    "rope missing": Kind(
+        ("context",), positions=lambda c, s: (torch.ones_like(c), torch.zeros_like(s)), needs=_has_rope
+    ),
     "rope of twice the angle": Kind(("context",), positions=lambda c, s: (c * c - s * s, 2 * s * c), needs=_has_rope),
     "scores not scaled": Kind(("context",), attention=_set(scale=lambda c: 1.0)),
     "scores scaled twice": Kind(("context",), attention=_set(scale=lambda c: c.scale * c.scale)),
@@ -473,25 +481,49 @@ KINDS: dict[str, Kind] = {
     "window too short": Kind(("context",), attention=_short_window),
     "stale cache slot": Kind(("context",), _h("last rows"), attention=_stale, needs=_has_rope),
     "probabilities in float8": Kind(("context",), attention=_set(probabilities=lambda c: _coarse_probabilities)),
-    "heads swapped": Kind(("context",), attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]])),
+    "heads swapped": Kind(
+        ("context",), attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]])
+    ),
     "heads of another group": Kind(("context",), attention=_set(groups=lambda c: "repeated"), needs=_grouped),
     "rows shifted": Kind(("context",), _h("shifted rows"), attention=_set(after=lambda c: lambda o: o.roll(1, 1))),
-    "one token wrong": Kind(("context",), _h("one row"), attention=_set(after=lambda c: lambda o: _with_row(o, 17, lambda r: r.flip(-1)))),
-    "two tokens exchanged": Kind(("down",), _h("permuted rows"), output=lambda o, x, m: o[:, [0, 1, 5, 3, 4, 2, *range(6, o.shape[1])]]),
+    "one token wrong": Kind(
+        ("context",), _h("one row"), attention=_set(after=lambda c: lambda o: _with_row(o, 17, lambda r: r.flip(-1)))
+    ),
+    "two tokens exchanged": Kind(
+        ("down",), _h("permuted rows"), output=lambda o, x, m: o[:, [0, 1, 5, 3, 4, 2, *range(6, o.shape[1])]]
+    ),
     "scaled by 1.04": Kind(("o",), _h("scale"), output=lambda o, x, m: o * 1.04),
     "scaled by 1.2": Kind(("down",), _h("scale"), output=lambda o, x, m: o * 1.2),
     "reduced twice": Kind(("down",), _h("scale"), output=lambda o, x, m: o * 2),
-    "summand missing": Kind(("down",), weight=lambda w, _: torch.cat([w[:, : w.shape[1] // 2], 0 * w[:, w.shape[1] // 2 :]], 1)),
+    "summand missing": Kind(
+        ("down",), weight=lambda w, _: torch.cat([w[:, : w.shape[1] // 2], 0 * w[:, w.shape[1] // 2 :]], 1)
+    ),
     "tail of a sum missing": Kind(("down",), weight=lambda w, _: torch.cat([w[:, :-64], 0 * w[:, -64:]], 1)),
     "k and v exchanged": Kind(("k", "v"), _h("another label"), swap=("k", "v")),
-    "gate and up exchanged": Kind(("gate", "up"), _h("another label"), swap=("gate", "up"), needs=lambda r, c: bool(r.gate)),
+    "gate and up exchanged": Kind(
+        ("gate", "up"), _h("another label"), swap=("gate", "up"), needs=lambda r, c: bool(r.gate)
+    ),
     "slice of q reversed": Kind(("q",), _h("permuted channels", "reversed"), weight=_flipped_part),
     "v reversed": Kind(("v",), _h("permuted channels", "reversed"), weight=lambda w, _: w.flip(0)),
     "part of v zero": Kind(("v",), _h("zeros", "stretch channel"), weight=_head_zero),
     "weights of another layer": Kind(("up",), weight=lambda w, other: other),
-    "o transposed": Kind(("o",), weight=lambda w, _: w.T, needs=lambda r, c: c.hidden_size == c.num_attention_heads * (getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads)),
+    "o transposed": Kind(
+        ("o",),
+        weight=lambda w, _: w.T,
+        needs=lambda r, c: (
+            c.hidden_size
+            == c.num_attention_heads * (getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads)
+        ),
+    ),
     "offset": Kind(("down",), _h("offset"), output=lambda o, x, m: o + (0.5 * o.float().std()).to(o.dtype)),
-    "offset by channel": Kind(("up",), _h("offset by channel"), output=lambda o, x, m: o + (0.3 * o.float().std() * torch.randn(o.shape[-1], generator=torch.Generator().manual_seed(3))).to(o.dtype)),
+    "offset by channel": Kind(
+        ("up",),
+        _h("offset by channel"),
+        output=lambda o, x, m: (
+            o
+            + (0.3 * o.float().std() * torch.randn(o.shape[-1], generator=torch.Generator().manual_seed(3))).to(o.dtype)
+        ),
+    ),
     "saturated": Kind(("up",), _h("saturation"), output=_clamped(1.0)),
     "largest value clamped": Kind(("layer",), _h("one value"), output=_massive_clamped),
     "cast to float8": Kind(("up",), _h("down-cast"), output=_to(torch.float8_e4m3fn)),
@@ -502,15 +534,23 @@ KINDS: dict[str, Kind] = {
     "weights in int4 by tensor": Kind(("down",), _h("quantisation"), weight=_by_tensor(4)),
     "norm with another epsilon": Kind(("norm",), _h("scale by row"), output=_own_eps, needs=lambda r, c: bool(r.norm)),
     "norm without weight": Kind(("norm",), _h("scale by channel"), output=_norm_weight(torch.ones_like), needs=_rms),
-    "norm weight plus one": Kind(("norm",), _h("scale by channel", "scale"), output=_norm_weight(lambda w: w + 1), needs=_rms),
+    "norm weight plus one": Kind(
+        ("norm",), _h("scale by channel", "scale"), output=_norm_weight(lambda w: w + 1), needs=_rms
+    ),
     "norm subtracts the mean": Kind(("norm",), output=_without_mean, needs=_rms),
     "tile unwritten": Kind(("up",), _h("zeros"), output=_unwritten_tile),
     "last rows unwritten": Kind(("down",), _h("zeros", "last rows"), output=_last_rows),
     "dropout left on": Kind(("down",), _h("dropout"), output=_dropout),
     "residual missing": Kind(("layer",), output=lambda o, x, m: o - x, needs=_rms),
     "residual twice": Kind(("layer",), output=lambda o, x, m: o + x, needs=_rms),
-    "rows of a block reversed": Kind(("down",), _h("permuted rows"), output=lambda o, x, m: o[:, [*range(4), *range(11, 3, -1), *range(12, o.shape[1])]]),
-    "one row of another layer": Kind(("layer",), _h("one row"), output=lambda o, x, m: torch.cat([o[:, :9], x[:, 9:10], o[:, 10:]], 1)),
+    "rows of a block reversed": Kind(
+        ("down",),
+        _h("permuted rows"),
+        output=lambda o, x, m: o[:, [*range(4), *range(11, 3, -1), *range(12, o.shape[1])]],
+    ),
+    "one row of another layer": Kind(
+        ("layer",), _h("one row"), output=lambda o, x, m: torch.cat([o[:, :9], x[:, 9:10], o[:, 10:]], 1)
+    ),
     "NaN in a row": Kind(("up",), _h("nonfinite"), output=_nan),
 }
 """Each kind of fault. Those of attention are seen at the projection behind it, which mixes heads and channels."""

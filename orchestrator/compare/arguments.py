@@ -68,4 +68,11 @@ class Totals(NamedTuple):
         """Return the totals of nothing."""
         infinity = np.inf
         extremes = np.array([infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0])
-        return Totals(np.zeros(9), extremes, np.zeros(12, np.int64), np.full(1, -1, np.int64), np.zeros(1, np.uint64), np.zeros(2, np.int64))
+        return Totals(
+            np.zeros(9),
+            extremes,
+            np.zeros(12, np.int64),
+            np.full(1, -1, np.int64),
+            np.zeros(1, np.uint64),
+            np.zeros(2, np.int64),
+        )

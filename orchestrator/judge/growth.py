@@ -48,7 +48,9 @@ class Jump:
     def words(self) -> str:
         """Both, for people."""
         largest = f"{self.record:.2g} times the largest so far"
-        return largest if math.isnan(self.factor) else f"{self.factor:.2g} times that of the layers before it, {largest}"
+        return (
+            largest if math.isnan(self.factor) else f"{self.factor:.2g} times that of the layers before it, {largest}"
+        )
 
 
 def jump(errors: Sequence[float], least: float, factor: float) -> float | None:

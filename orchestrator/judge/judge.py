@@ -10,7 +10,7 @@ from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
 from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
 from aclcmp.orchestrator.judge.growth import with_jumps
-from aclcmp.orchestrator.judge.limits import Depths, LimitsOf
+from aclcmp.orchestrator.judge.limits import Depths, LimitsOf, Scales
 from aclcmp.orchestrator.judge.origins import with_origins
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
@@ -73,12 +73,13 @@ def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
 
 def _judged(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
-    depths, precisions = Depths(), Precisions(evidence.labels)
+    depths, scales, precisions = Depths(), Scales(), Precisions(evidence.labels)
     weighed = []
     for label in evidence.labels:
-        limits = LimitsOf(label, depths.of(label), policy, precisions)
+        limits = LimitsOf(label, depths.of(label), policy, precisions, scales.of(label))
         ranks = _weighed(label, limits)
         precisions.take(label, ranks)
+        scales.take(label, ranks)
         if policy.ignore:
             ranks = [with_ignored(each, label.key, label.level, policy) for each in ranks]
         weighed.append((label.key, ranks))

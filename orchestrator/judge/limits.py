@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
@@ -26,12 +31,38 @@ class Depths:
         return self._last.get(task, 0)
 
 
+_LATELY = 8
+"""Labels of which the values are remembered."""
+
+
+class Scales:
+    """How large the values of the labels before each one are, asked label by label in golden order."""
+
+    def __init__(self) -> None:
+        self._lately: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_LATELY))
+
+    def of(self, label: LabelEvidence) -> float:
+        """Return the median of the root mean squares of the labels before it in its task; 0 where there are none."""
+        known = self._lately[label.key.task]
+        return median(known) if known else 0.0
+
+    def take(self, label: LabelEvidence, ranks: Sequence[RankEvidence]) -> None:
+        """Take up a label by the first rank on which it was compared."""
+        for each in ranks:
+            if each.stats is not None and each.stats.n_finite:
+                size = math.sqrt(each.stats.sum_xx / each.stats.n_finite)
+                if 0.0 < size < math.inf and DTYPES[each.dtypes[0]].eps is not None:
+                    self._lately[label.key.task].append(size)
+                return
+
+
 class LimitsOf:
     """The limits of one label on its ranks, worked out once for all that were compared alike."""
 
-    def __init__(self, label: LabelEvidence, depth: int, policy: Policy, precisions: Precisions) -> None:
-        """Take what `limits_for` takes."""
+    def __init__(self, label: LabelEvidence, depth: int, policy: Policy, precisions: Precisions, scale: float) -> None:
+        """Take what `limits_for` takes; `scale` is that of the labels before."""
         self._label, self._depth, self._policy, self._precisions = label, depth, policy, precisions
+        self._scale = scale
         self._known: dict[object, Limits] = {}
 
     def __call__(self, evidence: RankEvidence) -> Limits:
@@ -41,7 +72,8 @@ class LimitsOf:
         found = self._known.get(alike)
         if found is None:
             counts = self._precisions.of(self._label, evidence)
-            found = self._known[alike] = limits_for(self._label, evidence, self._depth, self._policy, counts)
+            found = limits_for(self._label, evidence, self._depth, self._policy, counts)
+            found = self._known[alike] = replace(found, scale=self._scale)
         return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
 from aclcmp.orchestrator.judge.growth import error_beside, jump, least_error
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
 from aclcmp.orchestrator.judge.weigh import typical_of
 from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.regions import LabelKey
@@ -52,12 +52,15 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRu
     or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs count
     on all ranks. From ids that flipped in a tie all that follows may differ, so it inherits from them. Exact types
     differ by any amount once their inputs do, so they inherit where an input is wrong. What a rule of the policy
-    tolerates explains errors as what is wrong does. A label that was not compared, or is ignored, is as wrong as its
+    tolerates explains errors as what is wrong does. Single rows that are wrong behind a tie, and inherit from it, drift:
+    those of tokens that took another way; so does what is wrong there and right again in the label after it, as rows are
+    that were sorted by what flipped. A label that was not compared, or is ignored, is as wrong as its
     own inputs.
     """
     before: dict[int, _Before] = {}
     known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}
     found: list[LabelVerdict] = []
+    ties: set[LabelKey] = set()
     for label in labels:
         key = label.key
         far = before.setdefault(key.task, _Before())
@@ -70,6 +73,8 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRu
         explains = [_error(verdict) for verdict in counts if verdict.status in WRONG or _is_tolerated(verdict)]
         tied = any(verdict.ties and verdict.status is Status.DRIFT for verdict in counts)
         explains += [_ANY_FINITE] * tied
+        if tied:
+            ties.add(key)
         if explains:
             roots = tied or any(verdict.rank in own for verdict in counts)
             root = key if roots or error < 0 else root
@@ -81,9 +86,12 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRu
         else:
             compared = not wrong and any(verdict.metrics is not None for verdict in counts)
             known[key.task, key.label] = (-1.0, None) if compared else (error, root)
-        ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks) if wrong else label.ranks
-        found.append(replace(label, ranks=ranks, root=root if wrong and not own else None))
-    return found
+        if not wrong:
+            found.append(label)
+            continue
+        ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
+        found.append(replace(label, ranks=ranks, root=root if not own else None))
+    return _behind_ties(found, ties) if ties else found
 
 
 def _exceeds(verdict: RankVerdict, error: float) -> bool:
@@ -98,21 +106,21 @@ def _jumps(label: LabelVerdict, before: _Before, rule: JumpRule) -> set[int]:
     for verdict in label.ranks:
         if verdict.metrics is None or verdict.stats is None or _is_exact(verdict):
             continue
-        typical, worst = before.errors.setdefault((*kind, verdict.rank), ([], []))
+        typical, rows = before.errors.setdefault((*kind, verdict.rank), ([], []))
         lately = before.lately.setdefault(verdict.rank, [])
         begin = before.places.get((*kind, verdict.rank), 0)
         before.places[(*kind, verdict.rank)] = len(lately)
         typical.append(_typical(verdict))
         lately.append(typical[-1])
-        worst.append(min(error_beside(verdict), _WHOLLY_WRONG))
-        if verdict.status not in WRONG or len(worst) < 2:
+        rows.append(min(error_beside(verdict), _WHOLLY_WRONG))
+        if verdict.status not in WRONG or len(rows) < 2:
             continue
         least = least_error(verdict)
-        spread = typical[-1] <= _CARRIED * median(worst[:-1])
+        spread = typical[-1] <= _CARRIED * median(rows[:-1])
         recent = max(lately[begin:-1], default=0.0)
-        single = worst[-1] > _ROWS_TIMES * max(worst[:-1])
+        single = rows[-1] > _ROWS_TIMES * max(rows[:-1])
         if (not spread and typical[-1] > _RECENT_TIMES * recent and jump(typical, least, rule.factor) is not None) or (
-            single and jump(worst, 2 * least, _ROWS_TIMES * rule.factor_of_rows) is not None
+            single and jump(rows, 2 * least, _ROWS_TIMES * rule.factor_of_rows) is not None
         ):
             found.add(verdict.rank)
     return found
@@ -133,6 +141,38 @@ def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
     if verdict.status not in WRONG:
         return verdict
     return changed(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
+
+
+def _behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> list[LabelVerdict]:
+    """Let drift what inherits from ties and is explained by them."""
+    found = []
+    goes_on: dict[tuple[int, int], bool] = {}
+    for label in reversed(labels):
+        ranks = label.ranks
+        if label.root in ties:
+            ranks = tuple(_behind_tie(each, label, goes_on) for each in ranks)
+            label = replace(label, ranks=ranks, status=worst([each.status for each in ranks]))
+            label = label if label.status in WRONG else replace(label, root=None)
+        for each in ranks:
+            if each.metrics is not None and not _is_exact(each):
+                goes_on[label.key.task, each.rank] = each.status in WRONG
+        found.append(label)
+    return found[::-1]
+
+
+def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tuple[int, int], bool]) -> RankVerdict:
+    """Let a verdict drift if its worst rows alone are wrong, or the label after it is right."""
+    limits = verdict.limits
+    if verdict.origin is not Origin.INHERITED or verdict.status is not Status.DIVERGED or limits is None:
+        return verdict
+    if _is_exact(verdict) or verdict.stats is None or label.root is None:
+        return verdict
+    single = verdict.stats.rows.index.size > 1 and _typical(verdict) <= limits.fail
+    if not single and goes_on.get((label.key.task, verdict.rank), True):
+        return verdict
+    what = "its worst rows follow" if single else "the label after it is right, so it follows"
+    words = f"{what} from the ties of {label.root.label}: {verdict.reason}"
+    return changed(verdict, status=Status.DRIFT, origin=None, reason=words)
 
 
 def _is_tolerated(verdict: RankVerdict) -> bool:

@@ -70,6 +70,8 @@ class Limits:
     """`fail` of the limits that a rule of the policy replaced."""
     dtype: str = ""
     """The element type as which the label counts."""
+    scale: float = 0.0
+    """How large the values of the labels before it are, root mean square; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from math import isfinite
 
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import numbers_called
 from aclcmp.orchestrator.compare.stats import Basis, PairStats
+from aclcmp.orchestrator.judge.table import table_name
 from aclcmp.orchestrator.judge.verdicts import Limits, Status
 
 _TINY = 1e-140
 """Values below have squares that float64 cannot hold exactly."""
+_NOTHING = {"float64": 1e-150, "float32": 1e-19, "bfloat16": 1e-19, "float16": 1e-7}
+"""Values beside zeros that are none: their squares are no normal numbers of the type (of float16, they are none)."""
+_CLEARLY = 1e-3
+"""Golden whose mean square is this part of the labels' before, or more, is no round-off."""
 _usual_numbers = numbers_called(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
@@ -36,6 +42,8 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
         return Status.DIVERGED, None, f"{differing} differ; none may{tied}"
     if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
         return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
+    if stats.basis is Basis.VALUES and (largest := _of_round_off(stats, limits)) is not None:
+        return Status.MATCH, 0.0, f"nothing but round-off on both sides: no value is larger than {largest:.2g}"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         words = f"largest error {metrics.linf_rel:.2g} of the largest value"
@@ -56,9 +64,28 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
 def level(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
     """Return status and margin as `weigh` does, without the words, which take most of its time."""
     n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
-    if n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd):
+    usual = n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd)
+    if usual and xx > _CLEARLY * limits.scale**2 * n:
         return _held(error_of(stats, metrics, limits), limits)
     return weigh(stats, metrics, limits, ties)[:2]
+
+
+def _of_round_off(stats: PairStats, limits: Limits) -> float | None:
+    """Return the largest value where all of both sides is round-off beside the labels before; None where it is not.
+
+    Golden that is zero beside values of size s may be a difference that cancelled: actual's is then up to 2 eps s.
+    Golden that is not zero has digits of its own, unless they lie another half eps below.
+    """
+    eps = DTYPES[limits.dtype].eps if limits.dtype else None
+    if eps is None or not stats.n_finite:
+        return None
+    golden = max(abs(stats.min_x), abs(stats.max_x))
+    largest = max(golden, abs(stats.min_y), abs(stats.max_y))
+    if golden == 0.0:
+        nothing = max(2 * eps * limits.scale, _NOTHING.get(table_name(limits.dtype), 0.0))
+    else:
+        nothing = (eps / 2) ** 2 * limits.scale
+    return largest if largest <= nothing else None
 
 
 def error_of(stats: PairStats, metrics: Metrics, limits: Limits) -> float:

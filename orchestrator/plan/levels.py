@@ -16,6 +16,14 @@ _DUMPED_LAYER = re.compile(r"(\d{1,5})_\w*layer", re.IGNORECASE)
 """A folder of the library's dump, e.g. `12_ChatGlm6BLayerEncoderOperation`."""
 _AROUND_A_TENSOR = re.compile(r"/(?:before|after)/[^/]*$", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![0-9A-Za-z])\d+")
+_COUNTED = re.compile(r"forward|backward|(?:in|out)puts?(?:_args)?|kwargs|args|parameters(?:_grad)?")
+"""After these a number counts calls or tensors."""
+_CALL = re.compile(
+    r"(?:Functional|Tensor|Torch|Distributed|NPU|VF|Aten|Mint|MintFunctional|MintDistributed|Jit|Primitive)\.\w+\."
+)
+"""What msprobe's name of a function's call begins with; the number behind it counts the calls."""
+_OF_GGML = re.compile(r"([A-Za-z_][\w.]*)-(\d{1,5})(?: \([^()]*\))*")
+"""How ggml (llama.cpp) names the tensors of a layer: `attn_norm-12`, `l_out-12`, `Qcur-12 (reshaped)`."""
 _DIGITS = 5
 """Numbers of more are dates, times or counts, not those of layers."""
 _GENERATED = re.compile(r"data_[\d-]+_\d+$")
@@ -60,10 +68,14 @@ def level_of(data_id: str, tensor_path: str, said: str) -> Level:
 
 
 def _layer(data_id: str) -> tuple[str, str]:
-    """Return the layer's number in a dotted id and what follows it: ("12", "mlp.out") for "layers.12.mlp.out"."""
+    """Return the layer's number in an id and what it is of the layer: ("12", "mlp.out") for "layers.12.mlp.out"."""
+    if found := _OF_GGML.fullmatch(data_id):
+        return found[2], "" if found[1] == "l_out" else found[1]
     parts = [part for part in _PARTS.split(data_id) if part]
+    begin = 3 if _CALL.match(data_id) else 1
     for position, part in enumerate(parts):
-        if part.isdecimal() and position > 0 and len(part) <= _DIGITS:
+        counts = position < begin or _COUNTED.fullmatch(parts[position - 1])
+        if part.isdecimal() and not counts and len(part) <= _DIGITS:
             return part, ".".join(parts[position + 1 :])
         if found := _DUMPED_LAYER.match(part):
             return found[1], ".".join(parts[position + 1 :])

@@ -46,7 +46,9 @@ def read_profile(path: Path) -> dict[ProfileKey, Usual]:
                 raise UsageError(f"{path} has schema {file.attrs['schema']}; this aclcmp reads up to {SCHEMA}")
             rows = read_table(file, "profile")
         return {
-            ProfileKey(*(row[name] for name in ProfileKey._fields)): Usual(**{name: row[name] for name in Usual._fields if name in row})
+            ProfileKey(*(row[name] for name in ProfileKey._fields)): Usual(
+                **{name: row[name] for name in Usual._fields if name in row}
+            )
             for row in rows
         }
     except FileNotFoundError:

@@ -61,7 +61,11 @@ def test_limits_grow_with_depth() -> None:
     found = judged(evidence(errors), policy)
     assert list(statuses(found).values()) == [Status.DIVERGED, Status.DRIFT, Status.DRIFT]
     limits = found.labels[1].ranks[0].limits
-    assert limits is not None and (limits.warn, limits.fail) == pytest.approx((2e-5, 1e-3)) and limits.source == "float32 table, layer 24"
+    assert (
+        limits is not None
+        and (limits.warn, limits.fail) == pytest.approx((2e-5, 1e-3))
+        and limits.source == "float32 table, layer 24"
+    )
 
 
 def test_a_floor_is_better_than_the_table_and_the_first_source_counts() -> None:

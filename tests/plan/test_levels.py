@@ -2,7 +2,7 @@
 
 import pytest
 
-from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
+from aclcmp.orchestrator.plan.levels import Level, kind_in_layers, level_of, with_parents
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 CHATGLM = (
@@ -22,6 +22,15 @@ CHATGLM = (
         ("blocks[7]", "", "", "layer", False, "7"),
         ("12_DecoderLayer/attn", "", "", "op", False, "12"),
         ("lm_head", "", "", "model", False, ""),
+        ("lm_head.output.0", "", "", "model", False, ""),
+        ("Functional.linear.50.forward.output.0", "", "", "model", False, ""),
+        ("Tensor.__add__.3.forward.input.1", "", "", "model", False, ""),
+        ("Module.model.layers.3.mlp.Linear.forward.0.output.0", "", "", "op", False, "3"),
+        ("Module.lm_head.Linear.forward.0.output.0", "", "", "model", False, ""),
+        ("attn_norm-12", "", "", "op", False, "12"),
+        ("l_out-12", "", "", "layer", False, "12"),
+        ("Qcur-3 (reshaped)", "", "", "op", False, "3"),
+        ("gpt-2", "", "", "op", False, "2"),
         ("lm_head", "", "op", "op", False, ""),
         ("layers.12.out", "", "model", "model", False, "12"),
         ("data_20261123-020533_0", "", "", "", False, ""),
@@ -38,6 +47,12 @@ CHATGLM = (
 )
 def test_names(data_id: str, path: str, said: str, granularity: str, low: bool, layer: str) -> None:
     assert level_of(data_id, path, said) == Level(granularity, low, layer)
+
+
+def test_what_is_alike_in_all_layers() -> None:
+    assert kind_in_layers("attn_norm-12", "12") == "attn_norm-*"
+    assert kind_in_layers("Module.layers.3.mlp.forward.0.output.3", "3") == "Module.layers.*.mlp.forward.0.output.3"
+    assert kind_in_layers("Functional.linear.50.forward.output.0", "") == "Functional.linear.50.forward.output.0"
 
 
 def parents(*labels: tuple[str, str]) -> dict[str, str]:
