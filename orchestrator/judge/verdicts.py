@@ -44,9 +44,14 @@ WRONG = (Status.DIVERGED, Status.NONFINITE)
 """What makes the exit code 1."""
 
 
+def severity(status: Status) -> int:
+    """How grave a status is."""
+    return _SEVERITY.index(status)
+
+
 def worst(statuses: Iterable[Status]) -> Status:
     """The gravest of at least one status."""
-    return max(set(statuses), key=_SEVERITY.index)
+    return max(set(statuses), key=severity)
 
 
 class Origin(str, Enum):

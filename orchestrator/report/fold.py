@@ -1,6 +1,7 @@
 """Fold the labels of a task into few rows: what matches, and what is wrong only because something before it is.
 
-A row stands for one label or for a run of consecutive ones. Folding is tried from fine to coarse until the rows fit.
+A row stands for one label or for a run of consecutive ones of one status and origin. Where these are too many, some
+are left to rows that count what they stand for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, worst
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, severity, worst
 from aclcmp.orchestrator.plan.regions import LabelKey
 
 _GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
@@ -40,6 +41,15 @@ class Row:
     """Low-level labels that match and are not shown."""
     basis: Basis = Basis.VALUES
     """What the figures were taken from, at worst."""
+    counts: tuple[tuple[Status, Origin | None, int], ...] = ()
+    """How many labels have which status and origin, the gravest first."""
+    named: bool = False
+    """Whether it is the label that the headline names: it has a row of its own."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether labels of several statuses or origins are in it."""
+        return len(self.counts) > 1
 
     @property
     def size(self) -> int:
@@ -50,25 +60,33 @@ class Row:
     def quiet(self) -> bool:
         """Whether the labels match, nearly match, or are wrong by inheritance only, and all were compared."""
         harmless = self.status in (Status.MATCH, Status.DRIFT) or self.origin is Origin.INHERITED
-        return harmless and _GAPS.isdisjoint(self.marks)
+        return harmless and not self.named and _GAPS.isdisjoint(self.marks)
 
 
-def row_of(index: int, label: LabelVerdict, ranks: Sequence[int], hidden: int = 0) -> Row:
-    """Return the row of one label, in which `hidden` others are; `ranks` are those of the whole report, sorted."""
+def row_of(
+    index: int, label: LabelVerdict, ranks: Sequence[int], hidden: int = 0, first: LabelKey | None = None
+) -> Row:
+    """Return the row of one label, in which `hidden` others are; `ranks` are those of the whole report, sorted.
+
+    `first` is the label that the headline names.
+    """
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
+    origin = _strongest(verdict.origin for verdict in label.ranks)
     return Row(
         first=index,
         last=index,
         marks=tuple(by_rank[rank].status if rank in by_rank else None for rank in ranks),
         status=label.status,
-        origin=_strongest(verdict.origin for verdict in label.ranks),
+        origin=origin,
         bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
         rel_l2=_largest(m.rel_l2 for m in metrics),
         worst_row=_largest(m.worst_row for m in metrics),
         depth=int(label.level.parent is not None),
         hidden=hidden,
         basis=_weakest(verdict.stats.basis for verdict in label.ranks if verdict.stats and not verdict.bitwise),
+        counts=((label.status, origin, 1),),
+        named=label.key == first,
     )
 
 
@@ -76,6 +94,10 @@ def merge(rows: Sequence[Row]) -> Row:
     """Return one row for consecutive rows: the worst of each."""
     if len(rows) == 1:
         return rows[0]
+    counts: Counter[tuple[Status, Origin | None]] = Counter()
+    for row in rows:
+        counts.update({(status, origin): number for status, origin, number in row.counts})
+    gravest = sorted(counts, key=lambda each: (-severity(each[0]), each[1] is not Origin.OWN))
     return Row(
         first=rows[0].first,
         last=rows[-1].last,
@@ -88,6 +110,8 @@ def merge(rows: Sequence[Row]) -> Row:
         depth=min(row.depth for row in rows),
         hidden=sum(row.hidden for row in rows),
         basis=_weakest(row.basis for row in rows),
+        counts=tuple((*each, counts[each]) for each in gravest),
+        named=any(row.named for row in rows),
     )
 
 
@@ -115,15 +139,16 @@ def fold(rows: Sequence[Row], names: Sequence[str], most: int) -> list[Row]:
         folded = _fold_by(rows, key)
         if len(folded) <= most:
             return _split_at_layers(folded, rows, names, most)
-    # Still too many of interest: keep those around the first one, the rest becomes one row before and one after.
-    interest = next((i for i, row in enumerate(folded) if not row.quiet), 0)
+    # still too many: keep those around the first one of interest, the rest becomes one row before and one after
+    named = next((i for i, row in enumerate(folded) if row.named), None)
+    interest = next((i for i, row in enumerate(folded) if not row.quiet), 0) if named is None else named
     start = max(0, interest - _AROUND)
     stop = start + most - 2
     return [merge(part) for part in (folded[:start], *([r] for r in folded[start:stop]), folded[stop:]) if part]
 
 
 def _alike(row: Row) -> Hashable:
-    return row.depth, row.status, row.origin, row.marks
+    return row.depth, row.status, row.origin, row.marks, row.named and row.first
 
 
 def _same_status_if_quiet(row: Row) -> Hashable:
@@ -131,7 +156,7 @@ def _same_status_if_quiet(row: Row) -> Hashable:
 
 
 def _all_quiet(row: Row) -> Hashable:
-    return None if row.quiet else _alike(row)
+    return row.quiet or _alike(row)
 
 
 def _fold_by(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> list[Row]:

@@ -41,7 +41,7 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
     lines: list[_Line] = []
     for each in _FOLDS:
         lines = _lines(judgement, ranks, *each)
-        if len(lines) <= most:
+        if len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
             break
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
@@ -61,6 +61,9 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
             continue
         cell, tail = next(cells)
         texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
+        if line.row.is_mixed:
+            counts = ", ".join(f"{number:,} {_called(*each)}" for *each, number in line.row.counts)
+            texts.append(Text(shorten(f"{line.indent}  of these {counts}", width, "..." if plain else "…"), "dim"))
     return texts + _legend(rows, block, plain)
 
 
@@ -69,12 +72,14 @@ def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int,
     tasks: dict[int, list[LabelVerdict]] = {}
     for label in judgement.labels:
         tasks.setdefault(label.key.task, []).append(label)
+    headline = judgement.first_divergence
+    named = None if headline is None else headline.key
     lines: list[_Line] = []
     whole: list[tuple[int, Row]] = []
     detailed = 0
     for task, recorded in tasks.items():
         labels, hidden = with_insides(recorded)
-        rows = [row_of(i, label, ranks, hidden.get(label.key, 0)) for i, label in enumerate(labels)]
+        rows = [row_of(i, label, ranks, hidden.get(label.key, 0), named) for i, label in enumerate(labels)]
         worth = any(not row.quiet or (row.status is Status.DRIFT and row.origin is None) for row in rows)
         if (worth and detailed < tasks_shown) or len(tasks) == 1:
             lines += _whole_lines(whole)
@@ -99,7 +104,7 @@ def _count(row: Row) -> str:
 
 def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
     lines = []
-    for _, group in groupby(whole, lambda item: (item[1].status, item[1].origin, item[1].marks)):
+    for _, group in groupby(whole, lambda item: (item[1].counts, item[1].marks)):
         tasks, rows = zip(*group, strict=True)
         name = f"task{'s' if len(tasks) > 1 else ''} {fold_ranks(tasks)}"
         size = sum(row.size + row.hidden for row in rows)
@@ -139,8 +144,16 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
     }[row.basis]
     origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
     colour = "yellow" if row.origin is Origin.INHERITED else style(row.status)
+    status = row.status.value
+    if row.is_mixed:
+        status, origin, colour = "mixed", "", ""
     figures = (rel_l2 + figure(row.rel_l2), worst_row + figure(row.worst_row))
-    return *map(Text, figures), Text(row.status.value, colour), Text(origin, colour)
+    return *map(Text, figures), Text(status, colour), Text(origin, colour)
+
+
+def _called(status: Status, origin: Origin | None) -> str:
+    """What the labels of a status and origin are called where they are counted."""
+    return status.value if origin is None else f"{status.value} ({origin.value})"
 
 
 def _join(cells: Sequence[Text], widths: Sequence[int]) -> Text:

@@ -157,7 +157,7 @@ def test_what_wavers_after_the_fault_is_one_row() -> None:
     lines = printed(report_of(labels)).splitlines()
     assert lines[4].startswith("  layers.2.mlp.down.local")
     assert lines[5].startswith("  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗")
-    assert lines[6] == "  ~ drift  ✗ diverged" or lines[6] == ""
+    assert lines[6].split() == "of these 131 diverged (inherited), 133 drift".split()
 
 
 def test_a_gap_after_the_fault_is_seen() -> None:
@@ -175,7 +175,7 @@ def test_many_tasks_stay_short() -> None:
     labels = [one for task in range(40) for one in decoder_labels(4, 8, CULPRIT, task)]
     text = printed(report_of(labels))
     assert len(text.splitlines()) < 30
-    assert "tasks 3-39" in text
+    assert re.search(r"tasks [123]-39", text)
 
 
 def test_a_matching_run_is_one_sentence() -> None:
