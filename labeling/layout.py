@@ -150,7 +150,9 @@ def layout_from_text(text: str) -> Layout:
         if len(text) > _LONGEST:
             raise ValueError(f"{len(text)} characters are too many")
         tree = ast.parse(f"({text.strip()},)", mode="eval").body
-        if not isinstance(tree, ast.Tuple) or not tree.elts:
+        if isinstance(tree, ast.Tuple) and len(tree.elts) == 1 and isinstance(tree.elts[0], ast.Tuple | ast.List):
+            tree = tree.elts[0]  # in brackets, as in a script
+        if not isinstance(tree, ast.Tuple | ast.List) or not tree.elts:
             raise ValueError("nothing is there")
         return layout_of([_placement_of_call(call) for call in tree.elts])
     except (SyntaxError, RecursionError, MemoryError):

@@ -27,10 +27,10 @@ from aclcmp.orchestrator.judge.profile import floors_from
 from aclcmp.orchestrator.judge.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.live.known import Known
 from aclcmp.orchestrator.plan.floors import plan_reference, plan_repeat
-from aclcmp.orchestrator.plan.label import PROVED
 from aclcmp.orchestrator.plan.mapping import IdMap
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.plan.readings import PROVED
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 from aclcmp.orchestrator.plan.relayout import LayoutRules
 from aclcmp.orchestrator.record import RunRecord, run_failed

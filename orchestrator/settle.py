@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.proof import HOLDS, answers, kind_of, share_that_holds
+from aclcmp.orchestrator.judge.proof import HOLDS, MOSTLY, agrees_otherwise, answers, kind_of, share_that_holds
 from aclcmp.orchestrator.judge.replicas import judge_replicas
 from aclcmp.orchestrator.judge.verdicts import ReplicaVerdict
+from aclcmp.orchestrator.plan.doubts import doubts
 from aclcmp.orchestrator.plan.model import LabelPlan, Plan, Question
+from aclcmp.orchestrator.plan.readings import INFERRED, PROVED, UNPROVED
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 Outcomes = dict[tuple[LabelKey, int], PairStats | str]
@@ -19,6 +22,9 @@ Compare = Callable[[Sequence[Pair]], Outcomes]
 """Compares pairs and returns what came of each (label, rank)."""
 
 _FIRST_OF_A_KIND = 3
+_PROVED = 2
+"""A layout that holds on so many layers before the first on which it does not is right: the fault begins there."""
+_MOST_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +45,17 @@ def compared(plan: Plan, compare: Compare) -> Compared:
     """
     outcomes = compare(plan.pairs)
     plan, outcomes = _settled(plan, outcomes, compare)
-    looked_at: set[LabelKey] = set()
     # a look at the first few of a kind tells whether the others need one: a fault makes all labels after it differ
-    for most in (_FIRST_OF_A_KIND, len(plan.labels)):
-        again = _second_looks(plan, outcomes, looked_at, most)
-        if not again:
-            break
-        looked_at |= again.keys()
-        asked = replace(plan, labels=tuple(again.get(label.key, label) for label in plan.labels))
-        plan, outcomes = _settled(asked, outcomes, compare)
+    if first := _second_looks(plan, outcomes):
+        before, known = plan, outcomes
+        plan, outcomes = _settled(_asking(plan, first), outcomes, compare)
+        found = {kind_of(label.key) for label in plan.labels if label.key in first and label.second_look is None}
+        if found:
+            # one kind of module has one layout: the odd layer is wrong, though its values agree in another way
+            every = _questions(before, lambda label: kind_of(label.key) in found)
+            outcomes = {name: known.get(name, each) if name[0] in every else each for name, each in outcomes.items()}
+            plan, outcomes = _settled(_asking(plan, every), outcomes, compare)
+    plan = replace(plan, notes=(*doubts(plan.labels, plan.levels), *plan.notes))
     return Compared(plan, outcomes, *_replicas(plan, compare))
 
 
@@ -62,39 +70,106 @@ def _settled(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Ou
         for question, each in zip(questions, rounds, strict=True)
     ]
     outcomes = dict(outcomes)
-    chosen = iter(zip(answers(questions, shares), rounds, strict=True))
+    chosen = iter(zip(answers(questions, shares), rounds, shares, strict=True))
     labels = []
+    notes: list[str] = []
     for label in plan.labels:
         parts = [replace(label, questions=())] if label.pairs or label.gaps or not label.questions else []
         for question in label.questions:
-            answer, found = next(chosen)
-            parts.append(question.unsettled if answer is None else question.options[answer])
+            answer, found, share = next(chosen)
+            settled = question.unsettled if answer is None else question.options[answer]
+            if answer is not None and (other := agrees_otherwise(share, answer)) is not None:
+                notes.append(_odd_one(question, answer, other))
+            if answer is None and _is_wrong_in_all(question, found, share):
+                answer = max(range(len(share)), key=lambda number: (share[number] or 0.0, -_error(found[number])))
+                notes.append(_wrong_in_all(question, answer))
+                settled = _unproved(question.options[answer])
+            parts.append(settled)
             if answer is not None:
                 for pair in question.options[answer].pairs:
                     outcomes.pop((pair.key, pair.rank), None)
                 outcomes |= found[answer]
         labels.append(functools.reduce(LabelPlan.with_part, parts))
-    return replace(plan, labels=tuple(labels)), outcomes
+    plan = replace(plan, labels=tuple(labels), notes=(*plan.notes, *notes))
+    unlike = [pair for label in labels if label.unlike for pair in label.pairs if (pair.key, pair.rank) not in outcomes]
+    return plan, outcomes | (compare(unlike) if unlike else {})
 
 
-def _second_looks(plan: Plan, outcomes: Outcomes, but: set[LabelKey], most: int) -> dict[LabelKey, LabelPlan]:
-    """Turn labels whose inferred layout does not hold into questions, at most so many of a kind.
+def _is_wrong_in_all(question: Question, found: Sequence[Outcomes], shares: Sequence[float | None]) -> bool:
+    """Whether the values were compared under every layout that shapes allow, and agree under none."""
+    if len(question.ways) < 2 or any(share is None or share >= HOLDS for share in shares):
+        return False
+    return all(option.pairs for option in question.options) and all(
+        isinstance(outcomes.get((pair.key, pair.rank)), PairStats)
+        for option, outcomes in zip(question.options, found, strict=True)
+        for pair in option.pairs
+    )
 
-    Where it holds for others of the kind it is right, and the values are wrong. Where a look has shown another layout,
-    all others of the kind are looked at, and where it has not none is.
+
+def _odd_one(question: Question, answer: int, other: int) -> str:
+    """Say that a label's values agree in another layout than that of its kind."""
+    used, own = (next(pair.layout for pair in question.options[number].pairs) for number in (answer, other))
+    used, own = (re.sub(f"({INFERRED}|{PROVED})$", "", each) for each in (used, own))
+    name = question.unsettled.key.label
+    return f"{name}: its values agree as {own}, those of most of its kind as {used}: it is cut in another way"
+
+
+def _unproved(plan: LabelPlan) -> LabelPlan:
+    pairs = (replace(pair, layout=pair.layout.replace(PROVED, UNPROVED)) for pair in plan.pairs)
+    return replace(plan, pairs=tuple(pairs))
+
+
+def _error(outcomes: Outcomes) -> float:
+    """The error energy of all ranks together."""
+    return sum(stats.sum_dd for stats in outcomes.values() if isinstance(stats, PairStats))
+
+
+def _wrong_in_all(question: Question, answer: int) -> str:
+    """Say that a label is wrong under every layout that its shapes allow, and how to tell which one is meant."""
+    label = question.unsettled.key.label
+    ways = "; ".join(dict.fromkeys(way.words for way in question.ways))
+    lines = list(dict.fromkeys(line for way in question.ways for line in way.lines))
+    told = " | ".join(lines[:_MOST_LINES]) + " ..." * (len(lines) > _MOST_LINES)
+    return (
+        f"{label} is wrong under each of the {len(question.ways)} layouts that its shapes allow ({ways}), shown as "
+        f"{question.ways[answer].words}; to tell which one is meant put its lines into --layouts: {told}"
+    )
+
+
+def _asking(plan: Plan, asked: Mapping[LabelKey, LabelPlan]) -> Plan:
+    """A plan in which some labels are questions."""
+    return replace(plan, labels=tuple(asked.get(label.key, label) for label in plan.labels))
+
+
+def _second_looks(plan: Plan, outcomes: Outcomes) -> dict[LabelKey, LabelPlan]:
+    """Turn labels whose inferred layout does not hold into questions, a few of each kind.
+
+    Where it holds for most of the kind, or for the first layers, it is right, and the values of the others are wrong.
     """
-    open_ = [label for label in plan.labels if label.second_look is not None and not label.questions]
-    shares = ((label, share_that_holds(label, outcomes)) for label in open_)
-    held = {kind_of(label.key) for label, share in shares if share is not None and share > HOLDS}
-    other = {kind_of(label.key) for label in plan.labels if label.key in but and label.second_look is None}
+    shares: dict[str, list[tuple[LabelKey, float]]] = defaultdict(list)
+    for label in plan.labels:
+        if label.second_look is not None and not label.questions:
+            share = share_that_holds(label, outcomes)
+            if share is not None:
+                shares[kind_of(label.key)].append((label.key, share))
+    wanted: set[LabelKey] = set()
+    for known in shares.values():
+        holds = [share > HOLDS for _, share in known]
+        first = holds.index(False) if False in holds else len(holds)
+        if sum(holds) > MOSTLY * len(holds) or (first >= _PROVED and not any(holds[first:])):
+            continue
+        wrong = [key for (key, _), right in zip(known, holds, strict=True) if not right]
+        wanted |= set(wrong[:_FIRST_OF_A_KIND])
+    return _questions(plan, lambda label: label.key in wanted)
+
+
+def _questions(plan: Plan, is_asked: Callable[[LabelPlan], bool]) -> dict[LabelKey, LabelPlan]:
+    """Ask of labels what else their layout may be."""
     found: dict[LabelKey, LabelPlan] = {}
-    counts: Counter[str] = Counter()
-    for label in open_:
-        kind = kind_of(label.key)
-        wanted = kind not in held and label.key not in but and (not but or kind in other)
-        wanted = wanted and share_that_holds(label, outcomes) is not None
-        if wanted and counts[kind] < most and label.second_look is not None and (others := label.second_look()):
-            counts[kind] += 1
+    for label in plan.labels:
+        if label.second_look is None or label.questions or not is_asked(label):
+            continue
+        if others := label.second_look():
             asked = Question((label, *(replace(option, second_look=None) for option in others)), label)
             found[label.key] = LabelPlan(label.key, questions=(asked,))
     return found

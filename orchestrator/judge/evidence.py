@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from aclcmp.orchestrator.compare.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
-from aclcmp.orchestrator.judge.memory import Memory
 from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
+from aclcmp.orchestrator.judge.memory import Memory
 from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
 from aclcmp.orchestrator.plan.planner import without_collection
@@ -40,9 +40,9 @@ class RankEvidence:
     dtypes: tuple[str, str] = ("", "")
     """Element types of the tensors that were compared, golden's first: not always those of this rank's own labels."""
     gap: GapKind | None = None
-    """Why nothing was compared, in kind."""
+    """Why nothing was compared, in kind; of a mismatch with `stats` a part was."""
     gap_reason: str = ""
-    """Why nothing was compared, in words."""
+    """Why nothing was compared, in words; of a mismatch with `stats`: how the shapes differ, and which part was."""
     uncovered: str = ""
     """The region of the whole for which one side is absent, in words; "" where all was compared."""
     summed: tuple[int, ...] = ()
@@ -119,17 +119,24 @@ class _Known:
 
     def _columns(self, pairs: Sequence[Pair], sides: Sequence[Sides]) -> dict[str, Iterable[Any]]:
         """What is known of each rank that has pairs, by the fields of `RankEvidence`."""
-        uncovered = self.planned.uncovered
+        uncovered, unlike = self.planned.uncovered, self.planned.unlike
+        ranks = [pair.rank for pair in pairs]
         return {
-            "rank": [pair.rank for pair in pairs],
+            "rank": ranks,
             "golden": [_facts(each.golden) for each in sides],
             "actual": [_facts(each.actual) for each in sides],
             "layout": [pair.layout for pair in pairs],
             "stats": [None if isinstance(each, str) else each for each in self.outcomes],
             "metrics": self.metrics,
             "dtypes": [_dtypes(pair.golden.dtype, pair.actual.dtype) for pair in pairs],
-            "gap": [GapKind.FAILED if isinstance(each, str) else None for each in self.outcomes],
-            "gap_reason": [each if isinstance(each, str) else "" for each in self.outcomes],
+            "gap": [
+                GapKind.FAILED if isinstance(each, str) else GapKind.MISMATCH if rank in unlike else None
+                for each, rank in zip(self.outcomes, ranks, strict=True)
+            ],
+            "gap_reason": [
+                each if isinstance(each, str) else unlike.get(rank, "")
+                for each, rank in zip(self.outcomes, ranks, strict=True)
+            ],
             "uncovered": [uncovered.get(pair.rank, "") for pair in pairs],
             "summed": repeat(()),
             "ties": repeat(0),

@@ -119,6 +119,8 @@ def _level(evidence: RankEvidence, limits_of: LimitsOf) -> _Level:
     status, margin = level(stats, metrics, limits, evidence.ties)
     if evidence.uncovered and status in (Status.MATCH, Status.DRIFT):
         status = Status.MISSING
+    if evidence.gap is GapKind.MISMATCH:
+        return Status.MISMATCH, _of_common_part, False, limits, None
     golden, actual = evidence.dtypes
     return status, _reason, golden == actual and stats.n_equal == stats.n, limits, margin
 
@@ -130,6 +132,16 @@ def _reason(verdict: RankVerdict) -> str:
     if verdict.uncovered and status in (Status.MATCH, Status.DRIFT):
         words = f"{verdict.uncovered}; the rest: {words}"
     return _of_sum(verdict, words)
+
+
+def _of_common_part(verdict: RankVerdict) -> str:
+    """How the shapes of a verdict's sides differ, and whether what both have agrees."""
+    assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
+    status, _, words = weigh(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
+    if status is Status.MATCH:
+        exactly = " bit by bit" if verdict.stats.n_equal == verdict.stats.n else ""
+        return f"{verdict.gap_reason} agree{exactly}"
+    return f"{verdict.gap_reason} differ: {words}"
 
 
 def _of_sum(evidence: RankEvidence, reason: str) -> str:

@@ -21,7 +21,7 @@ HOLDS = 0.5
 """Share of ranks on which a reading must hold: a fault on some ranks must not hide the layout of all."""
 _LAYER = re.compile(r"(?<![^./\[])\d+(?![^./\]])")
 """The number in "layers.3.mlp", "3.qkv", "h[3].attn"."""
-_CLEAR = 2 / 3
+MOSTLY = 2 / 3
 """Share of a kind's labels that are settled in one way, above which others are outliers."""
 
 
@@ -46,7 +46,9 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
     if not ranks:
         return 0.0
     if constant == len(ranks):
-        return None
+        return 0.0 if option.padded else None
+    if option.padded:  # padding that nobody told is proved by all values, or not at all
+        return float(holds == len(ranks))
     return (holds - constant) / (len(ranks) - constant)
 
 
@@ -82,13 +84,19 @@ def answers(questions: Sequence[Question], shares: Sequence[Sequence[float | Non
     for question, kind, answer, each in zip(questions, kinds, found, shares, strict=True):
         if of_kind[kind]:
             most, count = of_kind[kind].most_common(1)[0]
-            clear = count > _CLEAR * of_kind[kind].total() or len(of_kind[kind]) == 1
+            clear = count > MOSTLY * of_kind[kind].total() or len(of_kind[kind]) == 1
             if clear and (answer is None or (answer != most and each[answer] is not None)):
                 answer = most
         if answer is not None and question.unsettled.pairs and answer not in most_ranks[kind]:
             answer = None
         told.append(answer)
     return told
+
+
+def agrees_otherwise(shares: Sequence[float | None], answer: int) -> int | None:
+    """Return the reading under which all values of a label agree where its kind has another one, its answer."""
+    own = shares[answer]
+    return next((number for number, share in enumerate(shares) if share == 1.0 and own is not None and own < 1.0), None)
 
 
 def kind_of(key: LabelKey) -> str:

@@ -133,6 +133,7 @@ def _certain(label: LabelPlan, seen: Seen) -> LabelPlan:
         [
             pair
             for pair in label.pairs
+            if pair.rank not in label.unlike
             if _is_own(pair) or (INFERRED not in pair.layout and (told or _same_bits(pair, seen)))
         ]
     )
@@ -160,6 +161,6 @@ def _why(label: LabelPlan, seen: Seen) -> str:
             return f"{name}: on rank {rank} it failed: {held.record.error}"
     if not seen.actuals:
         return f"{name}: it has no golden side"
-    if label.pairs or label.questions:
+    if (label.pairs and not label.unlike) or label.questions:
         return f"{name}: nothing tells how its tensors lie in the whole; give both labels their layout"
     return f"{name}: their shapes, types or layouts do not fit"

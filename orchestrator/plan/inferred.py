@@ -24,15 +24,18 @@ class Guess:
     tier: int
     read: Callable[[], Reading]
     replicas: bool = False
+    padded: bool = False
+    """Whether it takes a part of the last slice for padding, as nothing but the other side's size suggests."""
 
 
 Pieces = Mapping[int, Local]
 
 
-def plain_guesses(pieces: Pieces, world_size: int, alike: bool) -> list[Guess]:
+def plain_guesses(pieces: Pieces, world_size: int, alike: bool, *, golden: bool = False) -> list[Guess]:
     """Return the readings that come first: as told, else as replicas or slices in the order of ranks.
 
-    `alike`: all tensors are surely the same, and slices only if nothing else fits. Where some ranks of the job lack
+    `alike`: all tensors are surely the same, and slices only if nothing else fits; golden ones that are the same on
+    several ranks are no slices. Where some ranks of the job lack
     the label, equal slices may be those of an even split over all. Raises PlacingError where layouts contradict each
     other or the shapes.
     """
@@ -43,6 +46,8 @@ def plain_guesses(pieces: Pieces, world_size: int, alike: bool) -> list[Guess]:
     found = []
     if len({piece.shape for piece in pieces.values()}) == 1:
         found.append(_replicas(pieces, alike))
+    if golden and alike and len(pieces) > 1:
+        return found
     for dim in _cut_dims(pieces):
         sizes = [piece.shape[dim] for piece in pieces.values()]
         if len(pieces) > 1:
@@ -53,12 +58,14 @@ def plain_guesses(pieces: Pieces, world_size: int, alike: bool) -> list[Guess]:
     return found
 
 
-def further_guesses(pieces: Pieces, wholes: set[Shape]) -> Iterator[Guess]:
+def further_guesses(pieces: Pieces, wholes: set[Shape], alike: bool, *, golden: bool) -> Iterator[Guess]:
     """Yield the readings that are tried where no plain one fits, of `wholes` that the other side may be.
 
     They are for ranks of equal shapes: slices that several ranks hold each, wholes of several groups of ranks, slices
-    along two dimensions, and slices of which the last is padded.
+    along two dimensions, and actual slices of which the last is padded. A golden size is never another than it is.
     """
+    if golden and alike:
+        return
     shapes = {piece.shape for piece in pieces.values()}
     if len(shapes) != 1 or len(pieces) < 2:
         return
@@ -70,9 +77,10 @@ def further_guesses(pieces: Pieces, wholes: set[Shape]) -> Iterator[Guess]:
             groups, copies = {dim: shape[dim] * size}, {dim: shape[dim] * (count // size)}
             yield _guess(pieces, GROUPED, groups, order.groups(dim, size), count // size)
             yield _guess(pieces, GROUPED, copies, order.copies(dim, size))
-        for whole in wholes:
+        for whole in wholes if not golden else ():
             if _same_but(whole, shape, dim) and 0 < shape[dim] * count - whole[dim] < shape[dim]:
-                yield _guess(pieces, GROUPED, {dim: whole[dim]}, _on_all(Shard(dim, size=whole[dim])))
+                padded = _guess(pieces, GROUPED, {dim: whole[dim]}, _on_all(Shard(dim, size=whole[dim])))
+                yield replace(padded, padded=True)
     for (one, other), size in itertools.product(itertools.permutations(range(len(shape)), 2), blocks):
         if shape[one] and shape[other]:
             cut = {one: shape[one] * (count // size), other: shape[other] * size}
@@ -203,7 +211,8 @@ def _guess(
         first = layouts[min(layouts)]
         over = f" in {groups} groups of ranks" if groups > 1 else ""
         reading = told_reading(pieces, layouts, words=first.brief + over, told=False)
-        return replace(reading, sliced=next((dim for dim in whole if first.placements == (Shard(dim),)), None))
+        sliced = next((dim for dim in whole if first.placements == (Shard(dim),)), None)
+        return replace(reading, sliced=sliced, layouts=layouts)
 
     return Guess(shapes, tier, read)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -11,16 +12,17 @@ from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.held import Held
-from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides
+from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides, Way
 from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
-from aclcmp.orchestrator.plan.readings import INFERRED, Local, PlacingError, Shape
+from aclcmp.orchestrator.plan.readings import INFERRED, PROVED, Local, PlacingError, Shape
 from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
+from aclcmp.orchestrator.plan.sizes import common_pair, words_of_sizes
 
 Ranks = Mapping[int, Held]
+Groups = tuple[frozenset[int], ...]
+"""Sets of ranks that hold the same."""
 
-PROVED = ", proved on the values"
-"""What ends the words of a layout that the shapes alone leave open."""
 _MOST_NAMED = 8
 _SLICE = "this rank did not label its slice of the whole"
 
@@ -58,14 +60,20 @@ class Planner:
         """`one_run`: golden and actual ranks correspond. `golden_ranks`, `actual_ranks`: how many the jobs had."""
         self._sizes = golden_ranks, actual_ranks
         self._one_run = one_run
+        self._groups: Groups = ()
         self._solved: dict[object, list[Option] | PlacingError] = {}
+
+    def know(self, labels: Iterable[Seen]) -> None:
+        """Take from all labels of a run which ranks hold the same golden tensors: the groups that most of them show."""
+        found = Counter(groups for seen in labels if (groups := golden_groups(seen.goldens))) if self._one_run else None
+        self._groups = found.most_common(1)[0][0] if found else ()
 
     def plan(self, key: LabelKey, seen: Seen) -> LabelPlan:
         """Plan one label."""
         islands = self._islands(seen)
-        plan = _Island(key, seen if len(islands) == 1 else islands[0], self._one_run).planned(self._solve)
+        plan = _Island(key, islands[0], self._one_run, self._groups).planned(self._solve)
         for island in islands[1:]:
-            plan = plan.with_part(_Island(key, island, self._one_run).planned(self._solve))
+            plan = plan.with_part(_Island(key, island, self._one_run, self._groups).planned(self._solve))
         return plan
 
     def _islands(self, seen: Seen) -> list[Seen]:
@@ -131,12 +139,26 @@ def plain(held: Held, golden: Held | None) -> Shape:
     return held.shape if shape is None else shape
 
 
+def golden_groups(held: Ranks) -> Groups:
+    """Return the sets of ranks whose golden tensors are the same; none where that tells nothing.
+
+    It does not where all are the same, or where each is another: a rank that has it twice may round otherwise.
+    """
+    alike: dict[object, list[int]] = defaultdict(list)
+    for rank, each in held.items():
+        if each.record.error or each.content is None:
+            return ()
+        alike[each.content].append(rank)
+    return tuple(map(frozenset, alike.values())) if 1 < len(alike) < len(held) else ()
+
+
 class _Island:
     """The ranks of one label that are planned together."""
 
-    def __init__(self, key: LabelKey, seen: Seen, one_run: bool) -> None:
+    def __init__(self, key: LabelKey, seen: Seen, one_run: bool, groups: Groups) -> None:
         self._key = key
         self._one_run = one_run
+        self._groups = (golden_groups(seen.goldens) or groups) if one_run and len(seen.goldens) > 1 else ()
         self._goldens, self._actuals, self._nameless = seen.goldens, seen.actuals, seen.nameless
         self._usable = {rank: held for rank, held in self._goldens.items() if not held.record.error}
         self._ready = {r: h for r, h in self._actuals.items() if not (h.record.error or isinstance(h.dump, NotDumped))}
@@ -153,7 +175,12 @@ class _Island:
         try:
             options = solver(self._usable, self._ready)
         except PlacingError as error:
-            return self._unplaced(gaps, str(error))
+            return self._unlike(gaps, str(error))
+        options = [option for option in options if self._keeps_groups(option)] or options
+        if len(options) == 1 and options[0].padded:
+            plan = replace(self._with(options[0], gaps, _settled(options[0].layout)), padded=True)
+            reason = f"{options[0].words}: not told, and the values do not prove it"
+            return LabelPlan(self._key, questions=(Question((plan,), self._unlike(gaps, reason)),))
         if len(options) == 1:
             plan = self._with(options[0], gaps, options[0].layout)
             if options[0].guessed and plan.pairs:
@@ -164,9 +191,18 @@ class _Island:
 
                 plan = replace(plan, second_look=second_look)
             return plan
-        plans = tuple(self._with(option, gaps, _settled(option.layout)) for option in options)
-        question = Question(plans, self._unplaced(gaps, ambiguity(options)))
+        plans = tuple(
+            replace(self._with(option, gaps, _settled(option.layout)), padded=option.padded) for option in options
+        )
+        ways = tuple(Way(option.words, option.lines(self._key.label)) for option in options)
+        question = Question(plans, self._unplaced(gaps, ambiguity(options)), ways)
         return LabelPlan(self._key, questions=(question,))
+
+    def _keeps_groups(self, option: Option) -> bool:
+        """Whether ranks that share an actual tensor have the same golden one, as far as is known."""
+        known = {rank: number for number, group in enumerate(self._groups) for rank in group}
+        shared = ({known[rank] for rank in whole.ranks if rank in known} for whole in option.actual.wholes)
+        return all(len(groups) <= 1 for groups in shared)
 
     def _failed(self, rank: int) -> Gap | None:
         """Say what failed on a rank: a label, or the file that it names."""
@@ -209,6 +245,26 @@ class _Island:
                 found[rank] = Gap(self._key, rank, GapKind.MISMATCH, reason)
         return LabelPlan(self._key, self._told_sides(found, self._sides), (), _by_rank(found))
 
+    def _unlike(self, gaps: Mapping[int, Gap], reason: str) -> LabelPlan:
+        """Both sides are there and have other sizes along one dimension: compare what both have, and say so."""
+        plan = self._unplaced(gaps, reason)
+        pairs: list[Pair] = []
+        words: dict[int, str] = {}
+        for gap in plan.gaps:
+            golden = self._usable.get(gap.rank) or next(iter(self._usable.values()))
+            actual = self._ready.get(gap.rank)
+            if gap.rank in gaps or actual is None or not _only_sizes_differ(golden, actual):
+                continue
+            told = words_of_sizes(golden.shape, actual.shape)
+            if told is not None:
+                words[gap.rank] = told
+                pairs.append(common_pair(self._key, gap.rank, golden.source, actual.source))
+        if not pairs:
+            return plan
+        return replace(
+            plan, pairs=tuple(pairs), gaps=tuple(gap for gap in plan.gaps if gap.rank not in words), unlike=words
+        )
+
     def _told_sides(self, found: Mapping[int, Gap], sides: dict[int, Sides]) -> dict[int, Sides]:
         """The sides of the ranks that the report tells: between two runs golden ranks are none of the actual one's."""
         if self._one_run or not self._actuals:
@@ -233,6 +289,9 @@ class _Island:
             except PlacingError as error:
                 found[rank] = Gap(self._key, rank, GapKind.MISMATCH, str(error))
                 continue
+            if not parts and not left and not option.is_summand(rank):
+                what = f"all of its {list(self._ready[rank].shape)} is padding by the layout {option.layout}"
+                found[rank] = Gap(self._key, rank, GapKind.MISMATCH, f"{what}: nothing was compared")
             if not parts and left:
                 reason = _elsewhere("golden (pta)", self._goldens)
                 if rank in self._goldens:
@@ -329,6 +388,12 @@ class _Island:
             )
             for source, inner, part in blocks
         ]
+
+
+def _only_sizes_differ(golden: Held, actual: Held) -> bool:
+    """Whether parts of two tensors can be compared as they lie: whole, of one kind, and no layout tells otherwise."""
+    plain = all(held.source.is_whole and not held.in_blocks and not held.record.layout for held in (golden, actual))
+    return plain and DTYPES[golden.dtype].kind is DTYPES[actual.dtype].kind
 
 
 def _check_summaries(pair: Pair, golden: Held, actual: Held, *, in_blocks: bool) -> None:

@@ -91,12 +91,22 @@ class Replicas:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One of several layouts that shapes allow: in words, and as lines of a layouts file."""
+
+    words: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """Several ways in which some ranks of a label can be compared: which one it is their values tell, or nothing."""
 
     options: tuple[LabelPlan, ...]
     unsettled: LabelPlan
     """What is known where the values do not tell."""
+    ways: tuple[Way, ...] = ()
+    """How to tell each option; empty where the question is another look at what seemed clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,10 @@ class LabelPlan:
     questions: tuple[Question, ...] = ()
     second_look: Callable[[], tuple[LabelPlan, ...]] | None = None
     """What else the layout may be where it was inferred and the values do not agree."""
+    unlike: dict[int, str] = field(default_factory=dict)
+    """Ranks whose two shapes differ, in words; their pairs compare what both have, and say so beside the mismatch."""
+    padded: bool = False
+    """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
 
     def with_part(self, other: LabelPlan) -> LabelPlan:
         """Return the plan of these ranks and those of another plan of the label together.
@@ -130,6 +144,8 @@ class LabelPlan:
             self.replicas + other.replicas,
             self.questions + other.questions,
             (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
+            self.unlike | other.unlike,
+            self.padded or other.padded,
         )
 
 

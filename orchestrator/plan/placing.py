@@ -71,7 +71,7 @@ def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
     Both sides are read such that their wholes have one shape. Where several readings do, replicas go before slices, and
     plain slices before groups of ranks, padding and missing ranks. Raises PlacingError when nothing fits.
     """
-    goldens = plain_guesses(golden.pieces, golden.world_size, golden.alike)
+    goldens = plain_guesses(golden.pieces, golden.world_size, golden.alike, golden=True)
     actuals = plain_guesses(actual.pieces, actual.world_size, actual.alike)
     fitting = _fitting(goldens, actuals)
     if not any(max(g.tier, a.tier) == PLAIN for g, a in fitting):
@@ -109,7 +109,9 @@ def _others(option: Option) -> Iterator[Option]:
     for g, a in pairs:
         if g is not None and a is not None:
             yield Option(golden, actual, g, a, option.matches, option.one_run)
-    plain = [plain_guesses(side.pieces, side.world_size, side.alike) for side in (golden, actual)]
+    plain = [
+        plain_guesses(side.pieces, side.world_size, side.alike, golden=side is golden) for side in (golden, actual)
+    ]
     fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
     for guesses in sorted(fitting, key=_rank):
         with suppress(PlacingError):
@@ -125,7 +127,9 @@ def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Gue
     """Add what is tried after plain readings."""
 
     def further(side: Side, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
-        return [*guesses, *(stacked_guesses(guesses) if _told(side) else further_guesses(side.pieces, wholes))]
+        if _told(side):
+            return [*guesses, *stacked_guesses(guesses)]
+        return [*guesses, *further_guesses(side.pieces, wholes, side.alike, golden=side is golden)]
 
     goldens = further(golden, goldens, _shapes(actuals))
     return goldens, further(actual, actuals, _shapes(goldens))
@@ -145,7 +149,7 @@ def _options(golden: Side, actual: Side, pairs: list[tuple[Guess, Guess]], one_r
     for first, second in pairs:
         try:
             g, a = first.read(), second.read()
-            options += [Option(golden, actual, g, a, each, one_run) for each in _matches(g, a, one_run)]
+            options += [Option(golden, actual, g, a, each, one_run, second.padded) for each in _matches(g, a, one_run)]
         except PlacingError as error:
             problem = error
     if not options and problem is not None:
@@ -168,7 +172,13 @@ def _shapes(guesses: list[Guess]) -> set[Shape]:
 
 
 def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Guess]]:
-    return [(golden, actual) for golden in goldens for actual in actuals if golden.shapes == actual.shapes]
+    """Pairs of readings whose wholes have the same shapes; where all are of one shape their number may differ."""
+    return [
+        (golden, actual)
+        for golden in goldens
+        for actual in actuals
+        if golden.shapes == actual.shapes or len({*golden.shapes, *actual.shapes}) == 1
+    ]
 
 
 def _words(side: Side) -> str:
@@ -230,6 +240,8 @@ class Option:
     matches: Mapping[int, int]
     """Number of the golden whole for that of each actual one, or OWN."""
     one_run: bool
+    padded: bool = False
+    """Whether a part of the last actual slice counts as padding though nothing tells so: its values must prove it."""
     _placed: dict[int, tuple[list[Placing], list[Region]]] = field(default_factory=dict)
     _boxes: dict[int, Boxes] = field(default_factory=dict)
     _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
@@ -267,6 +279,15 @@ class Option:
             return f"golden {self.golden.said}"
         return f"golden {self.golden.said}; actual {self.actual.said}"
 
+    def lines(self, label: str) -> tuple[str, ...]:
+        """The lines of a layouts file that tell this reading of a label."""
+        told = [
+            f"{side}{label} -> {layout}"
+            for side, reading in (("golden ", self.golden), ("", self.actual))
+            for layout in dict.fromkeys(map(str, reading.layouts.values()))
+        ]
+        return tuple(told) or (f"{label} -> Replicate()",)
+
     @property
     def guessed(self) -> bool:
         """Whether nothing tells it of a side that several ranks hold."""
@@ -298,6 +319,10 @@ class Option:
             if left:
                 found[min(whole.pieces)] = left
         return found
+
+    def is_summand(self, rank: int) -> bool:
+        """Whether a rank's actual tensor is added to that of another rank, with which it is compared."""
+        return any(rank in others for whole in self.actual.wholes for others in whole.summands.values())
 
     def place(self, rank: int) -> tuple[list[Placing], list[Region]]:
         """Find the golden regions for `rank`'s actual tensor, and the parts of the whole that none holds.

@@ -103,6 +103,7 @@ def plan_labels(
                 found = seen[held.key] = Seen()
             found.add(rank, held)
         chains.append(golden_chain(labels))
+    planner.know(seen.values())
     return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
 
 

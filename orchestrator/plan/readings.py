@@ -13,6 +13,10 @@ Shape = tuple[int, ...]
 
 INFERRED = ", inferred"
 """What ends the words of a layout that only the shapes tell."""
+PROVED = ", proved on the values"
+"""What ends the words of a layout that the shapes alone leave open."""
+UNPROVED = ", one of several that fit"
+"""What ends the words of a layout of several under each of which the values are wrong."""
 _MOST_SHAPES = 4
 
 
@@ -72,6 +76,8 @@ class Reading:
     """More than one where groups of ranks hold tensors of their own, as data-parallel groups do."""
     sliced: int | None = None
     """The dimension along which shapes alone say that plain slices lie."""
+    layouts: Mapping[int, Layout] = field(default_factory=dict)
+    """What each rank would have to tell for it to be read so; empty where nothing is inferred."""
 
     @property
     def replicated(self) -> bool:

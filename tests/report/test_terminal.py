@@ -157,7 +157,7 @@ def test_what_wavers_after_the_fault_is_one_row() -> None:
     lines = printed(report_of(labels)).splitlines()
     assert lines[4].startswith("  layers.2.mlp.down.local")
     assert lines[5].startswith("  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗")
-    assert lines[6].split() == "of these 133 diverged (inherited), 131 drift".split()
+    assert lines[6].split() == ["of", "these", "133", "diverged", "(inherited),", "131", "drift"]
 
 
 def test_a_gap_after_the_fault_is_seen() -> None:
