@@ -117,7 +117,10 @@ def answer_two(
     """Compare what was planned of two sides and judge it."""
     found = answer(report, None, planned, cluster, crew, screen, terms, failed=golden.failed or actual.failed)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
-    return replace(found, notes=(*notes, *golden.notes, *actual.notes, *found.notes))
+    if golden.order != "calls":
+        kept = "the times of its files" if golden.order == "times" else "their names, for its files keep no other"
+        notes.append(f"golden's labels are in the order of {kept}; what is own and what inherited rests on that")
+    return replace(found, notes=(*notes, *golden.notes, *actual.notes, *found.notes), order=golden.order)
 
 
 def plan_on_cluster(

@@ -25,6 +25,8 @@ class Side:
     failed: bool = False
     """Whether anything went wrong while its ranks ran."""
     notes: tuple[str, ...] = ()
+    order: str = "calls"
+    """What the order of its labels rests on: "calls", "times" of files, or "names"."""
 
 
 def opened_side(folder: Path, side: str, scratch: Path) -> Side:
@@ -38,7 +40,9 @@ def opened_side(folder: Path, side: str, scratch: Path) -> Side:
     dump = read_dump(folder, side, scratch)
     if dump is not None:
         ranks = max((index.header.world_size for index in dump.indices), default=0)
-        opened = Side(folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes)
+        opened = Side(
+            folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes, dump.order.value
+        )
     else:
         run, record = opened_run(folder)
         found, problems = read_indices(run)

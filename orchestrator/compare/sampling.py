@@ -94,7 +94,9 @@ def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, Held], others: 
     told = any(held.record.layout is not None for held in ranks.values())
     if told or not plain or any(guess.shapes[0] in others for guess in plain):
         return []
-    further = (guess for guess in further_guesses(_locals(ranks), others, False, golden=False) if guess.shapes[0] in others)
+    further = (
+        guess for guess in further_guesses(_locals(ranks), others, False, golden=False) if guess.shapes[0] in others
+    )
     return list(islice(further, _MOST_FURTHER))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -167,3 +168,26 @@ def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
         ordered.append((key, time))
         ordered.extend((orphan, time) for orphan, _ in orphans.get(key, ()))
     return list(dict(ordered).items())
+
+
+def beside_golden(
+    others: Sequence[Sequence[tuple[LabelKey, float]]], goldens: Sequence[Sequence[tuple[LabelKey, float]]]
+) -> list[list[tuple[LabelKey, float]]]:
+    """Return what ranks without a golden side add to the order: where their other labels stand behind golden ones.
+
+    The order of what golden has too is golden's alone, whatever the order on the other side.
+    """
+    times = {key: time for chain in goldens for key, time in chain}
+    if not times:
+        return [list(chain) for chain in others]
+    found = []
+    for chain in others:
+        begin: list[tuple[LabelKey, float]] = []
+        for key, _ in chain:
+            if key in times:
+                found.append(begin)
+                begin = [(key, times[key])]
+            else:
+                begin.append((key, begin[0][1] if begin else -math.inf))
+        found.append(begin)
+    return [fragment for fragment in found if len(fragment) > 1 or (fragment and fragment[0][0] not in times)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE
-from aclcmp.orchestrator.plan.held import Held, Keys, golden_chain, held_by_rank
+from aclcmp.orchestrator.plan.held import Held, Keys, beside_golden, golden_chain, held_by_rank
 from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.plan.lost import lost_alone, with_lost
@@ -95,14 +95,17 @@ def plan_labels(
     A rank may come twice, with what it holds in each of two runs.
     """
     seen: dict[LabelKey, Seen] = {}
-    chains = []
+    chains: list[list[tuple[LabelKey, float]]] = []
+    without: list[list[tuple[LabelKey, float]]] = []
     for rank, labels in ranks:
         for held in labels:
             found = seen.get(held.key)
             if found is None:
                 found = seen[held.key] = Seen()
             found.add(rank, held)
-        chains.append(golden_chain(labels))
+        has_golden = any(held.record.side == "pta" for held in labels)
+        (chains if has_golden else without).append(golden_chain(labels))
+    chains += beside_golden(without, chains)
     planner.know(seen.values())
     return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
 

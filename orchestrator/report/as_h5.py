@@ -54,6 +54,7 @@ def _write(report: Report, image: BytesIO) -> None:
     # v110: in the oldest format the numbers of 8,192 ranks do not fit into an attribute.
     with h5py.File(image, "w", libver="v110") as file:
         write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
+        write_attributes(file, {"order": report.order})
         _first_divergence(file, report)
         write_labels(file, judgement)
         write_grid(file, judgement)

@@ -72,6 +72,7 @@ def json_pieces(report: Report) -> Iterator[str]:
         "hints": [hint_object(hint) for hint in report.hints],
         "first_by_rank": {str(rank): key_object(key) for rank, key in sorted(judgement.first_by_rank.items())},
         "notes": list(report.notes),
+        "order": report.order,
     }
     yield "{"
     for name, value in head.items():

@@ -129,7 +129,8 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
     notes = tuple(text_of(note) for note in own_dataset(file, "notes")[:])
     looks, patterns, hints = read_looks(file)
     run_id = text_of(own_group(file, "run").attrs["run_id"])
-    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks)
+    order = text_of(file.attrs["order"]) if "order" in file.attrs else "calls"
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order)
 
 
 def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:

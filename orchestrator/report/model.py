@@ -32,3 +32,5 @@ class Report:
     hints: tuple[Hint, ...] = ()
     looks: Mapping[tuple[LabelKey, int], Look] = field(default_factory=dict)
     """What a second look found, by label and rank, of labels that do not match."""
+    order: str = "calls"
+    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""

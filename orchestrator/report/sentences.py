@@ -117,7 +117,10 @@ def _before(report: Report, first: FirstDivergence) -> str:
     if not before:
         return "it is the first label"
     if all(label.status is Status.MATCH for label in before):
-        return "everything before it matches on all ranks"
+        return {
+            "names": "what stands before it by its name matches on all ranks",
+            "times": "what was written before it matches on all ranks",
+        }.get(report.order, "everything before it matches on all ranks")
     counts = Counter(label.status for label in before)
     return "before it " + ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
 

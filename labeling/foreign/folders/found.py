@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped, shown
+from aclcmp.labeling.foreign.folders.order import Order
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, placed
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -67,6 +68,8 @@ class DumpIndex:
     indices: tuple[ShardIndex, ...]
     """One for each rank, ascending; every label names a file, and `dumped` tells where in it the tensor lies."""
     notes: tuple[str, ...] = ()
+    order: Order = Order.CALLS
+    """What the order of the labels rests on."""
 
 
 def dump_index(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from aclcmp.labeling.foreign.folders.atb_dump import is_atb, read_atb_dump
@@ -35,5 +36,6 @@ def read_dump(folder: Path, side: str, scratch: Path) -> DumpIndex | None:
         dump = read_sglang(files, copies)
         return dump_index("SGLang's dumper", root, side, dump.found, dump.notes, dump.world_size)
     if any(file.suffix in SUFFIXES for file in files):
-        return dump_index("tensor files", root, side, *read_tensor_files(files, copies))
+        found, notes, order = read_tensor_files(files, copies)
+        return replace(dump_index("tensor files", root, side, found, notes), order=order)
     return None

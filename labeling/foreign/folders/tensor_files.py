@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
 from aclcmp.labeling.foreign.folders.files import File, placed
 from aclcmp.labeling.foreign.folders.found import Found
 from aclcmp.labeling.foreign.folders.npy import read_npy, read_npz
+from aclcmp.labeling.foreign.folders.order import Order, order_of
 from aclcmp.labeling.foreign.folders.safetensors import read_safetensors
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.foreign.folders.torch_files import read_torch
@@ -33,8 +34,12 @@ def read_tensors(file: File, scratch: Scratch) -> Iterator[tuple[str, DumpedTens
         yield "", NotDumped(str(error), unreadable=True)
 
 
-def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str]]:
-    """Return the tensors of those files that may hold some, and notes.
+_KEEPS_ORDER = (".npz", ".pt", ".pth")
+"""Files whose tensors lie in the order in which they were given."""
+
+
+def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str], Order]:
+    """Return the tensors of those files that may hold some in the order of computation, notes, and what that rests on.
 
     Ranks are told by `rankN` in a path, steps by folders `stepN`; both are 0 otherwise. A tensor's name is its file's
     path with dots, and its name within the file. Where those within are distinct by themselves, in each step of each
@@ -56,4 +61,22 @@ def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Fou
     for rank, task, outer, inner, tensor, file in several:
         name = (inner or outer) if alone else ".".join(filter(None, (outer, inner)))
         found.append(Found(rank, task, name, tensor, file.path, file.time))
-    return found, notes
+    order, ordered = _in_order(found)
+    return ordered, notes, order
+
+
+def _in_order(found: Sequence[Found]) -> tuple[Order, list[Found]]:
+    """Order the tensors of each step of each rank, and tell what the order rests on, at worst."""
+    groups: dict[tuple[int, int], list[Found]] = defaultdict(list)
+    for each in found:
+        groups[each.rank, each.task].append(each)
+    worst, ordered = Order.CALLS, []
+    for group in groups.values():
+        paths = {each.path for each in group}
+        if len(group) > 1 and not (len(paths) == 1 and next(iter(paths)).lower().endswith(_KEEPS_ORDER)):
+            single = len(paths) == len(group)
+            order, places = order_of([each.name for each in group], [each.time if single else 0.0 for each in group])
+            worst = max(worst, order, key=list(Order).index)
+            group = [group[place] for place in places]
+        ordered += group
+    return worst, ordered
