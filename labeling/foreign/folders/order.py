@@ -29,8 +29,8 @@ _BEHIND = (1 << 30, ())
 # Parts of names as models have them (transformers, ggml, Megatron), in the order of computation; what is none of them
 # stands in the middle, by its natural order.
 _PARTS = (
-    r"embed.*|wte|wpe|.*embeddings?|inp_embd",
-    r"rotary.*|pos.*",
+    r"embed.*|wte|.*embeddings?|inp_embd",
+    r"wpe|rotary.*|pos(?:itions?|_.*|ition_.*)?",
     r"(?:pre_)?(?:in(?:put)?_?|attn_|attention_|pre_?attn_|ln_?|norm)(?:layer_?norm|norm|ln|1)|ln_?1|norm_?1|ln_attn",
     r"self_attn|self_attention|attention|attn|self|mixer",
     r"qkv.*|wqkv|query_key_value|c_attn|in_proj|q_proj|query|wq|q|qcur",

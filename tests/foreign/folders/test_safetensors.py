@@ -101,6 +101,7 @@ def test_tensors_that_cannot_be_read_leave_the_others(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "x.safetensors").write_bytes(written(entries, bytes(40)))
     index = read(tmp_path / "d")
-    assert list(reasons(index)) == ["four bits", "wrong size", "wraps", "cut", "evil?[2J"]
-    assert [record.data_id for record in index.indices[0].records][:2] == ["good", "empty"]
+    unread = {"four bits", "wrong size", "wraps", "cut", "evil?[2J"}
+    assert set(reasons(index)) == unread
+    assert {record.data_id for record in index.indices[0].records} - unread == {"good", "empty"}
     assert all(DTYPES[tensor.dtype] for tensor in index.indices[0].dumped.values() if hasattr(tensor, "dtype"))
