@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from rich.text import Text
 
-from aclcmp.orchestrator.judge.verdicts import Status
+from aclcmp.orchestrator.judge.verdicts import Status, severity
 from aclcmp.orchestrator.words import fold_ranks, of_ranks
 
-Marks = tuple[Status | None, ...]
 
-_MARKS: dict[Status | None, tuple[str, str, str]] = {
+class Let(Enum):
+    """What is shown in place of a status that the policy lets pass."""
+
+    ALLOWED = "allowed"
+
+
+Shown = Status | Let
+Marks = tuple[Shown | None, ...]
+
+_MARKS: dict[Shown | None, tuple[str, str, str]] = {
     Status.MATCH: ("·", ".", "green"),
     Status.DRIFT: ("~", "~", "yellow"),
+    Let.ALLOWED: ("○", "o", "cyan"),
     Status.DIVERGED: ("✗", "x", "bold red"),
     Status.NONFINITE: ("N", "N", "bold red"),
     Status.MISMATCH: ("≠", "#", "magenta"),
@@ -25,20 +35,26 @@ _MARKS: dict[Status | None, tuple[str, str, str]] = {
 }
 
 
-def mark(status: Status | None, plain: bool) -> Text:
+def gravity(shown: Shown) -> float:
+    """How grave what is shown is: what is allowed is more than drift, and less than anything else."""
+    return severity(Status.DRIFT) + 0.5 if isinstance(shown, Let) else severity(shown)
+
+
+def mark(status: Shown | None, plain: bool) -> Text:
     """Return the one-cell symbol of a status; `plain`: in ASCII."""
     symbol, ascii_symbol, style = _MARKS[status]
     return Text(ascii_symbol if plain else symbol, style)
 
 
-def style(status: Status) -> str:
+def style(status: Shown) -> str:
     """Return the colour of a status."""
     return _MARKS[status][2]
 
 
-def legend(statuses: set[Status], plain: bool) -> str:
+def legend(statuses: set[Shown], plain: bool) -> str:
     """Return what the symbols mean, for the statuses that occur; that of a match speaks for itself."""
-    return "  ".join(f"{mark(s, plain).plain} {s.value}" for s in Status if s in statuses and s is not Status.MATCH)
+    told = [each for each in (*Status, *Let) if each in statuses and each is not Status.MATCH]
+    return "  ".join(f"{mark(each, plain).plain} {each.value}" for each in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ def rank_block(ranks: Sequence[int], rows: Sequence[Marks], room: int, plain: bo
     return _grouped(ranks, rows, room, plain) or _counted(rows, plain)
 
 
-def _line(marks: Sequence[Status | None], width: int, gap: str, plain: bool) -> Text:
+def _line(marks: Sequence[Shown | None], width: int, gap: str, plain: bool) -> Text:
     return Text(gap).join([Text(" " * (width - 1)) + mark(status, plain) for status in marks])
 
 
@@ -98,6 +114,6 @@ def _letter(index: int) -> str:
 def _counted(rows: Sequence[Marks], plain: bool) -> RankBlock:
     def cell(marks: Marks) -> Text:
         counts = Counter(status for status in marks if status is not None)
-        return Text(" ").join([mark(s, plain) + Text(str(counts[s])) for s in reversed(Status) if counts[s]])
+        return Text(" ").join([mark(s, plain) + Text(str(counts[s])) for s in (*Let, *reversed(Status)) if counts[s]])
 
     return RankBlock("ranks", tuple(cell(marks) for marks in rows), ())

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status, severity, worst
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.columns import Let, Marks, Shown, gravity
 
 _GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
 _BREAK = re.compile(r"[./]")
@@ -28,9 +29,9 @@ class Row:
 
     first: int
     last: int
-    marks: tuple[Status | None, ...]
+    marks: Marks
     """By rank; None: not labelled there."""
-    status: Status
+    status: Shown
     origin: Origin | None
     bitwise: bool
     rel_l2: float | None
@@ -41,7 +42,7 @@ class Row:
     """Low-level labels that match and are not shown."""
     basis: Basis = Basis.VALUES
     """What the figures were taken from, at worst."""
-    counts: tuple[tuple[Status, Origin | None, int], ...] = ()
+    counts: tuple[tuple[Shown, Origin | None, int], ...] = ()
     """How many labels have which status and origin, the gravest first."""
     named: bool = False
     """Whether it is the label that the headline names: it has a row of its own."""
@@ -59,7 +60,7 @@ class Row:
     @property
     def quiet(self) -> bool:
         """Whether the labels match, nearly match, or are wrong by inheritance only, and all were compared."""
-        harmless = self.status in (Status.MATCH, Status.DRIFT) or self.origin is Origin.INHERITED
+        harmless = self.status in (Status.MATCH, Status.DRIFT, Let.ALLOWED) or self.origin is Origin.INHERITED
         return harmless and not self.named and _GAPS.isdisjoint(self.marks)
 
 
@@ -72,12 +73,14 @@ def row_of(
     """
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
-    origin = _strongest(verdict.origin for verdict in label.ranks)
+    origin = _strongest(verdict.origin for verdict in label.ranks if not verdict.excused)
+    shown = {rank: _shown(verdict) for rank, verdict in by_rank.items()}
+    status = max(shown.values(), key=gravity, default=label.status)
     return Row(
         first=index,
         last=index,
-        marks=tuple(by_rank[rank].status if rank in by_rank else None for rank in ranks),
-        status=label.status,
+        marks=tuple(shown.get(rank) for rank in ranks),
+        status=status,
         origin=origin,
         bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
         rel_l2=_largest(m.rel_l2 for m in metrics),
@@ -85,24 +88,30 @@ def row_of(
         depth=int(label.level.parent is not None),
         hidden=hidden,
         basis=_weakest(verdict.stats.basis for verdict in label.ranks if verdict.stats and not verdict.bitwise),
-        counts=((label.status, origin, 1),),
+        counts=((status, origin, 1),),
         named=label.key == first,
     )
+
+
+def _shown(verdict: RankVerdict) -> Shown:
+    """What a verdict is shown as."""
+    differs = verdict.status not in (Status.MATCH, Status.MISSING, Status.MISMATCH, Status.FAILED)
+    return Let.ALLOWED if verdict.excused and not verdict.ignored and differs else verdict.status
 
 
 def merge(rows: Sequence[Row]) -> Row:
     """Return one row for consecutive rows: the worst of each."""
     if len(rows) == 1:
         return rows[0]
-    counts: Counter[tuple[Status, Origin | None]] = Counter()
+    counts: Counter[tuple[Shown, Origin | None]] = Counter()
     for row in rows:
         counts.update({(status, origin): number for status, origin, number in row.counts})
-    gravest = sorted(counts, key=lambda each: (-severity(each[0]), each[1] is not Origin.OWN))
+    gravest = sorted(counts, key=lambda each: (-gravity(each[0]), each[1] is not Origin.OWN))
     return Row(
         first=rows[0].first,
         last=rows[-1].last,
         marks=tuple(_worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
-        status=worst(row.status for row in rows),
+        status=max((row.status for row in rows), key=gravity),
         origin=_strongest(row.origin for row in rows),
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
@@ -232,9 +241,8 @@ def _weakest(bases: Iterable[Basis]) -> Basis:
     return max(bases, key=list(Basis).index, default=Basis.VALUES)
 
 
-def _worst(marks: Iterable[Status | None]) -> Status | None:
-    told = [mark for mark in marks if mark is not None]
-    return worst(told) if told else None
+def _worst(marks: Iterable[Shown | None]) -> Shown | None:
+    return max((mark for mark in marks if mark is not None), key=gravity, default=None)
 
 
 def _strongest(origins: Iterable[Origin | None]) -> Origin | None:

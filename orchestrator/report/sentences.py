@@ -76,6 +76,8 @@ def excused(report: Report) -> list[str]:
     wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
     if wrong and report.judgement.first_divergence is None:
         lines.append("What is wrong beside that is inherited, which this policy lets pass.")
+    if lines and report.judgement.verdict == "match":
+        lines.append("It passes: nothing else diverged.")
     return lines
 
 

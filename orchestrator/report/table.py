@@ -11,11 +11,11 @@ from rich.text import Text
 
 from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import Judgement, LabelVerdict, Origin, Status
-from aclcmp.orchestrator.report.columns import RankBlock, legend, rank_block, style
+from aclcmp.orchestrator.report.columns import RankBlock, Shown, legend, rank_block, style
 from aclcmp.orchestrator.report.fold import Row, RunNames, fold, merge, row_of, with_insides
 from aclcmp.orchestrator.words import figure, fold_ranks, shorten, visible
 
-_FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1))
+_FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
 _LABEL_ROOM = 28
 _NARROWEST = 72
@@ -62,7 +62,7 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
         cell, tail = next(cells)
         texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
         if line.row.is_mixed:
-            counts = ", ".join(f"{number:,} {_called(*each)}" for *each, number in line.row.counts)
+            counts = ", ".join(f"{number:,} {_called(status, origin)}" for status, origin, number in line.row.counts)
             texts.append(Text(shorten(f"{line.indent}  of these {counts}", width, "..." if plain else "…"), "dim"))
     return texts + _legend(rows, block, plain)
 
@@ -151,7 +151,7 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
     return *map(Text, figures), Text(status, colour), Text(origin, colour)
 
 
-def _called(status: Status, origin: Origin | None) -> str:
+def _called(status: Shown, origin: Origin | None) -> str:
     """What the labels of a status and origin are called where they are counted."""
     return status.value if origin is None else f"{status.value} ({origin.value})"
 
