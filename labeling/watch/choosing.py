@@ -20,7 +20,7 @@ def choose(
     wanted = None if include is None else Patterns(include)
     unwanted = Patterns(exclude or ())
     callable_ones = hookable(modules)
-    names = [name for named in callable_ones for name in (named.name, *named.aliases)]
+    names = [name for named in callable_ones for name in named.names]
     if wanted is not None:
         for pattern in wanted.unmatched(names):
             message = f"watch: no module with a forward is named like {pattern!r}; {nearest(pattern, names)}"
@@ -30,12 +30,24 @@ def choose(
     chosen = [
         named
         for named in callable_ones
-        if (wanted is None or any(wanted.match(name) for name in (named.name, *named.aliases)))
+        if (wanted is None or any(wanted.match(name) for name in named.names))
         and not unwanted.match(named.name)
     ]
     if not chosen:
         raise LabelError("watch: nothing to watch: every module is excluded, or has no forward in Python")
     return chosen
+
+
+def wanted_aliases(
+    named: Named, include: Pattern | Iterable[Pattern] | None, exclude: Pattern | Iterable[Pattern] | None
+) -> list[Named]:
+    """The further names of a chosen module under which its calls are labelled."""
+    wanted, unwanted = (None if include is None else Patterns(include)), Patterns(exclude or ())
+    return [
+        alias
+        for alias in named.aliases
+        if (wanted is None or wanted.match(alias.name)) and not unwanted.match(alias.name)
+    ]
 
 
 _OF_OTHER_STAGES = "PipelineIdentityLayer"

@@ -8,7 +8,8 @@ compiled before is used again they are not even traced.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -117,13 +118,70 @@ class Tap:
         return True
 
 
+class Callers:
+    """The modules that are running and have a shared module inside, the innermost last."""
+
+    def __init__(self, is_compiling: Callable[[], bool]) -> None:
+        self._is_compiling = is_compiling
+        self._running = threading.local()
+
+    def enter(self, module: Any, _args: Any) -> None:
+        """A module begins (a forward pre-hook)."""
+        if not self._is_compiling():
+            self._stack().append(id(module))
+
+    def leave(self, module: Any, _args: Any, _output: Any) -> None:
+        """It ends, also by an exception (a forward hook that is always called)."""
+        if self._is_compiling():
+            return
+        stack = self._stack()
+        while stack and stack.pop() != id(module):
+            pass
+
+    def innermost(self, among: Collection[int]) -> int | None:
+        """Return the identity of the innermost running module of several."""
+        return next((each for each in reversed(self._stack()) if each in among), None)
+
+    def _stack(self) -> list[int]:
+        if not hasattr(self._running, "stack"):
+            self._running.stack = []
+        stack: list[int] = self._running.stack
+        return stack
+
+
+class Shared:
+    """A module that several others hold: each call is labelled under the name that it has in the module that calls."""
+
+    def __init__(self, first: Tap, by_caller: Mapping[int, Tap], callers: Callers) -> None:
+        """`by_caller` are taps by the identity of the caller; `first` serves calls from elsewhere."""
+        self.side, self.data_id, self.moment = first.side, first.data_id, first.moment
+        self._first, self._by_caller, self._callers = first, by_caller, callers
+
+    def after(self, args: Any, output: Any) -> None:
+        """Label what the module returned."""
+        self._tap().after(args, output)
+
+    def before(self, args: Any, kwargs: dict[str, Any]) -> None:
+        """Label what the module is given."""
+        self._tap().before(args, kwargs)
+
+    def guarded(self, act: Callable[[Any, Any], None], *given: Any) -> None:
+        """Do `after` or `before` of the caller's tap, if this is the moment for it."""
+        tap = self._tap()
+        tap.guarded(tap.after if act == self.after else tap.before, *given)
+
+    def _tap(self) -> Tap:
+        caller = self._callers.innermost(self._by_caller)
+        return self._first if caller is None else self._by_caller[caller]
+
+
 class Hook:
     """A forward hook, or a pre-hook with keywords, of one tap. Copies and pickles of a watched model hold one that does
     nothing."""
 
     __slots__ = ("_act", "_is_compiling", "_traced", "tap")
 
-    def __init__(self, tap: Tap, act: Callable[[Any, Any], None]) -> None:
+    def __init__(self, tap: Tap | Shared, act: Callable[[Any, Any], None]) -> None:
         self.tap = tap
         self._act = act
         self._is_compiling = tap.moment.is_compiling

@@ -27,9 +27,14 @@ class Named:
     name: str
     module: Any
     inner: Any
-    aliases: list[str]
-    """Further names of the same object: it is called under any of them, and hooked once."""
+    aliases: list[Named]
+    """The same object under further names, each with the parent that has it there: it is hooked once."""
     parent: Named | None
+
+    @property
+    def names(self) -> list[str]:
+        """All names of the object."""
+        return [self.name, *(alias.name for alias in self.aliases)]
 
 
 def walk(model: Any) -> list[Named]:
@@ -43,7 +48,7 @@ def walk(model: Any) -> list[Named]:
     def visit(module: Any, name: str, parent: Named | None) -> None:
         known = seen.get(id(module))
         if known is not None:
-            known.aliases.append(name)
+            known.aliases.append(Named(name, module, known.inner, [], parent))
             return
         inner = module
         while (wrapped := _wrapped(inner)) is not None:

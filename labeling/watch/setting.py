@@ -17,8 +17,9 @@ from aclcmp.labeling.watch.choosing import (
     is_scripted,
     label_names,
     tell_unused_rules,
+    wanted_aliases,
 )
-from aclcmp.labeling.watch.hooks import Hook, Tap
+from aclcmp.labeling.watch.hooks import Callers, Hook, Shared, Tap
 from aclcmp.labeling.watch.moment import Moment
 from aclcmp.labeling.watch.names import ROOT, Named, Pattern, Patterns, Rename, walk
 from aclcmp.labeling.watch.parallel import Known, known_layouts
@@ -46,7 +47,8 @@ class Hooks:
         modules, self.side = _modules(model), _known_side(side)
         known = dict(zip(modules, known_layouts(modules) if layouts else repeat(Known()), strict=False))
         chosen = choose(modules, include, exclude)
-        names = label_names(chosen, rename, prefix)
+        shared = [alias for named in chosen for alias in wanted_aliases(named, include, exclude)]
+        names = label_names([*chosen, *shared], rename, prefix)
         tell_unused_rules(rename, modules)
         self._label_ids = LabelIds(
             {named.name for named in modules}, Patterns(exclude or ()), [named.name for named in hookable(modules)]
@@ -57,22 +59,42 @@ class Hooks:
         self._marks: list[tuple[weakref.ref[Any], tuple[str, bool]]] = []
         doubled: list[str] = []
         moment = Moment()
+        callers, calling, by_path = Callers(moment.is_compiling), set[int](), set[str]()
+
+        def tap_of(named: Named, of: Named) -> Tap | None:
+            if (data_id := names.get(named.name)) is None:
+                return None
+            ends = partial(self._label_ids.of, named.name, data_id)
+            level = "model" if data_id == (prefix or ROOT) else _level(named)
+            return Tap(self.side, data_id, named, known[of], ends, level, moment)
+
         try:
             for named in chosen:
-                if (data_id := names.get(named.name)) is None:
+                if (tap := tap_of(named, named)) is None:
                     continue
-                ends = partial(self._label_ids.of, named.name, data_id)
-                level = "model" if data_id == (prefix or ROOT) else _level(named)
-                tap = Tap(self.side, data_id, named, known[named], ends, level, moment)
-                if self._hook(named.module, tap, inputs=inputs):
-                    self.ids[named.name] = data_id
+                several: dict[int, Tap] = {}
+                for alias in (named, *named.aliases) if named.aliases else ():
+                    caller, of_alias = _caller(alias), tap if alias is named else tap_of(alias, named)
+                    if caller is not None and of_alias is not None:
+                        several.setdefault(id(caller), of_alias)
+                        if id(caller) not in calling:
+                            calling.add(id(caller))
+                            self._handles.append(caller.register_forward_pre_hook(callers.enter))
+                            self._handles.append(caller.register_forward_hook(callers.leave, always_call=True))
+                hooked = Shared(tap, several, callers) if len(several) > 1 else tap
+                if self._hook(named.module, hooked, inputs=inputs):
+                    self.ids[named.name] = tap.data_id
+                    if len(several) > 1:
+                        by_path.add(named.name)
+                        self.ids |= {a.name: names[a.name] for a in named.aliases if a.name in names}
+                    self.taps.append(tap)
                 else:
                     doubled.append(named.name)
         except BaseException:
             self.remove()
             raise
         watched = [named for named in chosen if named.name in self.ids]
-        self.notes = tuple(_notes(self.side, modules, watched, known, doubled))
+        self.notes = tuple(_notes(self.side, modules, watched, known, doubled, by_path))
 
     def remove(self) -> None:
         """Take them off."""
@@ -100,7 +122,7 @@ class Hooks:
         if any(tap.ran for tap in taps):
             self._label_ids.tell_unused()
 
-    def _hook(self, module: Any, tap: Tap, *, inputs: bool) -> bool:
+    def _hook(self, module: Any, tap: Tap | Shared, *, inputs: bool) -> bool:
         """Register what is not registered yet; return whether anything was."""
         marks = _hooked.setdefault(module, set())
         added = False
@@ -116,9 +138,15 @@ class Hooks:
                 else module.register_forward_hook(Hook(tap, tap.after))
             )
             added = True
-        if added:
-            self.taps.append(tap)
         return added
+
+
+def _caller(named: Named) -> Any:
+    """The nearest module around one that is called, not only indexed."""
+    around = named.parent
+    while around is not None and around not in hookable([around]):
+        around = around.parent
+    return None if around is None else around.module
 
 
 def _modules(model: Any) -> list[Named]:
@@ -142,12 +170,22 @@ def _level(named: Named) -> str:
 
 
 def _notes(
-    side: str, modules: list[Named], watched: list[Named], known: dict[Named, Known], doubled: list[str]
+    side: str,
+    modules: list[Named],
+    watched: list[Named],
+    known: dict[Named, Known],
+    doubled: list[str],
+    by_path: set[str],
 ) -> Iterator[str]:
     """What users may miss in the report; what they would take for a fault of theirs is said at once, too."""
     for named in watched:
-        for alias in named.aliases:
-            yield f"{alias!r} is the same module as {named.name!r} and is labelled as that"
+        if named.name in by_path:
+            others = few([alias.name for alias in named.aliases])
+            yield f"{named.name!r} is also {others}: each call is labelled under the name that it has where it is called"
+        else:
+            yield from (
+                f"{alias.name!r} is the same module as {named.name!r} and is labelled as that" for alias in named.aliases
+            )
     for names, why in (
         ([n.name for n in watched if known[n].packed], "several slices lie side by side in its output: not labelled"),
         ([n.name for n in modules if is_scripted(n.inner)], "it is scripted and takes no hooks: not labelled"),

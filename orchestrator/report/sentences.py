@@ -9,6 +9,7 @@ from operator import itemgetter
 
 from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.judge.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.words import count, figure, fold_ranks, of_ranks, shorten
@@ -56,13 +57,21 @@ def first_divergence(report: Report) -> list[str]:
         return []
     where = _where(report.run, first.ranks)
     lines = [
-        f"First divergence: {first.key.label}{_depth(report, first)}, task {first.key.task}, "
+        f"First divergence: {_named(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
     if others := _others(report, first):
         lines.append(f"Also wrong by itself: {_listed(others)}.")
     return lines
+
+
+def _named(report: Report, key: LabelKey) -> str:
+    """The label's name, with the number of its occurrence where there are several in its task."""
+    several = any(
+        label.key.occurrence > 0 for label in report.judgement.labels if label.key[:2] == (key.task, key.label)
+    )
+    return f"{key.label} #{key.occurrence}" if several else key.label
 
 
 def excused(report: Report) -> list[str]:

@@ -212,6 +212,39 @@ with watch(net, "pta", include=["later.0", "forward", "c"]) as watching:
     assert [record.occurrence for record in index.records] == [0, 1, 0, 0, 1, 2]
 
 
+def test_a_shared_module_is_labelled_under_the_name_that_it_has_where_it_is_called(tmp_path: Path) -> None:
+    script = """
+gelu = nn.GELU()
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(4, 4), gelu
+    def forward(self, x):
+        return self.act(self.fc(x))
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(3))
+        self.act = gelu
+    def forward(self, x):
+        for number in (2, 0, 1):
+            x = self.blocks[number](x)
+        return self.act(x)
+model = Model()
+with watch(model, "pta", include=["**.act", "act"], rename={"blocks.*": "layers.*"}) as watching:
+    model(x)
+    try: model.blocks[0](None)
+    except TypeError: pass
+    model(x)
+    gelu(x)
+    assert len(watching.notes) == 1 and "is also" in watching.notes[0], watching.notes
+"""
+    index, told = watched(tmp_path, script)
+    assert told == []
+    once = ["layers.2.act", "layers.0.act", "layers.1.act", "act"]
+    assert ids(index) == [*once, *once, "layers.0.act"], "a call from elsewhere has the first name"
+
+
 def test_choosing_and_naming(tmp_path: Path) -> None:
     script = """
 net = nn.ModuleDict({"enc": nn.ModuleList([Net(), Net()]), "pair": Fn(lambda x: (x, x), one=nn.Identity())})
