@@ -1,6 +1,7 @@
 """Which rank this process is, read from the environment that the launcher (or torchrun, MPI, Slurm) sets."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,6 +47,23 @@ def rank_identity(environ: Mapping[str, str] = os.environ) -> RankIdentity:
         world_size=_first(environ, _WORLD_NAMES, rank + 1),
         local_rank=_first(environ, _LOCAL_NAMES, rank),
     )
+
+
+def distributed_identity(told: RankIdentity) -> RankIdentity:
+    """Return the identity that torch.distributed gives this process, where that tells more than the environment.
+
+    The workers of an engine inherit the environment of the process that started them: all say its rank. A group of no
+    more processes than the environment tells is part of that job.
+    """
+    torch = sys.modules.get("torch")
+    dist = getattr(torch, "distributed", None)
+    try:
+        if dist is None or not dist.is_available() or not dist.is_initialized():
+            return told
+        rank, world_size = int(dist.get_rank()), int(dist.get_world_size())
+    except Exception:  # a process group that is being taken down
+        return told
+    return told if world_size <= told.world_size else RankIdentity(told.run_id, rank, world_size, rank)
 
 
 def ranks_here(environ: Mapping[str, str] = os.environ) -> int:

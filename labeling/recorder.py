@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ import numpy.typing as npt
 from aclcmp.labeling.arguments import check_values, checked_id, checked_inputs, checked_side, plain_id
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
-from aclcmp.labeling.identity import CAPTURE, SHARD_DIR, STRICT, rank_identity, ranks_here
+from aclcmp.labeling.identity import (
+    CAPTURE,
+    SHARD_DIR,
+    STRICT,
+    RankIdentity,
+    distributed_identity,
+    rank_identity,
+    ranks_here,
+)
 from aclcmp.labeling.lowlevel import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.selection import Selection
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -193,6 +202,7 @@ class Recorder:
         if self._unwritable:
             raise ShardError(self._unwritable)
         if self._writer is None:
+            self._header = _of_this_process(self._header)
             try:
                 self._writer = ShardWriter(self._folder, self._header)
                 self._budget = Budget(self._folder, self._capture, ranks_here(), _say, stop_dumping)
@@ -259,6 +269,13 @@ def _inherited_task() -> int:
     """The task of the process that started this one, as `set_task_id` left it; -1 for none."""
     _, _, number = os.environ.get("AIT_CMP_TASK_ID", "").rpartition("_")
     return int(number) if number.isdecimal() else -1
+
+
+def _of_this_process(header: ShardHeader) -> ShardHeader:
+    """Ask once more which rank this is: a process group may have been made since."""
+    told = RankIdentity(header.run_id, header.rank, header.world_size, header.local_rank)
+    known = distributed_identity(told)
+    return replace(header, rank=known.rank, world_size=known.world_size, local_rank=known.local_rank)
 
 
 def _header() -> ShardHeader:

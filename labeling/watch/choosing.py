@@ -30,8 +30,7 @@ def choose(
     chosen = [
         named
         for named in callable_ones
-        if (wanted is None or any(wanted.match(name) for name in named.names))
-        and not unwanted.match(named.name)
+        if (wanted is None or any(wanted.match(name) for name in named.names)) and not unwanted.match(named.name)
     ]
     if not chosen:
         raise LabelError("watch: nothing to watch: every module is excluded, or has no forward in Python")

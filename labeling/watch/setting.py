@@ -184,7 +184,8 @@ def _notes(
             yield f"{named.name!r} is also {others}: each call is labelled under the name that it has where it is called"
         else:
             yield from (
-                f"{alias.name!r} is the same module as {named.name!r} and is labelled as that" for alias in named.aliases
+                f"{alias.name!r} is the same module as {named.name!r} and is labelled as that"
+                for alias in named.aliases
             )
     for names, why in (
         ([n.name for n in watched if known[n].packed], "several slices lie side by side in its output: not labelled"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,7 +137,12 @@ def _plan(
         levels=with_parents({key: _level(key, seen.get(key), one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
         unreadable=sum(index.damaged for index in indices) + len(lost),
-        notes=(*_torn(runs), *(note for index in indices for note in index.notes), *_warnings(seen)),
+        notes=(
+            *_torn(runs),
+            *_at_once(indices),
+            *(note for index in indices for note in index.notes),
+            *_warnings(seen),
+        ),
     )
 
 
@@ -160,6 +165,29 @@ def _torn(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
         if ranks := {index.header.rank for index in run if index.torn}:
             what = "its shard" if len(ranks) == 1 else "their shards"
             told.append(f"{of_ranks(ranks)}{which} did not close {what} in order: labels are read from the journal")
+    return told
+
+
+def _at_once(indices: Sequence[ShardIndex]) -> list[str]:
+    """Which ranks several processes recorded as at the same time, each the same labels: their occurrences mix."""
+    by_rank: dict[tuple[str, int], list[tuple[float, float, set[tuple[int, str, str]]]]] = defaultdict(list)
+    for index in indices:
+        records = [record for record in index.records if record.side != REFERENCE]
+        if records:
+            names = {(record.task, record.data_id, record.side) for record in records}
+            span = index.header.started, max(record.time for record in records), names
+            by_rank[index.header.run_id, index.header.rank].append(span)
+    told = []
+    for (_, rank), spans in by_rank.items():
+        most = max(
+            sum(begin <= moment <= end and bool(names & others) for begin, end, names in spans)
+            for moment, _, others in spans
+        )
+        if most > 1:
+            told.append(
+                f"{most} processes recorded as rank {rank} at the same time, the same labels: they count as occurrences, "
+                "which may pair wrongly. Set RANK in each, or start torch.distributed before the first label"
+            )
     return told
 
 

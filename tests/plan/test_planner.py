@@ -82,6 +82,22 @@ def test_processes_of_a_rank_count_on() -> None:
     assert len(plan_run([golden, actual], 1).pairs) == 1
 
 
+def test_processes_that_all_say_they_are_one_rank_are_told() -> None:
+    """An engine's workers inherit the environment of the process that started them."""
+    workers = [
+        index(0, label("x", "acl", 3), label("y", "acl", 4), process=process, world_size=1) for process in range(3)
+    ]
+    golden = index(0, label("x", "pta", 0), process=3, world_size=1)
+    assert any(
+        note.startswith("3 processes recorded as rank 0 at the same time")
+        for note in plan_run([*workers, golden], 1).notes
+    )
+    one_after_another = [index(0, label("x", "acl", 0), process=process, world_size=1) for process in range(3)]
+    assert not plan_run(one_after_another, 1).notes
+    with_other_labels = [index(0, label(str(n), "acl", 9), process=n, world_size=1) for n in range(3)]
+    assert not plan_run(with_other_labels, 1).notes
+
+
 def test_order_is_golden_and_orphans_follow_what_was_before_them() -> None:
     labels = [
         label("b", "pta", 0),
