@@ -56,7 +56,10 @@ def factor_words(factor: float) -> str:
             return f"every value is {share} golden's: averaged over {times} instead of summed, or a reduction missing?"
     if abs(factor + 1) < _CLOSE:
         return "every value is golden's with the sign turned"
-    return f"every value is {factor:.3g} times golden's: a factor wrong, missing or applied twice?"
+    digits = next((digits for digits in range(3, 7) if float(f"{factor:.{digits}g}") != 1.0), 0)
+    if not digits:
+        return ""
+    return f"every value is {factor:.{digits}g} times golden's: a factor wrong, missing or applied twice?"
 
 
 def _offset(trial: Trial, scale: float) -> Iterator[Candidate]:

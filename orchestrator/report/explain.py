@@ -193,10 +193,12 @@ def _figures(verdict: RankVerdict) -> Iterator[str]:
         f"    errors     relative L2 {figure(metrics.rel_l2)}, worst row {figure(metrics.worst_row)}, "
         f"median row {figure(metrics.row_p50)}, cosine {metrics.cosine:.6g}, SNR {metrics.snr_db:.3g} dB"
     )
-    yield (
-        f"    scale      actual is {metrics.scale:.6g} x golden, which leaves {figure(metrics.residual)}; "
-        f"{metrics.mismatch_share:.2%} of {stats.n:,} values differ"
-    )
+    scale = ""
+    if metrics.scale == metrics.scale:
+        scale = f"actual is {metrics.scale:.6g} x golden, which leaves {figure(metrics.residual)}; "
+    differ = f"{metrics.mismatch_share:.2%} of {stats.n:,} values differ" if stats.n_equal >= 0 else ""
+    if scale or differ:
+        yield f"    scale      {scale}{differ}"
     yield (
         f"    largest    |d| {figure(metrics.max_abs)} at flat index {stats.max_abs_d_index:,}: "
         f"golden {stats.max_abs_d_x:.6g}, actual {stats.max_abs_d_y:.6g}"

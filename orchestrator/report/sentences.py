@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import isnan
 from operator import itemgetter
 
@@ -156,10 +156,10 @@ def gaps(report: Report) -> list[str]:
     if report.judgement.coverage.compared == 0:
         return [_nothing(held, report.run, report.judgement.coverage.unreadable)]
     missing = [(label, v) for label, v in held if v.status is Status.MISSING]
-    advice = 'set_label("{}", ...) was not reached there, or with another data id'
+    there = {label.key for label, v in held if v.golden and v.actual}
     sentences = [
-        _gap([(label, v) for label, v in missing if not v.golden], "No golden side (pta)", advice.format("pta")),
-        _gap([(label, v) for label, v in missing if not v.actual], "No actual side (acl)", advice.format("acl")),
+        _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
+        _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
         _undumped(held, report.run),
         _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
         _misfits([(label, v) for label, v in held if v.status is Status.MISMATCH]),
@@ -180,11 +180,32 @@ def replicas(report: Report) -> list[str]:
         return []
     first = found[0]
     each = [(shorten(r.key.label, _LONGEST_NAME, "..."), of_ranks(r.odd or r.unread)) for r in found]
-    others = [f"{name} ({ranks})" for name, ranks in each[1:]]
+    others = list(dict.fromkeys(f"{name} ({ranks})" for name, ranks in each[1:] if (name, ranks) != each[0]))
     name, ranks = each[0]
     where = f"{name}, task {first.key.task}, {'' if first.own_ranks else 'golden '}{ranks}"
     lines = [f"Replicas differ: {where}: {first.reason}."]
     return lines + ([f"Likewise: {_listed(others)}."] if others else [])
+
+
+def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
+    """Return one sentence for the labels of which one side is absent, and what to do about it."""
+    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    if run is None:
+        advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
+    elif inner := [label.key for label, _ in held if _outer(label.key) in there]:
+        # of a watched module that returns several tensors: one side's returns fewer
+        end = inner[0].label.rpartition(".")[2]
+        pattern = f'"**.{_outer(inner[0]).label.rpartition(".")[2]}.{end}"'
+        advice = (
+            f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
+            f"watch(..., exclude={pattern})"
+        )
+    return _gap(held, f"No {side} side ({source})", advice)
+
+
+def _outer(key: LabelKey) -> LabelKey:
+    """The label of the module of whose output a label is a further tensor: "self_attn" of "self_attn.1"."""
+    return key._replace(label=key.label.rpartition(".")[0])
 
 
 def _gap(held: Held, what: str, advice: str = "") -> str:
@@ -241,6 +262,13 @@ def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
         return (
             f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
             'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+        )
+    if {label.key.label for label in golden} & {label.key.label for label in actual}:
+        tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
+        told = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
+        return (
+            f"Nothing was compared: golden's labels are those of {told[0]}, actual's of {told[1]}, under the same data "
+            "ids. Call set_task_id() as often before the labels of either side."
         )
     return (
         f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
