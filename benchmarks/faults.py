@@ -18,7 +18,7 @@ import argparse
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import faulty_decoder
@@ -31,6 +31,7 @@ from aclcmp.orchestrator.compare.pair import warm_up
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.verdicts import Origin
+from aclcmp.orchestrator.plan.regions import LabelKey
 
 MODELS: dict[str, Model] = {"decoder": faulty_decoder, "transformer": faulty_transformer}
 
@@ -56,16 +57,30 @@ def by_metric(test: Callable[[Metrics, PairStats], bool]) -> Rule:
     return rule
 
 
+def by_rule(
+    metrics: Mapping[tuple[LabelKey, int], Metrics],
+    stats: Mapping[tuple[LabelKey, int], PairStats],
+    rules: Mapping[str, Rule],
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield what rules that look at each label alone find wrong, by the rules' names."""
+    for name, test in TESTS.items():
+        if name in rules:
+            wrong = (key.label for (key, rank), m in metrics.items() if test(m, stats[key, rank]))
+            yield name, list(dict.fromkeys(wrong))
+
+
 OURS: dict[str, Rule] = {"aclcmp": ours}
-RULES: dict[str, Rule] = OURS | {
-    "torch.testing.assert_close": by_metric(lambda m, s: s.n_over_tolerance > 0),
-    "cosine < 0.99": by_metric(lambda m, s: m.cosine < 0.99),
-    "PCC < 0.9999": by_metric(lambda m, s: m.pcc < 0.9999),
-    "msprobe (cosine 0.99 and max_abs 1e-3, cosine 0.9, max_abs 1)": by_metric(
-        lambda m, s: m.cosine < 0.9 or m.max_abs > 1 or (m.cosine < 0.99 and m.max_abs > 1e-3)
+TESTS: dict[str, Callable[[Metrics, PairStats], bool]] = {
+    "torch.testing.assert_close": lambda m, s: s.n_over_tolerance > 0,
+    "cosine < 0.99": lambda m, s: m.cosine < 0.99,
+    "PCC < 0.9999": lambda m, s: m.pcc < 0.9999,
+    "msprobe (cosine 0.99 and max_abs 1e-3, cosine 0.9, max_abs 1)": lambda m, s: (
+        m.cosine < 0.9 or m.max_abs > 1 or (m.cosine < 0.99 and m.max_abs > 1e-3)
     ),
-    "SGLang (1 - similarity > 1e-3)": by_metric(lambda m, s: m.sg_rel > 1e-3),
+    "SGLang (1 - similarity > 1e-3)": lambda m, s: m.sg_rel > 1e-3,
 }
+"""What other tools hold each label against."""
+RULES: dict[str, Rule] = OURS | {name: by_metric(test) for name, test in TESTS.items()}
 
 
 @dataclass

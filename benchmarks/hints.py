@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import faulty_decoder
@@ -25,7 +26,7 @@ from planting import Fault, Recorded, Setting
 
 from aclcmp.orchestrator.compare.excerpt import excerpt_of
 from aclcmp.orchestrator.compare.look import Looks, Suspect
-from aclcmp.orchestrator.compare.metrics import metrics_of
+from aclcmp.orchestrator.compare.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.compare.second import look_at
 from aclcmp.orchestrator.compare.stats import PairStats
@@ -80,13 +81,28 @@ class Stored:
         return Source(str(self.path), offset, dtype, tuple(tensor.shape), rank=rank)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Compared:
     """A run beside golden."""
 
     plan: Plan
     outcomes: Outcomes
     judgement: Judgement
+
+    @property
+    def stats(self) -> dict[tuple[LabelKey, int], PairStats]:
+        """By label and rank."""
+        return {name: each for name, each in self.outcomes.items() if isinstance(each, PairStats)}
+
+    @cached_property
+    def metrics(self) -> dict[tuple[LabelKey, int], Metrics]:
+        """By label and rank."""
+        stats = self.stats
+        return dict(zip(stats, all_metrics(list(stats.values())), strict=True))
+
+    def metrics_by_name(self) -> dict[str, Metrics]:
+        """By label, where there is one rank."""
+        return {key.label: each for (key, _), each in self.metrics.items()}
 
 
 def compare(pairs: Sequence[Pair]) -> Outcomes:

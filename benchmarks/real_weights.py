@@ -1,0 +1,259 @@
+"""What each rule says of trained models: how often it cries wolf, how often it names the culprit, what it hints at.
+
+    python benchmarks/real_weights.py [--models smollm2,minilm,gemma3] [--dtypes bf16,fp16,fp32] [--tune] [--show]
+
+SmolLM2-135M, MiniLM and Gemma 3 270M with their trained weights (`trained.py` says how to get them), as transformers
+runs them. Clean runs: golden with eager attention beside other, legitimate kernels (sdpa, an online softmax, matmuls in
+halves, summands as tensor parallelism has them, norms in another order of operations, several together), in six pairs of
+types. Faults: about 50 kinds at three depths, for two texts (`real_faults.py`). A fault is visible if the error at its
+first wrong label, of the whole, the median row or the worst row, is at least three times that of the same run without
+it. `--tune`: the texts by which constants were chosen; Gemma's faults chose none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from faults import RULES, by_rule
+from hints import Compared, Stored, compare, compared, look
+from planting import Recorded
+from real_faults import KINDS, Fault, Labels, culprits, record
+from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
+
+from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.insight import insight
+from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.plan.regions import Source
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PAIRS = (("bf16", "bf16"), ("fp32", "bf16"), ("fp16", "fp16"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp32", "fp32"))
+KERNELS = ("sdpa", "online", "halves", "summands", "norm", "sdpa+halves+norm")
+BESIDE = ("sdpa", "halves", "sdpa+summands", "online+norm")
+"""Kernels with which faults are planted, in turn."""
+VISIBLE = 3.0
+TOO_NARROW = {("gemma3", "fp16")}
+"""Gemma's activations leave float16: what is infinite in it is no false alarm."""
+
+
+@dataclass
+class Clean:
+    """What clean runs gave."""
+
+    runs: int = 0
+    labels: int = 0
+    drifting: int = 0
+    alarms: Counter[str] = field(default_factory=Counter)
+    """By rule: runs in which it finds anything."""
+
+
+@dataclass
+class Found:
+    """What was found of visible faults."""
+
+    runs: int = 0
+    rules: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By rule: "first", "other" or "none"."""
+    misled: int = 0
+    """Runs with a label behind the culprit that we call wrong by itself."""
+    hints: Counter[str] = field(default_factory=Counter)
+    """Of faults that we find first: "closed" (there is a right hint), "right", "wrong", "open"."""
+
+    def add(self, other: Found) -> None:
+        """Add up."""
+        self.runs += other.runs
+        self.misled += other.misled
+        self.hints.update(other.hints)
+        for rule, counts in other.rules.items():
+            self.rules[rule].update(counts)
+
+
+class Subject:
+    """One trained model on one text."""
+
+    def __init__(self, trained: Trained, text: str, folder: Path) -> None:
+        self.trained, self.folder = trained, folder
+        self.inputs = {k: v for k, v in trained.tokens([text]).items() if k != "token_type_ids"}
+        self._models: dict[str, Any] = {}
+        self._goldens: dict[str, dict[str, Source]] = {}
+
+    def model(self, dtype: str) -> Any:
+        """The model in one type."""
+        if dtype not in self._models:
+            self._models[dtype] = self.trained.model(DTYPES[dtype])
+        return self._models[dtype]
+
+    def golden(self, dtype: str) -> dict[str, Source]:
+        """Golden's labels, in a file."""
+        if dtype not in self._goldens:
+            stored = Stored(self.folder / f"golden-{dtype}")
+            labels = record(self.model(dtype), self.trained.roles, self.inputs)
+            self._goldens[dtype] = {name: stored.source(tensor) for name, tensor in labels.items()}
+        return self._goldens[dtype]
+
+    def beside(self, golden: str, actual: str, *how: Any) -> Compared:
+        """Run with kernels and a fault, and compare."""
+        labels: Labels = record(self.model(actual), self.trained.roles, self.inputs, *how)
+        run = Recorded({name: [tensor] for name, tensor in labels.items()})
+        return compared(self.golden(golden), run, Stored(self.folder / "actual"))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--dtypes", default="bf16,fp16,fp32", help="of runs with faults")
+    parser.add_argument("--tune", action="store_true", help="the texts by which constants were chosen")
+    parser.add_argument("--show", action="store_true", help="print what is missed, and wrong hints")
+    parser.add_argument("--faults", default="", help="only these kinds, by commas; no clean runs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warm_up()
+    clean: dict[tuple[str, str, str], Clean] = defaultdict(Clean)
+    found: dict[tuple[str, str], Found] = defaultdict(Found)
+    kinds = options.faults.split(",") if options.faults else list(KINDS)
+    for name in options.models.split(","):
+        for text in TUNING_TEXTS if options.tune else TEXTS:
+            begin = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                subject = Subject(MODELS[name], text, Path(folder))
+                if not options.faults:
+                    clean_runs(subject, clean)
+                for dtype in options.dtypes.split(","):
+                    if (name, dtype) not in TOO_NARROW:
+                        found[name, dtype].add(faulty_runs(subject, dtype, kinds, show=options.show))
+            print(f"{name}, {len(text)} characters: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    print_clean(clean)
+    print_found(found)
+
+
+def clean_runs(subject: Subject, clean: dict[tuple[str, str, str], Clean]) -> None:
+    """Run all pairs of types with all kernels."""
+    name = subject.trained.name
+    for golden, actual in PAIRS:
+        if (name, golden) in TOO_NARROW or (name, actual) in TOO_NARROW:
+            continue
+        for kernel in KERNELS:
+            case = subject.beside(golden, actual, kernel)
+            count = clean[name, golden, actual]
+            count.runs += 1
+            count.labels += len(case.judgement.labels)
+            count.drifting += sum(label.status is Status.DRIFT for label in case.judgement.labels)
+            for rule, wrong in by_rule(case.metrics, case.stats, RULES):
+                count.alarms[rule] += bool(wrong)
+            count.alarms["aclcmp"] += case.judgement.exit_code is not ExitCode.MATCH
+
+
+def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: bool) -> Found:
+    """Plant every fault that the model can have."""
+    found = Found()
+    roles, config = subject.trained.roles, subject.model(dtype).config
+    sound = {kernel: subject.beside(dtype, dtype, kernel).metrics_by_name() for kernel in BESIDE}
+    for number, kind in enumerate(KINDS):
+        if kind not in kinds or not KINDS[kind].needs(roles, config):
+            continue
+        kernel = BESIDE[number % len(BESIDE)]
+        for layer in subject.trained.depths:
+            fault = Fault(kind, layer)
+            roots = culprits(roles, fault)
+            case = subject.beside(dtype, dtype, kernel, fault)
+            if is_visible(case.metrics_by_name()[roots[0]], sound[kernel][roots[0]]):
+                where = f"{subject.trained.name} {dtype} {kind} {layer}"
+                count(found, case, roots, KINDS[kind].hints, where if show else "")
+    return found
+
+
+def is_visible(with_fault: Metrics, without: Metrics) -> bool:
+    """Whether an error is three times what it is without the fault, or not a number."""
+    figures = ("rel_l2", "row_p50", "worst_row")
+    pairs = [(getattr(with_fault, name), getattr(without, name)) for name in figures]
+    return with_fault.mismatch_share != with_fault.mismatch_share or any(
+        not one <= VISIBLE * other for one, other in pairs
+    )
+
+
+def count(found: Found, case: Compared, roots: tuple[str, ...], fitting: frozenset[str], where: str) -> None:
+    """Count what the rules say of a visible fault, and the hints of ours."""
+    found.runs += 1
+    labels = case.judgement.labels
+    own = [label.key.label for label in labels if any(v.origin is Origin.OWN for v in label.ranks)]
+    for rule, wrong in [("aclcmp", own), *by_rule(case.metrics, case.stats, RULES)]:
+        found.rules[rule]["none" if not wrong else "first" if wrong[0] == roots[0] else "other"] += 1
+    order = [label.key.label for label in labels]
+    behind = [name for name in own if order.index(name) > order.index(roots[0]) and name not in roots]
+    found.misled += bool(behind)
+    if where and (not own or own[0] != roots[0]):
+        print(f"missed: {where}: {own[:1] or 'nothing'}", flush=True)
+    if where and behind:
+        print(f"false root: {where}: {behind[:2]}", flush=True)
+    if not own or own[0] != roots[0]:
+        return
+    _, _, hints = insight(case.plan, case.judgement, compare, look)
+    said = [hint for hint in hints if hint.key.label == roots[0]]
+    right = any(hint.kind in fitting for hint in said)
+    wrong = any(hint.kind not in fitting for hint in said)
+    found.hints["closed"] += bool(fitting)
+    found.hints["right"] += right
+    found.hints["wrong"] += wrong
+    if where and (wrong or (fitting and not right)):
+        print(f"hint: {where}: {[(hint.kind, hint.words) for hint in said]}", flush=True)
+
+
+def print_clean(clean: dict[tuple[str, str, str], Clean]) -> None:
+    """Print what clean runs gave."""
+    print("\n| clean runs | runs | with a false alarm | labels that drift |")
+    print("|---|---|---|---|")
+    for (name, golden, actual), each in clean.items():
+        drift = each.drifting / max(each.labels, 1)
+        print(f"| {name}, {golden} : {actual} | {each.runs} | {each.alarms['aclcmp']} | {drift:.1%} |")
+    half = [each for key, each in clean.items() if key[1:] != ("fp32", "fp32")]
+    runs = sum(each.runs for each in half) or 1
+    print(f"\nHalf precision: {runs} clean runs; with an alarm, by rule:")
+    for rule in ("aclcmp", *[rule for rule in RULES if rule != "aclcmp"]):
+        alarms = sum(each.alarms[rule] for each in half)
+        print(f"    {rule}: {alarms} ({alarms / runs:.1%})")
+    labels = sum(each.labels for each in clean.values()) or 1
+    print(f"Labels that drift, of all clean ones: {sum(each.drifting for each in clean.values()) / labels:.2%}")
+
+
+def print_found(found: dict[tuple[str, str], Found]) -> None:
+    """Print what was found of faults."""
+    rows = [(f"{name}, {dtype}", each) for (name, dtype), each in found.items()]
+    for title, dtypes in (("all half precision", ("bf16", "fp16")), ("all fp32", ("fp32",))):
+        total = Found()
+        for (_, dtype), each in found.items():
+            if dtype in dtypes:
+                total.add(each)
+        rows.append((title, total))
+    print(
+        "\n| visible faults | runs | culprit first | another first | nothing | a false root | right hint | wrong hint |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for title, each in rows:
+        if each.runs:
+            ours = each.rules["aclcmp"]
+            shares = [f"{ours[what] / each.runs:.1%}" for what in ("first", "other", "none")]
+            right = f"{each.hints['right'] / max(each.hints['closed'], 1):.1%} of {each.hints['closed']}"
+            wrong = f"{each.hints['wrong'] / max(ours['first'], 1):.1%}"
+            print(
+                f"| {title} | {each.runs} | {' | '.join(shares)} | {each.misled / each.runs:.1%} | {right} | {wrong} |"
+            )
+    print("\n| rule | " + " | ".join(title for title, each in rows[-2:] if each.runs) + " |")
+    print("|---|" + "---|" * sum(bool(each.runs) for _, each in rows[-2:]))
+    for rule in ("aclcmp", *[rule for rule in RULES if rule != "aclcmp"]):
+        shares = [f"{each.rules[rule]['first'] / each.runs:.1%}" for _, each in rows[-2:] if each.runs]
+        print(f"| {rule} | {' | '.join(shares)} |")
+
+
+if __name__ == "__main__":
+    main()
