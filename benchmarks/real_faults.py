@@ -44,7 +44,11 @@ class Kind:
 
     roles: tuple[str, ...]
     hints: frozenset[str] = frozenset()
-    """Kinds of hints that are right for it; none where its error has no closed form at the first wrong label."""
+    """Kinds of hints of which one is due; none where its error has no closed form at the first wrong label."""
+    also: frozenset[str] = frozenset()
+    """Kinds of hints that are right, too, though not due."""
+    place: str = ""
+    """What is due as the place of the error instead of a hint."""
     output: Callable[[Tensor, Tensor, nn.Module], Tensor] | None = None
     """(output, input, module) -> output, of the first role."""
     weight: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -475,14 +479,18 @@ KINDS: dict[str, Kind] = {
     "rope of twice the angle": Kind(("context",), positions=lambda c, s: (c * c - s * s, 2 * s * c), needs=_has_rope),
     "scores not scaled": Kind(("context",), attention=_set(scale=lambda c: 1.0)),
     "scores scaled twice": Kind(("context",), attention=_set(scale=lambda c: c.scale * c.scale)),
-    "mask off by one": Kind(("context",), attention=_mask_off_by_one),
+    "mask off by one": Kind(("context",), also=_h("last rows"), attention=_mask_off_by_one),
     "mask missing": Kind(("context",), attention=_all_seen, needs=_has_rope),
     "first token masked": Kind(("context",), attention=_first_masked),
-    "window too short": Kind(("context",), attention=_short_window),
-    "stale cache slot": Kind(("context",), _h("last rows"), attention=_stale, needs=_has_rope),
-    "probabilities in float8": Kind(("context",), attention=_set(probabilities=lambda c: _coarse_probabilities)),
+    "window too short": Kind(("context",), _h("from a row on"), attention=_short_window),
+    "stale cache slot": Kind(("context",), _h("from a row on"), attention=_stale, needs=_has_rope),
+    "probabilities in float8": Kind(
+        ("context",), also=_h("even error"), attention=_set(probabilities=lambda c: _coarse_probabilities)
+    ),
     "heads swapped": Kind(
-        ("context",), attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]])
+        ("context",),
+        also=_h("permuted channels"),
+        attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]])
     ),
     "heads of another group": Kind(("context",), attention=_set(groups=lambda c: "repeated"), needs=_grouped),
     "rows shifted": Kind(("context",), _h("shifted rows"), attention=_set(after=lambda c: lambda o: o.roll(1, 1))),
@@ -505,7 +513,7 @@ KINDS: dict[str, Kind] = {
     ),
     "slice of q reversed": Kind(("q",), _h("permuted channels", "reversed"), weight=_flipped_part),
     "v reversed": Kind(("v",), _h("permuted channels", "reversed"), weight=lambda w, _: w.flip(0)),
-    "part of v zero": Kind(("v",), _h("zeros", "stretch channel"), weight=_head_zero),
+    "part of v zero": Kind(("v",), _h("zeros", "constant channels"), weight=_head_zero),
     "weights of another layer": Kind(("up",), weight=lambda w, other: other),
     "o transposed": Kind(
         ("o",),
@@ -528,21 +536,21 @@ KINDS: dict[str, Kind] = {
     "largest value clamped": Kind(("layer",), _h("one value"), output=_massive_clamped),
     "cast to float8": Kind(("up",), _h("down-cast"), output=_to(torch.float8_e4m3fn)),
     "cast to bfloat16": Kind(("up",), _h("down-cast"), output=_to(torch.bfloat16)),
-    "weights in int8 by tensor": Kind(("up",), _h("quantisation"), weight=_by_tensor(8)),
-    "weights in int4 by groups": Kind(("up",), _h("quantisation"), weight=_by_group(4, 32)),
-    "weights in float8": Kind(("down",), _h("quantisation"), weight=_float8),
-    "weights in int4 by tensor": Kind(("down",), _h("quantisation"), weight=_by_tensor(4)),
-    "norm with another epsilon": Kind(("norm",), _h("scale by row"), output=_own_eps, needs=lambda r, c: bool(r.norm)),
+    "weights in int8 by tensor": Kind(("up",), _h("even error"), weight=_by_tensor(8)),
+    "weights in int4 by groups": Kind(("up",), _h("even error"), weight=_by_group(4, 32)),
+    "weights in float8": Kind(("down",), _h("even error"), weight=_float8),
+    "weights in int4 by tensor": Kind(("down",), also=_h("even error"), weight=_by_tensor(4)),
+    "norm with another epsilon": Kind(("norm",), _h("scale by row"), _h("scale"), output=_own_eps, needs=lambda r, c: bool(r.norm)),
     "norm without weight": Kind(("norm",), _h("scale by channel"), output=_norm_weight(torch.ones_like), needs=_rms),
     "norm weight plus one": Kind(
         ("norm",), _h("scale by channel", "scale"), output=_norm_weight(lambda w: w + 1), needs=_rms
     ),
-    "norm subtracts the mean": Kind(("norm",), output=_without_mean, needs=_rms),
+    "norm subtracts the mean": Kind(("norm",), also=_h("offset by row", "offset by channel"), output=_without_mean, needs=_rms),
     "tile unwritten": Kind(("up",), _h("zeros"), output=_unwritten_tile),
     "last rows unwritten": Kind(("down",), _h("zeros", "last rows"), output=_last_rows),
     "dropout left on": Kind(("down",), _h("dropout"), output=_dropout),
     "residual missing": Kind(("layer",), output=lambda o, x, m: o - x, needs=_rms),
-    "residual twice": Kind(("layer",), output=lambda o, x, m: o + x, needs=_rms),
+    "residual twice": Kind(("layer",), also=_h("scale"), output=lambda o, x, m: o + x, needs=_rms),
     "rows of a block reversed": Kind(
         ("down",),
         _h("permuted rows"),
@@ -551,7 +559,7 @@ KINDS: dict[str, Kind] = {
     "one row of another layer": Kind(
         ("layer",), _h("one row"), output=lambda o, x, m: torch.cat([o[:, :9], x[:, 9:10], o[:, 10:]], 1)
     ),
-    "NaN in a row": Kind(("up",), _h("nonfinite"), output=_nan),
+    "NaN in a row": Kind(("up",), place="row 11 holds ", output=_nan),
 }
 """Each kind of fault. Those of attention are seen at the projection behind it, which mixes heads and channels."""
 

@@ -26,7 +26,7 @@ import torch
 from faults import RULES, by_rule
 from hints import Compared, Stored, compare, compared, look
 from planting import Recorded
-from real_faults import KINDS, Fault, Labels, culprits, record
+from real_faults import KINDS, Fault, Kind, Labels, culprits, record
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
 
 from aclcmp.orchestrator.compare.metrics import Metrics
@@ -169,7 +169,7 @@ def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: boo
             case = subject.beside(dtype, dtype, kernel, fault)
             if is_visible(case.metrics_by_name()[roots[0]], sound[kernel][roots[0]]):
                 where = f"{subject.trained.name} {dtype} {kind} {layer}"
-                count(found, case, roots, KINDS[kind].hints, where if show else "")
+                count(found, case, roots, KINDS[kind], where if show else "")
     return found
 
 
@@ -182,7 +182,7 @@ def is_visible(with_fault: Metrics, without: Metrics) -> bool:
     )
 
 
-def count(found: Found, case: Compared, roots: tuple[str, ...], fitting: frozenset[str], where: str) -> None:
+def count(found: Found, case: Compared, roots: tuple[str, ...], kind: Kind, where: str) -> None:
     """Count what the rules say of a visible fault, and the hints of ours."""
     found.runs += 1
     labels = case.judgement.labels
@@ -198,14 +198,16 @@ def count(found: Found, case: Compared, roots: tuple[str, ...], fitting: frozens
         print(f"false root: {where}: {behind[:2]}", flush=True)
     if not own or own[0] != roots[0]:
         return
-    _, _, hints = insight(case.plan, case.judgement, compare, look)
+    _, patterns, hints = insight(case.plan, case.judgement, compare, look)
     said = [hint for hint in hints if hint.key.label == roots[0]]
-    right = any(hint.kind in fitting for hint in said)
-    wrong = any(hint.kind not in fitting for hint in said)
-    found.hints["closed"] += bool(fitting)
+    (pattern,) = [each for each in patterns if each.key.label == roots[0]]
+    right = any(hint.kind in kind.hints for hint in said) or (kind.place != "" and kind.place in pattern.rows)
+    wrong = any(hint.kind not in kind.hints | kind.also for hint in said)
+    due = bool(kind.hints or kind.place)
+    found.hints["closed"] += due
     found.hints["right"] += right
     found.hints["wrong"] += wrong
-    if where and (wrong or (fitting and not right)):
+    if where and (wrong or (due and not right)):
         print(f"hint: {where}: {[(hint.kind, hint.words) for hint in said]}", flush=True)
 
 

@@ -10,8 +10,10 @@ from aclcmp.orchestrator.compare.excerpt import excerpt_of
 from aclcmp.orchestrator.compare.look import Look, Looks, Suspect
 from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.compare.stats import Basis, PairStats
+from aclcmp.orchestrator.exchanged import exchanged
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.judge.hints import hints_of
+from aclcmp.orchestrator.judge.noise import noise_of
 from aclcmp.orchestrator.judge.patterns import pattern_of
 from aclcmp.orchestrator.judge.verdicts import WRONG, Judgement, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.plan.model import Plan
@@ -61,7 +63,8 @@ def _insight(
     hosts: Mapping[int, str],
 ) -> Insight:
     own = [label for label in judgement.labels if _own(label)]
-    suspects = _suspects(plan, judgement, own)
+    noise = noise_of(judgement.labels, [label.key for label in own])
+    suspects = _suspects(plan, judgement, own, noise)
     told = look(suspects) if suspects else {}
     looks = {name: each for name, each in told.items() if isinstance(each, Look)}
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
@@ -69,19 +72,26 @@ def _insight(
         by_label.setdefault(key, {})[rank] = each
     after = _after_collectives(plan, judgement)
     patterns = tuple(
-        pattern_of(label, by_label[label.key], hosts, after_collective=label.key in after) for label in own
+        pattern_of(label, by_label[label.key], hosts, noise[label.key], after_collective=label.key in after)
+        for label in own
     )
     interrupted = len(told) < len(suspects)
     sums = {} if interrupted else missing_reductions(plan, own[:MOST_FITTED], compare)
-    hints = tuple(hint for label in own for hint in (*sums.get(label.key, ()), *hints_of(label, by_label[label.key])))
-    return looks, patterns, hints
+    others = {} if interrupted else exchanged(plan, own, compare)
+    hints: list[Hint] = []
+    for label in own:
+        hints += sums.get(label.key, ())
+        hints += others.get(label.key) or hints_of(label, by_label[label.key], noise[label.key])
+    return looks, patterns, tuple(hints)
 
 
 def _own(label: LabelVerdict) -> bool:
     return any(verdict.status in WRONG and verdict.origin is Origin.OWN for verdict in label.ranks)
 
 
-def _suspects(plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict]) -> list[Suspect]:
+def _suspects(
+    plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict], noise: Mapping[LabelKey, Mapping[int, float]]
+) -> list[Suspect]:
     """What to look at again: own errors, then other wrong ones, then what drifts."""
     fitted = {label.key for label in own[:MOST_FITTED]}
     pairs = {
@@ -107,7 +117,8 @@ def _suspects(plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict]) -> 
         if len(found) == MOST_LOOKS or (grade and nbytes > MOST_BYTES):
             break
         fit = label.key in fitted and verdict.rank in worst[label.key]
-        found.append(Suspect(held, _rms(stats), excerpt_of(held, stats.rows) if fit else ()))
+        excerpt = excerpt_of(held, stats.rows) if fit else ()
+        found.append(Suspect(held, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0)))
     return found
 
 

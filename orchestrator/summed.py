@@ -10,7 +10,7 @@ from aclcmp.orchestrator.compare.metrics import metrics_of
 from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.hints import EXPLAINS
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Status
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.plan.model import Plan
 from aclcmp.orchestrator.plan.readings import ranks_text
@@ -26,6 +26,12 @@ class _Sum:
 
     label: LabelVerdict
     pairs: tuple[Pair, ...]
+
+    @property
+    def verdicts(self) -> list[RankVerdict]:
+        """Those on its ranks."""
+        ranks = {pair.rank for pair in self.pairs}
+        return [verdict for verdict in self.label.ranks if verdict.rank in ranks]
 
     @property
     def pair(self) -> Pair:
@@ -57,7 +63,7 @@ def missing_reductions(
             continue
         outcomes = compare([each.pair for sums in attempt for each in sums])
         for sums in attempt:
-            shares = [_explained(each, outcomes.get((each.pair.key, each.pair.rank))) for each in sums]
+            shares = [explained_by(outcomes.get((each.pair.key, each.pair.rank)), each.verdicts) for each in sums]
             if min(shares) >= EXPLAINS:
                 found[sums[0].label.key] = _hints(sums, shares)
     return found
@@ -89,12 +95,13 @@ def _ways(pairs: Sequence[Pair]) -> list[list[list[Pair]]]:
     return ways
 
 
-def _explained(each: _Sum, outcome: PairStats | str | None) -> float:
-    """The share of each rank's error energy that is gone in the sum, of the rank where it is least."""
+def explained_by(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
+    """Return the share of the verdicts' error energy that is gone in an outcome, of the verdict where it is least.
+
+    0 where the outcome is not right within their limits.
+    """
     if not isinstance(outcome, PairStats):
         return 0.0
-    ranks = {pair.rank for pair in each.pairs}
-    verdicts = [verdict for verdict in each.label.ranks if verdict.rank in ranks]
     limits = next((verdict.limits for verdict in verdicts if verdict.limits is not None), None)
     if limits is None or weigh(outcome, metrics_of(outcome), limits)[0] not in (Status.MATCH, Status.DRIFT):
         return 0.0

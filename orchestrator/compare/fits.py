@@ -14,29 +14,37 @@ from aclcmp.orchestrator.compare.fits_orders import orders
 from aclcmp.orchestrator.compare.fits_turns import turns
 from aclcmp.orchestrator.compare.fits_values import values
 from aclcmp.orchestrator.compare.look import Fit
-from aclcmp.orchestrator.compare.trial import Floats, Trial
+from aclcmp.orchestrator.compare.trial import GOOD, LAST_RESORT, Floats, Trial
 
 _WORTH_KEEPING = 0.5
 _MOST_KEPT = 4
 _BETTER = 2.0
 """A more complicated fit is told where the simpler one leaves more than so many times as much of the error."""
+_BY_LINE = ("scale by row", "scale by channel")
 _FEWEST = 16
 _ROUND_OFF = 1e-3
 
 
 def fits_of(
-    x: Floats, y: Floats, golden_dtype: str = "float64", actual_dtype: str = "float64", *, cut: bool = False
+    x: Floats,
+    y: Floats,
+    golden_dtype: str = "float64",
+    actual_dtype: str = "float64",
+    *,
+    cut: bool = False,
+    noise: float = 0.0,
 ) -> tuple[Fit, ...]:
     """Return what explains at least half of the error energy of y beside x, the one to tell first.
 
     x and y are finite, of one shape; of tensors with less than 16 elements, and without error, nothing is told. `cut`:
-    they are a part of larger tensors. Rows and channels in words are numbered as in the arrays.
+    they are a part of larger tensors; `noise`: the relative error of what is right. Rows and channels in words are
+    numbered as in the arrays.
     """
     size = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
     if x.size < _FEWEST or size == 0.0 or DTYPES[golden_dtype].kind is Kind.BOOL:
         return ()
     scale = 1.0 if 1e-100 < size < 1e100 else size  # squares must neither overflow nor underflow
-    trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), actual_dtype, cut=cut)
+    trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), actual_dtype, cut=cut, noise=noise)
     if trial.energy == 0.0:
         return ()
     found: list[tuple[int, Fit]] = []
@@ -44,7 +52,8 @@ def fits_of(
         explained = trial.explained(candidate)
         if explained >= _WORTH_KEEPING:
             words = candidate.words if isinstance(candidate.words, str) else candidate.words()
-            found.append((candidate.cost, Fit(candidate.kind, words, min(explained, 1.0))))
+            if words:  # nothing to say that is true at the digits shown
+                found.append((candidate.cost, Fit(candidate.kind, words, min(explained, 1.0))))
     return _ranked(found)
 
 
@@ -52,10 +61,13 @@ def _ranked(found: list[tuple[int, Fit]]) -> tuple[Fit, ...]:
     """Put the simplest first that is about as good as the best, then the others by what they explain."""
     if not found:
         return ()
-    best = max(fit.explained for _, fit in found)
+    simple = [(cost, fit) for cost, fit in found if cost < LAST_RESORT and fit.explained >= GOOD]
+    best = max(fit.explained for _, fit in simple or found)
     limit = 1 - _BETTER * (1 - best) - _ROUND_OFF
-    good = [(cost, fit) for cost, fit in found if fit.explained >= limit]
+    good = [(cost, fit) for cost, fit in simple or found if fit.explained >= limit]
     _, told = min(good, key=lambda item: (item[0], -item[1].explained))
+    if told.kind in _BY_LINE and sum(fit.kind in _BY_LINE for _, fit in good) > 1:
+        return ()  # golden has so little structure that either would do
     others = sorted((fit for _, fit in found if fit is not told), key=lambda fit: -fit.explained)
     kinds = {told.kind: told}
     for fit in others:

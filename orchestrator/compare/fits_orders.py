@@ -16,6 +16,8 @@ _MOST_UNITS = 4096
 _MOST_GATHERED = 256
 """Units among which one is looked for that occurs twice; more only where the values are golden's in another order."""
 _MATCHED_NUMBERS = 128
+_MATCHED = 0.97
+"""What blocks in another order must explain: the nearest of many explains some by chance."""
 _CHUNK = 256
 _MOST_SHIFTED = 4
 """A shift by at most a quarter of the axis: of more, too little is known unless it goes around."""
@@ -112,8 +114,8 @@ def _permuted(trial: Trial, most: int) -> Iterator[Candidate]:
             if (origin == np.arange(units)).all():
                 continue
             candidate = _candidate(trial, axis, x, origin)
-            yield candidate
-            if trial.explained(candidate) >= GOOD:
+            if trial.explained(candidate) >= _MATCHED:
+                yield candidate
                 break
 
 

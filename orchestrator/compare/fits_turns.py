@@ -11,30 +11,66 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial
+from aclcmp.orchestrator.compare.trial import GOOD, LAST_RESORT, PER_PARAMETER, Candidate, Floats, Trial
 
 _HEADS = (32, 64, 80, 96, 128, 192, 256)
 """Sizes of heads of which the first half is paired with the second, beside the whole last axis."""
 _FINER = 4
 _CHUNK = 64
 _REFINED = 3
+_CHANGED = 0.05
+"""Relative error of heads whose norms are asked for."""
+_KEPT = 0.2
+"""Norms that change by less than this part of what they would by chance are kept."""
+_UNLIKE = 0.02
+"""Golden's norms must differ by so much: after a norm all are alike, whatever the values."""
 
 Complex = npt.NDArray[np.complex128]
 
 
 def turns(trial: Trial) -> Iterator[Candidate]:
-    """Yield candidates: pairs of neighbours or of halves, turned by one angle, or by one that grows by position."""
+    """Yield candidates: pairs of neighbours or of halves, turned by one angle, by one that grows by position, or by any.
+
+    Last come heads of which only the norm is kept.
+    """
     width = trial.x.shape[-1]
-    for size in (0, *dict.fromkeys([width, *(each for each in _HEADS if width % each == 0)])):
+    sizes = list(dict.fromkeys([*(each for each in _HEADS if width % each == 0), width]))
+    for size in (0, *sizes):
         if width % 2 or (size and size % 2):
             continue
         x, y = (_pairs(side, size) for side in (trial.x, trial.y))
         lengths = np.abs(y) - np.abs(x)
-        if 1 - float(np.vdot(lengths, lengths)) / trial.energy < GOOD:
+        if 1 - float(np.vdot(lengths, lengths)) / float(np.vdot(trial.d, trial.d)) < GOOD:
             continue  # a turn keeps lengths
         for axis in range(trial.x.ndim - 1):
             if trial.x.shape[axis] >= PER_PARAMETER:
                 yield from _turned(trial, x, y, axis, size)
+        how = _named(size)
+        words = f"{how} keep their length but are turned, by no simple rule: RoPE of other positions, or of rounded ones?"
+        yield Candidate("turned freely", LAST_RESORT, _unpaired(np.abs(x) * np.exp(1j * np.angle(y)), size), words)
+    for size in sizes:
+        if size in _HEADS:
+            yield from _norms_kept(trial, size)
+
+
+def _norms_kept(trial: Trial, size: int) -> Iterator[Candidate]:
+    """Heads whose channels are others but whose norms are golden's: of an error without that the norm changes, too."""
+    heads = (-1, size)
+    x, y = (np.linalg.norm(side.reshape(heads), axis=1) for side in (trial.x, trial.y))
+    error = np.linalg.norm(trial.d.reshape(heads), axis=1)
+    here = (error > _CHANGED * x) & (x > 0)
+    if size < 4 or here.sum() < PER_PARAMETER or x[here].std() < _UNLIKE * x[here].mean():
+        return
+    by_chance = np.square(error[here]).sum() / size
+    if np.square(y[here] - x[here]).sum() > _KEPT**2 * by_chance:
+        return
+    values = trial.y.reshape(heads) * np.divide(x, y, out=np.ones_like(x), where=y > 0)[:, None]
+    words = f"each {size} channels keep their norm, but hold other values: RoPE of neighbours against halves (interleaved)?"
+    yield Candidate("norms kept", LAST_RESORT + 1, values.reshape(trial.x.shape), words)
+
+
+def _named(size: int) -> str:
+    return f"halves of each {size} channels" if size else "neighbouring channels"
 
 
 def _pairs(side: Floats, size: int) -> Complex:
@@ -59,7 +95,7 @@ def _turned(trial: Trial, x: Complex, y: Complex, axis: int, size: int) -> Itera
     others = tuple(each for each in range(x.ndim - 1) if each != axis)
     product = (np.conj(x) * y).sum(others)  # (positions, pairs)
     shape = [x.shape[axis] if each == axis else 1 for each in range(x.ndim - 1)] + [x.shape[-1]]
-    how = f"halves of each {size} channels" if size else "neighbouring channels"
+    how = _named(size)
     phase = np.angle(product.sum(0))
     once = _unpaired(x * np.exp(1j * phase), size)
     words = f"{how} are turned by the same angle at every position: positions off by a constant (RoPE)?"

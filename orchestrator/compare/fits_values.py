@@ -8,22 +8,26 @@ import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.narrow import LARGEST, NARROWER, rounder
-from aclcmp.orchestrator.compare.trial import PER_PARAMETER, Candidate, Floats, Trial, numbers_text
+from aclcmp.orchestrator.compare.trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial, numbers_text
 
 _CLOSE = 0.02
 _FEWEST_HITS = 4
 _DROPPED = (0.01, 0.9)
+_MOST_ALONE = 8
+"""A few values are at most so many."""
 
 
 def values(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
     """Yield candidates, in the order of their complexity; `scale` times the trial's values are those that were seen."""
     yield from _constant(trial, scale)
+    yield from _few(trial, scale)
     yield from _factor(trial)
     yield from _offset(trial, scale)
     yield from _clipped(trial, scale)
     if scale == 1.0:
         yield from _rounded(trial)
     yield from _zeros(trial)
+    yield from _constant_lines(trial)
     yield from _by_line(trial)
 
 
@@ -36,10 +40,41 @@ def _constant(trial: Trial, scale: float) -> Iterator[Candidate]:
         yield Candidate("constant" if first else "zeros", 0, np.full_like(trial.y, first), words, exact=True)
 
 
+def _few(trial: Trial, scale: float) -> Iterator[Candidate]:
+    """A few values that are others, all else as in golden."""
+    sizes = np.abs(trial.d).ravel()
+    most = min(_MOST_ALONE, trial.x.size // (4 * PER_PARAMETER))
+    if not most:
+        return
+    order = np.argpartition(-sizes, most - 1)[:most]
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    energy = np.cumsum(sizes[order] ** 2)
+    count = int(np.searchsorted(energy, GOOD * trial.energy)) + 1
+    if count > most:
+        return
+    chosen = order[:count]
+    values = trial.x.copy()
+    values.flat[chosen] = trial.y.flat[chosen]
+
+    def words() -> str:
+        x, y = (side.flat[chosen[0]] * scale for side in (trial.x, trial.y))
+        smaller = all(abs(trial.y.flat[each]) < abs(trial.x.flat[each]) for each in chosen)
+        cause = "clamped, saturated or overwritten?" if smaller else "overwritten, or a bit turned?"
+        named = f"{y:.4g} where golden has {x:.4g}"
+        if count > 1:
+            return f"{count} values alone are others, the worst {named}: {cause}"
+        row, channel = divmod(int(chosen[0]), trial.x.shape[-1])
+        place = "" if trial.cut else f" (row {row}, channel {channel})"
+        return f"one value alone{place} is another, {named}: {cause}"
+
+    yield Candidate("one value" if count == 1 else "few values", 2 if count == 1 else 4, values, words)
+
+
 def _factor(trial: Trial) -> Iterator[Candidate]:
-    xx = float(np.vdot(trial.x, trial.x))
+    weights = trial.even if trial.noise else 1.0
+    xx = float((weights * trial.x * trial.x).sum())
     if xx > 0.0:
-        factor = float(np.vdot(trial.x, trial.y)) / xx
+        factor = float((weights * trial.x * trial.y).sum()) / xx
         if factor != 0.0:
             yield Candidate("scale", 1, factor * trial.x, factor_words(factor))
 
@@ -63,7 +98,7 @@ def factor_words(factor: float) -> str:
 
 
 def _offset(trial: Trial, scale: float) -> Iterator[Candidate]:
-    offset = float(trial.d.mean())
+    offset = float(np.average(trial.d, weights=trial.even if trial.noise else None))
     if offset:
         words = f"{offset * scale:.3g} is added to every value: a constant added, missing or added twice?"
         yield Candidate("offset", 1, trial.x + offset, words)
@@ -142,12 +177,31 @@ def _zeros(trial: Trial) -> Iterator[Candidate]:
         yield Candidate("dropout", 3, kept / (1 - share), words, exact=True)
 
 
+def _constant_lines(trial: Trial) -> Iterator[Candidate]:
+    """Rows or channels that hold one value each, other than zero, where golden's vary."""
+    flat = trial.rows_and_columns()
+    for axis, line, lines, cause in (
+        (0, "channel", "rows", "weights zero or never loaded, so that the bias is left?"),
+        (1, "row", "channels", "never written, or one value spread over all?"),
+    ):
+        if flat.x.shape[axis] < _FEWEST_HITS:
+            continue
+        first = flat.y.take([0], axis)
+        constant = (flat.y == first).all(axis, keepdims=True) & (flat.x != flat.x.take([0], axis)).any(axis, keepdims=True)
+        numbers = np.flatnonzero(constant)
+        if 0 < len(numbers) and first[constant].any() and not (line == "row" and trial.cut):
+            kept = np.where(constant, flat.y, flat.x).reshape(trial.x.shape)
+            named = f"{line}{'s' * (len(numbers) > 1)} {numbers_text(numbers)}"
+            holds = "hold one value each" if len(numbers) > 1 else "holds one value"
+            yield Candidate(f"constant {line}s", 4, kept, f"{named} {holds}, the same in all {lines}: {cause}", exact=True)
+
+
 def _by_line(trial: Trial) -> Iterator[Candidate]:
     """A factor or an offset for each row, or for each channel."""
     flat = trial.rows_and_columns()
     for axis, line, cause, added in (
         (1, "row", "a norm, a softmax or a scale by token", "a mean by row not subtracted, or subtracted twice"),
-        (0, "channel", "weights of a norm, or scales by channel, wrong", "a bias missing, twice or another"),
+        (0, "channel", "weights of a norm, or scales by channel, wrong", "a bias missing, twice or another, or a mean subtracted before a norm's weights"),
     ):
         if flat.x.shape[axis] < PER_PARAMETER or flat.x.shape[1 - axis] < 2:
             continue
@@ -159,12 +213,9 @@ def _by_line(trial: Trial) -> Iterator[Candidate]:
         def shaped(values: Floats) -> Floats:
             return values.reshape(trial.x.shape)
 
-        yield Candidate(
-            f"scale by {line}",
-            6,
-            shaped(factor * flat.x),
-            f"each {line} is golden's times a factor of its own ({factor.min():.3g} to {factor.max():.3g}): {cause}?",
-        )
+        least, largest = f"{factor.min():.3g}", f"{factor.max():.3g}"
+        words = f"each {line} is golden's times a factor of its own ({least} to {largest}): {cause}?"
+        yield Candidate(f"scale by {line}", 6, shaped(factor * flat.x), words if least != largest else "")
         yield Candidate(
             f"offset by {line}",
             6,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,32 @@ class ChannelSums:
         return ChannelSums(max(self.group, other.group), index, sum_xx, sum_dd)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """How many positions there are in each row or channel of the whole tensor, of those that have any."""
+
+    group: int
+    index: npt.NDArray[np.int64]
+    """Sorted numbers of groups of `group` neighbours, shape (c,)."""
+    count: npt.NDArray[np.int64]
+
+    @staticmethod
+    def empty() -> Counts:
+        """Return the counts of no positions, which merge with any."""
+        return Counts(0, np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @staticmethod
+    def of(group: int, numbers: npt.NDArray[np.int64]) -> Counts:
+        """Count the numbers of groups, one for each position."""
+        return Counts(group, *np.unique(numbers, return_counts=True))
+
+    def merge(self, other: Counts) -> Counts:
+        """Return the counts over both; they must come from regions of one whole tensor."""
+        index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
+        count = np.bincount(place, np.concatenate([self.count, other.count]), len(index)).astype(np.int64)
+        return Counts(max(self.group, other.group), index, count)
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """A closed-form change of golden that leaves less of the error than golden itself."""
@@ -66,6 +92,9 @@ class Look:
     """
     fits: tuple[Fit, ...]
     """The best first; empty where none explains anything, or none was tried."""
+    nonfinite_rows: Counts = field(default_factory=Counts.empty)
+    """Positions that are NaN or infinite on one side and not in the same way on the other, by row."""
+    nonfinite_channels: Counts = field(default_factory=Counts.empty)
 
     @staticmethod
     def empty() -> Look:
@@ -75,7 +104,9 @@ class Look:
     def merge(self, other: Look) -> Look:
         """Return the look at both; they must come from disjoint regions, and fits from one of them only."""
         histogram = self.histogram + other.histogram
-        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits)
+        rows = self.nonfinite_rows.merge(other.nonfinite_rows)
+        channels = self.nonfinite_channels.merge(other.nonfinite_channels)
+        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits, rows, channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +119,8 @@ class Suspect:
     """Root mean square of golden, or of actual where golden is all zero."""
     excerpt: tuple[Pair, ...] = ()
     """What fits are tried on (see `excerpt.excerpt_of`); empty where none are."""
+    noise: float = 0.0
+    """The relative error of the labels before that are right; 0 where that is not known."""
 
     @property
     def name(self) -> tuple[LabelKey, int]:

@@ -21,6 +21,12 @@ HOLDS_EVENLY = 0.5
 """What a fit must explain where rows and channels of all sizes count alike: one outlier explains no tensor."""
 _SMALLEST_WEIGHED = 1e-3
 """Rows and channels that are smaller than this part of the others count as if they were as large."""
+_BEYOND = 2.0
+"""Errors up to so many times the noise are none: the round-off of one massive value would outweigh a wrong row."""
+_MORE_THAN_NOISE = 0.1
+"""What is beyond the noise must be this share of the error where rows and channels of all sizes count alike."""
+LAST_RESORT = 9
+"""From this cost on a fit says only what was kept, and is told where no simpler one is good."""
 PER_PARAMETER = 16
 """A fit needs at least this many numbers for each parameter: random ones then explain a sixteenth."""
 
@@ -50,13 +56,18 @@ class Trial:
     actual_dtype: str = "float64"
     cut: bool = False
     """Whether they are a part of larger tensors: a transposition cannot show then, and rows have other numbers."""
+    noise: float = 0.0
+    """The relative error of what is right; where most of the error is no more than it gives, 0."""
 
     @staticmethod
-    def of(x: Floats, y: Floats, actual_dtype: str = "float64", *, cut: bool = False) -> Trial:
+    def of(x: Floats, y: Floats, actual_dtype: str = "float64", *, cut: bool = False, noise: float = 0.0) -> Trial:
         """Return a trial of two arrays of one shape; one row where they have fewer than two dimensions."""
         if x.ndim < 2:
             x, y = x.reshape(1, -1), y.reshape(1, -1)
-        return Trial(x, y, actual_dtype, cut)
+        trial = Trial(x, y, actual_dtype, cut, noise)
+        plain = dataclasses.replace(trial, noise=0.0)
+        tells = noise and trial.beyond(trial.d, trial.even) >= _MORE_THAN_NOISE * plain.beyond(trial.d, trial.even)
+        return trial if tells else plain
 
     @cached_property
     def d(self) -> Floats:
@@ -65,8 +76,21 @@ class Trial:
 
     @cached_property
     def energy(self) -> float:
-        """Sum of d^2."""
-        return _square(self.d)
+        """Sum of d^2, as far as it is beyond the noise."""
+        return self.beyond(self.d)
+
+    def beyond(self, error: Floats, weights: Floats | float = 1.0) -> float:
+        """Return the sum of the squares of an error, less what the noise of golden's value, row and channel gives."""
+        squares = error**2
+        if self.noise:
+            squares = np.maximum(squares - self._allowed, 0.0)
+        return float((squares * weights).sum())
+
+    @cached_property
+    def _allowed(self) -> Floats:
+        """The squares of errors that are noise."""
+        size = np.maximum(np.abs(self.x), (1 / self.weights).reshape(self.x.shape))
+        return np.asarray((_BEYOND * self.noise * size) ** 2)
 
     @cached_property
     def rearranged(self) -> float:
@@ -74,7 +98,7 @@ class Trial:
 
         No permutation brings golden nearer to actual than the one that sorts both alike (rearrangement inequality).
         """
-        return 1 - _square(np.sort(self.y, axis=None) - np.sort(self.x, axis=None)) / self.energy
+        return 1 - _square(np.sort(self.y, axis=None) - np.sort(self.x, axis=None)) / _square(self.d)
 
     @cached_property
     def weights(self) -> Floats:
@@ -85,22 +109,30 @@ class Trial:
         channel = _floored(np.sqrt(np.einsum("ij,ij->j", even, even) / len(even)))
         return 1 / (row * channel)
 
-    def explained(self, candidate: Candidate) -> float:
-        """Return 1 - |y - values|^2 / |y - x|^2, where the values are known.
+    @cached_property
+    def even(self) -> Floats:
+        """The squares of the weights, of the shape of x."""
+        return (self.weights**2).reshape(self.x.shape)
 
-        0 where too little is known, y is unlike the values, or a few large rows and channels are all that they explain.
+    def explained(self, candidate: Candidate) -> float:
+        """Return 1 - |y - values|^2 / |y - x|^2 beyond the noise, where the values are known.
+
+        0 where too little is known, y is unlike the values, or a few large rows and channels are all that they explain:
+        where the noise is known it is what is explained where all count alike, if that is less.
         """
         left, error, actual = self.y - candidate.values, self.d, self.y
         if candidate.known is not None:
             left, error, actual = (np.where(candidate.known, each, 0.0) for each in (left, error, actual))
-        rest, energy = _square(left), _square(error)
+        rest, energy = self.beyond(left), self.beyond(error)
         if energy < 0.5 * self.energy or rest > min(UNLIKE * _square(actual), energy):
             return 0.0
-        if not candidate.exact:
-            left, error = (each.reshape(self.weights.shape) * self.weights for each in (left, error))
-            if _square(left) > (1 - HOLDS_EVENLY) * _square(error):
-                return 0.0
-        return 1 - rest / energy
+        explained = 1 - rest / energy
+        if candidate.exact:
+            return explained
+        evenly = 1 - self.beyond(left, self.even) / self.beyond(error, self.even)
+        if self.noise:  # without it the round-off of small rows and channels would count
+            return min(explained, evenly)
+        return explained if evenly >= HOLDS_EVENLY else 0.0
 
     def rows_and_columns(self) -> Trial:
         """Return the same with all axes but the last as one."""

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
 
-from aclcmp.orchestrator.compare.look import ChannelSums, Look
+import numpy as np
+
+from aclcmp.orchestrator.compare.look import ChannelSums, Counts, Look
 from aclcmp.orchestrator.compare.stats import RowSums
+from aclcmp.orchestrator.compare.trial import numbers_text
 from aclcmp.orchestrator.judge.findings import Pattern
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict
+from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.where import Along, place_of
 from aclcmp.orchestrator.plan.readings import ranks_text
 
@@ -20,19 +23,27 @@ _ALIKE = 4.0
 
 
 def pattern_of(
-    label: LabelVerdict, looks: Mapping[int, Look], hosts: Mapping[int, str], *, after_collective: bool = False
+    label: LabelVerdict,
+    looks: Mapping[int, Look],
+    hosts: Mapping[int, str],
+    noise: Mapping[int, float] | None = None,
+    *,
+    after_collective: bool = False,
 ) -> Pattern:
     """Return where the error of a label sits that is wrong on at least one rank.
 
-    `looks` and `hosts` are by rank, as far as known. `after_collective`: all ranks hold the same of it, while of the
-    label before it, which is right, each holds another part.
+    `looks`, `hosts` and `noise` (see `judge.noise`) are by rank, as far as known. `after_collective`: all ranks hold the
+    same of it, while of the label before it, which is right, each holds another part.
     """
     wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
     energies = {v.rank: v.stats.sum_dd for v in wrong if v.stats is not None}
     total = sum(energies.values())
     by_rank = {rank: energy / total for rank, energy in energies.items()} if 0.0 < total < float("inf") else {}
-    rows, channels = rows_of(wrong), channels_of([looks[v.rank] for v in wrong if v.rank in looks])
-    places = [place_of(each) if each is not None else None for each in (rows, channels)]
+    seen = [looks[v.rank] for v in wrong if v.rank in looks]
+    if any(verdict.status is Status.NONFINITE for verdict in wrong):
+        return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *_nonfinite(seen))
+    usual = max([(noise or {}).get(verdict.rank, 0.0) for verdict in wrong], default=0.0)
+    places = [place_of(each.beyond(usual)) if each is not None else None for each in (rows_of(wrong), channels_of(seen))]
     told = [place.words if place is not None else "" for place in places]
     return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *told)
 
@@ -53,6 +64,19 @@ def channels_of(looks: Sequence[Look]) -> Along | None:
         return None
     total = reduce(ChannelSums.merge, channels)
     return Along("channel", total.group, total.index, total.sum_xx, total.sum_dd)
+
+
+def _nonfinite(looks: Sequence[Look]) -> list[str]:
+    """In which rows and in which channels values are NaN or infinite on one side alone."""
+    told = []
+    for noun, counts in (("row", [each.nonfinite_rows for each in looks]), ("channel", [each.nonfinite_channels for each in looks])):
+        found = [each for each in counts if each.index.size]
+        total = reduce(Counts.merge, found, Counts.empty())
+        numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
+        several = len(numbers) > 1
+        named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
+        told.append(f"{named} {int(total.count.sum()):,} values that are not finite" if numbers.size else "")
+    return told
 
 
 def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int, str], collective: bool) -> str:

@@ -7,15 +7,19 @@ largest where golden is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+_BEYOND = 3.0
+"""What is off by less than so many times the noise is right."""
 MOST = 0.9
 """Share of the error energy that a place must hold."""
 _GOLDEN = 0.5
 """Most of golden's energy that may lie there."""
+_CONTRAST = 10.0
+"""How much more wrong places must be than others for the error to be there though golden is, too."""
 _FEW = 8
 """A few places are at most an eighth of all; a stretch of neighbours may be half."""
 _CLEAN = 0.99
@@ -28,6 +32,16 @@ _GROWN = 8.0
 _STILL_GROWING = 1.4
 """The same for the last eighth and the middle."""
 _LEAST_GROWING = 16
+_FEWEST_RIGHT = 4
+_BY_CHANCE = 0.02
+"""How likely so many right places before the first wrong one may be by chance."""
+_AT_ONCE = 3.0
+"""How much larger the first errors must be than all before."""
+_NOTHING = 1e-3
+"""Errors that are this part of the largest one are none."""
+_EVEN = 1.45
+"""How much larger the error may be in the tenth of the places where it is largest than in that where it is least."""
+_FEWEST_EVEN = 8
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -44,16 +58,30 @@ class Along:
     sum_xx: Floats
     sum_dd: Floats
 
+    def beyond(self, noise: float) -> Along:
+        """Return the sums without the error of places where it is no more than the noise, relative to golden there.
+
+        Nothing is left out where that is most of the places' error: what is wrong is then not much more than noise.
+        """
+        typical = float(np.median(self.sum_xx)) if self.sum_xx.size else 0.0
+        right = self.sum_dd <= beyond_noise(noise) ** 2 * np.maximum(self.sum_xx, typical)
+        return self if not noise or right.all() else replace(self, sum_dd=np.where(right, 0.0, self.sum_dd))
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the error sits. `kind` is "one", "few", "stretch", "end", "period" or "growth"."""
+    """Where the error sits. `kind` is "one", "few", "stretch", "end", "start", "period" or "growth"."""
 
     kind: str
     words: str
     """E.g. "row 64 holds 98 % of it"."""
     share: float
     """Of the error energy."""
+
+
+def beyond_noise(noise: float) -> float:
+    """Return from which relative error on a place is wrong."""
+    return _BEYOND * noise
 
 
 def place_of(along: Along) -> Place | None:
@@ -83,6 +111,33 @@ def growth_of(along: Along) -> Place | None:
     return Place("growth", words, float(shares[last - 1]))
 
 
+def start_of(along: Along, right: float) -> Place | None:
+    """Return from which place on errors are above `right`, where they come at once and not by chance so late."""
+    count = len(along.index)
+    if count < _LEAST_GROWING or not np.isfinite(along.sum_dd).all() or not (along.sum_xx > 0).all():
+        return None
+    error = np.sqrt(along.sum_dd / np.maximum(along.sum_xx, np.median(along.sum_xx)))
+    wrong = error > max(right, float(error.max()) * _NOTHING)
+    first = int(np.argmax(wrong))
+    if not wrong.any() or first < _FEWEST_RIGHT or (1 - first / count) ** int(wrong.sum()) > _BY_CHANCE:
+        return None
+    if float(np.median(error[first : first + _FEWEST_RIGHT])) < _AT_ONCE * error[:first].max():
+        return None
+    number = int(along.index[first]) * along.group
+    share = _share(along.sum_dd, np.arange(first, count))
+    words = f"no {along.noun} before {number} is wrong, {int(wrong.sum()):,} of the {count - first:,} from there on are"
+    return Place("start", words, share)
+
+
+def even_error(along: Along) -> float:
+    """Return the relative error of the median place where it is about the same in all places; 0 where it is not."""
+    known = along.sum_xx > 0
+    if known.sum() < _FEWEST_EVEN or not np.isfinite(along.sum_dd[known]).all():
+        return 0.0
+    low, middle, high = np.quantile(np.sqrt(along.sum_dd[known] / along.sum_xx[known]), (0.1, 0.5, 0.9)).tolist()
+    return float(middle) if high <= _EVEN * low else 0.0
+
+
 def _share(sums: Floats, places: Ints) -> float:
     total = float(sums.sum())
     return float(sums[places].sum()) / total if total else 0.0
@@ -96,7 +151,7 @@ def _few(along: Along) -> Place | None:
     if count > max(len(order) // _FEW, 1) or len(order) < 4:
         return None
     chosen = np.sort(order[:count])
-    if _share(along.sum_xx, chosen) > _GOLDEN:
+    if _golden_is_there(along, chosen, _GOLDEN):
         return None
     low, high = int(chosen[0]), int(chosen[-1])
     if high - low + 1 <= 2 * count:  # holes in a stretch are chance
@@ -111,11 +166,20 @@ def _stretch(along: Along) -> Place | None:
     low = int(np.searchsorted(energy, left, side="right")) - 1
     high = min(int(np.searchsorted(energy, 1 - left)), len(along.index))
     chosen = np.arange(low, high)
-    if 2 * len(chosen) > len(along.index) or _share(along.sum_xx, chosen) > 2 * _GOLDEN * MOST:
+    if 2 * len(chosen) > len(along.index) or _golden_is_there(along, chosen, 2 * _GOLDEN * MOST):
         return None
-    outside = np.setdiff1d(np.arange(len(along.index)), chosen)
-    inside = _relative(along, chosen)
-    return _told(along, chosen, "stretch") if inside > 3 * _relative(along, outside) else None
+    return _told(along, chosen, "stretch") if _contrast(along, chosen) > 3 else None
+
+
+def _golden_is_there(along: Along, chosen: Ints, most: float) -> bool:
+    """Whether the places hold more of golden than `most`, and are hardly more wrong than the others."""
+    return _share(along.sum_xx, chosen) > most and _contrast(along, chosen) < _CONTRAST
+
+
+def _contrast(along: Along, chosen: Ints) -> float:
+    """How many times larger the relative error is in some places than in the others."""
+    inside, outside = _relative(along, chosen), _relative(along, np.setdiff1d(np.arange(len(along.index)), chosen))
+    return inside / outside if outside else np.inf
 
 
 def _relative(along: Along, places: Ints) -> float:

@@ -1,0 +1,45 @@
+"""How large the error of what is right is just before a label: what a second look and hints leave out of an error."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from aclcmp.orchestrator.compare.stats import Basis
+from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Status
+from aclcmp.orchestrator.judge.weigh import typical_of
+from aclcmp.orchestrator.plan.regions import LabelKey
+
+_LATELY = 8
+"""Labels before a label that are asked."""
+_FAR = 64
+"""How far back they may be."""
+
+
+def noise_of(labels: Sequence[LabelVerdict], of: Iterable[LabelKey]) -> Mapping[LabelKey, Mapping[int, float]]:
+    """Return by label and rank the median error of the last right labels before it; ranks without any are left out.
+
+    `labels` are in golden order. What is of an exact type, equal bit by bit or compared by summaries tells nothing.
+    """
+    wanted = set(of)
+    return {label.key: _before(labels, place) for place, label in enumerate(labels) if label.key in wanted}
+
+
+def _before(labels: Sequence[LabelVerdict], place: int) -> dict[int, float]:
+    here = labels[place]
+    ranks = {verdict.rank for verdict in here.ranks}
+    errors: dict[int, list[float]] = defaultdict(list)
+    for label in reversed(labels[max(place - _FAR, 0) : place]):
+        if label.key.task != here.key.task:
+            continue
+        for verdict in label.ranks:
+            stats, metrics = verdict.stats, verdict.metrics
+            right = verdict.status in (Status.MATCH, Status.DRIFT) and verdict.rank in ranks
+            if right and stats is not None and metrics is not None and stats.basis is Basis.VALUES:
+                error = typical_of(stats, metrics)
+                if 0.0 < error < 1.0 and len(errors[verdict.rank]) < _LATELY:
+                    errors[verdict.rank].append(error)
+        if all(len(errors[rank]) == _LATELY for rank in ranks):
+            break
+    return {rank: median(each) for rank, each in errors.items() if each}
