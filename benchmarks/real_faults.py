@@ -490,7 +490,7 @@ KINDS: dict[str, Kind] = {
     "heads swapped": Kind(
         ("context",),
         also=_h("permuted channels"),
-        attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]])
+        attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]]),
     ),
     "heads of another group": Kind(("context",), attention=_set(groups=lambda c: "repeated"), needs=_grouped),
     "rows shifted": Kind(("context",), _h("shifted rows"), attention=_set(after=lambda c: lambda o: o.roll(1, 1))),
@@ -540,12 +540,16 @@ KINDS: dict[str, Kind] = {
     "weights in int4 by groups": Kind(("up",), _h("even error"), weight=_by_group(4, 32)),
     "weights in float8": Kind(("down",), _h("even error"), weight=_float8),
     "weights in int4 by tensor": Kind(("down",), also=_h("even error"), weight=_by_tensor(4)),
-    "norm with another epsilon": Kind(("norm",), _h("scale by row"), _h("scale"), output=_own_eps, needs=lambda r, c: bool(r.norm)),
+    "norm with another epsilon": Kind(
+        ("norm",), _h("scale by row"), _h("scale"), output=_own_eps, needs=lambda r, c: bool(r.norm)
+    ),
     "norm without weight": Kind(("norm",), _h("scale by channel"), output=_norm_weight(torch.ones_like), needs=_rms),
     "norm weight plus one": Kind(
         ("norm",), _h("scale by channel", "scale"), output=_norm_weight(lambda w: w + 1), needs=_rms
     ),
-    "norm subtracts the mean": Kind(("norm",), also=_h("offset by row", "offset by channel"), output=_without_mean, needs=_rms),
+    "norm subtracts the mean": Kind(
+        ("norm",), also=_h("offset by row", "offset by channel"), output=_without_mean, needs=_rms
+    ),
     "tile unwritten": Kind(("up",), _h("zeros"), output=_unwritten_tile),
     "last rows unwritten": Kind(("down",), _h("zeros", "last rows"), output=_last_rows),
     "dropout left on": Kind(("down",), _h("dropout"), output=_dropout),

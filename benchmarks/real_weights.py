@@ -4,10 +4,10 @@
 
 SmolLM2-135M, MiniLM and Gemma 3 270M with their trained weights (`trained.py` says how to get them), as transformers
 runs them. Clean runs: golden with eager attention beside other, legitimate kernels (sdpa, an online softmax, matmuls in
-halves, summands as tensor parallelism has them, norms in another order of operations, several together), in six pairs of
-types. Faults: about 50 kinds at three depths, for two texts (`real_faults.py`). A fault is visible if the error at its
-first wrong label, of the whole, the median row or the worst row, is at least three times that of the same run without
-it. `--tune`: the texts by which constants were chosen; Gemma's faults chose none.
+halves, summands as tensor parallelism has them, norms in another order of operations, several together), in six pairs
+of types. Faults: about 50 kinds at three depths, for two texts (`real_faults.py`). A fault is visible if the error at
+its first wrong label, of the whole, the median row or the worst row, is at least three times that of the same run
+without it. `--tune`: the texts by which constants were chosen; Gemma's faults chose none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

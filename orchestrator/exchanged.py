@@ -1,11 +1,10 @@
-"""Whether a label's actual side is golden's other label: names, weights or outputs exchanged. Pure but for `compare`."""
+"""Whether a label's actual side is golden's other label: outputs, weights or names exchanged. Pure beside `compare`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.hints import EXPLAINS
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status
@@ -42,7 +41,7 @@ def exchanged(plan: Plan, labels: Sequence[LabelVerdict], compare: Compare) -> d
                 pairs[key] = _pairs(plan.labels[numbers[key]], others[number], wrong)
         outcomes = compare([pair for each in pairs.values() for pair in each]) if any(pairs.values()) else {}
         for key in pairs:
-            label, others, wrong = asked[key]
+            _, others, wrong = asked[key]
             shares = [explained_by(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
             if min(shares) >= EXPLAINS:
                 found[key] = (_hint(key, others[number].key, tuple(wrong), min(shares)),)
@@ -84,9 +83,7 @@ def _kind(plan: Plan, key: LabelKey) -> str:
 
 def _shapes(label: LabelPlan) -> Mapping[int, object]:
     """What each rank holds of a label, where that is one float tensor; empty where some rank holds it otherwise."""
-    held = {
-        pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs
-    }
+    held = {pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs}
     simple = all(pair.is_whole and not pair.more_golden and not pair.more_actual for pair in label.pairs)
     return held if simple and len(held) == len(label.pairs) else {}
 

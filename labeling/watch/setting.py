@@ -181,7 +181,7 @@ def _notes(
     for named in watched:
         if named.name in by_path:
             others = few([alias.name for alias in named.aliases])
-            yield f"{named.name!r} is also {others}: each call is labelled under the name that it has where it is called"
+            yield f"{named.name!r} is also {others}: each call has the name of where it is called"
         else:
             yield from (
                 f"{alias.name!r} is the same module as {named.name!r} and is labelled as that"

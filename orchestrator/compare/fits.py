@@ -10,9 +10,9 @@ from itertools import chain
 import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.fits_orders import orders
+from aclcmp.orchestrator.compare.fits_orders import moves, orders
 from aclcmp.orchestrator.compare.fits_turns import turns
-from aclcmp.orchestrator.compare.fits_values import values
+from aclcmp.orchestrator.compare.fits_values import counts, values
 from aclcmp.orchestrator.compare.look import Fit
 from aclcmp.orchestrator.compare.trial import GOOD, LAST_RESORT, Floats, Trial
 
@@ -41,14 +41,17 @@ def fits_of(
     numbered as in the arrays.
     """
     size = float(max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)))
-    if x.size < _FEWEST or size == 0.0 or DTYPES[golden_dtype].kind is Kind.BOOL:
+    kind = DTYPES[golden_dtype].kind
+    if x.size < _FEWEST or size == 0.0 or kind is Kind.BOOL:
         return ()
     scale = 1.0 if 1e-100 < size < 1e100 else size  # squares must neither overflow nor underflow
     trial = Trial.of(*((x, y) if scale == 1.0 else (x / scale, y / scale)), actual_dtype, cut=cut, noise=noise)
     if trial.energy == 0.0:
         return ()
     found: list[tuple[int, Fit]] = []
-    for candidate in chain(values(trial, scale), orders(trial), turns(trial)):
+    floats = kind in (Kind.FLOAT, Kind.COMPLEX)
+    changes = (values, orders, turns) if floats else (counts, moves)
+    for candidate in chain.from_iterable(change(trial, scale) for change in changes):
         explained = trial.explained(candidate)
         if explained >= _WORTH_KEEPING:
             words = candidate.words if isinstance(candidate.words, str) else candidate.words()

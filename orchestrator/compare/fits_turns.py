@@ -28,10 +28,10 @@ _UNLIKE = 0.02
 Complex = npt.NDArray[np.complex128]
 
 
-def turns(trial: Trial) -> Iterator[Candidate]:
-    """Yield candidates: pairs of neighbours or of halves, turned by one angle, by one that grows by position, or by any.
+def turns(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
+    """Yield candidates: pairs of neighbours or of halves, turned by one angle, by one that grows, or by any.
 
-    Last come heads of which only the norm is kept.
+    Last come heads of which only the norm is kept. All hold at any scale.
     """
     width = trial.x.shape[-1]
     sizes = list(dict.fromkeys([*(each for each in _HEADS if width % each == 0), width]))
@@ -46,7 +46,9 @@ def turns(trial: Trial) -> Iterator[Candidate]:
             if trial.x.shape[axis] >= PER_PARAMETER:
                 yield from _turned(trial, x, y, axis, size)
         how = _named(size)
-        words = f"{how} keep their length but are turned, by no simple rule: RoPE of other positions, or of rounded ones?"
+        words = (
+            f"{how} keep their length but are turned, by no simple rule: RoPE of other positions, or of rounded ones?"
+        )
         yield Candidate("turned freely", LAST_RESORT, _unpaired(np.abs(x) * np.exp(1j * np.angle(y)), size), words)
     for size in sizes:
         if size in _HEADS:
@@ -65,7 +67,9 @@ def _norms_kept(trial: Trial, size: int) -> Iterator[Candidate]:
     if np.square(y[here] - x[here]).sum() > _KEPT**2 * by_chance:
         return
     values = trial.y.reshape(heads) * np.divide(x, y, out=np.ones_like(x), where=y > 0)[:, None]
-    words = f"each {size} channels keep their norm, but hold other values: RoPE of neighbours against halves (interleaved)?"
+    words = (
+        f"each {size} channels keep their norm, but hold other values: RoPE of neighbours against halves (interleaved)?"
+    )
     yield Candidate("norms kept", LAST_RESORT + 1, values.reshape(trial.x.shape), words)
 
 

@@ -31,6 +31,14 @@ def values(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
     yield from _by_line(trial)
 
 
+def counts(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
+    """Yield candidates for integers, as `values` does: ids and positions have no factors, limits or round-off."""
+    yield from _constant(trial, scale)
+    yield from _few(trial, scale)
+    yield from _offset(trial, scale)
+    yield from _zeros(trial)
+
+
 def _constant(trial: Trial, scale: float) -> Iterator[Candidate]:
     first = trial.y.flat[0]
     if (trial.y == first).all() and trial.x.min() != trial.x.max():
@@ -187,13 +195,17 @@ def _constant_lines(trial: Trial) -> Iterator[Candidate]:
         if flat.x.shape[axis] < _FEWEST_HITS:
             continue
         first = flat.y.take([0], axis)
-        constant = (flat.y == first).all(axis, keepdims=True) & (flat.x != flat.x.take([0], axis)).any(axis, keepdims=True)
+        constant = (flat.y == first).all(axis, keepdims=True) & (flat.x != flat.x.take([0], axis)).any(
+            axis, keepdims=True
+        )
         numbers = np.flatnonzero(constant)
-        if 0 < len(numbers) and first[constant].any() and not (line == "row" and trial.cut):
+        if len(numbers) > 0 and first[constant].any() and not (line == "row" and trial.cut):
             kept = np.where(constant, flat.y, flat.x).reshape(trial.x.shape)
             named = f"{line}{'s' * (len(numbers) > 1)} {numbers_text(numbers)}"
             holds = "hold one value each" if len(numbers) > 1 else "holds one value"
-            yield Candidate(f"constant {line}s", 4, kept, f"{named} {holds}, the same in all {lines}: {cause}", exact=True)
+            yield Candidate(
+                f"constant {line}s", 4, kept, f"{named} {holds}, the same in all {lines}: {cause}", exact=True
+            )
 
 
 def _by_line(trial: Trial) -> Iterator[Candidate]:
@@ -201,7 +213,12 @@ def _by_line(trial: Trial) -> Iterator[Candidate]:
     flat = trial.rows_and_columns()
     for axis, line, cause, added in (
         (1, "row", "a norm, a softmax or a scale by token", "a mean by row not subtracted, or subtracted twice"),
-        (0, "channel", "weights of a norm, or scales by channel, wrong", "a bias missing, twice or another, or a mean subtracted before a norm's weights"),
+        (
+            0,
+            "channel",
+            "weights of a norm, or scales by channel, wrong",
+            "a bias missing, twice or another, or a mean subtracted before a norm's weights",
+        ),
     ):
         if flat.x.shape[axis] < PER_PARAMETER or flat.x.shape[1 - axis] < 2:
             continue

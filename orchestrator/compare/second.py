@@ -41,8 +41,8 @@ Floats = npt.NDArray[np.float64]
 def look_at(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
     """Look at all pairs of a (label, rank) again, and try fits on its excerpt.
 
-    Positions where a side is not finite count on neither side; where the other is not so too they are counted. What lies on other hosts is in `fetched`. Raises
-    ShardError when a side cannot be read.
+    Positions where a side is not finite count on neither side, and are counted where the other is not so too. What lies
+    on other hosts is in `fetched`. Raises ShardError when a side cannot be read.
     """
     found = Look.empty()
     for pair in suspect.pairs:

@@ -175,7 +175,7 @@ class PairStats:
     In masks the lowest values of a type are as good as -inf, and count as such where the other side's are, too.
     """
     mantissa_x: int
-    """How many leading bits of the mantissa golden's values use: 7 of bfloat16 ones, whatever holds them; -1: unknown."""
+    """How many leading bits of the mantissa golden's values use: 7 of bfloat16 ones, in any dtype; -1: unknown."""
     mantissa_y: int
     rows: RowSums
     basis: Basis = Basis.VALUES

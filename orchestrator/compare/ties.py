@@ -31,7 +31,7 @@ class TieQuestion:
 
 
 def scores_fit(ids: tuple[int, ...], scores: tuple[int, ...]) -> bool:
-    """Whether ids of one shape can be the places, along the last axis, of scores of another: of more than are chosen."""
+    """Whether ids of one shape can be places along the last axis of scores of another: of more than are chosen."""
     if not scores:
         return False
     return scores[:-1] == ids or (len(ids) > 0 and scores[:-1] == ids[:-1] and scores[-1] > ids[-1])

@@ -40,7 +40,7 @@ _ORDINALS = {
 }
 
 
-# A value up to this, which is near the lowest of its type, stands for -inf: a mask adds it to scores, which are lost in it.
+# A value up to this, near the lowest of its type, stands for -inf: a mask adds it to scores, which are lost in it.
 _LOWEST = {
     "float64": -1.79e308,
     "float32": -3.38e38,

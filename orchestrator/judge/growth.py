@@ -1,8 +1,8 @@
 """Where an error is larger than what came before explains: the same kind of label in earlier layers, and all labels.
 
-Round-off grows slowly with depth, a fault at once. Only labels before count: those after a fault carry its error. Errors
-are those of the median row and of the worst row: the whole tensor's is that of the one token whose activations are
-massive (docs/design/0009-trained-weights.md).
+Round-off grows slowly with depth, a fault at once. Only labels before count: those after a fault carry its error.
+Errors are those of the median row and of the worst row: the whole tensor's is that of the one token whose activations
+are massive (docs/design/0009-trained-weights.md).
 """
 
 from __future__ import annotations

@@ -28,13 +28,18 @@ _CHANNELS = {
     "stretch": "a head, an expert, a tile or a slice of the weights",
     "period": "tiles of a kernel, or groups of a quantisation",
 }
-_COARSE = ((3e-3, "TF32, bfloat16 or float16 on the way"), (0.15, "quantised weights or activations (int8, int4, float8)"))
+_COARSE = (
+    (3e-3, "TF32, bfloat16 or float16 on the way"),
+    (0.15, "quantised weights or activations (int8, int4, float8)"),
+)
 """Up to which even error what may be the reason."""
 _UNRELATED = 0.4
 """Largest cosine of golden and an error that has nothing to do with it."""
 
 
-def hints_of(label: LabelVerdict, looks: Mapping[int, Look], noise: Mapping[int, float] | None = None) -> tuple[Hint, ...]:
+def hints_of(
+    label: LabelVerdict, looks: Mapping[int, Look], noise: Mapping[int, float] | None = None
+) -> tuple[Hint, ...]:
     """Return what explains at least 90 % of the error energy: for each rank its best fit, or else its place.
 
     Equal hints of several ranks are one. `looks` and `noise`, the relative error of what is right in the labels before,
@@ -75,7 +80,11 @@ def _places(verdict: RankVerdict, look: Look, noise: float) -> list[tuple[str, s
         return [("one value", f"{words}: {cause}?", min(place.share for _, place, _ in ones))]
     if told:  # one row or channel says all: where along it the error is follows from its values
         return [
-            (f"{place.kind} {noun}" if place.kind != "end" else f"last {noun}s", f"{place.words}: {cause}?", place.share)
+            (
+                f"{place.kind} {noun}" if place.kind != "end" else f"last {noun}s",
+                f"{place.words}: {cause}?",
+                place.share,
+            )
             for noun, place, cause in ones or told
         ]
     rows = sums[0][0]

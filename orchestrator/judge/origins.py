@@ -48,14 +48,14 @@ def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRu
     """Tell own from inherited, in golden order.
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
-    none of its inputs is wrong, or if the error of its median row is more than `own_factor` times the largest of theirs,
-    or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs count
-    on all ranks. From ids that flipped in a tie all that follows may differ, so it inherits from them. Exact types
-    differ by any amount once their inputs do, so they inherit where an input is wrong. What a rule of the policy
-    tolerates explains errors as what is wrong does. Single rows that are wrong behind a tie, and inherit from it, drift:
-    those of tokens that took another way; so does what is wrong there and right again in the label after it, as rows are
-    that were sorted by what flipped. A label that was not compared, or is ignored, is as wrong as its
-    own inputs.
+    none of its inputs is wrong, or if the error of its median row is more than `own_factor` times the largest of
+    theirs, or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs
+    count on all ranks. From ids that flipped in a tie all that follows may differ, so it inherits from them. Exact
+    types differ by any amount once their inputs do, so they inherit where an input is wrong. What a rule of the policy
+    tolerates explains errors as what is wrong does. Single rows that are wrong behind a tie, and inherit from it,
+    drift: those of tokens that took another way; so does what is wrong there and right again in the label after it, as
+    rows are that were sorted by what flipped. A label that was not compared, or is ignored, is as wrong as its own
+    inputs.
     """
     before: dict[int, _Before] = {}
     known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}

@@ -32,8 +32,8 @@ def pattern_of(
 ) -> Pattern:
     """Return where the error of a label sits that is wrong on at least one rank.
 
-    `looks`, `hosts` and `noise` (see `judge.noise`) are by rank, as far as known. `after_collective`: all ranks hold the
-    same of it, while of the label before it, which is right, each holds another part.
+    `looks`, `hosts` and `noise` (see `judge.noise`) are by rank, as far as known. `after_collective`: all ranks hold
+    the same of it, while of the label before it, which is right, each holds another part.
     """
     wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
     energies = {v.rank: v.stats.sum_dd for v in wrong if v.stats is not None}
@@ -43,7 +43,9 @@ def pattern_of(
     if any(verdict.status is Status.NONFINITE for verdict in wrong):
         return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *_nonfinite(seen))
     usual = max([(noise or {}).get(verdict.rank, 0.0) for verdict in wrong], default=0.0)
-    places = [place_of(each.beyond(usual)) if each is not None else None for each in (rows_of(wrong), channels_of(seen))]
+    places = [
+        place_of(each.beyond(usual)) if each is not None else None for each in (rows_of(wrong), channels_of(seen))
+    ]
     told = [place.words if place is not None else "" for place in places]
     return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *told)
 
@@ -69,13 +71,21 @@ def channels_of(looks: Sequence[Look]) -> Along | None:
 def _nonfinite(looks: Sequence[Look]) -> list[str]:
     """In which rows and in which channels values are NaN or infinite on one side alone."""
     told = []
-    for noun, counts in (("row", [each.nonfinite_rows for each in looks]), ("channel", [each.nonfinite_channels for each in looks])):
+    for noun, counts in (
+        ("row", [each.nonfinite_rows for each in looks]),
+        ("channel", [each.nonfinite_channels for each in looks]),
+    ):
         found = [each for each in counts if each.index.size]
+        if len({each.group for each in found}) > 1:  # parts of wholes that are unlike
+            told.append("")
+            continue
         total = reduce(Counts.merge, found, Counts.empty())
         numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
         several = len(numbers) > 1
         named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
-        told.append(f"{named} {int(total.count.sum()):,} values that are not finite" if numbers.size else "")
+        told.append(
+            f"{named} {int(total.count.sum()):,} values that are not finite on one side alone" if numbers.size else ""
+        )
     return told
 
 

@@ -1,7 +1,7 @@
 """As what element types labels count: that of their values, and that of what fed them, whatever type holds them.
 
-Logits, softmax, router weights or the statistics of a norm are often float32 inside a bfloat16 model: their error is that
-of what fed them. And a bfloat16 tensor that a script cast to float32 before it labelled it is a bfloat16 one.
+Logits, softmax, router weights or the statistics of a norm are often float32 inside a bfloat16 model: their error is
+that of what fed them. And a bfloat16 tensor that a script cast to float32 before it labelled it is a bfloat16 one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Limits on relative error by element type: what round-off explains, and what it never does.
 
-The figures are those of trained models (SmolLM2, Gemma 3, MiniLM; docs/design/0009-trained-weights.md): in half precision
-the median row of a healthy label is off by up to 4.2 eps whatever its depth, its worst row by up to 12 eps times the
-growth with depth.
+The figures are those of trained models (SmolLM2, Gemma 3, MiniLM; docs/design/0009-trained-weights.md): in half
+precision the median row of a healthy label is off by up to 4.2 eps whatever its depth, its worst row by up to 12 eps
+times the growth with depth.
 """
 
 from __future__ import annotations

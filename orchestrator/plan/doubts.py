@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
 from aclcmp.orchestrator.plan.model import LabelPlan
@@ -31,8 +32,8 @@ def doubts(labels: Sequence[LabelPlan], levels: Mapping[LabelKey, Level]) -> Ite
         if _FUSED.search(name) and _is_plain(pairs) and ("fused", kind) not in told:
             told.add(("fused", kind))
             yield (
-                f"{kind}: read as plain slices, which its name speaks against: several projections side by side are cut one "
-                "by one. If that is so here too, its weights are cut wrongly; else tell its layout"
+                f"{kind}: read as plain slices, which its name speaks against: several projections side by side are "
+                "cut one by one. If that is so here too, its weights are cut wrongly; else tell its layout"
             )
         parent, _, last = name.rpartition(".")
         order = _starts(pairs)
@@ -44,8 +45,8 @@ def doubts(labels: Sequence[LabelPlan], levels: Mapping[LabelKey, Level]) -> Ite
             if not _same_order(order, known) and pair not in told:
                 told.add(pair)
                 yield (
-                    f"{kind}: its slices lie on the ranks in another order than those of {other}; if the model does not "
-                    "mean that, its weights are on the wrong ranks"
+                    f"{kind}: its slices lie on the ranks in another order than those of {other}; if the model does "
+                    "not mean that, its weights are on the wrong ranks"
                 )
         siblings[last] = label.key, order
 
@@ -74,4 +75,4 @@ def _starts(pairs: Sequence[Pair]) -> dict[int, float] | None:
 def _same_order(one: Mapping[int, float], other: Mapping[int, float]) -> bool:
     """Whether ranks with later slices of one tensor have no earlier ones of the other."""
     common = sorted((one[rank], other[rank]) for rank in one.keys() & other.keys())
-    return all(b[0] == a[0] or b[1] >= a[1] for a, b in zip(common, common[1:], strict=False))
+    return all(b[0] == a[0] or b[1] >= a[1] for a, b in pairwise(common))

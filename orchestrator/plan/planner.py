@@ -185,8 +185,9 @@ def _at_once(indices: Sequence[ShardIndex]) -> list[str]:
         )
         if most > 1:
             told.append(
-                f"{most} processes recorded as rank {rank} at the same time, the same labels: they count as occurrences, "
-                "which may pair wrongly. Set RANK in each, or start torch.distributed before the first label"
+                f"{most} processes recorded as rank {rank} at the same time, the same labels: they count as "
+                "occurrences, which may pair wrongly. Set RANK in each, or start torch.distributed before the first "
+                "label"
             )
     return told
 

@@ -3,6 +3,8 @@
 /looks/00000 ...      NXdata: sums of d^2 and x^2 by channel, of one (label, rank) that does not match;
                       task, label, occurrence, rank, channels_per_group
 /looks/00000/histogram  NXdata: number of errors by power of two of golden's root mean square
+/looks/00000/nonfinite_rows, /looks/00000/nonfinite_channels  NXdata, where there are any: number of positions by row or
+                      channel that are not finite on one side alone; per_group
 /fits                 table: number of the look, kind, words, explained; in the order of the look
 /patterns             table: task, label, occurrence, and in words ranks, rows, channels
 /patterns_by_rank     table: number of the pattern, rank, share of the error energy
@@ -18,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Fit, Look
+from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Counts, Fit, Look
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.h5_parts import (
@@ -113,6 +115,11 @@ def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: L
     write_attributes(group, {"channels_per_group": channels.group})
     lowest = np.arange(HISTOGRAM_LOWEST, HISTOGRAM_LOWEST + HISTOGRAM_BINS)
     write_nxdata(group, "histogram", f"Errors by size: {what}", {"count": look.histogram}, {"log2_of_rms": lowest})
+    for noun, counts in (("row", look.nonfinite_rows), ("channel", look.nonfinite_channels)):
+        if counts.index.size:
+            named, axes = f"Values that are not finite by {noun}: {what}", {f"{noun}_group": counts.index}
+            made = write_nxdata(group, f"nonfinite_{noun}s", named, {"count": counts.count}, axes)
+            write_attributes(made, {"per_group": counts.group})
 
 
 def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tuple[LabelKey, int], Look]:
@@ -120,7 +127,16 @@ def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tupl
     index, sum_xx, sum_dd = (own_dataset(group, each)[:] for each in ("channel_group", "sum_xx", "sum_dd"))
     channels = ChannelSums(int(group.attrs["channels_per_group"]), index, sum_xx, sum_dd)
     histogram = own_dataset(own_group(group, "histogram"), "count")[:]
-    return (_key(group.attrs), int(group.attrs["rank"])), Look(channels, histogram, tuple(fits))
+    rows, columns = _read_counts(group, "row"), _read_counts(group, "channel")
+    return (_key(group.attrs), int(group.attrs["rank"])), Look(channels, histogram, tuple(fits), rows, columns)
+
+
+def _read_counts(parent: h5py.Group, noun: str) -> Counts:
+    if f"nonfinite_{noun}s" not in parent:
+        return Counts.empty()
+    group = own_group(parent, f"nonfinite_{noun}s")
+    index, count = (own_dataset(group, each)[:] for each in (f"{noun}_group", "count"))
+    return Counts(int(group.attrs["per_group"]), index, count)
 
 
 def _keys(keys: Sequence[LabelKey]) -> Columns:

@@ -101,7 +101,7 @@ def test_it_says_what_the_terminal_says(tmp_path: Path) -> None:
             "match",
         ),
         (
-            report_of([label("a", [verdict(0)]), label("b", [verdict(0, Status.MISSING)])]),
+            report_of([label("a", [verdict(0)]), label("b", [verdict(0, Status.MISSING)])], run=record_of(1)),
             'No actual side (acl) for b on rank 0: set_label("acl", ...) was not reached there, '
             "or with another data id.",
             "incomplete",

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, ChannelSums, Fit, Look
+from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Look
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.as_json import schema
@@ -39,7 +39,7 @@ def looks(channels: int = 3) -> dict[tuple[LabelKey, int], Look]:
     histogram = random.integers(0, 1 << 40, HISTOGRAM_BINS)
     return {
         (KEY, 3): Look(sums, histogram, FITS),
-        (KEY, 11): Look(sums, histogram * 0, ()),
+        (KEY, 11): Look(sums, histogram * 0, (), Counts.of(1, np.array([5, 9, 5])), Counts.of(2, np.array([3]))),
         (ODD, 0): Look(ChannelSums.empty(), histogram, FITS[1:]),
     }
 
@@ -62,6 +62,12 @@ def test_all_comes_back(tmp_path: Path) -> None:
             assert found[name].channels.group == look.channels.group
             for part in ("index", "sum_xx", "sum_dd"):
                 assert getattr(found[name].channels, part).tolist() == getattr(look.channels, part).tolist()
+            for mine, its in (
+                (found[name].nonfinite_rows, look.nonfinite_rows),
+                (found[name].nonfinite_channels, look.nonfinite_channels),
+            ):
+                assert (mine.group, mine.index.tolist()) == (its.group, its.index.tolist())
+                assert mine.count.tolist() == its.count.tolist()
 
 
 def test_nothing_comes_back_as_nothing(tmp_path: Path) -> None:

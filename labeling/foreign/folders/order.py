@@ -62,7 +62,7 @@ _UNKNOWN = _PARTS.index("")
 
 
 def call_key(name: str) -> tuple[tuple[int, object], ...]:
-    """Return a key by which names sort as a model computes: by parts, layers by number, containers behind their parts."""
+    """Return a key that sorts names as a model computes: by parts, layers by number, containers behind their parts."""
     if layered := re.fullmatch(r"([A-Za-z_][\w.]*?)-(\d{1,5})((?: \([^()]*\))*)", name):  # ggml: attn_norm-12
         name = f"layers.{layered[2]}.{layered[1]}{layered[3]}" if layered[1] != "l_out" else f"layers.{layered[2]}"
     parts = [part for part in re.split(r"[./]", name) if part]
