@@ -1,0 +1,93 @@
+"""Verdicts on whole series of labels, made from arrays in golden order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, RankVerdict, Status
+from aclcmp.orchestrator.plan.levels import level_of
+from aclcmp.orchestrator.plan.model import LabelPlan, Plan, Sides
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from tests.judge.test_judge import FACTS
+
+Array = npt.NDArray[np.generic]
+Both = tuple[Array, Array]
+"""Golden and actual."""
+
+BF16 = np.dtype(ml_dtypes.bfloat16)
+POLICY = Policy()
+
+
+def rounded(values: Array, dtype: npt.DTypeLike = BF16) -> npt.NDArray[np.float32]:
+    """Values that a narrow type can hold, in float32."""
+    return values.astype(dtype).astype(np.float32)
+
+
+def off(values: Array, error: float, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Values whose rows each have this relative L2 error."""
+    wide = values.astype(np.float64)
+    noise = np.random.default_rng(seed).standard_normal(wide.shape)
+    rows = np.linalg.norm(wide, axis=-1, keepdims=True) / np.linalg.norm(noise, axis=-1, keepdims=True)
+    return wide + error * noise * rows
+
+
+def stats_of(golden: Array, actual: Array) -> PairStats:
+    """The statistics of a pair of one shape, of any types."""
+    region = Region.whole(golden.shape)
+
+    def operand(side: Array) -> Operand:
+        bits = np.ascontiguousarray(side).reshape(-1)
+        return Operand(bits.view(np.uint16) if side.dtype == BF16 else bits, side.dtype.name, side.shape, region)
+
+    return pair_stats(operand(golden), operand(actual), golden.shape, region)
+
+
+def evidence_on(labels: Mapping[str, Both], inputs: Mapping[str, tuple[str, ...]] | None = None) -> Evidence:
+    """What is known of labels on one rank; `inputs` are those that they name."""
+    planned, outcomes = [], {}
+    for name, (golden, actual) in labels.items():
+        key, region = LabelKey(0, name, 0), Region.whole(golden.shape)
+        sources = [Source("f.h5", 0, side.dtype.name, side.shape) for side in (golden, actual)]
+        pair = Pair(key, 0, sources[0], region, sources[1], region, golden.shape, region, "same shape")
+        facts = replace(FACTS, inputs=(inputs or {}).get(name, ()))
+        planned.append(LabelPlan(key, {0: Sides(facts, facts)}, (pair,)))
+        outcomes[key, 0] = stats_of(golden, actual)
+    levels = {each.key: level_of(each.key.label, "", "") for each in planned}
+    return evidence_of(Plan(tuple(planned), levels, (), 0, ()), outcomes, run_failed=False)
+
+
+def judged_on(
+    labels: Mapping[str, Both], policy: Policy = POLICY, inputs: Mapping[str, tuple[str, ...]] | None = None
+) -> Judgement:
+    """The judgement of labels on one rank."""
+    return judged(evidence_on(labels, inputs), policy)
+
+
+def of(judgement: Judgement, name: str) -> RankVerdict:
+    """The verdict on a label."""
+    (found,) = (label.ranks[0] for label in judgement.labels if label.key.label == name)
+    return found
+
+
+def wrong(judgement: Judgement) -> dict[str, Origin | None]:
+    """The origins of what is no match and no drift."""
+    return {
+        label.key.label: label.ranks[0].origin
+        for label in judgement.labels
+        if label.status not in (Status.MATCH, Status.DRIFT)
+    }
+
+
+def first(judgement: Judgement) -> str | None:
+    """The label of the headline."""
+    return judgement.first_divergence.key.label if judgement.first_divergence else None
