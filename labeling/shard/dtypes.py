@@ -4,6 +4,7 @@ Types that numpy knows are stored as they are. bfloat16 is stored as a custom HD
 values (as float32); the float8 and float4 family is stored as uint8 bits. Every dataset also tells its `torch_dtype`.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,6 +38,13 @@ class DType:
         """Bytes per element."""
         return self.memory.itemsize
 
+    @property
+    def lowest(self) -> float:
+        """Up to which value, near the type's lowest, a mask's are as good as -inf: scores are lost in them."""
+        return _LOWEST.get(self.name, -math.inf)
+
+
+_LOWEST = {"float64": -1.79e308, "float32": -3.38e38, "bfloat16": -3.38e38, "float16": -6.5e4}
 
 _COMPLEX32 = np.dtype([("r", "<f2"), ("i", "<f2")])
 

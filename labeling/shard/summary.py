@@ -202,7 +202,7 @@ def summarise(
         raise ValueError(f"{bits.size} bytes are not a {dtype} tensor of shape {shape}")
     group, rows = row_groups(shape)
     stretch = group * components * (shape[-1] if shape else 1)
-    moments = _Moments(stretch, rows)
+    moments = _Moments(stretch, rows, DTYPES[dtype].lowest)
     numbers = np.empty(min(n, _WINDOW))
     together = _rows_per_sketch(rows)
     projection = _Projection(stretch * together, -(-rows // together)) if sketch else None
@@ -248,7 +248,8 @@ def _canonical(bits: _Bytes, dtype: str) -> bytes:
 class _Moments:
     """Counts, sums and extremes of a flat tensor that arrives in windows, and sums of squares by stretches of it."""
 
-    def __init__(self, stretch: int, rows: int) -> None:
+    def __init__(self, stretch: int, rows: int, lowest: float) -> None:
+        self._lowest = lowest
         self.nan = self.posinf = self.neginf = 0
         self.sum = 0.0
         self.min, self.max = math.inf, -math.inf
@@ -264,8 +265,14 @@ class _Moments:
         return self._places.digest() if self.nan + self.posinf + self.neginf else bytes(8)
 
     def add(self, values: _Float64) -> None:
-        """Take the next window, not empty, of _WINDOW values at most, and put zeros for those that are not finite."""
+        """Take the next window, not empty, of _WINDOW values at most, and put zeros for those that are not finite.
+
+        The lowest values of a type count as -inf, of which they take the place in masks.
+        """
         finite = np.isfinite(values)
+        if np.fmin.reduce(values) <= self._lowest:
+            values[values <= self._lowest] = -np.inf
+            finite = np.isfinite(values)
         if finite.all():
             self._add_extremes(values)
         else:

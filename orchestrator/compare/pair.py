@@ -18,7 +18,7 @@ from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.mapped import open_bits
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
 from aclcmp.orchestrator.compare.summands import SUM_WINDOW, Reading, Stored, Summed
-from aclcmp.orchestrator.compare.tolerance import lowest, ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
 from aclcmp.orchestrator.compare.walk import Walk
 from aclcmp.orchestrator.plan.regions import Pair, Region, Source
 
@@ -146,7 +146,7 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     x_reading, y_reading = _reading(golden, components), _reading(actual, components)
     counted_shape, counted = _counted(whole_shape, region, components)
     rows = _rows(counted_shape, counted)
-    limits = Limits(*tolerance(x_dtype, y_dtype), lowest(x_dtype), lowest(y_dtype))
+    limits = Limits(*tolerance(x_dtype, y_dtype), x_dtype.lowest, y_dtype.lowest)
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
     summed = bool(golden.more or actual.more)

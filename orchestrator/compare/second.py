@@ -28,7 +28,6 @@ from aclcmp.orchestrator.compare.look import (
     Suspect,
 )
 from aclcmp.orchestrator.compare.pair import row_group
-from aclcmp.orchestrator.compare.tolerance import lowest
 from aclcmp.orchestrator.plan.regions import Pair, Region, Source
 
 MOST_CHANNELS = 4096
@@ -119,7 +118,7 @@ def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Flo
     """
     if pair.region.size == 0:
         return
-    lowest_x, lowest_y = (lowest(DTYPES[source.dtype]) for source in (pair.golden, pair.actual))
+    lowest_x, lowest_y = (DTYPES[source.dtype].lowest for source in (pair.golden, pair.actual))
     for window in within(Region.whole(pair.region.shape), _WINDOW, lambda region: region.size):
         x = _summed((pair.golden, *pair.more_golden), pair.golden_region, window, fetched)
         y = _summed((pair.actual, *pair.more_actual), pair.actual_region, window, fetched)

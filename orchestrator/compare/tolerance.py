@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from aclcmp.labeling.shard.dtypes import DType, Kind
 
 # Relative and absolute tolerance of one element of an operator's output: torch.testing's for float16 to float64, the
@@ -38,23 +36,6 @@ _ORDINALS = {
     "complex32": (2.0**-112, 13),
     "complex64": (1.0, 0),
 }
-
-
-# A value up to this, near the lowest of its type, stands for -inf: a mask adds it to scores, which are lost in it.
-_LOWEST = {
-    "float64": -1.79e308,
-    "float32": -3.38e38,
-    "bfloat16": -3.38e38,
-    "float16": -6.5e4,
-    "complex128": -math.inf,
-    "complex64": -math.inf,
-    "complex32": -math.inf,
-}
-
-
-def lowest(dtype: DType) -> float:
-    """Return up to which value a type's values are as good as -inf in a mask."""
-    return _LOWEST.get(dtype.name, -math.inf)
 
 
 def tolerance(x: DType, y: DType) -> tuple[float, float]:

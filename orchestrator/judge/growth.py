@@ -120,7 +120,7 @@ def _beside(before: _Before, verdict: RankVerdict, kind: object, rule: JumpRule)
     metrics, limits, stats = verdict.metrics, verdict.limits, verdict.stats
     if metrics is None or limits is None or stats is None or limits.fail == 0.0 or verdict.ignored:
         return None
-    typical, worst = typical_of(stats, metrics), metrics.worst_row
+    typical, worst = (0.0, 0.0) if is_nothing(verdict) else (typical_of(stats, metrics), metrics.worst_row)
     if not math.isfinite(typical):
         return None
     worst = worst if math.isfinite(worst) else typical
@@ -189,8 +189,15 @@ def least_error(verdict: RankVerdict) -> float:
     return least_of(*dtypes)
 
 
+def is_nothing(verdict: RankVerdict) -> bool:
+    """Whether both sides are equal, or nothing but round-off: relative to that, its error may be anything."""
+    return verdict.status is Status.MATCH and verdict.margin == 0.0
+
+
 def error_beside(verdict: RankVerdict) -> float:
     """The larger error of the median row and of the worst row; infinite where values are not finite or not known."""
+    if is_nothing(verdict):
+        return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
     errors = typical_of(verdict.stats, verdict.metrics), verdict.metrics.worst_row

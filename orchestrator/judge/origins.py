@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from aclcmp.orchestrator.judge.growth import error_beside, jump, least_error
+from aclcmp.orchestrator.judge.growth import error_beside, is_nothing, jump, least_error
 from aclcmp.orchestrator.judge.policy import JumpRule
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
 from aclcmp.orchestrator.judge.weigh import typical_of
@@ -189,6 +189,8 @@ def _error(verdict: RankVerdict) -> float:
 
 def _typical(verdict: RankVerdict) -> float:
     """The error of a wrong label's median row, as far as it counts; infinite where values are not finite or known."""
+    if is_nothing(verdict):
+        return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
     found = typical_of(verdict.stats, verdict.metrics)

@@ -61,9 +61,17 @@ def first_divergence(report: Report) -> list[str]:
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
+    if root := _excused_root(report, first):
+        lines.append(f"  It inherits from {root}, which the policy lets pass.")
     if others := _others(report, first):
         lines.append(f"Also wrong by itself: {_listed(others)}.")
     return lines
+
+
+def _excused_root(report: Report, first: FirstDivergence) -> str:
+    """The label from which the first divergence inherits: one that the policy allows, or gives wider limits."""
+    label = next(label for label in report.judgement.labels if label.key == first.key)
+    return _named(report, label.root) if label.root not in (None, first.key) else ""
 
 
 def _named(report: Report, key: LabelKey) -> str:
@@ -84,7 +92,8 @@ def excused(report: Report) -> list[str]:
             lines.append(f"{what} by the policy: {_listed(names)}: {reason}.")
     wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
     if wrong and report.judgement.first_divergence is None:
-        lines.append("What is wrong beside that is inherited, which this policy lets pass.")
+        beside = " beside that" if lines else ""
+        lines.append(f"What is wrong{beside} is inherited, which this policy lets pass.")
     if lines and report.judgement.verdict == "match":
         lines.append("It passes: nothing else diverged.")
     return lines

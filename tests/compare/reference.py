@@ -9,7 +9,7 @@ import numpy as np
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.pair import row_group
 from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.compare.tolerance import lowest, tolerance
+from aclcmp.orchestrator.compare.tolerance import tolerance
 from aclcmp.orchestrator.plan.regions import Region
 
 EXACT_FIELDS = [
@@ -81,7 +81,7 @@ def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_
     exact = DTYPES[x_name].kind in (Kind.INT, Kind.BOOL)
     finite = np.isfinite(x) & np.isfinite(y)
     class_x, class_y = nonfinite_class(x), nonfinite_class(y)
-    masked = (x <= lowest(DTYPES[x_name])) & (y <= lowest(DTYPES[y_name])) & (not exact)
+    masked = (x <= DTYPES[x_name].lowest) & (y <= DTYPES[y_name].lowest) & (not exact)
     finite &= ~masked
     class_x, class_y = np.where(masked, 3, class_x), np.where(masked, 3, class_y)
     same_class = (class_x == class_y) & (class_x > 0)

@@ -293,6 +293,18 @@ def test_nonfinite_values(sketch: bool) -> None:
 
 
 @pytest.mark.parametrize("sketch", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_the_lowest_values_of_a_mask_are_as_good_as_minus_infinity(dtype: str, sketch: bool) -> None:
+    lowest = np.where(np.tri(30, 40, dtype=bool), 0.0, np.finfo(dtype).min).astype(dtype)
+    infinite = np.where(lowest == 0.0, 0.0, -np.inf).astype(dtype)
+    for x, y in ((lowest, infinite), (infinite, lowest)):
+        assert status_of(stats_of(x, y, dtype, sketch), dtype, dtype) is Status.MATCH
+    other = infinite.copy()
+    other[0, 1] = 0.0
+    assert status_of(stats_of(lowest, other, dtype, sketch), dtype, dtype) is Status.NONFINITE
+
+
+@pytest.mark.parametrize("sketch", [True, False])
 def test_what_overflows_is_not_green(sketch: bool) -> None:
     x = np.array([[1e300, -1e300, 1e308], [2.0, 3.0, 1e308]])
     for y in (x * 0.5, -x, np.zeros_like(x), x + 1e290):

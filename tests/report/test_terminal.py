@@ -211,6 +211,17 @@ def test_what_else_is_wrong_by_itself() -> None:
     assert "Also wrong by itself: b (rank 1), c (rank 1), d (rank 1) and 3 more." in text
 
 
+def test_from_what_the_first_divergence_inherits() -> None:
+    tolerated, wrong = label("a", [verdict(0)]), label("b", [verdict(0, Status.DIVERGED, Origin.OWN)])
+    by_itself = report_of([tolerated, wrong])
+    assert "It inherits" not in printed(by_itself)
+    inherits = replace(wrong, root=tolerated.key)
+    judgement = replace(by_itself.judgement, labels=(tolerated, inherits))
+    text = printed(replace(by_itself, judgement=judgement))
+    assert "First divergence: b, task 0, rank 0" in text
+    assert "It inherits from a, which the policy lets pass." in text
+
+
 def test_the_same_fault_in_every_task() -> None:
     labels = [one for task in range(3) for one in decoder_labels(4, 8, CULPRIT, task)]
     assert "Also wrong by itself: layers.2.mlp.down.local again (tasks 1-2, rank 5)." in printed(report_of(labels))

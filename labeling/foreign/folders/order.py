@@ -51,7 +51,7 @@ _PARTS = (
     r"act.*|gelu|silu|swiglu|.*act_fn",
     r"down_proj|w2|c_proj|fc_?out|fc2|dense_4h_to_h|dense|ffn_down",
     r"post_(?:feedforward|ffn|mlp)_.*",
-    r"output|residual|l_out|ffn_out",
+    r"out(?:puts?)?|residual|hidden_states?|l_out|ffn_out",
     r"norm|ln_?f|final_?(?:layer_?)?norm|result_norm",
     r"pooler",
     r"lm_head|head|logits|result_output|score|classifier",
