@@ -210,12 +210,13 @@ def max_difference(x: _Floats, y: _Floats) -> float:
 
 
 @compiled
-def find_difference(x: _Floats, y: _Floats, difference: float) -> int:
-    """Return the first position where both are finite and |d| is `difference`; -1 if there is none."""
+def find_difference(x: _Floats, y: _Floats, fx: _Floats, fy: _Floats, difference: float) -> int:
+    """Return the first position where |d| is `difference`; -1 if there is none.
+
+    `fx` and `fy` are x and y with zeros where positions do not count.
+    """
     for i in range(x.size):
-        a = np.float64(x[i])
-        b = np.float64(y[i])
-        if abs(b - a) == difference and np.isfinite(a) and np.isfinite(b):
+        if abs(np.float64(fy[i]) - np.float64(fx[i])) == difference and fx[i] == x[i] and fy[i] == y[i]:
             return i
     return -1
 

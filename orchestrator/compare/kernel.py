@@ -107,7 +107,7 @@ def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats
     """Take up the block's largest |d| if it is a new one; fx and fy are x and y with zeros at non-finite pairs."""
     largest = blocks.max_difference(fx, fy)
     if largest > totals.extremes[5]:
-        at = blocks.find_difference(x, y, largest)
+        at = blocks.find_difference(x, y, fx, fy, largest)
         totals.extremes[5] = largest
         totals.extremes[6] = x[at]
         totals.extremes[7] = y[at]
