@@ -161,14 +161,18 @@ def _behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> 
 
 
 def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tuple[int, int], bool]) -> RankVerdict:
-    """Let a verdict drift if its worst rows alone are wrong, or the label after it is right."""
+    """Let a verdict drift if its worst rows alone are wrong, of exact types less than half, or the label after is right."""
     limits = verdict.limits
     if verdict.origin is not Origin.INHERITED or verdict.status is not Status.DIVERGED or limits is None:
         return verdict
-    if _is_exact(verdict) or verdict.stats is None or label.root is None:
+    if verdict.stats is None or label.root is None:
         return verdict
-    single = verdict.stats.rows.index.size > 1 and _typical(verdict) <= limits.fail
-    if not single and goes_on.get((label.key.task, verdict.rank), True):
+    exact = _is_exact(verdict)
+    if exact:
+        single = 2 * verdict.stats.n_equal > verdict.stats.n
+    else:
+        single = verdict.stats.rows.index.size > 1 and _typical(verdict) <= limits.fail
+    if not single and (exact or goes_on.get((label.key.task, verdict.rank), True)):
         return verdict
     what = "its worst rows follow" if single else "the label after it is right, so it follows"
     words = f"{what} from the ties of {label.root.label}: {verdict.reason}"
