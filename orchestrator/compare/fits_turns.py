@@ -49,7 +49,10 @@ def turns(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
         words = (
             f"{how} keep their length but are turned, by no simple rule: RoPE of other positions, or of rounded ones?"
         )
-        yield Candidate("turned freely", LAST_RESORT, _unpaired(np.abs(x) * np.exp(1j * np.angle(y)), size), words)
+        errors = np.square(np.abs(y - x))
+        if errors.sum() ** 2 >= PER_PARAMETER * np.square(errors).sum():  # in a few pairs chance may keep the length
+            turned = _unpaired(np.abs(x) * np.exp(1j * np.angle(y)), size)
+            yield Candidate("turned freely", LAST_RESORT, turned, words)
     for size in sizes:
         if size in _HEADS:
             yield from _norms_kept(trial, size)
@@ -63,8 +66,8 @@ def _norms_kept(trial: Trial, size: int) -> Iterator[Candidate]:
     here = (error > _CHANGED * x) & (x > 0)
     if size < 4 or here.sum() < PER_PARAMETER or x[here].std() < _UNLIKE * x[here].mean():
         return
-    by_chance = np.square(error[here]).sum() / size
-    if np.square(y[here] - x[here]).sum() > _KEPT**2 * by_chance:
+    changed, by_chance = np.square(y[here] - x[here]), np.square(error[here]) / size
+    if max(changed.sum() / by_chance.sum(), (changed / by_chance).mean()) > _KEPT**2:  # one large head may by chance
         return
     values = trial.y.reshape(heads) * np.divide(x, y, out=np.ones_like(x), where=y > 0)[:, None]
     words = (
