@@ -10,6 +10,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from aclcmp.labeling import scripted
+from aclcmp.labeling.graphs import (
+    COMPILED,
+    SCRIPTED,
+    leave_untraced,
+    must_not_break,
+    traced_local,
+    traced_site,
+    tracing_dynamo,
+)
 from aclcmp.labeling.identity import RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
@@ -77,14 +87,41 @@ def set_label(
             A wrong label whose inputs are right is where the error began; without them all labels before it count.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
-    `--strict` it raises LabelError (wrong argument) or ShardError (disk).
+    `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph here and the
+    label is recorded; where the graph must not break (fullgraph=True, torch.export) it is skipped and reported as
+    failed, and so it is under torch.jit, torch.func, FakeTensorMode and the capture of a device graph.
     """
-    if not _on:
+    if not _on or _skipped_in_graph():
         return
-    frame = sys._getframe(1)
+    _record_from(data_src, data_id, data_val, tensor_path, layout, level, inputs)
+
+
+def _record_from(
+    data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, inputs: Any
+) -> None:
+    """Record what `set_label` was given; its caller is the call site."""
+    frame = sys._getframe(2)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if recorder := _live_recorder():
         recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site)
+
+
+def _skipped_in_graph() -> bool:
+    """Whether the caller, a public call, is traced into a graph that it must not break; that is then noted.
+
+    Dynamo does not trace this but calls it while it traces the caller, and takes the answer for a constant.
+    """
+    asking = tracing_dynamo()
+    if asking is None:
+        return False
+    if not must_not_break(asking):
+        leave_untraced(set_label, _record_from, set_task_id, _next_task)
+        return False
+    call, site = asking.f_code.co_name, traced_site(asking)
+    name = traced_local(asking, "data_id") or f"label at {site}" if call == "set_label" else call
+    if recorder := _live_recorder():
+        recorder.skip(traced_local(asking, "data_src"), name, COMPILED, site)
+    return True
 
 
 def is_on() -> bool:
@@ -105,8 +142,27 @@ def gen_id() -> str:
 
 def set_task_id() -> None:
     """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
-    if _on and (recorder := _live_recorder()):
+    if _on and not _skipped_in_graph():
+        _next_task()
+
+
+def _next_task() -> None:
+    if recorder := _live_recorder():
         recorder.next_task()
+
+
+def _note_script() -> None:
+    """Note that code with public calls is compiled by torch.jit.script, which does not tell which labels."""
+    if _on and (recorder := _live_recorder()):
+        recorder.skip("", "torch.jit.script", SCRIPTED, "scripted code")
+
+
+# What torch.compiler.assume_constant_result and torch.compiler.disable set; torch is not imported for it.
+_skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_record_from._torchdynamo_disable = True  # type: ignore[attr-defined]
+_next_task._torchdynamo_disable = True  # type: ignore[attr-defined]
+for _call in (set_label, set_task_id, gen_id):
+    scripted.stand_in(_call, getattr(scripted, _call.__name__), _note_script)
 
 
 def _before_fork() -> None:

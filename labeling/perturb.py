@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any, TypeVar
 
+from aclcmp.labeling import scripted
+from aclcmp.labeling.graphs import UNBREAKABLE, must_not_break, tracing_dynamo
 from aclcmp.labeling.identity import PERTURB
 
 _Tensor = TypeVar("_Tensor")
@@ -36,21 +38,39 @@ def perturb(tensor: _Tensor) -> _Tensor:
     eps comes from the seed and the number of the call: on all ranks, devices and versions of torch the n-th call
     changes tensors of one shape alike. The result is a new tensor; gradients flow through it.
 
-    Never raises: integers, and what is no tensor, are returned as they are, which is said once. In code that is
-    compiled or captured in a graph call it outside.
+    Never raises: integers, and what is no tensor, are returned as they are, which is said once; so are tensors in a
+    compiled graph that must not break, or in TorchScript. Call it outside of what is compiled or captured in a graph.
     """
-    if not _seed:
+    if not _seed or _skipped_in_graph():
         return tensor
     number = next(_calls)
     try:
         moved: _Tensor = _moved(tensor, number)
         return moved
     except Exception as error:  # whatever it is, it must not reach the model
-        text = " ".join(str(error).split()) or type(error).__name__
-        if text not in _said and sys.stderr is not None:
-            _said.add(text)
-            sys.stderr.write(f"aclcmp: perturb leaves a {type(tensor).__name__} as it is: {text}\n")
+        _say(type(tensor).__name__, " ".join(str(error).split()) or type(error).__name__)
         return tensor
+
+
+def _say(kind: str, why: str) -> None:
+    if why not in _said and sys.stderr is not None:
+        _said.add(why)
+        sys.stderr.write(f"aclcmp: perturb leaves a {kind} as it is: {why}\n")
+
+
+def _skipped_in_graph() -> bool:
+    """Whether the call is traced into a graph that it must not break. Dynamo calls this while it traces the caller."""
+    asking = tracing_dynamo()
+    if asking is None or not must_not_break(asking):
+        return False
+    _say("Tensor", UNBREAKABLE)
+    return True
+
+
+_skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
+scripted.stand_in(
+    perturb, scripted.perturb, lambda: _say("Tensor", "it is in code of torch.jit.script") if _seed else None
+)
 
 
 def _moved(tensor: Any, number: int) -> Any:

@@ -53,6 +53,7 @@ class Recorder:
         self._seq = 0
         self._occurrences: dict[tuple[int, str, str], int] = {}
         self._warned: set[str] = set()
+        self._skipped: set[str] = set()
         self._lock = threading.RLock()  # re-entrant: a signal handler may label too
         self._writer: ShardWriter | None = None
         self._budget: Budget | None = None
@@ -161,6 +162,20 @@ class Recorder:
                     inputs=sources,
                 )
                 self._failed(failed, error)
+
+    def skip(self, data_src: Any, data_id: Any, reason: str, call_site: str) -> None:
+        """Note a label that cannot be recorded where it is set, once for each place and id. Raises only when strict."""
+        with self._lock:
+            task, side = max(self._task, 0), SIDE_NAMES.get(data_src, "") if isinstance(data_src, str) else ""
+            place = f"{call_site} {side} {data_id}"
+            if place in self._skipped or not self._selection.wants(task, data_id):
+                return
+            self._skipped.add(place)
+            seq, self._seq = self._seq, self._seq + 1
+            name = plain_id(data_id)
+            occurrence = self._next_occurrence((task, name, side))
+            label = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=reason)
+            self._failed(label, LabelError(reason))
 
     def close(self) -> None:
         """Seal the shard. What cannot be sealed stays readable through its journal."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.graphs import why_not
 from aclcmp.labeling.layout import Layout, layout_of, placed
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -34,6 +35,8 @@ def host_tensor(value: Any, layout: Any = None) -> HostTensor:
     recorded = None if layout is None else layout_of(layout)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
+        if reason := why_not(torch, value):
+            raise LabelError(reason)
         if hasattr(value, "to_local") and hasattr(value, "placements"):
             recorded = recorded or _dtensor_layout(value)
             value = value.to_local()
