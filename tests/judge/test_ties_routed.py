@@ -1,4 +1,4 @@
-"""Experts that flip within the noise of a router's scores, in the orders in which gates return them, and what follows."""
+"""Experts that flip within the noise of a router's scores, in every order of a gate's results, and what follows."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_same_rows_are_wrong_without_a_tie(tmp_path: Path) -> None:
 
 def test_rows_in_the_order_of_their_experts_drift_where_what_follows_is_right(tmp_path: Path) -> None:
     """A flip moves all rows behind it; put back in the order of tokens only the flipped ones differ."""
-    labels, flipped = gate()
+    labels, _ = gate()
     rows, others = np.random.default_rng(8).standard_normal((2, TOKENS, WIDE)).astype(F32)
     labels["layers.0.permuted"] = rows, np.roll(rows, 1, 0)
     labels["layers.0.mlp"] = others, off(others, 1e-6).astype(F32)
