@@ -19,7 +19,7 @@ EXPLAINS = 0.9
 
 _ROWS = {
     "one": "a wrong index, an unwritten slot of a cache, or one token's own path",
-    "end": "padding, or a length that is off",
+    "end": "padding, a length that is off, or a slot of the cache overwritten",
     "period": "tiles or pages of a kernel",
 }
 _CHANNELS = {

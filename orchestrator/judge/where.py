@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 _BEYOND = 3.0
 """What is off by less than so many times the noise is right."""
+_MORE = 2.0
+"""How many times as wrong as what is right the places beyond the noise must be."""
 MOST = 0.9
 """Share of the error energy that a place must hold."""
 _GOLDEN = 0.5
@@ -61,11 +63,16 @@ class Along:
     def beyond(self, noise: float) -> Along:
         """Return the sums without the error of places where it is no more than the noise, relative to golden there.
 
-        Nothing is left out where that is most of the places' error: what is wrong is then not much more than noise.
+        Nothing is left out where the other places are hardly more wrong: it is then chance which are beyond the noise.
         """
-        typical = float(np.median(self.sum_xx)) if self.sum_xx.size else 0.0
-        right = self.sum_dd <= beyond_noise(noise) ** 2 * np.maximum(self.sum_xx, typical)
-        return self if not noise or right.all() else replace(self, sum_dd=np.where(right, 0.0, self.sum_dd))
+        size = np.maximum(self.sum_xx, np.median(self.sum_xx) if self.sum_xx.size else 0.0)
+        right = self.sum_dd <= beyond_noise(noise) ** 2 * size
+        if not noise or right.all() or not right.any():
+            return self
+        error = np.divide(self.sum_dd, size, out=np.zeros_like(size), where=size > 0)
+        if np.median(error[~right]) < _MORE**2 * np.median(error[right]):
+            return self
+        return replace(self, sum_dd=np.where(right, 0.0, self.sum_dd))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +236,9 @@ def _period(along: Along) -> Place | None:
         count = int(np.searchsorted(shares, MOST)) + 1
         chosen = np.sort(order[:count])
         if count <= max(period // _FEW, 1) and _share(golden, chosen) <= 1.2 * max(count / period, 1 / _FEW):
+            there = np.isin(residue, chosen)
+            if np.median(along.sum_dd[there]) <= 3 * along.sum_dd[~there].mean():
+                continue  # a few places anywhere have such residues
             share = float(shares[count - 1])
             names = ", ".join(map(str, chosen[:_MOST_NAMED]))
             words = f"{along.noun}s {names} of every {period} hold {_percent(share)} of it"
