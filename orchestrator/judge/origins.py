@@ -161,7 +161,7 @@ def _behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> 
 
 
 def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tuple[int, int], bool]) -> RankVerdict:
-    """Let a verdict drift if only its worst rows (of exact types, less than half) are wrong, or what follows is right."""
+    """Let a verdict drift if few rows (of exact types, less than half) are wrong, or the next label is not."""
     limits = verdict.limits
     if verdict.origin is not Origin.INHERITED or verdict.status is not Status.DIVERGED or limits is None:
         return verdict

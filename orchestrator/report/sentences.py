@@ -61,17 +61,21 @@ def first_divergence(report: Report) -> list[str]:
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
-    if root := _excused_root(report, first):
-        lines.append(f"  It inherits from {root}, which the policy lets pass.")
+    if root := _passed_root(report, first):
+        lines.append(f"  It inherits from {root}.")
     if others := _others(report, first):
         lines.append(f"Also wrong by itself: {_listed(others)}.")
     return lines
 
 
-def _excused_root(report: Report, first: FirstDivergence) -> str:
-    """The label from which the first divergence inherits: one that the policy allows, or gives wider limits."""
-    label = next(label for label in report.judgement.labels if label.key == first.key)
-    return _named(report, label.root) if label.root not in (None, first.key) else ""
+def _passed_root(report: Report, first: FirstDivergence) -> str:
+    """From what the first divergence inherits: ids that flipped, or what the policy allows or gives wider limits."""
+    labels = {label.key: label for label in report.judgement.labels}
+    root = labels[first.key].root
+    if root is None or root == first.key:
+        return ""
+    tied = root in labels and any(verdict.ties for verdict in labels[root].ranks)
+    return f"{_named(report, root)}, {'of which ties flipped' if tied else 'which the policy lets pass'}"
 
 
 def _named(report: Report, key: LabelKey) -> str:
