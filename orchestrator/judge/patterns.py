@@ -16,6 +16,7 @@ from aclcmp.orchestrator.judge.findings import Pattern
 from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.where import Along, place_of
 from aclcmp.orchestrator.plan.readings import ranks_text
+from aclcmp.orchestrator.words import count
 
 _ALONE = 0.9
 _ALIKE = 4.0
@@ -41,7 +42,7 @@ def pattern_of(
     by_rank = {rank: energy / total for rank, energy in energies.items()} if 0.0 < total < float("inf") else {}
     seen = [looks[v.rank] for v in wrong if v.rank in looks]
     if any(verdict.status is Status.NONFINITE for verdict in wrong):
-        return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *_nonfinite(seen))
+        return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *nonfinite_places(seen))
     usual = max([(noise or {}).get(verdict.rank, 0.0) for verdict in wrong], default=0.0)
     places = [
         place_of(each.beyond(usual)) if each is not None else None for each in (rows_of(wrong), channels_of(seen))
@@ -68,8 +69,8 @@ def channels_of(looks: Sequence[Look]) -> Along | None:
     return Along("channel", total.group, total.index, total.sum_xx, total.sum_dd)
 
 
-def _nonfinite(looks: Sequence[Look]) -> list[str]:
-    """In which rows and in which channels values are NaN or infinite on one side alone."""
+def nonfinite_places(looks: Sequence[Look]) -> list[str]:
+    """Return in which rows and in which channels values are NaN or infinite on one side alone; "" where none are."""
     told = []
     for noun, counts in (
         ("row", [each.nonfinite_rows for each in looks]),
@@ -81,11 +82,10 @@ def _nonfinite(looks: Sequence[Look]) -> list[str]:
             continue
         total = reduce(Counts.merge, found, Counts.empty())
         numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
-        several = len(numbers) > 1
+        several, total_count = len(numbers) > 1, int(total.count.sum())
         named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
-        told.append(
-            f"{named} {int(total.count.sum()):,} values that are not finite on one side alone" if numbers.size else ""
-        )
+        are = f"{count(total_count, 'value')} that {'is' if total_count == 1 else 'are'} not finite on one side alone"
+        told.append(f"{named} {are}" if numbers.size else "")
     return told
 
 

@@ -11,6 +11,7 @@ from math import isnan
 
 from aclcmp.labeling.patterns import glob_regex
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.patterns import nonfinite_places
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.plan.levels import kind_in_layers
 from aclcmp.orchestrator.plan.model import SideFacts
@@ -81,6 +82,7 @@ def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[s
     gravest = worst(each.status for each in held)
     shown = max((each for each in held if each.status is gravest), key=lambda each: each.margin or 0.0)
     yield from _in_full(shown, label)
+    yield from _nonfinite_places(report, label, shown)
     yield from _history(report, label, shown)
     others = [each for each in held if each is not shown]
     lines = [(words, list(group)) for words, group in groupby(others, _in_short)]
@@ -124,6 +126,13 @@ def _findings(report: Report, label: LabelVerdict) -> Iterator[str]:
     for pattern in report.patterns:
         if pattern.key == label.key:
             yield from (f"  where: {words}" for words in (pattern.ranks, pattern.rows, pattern.channels) if words)
+
+
+def _nonfinite_places(report: Report, label: LabelVerdict, shown: RankVerdict) -> Iterator[str]:
+    """Where values are not finite on one side alone, of labels without a pattern: what they inherit has no other."""
+    look = report.looks.get((label.key, shown.rank))
+    if look is not None and all(pattern.key != label.key for pattern in report.patterns):
+        yield from (f"    where      {words}" for words in nonfinite_places([look]) if words)
 
 
 def _in_full(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
@@ -189,22 +198,27 @@ def _figures(verdict: RankVerdict) -> Iterator[str]:
     metrics, stats = verdict.metrics, verdict.stats
     if metrics is None or stats is None:
         return
-    yield (
-        f"    errors     relative L2 {figure(metrics.rel_l2)}, worst row {figure(metrics.worst_row)}, "
-        f"median row {figure(metrics.row_p50)}, cosine {metrics.cosine:.6g}, SNR {metrics.snr_db:.3g} dB"
-    )
+    if stats.n_finite or not stats.n:
+        of = f" (of the {stats.n_finite:,} finite pairs)" if 0 < stats.n_finite < stats.n else ""
+        yield (
+            f"    errors     relative L2 {figure(metrics.rel_l2)}, worst row {figure(metrics.worst_row)}, "
+            f"median row {figure(metrics.row_p50)}, cosine {metrics.cosine:.6g}, SNR {metrics.snr_db + 0.0:.3g} dB{of}"
+        )
     scale = ""
     if metrics.scale == metrics.scale:
         scale = f"actual is {metrics.scale:.6g} x golden, which leaves {figure(metrics.residual)}; "
     differ = f"{metrics.mismatch_share:.2%} of {stats.n:,} values differ" if stats.n_equal >= 0 else ""
     if scale or differ:
         yield f"    scale      {scale}{differ}"
-    yield (
-        f"    largest    |d| {figure(metrics.max_abs)} at flat index {stats.max_abs_d_index:,}: "
-        f"golden {stats.max_abs_d_x:.6g}, actual {stats.max_abs_d_y:.6g}"
-        + (f"; {metrics.max_ulp:,} ULP at most" if metrics.max_ulp >= 0 else "")
-    )
-    yield f"    range      golden {stats.min_x:.4g} to {stats.max_x:.4g}, actual {stats.min_y:.4g} to {stats.max_y:.4g}"
+    if stats.max_abs_d_index >= 0:
+        yield (
+            f"    largest    |d| {figure(metrics.max_abs)} at flat index {stats.max_abs_d_index:,}: "
+            f"golden {stats.max_abs_d_x:.6g}, actual {stats.max_abs_d_y:.6g}"
+            + (f"; {metrics.max_ulp:,} ULP at most" if metrics.max_ulp >= 0 else "")
+        )
+    if stats.min_x <= stats.max_x and stats.min_y <= stats.max_y:
+        sides = f"golden {stats.min_x:.4g} to {stats.max_x:.4g}, actual {stats.min_y:.4g} to {stats.max_y:.4g}"
+        yield f"    range      {sides}"
     broken = {"NaN": (stats.nan_x, stats.nan_y), "inf": (stats.posinf_x, stats.posinf_y)}
     broken["-inf"] = stats.neginf_x, stats.neginf_y
     told = [f"{name} {golden:,} / {actual:,}" for name, (golden, actual) in broken.items() if golden or actual]
