@@ -512,3 +512,121 @@ def test_keys_in_another_order_of_ranks_than_queries_are_told(run: Run) -> None:
             run.label(rank, "acl", f"layers.{layer}.k", np.split(k, 2, axis=1)[rank % 2])
     assert run.judged().exit_code == 0
     assert [note for note in run.notes if note.startswith("layers.*.k: its slices lie on the ranks in another order")]
+
+
+@pytest.mark.parametrize("make", [np.zeros, np.ones, lambda shape, dtype: random(*shape)])
+@pytest.mark.parametrize("times", [2, 4])
+def test_golden_that_is_equal_on_all_ranks_is_no_set_of_slices(run: Run, make, times: int) -> None:
+    """Though the sizes would fit: two of golden's, side by side, are as long as actual's."""
+    whole = make((6 * times, 4), np.float32)
+    for rank in range(times):
+        run.label(rank, "pta", "x", whole[:6])
+        run.label(rank, "acl", "x", whole)
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.MISMATCH] * times and judgement.exit_code == 4
+    assert f"{6 * times - 6} rows more; rows 0-5 agree bit by bit" in reasons(judgement, "x")[0]
+
+
+def test_golden_slices_that_differ_are_one_whole(run: Run) -> None:
+    whole = random(12, 4)
+    for rank, part in enumerate(np.split(whole, 2)):
+        run.label(rank, "pta", "x", part)
+        run.label(rank, "acl", "x", whole)
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.MATCH] * 2 and judgement.exit_code == 0
+
+
+def test_equal_golden_beside_slices_of_it(run: Run) -> None:
+    whole = random(12, 4)
+    for rank, part in enumerate(np.split(whole, 2)):
+        run.label(rank, "pta", "x", whole)
+        run.label(rank, "acl", "x", part)
+    assert statuses(run.judged(), "x") == [Status.MATCH] * 2
+    assert layouts(run.judged(), "x") == {"Shard(dim=0), inferred"}
+
+
+@pytest.mark.parametrize("short", [0, 1, 3])
+@pytest.mark.parametrize("wrong", [None, 0, 3])
+def test_rows_that_one_rank_of_several_padded(run: Run, short: int, wrong: int | None) -> None:
+    """Each rank has a batch and a golden of its own; one was filled up to the others' size, which is said."""
+    for rank in range(4):
+        golden = random(5 if rank == short else 6, 4)
+        padded = np.concatenate([golden, np.zeros((6 - len(golden), 4), np.float32)])
+        run.label(rank, "pta", "x", golden)
+        run.label(rank, "acl", "x", -padded if rank == wrong else padded)
+    judgement = run.judged()
+    words = (*reasons(judgement, "x"), *layouts(judgement, "x"))
+    assert any("1 row more; rows 0-4" in each or "size=23), proved on the values" in each for each in words)
+    if wrong is None:
+        assert {Status.DIVERGED, Status.MISSING}.isdisjoint(statuses(judgement, "x"))
+    else:
+        assert judgement.exit_code != 0 and statuses(judgement, "x")[wrong] in (Status.DIVERGED, Status.MISMATCH)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_told_padding_hides_the_told_rows_only(run: Run, wrong: bool) -> None:
+    whole, pad = random(5, 4), random(1, 4)
+    for rank, part in enumerate(np.split(np.concatenate([whole, pad]), 2)):
+        part = part.copy()
+        part[1 if rank else 0] += wrong
+        run.label(rank, "pta", "x", whole)
+        run.label(rank, "acl", "x", part, Layout((Shard(0, size=5),)))
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.DIVERGED if wrong else Status.MATCH] * 2
+
+
+def test_two_odd_layers_of_eight_and_a_wrong_one(run: Run) -> None:
+    """Two are cut in another way; one agrees in no way at all."""
+    for layer in range(8):
+        gate, up = random(6, 8), random(6, 8)
+        whole = np.concatenate([gate, up], 1)
+        run.label(0, "pta", f"layers.{layer}.gate_up", whole)
+        for rank in range(2):
+            fused = np.concatenate([np.split(gate, 2, axis=1)[rank], np.split(up, 2, axis=1)[rank]], 1)
+            local = np.split(whole, 2, axis=1)[rank] if layer in (2, 6) else fused
+            run.label(rank, "acl", f"layers.{layer}.gate_up", -local if layer == 4 else local)
+    judgement = run.judged()
+    wrong = {each.key.label for each in judgement.labels if each.status is Status.DIVERGED}
+    assert wrong == {"layers.2.gate_up", "layers.4.gate_up", "layers.6.gate_up"}
+    told = {note.split(":")[0] for note in run.notes if "it is cut in another way" in note}
+    assert told == {"layers.2.gate_up", "layers.6.gate_up"}
+
+
+def test_nothing_speaks_against_layouts_that_names_and_siblings_bear_out(run: Run) -> None:
+    for layer in range(3):
+        gate, up, q, k = (random(6, 8) for _ in range(4))
+        for rank in range(2):
+            halves = [np.split(each, 2, axis=1)[rank] for each in (gate, up, q, k)]
+            for side, gate_up, attn in (("pta", (gate, up), (q, k)), ("acl", halves[:2], halves[2:])):
+                run.label(rank, side, f"layers.{layer}.mlp.gate_up_proj", np.concatenate(gate_up, 1))
+                for name, each in zip("qk", attn, strict=True):
+                    run.label(rank, side, f"layers.{layer}.attn.{name}", each)
+    judgement = run.judged()
+    assert judgement.exit_code == 0 and run.notes == ()
+    assert layouts(judgement, "layers.1.mlp.gate_up_proj") == {"Shard(dim=1, parts=(4, 4)), proved on the values"}
+
+
+def test_a_layout_that_is_told_raises_no_doubt(run: Run) -> None:
+    whole = random(6, 24)
+    for rank, part in enumerate(np.split(whole, 2, axis=1)):
+        run.label(rank, "pta", "attn.qkv_proj", whole)
+        run.label(rank, "acl", "attn.qkv_proj", part, Layout((Shard(1),)))
+    assert run.judged().exit_code == 0 and run.notes == ()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_an_output_layer_under_two_groups_of_two(run: Run, wrong: bool) -> None:
+    """The other labels of a run tell its groups of ranks: golden differs between them."""
+    goldens = [random(3, 8), random(3, 8)]
+    logits = random(3, 8)
+    for rank in range(4):
+        group, part = divmod(rank, 2)
+        run.label(rank, "pta", "x", goldens[group])
+        run.label(rank, "acl", "x", np.split(goldens[group], 2, axis=1)[part])
+        local = np.split(random(3, 8) if wrong else logits, 2, axis=1)[part]
+        run.label(rank, "pta", "lm_head", logits)
+        run.label(rank, "acl", "lm_head", local)
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.MATCH] * 4
+    assert statuses(judgement, "lm_head") == [Status.DIVERGED if wrong else Status.MATCH] * 4
+    assert judgement.exit_code == (1 if wrong else 0)
