@@ -87,6 +87,21 @@ def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
     assert done.code == 1 and report(tmp_path / "back")["first_divergence"]["label"] == "layers.1.act", done
 
 
+def test_passes_of_an_engine_are_sides(aclcmp: Command, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests.foreign.folders.passes import dumped
+
+    dumped(tmp_path / "golden" / "TP0_PP0_Rank0_pid7")
+    dumped(tmp_path / "same" / "TP0_PP0_Rank0_pid8")
+    dumped(tmp_path / "wrong" / "TP0_PP0_Rank0_pid9", wrong=0.5)
+    done = aclcmp("compare", "golden", "same", "--output", "a")
+    assert done.code == 0 and "SGLang's passes, 1 rank" in done.out, done
+    done = aclcmp("compare", "golden", "wrong", "--output", "b")
+    assert done.code == 1, done
+    first = report(tmp_path / "b")["first_divergence"]
+    assert (first["task"], first["label"], first["origin"]) == (0, "model.layers.1", "own")
+
+
 def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "g.py").write_text(SCRIPT)
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,3 +116,14 @@ def placed(parts: tuple[str, ...]) -> tuple[int, int, str]:
         if rest:
             names.append(rest)
     return rank, step, ".".join(names)
+
+
+def check_one_folder(files: Iterable[tuple[int, File]]) -> None:
+    """Raise ForeignFormatError when two folders hold files of one rank; `files` are each with its rank."""
+    folders: dict[int, tuple[str, ...]] = {}
+    for rank, file in files:
+        folder = file.parts[:-1]
+        other = folders.setdefault(rank, folder)
+        if other != folder:
+            both = " and ".join(shown("/".join(each)) or "the folder itself" for each in (other, folder))
+            raise ForeignFormatError(f"rank {rank} has dumps in both {both}; name one of them")

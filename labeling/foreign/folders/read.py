@@ -12,6 +12,7 @@ from aclcmp.labeling.foreign.folders.found import DumpIndex, dump_index
 from aclcmp.labeling.foreign.folders.msprobe import is_msprobe, read_msprobe
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.foreign.folders.sglang import is_sglang, read_sglang
+from aclcmp.labeling.foreign.folders.sglang_passes import is_pass, read_passes
 from aclcmp.labeling.foreign.folders.tensor_files import SUFFIXES, read_tensor_files
 
 
@@ -19,9 +20,10 @@ def read_dump(folder: Path, side: str, scratch: Path) -> DumpIndex | None:
     """Return a folder that another tool dumped as one side of a comparison; None when it is no known tool's.
 
     It is taken for the first of these that it holds: a run of ours (`run.json`; None), msprobe's index or data, a
-    tensor of ATB's, a file named by SGLang's dumper, any `.npy`, `.npz`, `.safetensors`, `.pt` or `.pth`. `folder` may
-    be one such file. Tensors are told by their places within the files; those that are not dense, little-endian bytes
-    are copied below `scratch`. Raises ForeignFormatError when a folder cannot be listed, or holds several dumps.
+    tensor of ATB's, a file named by SGLang's dumper, a forward pass of SGLang's (`Pass00001.pt`), any `.npy`, `.npz`,
+    `.safetensors`, `.pt` or `.pth`. `folder` may be one such file. Tensors are told by their places within the files;
+    those that are not dense, little-endian bytes are copied below `scratch`. Raises ForeignFormatError when a folder
+    cannot be listed, or holds several dumps.
     """
     if not folder.exists() or (folder / "run.json").exists():
         return None
@@ -35,6 +37,8 @@ def read_dump(folder: Path, side: str, scratch: Path) -> DumpIndex | None:
     if any(map(is_sglang, files)):
         dump = read_sglang(files, copies)
         return dump_index("SGLang's dumper", root, side, dump.found, dump.notes, dump.world_size)
+    if any(map(is_pass, files)):
+        return dump_index("SGLang's passes", root, side, *read_passes(files, copies))
     if any(file.suffix in SUFFIXES for file in files):
         found, notes, order = read_tensor_files(files, copies)
         return replace(dump_index("tensor files", root, side, found, notes), order=order)

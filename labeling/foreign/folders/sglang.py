@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
 from aclcmp.labeling.foreign.folders.dims import AXES, DimsError, splits_of
-from aclcmp.labeling.foreign.folders.files import MOST_RANKS, File
+from aclcmp.labeling.foreign.folders.files import MOST_RANKS, File, check_one_folder
 from aclcmp.labeling.foreign.folders.found import Found, Split
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.foreign.folders.torch_files import Plain, TorchFile, read_torch
@@ -52,7 +52,7 @@ def read_sglang(files: Sequence[File], scratch: Scratch) -> SglangDump:
     lie below the folder.
     """
     named = sorted(filter(None, map(_named, files)), key=lambda each: (each.rank, each.number))
-    _check_one(named)
+    check_one_folder((each.rank, each.file) for each in named)
     found: list[Found] = []
     notes: dict[str, int] = defaultdict(int)
     world_size = 0
@@ -98,17 +98,6 @@ def _named(file: File) -> _Named | None:
         return None
     rest = [f".{key}={value}" for key, value in tags.items() if key not in _PLACES and (key, value) != _USUAL]
     return _Named(file, rank, step, number, tags["name"] + "".join(rest))
-
-
-def _check_one(named: Sequence[_Named]) -> None:
-    """Raise ForeignFormatError when two folders hold files of one rank."""
-    folders: dict[int, tuple[str, ...]] = {}
-    for each in named:
-        folder = each.file.parts[:-1]
-        other = folders.setdefault(each.rank, folder)
-        if other != folder:
-            both = " and ".join(shown("/".join(each)) or "the folder itself" for each in (other, folder))
-            raise ForeignFormatError(f"rank {each.rank} has dumps in both {both}; name one of them")
 
 
 def _number(value: Plain) -> int | None:
