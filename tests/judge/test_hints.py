@@ -170,3 +170,21 @@ def test_what_matches_is_not_looked_at(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.add(X, [X, X * np.float32(1 + 1e-7)])
     assert world.insight(lambda suspects: pytest.fail("looked")) == ({}, (), ())
+
+
+def test_the_noise_of_the_labels_before_is_left_out_of_hints_and_patterns(tmp_path: Path) -> None:
+    """The round-off of the first token's massive values outweighs the row that is wrong."""
+    random = np.random.default_rng(1)
+    x = X.copy()
+    x[0] *= 1e6
+    noise = np.float32(1e-5)
+    y = x * (1 + noise * random.standard_normal(X.shape).astype(np.float32))
+    y[40] += random.standard_normal(128).astype(np.float32)
+    for before in (0, 3):
+        world = World(tmp_path)
+        for number in range(before):
+            world.add(X, [X * (1 + noise * random.standard_normal(X.shape).astype(np.float32))], f"before {number}")
+        world.add(x, [y])
+        _, (pattern,), hints = world.insight()
+        assert [hint.kind for hint in hints] == (["one row"] if before else []), before
+        assert pattern.rows == ("row 40 holds all of it" if before else "")
