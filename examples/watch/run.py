@@ -70,10 +70,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def plain_model(arguments: argparse.Namespace) -> PreTrainedModel:
     """Return the model saved in a folder, or one with small random weights that are equal on all ranks."""
     if arguments.model is not None:
-        return AutoModelForCausalLM.from_pretrained(arguments.model, local_files_only=True)
+        dtype = getattr(torch, arguments.dtype) if arguments.dtype else "auto"
+        return AutoModelForCausalLM.from_pretrained(arguments.model, local_files_only=True, dtype=dtype)
     torch.manual_seed(0)
     config = AutoConfig.for_model(arguments.architecture, num_hidden_layers=arguments.layers, **SIZES)
-    return AutoModelForCausalLM.from_config(config).eval()
+    model = AutoModelForCausalLM.from_config(config).eval()
+    return model.to(getattr(torch, arguments.dtype)) if arguments.dtype else model
 
 
 def tensor_parallel(golden: PreTrainedModel, ranks: int) -> PreTrainedModel:
@@ -114,6 +116,7 @@ def parse_arguments(argv: Sequence[str] | None, ranks: int) -> argparse.Namespac
     parser.add_argument("--architecture", default="llama", help="model type of the random model: llama, qwen2, glm ...")
     parser.add_argument("--layers", type=int, default=4, help="of the random model")
     parser.add_argument("--model", type=Path, help="folder of a checkpoint to load instead of random weights")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="in which both models compute")
     parser.add_argument("--inputs", action="store_true", help="label what modules are given too")
     parser.add_argument("--turns", type=int, default=2, help="prompts to read; each is a task")
     parser.add_argument("--fault", choices=FAULTS, help="fault to plant on one rank of the tensor-parallel model")

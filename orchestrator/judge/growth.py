@@ -32,6 +32,15 @@ _FIRST_TIMES = 2.0
 """How many times the largest error before it a label's must be where there is no history."""
 OUTRANKED = 50.0
 """A label that only jumps is none beside a later one whose error is so many times larger."""
+_WITNESSES = 8
+"""Labels behind a jump that are asked whether they carry it, of kinds with at least so many layers before:"""
+_FEWEST_OF_WITNESS = 2
+_CARRIED = (2.2, 2.0)
+"""By how much the median one of these must exceed what is usual for its kind: median rows, worst rows."""
+_NEEDS_NO_WITNESS = (2.75, 4.0)
+"""How many times the largest error before it a jump is that counts though nothing carries it: the same."""
+_NEAR_THE_END = 2.0
+"""... and one behind which there are fewer than three labels to ask."""
 
 Labels = Sequence[tuple[LabelKey, list[RankVerdict]]]
 
@@ -43,6 +52,8 @@ class Jump:
     factor: float
     """nan where no layers before tell what is usual."""
     record: float
+    of_rows: bool = False
+    """Whether it is the worst row that jumps, not the median one."""
 
     @property
     def words(self) -> str:
@@ -95,7 +106,8 @@ def with_jumps(
     """Make `diverged` what is below its limit but jumps beside the labels before; labels in golden order.
 
     Only before anything is wrong in a task, or ids flip in a tie: what follows jumps because of it. What is ignored
-    counts not. Each rank has its own history. A jump is none where a later label of the task is far worse.
+    counts not. Each rank has its own history. A jump is none where the labels behind it do not carry it on, or a later
+    label of the task is far worse.
     """
     if not rule.on:
         return list(labels)
@@ -104,15 +116,56 @@ def with_jumps(
     jumps: list[tuple[int, int, Jump]] = []
     for place, (key, ranks) in enumerate(labels):
         if key.task not in wrong:
-            level = levels[key]
-            kind = (kind_in_layers(key.label, level.layer), key.occurrence) if level.layer else None
+            kind = _kind(key, levels)
             for at, verdict in enumerate(ranks):
-                if found := _beside(before[key.task, verdict.rank], verdict, kind, rule):
+                known = before[key.task, verdict.rank]
+                found = _beside(known, verdict, kind, rule)
+                if found is not None and _is_carried(found, known, labels, place, verdict.rank, levels):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
         if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):
             wrong.add(key.task)
     return _raised(labels, jumps)
+
+
+def _kind(key: LabelKey, levels: Mapping[LabelKey, Level]) -> tuple[str, int] | None:
+    layer = levels[key].layer
+    return (kind_in_layers(key.label, layer), key.occurrence) if layer else None
+
+
+def _is_carried(
+    found: Jump, before: _Before, labels: Labels, place: int, rank: int, levels: Mapping[LabelKey, Level]
+) -> bool:
+    """Whether what follows a jump is out of line too, or the jump so large that it needs no witness.
+
+    An error that nothing carries on is that of a part that is small beside what it is added to: where terms cancel,
+    round-off is large relative to what is left of them.
+    """
+    if found.record > _NEEDS_NO_WITNESS[found.of_rows]:
+        return True
+    task, factors = labels[place][0].task, list[float]()
+    for key, ranks in labels[place + 1 :]:
+        if key.task != task or len(factors) == _WITNESSES:
+            break
+        errors = before.kinds.get(_kind(key, levels), ((), ()))[found.of_rows]
+        verdict = next((each for each in ranks if each.rank == rank), None)
+        if len(errors) >= _FEWEST_OF_WITNESS and verdict is not None:
+            factors += _factor_of(verdict, errors, of_rows=found.of_rows)
+    if len(factors) < FEWEST:
+        return found.record > _NEAR_THE_END
+    return median(factors) > _CARRIED[found.of_rows]
+
+
+def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) -> list[float]:
+    """How many times the usual error of its kind a verdict's is; nothing where it has none."""
+    if verdict.status in WRONG:
+        return [math.inf]
+    metrics, stats, limits = verdict.metrics, verdict.stats, verdict.limits
+    if metrics is None or stats is None or limits is None or limits.fail == 0.0:
+        return []
+    least = (1 + of_rows) * least_error(verdict)
+    error = metrics.worst_row if of_rows else typical_of(stats, metrics)
+    return [error / max(median(errors[-HISTORY:]), least)]
 
 
 def _beside(before: _Before, verdict: RankVerdict, kind: object, rule: JumpRule) -> Jump | None:
@@ -149,7 +202,7 @@ def _jumped(
     times = 1.0 if len(known) >= SHORT else _SHORT_TIMES
     usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
     if usual is not None and record_of_rows > times * rule.record_of_rows:
-        return Jump(usual, record_of_rows)
+        return Jump(usual, record_of_rows, True)
     return None
 
 

@@ -47,7 +47,9 @@ for fn in (f, lambda x: torch.utils.checkpoint.checkpoint(f, x, use_reentrant=Fa
 
 
 def test_a_graph_that_must_not_break_has_no_labels(tmp_path: Path) -> None:
-    script = QUIET + """
+    script = (
+        QUIET
+        + """
 def g(x):
     set_task_id()
     for i in range(2):
@@ -67,6 +69,7 @@ exported = torch.export.export(M(), (x,), strict=True)
 same(exported.module()(x))
 assert len(exported.graph.nodes) == 4
 """
+    )
     records, told = labelled(tmp_path, script)
     ids = ["set_task_id", "in.0.2", "in.1.2", "low", "y"]
     assert [(r.data_id, r.side, r.occurrence) for r in records] == [
