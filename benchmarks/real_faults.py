@@ -314,8 +314,6 @@ def _stale(call: Attend) -> None:
     tokens = call.q.shape[2]
     if tokens < 28:
         return
-    size = call.q.shape[-1]
-    del size
     call.after = _composed(call, lambda k, v: (_copied(k, 20, 2), _copied(v, 20, 2)), 24)
 
 
