@@ -32,6 +32,8 @@ _FIRST_TIMES = 2.0
 """How many times the largest error before it a label's must be where there is no history."""
 OUTRANKED = 50.0
 """A label that only jumps is none beside a later one whose error is so many times larger."""
+_OF_FEW_ROWS = 4
+"""The errors of few rows vary: all factors are larger by this part of the number of rows, at most twice as large."""
 _WITNESSES = 8
 """Labels behind a jump that are asked whether they carry it, of kinds with at least so many layers before:"""
 _FEWEST_OF_WITNESS = 2
@@ -54,6 +56,8 @@ class Jump:
     record: float
     of_rows: bool = False
     """Whether it is the worst row that jumps, not the median one."""
+    chance: float = 1.0
+    """By how much more it must stand out because it rests on few rows."""
 
     @property
     def words(self) -> str:
@@ -141,7 +145,7 @@ def _is_carried(
     An error that nothing carries on is that of a part that is small beside what it is added to: where terms cancel,
     round-off is large relative to what is left of them.
     """
-    if found.record > _NEEDS_NO_WITNESS[found.of_rows]:
+    if found.record > found.chance * _NEEDS_NO_WITNESS[found.of_rows]:
         return True
     task, factors = labels[place][0].task, list[float]()
     for key, ranks in labels[place + 1 :]:
@@ -152,8 +156,8 @@ def _is_carried(
         if len(errors) >= _FEWEST_OF_WITNESS and verdict is not None:
             factors += _factor_of(verdict, errors, of_rows=found.of_rows)
     if len(factors) < FEWEST:
-        return found.record > _NEAR_THE_END
-    return median(factors) > _CARRIED[found.of_rows]
+        return found.record > found.chance * _NEAR_THE_END
+    return median(factors) > found.chance * _CARRIED[found.of_rows]
 
 
 def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) -> list[float]:
@@ -190,19 +194,20 @@ def _jumped(
     assert verdict.limits is not None
     least = least_error(verdict)
     record, record_of_rows = typical / max(before.typical, least), worst / max(before.worst, 2 * least)
-    if kind is None:
+    if kind is None or verdict.stats is None:
         return None
+    chance = 1 + _OF_FEW_ROWS / max(verdict.stats.rows.index.size, _OF_FEW_ROWS)
     known, known_rows = before.kinds[kind]
     if len(known) < FEWEST:
-        first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > _FIRST_TIMES
-        return Jump(math.nan, record) if first else None
-    usual = jump([*known, typical], least, rule.factor)
-    if usual is not None and record > rule.record:
-        return Jump(usual, record)
-    times = 1.0 if len(known) >= SHORT else _SHORT_TIMES
+        first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > chance * _FIRST_TIMES
+        return Jump(math.nan, record, chance=chance) if first else None
+    usual = jump([*known, typical], least, chance * rule.factor)
+    if usual is not None and record > chance * rule.record:
+        return Jump(usual, record, chance=chance)
+    times = chance if len(known) >= SHORT else chance * _SHORT_TIMES
     usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
     if usual is not None and record_of_rows > times * rule.record_of_rows:
-        return Jump(usual, record_of_rows, True)
+        return Jump(usual, record_of_rows, True, chance)
     return None
 
 

@@ -68,7 +68,8 @@ class LimitsOf:
     def __call__(self, evidence: RankEvidence) -> Limits:
         """Return the limits for what was compared on a rank."""
         stats = evidence.stats
-        alike = (evidence.dtypes, evidence.floors, (stats.mantissa_x, stats.mantissa_y) if stats is not None else None)
+        own = (stats.mantissa_x, stats.mantissa_y, stats.rows.index.size) if stats is not None else None
+        alike = (evidence.dtypes, evidence.floors, own)
         found = self._known.get(alike)
         if found is None:
             counts = self._precisions.of(self._label, evidence)
@@ -89,7 +90,8 @@ def limits_for(
     """
     dtype = narrower(*evidence.dtypes)
     as_type, why = counts or Precision(dtype, "")
-    table = limits_of(as_type, as_type, policy.limits, depth)
+    number = evidence.stats.rows.index.size if evidence.stats is not None else 0
+    table = limits_of(as_type, as_type, policy.limits, depth, number)
     if table.fail == 0.0:
         return table
     if why:

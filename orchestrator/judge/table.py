@@ -30,6 +30,10 @@ RELATIVE: dict[str, tuple[float, float]] = {
 ROWS = 2.0
 """How many times larger these are for the worst row."""
 
+_MANY = 128
+"""Of so many rows ..."""
+_WORSE = 0.15
+"""... the worst is larger by this part whenever their number doubles."""
 MOST = 0.9
 """No limit that depth or a measured floor gives lets more pass: zeros have an error of 1."""
 _DEEPEST = 128
@@ -37,18 +41,24 @@ _DEEPEST = 128
 
 
 def limits_of(
-    golden: str, actual: str, relative: Mapping[str, tuple[float, float]] = RELATIVE, depth: int = 0
+    golden: str,
+    actual: str,
+    relative: Mapping[str, tuple[float, float]] = RELATIVE,
+    depth: int = 0,
+    rows: int = 0,
 ) -> Limits:
     """Return the limits for a pair of dtypes: those of the narrower one (larger eps); 0 for exact types.
 
-    Round-off grows with the layers before: both by sqrt(1 + depth / 8), but not beyond `MOST`.
+    Round-off grows with the layers before: both by sqrt(1 + depth / 8), up to `MOST`. The worst of many rows is
+    worse, by 15 % for each time that they double beyond 128.
     """
     name = narrower(golden, actual)
     if DTYPES[name].eps is None:
         return Limits(0.0, 0.0, "exact", dtype=name)
     warn, fail = (_grown(limit, depth) for limit in relative[table_name(name)])
-    rows = max(1.0, min(ROWS, MOST / fail))
-    return Limits(warn, fail, f"{table_name(name)} table" + f", layer {depth}" * (depth > 0), rows, dtype=name)
+    times = ROWS * (1 + _WORSE * math.log2(max(rows / _MANY, 1)))
+    source = f"{table_name(name)} table" + f", layer {depth}" * (depth > 0)
+    return Limits(warn, fail, source, max(1.0, min(times, MOST / fail)), dtype=name)
 
 
 def _grown(limit: float, depth: int) -> float:
