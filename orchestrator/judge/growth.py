@@ -7,6 +7,7 @@ are massive (docs/design/0009-trained-weights.md).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ _NEEDS_NO_WITNESS = (2.75, 4.0)
 """How many times the largest error before it a jump is that counts though nothing carries it: the same."""
 _NEAR_THE_END = 2.0
 """... and one behind which there are fewer than three labels to ask."""
+_JUST_BEYOND = 1.5
+"""A worst row may be so many times its limit where nothing that follows carries it on."""
 
 Labels = Sequence[tuple[LabelKey, list[RankVerdict]]]
 
@@ -111,10 +114,11 @@ def with_jumps(
 
     Only before anything is wrong in a task, or ids flip in a tie: what follows jumps because of it. What is ignored
     counts not. Each rank has its own history. A jump is none where the labels behind it do not carry it on, or a later
-    label of the task is far worse.
+    label of the task is far worse. Nor is a worst row that is just beyond its limit wrong where nothing carries it on.
     """
     if not rule.on:
         return list(labels)
+    labels = [(key, list(ranks)) for key, ranks in labels]
     before: dict[tuple[int, int], _Before] = defaultdict(_Before)
     wrong: set[int] = set()
     jumps: list[tuple[int, int, Jump]] = []
@@ -123,8 +127,12 @@ def with_jumps(
             kind = _kind(key, levels)
             for at, verdict in enumerate(ranks):
                 known = before[key.task, verdict.rank]
+                behind = functools.partial(_carried_on, known, labels, place, verdict.rank, levels)
+                if _is_just_beyond(verdict) and (behind(of_rows=True) or math.inf) <= _CARRIED[True]:
+                    words = f"nothing that follows carries it on: {verdict.reason}"
+                    ranks[at] = verdict = changed(verdict, status=Status.DRIFT, reason=words)
                 found = _beside(known, verdict, kind, rule)
-                if found is not None and _is_carried(found, known, labels, place, verdict.rank, levels):
+                if found is not None and _counts(found, behind(of_rows=found.of_rows)):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
         if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):
@@ -137,27 +145,42 @@ def _kind(key: LabelKey, levels: Mapping[LabelKey, Level]) -> tuple[str, int] | 
     return (kind_in_layers(key.label, layer), key.occurrence) if layer else None
 
 
-def _is_carried(
-    found: Jump, before: _Before, labels: Labels, place: int, rank: int, levels: Mapping[LabelKey, Level]
-) -> bool:
+def _counts(found: Jump, carried_on: float | None) -> bool:
     """Whether what follows a jump is out of line too, or the jump so large that it needs no witness.
 
     An error that nothing carries on is that of a part that is small beside what it is added to: where terms cancel,
     round-off is large relative to what is left of them.
     """
-    if found.record > found.chance * _NEEDS_NO_WITNESS[found.of_rows]:
-        return True
+    alone = _NEEDS_NO_WITNESS[found.of_rows] if carried_on is not None else _NEAR_THE_END
+    return found.record > found.chance * alone or (
+        carried_on is not None and carried_on > found.chance * _CARRIED[found.of_rows]
+    )
+
+
+def _is_just_beyond(verdict: RankVerdict) -> bool:
+    """Whether nothing is wrong but a worst row, by little, and by no limit that the user gave."""
+    stats, metrics, limits = verdict.stats, verdict.metrics, verdict.limits
+    if verdict.status is not Status.DIVERGED or stats is None or metrics is None or limits is None:
+        return False
+    given = limits.instead_of < math.inf or limits.fail == 0.0
+    most = limits.fail * limits.rows
+    single = typical_of(stats, metrics) <= limits.fail and metrics.rel_l2 <= most and stats.rows.index.size > 1
+    return single and not given and metrics.worst_row <= _JUST_BEYOND * most
+
+
+def _carried_on(
+    before: _Before, labels: Labels, place: int, rank: int, levels: Mapping[LabelKey, Level], *, of_rows: bool
+) -> float | None:
+    """How many times the usual error of their kind the next labels have, the median one of them; None of too few."""
     task, factors = labels[place][0].task, list[float]()
     for key, ranks in labels[place + 1 :]:
         if key.task != task or len(factors) == _WITNESSES:
             break
-        errors = before.kinds.get(_kind(key, levels), ((), ()))[found.of_rows]
+        errors = before.kinds.get(_kind(key, levels), ((), ()))[of_rows]
         verdict = next((each for each in ranks if each.rank == rank), None)
         if len(errors) >= _FEWEST_OF_WITNESS and verdict is not None:
-            factors += _factor_of(verdict, errors, of_rows=found.of_rows)
-    if len(factors) < FEWEST:
-        return found.record > found.chance * _NEAR_THE_END
-    return median(factors) > found.chance * _CARRIED[found.of_rows]
+            factors += _factor_of(verdict, errors, of_rows=of_rows)
+    return median(factors) if len(factors) >= FEWEST else None
 
 
 def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) -> list[float]:
