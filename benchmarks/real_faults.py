@@ -481,7 +481,7 @@ KINDS: dict[str, Kind] = {
     "mask missing": Kind(("context",), attention=_all_seen, needs=_has_rope),
     "first token masked": Kind(("context",), attention=_first_masked),
     "window too short": Kind(("context",), _h("from a row on"), attention=_short_window),
-    "stale cache slot": Kind(("context",), _h("from a row on"), attention=_stale, needs=_has_rope),
+    "stale cache slot": Kind(("context",), _h("from a row on", "last rows"), attention=_stale, needs=_has_rope),
     "probabilities in float8": Kind(
         ("context",), also=_h("even error"), attention=_set(probabilities=lambda c: _coarse_probabilities)
     ),
@@ -509,7 +509,7 @@ KINDS: dict[str, Kind] = {
     "gate and up exchanged": Kind(
         ("gate", "up"), _h("another label"), swap=("gate", "up"), needs=lambda r, c: bool(r.gate)
     ),
-    "slice of q reversed": Kind(("q",), _h("permuted channels", "reversed"), weight=_flipped_part),
+    "slice of q reversed": Kind(("q",), _h("permuted channels", "reversed", "stretch channel"), weight=_flipped_part),
     "v reversed": Kind(("v",), _h("permuted channels", "reversed"), weight=lambda w, _: w.flip(0)),
     "part of v zero": Kind(("v",), _h("zeros", "constant channels"), weight=_head_zero),
     "weights of another layer": Kind(("up",), weight=lambda w, other: other),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, Policy, Scope
+from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.model import Report
@@ -186,3 +186,97 @@ def _headlined(judgement: Judgement):
         for each in judgement.labels
         if judgement.first_divergence is not None and each.key == judgement.first_divergence.key
     )
+
+
+def alternating(errors: Sequence[tuple[float, float]], rows: int = 64) -> dict[str, Both]:
+    """Layers of two labels each, a projection and what the layer returns, with these errors of all rows."""
+    golden = np.random.default_rng(9).standard_normal((rows, 64)).astype(F32)
+    return {
+        f"layers.{n}{name}": (golden, off(golden, error, 2 * n + place).astype(F32))
+        for n, pair in enumerate(errors)
+        for place, (name, error) in enumerate(zip((".attn.o_proj", ""), pair, strict=True))
+    }
+
+
+STEADY = [(2e-6, 2e-6)] * 8
+
+
+def test_a_jump_that_what_follows_carries_on_is_one() -> None:
+    carried = [*STEADY, (5.6e-6, 5e-6), *[(5e-6, 5e-6)] * 5]
+    assert wrong(judged_on(alternating(carried))).keys() >= {"layers.8.attn.o_proj"}
+    assert first(judged_on(alternating(carried))) == "layers.8.attn.o_proj"
+
+
+def test_a_jump_that_nothing_carries_on_is_round_off_of_a_small_part() -> None:
+    """A projection whose terms cancel, as for short prompts: beside what it is added to its error is nothing."""
+    alone = [*STEADY, (5.6e-6, 2e-6), *STEADY]
+    found = judged_on(alternating(alone))
+    assert found.exit_code is ExitCode.MATCH and of(found, "layers.8.attn.o_proj").status is Status.MATCH
+
+
+def test_a_very_large_jump_needs_no_witness() -> None:
+    assert first(judged_on(alternating([*STEADY, (9e-6, 2e-6), *STEADY]))) == "layers.8.attn.o_proj"
+
+
+def test_near_the_end_there_is_nothing_to_ask() -> None:
+    assert first(judged_on(alternating([*STEADY, (2e-6, 5.6e-6)]))) == "layers.8"
+
+
+def test_what_was_no_jump_hides_no_later_one() -> None:
+    errors = [*STEADY, (5.6e-6, 2e-6), *STEADY, (1.2e-5, 1.2e-5), *[(1.2e-5, 1.2e-5)] * 3]
+    assert first(judged_on(alternating(errors))) == "layers.17.attn.o_proj"
+
+
+@pytest.mark.parametrize(("rows", "is_wrong"), [(4, False), (64, True)])
+def test_few_rows_must_jump_further(rows: int, is_wrong: bool) -> None:
+    carried = [*STEADY, (6.5e-6, 6.5e-6), *[(6.5e-6, 6.5e-6)] * 5]
+    assert (first(judged_on(alternating(carried, rows))) is not None) == is_wrong
+
+
+USUAL = 4.5e-4
+
+
+def one_row(error: float, behind: float, layer: int = 8) -> dict[str, Both]:
+    """All rows are off by `USUAL`, but row 5 of a projection by `error`, and of what follows by `behind`."""
+    labels = alternating([(USUAL, USUAL)] * 16)
+    for name in list(labels)[2 * layer :]:
+        golden, actual = labels[name]
+        actual = actual.astype(np.float64)
+        exact = golden.astype(np.float64)
+        size = error if name == f"layers.{layer}.attn.o_proj" else behind
+        actual[5] = exact[5] + (actual[5] - exact[5]) * size / USUAL
+        labels[name] = golden, actual.astype(F32)
+    return labels
+
+
+LIMIT = 2 * 5e-4 * np.sqrt(2)
+"""Of the worst row of float32 in layer 8."""
+
+
+@pytest.mark.parametrize(
+    ("times", "behind", "status"),
+    [
+        (1.2, USUAL, Status.DRIFT),  # nothing carries it on
+        (1.2, 2.5 * USUAL, Status.DIVERGED),
+        (2.0, USUAL, Status.DIVERGED),  # not just beyond
+    ],
+)
+def test_a_row_just_beyond_its_limit_that_nothing_carries_on_drifts(
+    times: float, behind: float, status: Status
+) -> None:
+    found = of(judged_on(one_row(times * LIMIT, behind)), "layers.8.attn.o_proj")
+    assert found.status is status
+    assert ("nothing that follows carries it on" in found.reason) == (status is Status.DRIFT)
+
+
+def test_a_limit_that_the_user_gave_is_kept() -> None:
+    rule = LimitRule(Scope("layers.8.attn.o_proj"), 1e-5, LIMIT / 2)
+    found = judged_on(one_row(1.2 * LIMIT, USUAL), Policy(rules=(rule,)))
+    assert of(found, "layers.8.attn.o_proj").status is Status.DIVERGED
+
+
+@pytest.mark.parametrize(("rows", "times"), [(64, 2.0), (128, 2.0), (1024, 2.9)])
+def test_the_worst_of_many_rows_may_be_worse(rows: int, times: float) -> None:
+    golden = np.random.default_rng(1).standard_normal((rows, 8)).astype(F32)
+    limits = of(judged_on({"x": (golden, off(golden, 1e-6).astype(F32))}), "x").limits
+    assert limits is not None and limits.rows == pytest.approx(times)
