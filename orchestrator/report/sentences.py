@@ -207,8 +207,9 @@ def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side
         advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
     elif inner := [label.key for label, _ in held if _outer(label.key) in there]:
         # of a watched module that returns several tensors: one side's returns fewer
-        end = inner[0].label.rpartition(".")[2]
-        pattern = f'"**.{_outer(inner[0]).label.rpartition(".")[2]}.{end}"'
+        ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
+        patterns = [f'"**.{end}"' for end in ends]
+        pattern = patterns[0] if len(patterns) == 1 else f"[{', '.join(patterns)}]"
         advice = (
             f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
             f"watch(..., exclude={pattern})"

@@ -252,6 +252,15 @@ def _actual_only(name: str) -> LabelVerdict:
     return label(name, [replace(verdict(0, Status.MISSING), golden=None, actual=side(name))])
 
 
+def test_what_a_kernel_does_not_return_is_left_out_of_the_watch() -> None:
+    names = ("layers.0.attention.self", "layers.0.attention")
+    labels = [label(name, [verdict(0)]) for name in names] + [_golden_only(f"{name}.1") for name in names]
+    text = printed(report_of(labels, run=record_of(1)), 300)
+    assert 'watch(..., exclude=["**.self.1", "**.attention.1"]).' in text and "set_label" not in text
+    one = printed(report_of([labels[0], labels[2]], run=record_of(1)), 300)
+    assert 'watch(..., exclude="**.self.1").' in one
+
+
 CRASH = Failure(
     rank=0, what="rank 0 (host a) exited with code 1", last_lines=("Traceback", "ValueError: [bold]x\x1b[2J")
 )
