@@ -148,6 +148,14 @@ class Callers:
         stack: list[int] = self._running.stack
         return stack
 
+    def __reduce__(self) -> tuple[type[Callers], tuple[Callable[[], bool]]]:
+        # copies and pickles of a watched model hold one that does nothing, as while compiling
+        return Callers, (_always,)
+
+
+def _always() -> bool:
+    return True
+
 
 class Shared:
     """A module that several others hold: each call is labelled under the name that it has in the module that calls."""
@@ -169,6 +177,7 @@ class Shared:
         """Do `after` or `before` of the caller's tap, if this is the moment for it."""
         tap = self._tap()
         tap.guarded(tap.after if act == self.after else tap.before, *given)
+        self._first.ran |= tap.ran
 
     def _tap(self) -> Tap:
         caller = self._callers.innermost(self._by_caller)

@@ -245,6 +245,34 @@ with watch(model, "pta", include=["**.act", "act"], rename={"blocks.*": "layers.
     assert ids(index) == [*once, *once, "layers.0.act"], "a call from elsewhere has the first name"
 
 
+def test_a_module_that_is_only_called_under_its_later_names_ran_and_a_copy_of_its_model_labels_nothing(
+    tmp_path: Path,
+) -> None:
+    script = """
+rotary = nn.Identity()
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rotary = rotary
+    def forward(self, x):
+        return self.rotary(x)
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rotary = rotary
+        self.layers = nn.Sequential(Attention(), Attention())
+    def forward(self, x):
+        return self.layers(x)
+model = Model()
+with watch(model, "pta", include="**rotary"):
+    model(x)
+    copy.deepcopy(model)(x)
+"""
+    index, told = watched(tmp_path, script)
+    assert told == []
+    assert ids(index) == ["layers.0.rotary", "layers.1.rotary"]
+
+
 def test_choosing_and_naming(tmp_path: Path) -> None:
     script = """
 net = nn.ModuleDict({"enc": nn.ModuleList([Net(), Net()]), "pair": Fn(lambda x: (x, x), one=nn.Identity())})
