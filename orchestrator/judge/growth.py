@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from statistics import median
 
 from aclcmp.orchestrator.judge.policy import JumpRule
@@ -48,6 +50,7 @@ _JUST_BEYOND = 1.5
 """A worst row may be so many times its limit where nothing that follows carries it on."""
 
 Labels = Sequence[tuple[LabelKey, list[RankVerdict]]]
+_RANK = attrgetter("rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,16 @@ def with_jumps(
     before: dict[tuple[int, int], _Before] = defaultdict(_Before)
     wrong: set[int] = set()
     jumps: list[tuple[int, int, Jump]] = []
+    kinds = [_kind(key, levels) for key, _ in labels]
     for place, (key, ranks) in enumerate(labels):
         if key.task not in wrong:
-            kind = _kind(key, levels)
             for at, verdict in enumerate(ranks):
                 known = before[key.task, verdict.rank]
-                behind = functools.partial(_carried_on, known, labels, place, verdict.rank, levels)
+                behind = functools.partial(_carried_on, known, labels, place, verdict.rank, kinds)
                 if _is_just_beyond(verdict) and (behind(of_rows=True) or math.inf) <= _CARRIED[True]:
                     words = f"nothing that follows carries it on: {verdict.reason}"
                     ranks[at] = verdict = changed(verdict, status=Status.DRIFT, reason=words)
-                found = _beside(known, verdict, kind, rule)
+                found = _beside(known, verdict, kinds[place], rule)
                 if found is not None and _counts(found, behind(of_rows=found.of_rows)):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
@@ -169,17 +172,19 @@ def _is_just_beyond(verdict: RankVerdict) -> bool:
 
 
 def _carried_on(
-    before: _Before, labels: Labels, place: int, rank: int, levels: Mapping[LabelKey, Level], *, of_rows: bool
+    before: _Before, labels: Labels, place: int, rank: int, kinds: Sequence[object], *, of_rows: bool
 ) -> float | None:
     """How many times the usual error of their kind the next labels have, the median one of them; None of too few."""
     task, factors = labels[place][0].task, list[float]()
-    for key, ranks in labels[place + 1 :]:
+    for later in range(place + 1, len(labels)):
+        key, ranks = labels[later]
         if key.task != task or len(factors) == _WITNESSES:
             break
-        errors = before.kinds.get(_kind(key, levels), ((), ()))[of_rows]
-        verdict = next((each for each in ranks if each.rank == rank), None)
-        if len(errors) >= _FEWEST_OF_WITNESS and verdict is not None:
-            factors += _factor_of(verdict, errors, of_rows=of_rows)
+        errors = before.kinds.get(kinds[later], ((), ()))[of_rows]
+        if len(errors) >= _FEWEST_OF_WITNESS:
+            at = bisect_left(ranks, rank, key=_RANK)
+            if at < len(ranks) and ranks[at].rank == rank:
+                factors += _factor_of(ranks[at], errors, of_rows=of_rows)
     return median(factors) if len(factors) >= FEWEST else None
 
 
@@ -224,24 +229,27 @@ def _jumped(
     if len(known) < FEWEST:
         first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > chance * _FIRST_TIMES
         return Jump(math.nan, record, chance=chance) if first else None
-    usual = jump([*known, typical], least, chance * rule.factor)
-    if usual is not None and record > chance * rule.record:
-        return Jump(usual, record, chance=chance)
+    if record > chance * rule.record:  # asked first: seldom so, and asked a million times
+        usual = jump([*known, typical], least, chance * rule.factor)
+        if usual is not None:
+            return Jump(usual, record, chance=chance)
     times = chance if len(known) >= SHORT else chance * _SHORT_TIMES
-    usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
-    if usual is not None and record_of_rows > times * rule.record_of_rows:
-        return Jump(usual, record_of_rows, True, chance)
+    if record_of_rows > times * rule.record_of_rows:
+        usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
+        if usual is not None:
+            return Jump(usual, record_of_rows, True, chance)
     return None
 
 
 def _raised(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tuple[LabelKey, list[RankVerdict]]]:
     """Make what jumps `diverged`, unless it is outranked by what is far worse later on."""
     found = [(key, ranks) for key, ranks in labels]
+    later = {place: _ever_worse(labels, place) for place in {place for place, _, _ in jumps}}
     for place, at, jumped in jumps:
         key, ranks = found[place]
         verdict = ranks[at]
-        error = error_beside(verdict)
-        worse = _outranking(labels, place, OUTRANKED * error)
+        most = OUTRANKED * error_beside(verdict)
+        worse = next((key for key, error in later[place] if error >= most), None)
         words = f"its error is {jumped.words}"
         ranks = list(ranks)
         if worse is None:
@@ -253,15 +261,16 @@ def _raised(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tupl
     return found
 
 
-def _outranking(labels: Labels, place: int, error: float) -> LabelKey | None:
-    """The first later label of the task that is wrong with at least this error."""
-    task = labels[place][0].task
+def _ever_worse(labels: Labels, place: int) -> list[tuple[LabelKey, float]]:
+    """Later labels of the task that are wrong, and their errors: each that is larger than those before it."""
+    found: list[tuple[LabelKey, float]] = []
     for key, ranks in labels[place + 1 :]:
-        if key.task != task:
+        if key.task != labels[place][0].task:
             break
-        if any(v.status in WRONG and not v.ignored and error_beside(v) >= error for v in ranks):
-            return key
-    return None
+        error = max((error_beside(v) for v in ranks if v.status in WRONG and not v.ignored), default=-1.0)
+        if error > (found[-1][1] if found else -1.0):
+            found.append((key, error))
+    return found
 
 
 def least_error(verdict: RankVerdict) -> float:

@@ -181,8 +181,10 @@ def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tupl
 
 def _is_tolerated(verdict: RankVerdict) -> bool:
     """Whether a rule of the policy lets pass what the limits that it replaces would not."""
-    right = verdict.status in (Status.MATCH, Status.DRIFT) and verdict.limits is not None and not verdict.bitwise
-    return right and verdict.limits is not None and error_beside(verdict) > verdict.limits.instead_of
+    if verdict.limits is None or verdict.limits.instead_of == math.inf:
+        return False
+    right = verdict.status in (Status.MATCH, Status.DRIFT) and not verdict.bitwise
+    return right and error_beside(verdict) > verdict.limits.instead_of
 
 
 def _error(verdict: RankVerdict) -> float:
