@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.hints import EXPLAINS
@@ -60,7 +61,7 @@ def _others(plan: Plan, number: int) -> list[LabelPlan]:
     ranked: list[tuple[int, int, LabelPlan]] = []
     for place, other in enumerate(plan.labels):
         key = other.key
-        if place == number or key.task != here.key.task or not shapes or _shapes(other) != shapes:
+        if place == number or key.task != here.key.task:
             continue
         calls = abs(key.occurrence - here.key.occurrence)
         if key.label == here.key.label:
@@ -73,7 +74,9 @@ def _others(plan: Plan, number: int) -> list[LabelPlan]:
             grade = 1 if _kind(plan, key) == kind else 2
         ranked.append((grade, abs(place - number), other))
     ranked.sort(key=lambda each: each[:2])
-    return [other for grade, _, other in ranked if grade < 3][:_MOST_OTHERS]
+    likely = (other for grade, _, other in ranked if grade < 3 and shapes and other.pairs)
+    alike = (each for each in likely if each.pairs[0].whole_shape == here.pairs[0].whole_shape)
+    return list(islice((each for each in alike if _shapes(each) == shapes), _MOST_OTHERS))
 
 
 def _kind(plan: Plan, key: LabelKey) -> str:
@@ -82,7 +85,7 @@ def _kind(plan: Plan, key: LabelKey) -> str:
 
 
 def _shapes(label: LabelPlan) -> Mapping[int, object]:
-    """What each rank holds of a label, where that is one float tensor; empty where some rank holds it otherwise."""
+    """What each rank holds of a label, where that is one tensor; empty where some rank holds it otherwise."""
     held = {pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs}
     simple = all(pair.is_whole and not pair.more_golden and not pair.more_actual for pair in label.pairs)
     return held if simple and len(held) == len(label.pairs) else {}

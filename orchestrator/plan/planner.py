@@ -170,19 +170,17 @@ def _torn(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
 
 def _at_once(indices: Sequence[ShardIndex]) -> list[str]:
     """Which ranks several processes recorded as at the same time, each the same labels: their occurrences mix."""
-    by_rank: dict[tuple[str, int], list[tuple[float, float, set[tuple[int, str, str]]]]] = defaultdict(list)
+    by_rank: dict[tuple[str, int], list[ShardIndex]] = defaultdict(list)
     for index in indices:
-        records = [record for record in index.records if record.side != REFERENCE]
-        if records:
-            names = {(record.task, record.data_id, record.side) for record in records}
-            span = index.header.started, max(record.time for record in records), names
-            by_rank[index.header.run_id, index.header.rank].append(span)
+        by_rank[index.header.run_id, index.header.rank].append(index)
     told = []
-    for (_, rank), spans in by_rank.items():
-        most = max(
+    for (_, rank), several in by_rank.items():
+        spans = [span for index in several if len(several) > 1 and (span := _span(index))]
+        counts = (
             sum(begin <= moment <= end and bool(names & others) for begin, end, names in spans)
             for moment, _, others in spans
         )
+        most = max(counts, default=0)
         if most > 1:
             told.append(
                 f"{most} processes recorded as rank {rank} at the same time, the same labels: they count as "
@@ -190,6 +188,13 @@ def _at_once(indices: Sequence[ShardIndex]) -> list[str]:
                 "label"
             )
     return told
+
+
+def _span(index: ShardIndex) -> tuple[float, float, set[tuple[int, str, str]]] | None:
+    """When a process recorded, and what; None where it recorded nothing."""
+    records = [record for record in index.records if record.side != REFERENCE]
+    names = {(record.task, record.data_id, record.side) for record in records}
+    return (index.header.started, max(record.time for record in records), names) if records else None
 
 
 def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:
