@@ -33,12 +33,15 @@ class _Stream:
     largest: _Floats
     larger: _Floats | None
     """How many times larger each row was than it is now; None where none was."""
+    layer: int = 0
+    """The number of the layer that returned it."""
 
 
 class Memory:
     """The residual stream of every task, occurrence and rank; asked label by label in golden order.
 
-    The stream is what layers return: labels of the level "layer".
+    The stream is what layers return: labels of the level "layer". Where their numbers begin anew another one begins,
+    that of a decoder behind an encoder.
     """
 
     def __init__(self) -> None:
@@ -52,7 +55,10 @@ class Memory:
         place = key.task, key.occurrence, rank
         stream = self._streams.get(place)
         if level.granularity == "layer" and not level.low:
-            stream = self._streams[place] = _followed(stream, rows)
+            layer = int(level.layer) if level.layer.isdecimal() else stream.layer if stream else 0
+            stream = _followed(stream if stream and stream.layer <= layer else None, rows)
+            stream.layer = layer
+            self._streams[place] = stream
         if stream is None or stream.larger is None or not np.array_equal(stream.index, rows.index):
             return metrics
         at = int(np.searchsorted(rows.index, metrics.worst_row_index))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from tests.judge.series import BF16, Array, Both, first, judged_on, of, wrong
+from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, wrong
 
 ROWS, WIDE = 12, 64
 USUAL = 145.0
@@ -103,3 +103,16 @@ def test_no_history_makes_a_right_row_wrong_or_a_wrong_row_without_one_right(row
     assert judged_on(labels).exit_code is ExitCode.MATCH
     labels["layers.4"] = both(stream({}, seed + 9), {other: USUAL * 0.4})
     assert of(judged_on(labels), "layers.4").status is Status.DIVERGED
+
+
+def test_a_decoder_does_not_keep_what_its_encoder_was() -> None:
+    """Two stacks in one task, as many rows in either: a wrong token of the second is not held against the first."""
+    labels = {}
+    for stack, size in (("encoder", 500.0), ("decoder", 5.0)):
+        for layer in range(6):
+            golden = np.random.default_rng(layer).standard_normal((256, WIDE)) * size
+            actual = off(golden, 6e-3, layer)
+            if (stack, layer) == ("decoder", 3):
+                actual[40] *= 0.2
+            labels[f"{stack}.layers.{layer}"] = golden.astype(BF16), actual.astype(BF16)
+    assert list(wrong(judged_on(labels))) == ["decoder.layers.3"]
