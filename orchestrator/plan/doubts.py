@@ -42,13 +42,14 @@ def doubts(labels: Sequence[LabelPlan], levels: Mapping[LabelKey, Level]) -> Ite
         siblings = starts[label.key.task, parent, label.key.occurrence]
         for other, (key, known) in siblings.items():
             pair = (kind, kind_in_layers(key.label, levels[key].layer))
-            if not _same_order(order, known) and pair not in told:
+            if order != known and pair not in told and not _same_order(order, known):
                 told.add(pair)
                 yield (
                     f"{kind}: its slices lie on the ranks in another order than those of {other}; if the model does "
                     "not mean that, its weights are on the wrong ranks"
                 )
-        siblings[last] = label.key, order
+        if all(order != known for _, known in siblings.values()):  # one of those alike stands for all
+            siblings[last] = label.key, order
 
 
 def _is_plain(pairs: Sequence[Pair]) -> bool:
