@@ -30,21 +30,25 @@ def choose(
     chosen = [
         named
         for named in callable_ones
-        if (wanted is None or any(wanted.match(name) for name in named.names)) and not unwanted.match(named.name)
+        if any(wanted is None or wanted.match(name) for name in named.names)
+        and (
+            not unwanted.match(named.name)
+            or any(each.parent is not named.parent for each in wanted_names(named, include, exclude))
+        )
     ]
     if not chosen:
         raise LabelError("watch: nothing to watch: every module is excluded, or has no forward in Python")
     return chosen
 
 
-def wanted_aliases(
+def wanted_names(
     named: Named, include: Pattern | Iterable[Pattern] | None, exclude: Pattern | Iterable[Pattern] | None
 ) -> list[Named]:
-    """The further names of a chosen module under which its calls are labelled."""
+    """A module under those of its names under which its calls are labelled."""
     wanted, unwanted = (None if include is None else Patterns(include)), Patterns(exclude or ())
     return [
         alias
-        for alias in named.aliases
+        for alias in (named, *named.aliases)
         if (wanted is None or wanted.match(alias.name)) and not unwanted.match(alias.name)
     ]
 

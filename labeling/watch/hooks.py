@@ -160,28 +160,27 @@ def _always() -> bool:
 class Shared:
     """A module that several others hold: each call is labelled under the name that it has in the module that calls."""
 
-    def __init__(self, first: Tap, by_caller: Mapping[int, Tap], callers: Callers) -> None:
-        """`by_caller` are taps by the identity of the caller; `first` serves calls from elsewhere."""
+    def __init__(self, first: Tap, by_caller: Mapping[int, Tap | None], callers: Callers) -> None:
+        """`by_caller` are taps by the identity of the caller, None where calls are not wanted; `first` serves calls
+        from elsewhere."""
         self.side, self.data_id, self.moment = first.side, first.data_id, first.moment
         self._first, self._by_caller, self._callers = first, by_caller, callers
 
     def after(self, args: Any, output: Any) -> None:
         """Label what the module returned."""
-        self._tap().after(args, output)
+        self.guarded(self.after, args, output)
 
     def before(self, args: Any, kwargs: dict[str, Any]) -> None:
         """Label what the module is given."""
-        self._tap().before(args, kwargs)
+        self.guarded(self.before, args, kwargs)
 
     def guarded(self, act: Callable[[Any, Any], None], *given: Any) -> None:
         """Do `after` or `before` of the caller's tap, if this is the moment for it."""
-        tap = self._tap()
-        tap.guarded(tap.after if act == self.after else tap.before, *given)
-        self._first.ran |= tap.ran
-
-    def _tap(self) -> Tap:
         caller = self._callers.innermost(self._by_caller)
-        return self._first if caller is None else self._by_caller[caller]
+        tap = self._first if caller is None else self._by_caller[caller]
+        if tap is not None:
+            tap.guarded(tap.after if act == self.after else tap.before, *given)
+        self._first.ran |= tap is None or tap.ran
 
 
 class Hook:

@@ -17,7 +17,7 @@ from aclcmp.labeling.watch.choosing import (
     is_scripted,
     label_names,
     tell_unused_rules,
-    wanted_aliases,
+    wanted_names,
 )
 from aclcmp.labeling.watch.hooks import Callers, Hook, Shared, Tap
 from aclcmp.labeling.watch.moment import Moment
@@ -47,17 +47,21 @@ class Hooks:
         modules, self.side = _modules(model), _known_side(side)
         known = dict(zip(modules, known_layouts(modules) if layouts else repeat(Known()), strict=False))
         chosen = choose(modules, include, exclude)
-        shared = [alias for named in chosen for alias in wanted_aliases(named, include, exclude)]
+        wanted = {named: wanted_names(named, include, exclude) for named in chosen if named.aliases}
+        shared = [alias for named, aliases in wanted.items() for alias in aliases if alias is not named]
         names = label_names([*chosen, *shared], rename, prefix)
         tell_unused_rules(rename, modules)
         self._label_ids = LabelIds(
-            {named.name for named in modules}, Patterns(exclude or ()), [named.name for named in hookable(modules)]
+            {name for named in modules for name in named.names},
+            Patterns(exclude or ()),
+            [name for named in hookable(modules) for name in named.names],
         )
         self.ids: dict[str, str] = {}
         self.taps: list[Tap] = []
         self._handles: list[Any] = []
         self._marks: list[tuple[weakref.ref[Any], tuple[str, bool]]] = []
         doubled: list[str] = []
+        watched: list[Named] = []
         moment = Moment()
         callers, calling, by_path = Callers(moment.is_compiling), set[int](), set[str]()
 
@@ -72,28 +76,30 @@ class Hooks:
             for named in chosen:
                 if (tap := tap_of(named, named)) is None:
                     continue
-                several: dict[int, Tap] = {}
-                for alias in (named, *named.aliases) if named.aliases else ():
+                several: dict[int, Tap | None] = {}
+                for alias in (named, *named.aliases) if named in wanted else ():
                     caller, of_alias = _caller(alias), tap if alias is named else tap_of(alias, named)
-                    if caller is not None and of_alias is not None:
-                        several.setdefault(id(caller), of_alias)
+                    if caller is not None:
+                        of_alias = of_alias if alias in wanted[named] else None
+                        several[id(caller)] = several.get(id(caller)) or of_alias
                         if id(caller) not in calling:
                             calling.add(id(caller))
                             self._handles.append(caller.register_forward_pre_hook(callers.enter))
                             self._handles.append(caller.register_forward_hook(callers.leave, always_call=True))
                 hooked = Shared(tap, several, callers) if len(several) > 1 else tap
                 if self._hook(named.module, hooked, inputs=inputs):
-                    self.ids[named.name] = tap.data_id
+                    watched.append(named)
                     if len(several) > 1:
                         by_path.add(named.name)
-                        self.ids |= {a.name: names[a.name] for a in named.aliases if a.name in names}
+                        self.ids |= {a.name: names[a.name] for a in wanted[named] if a.name in names}
+                    else:
+                        self.ids[named.name] = tap.data_id
                     self.taps.append(tap)
                 else:
                     doubled.append(named.name)
         except BaseException:
             self.remove()
             raise
-        watched = [named for named in chosen if named.name in self.ids]
         self.notes = tuple(_notes(self.side, modules, watched, known, doubled, by_path))
 
     def remove(self) -> None:

@@ -245,6 +245,32 @@ with watch(model, "pta", include=["**.act", "act"], rename={"blocks.*": "layers.
     assert ids(index) == [*once, *once, "layers.0.act"], "a call from elsewhere has the first name"
 
 
+def test_calls_of_a_shared_module_under_names_that_are_not_wanted_are_not_labelled(tmp_path: Path) -> None:
+    script = """
+from aclcmp import set_label
+gelu = nn.GELU()
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = gelu
+    def forward(self, x):
+        return self.act(x)
+model = nn.Sequential(Block(), Block(), Block())
+for chosen in ({"exclude": "0.*"}, {"exclude": "1.*"}, {"include": "1.act"}, {"include": ["2.act", "1.act"]}):
+    with watch(model, "pta", **{"include": "?.act"} | chosen):
+        model(x)
+    set_label("pta", "--", x)
+twins = Fn(lambda x: twins.b(x), a=gelu, b=gelu)
+pair = nn.Sequential(twins)
+with watch(pair, "pta", exclude="0.a"):
+    pair(x)
+"""
+    index, told = watched(tmp_path, script)
+    assert told == []
+    labelled = " ".join(record.data_id for record in index.records)
+    assert labelled == "1.act 2.act -- 0.act 2.act -- 1.act -- 1.act 2.act -- 0 forward"
+
+
 def test_a_module_that_is_only_called_under_its_later_names_ran_and_a_copy_of_its_model_labels_nothing(
     tmp_path: Path,
 ) -> None:
