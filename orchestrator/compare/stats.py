@@ -57,6 +57,11 @@ class RowSums:
         """Sum of d^2 by row group, shape (r,)."""
         return np.frombuffer(self.sums, np.float64, self.index.size, 8 * self.index.size)
 
+    @property
+    def count(self) -> int:
+        """How many row groups there are, also where their sums were not kept."""
+        return self.index.size
+
     def __repr__(self) -> str:
         return f"RowSums({self.group}, {self.index.tolist()}, {self.sum_xx.tolist()}, {self.sum_dd.tolist()})"
 
@@ -94,6 +99,23 @@ class RowSums:
         if index.size and int(index[-1]) - int(index[0]) == index.size - 1:
             return _sums_again(group, (int(index[0]), index.size), sums)
         return _sums_again(group, index, sums)
+
+
+class RowsLeftOut(RowSums):
+    """Rows of which only the number was kept, as report.h5 does of what matches."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, group: int, count: int) -> None:
+        super().__init__(group, np.empty(0, np.int64), np.empty(0), np.empty(0))
+        self._count = max(count, 0)
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def __reduce__(self) -> tuple[Callable[..., RowSums], tuple[object, ...]]:
+        return RowsLeftOut, (self.group, self._count)
 
 
 def _sums_again(group: int, index: tuple[int, int] | npt.NDArray[np.int64], sums: bytes) -> RowSums:

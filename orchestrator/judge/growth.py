@@ -42,7 +42,7 @@ _WITNESSES = 8
 _FEWEST_OF_WITNESS = 2
 _CARRIED = (2.2, 2.0)
 """By how much the median one of these must exceed what is usual for its kind: median rows, worst rows."""
-_NEEDS_NO_WITNESS = (2.75, 4.0)
+_NEEDS_NO_WITNESS = (2.5, 4.0)
 """How many times the largest error before it a jump is that counts though nothing carries it: the same."""
 _NEAR_THE_END = 2.0
 """... and one behind which there are fewer than three labels to ask."""
@@ -167,7 +167,7 @@ def _is_just_beyond(verdict: RankVerdict) -> bool:
         return False
     given = limits.instead_of < math.inf or limits.fail == 0.0
     most = limits.fail * limits.rows
-    single = typical_of(stats, metrics) <= limits.fail and metrics.rel_l2 <= most and stats.rows.index.size > 1
+    single = typical_of(stats, metrics) <= limits.fail and metrics.rel_l2 <= most and stats.rows.count > 1
     return single and not given and metrics.worst_row <= _JUST_BEYOND * most
 
 
@@ -224,7 +224,7 @@ def _jumped(
     record, record_of_rows = typical / max(before.typical, least), worst / max(before.worst, 2 * least)
     if kind is None or verdict.stats is None:
         return None
-    chance = 1 + _OF_FEW_ROWS / max(verdict.stats.rows.index.size, _OF_FEW_ROWS)
+    chance = 1 + _OF_FEW_ROWS / max(verdict.stats.rows.count, _OF_FEW_ROWS)
     known, known_rows = before.kinds[kind]
     if len(known) < FEWEST:
         first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > chance * _FIRST_TIMES

@@ -68,7 +68,7 @@ class LimitsOf:
     def __call__(self, evidence: RankEvidence) -> Limits:
         """Return the limits for what was compared on a rank."""
         stats = evidence.stats
-        own = (stats.mantissa_x, stats.mantissa_y, stats.rows.index.size) if stats is not None else None
+        own = (stats.mantissa_x, stats.mantissa_y, stats.rows.count) if stats is not None else None
         alike = (evidence.dtypes, evidence.floors, own)
         found = self._known.get(alike)
         if found is None:
@@ -90,7 +90,7 @@ def limits_for(
     """
     dtype = narrower(*evidence.dtypes)
     as_type, why = counts or Precision(dtype, "")
-    number = evidence.stats.rows.index.size if evidence.stats is not None else 0
+    number = evidence.stats.rows.count if evidence.stats is not None else 0
     table = limits_of(as_type, as_type, policy.limits, depth, number)
     if table.fail == 0.0:
         return table

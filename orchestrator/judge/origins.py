@@ -171,7 +171,7 @@ def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tupl
     if exact:
         single = 2 * verdict.stats.n_equal > verdict.stats.n
     else:
-        single = verdict.stats.rows.index.size > 1 and _typical(verdict) <= limits.fail
+        single = verdict.stats.rows.count > 1 and _typical(verdict) <= limits.fail
     if not single and (exact or goes_on.get((label.key.task, verdict.rank), True)):
         return verdict
     what = "its worst rows follow" if single else "the label after it is right, so it follows"

@@ -94,14 +94,14 @@ def error_of(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
     What has one row only is held against the limits for rows.
     """
     whole = metrics.rel_l2 / limits.rows
-    if stats.rows.index.size < 2:
+    if stats.rows.count < 2:
         return max(whole, metrics.worst_row / limits.rows)
     return max(whole, metrics.row_p50, metrics.worst_row / limits.rows)
 
 
 def typical_of(stats: PairStats, metrics: Metrics) -> float:
     """Return the error of the median row, of the whole where there are no rows."""
-    return metrics.row_p50 if stats.rows.index.size else metrics.rel_l2
+    return metrics.row_p50 if stats.rows.count else metrics.rel_l2
 
 
 def _squares_are_lost(stats: PairStats) -> bool:

@@ -205,4 +205,5 @@ COLUMNS: tuple[Column, ...] = (
     *_side("actual"),
     *_part("stats", "stats_", PairStats, STATS_SCALARS),
     Column("stats_rows_group", int, lambda stats: stats.rows.group, part="stats"),
+    Column("stats_rows_count", int, lambda stats: stats.rows.count, part="stats"),
 )

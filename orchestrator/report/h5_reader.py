@@ -18,7 +18,7 @@ import numpy as np
 
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import from_columns
-from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
+from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowsLeftOut, RowSums
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.verdicts import (
@@ -174,13 +174,15 @@ class _Made:
         self.key = functools.cache(LabelKey)
         self._limits = functools.cache(Limits)
         self._dtypes = functools.cache(lambda golden, actual: (golden, actual))
-        self._nothing = functools.cache(RowSums.empty)
+        self._left_out = functools.cache(RowsLeftOut)
 
     def verdicts(self, columns: Columns, keys: Sequence[LabelKey], kept: Mapping[RowKey, RowSums]) -> list[RankVerdict]:
         compared = list(map(bool, columns["stats_basis"]))
         groups = columns.get("stats_rows_group", [0] * len(keys))
-        names = zip(keys, columns["rank"], groups, strict=True)
-        rows = [kept.get((*key, rank)) or self._nothing(group) for key, rank, group in names]
+        # reports of earlier versions do not tell how many rows there were: at least up to the worst one
+        counts = columns.get("stats_rows_count") or [worst + 1 for worst in columns["worst_row_index"]]
+        names = zip(keys, columns["rank"], groups, counts, strict=True)
+        rows = [kept.get((*key, rank)) or self._left_out(group, rows) for key, rank, group, rows in names]
         bases = [_BASES[basis] if basis else Basis.VALUES for basis in columns["stats_basis"]]
         unknown = [-1] * len(keys)  # statistics that reports of earlier versions do not have
         known = {name: columns.get(f"stats_{name}", unknown) for name in _STATS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.report.as_h5 import write_h5
+from aclcmp.orchestrator.report.h5_reader import read_h5
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.terminal import print_report
-from tests.judge.series import BF16, Both, evidence_on, first, judged_on, of, off, wrong
+from aclcmp.orchestrator.stored import evidence_in
+from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judged_on, of, off, wrong
 
 F32 = np.dtype(np.float32)
 X = np.random.default_rng(6).standard_normal((16, 64))
@@ -280,3 +284,15 @@ def test_the_worst_of_many_rows_may_be_worse(rows: int, times: float) -> None:
     golden = np.random.default_rng(1).standard_normal((rows, 8)).astype(F32)
     limits = of(judged_on({"x": (golden, off(golden, 1e-6).astype(F32))}), "x").limits
     assert limits is not None and limits.rows == pytest.approx(times)
+
+
+@pytest.mark.parametrize("errors", [[1e-6, 8e-4, 1e-6], [4e-6 if n > 11 else 1e-6 for n in range(20)]])
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_a_stored_report_is_judged_again_as_before(errors: list[float], with_rows: bool, tmp_path: Path) -> None:
+    """Sums by row are not kept of what matches, and are not read where they are not needed: their number is known."""
+    found = judged_on(layers(errors))
+    assert found.exit_code is ExitCode.DIVERGED
+    write_h5(Report(None, "x", found, POLICY.table()), tmp_path / "report.h5")
+    again = judged(evidence_in(read_h5(tmp_path / "report.h5", None, with_rows=with_rows)))
+    reasons = [[label.ranks[0].reason for label in each.labels] for each in (found, again)]
+    assert wrong(again) == wrong(found) and reasons[0] == reasons[1]
