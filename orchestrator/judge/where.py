@@ -69,7 +69,7 @@ class Along:
         right = self.sum_dd <= beyond_noise(noise) ** 2 * size
         if not noise or right.all() or not right.any():
             return self
-        error = np.divide(self.sum_dd, size, out=np.zeros_like(size), where=size > 0)
+        error = np.divide(self.sum_dd, size, out=np.zeros_like(size), where=(size > 0) & np.isfinite(size))
         if np.median(error[~right]) < _MORE**2 * np.median(error[right]):
             return self
         return replace(self, sum_dd=np.where(right, 0.0, self.sum_dd))

@@ -231,6 +231,12 @@ def test_small_rows_are_noise_as_of_the_median_row() -> None:
     assert place_of(along(dd, golden).beyond(NOISE)).words == "row 9 holds all of it"
 
 
+def test_sums_that_overflow_have_no_place() -> None:
+    golden, dd = np.ones(8), np.ones(8)
+    golden[0] = dd[0] = np.inf
+    assert place_of(along(dd, golden).beyond(NOISE)) is None
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**32),
