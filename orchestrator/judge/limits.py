@@ -9,6 +9,8 @@ from dataclasses import replace
 from statistics import median
 
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.compare.packed import numbers_called
+from aclcmp.orchestrator.compare.stats import PairStats
 from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
@@ -31,6 +33,7 @@ class Depths:
         return self._last.get(task, 0)
 
 
+_of_type = numbers_called(PairStats, "mantissa_x", "mantissa_y", "n_finite")
 _LATELY = 8
 """Labels of which the values are remembered."""
 
@@ -68,8 +71,9 @@ class LimitsOf:
     def __call__(self, evidence: RankEvidence) -> Limits:
         """Return the limits for what was compared on a rank."""
         stats = evidence.stats
-        own = (stats.mantissa_x, stats.mantissa_y, stats.rows.count) if stats is not None else None
-        alike = (evidence.dtypes, evidence.floors, own)
+        own = (*_of_type(stats), stats.rows.count) if stats is not None else None
+        golden, actual = evidence.golden, evidence.actual
+        alike = (evidence.dtypes, evidence.floors, own, golden and golden.inputs, actual and actual.inputs)
         found = self._known.get(alike)
         if found is None:
             counts = self._precisions.of(self._label, evidence)

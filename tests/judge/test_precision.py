@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.verdicts import Status
-from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, rounded, wrong
+from tests.judge.series import BF16, Array, Both, evidence_on, first, judged_on, of, off, rounded, wrong
 
 F16, F32 = np.dtype(np.float16), np.dtype(np.float32)
 X = np.random.default_rng(3).standard_normal((12, 64))
@@ -159,3 +162,16 @@ def test_masks_counts_and_few_values_tell_nothing_of_their_type(values: Array) -
     golden = rounded(values)
     labels = {"a": (golden, (golden * 1.01).astype(np.float32))}
     assert wrong(judged_on(labels)) == {"a": "own"}
+
+
+def test_each_rank_counts_by_the_inputs_that_it_names() -> None:
+    known = evidence_on({"wide": both(F32, 1e-6), "half": both(BF16, 5e-3), "y": both(F32, 2e-3, 5)})
+    *before, label = known.labels
+    (only,) = label.ranks
+    assert only.golden is not None
+    ranks = [
+        replace(only, rank=rank, golden=replace(only.golden, inputs=(name,)))
+        for rank, name in enumerate(("half", "wide"))
+    ]
+    found = judged(replace(known, labels=(*before, replace(label, ranks=tuple(ranks)))))
+    assert [each.status for each in found.labels[-1].ranks] == [Status.MATCH, Status.DIVERGED]
