@@ -161,7 +161,7 @@ def _counts(found: Jump, carried_on: float | None) -> bool:
 
 
 def _is_just_beyond(verdict: RankVerdict) -> bool:
-    """Whether nothing is wrong but a worst row, by little, and by no limit that the user gave."""
+    """Whether nothing is wrong but a worst row, by little, and by no rule of the policy."""
     stats, metrics, limits = verdict.stats, verdict.metrics, verdict.limits
     if verdict.status is not Status.DIVERGED or stats is None or metrics is None or limits is None:
         return False
