@@ -1,6 +1,7 @@
 """What each rule says of trained models: how often it cries wolf, how often it names the culprit, what it hints at.
 
     python benchmarks/real_weights.py [--models smollm2,minilm,gemma3] [--dtypes bf16,fp16,fp32] [--tune] [--show]
+        [--no-hints] [--faults KINDS]
 
 SmolLM2-135M, MiniLM and Gemma 3 270M with their trained weights (`trained.py` says how to get them), as transformers
 runs them. Clean runs: golden with eager attention beside other, legitimate kernels (sdpa, an online softmax, matmuls in
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--dtypes", default="bf16,fp16,fp32", help="of runs with faults")
     parser.add_argument("--tune", action="store_true", help="the texts by which constants were chosen")
     parser.add_argument("--show", action="store_true", help="print what is missed, and wrong hints")
+    parser.add_argument("--no-hints", action="store_true", help="verdicts alone, which take a fifth of the time")
     parser.add_argument("--faults", default="", help="only these kinds, by commas; no clean runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -131,7 +133,9 @@ def main() -> None:
                     clean_runs(subject, clean)
                 for dtype in options.dtypes.split(","):
                     if (name, dtype) not in TOO_NARROW:
-                        found[name, dtype].add(faulty_runs(subject, dtype, kinds, show=options.show))
+                        found[name, dtype].add(
+                            faulty_runs(subject, dtype, kinds, show=options.show, hints=not options.no_hints)
+                        )
             print(f"{name}, {len(text)} characters: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     print_clean(clean)
     print_found(found)
@@ -154,7 +158,7 @@ def clean_runs(subject: Subject, clean: dict[tuple[str, str, str], Clean]) -> No
             count.alarms["aclcmp"] += case.judgement.exit_code is not ExitCode.MATCH
 
 
-def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: bool) -> Found:
+def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: bool, hints: bool) -> Found:
     """Plant every fault that the model can have."""
     found = Found()
     roles, config = subject.trained.roles, subject.model(dtype).config
@@ -169,7 +173,8 @@ def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: boo
             case = subject.beside(dtype, dtype, kernel, fault)
             if is_visible(case.metrics_by_name()[roots[0]], sound[kernel][roots[0]]):
                 where = f"{subject.trained.name} {dtype} {kind} {layer}"
-                count(found, case, roots, KINDS[kind], where if show else "")
+                if count(found, case, roots, where if show else "") and hints:
+                    count_hints(found, case, roots[0], KINDS[kind], where if show else "")
     return found
 
 
@@ -182,8 +187,8 @@ def is_visible(with_fault: Metrics, without: Metrics) -> bool:
     )
 
 
-def count(found: Found, case: Compared, roots: tuple[str, ...], kind: Kind, where: str) -> None:
-    """Count what the rules say of a visible fault, and the hints of ours."""
+def count(found: Found, case: Compared, roots: tuple[str, ...], where: str) -> bool:
+    """Count what the rules say of a visible fault; return whether ours names the culprit first."""
     found.runs += 1
     labels = case.judgement.labels
     own = [label.key.label for label in labels if any(v.origin is Origin.OWN for v in label.ranks)]
@@ -196,11 +201,14 @@ def count(found: Found, case: Compared, roots: tuple[str, ...], kind: Kind, wher
         print(f"missed: {where}: {own[:1] or 'nothing'}", flush=True)
     if where and behind:
         print(f"false root: {where}: {behind[:2]}", flush=True)
-    if not own or own[0] != roots[0]:
-        return
+    return bool(own) and own[0] == roots[0]
+
+
+def count_hints(found: Found, case: Compared, culprit: str, kind: Kind, where: str) -> None:
+    """Count the hints for a culprit that is named first."""
     _, patterns, hints = insight(case.plan, case.judgement, compare, look)
-    said = [hint for hint in hints if hint.key.label == roots[0]]
-    (pattern,) = [each for each in patterns if each.key.label == roots[0]]
+    said = [hint for hint in hints if hint.key.label == culprit]
+    (pattern,) = [each for each in patterns if each.key.label == culprit]
     right = any(hint.kind in kind.hints for hint in said) or (kind.place != "" and kind.place in pattern.rows)
     wrong = any(hint.kind not in kind.hints | kind.also for hint in said)
     due = bool(kind.hints or kind.place)
@@ -245,8 +253,9 @@ def print_found(found: dict[tuple[str, str], Found]) -> None:
         if each.runs:
             ours = each.rules["aclcmp"]
             shares = [f"{ours[what] / each.runs:.1%}" for what in ("first", "other", "none")]
-            right = f"{each.hints['right'] / max(each.hints['closed'], 1):.1%} of {each.hints['closed']}"
-            wrong = f"{each.hints['wrong'] / max(ours['first'], 1):.1%}"
+            closed = each.hints["closed"]
+            right = f"{each.hints['right'] / closed:.1%} of {closed}" if closed else "-"
+            wrong = f"{each.hints['wrong'] / max(ours['first'], 1):.1%}" if closed else "-"
             print(
                 f"| {title} | {each.runs} | {' | '.join(shares)} | {each.misled / each.runs:.1%} | {right} | {wrong} |"
             )
