@@ -192,15 +192,3 @@ def _checked(line: bytes) -> str | None:
     if checksum != f"{zlib.crc32(text):08x}".encode():
         return None
     return text.decode("utf-8", "replace")
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether a living process has the journal open for writing, as far as the file system can tell."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return False

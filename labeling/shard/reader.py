@@ -66,7 +66,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
     Labels whose bytes are not whole come back as failed, with the reason. Raises ShardFormatError when a file is no
     shard, is of a later schema, holds links to other files, or was damaged after it was sealed.
     """
-    journal = read_journal(files.journal) if files.journal.exists() else None
+    journal, unreadable = _journal_of(files)
     header = journal.header if journal else None
     sealed: set[int] = set()
     records: list[LabelRecord] = []
@@ -75,35 +75,51 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         try:
             segment = _read_sealed(path, number)
         except _NotSealedError as error:
-            _check_torn(path, journal, str(error))
+            if unreadable is not None:
+                raise unreadable from None
+            _check_torn(path, number, journal, str(error))
             continue
         sealed.add(number)
         header = header or segment[0]
         records.extend(segment[1])
     if header is None:
+        if unreadable is not None:
+            raise unreadable
         raise ShardFormatError(f"{files.folder / files.stem} has neither a sealed segment nor a journal")
     if header.rank != files.rank:
         raise ShardFormatError(f"{files.folder / files.stem} was written by rank {header.rank}: it was renamed")
     notes: list[str] = []
-    torn = False
+    torn, damaged = False, 0
+    if unreadable is not None:
+        notes.append(f"{unreadable}; its sealed segments are read, labels of others may be missing")
+        torn, damaged = True, 1
     if journal is not None:
         open_still = [record for record in journal.records if record.segment not in sealed]
         records.extend(verified(files, record) for record in open_still)
-        torn = bool(open_still) or not journal.ended
+        torn, damaged = bool(open_still) or not journal.ended, journal.damaged
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
-    return ShardIndex(files, header, tuple(records), tuple(notes), journal.damaged if journal else 0, torn)
+    return ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)
 
 
 class _NotSealedError(Exception):
     """The segment is no sealed HDF5 file; only a journal can tell what is in it."""
 
 
-def _check_torn(path: Path, journal: Journal | None, why: str) -> None:
+def _journal_of(files: ShardFiles) -> tuple[Journal | None, ShardFormatError | None]:
+    """Read the journal; None where there is none, or with it why it cannot be read."""
+    try:
+        return (read_journal(files.journal) if files.journal.exists() else None), None
+    except ShardFormatError as error:
+        return None, error
+
+
+def _check_torn(path: Path, number: int, journal: Journal | None, why: str) -> None:
     if journal is None:
         raise ShardFormatError(f"{path} cannot be read ({why}) and has no journal beside it")
-    if journal.ended:
+    # a segment that no line names holds nothing: its rank died, or the disk was full, before its first label
+    if journal.ended and any(record.segment == number for record in journal.records):
         raise ShardFormatError(
             f"{path} was damaged after it was sealed ({why}); `aclcmp recover {path}` saves the labels that are whole"
         )
@@ -130,13 +146,15 @@ def _stored_checksum(path: Path, record: LabelRecord) -> int:
         return payload_checksum(windows)
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a segment needs no journal. Raises ShardFormatError when it is sealed but not to be trusted."""
+def sealed_segment(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]] | None:
+    """Return what a sealed segment says of itself; None where only a journal can tell.
+
+    Raises ShardFormatError when it is sealed but not to be trusted.
+    """
     try:
-        _read_sealed(path, 0)
+        return _read_sealed(path, number)
     except _NotSealedError:
-        return False
-    return True
+        return None
 
 
 def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.files import ShardFiles, parse_segment
-from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, is_being_written, read_journal
-from aclcmp.labeling.shard.reader import is_sealed, read_bytes, verified
+from aclcmp.labeling.shard.journal import Journal, JournalWriter, ShardHeader, read_journal
+from aclcmp.labeling.shard.reader import read_bytes, read_shard, sealed_segment, verified
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
 
@@ -27,25 +34,80 @@ class Recovery:
 def recover(path: Path) -> Recovery:
     """Rebuild the unsealed segments of the shard that `path` (a segment or the journal) belongs to.
 
-    Every rebuilt file replaces the torn one in one step; when anything was lost the torn files stay beside it as
-    `*.damaged`. A whole shard is left alone. Raises ShardFormatError when there is no journal.
+    Every rebuilt file replaces the torn one in one step, so that the shard can be read, and recovered again, wherever
+    this is killed; when anything was lost the torn files stay beside it as `*.damaged`. A whole shard is left alone.
+    Raises ShardFormatError when there is no journal, or no read of the shard agrees with it afterwards, ShardError when
+    a process writes or recovers the shard, or the disk is full.
     """
     files = _shard_of(path)
     if not files.journal.exists():
         raise ShardFormatError(f"{files.journal} does not exist; without it a torn shard cannot be recovered")
-    if is_being_written(files.journal):
-        raise ShardError(f"{files.stem} is being written by a running process; recover it when that has ended")
-    journal = read_journal(files.journal)
-    sealed = {number for number in files.segments() if is_sealed(files.segment(number))}
-    records = [record if record.segment in sealed else verified(files, record) for record in journal.records]
-    torn = sorted({record.segment for record in records} - sealed)
-    lost = tuple(now for was, now in zip(journal.records, records, strict=True) if now.error and not was.error)
+    with _held_alone(files):
+        _remove_parts(files)
+        try:
+            return _recovered(files)
+        except ShardError:
+            raise
+        except (OSError, RuntimeError) as error:  # HDF5 raises the latter where it cannot write
+            why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+            raise ShardError(
+                f"{files.stem} cannot be rebuilt ({why}); what was there is unchanged: "
+                "free some space, or make the folder writable, and recover again"
+            ) from None
+
+
+def _recovered(files: ShardFiles) -> Recovery:
+    sealed = {number: found for number in files.segments() if (found := sealed_segment(files.segment(number), number))}
+    journal, readable = _journal_of(files, [header for header, _ in sealed.values()])
+    records = [record for _, found in sealed.values() for record in found]
+    open_still = [record for record in journal.records if record.segment not in sealed]
+    now = [verified(files, record) for record in open_still]
+    lost = tuple(new for was, new in zip(open_still, now, strict=True) if new.error and not was.error)
+    records = sorted([*records, *now], key=lambda record: record.seq)
+    torn = sorted({record.segment for record in open_still})
+    unnamed = [number for number in files.segments() if number not in sealed and number not in torn]
+    if unnamed and not readable:
+        raise ShardFormatError(f"{files.journal} cannot be read, and {files.segment(unnamed[0])} is not sealed")
     for number in torn:
         _rebuild(files, journal.header, number, records, keep_torn=bool(lost or journal.damaged))
-    if torn or not journal.ended:
+    for number in unnamed:  # nothing in it was ever acknowledged
+        if journal.damaged:
+            _keep(files.segment(number))
+        files.segment(number).unlink()
+    if torn or unnamed or not journal.ended:
         _replace_journal(files, journal.header, records, keep_old=journal.damaged > 0)
     files.reserve.unlink(missing_ok=True)
-    return Recovery(tuple(files.segment(number) for number in torn), len(records) - len(lost), lost, journal.damaged)
+    read_shard(files)
+    rebuilt = tuple(files.segment(number) for number in torn)
+    return Recovery(rebuilt, sum(record.offset is not None for record in records), lost, journal.damaged)
+
+
+def _journal_of(files: ShardFiles, headers: Sequence[ShardHeader]) -> tuple[Journal, bool]:
+    """Read the journal, and whether that was possible: without its first line sealed segments tell as much."""
+    try:
+        return read_journal(files.journal), True
+    except ShardFormatError:
+        if not headers:
+            raise
+        return Journal(headers[0], (), ended=False, damaged=1), False
+
+
+@contextmanager
+def _held_alone(files: ShardFiles) -> Iterator[None]:
+    """Keep writers and other recoveries away. Raises ShardError where one is at work."""
+    while True:
+        with files.journal.open("rb+") as journal:
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ShardError(
+                    f"{files.stem} is being written or recovered by a running process; recover it when that has ended"
+                ) from None
+            except OSError:
+                pass  # some network file systems have no locks
+            if os.fstat(journal.fileno()).st_ino == files.journal.stat().st_ino:
+                yield
+                return  # else another recovery has just replaced it
 
 
 def _shard_of(path: Path) -> ShardFiles:
@@ -62,30 +124,75 @@ def _rebuild(
 ) -> None:
     """Write segment `number` anew and put it in place; the records get their new offsets."""
     target = files.segment(number)
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
-    segment = Segment(part)
-    for position, record in enumerate(records):
-        if record.segment != number:
-            continue
-        if record.offset is not None:
-            offset = segment.add(*record.stored, read_bytes(target, record))
-            record = records[position] = replace(record, offset=offset)
-        segment.committed(record)
-    segment.seal(header, number)
-    if keep_torn and target.exists():
-        target.replace(target.with_name(target.name + ".damaged"))
-    part.replace(target)
+    part = _part(target)
+    segment = None
+    try:
+        segment = Segment(part)
+        for position, record in enumerate(records):
+            if record.segment != number:
+                continue
+            if record.offset is not None:
+                offset = segment.add(*record.stored, read_bytes(target, record))
+                record = records[position] = replace(record, offset=offset)
+            segment.committed(record)
+        segment.seal(header, number)
+    except BaseException:
+        if segment is not None:
+            segment.abandon()
+        part.unlink(missing_ok=True)
+        raise
+    _put_in_place(part, target, keep_old=keep_torn)
 
 
 def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], *, keep_old: bool) -> None:
-    part = files.journal.with_name(files.journal.name + ".part")
-    part.unlink(missing_ok=True)
-    writer = JournalWriter(part, header)
-    for record in records:
-        writer.commit(record)
-    writer.end()
-    writer.close()
-    if keep_old:
-        files.journal.replace(files.journal.with_name(files.journal.name + ".damaged"))
-    part.replace(files.journal)
+    part = _part(files.journal)
+    try:
+        writer = JournalWriter(part, header)
+        try:
+            for record in records:
+                writer.commit(record)
+            writer.end()
+        finally:
+            writer.close()
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _put_in_place(part, files.journal, keep_old=keep_old)
+
+
+def _put_in_place(part: Path, target: Path, *, keep_old: bool) -> None:
+    """Let a finished file take the place of another in one step, when it is on disk."""
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if keep_old and target.exists():
+        _keep(target)
+    part.replace(target)
+
+
+def _keep(path: Path) -> None:
+    """Give a file a second name, `*.damaged`, beside its own; the first that is free."""
+    for number in range(1000):
+        kept = path.with_name(f"{path.name}.damaged" + (f".{number}" if number else ""))
+        if kept.exists() and kept.samefile(path):
+            return  # by a recovery that was killed
+        with suppress(FileExistsError):
+            try:
+                os.link(path, kept)
+            except PermissionError:  # no hard links here
+                shutil.copy2(path, kept)
+            return
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{os.getpid()}-{time.monotonic_ns()}.part")
+
+
+def _remove_parts(files: ShardFiles) -> None:
+    """Remove what recoveries left that were killed."""
+    name = re.compile(re.escape(files.stem) + r"(?:\.\d+)?\.(?:h5|journal)(?:\.[\d-]+)?\.part")
+    for path in files.folder.glob(f"{files.stem}*.part"):
+        if name.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -136,7 +136,9 @@ class Segment:
             segment=number,
             sealed=True,
         )
-        file.flush()  # fails here on a full disk, where the file can still be abandoned, and not while closing
+        # a full disk shows here, where the file can still be abandoned: a flush that fails takes the process with it
+        os.posix_fallocate(self._bytes, 0, self._h5.get_filesize())
+        file.flush()
         file.close()
         os.close(self._bytes)
 

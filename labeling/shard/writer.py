@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,8 @@ from aclcmp.labeling.shard.segment import Segment, payload_checksum
 SEGMENT_BYTES = 2**30
 """A segment is sealed when it holds this much: until then only the journal makes it readable."""
 _RESERVE_BYTES = 2**18
+_LEAST_BYTES = 2**16
+"""A segment needs so much besides its labels."""
 
 
 class ShardWriter:
@@ -51,6 +55,8 @@ class ShardWriter:
 
     def add(self, record: LabelRecord, bits: npt.NDArray[np.uint8]) -> None:
         """Store a tensor's dense bytes (flat, C order) and commit the label, or raise OSError and commit nothing."""
+        if self._segment is None:
+            self._check_space(len(bits))
         segment = self._open_segment()
         try:
             sized = replace(record, segment=self._number, nbytes=len(bits), checksum=payload_checksum(bits))
@@ -100,9 +106,19 @@ class ShardWriter:
             self._segment.abandon()
         self._journal.close()
 
+    def _check_space(self, nbytes: int) -> None:
+        """Raise OSError where the disk cannot hold a new segment: each try would leave an empty file."""
+        disk = os.statvfs(self.files.folder)
+        if disk.f_bavail * disk.f_frsize < nbytes + _LEAST_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def _open_segment(self) -> Segment:
         if self._segment is None:
-            self._segment = Segment(self.files.segment(self._number))
+            try:
+                self._segment = Segment(self.files.segment(self._number))
+            except BaseException:
+                self._number += 1  # HDF5 may hold what it began to create: the name is not used again
+                raise
             for record in self._unplaced:
                 self._segment.committed(record)
             self._unplaced.clear()
@@ -124,7 +140,9 @@ class ShardWriter:
         assert self._segment is not None
         self._segment.abandon()
         if self._segment.is_empty:
-            self.files.segment(self._number).unlink(missing_ok=True)
+            # not removed: ext4 would give its inode to the next segment, which HDF5 then takes for this one, still open
+            with suppress(OSError):
+                os.truncate(self.files.segment(self._number), 0)
         else:
             self._whole = False
         self._segment = None
