@@ -7,7 +7,6 @@ are massive (docs/design/0009-trained-weights.md).
 
 from __future__ import annotations
 
-import functools
 import math
 from bisect import bisect_left
 from collections import defaultdict
@@ -130,12 +129,12 @@ def with_jumps(
         if key.task not in wrong:
             for at, verdict in enumerate(ranks):
                 known = before[key.task, verdict.rank]
-                behind = functools.partial(_carried_on, known, labels, place, verdict.rank, kinds)
-                if _is_just_beyond(verdict) and (behind(of_rows=True) or math.inf) <= _CARRIED[True]:
+                here = known, labels, place, verdict.rank, kinds
+                if _is_just_beyond(verdict) and (_carried_on(*here, of_rows=True) or math.inf) <= _CARRIED[True]:
                     words = f"nothing that follows carries it on: {verdict.reason}"
                     ranks[at] = verdict = changed(verdict, status=Status.DRIFT, reason=words)
                 found = _beside(known, verdict, kinds[place], rule)
-                if found is not None and _counts(found, behind(of_rows=found.of_rows)):
+                if found is not None and _counts(found, _carried_on(*here, of_rows=found.of_rows)):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
         if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,24 @@ class Ranks:
         assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{told}"
         save_record(run, script, ranks)
         return folder
+
+
+Made = Callable[..., Path]
+"""(options, number of ranks = 1) -> the run directory."""
+
+
+def made_once(ranks: Ranks, folder: Path, script: str) -> Made:
+    """Return what makes the run of a script with these options on so many ranks, below `folder`; each once."""
+    names = itertools.count()
+    runs: dict[tuple[str, int], Path] = {}
+
+    def make(options: str, count: int = 1) -> Path:
+        if (options, count) not in runs:
+            made_in = folder / str(next(names))
+            runs[options, count] = ranks.run(made_in, script, *options.split(), ranks=count)
+        return runs[options, count]
+
+    return make
 
 
 def rank_environment(run: RunDir, rank: int, ranks: int, port: int, *, strict: bool) -> dict[str, str]:

@@ -1,34 +1,19 @@
 """Trained weights: no false alarm beside other kernels or transformers' tensor parallelism, and faults are named."""
 
-import itertools
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from tests.models.comparing import answered
-from tests.models.running import Ranks
+from tests.models.running import Made, Ranks, made_once
 
 pytestmark = pytest.mark.model
-
-Made = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def made(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Return the run of a trained model with these options on so many ranks; each is made once."""
-    folder, names = tmp_path_factory.mktemp("runs"), itertools.count()
-    runs: dict[tuple[str, int], Path] = {}
-
-    def make(options: str, count: int = 1) -> Path:
-        if (options, count) not in runs:
-            made_in = folder / str(next(names))
-            runs[options, count] = ranks.run(made_in, "trained_ranks.py", *options.split(), ranks=count)
-        return runs[options, count]
-
-    return make
+    return made_once(ranks, tmp_path_factory.mktemp("runs"), "trained_ranks.py")
 
 
 def check_right(judgement: Judgement, at_least: int) -> None:

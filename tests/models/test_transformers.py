@@ -1,34 +1,19 @@
 """transformers' own tensor, expert and data parallelism against one process, each a run of its own."""
 
-import itertools
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.verdicts import Origin, Status
 from tests.models.comparing import answered, check_green, layouts, statuses
-from tests.models.running import Ranks
+from tests.models.running import Made, Ranks, made_once
 
 pytestmark = pytest.mark.model
-
-Made = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def made(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Return the run of a model with these options on so many ranks; each is made once."""
-    folder, names = tmp_path_factory.mktemp("runs"), itertools.count()
-    runs: dict[tuple[str, int], Path] = {}
-
-    def make(options: str, count: int = 1) -> Path:
-        if (options, count) not in runs:
-            made_in = folder / str(next(names))
-            runs[options, count] = ranks.run(made_in, "transformers_ranks.py", *options.split(), ranks=count)
-        return runs[options, count]
-
-    return make
+    return made_once(ranks, tmp_path_factory.mktemp("runs"), "transformers_ranks.py")
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
