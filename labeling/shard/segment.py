@@ -6,6 +6,7 @@ they are in the page cache when `add` returns, and nothing of HDF5's own cached 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -137,7 +138,11 @@ class Segment:
             sealed=True,
         )
         # a full disk shows here, where the file can still be abandoned: a flush that fails takes the process with it
-        os.posix_fallocate(self._bytes, 0, self._h5.get_filesize())
+        try:
+            os.posix_fallocate(self._bytes, 0, self._h5.get_filesize())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: a file system that reserves nothing
+                raise
         file.flush()
         file.close()
         os.close(self._bytes)
