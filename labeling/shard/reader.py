@@ -23,7 +23,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.segment import payload_checksum
+from aclcmp.labeling.shard.checksum import payload_checksum
 
 _WINDOW = 8 << 20
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.segment import Segment, payload_checksum
+from aclcmp.labeling.shard.segment import Segment
 
 SEGMENT_BYTES = 2**30
 """A segment is sealed when it holds this much: until then only the journal makes it readable."""

@@ -51,14 +51,17 @@ def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
 
 
 def open_packed(source: Source) -> MappedBits:
-    """Map a summary's packed bytes. Raises ShardError as `open_bits` does."""
-    return open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
+    """Map a summary's packed bytes. Raises ShardError where they cannot be read or are not those that were recorded."""
+    packed = open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
+    packed.check()
+    return packed
 
 
 def read_dense(read: Read) -> Bytes:
     """Read a region into memory, elements side by side in C order: flat bytes.
 
-    Beyond what is returned, some MiB of the file are mapped at a time. Raises ShardError as `open_bits` does.
+    Beyond what is returned, some MiB of the file are mapped at a time. Raises ShardError where the tensor cannot be
+    read or is not what was recorded.
     """
     source, region = read
     if not source.is_whole:
@@ -81,6 +84,7 @@ def read_dense(read: Read) -> Bytes:
         for window in within(region, _WINDOW_BYTES, span):
             dense[_slices(window.moved(origin))] = tensor[_slices(window)]
             stored.release(*ends(window))
+    stored.check()
     return dense.reshape(-1).view(np.uint8)
 
 

@@ -34,6 +34,10 @@ def _keep(start: int, stop: int) -> None:
     """Release nothing: for arrays that are not mapped."""
 
 
+def _believe() -> None:
+    """Check nothing: for arrays that are in memory."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operand:
     """One side of a pair: the region of a stored tensor that is compared."""
@@ -47,6 +51,8 @@ class Operand:
     """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
     more: tuple[Operand, ...] = ()
     """Where the tensor is a sum: the further summands, alike in dtype and in the region's shape."""
+    check_stored: Callable[[], None] = _believe
+    """Raises ShardError where `bits` are not what was recorded; called when all is read."""
 
     @staticmethod
     def mapped(source: Source, region: Region, more: tuple[Source, ...] = (), fetched: Fetched = NOTHING) -> Operand:
@@ -62,19 +68,27 @@ class Operand:
             bits = dense.view(DTYPES[source.dtype].memory)
             return Operand(bits, source.dtype, region.shape, Region.whole(region.shape), more=others)
         stored = open_bits(source)
-        return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others)
+        return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others, stored.check)
+
+    def check(self) -> None:
+        """Raise ShardError where what was read, of any summand, is not what was recorded."""
+        for each in (self, *self.more):
+            each.check_stored()
 
 
 def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
-    """Return the statistics of a stored pair; raises ShardError when a side cannot be read.
+    """Return the statistics of a stored pair.
 
-    What lies on other hosts is in `fetched`.
+    What lies on other hosts is in `fetched`. Raises ShardError when a side cannot be read, or is not what was recorded.
     """
     if not pair.is_whole:
         return _summarised(pair, fetched)
     golden = Operand.mapped(pair.golden, pair.golden_region, pair.more_golden, fetched)
     actual = Operand.mapped(pair.actual, pair.actual_region, pair.more_actual, fetched)
-    return pair_stats(golden, actual, pair.whole_shape, pair.region)
+    stats = pair_stats(golden, actual, pair.whole_shape, pair.region)
+    golden.check()
+    actual.check()
+    return stats
 
 
 def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
@@ -96,7 +110,9 @@ def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
     def taken(side: Source, sketch: bool) -> Summary:
         whole = Operand.mapped(side, Region.whole(side.shape), fetched=fetched)
         bits = np.asarray(whole.bits).view(np.uint8)
-        return summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)
+        summary = summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)
+        whole.check()
+        return summary
 
     sides = (pair.golden, pair.actual)
     summaries = [None if side.is_whole else kept(side) for side in sides]

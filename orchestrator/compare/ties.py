@@ -81,12 +81,16 @@ def is_scores(source: Source) -> bool:
 
 
 def _integers(source: Source) -> npt.NDArray[np.int64]:
-    return np.asarray(open_bits(source).bits).astype(np.int64)
+    stored = open_bits(source)
+    stored.check()
+    return np.asarray(stored.bits).astype(np.int64)
 
 
 def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """The elements at flat indices, and no others."""
-    bits = np.asarray(open_bits(source).bits)[at]
+    stored = open_bits(source)
+    stored.check()
+    bits = np.asarray(stored.bits)[at]
     return decode(np.ascontiguousarray(bits).view(np.uint8), source.dtype).astype(np.float64)
 
 

@@ -55,7 +55,14 @@ class Held:
             return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape, rank=self.rank)
         record = self.record
         return Source(
-            self.path, record.offset or 0, record.dtype, record.shape, record.capture, record.nbytes, self.rank
+            self.path,
+            record.offset or 0,
+            record.dtype,
+            record.shape,
+            record.capture,
+            record.nbytes,
+            self.rank,
+            record.checksum,
         )
 
     @property

@@ -39,7 +39,7 @@ class Source:
     """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`.
 
     Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead. `rank` labelled it:
-    the file lies on the host where that ran.
+    the file lies on the host where that ran. `checksum` is XXH3 of the stored bytes, None where nobody took one.
     """
 
     path: str
@@ -49,6 +49,7 @@ class Source:
     capture: str = "full"
     nbytes: int = 0
     rank: int = 0
+    checksum: int | None = None
 
     @property
     def is_whole(self) -> bool:
