@@ -51,3 +51,8 @@ def set_text(owner: Any, name: str, text: str) -> None:
     kind.set_cset(h5t.CSET_UTF8)
     place = owner.id if isinstance(owner, h5py.HLObject) else owner
     h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(np.array(value), kind)
+
+
+def text_of(value: str | bytes) -> str:
+    """Return a stored text, of fixed length as we write it or of variable length. Raises UnicodeDecodeError."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -21,8 +21,10 @@ from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.checksum import payload_checksum
 
 _WINDOW = 8 << 20
@@ -193,12 +195,16 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
         try:
             if not file.attrs.get("sealed", False) or "labels" not in file:
                 raise _NotSealedError("it is not a sealed shard")
-            header = ShardHeader.from_json(str(file.attrs["header"]), path)
+            told = text_of(file.attrs["header"])
+            header = ShardHeader.from_json(told, path)
             _refuse_links(file, path)
             table = _plain_table(file["labels"], path)
+            checksum = file.attrs.get("checksum")  # earlier versions wrote none
+            if checksum is not None and checksum != index_checksum(told, number, table):
+                raise _NotSealedError("the checksum of its table of labels is wrong")
         except ShardFormatError:
             raise
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise _NotSealedError(" ".join(str(error).split())) from None
     try:
         columns = table.dtype.names or ()

@@ -18,6 +18,7 @@ from aclcmp.labeling.shard.journal import Journal, JournalWriter, ShardHeader, r
 from aclcmp.labeling.shard.reader import read_bytes, read_shard, sealed_segment, verified
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
+from aclcmp.labeling.shard.sync import sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +163,11 @@ def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[Label
 
 def _put_in_place(part: Path, target: Path, *, keep_old: bool) -> None:
     """Let a finished file take the place of another in one step, when it is on disk."""
-    descriptor = os.open(part, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(part)
     if keep_old and target.exists():
         _keep(target)
     part.replace(target)
+    sync(target.parent)
 
 
 def _keep(path: Path) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
+from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.files import dataset_name, escape
-from aclcmp.labeling.shard.hdf5_types import hdf5_type, text_type
+from aclcmp.labeling.shard.hdf5_types import encoded, hdf5_type, set_text, text_type
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 
@@ -110,18 +111,13 @@ class Segment:
                 self._place(file, pending, record)
         self._pending.close()
         del file[_PENDING]
-        file.create_dataset("labels", data=labels_table(records), track_times=False)
-        file.attrs.update(
-            schema=header.schema,
-            run_id=header.run_id,
-            rank=header.rank,
-            world_size=header.world_size,
-            host=header.host,
-            versions=json.dumps(header.versions),
-            header=header.to_json(),
-            segment=number,
-            sealed=True,
-        )
+        table = labels_table(records)
+        file.create_dataset("labels", data=table, track_times=False)
+        numbers = {"schema": header.schema, "rank": header.rank, "world_size": header.world_size, "segment": number}
+        file.attrs.update(numbers, checksum=index_checksum(header.to_json(), number, table), sealed=True)
+        texts = {"run_id": header.run_id, "host": header.host, "versions": json.dumps(header.versions)}
+        for name, text in (texts | {"header": header.to_json()}).items():
+            set_text(file, name, text)
         # a full disk shows here, where the file can still be abandoned: a flush that fails takes the process with it
         try:
             os.posix_fallocate(self._bytes, 0, self._h5.get_filesize())
@@ -137,20 +133,20 @@ class Segment:
         # h5py's attrs[...] = ... takes 5 times as long as these calls, and a shard may hold 100,000 datasets
         dataset = h5d.open(self._pending, pending)
         for name, text in (("torch_dtype", record.dtype), ("device", record.device), ("call_site", record.call_site)):
-            _text_attribute(dataset, name, text)
+            set_text(dataset, name, text)
         h5a.create(dataset, b"seq", h5t.STD_I64LE, _space(())).write(np.array(record.seq))
         h5a.create(dataset, b"time", h5t.IEEE_F64LE, _space(())).write(np.array(record.time))
         if record.layout is not None:
-            _text_attribute(dataset, "layout", record.layout.to_json())
+            set_text(dataset, "layout", record.layout.to_json())
         if record.level:
-            _text_attribute(dataset, "level", record.level)
+            set_text(dataset, "level", record.level)
         if record.inputs:
-            _text_attribute(dataset, "inputs", _inputs_text(record))
+            set_text(dataset, "inputs", _inputs_text(record))
         if record.stored != (record.dtype, record.shape):
-            _text_attribute(dataset, "capture", record.capture)
-            _text_attribute(dataset, "shape", json.dumps(record.shape))
+            set_text(dataset, "capture", record.capture)
+            set_text(dataset, "shape", json.dumps(record.shape))
         if escape(record.data_id) != record.data_id:
-            _text_attribute(dataset, "data_id", record.data_id)
+            set_text(dataset, "data_id", record.data_id)
         place = dataset_name(record.task, record.data_id, record.occurrence, record.side)
         self._pending.links.move(pending, file["/"].id, place.encode(), lcpl=self._parents)
 
@@ -159,17 +155,9 @@ def _inputs_text(record: LabelRecord) -> str:
     return json.dumps(record.inputs, ensure_ascii=False)
 
 
-def _text_attribute(dataset: Any, name: str, text: str) -> None:
-    encoded = printable(text).encode() or b"\0"
-    kind = h5t.C_S1.copy()
-    kind.set_size(len(encoded))
-    kind.set_cset(h5t.CSET_UTF8)
-    h5a.create(dataset, name.encode(), kind, _space(())).write(np.array(encoded), kind)
-
-
-def printable(text: str) -> str:
-    """Return text that UTF-8 can hold: lone surrogates become `?`."""
-    return text.encode("utf-8", "replace").decode()
+def index_checksum(header: str, number: int, table: npt.NDArray[np.void]) -> np.uint64:
+    """Return the checksum of what segment `number` says of itself: its header as JSON, and its table of labels."""
+    return np.uint64(payload_checksum([header.encode(), b"%d" % number, table.tobytes()]))
 
 
 _NUMBERS: list[tuple[str, str]] = [
@@ -227,5 +215,5 @@ def _cell(record: LabelRecord, name: str) -> bytes:
     if name == "layout":
         return record.layout.to_json().encode() if record.layout else b""
     if name == "inputs":
-        return printable(_inputs_text(record)).encode() if record.inputs else b""
-    return printable(str(getattr(record, name))).encode()
+        return encoded(_inputs_text(record)) if record.inputs else b""
+    return encoded(str(getattr(record, name)))

@@ -17,6 +17,7 @@ from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
+from aclcmp.labeling.shard.sync import BackgroundSync, sync
 
 SEGMENT_BYTES = 2**30
 """A segment is sealed when it holds this much: until then only the journal makes it readable."""
@@ -49,6 +50,7 @@ class ShardWriter:
         """Labels without bytes that no segment's table lists yet."""
         self._whole = True
         """Whether every segment so far could be sealed."""
+        self._sync = BackgroundSync()
         try:
             self.files.reserve.write_bytes(b"\0" * _RESERVE_BYTES)
         except OSError:  # the disk is full already: each label will say so
@@ -88,16 +90,18 @@ class ShardWriter:
             self._unplaced.append(record)
 
     def close(self) -> None:
-        """Seal the shard into ordinary HDF5. Raises OSError; the journal keeps everything readable then."""
+        """Seal the shard into ordinary HDF5, on disk. Raises OSError; the journal keeps everything readable then."""
         self.files.reserve.unlink(missing_ok=True)
         try:
             if self._unplaced:
                 self._open_segment()
             self._seal()
-            if self._whole:
-                self._journal.end()
-            else:
+            if not self._whole:
                 raise ShardError("a segment could not be sealed")
+            self._sync.wait()
+            self._journal.end()
+            sync(self.files.journal)
+            sync(self.files.folder)
         finally:
             self._journal.close()
 
@@ -133,8 +137,10 @@ class ShardWriter:
         except Exception:
             self._abandon()
             raise
+        sealed = self.files.segment(self._number)
         self._segment = None
         self._number += 1
+        self._sync.begin(sealed)
 
     def _abandon(self) -> None:
         """Give the segment up to the journal after a failure; the next label starts another one."""

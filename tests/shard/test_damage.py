@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.recovery import recover
+from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.writer import ShardWriter
 from tests.shard.conftest import bits_of, record_of
 
@@ -89,7 +91,7 @@ def test_schema_from_the_future(tmp_path: Path, header: ShardHeader) -> None:
     writer = write(tmp_path, header)
     writer.files.journal.unlink()
     with h5py.File(writer.files.segment(0), "r+") as file:
-        file.attrs["header"] = str(file.attrs["header"]).replace('"schema": 1', '"schema": 2')
+        file.attrs["header"] = text_of(file.attrs["header"]).replace('"schema": 1', '"schema": 2')
     with pytest.raises(ShardFormatError, match=r"schema 2.*use the version that wrote it"):
         read_shard(writer.files)
 
@@ -117,8 +119,38 @@ def test_impossible_rows_are_refused(tmp_path: Path, header: ShardHeader, column
         row = file["labels"][:]
         row[column][1] = value
         file["labels"][:] = row
-    with pytest.raises(ShardFormatError):
+        file.attrs["checksum"] = index_checksum(text_of(file.attrs["header"]), 0, row)
+    with pytest.raises(ShardFormatError, match=r"table of labels|truncated|do not make"):
         read_shard(writer.files)
+
+
+def test_an_index_that_was_changed_after_sealing_is_refused(tmp_path: Path, header: ShardHeader) -> None:
+    writer = write(tmp_path, header)
+    with h5py.File(writer.files.segment(0), "r+") as file:
+        row = file["labels"][:]
+        row["data_id"][1], row["data_id"][2] = row["data_id"][2], row["data_id"][1]
+        file["labels"][:] = row
+    with pytest.raises(ShardFormatError, match=r"damaged after it was sealed .*checksum of its table"):
+        read_shard(writer.files)
+    assert recover(writer.files.segment(0)).kept == 5
+    assert [record.data_id for record in read_shard(writer.files).records] == ["x0", "x1", "x2", "x3", "x4"]
+
+
+def test_a_segment_under_the_name_of_another_is_refused(tmp_path: Path, header: ShardHeader) -> None:
+    writer = write(tmp_path, header)
+    writer.files.journal.unlink()
+    writer.files.segment(0).rename(writer.files.segment(1))
+    with pytest.raises(ShardFormatError, match="checksum of its table"):
+        read_shard(writer.files)
+
+
+def test_a_shard_of_an_earlier_version_is_read(tmp_path: Path, header: ShardHeader) -> None:
+    writer = write(tmp_path, header)
+    with h5py.File(writer.files.segment(0), "r+") as file:
+        del file.attrs["checksum"]
+        for name in ("header", "run_id", "host", "versions"):
+            file.attrs[name] = text_of(file.attrs[name])  # of variable length
+    assert len(read_shard(writer.files).records) == 5
 
 
 def test_journal_of_the_future_and_no_journal_at_all(tmp_path: Path, header: ShardHeader) -> None:
