@@ -311,7 +311,7 @@ def recover(
     from aclcmp.labeling.shard.recovery import recover as rebuild
 
     result = rebuild(shard)
-    if not result.rebuilt:
+    if not result.rebuilt and not result.damaged:
         typer.echo(f"{shard} is whole; nothing to recover")
     for path in result.rebuilt:
         typer.echo(f"rebuilt {path}")

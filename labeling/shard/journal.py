@@ -20,6 +20,8 @@ from aclcmp.labeling.shard.record import LabelRecord
 
 SCHEMA = 1
 _END = "end"
+_LOST = "lost"
+"""Stands for a line that was damaged, in a journal that was written anew."""
 _MOST_RANKS = 2**31
 
 
@@ -97,6 +99,11 @@ class JournalWriter:
         """Make a label count. Raises OSError."""
         self._append(record.to_json())
 
+    def lost(self, lines: int) -> None:
+        """Go on telling that lines of the journal before this one were damaged. Raises OSError."""
+        for _ in range(lines):
+            self._append(json.dumps(_LOST))
+
     def end(self) -> None:
         """Say that the shard was closed in order. Raises OSError."""
         self._append(json.dumps(_END))
@@ -124,7 +131,7 @@ def read_journal(path: Path) -> Journal:
     if first is None:
         raise ShardFormatError(f"{path} does not begin with the header of a shard")
     header = ShardHeader.from_json(first, path)
-    records: list[LabelRecord] = []
+    records: dict[int, LabelRecord] = {}
     ended, damaged = False, 0
     for number, line in enumerate(lines[1:], start=1):
         if not line:
@@ -137,11 +144,15 @@ def read_journal(path: Path) -> Journal:
             content = json.loads(text)
             if content == _END:
                 ended = True
+            elif content == _LOST:
+                damaged += 1
             else:
-                records.append(LabelRecord.from_fields(content))
+                record = LabelRecord.from_fields(content)
+                damaged += record.seq in records  # a line that was written twice
+                records.setdefault(record.seq, record)
         except (ValueError, TypeError, RecursionError):
             damaged += 1
-    return Journal(header, tuple(records), ended, damaged)
+    return Journal(header, tuple(records.values()), ended, damaged)
 
 
 @dataclass(frozen=True, slots=True)

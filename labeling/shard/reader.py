@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,16 @@ class ShardIndex:
         return self.files.segment(record.segment)
 
     def read(self, record: LabelRecord) -> npt.NDArray[Any]:
-        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape. Raises ShardError.
+        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape.
 
-        Of a label that was not captured in full it returns the packed `summary.Summary`, float64.
+        Of a label that was not captured in full it returns the packed `summary.Summary`, float64. Raises ShardError
+        where the bytes are not there, or not those that were recorded.
         """
         if record.offset is None:
             raise ShardError(f"label {record.data_id!r} of {self.files.stem} has no bytes: {record.error}")
         bits = read_bytes(self.path(record), record)
+        if payload_checksum(bits) != record.checksum:
+            raise ShardError(f"the bytes of label {record.data_id!r} in {self.path(record)} were damaged")
         dtype, shape = record.stored
         return np.array(bits).view(DTYPES[dtype].memory).reshape(shape)
 
@@ -102,6 +106,9 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
+    for one, next_one in pairwise(records):
+        if one.seq == next_one.seq:
+            raise ShardFormatError(f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied")
     return ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)
 
 

@@ -33,7 +33,7 @@ class Recovery:
 
 
 def recover(path: Path) -> Recovery:
-    """Rebuild the unsealed segments of the shard that `path` (a segment or the journal) belongs to.
+    """Rebuild the unsealed and the damaged segments of the shard that `path` (a segment or the journal) belongs to.
 
     Every rebuilt file replaces the torn one in one step, so that the shard can be read, and recovered again, wherever
     this is killed; when anything was lost the torn files stay beside it as `*.damaged`. A whole shard is left alone.
@@ -60,12 +60,12 @@ def recover(path: Path) -> Recovery:
 def _recovered(files: ShardFiles) -> Recovery:
     sealed = {number: found for number in files.segments() if (found := sealed_segment(files.segment(number), number))}
     journal, readable = _journal_of(files, [header for header, _ in sealed.values()])
-    records = [record for _, found in sealed.values() for record in found]
-    open_still = [record for record in journal.records if record.segment not in sealed]
-    now = [verified(files, record) for record in open_still]
-    lost = tuple(new for was, new in zip(open_still, now, strict=True) if new.error and not was.error)
-    records = sorted([*records, *now], key=lambda record: record.seq)
-    torn = sorted({record.segment for record in open_still})
+    before = [record for _, found in sealed.values() for record in found]
+    before += [record for record in journal.records if record.segment not in sealed]
+    now = [verified(files, record) for record in before]
+    lost = tuple(new for was, new in zip(before, now, strict=True) if new.error and not was.error)
+    records = sorted(now, key=lambda record: record.seq)
+    torn = sorted({record.segment for record in now if record.segment not in sealed} | {each.segment for each in lost})
     unnamed = [number for number in files.segments() if number not in sealed and number not in torn]
     if unnamed and not readable:
         raise ShardFormatError(f"{files.journal} cannot be read, and {files.segment(unnamed[0])} is not sealed")
@@ -76,7 +76,7 @@ def _recovered(files: ShardFiles) -> Recovery:
             _keep(files.segment(number))
         files.segment(number).unlink()
     if torn or unnamed or not journal.ended:
-        _replace_journal(files, journal.header, records, keep_old=journal.damaged > 0)
+        _replace_journal(files, journal.header, records, journal.damaged)
     files.reserve.unlink(missing_ok=True)
     read_shard(files)
     rebuilt = tuple(files.segment(number) for number in torn)
@@ -145,20 +145,21 @@ def _rebuild(
     _put_in_place(part, target, keep_old=keep_torn)
 
 
-def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], *, keep_old: bool) -> None:
+def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], damaged: int) -> None:
     part = _part(files.journal)
     try:
         writer = JournalWriter(part, header)
         try:
             for record in records:
                 writer.commit(record)
+            writer.lost(damaged)
             writer.end()
         finally:
             writer.close()
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _put_in_place(part, files.journal, keep_old=keep_old)
+    _put_in_place(part, files.journal, keep_old=damaged > 0)
 
 
 def _put_in_place(part: Path, target: Path, *, keep_old: bool) -> None:

@@ -35,7 +35,7 @@ def _space(shape: tuple[int, ...]) -> Any:
 
 
 _abandoned: list[Any] = []
-"""HDF5 files that must not be closed before the process exits."""
+"""HDF5 files that could not be closed, and must not be before the process exits."""
 
 
 class Segment:
@@ -94,13 +94,17 @@ class Segment:
 
         HDF5 flushes what it has cached when it can, at the latest when the process exits. On a full disk that fails and
         takes the process with it (a segmentation fault was seen); in a forked child it would corrupt the parent's file.
+        So it is closed here, into nowhere.
         """
         if self._h5.valid:  # once it is closed its descriptor's number may belong to another file of the user's process
             nowhere = os.memfd_create("aclcmp") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self._h5_descriptor, inheritable=False)
             os.close(nowhere)
         os.close(self._bytes)
-        _abandoned.append(self._h5)
+        try:
+            h5py.File(self._h5).close()
+        except (OSError, RuntimeError):  # what HDF5 still calls open it takes for the next file that has its inode
+            _abandoned.append(self._h5)
 
     def seal(self, header: ShardHeader, number: int) -> None:
         """Write facts and index, and close: from here on the file needs no journal. Raises OSError."""
