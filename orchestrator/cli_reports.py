@@ -46,10 +46,10 @@ def verdict(
 
     if floor is not None and not floor.is_file():
         raise UsageError(f"--floor {floor} is no file; give a profile, or compare again for other floors")
-    report, files = judge_again(
+    report, run = judge_again(
         run_directory, terms_of(policy, fail_on, None if floor is None else str(floor)), save=save
     )
-    show(report, files, as_json=as_json)
+    show(report, run if save else None, as_json=as_json)
     return int(report.judgement.exit_code)
 
 
@@ -93,5 +93,5 @@ def report(
     if save_floor is not None:
         say([save_profile(found, save_floor)], as_json=as_json)
     if as_json or not (html or save_floor):
-        show(found, (), as_json=as_json)
+        show(found, as_json=as_json)
     return int(ExitCode.MATCH)

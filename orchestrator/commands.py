@@ -236,17 +236,12 @@ def _layouts(path: Path | None) -> LayoutRules:
 
 def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
     from aclcmp.orchestrator.report.annotations import annotations
-    from aclcmp.orchestrator.report.files import write_reports
-    from aclcmp.orchestrator.report.terminal import print_report
-    from aclcmp.orchestrator.stored import print_json
+    from aclcmp.orchestrator.stored import show
 
-    files = write_reports(report, run)
-    if as_json:
-        print_json(report)
-        return report.judgement.exit_code
-    console.print()
-    print_report(report, console, files)
-    for line in annotations(report, os.environ):
+    if not as_json:
+        console.print()
+    show(report, run, as_json=as_json)
+    for line in annotations(report, os.environ) if not as_json else ():
         console.print(Text(line), soft_wrap=True)
     return report.judgement.exit_code
 

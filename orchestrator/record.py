@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.errors import UsageError
 
 SCHEMA = 1
@@ -92,10 +93,9 @@ class RunRecord(_Model):
     failure: Failure | None = None
 
     def save(self, path: Path) -> None:
-        """Write run.json in one step: a reader sees the old file or the new one."""
-        part = path.with_suffix(".json.part")
-        part.write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
-        part.replace(path)
+        """Write run.json in one step. Raises OSError."""
+        with replacing(path) as part:
+            part.write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: Path) -> RunRecord:

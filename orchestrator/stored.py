@@ -17,12 +17,12 @@ from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
 from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
 from aclcmp.orchestrator.report.explain import chosen, chosen_keys, explain, with_history
-from aclcmp.orchestrator.report.files import replacing, write_reports
+from aclcmp.orchestrator.report.files import Written, write_reports, written
 from aclcmp.orchestrator.report.h5_labels import Grid
 from aclcmp.orchestrator.report.h5_reader import Only, read_h5, read_two
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.profile_h5 import read_profile, write_profile
-from aclcmp.orchestrator.report.terminal import print_report, report_console
+from aclcmp.orchestrator.report.terminal import print_files, print_report, report_console
 from aclcmp.orchestrator.rundir import RunDir
 from aclcmp.orchestrator.terms import Terms
 from aclcmp.orchestrator.words import visible
@@ -64,8 +64,8 @@ def evidence_in(report: Report) -> Evidence:
     return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
 
 
-def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, tuple[Path, ...]]:
-    """Judge a report's evidence by another policy; with `save` its files are written anew. Needs no tensors."""
+def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, RunDir]:
+    """Judge a report's evidence by another policy; needs no tensors. `save`: the report is to be written anew."""
     run, report = stored_report(folder, with_rows=save)
     evidence = evidence_in(report)
     if terms.profile is not None:
@@ -79,7 +79,7 @@ def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, tupl
         patterns=tuple(each for each in report.patterns if each.key in known),
         hints=tuple(each for each in report.hints if each.key in known),
     )
-    return report, write_reports(report, run) if save else ()
+    return report, run
 
 
 def save_profile(report: Report, path: Path) -> str:
@@ -98,7 +98,7 @@ def write_page(report: Report, run: RunDir) -> Path:
     """Write report.html and return its path. Raises AclcmpError when it cannot be written."""
     from aclcmp.orchestrator.report.html.page import write_html
 
-    with replacing(run.report_html) as part:
+    with written(run.report_html) as part:
         write_html(report, part)
     return run.report_html
 
@@ -124,12 +124,19 @@ def print_diff(first: Path, second: Path) -> ExitCode:
     return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
 
 
-def show(report: Report, files: tuple[Path, ...], *, as_json: bool) -> None:
-    """Print a report for people, or as JSON for programs."""
+def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
+    """Print a report for people, or as JSON for programs; then write its files into `run`, and say what cannot be."""
+    console = report_console(sys.stdout)
     if as_json:
         print_json(report)
     else:
-        print_report(report, report_console(sys.stdout), files)
+        print_report(report, console)
+    done = Written(()) if run is None else write_reports(report, run)
+    if not as_json:
+        print_files(done.files, console)
+    errors = report_console(sys.stderr)
+    for problem in done.problems:
+        errors.print(Text(visible(f"aclcmp: {problem}", not errors.encoding.startswith("utf"))), soft_wrap=True)
 
 
 def print_json(report: Report) -> None:

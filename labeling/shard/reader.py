@@ -139,7 +139,7 @@ def verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
     if record.offset is None or record.error:
         return record
     path = files.segment(record.segment)
-    problem = _placement_problem(record, path.stat().st_size if path.exists() else 0)
+    problem = _placement_problem(record, path.stat().st_size) if path.exists() else "the file is gone"
     if problem:
         return replace(record, offset=None, error=f"{path.name}: {problem}")
     if _stored_checksum(path, record) != record.checksum:
@@ -168,7 +168,7 @@ def sealed_segment(path: Path, number: int) -> tuple[ShardHeader, list[LabelReco
 
 def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:
     """Map a label's bytes, flat. Raises ShardError when the file does not hold all of them."""
-    problem = _placement_problem(record, path.stat().st_size if path.exists() else 0)
+    problem = _placement_problem(record, path.stat().st_size) if path.exists() else "the file is gone"
     if problem:
         raise ShardError(f"{path.name}: {problem}")
     if record.nbytes == 0:

@@ -6,13 +6,13 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
+from aclcmp.labeling.replacing import part_of
 from aclcmp.labeling.shard.files import ShardFiles, parse_segment
 from aclcmp.labeling.shard.journal import Journal, JournalWriter, ShardHeader, read_journal
 from aclcmp.labeling.shard.reader import read_bytes, read_shard, sealed_segment, verified
@@ -125,7 +125,7 @@ def _rebuild(
 ) -> None:
     """Write segment `number` anew and put it in place; the records get their new offsets."""
     target = files.segment(number)
-    part = _part(target)
+    part = part_of(target)
     segment = None
     try:
         segment = Segment(part)
@@ -146,7 +146,7 @@ def _rebuild(
 
 
 def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], damaged: int) -> None:
-    part = _part(files.journal)
+    part = part_of(files.journal)
     try:
         writer = JournalWriter(part, header)
         try:
@@ -183,10 +183,6 @@ def _keep(path: Path) -> None:
             except PermissionError:  # no hard links here
                 shutil.copy2(path, kept)
             return
-
-
-def _part(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{os.getpid()}-{time.monotonic_ns()}.part")
 
 
 def _remove_parts(files: ShardFiles) -> None:

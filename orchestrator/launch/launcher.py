@@ -45,7 +45,7 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, onlooker: 
     signal. Where the cluster's head is lost, which `cluster.head` says too, no further call into Ray will do.
     """
     device = check_fit(job, cluster)
-    scribe = Scribe(job, device, cluster.address_words, run)
+    scribe = Scribe(job, device, cluster.address_words, run, watcher.say)
     with Interrupts() as interrupts:
         try:
             with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as hosts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aclcmp.orchestrator.launch.environment import recorded
 from aclcmp.orchestrator.launch.follow import Command
@@ -19,11 +19,13 @@ _DISTRIBUTIONS = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch-npu", "trans
 class Scribe:
     """Writes the record of one run, as often as asked."""
 
-    def __init__(self, job: Job, device: Device, cluster: str, run: RunDir) -> None:
+    def __init__(self, job: Job, device: Device, cluster: str, run: RunDir, say: Callable[[str], None]) -> None:
+        """Take what stays as it is; `say` is told where run.json cannot be written."""
         self._job = job
         self._device = device
         self._cluster = cluster
         self._run = run
+        self._say = say
         self._started = time.time()
         self.environment: Mapping[str, str] = {}
         """Of the first rank."""
@@ -70,7 +72,10 @@ class Scribe:
             stopped=self.stopped,
             failure=failure,
         )
-        record.save(self._run.record)
+        try:
+            record.save(self._run.record)
+        except OSError as error:  # what was recorded is compared all the same
+            self._say(f"{self._run.record} cannot be written: {error.strerror}; `aclcmp compare` will not find this run")
         return record
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_h5 import write_h5
@@ -17,33 +19,43 @@ from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.rundir import RunDir
 
 
-def write_reports(report: Report, run: RunDir) -> tuple[Path, ...]:
-    """Write all report files and return their paths. Raises AclcmpError when one cannot be written."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The report files that were written, and in words why others were not."""
+
+    files: tuple[Path, ...]
+    problems: tuple[str, ...] = ()
+
+
+def write_reports(report: Report, run: RunDir) -> Written:
+    """Write all report files; one that cannot be written takes no other along."""
     writers = {
         run.report_json: write_json,
         run.report_csv: write_csv,
         run.report_h5: write_h5,
         run.report_xml: write_junit,
     }
+    files: list[Path] = []
+    problems: list[str] = []
     with without_collection():
         for path, write in writers.items():
-            with replacing(path) as part:
-                write(report, part)
-    return tuple(writers)
+            try:
+                with written(path) as part:
+                    write(report, part)
+                files.append(path)
+            except AclcmpError as error:
+                problems.append(str(error))
+    return Written(tuple(files), tuple(problems))
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside the file to write to, and put it in its place. Raises AclcmpError when that fails."""
-    part = path.with_name(f"{path.name}.part")
+def written(path: Path) -> Iterator[Path]:
+    """Give a path to write to, and put it in the file's place. Raises AclcmpError when that fails."""
     try:
-        yield part
-        part.replace(path)
-    except OSError as error:
+        with replacing(path) as part:
+            yield part
+    except (OSError, RuntimeError) as error:  # h5py raises the latter where it cannot close a file
         raise AclcmpError(f"cannot write {path}: {words_of(error)}") from error
-    finally:
-        with suppress(OSError):  # as when the folder is read-only
-            part.unlink()
 
 
 def words_of(error: Exception) -> str:

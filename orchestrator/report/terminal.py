@@ -40,8 +40,8 @@ def report_console(stream: IO[str]) -> Console:
     return _Console(file=stream, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
 
 
-def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -> None:
-    """Print the table, the sentences and where the report `files` are.
+def print_report(report: Report, console: Console) -> None:
+    """Print the table and the sentences.
 
     Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
     """
@@ -65,9 +65,14 @@ def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -
         console.print()
     for line, style in told:
         say(line, style)
+
+
+def print_files(files: Sequence[Path], console: Console) -> None:
+    """Print where the files of a report are, if there are any."""
     if files:
         first, *others = files
         line = "Report: " + "  ".join([_short(first), *(path.suffix for path in others)])
+        plain = not console.encoding.startswith("utf")
         console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
 
 

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.plan.levels import Level
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.record import Failure, RunRecord
 from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_report, report_console
+from aclcmp.orchestrator.report.terminal import print_files, print_report, report_console
 from tests.report.made_up import decoder_labels, label, layer_names, record_of, report_of, side, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)
@@ -23,7 +23,9 @@ CULPRIT = ("layers.2.mlp.down.local", 5)
 
 def printed(report: Report, width: int = 100, files: Sequence[Path] = ()) -> str:
     out = io.StringIO()
-    print_report(report, Console(file=out, width=width, highlight=False), files)
+    console = Console(file=out, width=width, highlight=False)
+    print_report(report, console)
+    print_files(files, console)
     return out.getvalue()
 
 
