@@ -30,6 +30,7 @@ _NUMPY = re.compile(
     r"Numpy is not available|numpy\.dtype size changed|(?:numpy\S*multiarray) failed to import"
     r"|_ARRAY_API not found|compiled using NumPy 1\.x cannot be run"
 )
+_TORN = re.compile(r"Failed to load PyTorch C extensions")
 _BACKEND = re.compile(r"Failed to load the backend extension: (\w+)")
 _TWO = re.compile(r"Two accelerators cannot be used at the same time in PyTorch")
 _TELLING = (
@@ -44,6 +45,7 @@ _TELLING = (
     "numpy",
     "_ARRAY_API",
     "backend extension",
+    "PyTorch C extensions",
     "Two accelerators",
 )
 """Cheap, for every line: what the patterns are tried on in the end."""
@@ -54,7 +56,7 @@ _NNAL = re.compile(r"lib(atb|asdops|tbe_adapter|mki|lcal)\.so")
 _TORCH = re.compile(r"lib(c10\w*|torch\w*|shm|npu_profiler|op_plugin_atb)\.so")
 _CUDA = re.compile(r"lib(cu[a-z]+\w*|nccl|nvrtc|nvToolsExt|nvJitLink|nvshmem\w*)\.so")
 _BUNDLED = re.compile(r"-[0-9a-f]{8}[.-]")
-_OF_TORCH = re.compile(r"_Z[A-Z]*(3c10|2at|5torch)\D")
+_OF_TORCH = re.compile(r"_Z[A-Z]*(3c10|2at|5torch)")
 _PACKAGES = {"libgomp": "libgomp1 (apt) or libgomp (yum)", "libstdc++": "libstdc++6 (apt) or libstdc++ (yum)"}
 
 
@@ -137,7 +139,7 @@ def _not_found(found: re.Match[str], case: _Case) -> LoadFault | None:
         fix = "source the set_env.sh of NNAL, usually /usr/local/Ascend/nnal/atb/set_env.sh"
         return LoadFault(_misses(f"{library} of CANN's NNAL", case), fix + _without(case))
     if _TORCH.match(library):
-        what = f"{library} is not found: it is torch's, or torch-npu's, of another version or build than this one"
+        what = f"{library} of torch or torch-npu is not found: not installed whole, or for another version or build"
         return LoadFault(what, "install torch and what uses it anew, in versions that belong together")
     if not (case.inside or _CANN.match(library)):
         return None
@@ -194,9 +196,7 @@ def _no_module(found: re.Match[str], case: _Case) -> LoadFault | None:
     if not case.inside:
         return None
     if package == case.inside:
-        return LoadFault(
-            f"{package} is not installed whole, or another folder of that name comes first", _anew(package)
-        )
+        return _torn(package, case)
     what = f"{_named(case.inside, case)} needs the Python package {package}"
     return LoadFault(what, f"install it (was {case.inside} installed with --no-deps?)")
 
@@ -204,9 +204,14 @@ def _no_module(found: re.Match[str], case: _Case) -> LoadFault | None:
 def _no_name(found: re.Match[str], case: _Case) -> LoadFault | None:
     module = found[1] or found[2]
     if module == "torch_npu" and case.backend:
-        what = "torch_npu is not installed whole, or another folder of that name comes first"
-        return LoadFault(what, _anew("torch_npu") + _without(case))
+        return _torn("torch_npu", case)
     return _other_torch(case) if case.inside == "torch_npu" and not module.startswith("torch_npu") else None
+
+
+def _torn(package: str, case: _Case) -> LoadFault:
+    around = _without(case) if package == case.backend else ""
+    what = f"{package} is not installed whole, or another folder of that name comes first"
+    return LoadFault(what, _anew(package) + around)
 
 
 def _numpy(found: re.Match[str], case: _Case) -> LoadFault:
@@ -229,6 +234,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Judge], ...] = (
     (_NO_NAME, _no_name),
     (_NUMPY, _numpy),
     (_TWO, _two),
+    (_TORN, lambda _, case: _torn("torch", case)),
 )
 
 

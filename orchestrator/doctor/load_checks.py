@@ -6,6 +6,7 @@ from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
 from aclcmp.orchestrator.torchfaults import SET_ENV, ErrorTrail
 from aclcmp.orchestrator.words import visible
 
+_NO_CANN = SET_ENV.replace("(", "(no CANN was found here; ")
 _NAMES = {"torch": "torch", "torch_npu": "torch-npu"}
 
 
@@ -33,7 +34,7 @@ def _why(host: Told) -> tuple[str, str, str]:
     trail = ErrorTrail()
     for line in loading.lines:
         trail.hear(line)
-    fault = trail.fault(f"{ascend.home}/set_env.sh" if ascend.home else f"{SET_ENV}, when CANN is installed")
+    fault = trail.fault(f"{ascend.home}/set_env.sh" if ascend.home else _NO_CANN)
     if fault:
         before = "; on this host, before `ray start`" if host.ip else ""
         return f"{fails}: {fault.what}", host.where, fault.fix + before
