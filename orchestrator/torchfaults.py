@@ -20,10 +20,10 @@ _FRAME = re.compile(r'File "([^"]+)", line \d+')
 _PASSED_ON = re.compile(r"<frozen|/importlib/|/ctypes/|/torch/_ops\.py$")
 """Frames that load what another one asked for."""
 
-_NOT_FOUND = re.compile(r"(\S+): cannot open shared object file")
-_SYMBOL = re.compile(r"(\S+): undefined symbol: (\w+)")
+_NOT_FOUND = re.compile(r"([\w.+@/~-]+): cannot open shared object file")
+_SYMBOL = re.compile(r"([\w.+@/~-]+): undefined symbol: (\w+)")
 _TOO_OLD = re.compile(r"version [`'](GLIBC(?:XX)?_[\d.]+|CXXABI_[\d.]+)' not found")
-_TOO_LATE = re.compile(r"(\S+): cannot allocate memory in static TLS block")
+_TOO_LATE = re.compile(r"([\w.+@/~-]+): cannot allocate memory in static TLS block")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _NO_NAME = re.compile(r"cannot import name '\w+' from '(torch[\w.]*)'|module '(torch[\w.]*)' has no attribute")
 _NUMPY = re.compile(

@@ -20,7 +20,9 @@ LOADING_SECONDS = 60.0
 _KEPT = 256 << 10
 _LINES, _WIDTH = 200, 600
 _VISIBLE = ("ASCEND_RT_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-_SCRIPT = """
+_LOADED = 42
+_SCRIPT = f"""
+import os
 import sys
 sys.path[:] = [folder for folder in sys.path if folder]  # not what lies in the folder where this is asked
 import torch
@@ -29,11 +31,9 @@ print("loaded torch", flush=True)
 if "torch_npu" in sys.argv:
     import torch_npu
     print("loaded torch_npu", flush=True)
-sys.stdout.flush()
-import os
-os._exit(0)
+os._exit({_LOADED})
 """
-"""What a library does when a process ends is not asked, hence the exit."""
+"""What a library does when a process ends is not asked, hence the exit; its code is none that torch would end with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def try_loading(versions: Versions, environ: Mapping[str, str], seconds: float =
             _end(process)
         took = time.monotonic() - begun
         lines = _last_lines(output)
-    if code == 0:
+    if code == _LOADED:
         return Loading(tried, seconds=took)
     failed = next((name for name in tried if f"loaded {name}" not in lines), tried[-1])
     killed = signal.Signals(-code).name if code and code < 0 else ""
