@@ -17,6 +17,7 @@ _WIPED = (
     "CUDA_",
     "ACLCMP_",
     "AIT_",
+    "TORCH_DEVICE_",
     "OMPI_",
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from aclcmp.orchestrator.doctor.findings import Finding, Findings, Told, bad, ok, warn
 from aclcmp.orchestrator.doctor.host_checks import check_machine
+from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.net_checks import check_network, check_variables
 from aclcmp.orchestrator.doctor.network import Network
 from aclcmp.orchestrator.doctor.versions import Versions
@@ -29,6 +30,7 @@ def check(hosts: Sequence[Told], silent: Sequence[tuple[str, str]] = (), shell: 
         findings += _versions(host, hosts[0])
         findings += check_network(host, hosts[0].where, alone=alone)
         findings += check_machine(host)
+        findings += check_loading(host)
         if not alone and not host.facts.run_folder.exists:
             what = f"there is no folder {host.facts.run_folder.path}: a command started from here runs there too"
             findings.append(

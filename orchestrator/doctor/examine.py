@@ -14,12 +14,15 @@ from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
 from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
 from aclcmp.orchestrator.doctor.jobserver import ASKS_FOR_TOKEN, why_no_job_server
+from aclcmp.orchestrator.doctor.loading import LOADING_SECONDS
 from aclcmp.orchestrator.doctor.network import look_at_network
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 _CLOCK_ROUNDS = 3
 """Times that clocks are asked; the tightest bounds count. The first round of any question starts Python there."""
 _DASHBOARD_PORT = 8265
+_PATIENCE = LOADING_SECONDS + 60.0
+"""Seconds, for all hosts together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def examine_cluster(address: str) -> Examination:
             head_port=int(port),
             salt=secrets.token_hex(16),
         )
-        answers = cluster.ask(gather_facts, question)
+        answers = cluster.ask(gather_facts, question, patience=_PATIENCE)
         shell = look_at_network(question.peers, (), os.environ)
         skews = _skews(cluster, [node for node in cluster.nodes if isinstance(answers[node.node_id], NodeFacts)])
         told, silent = [], []

@@ -17,6 +17,7 @@ import psutil
 
 from aclcmp.orchestrator.doctor.ascend import Ascend, look_for_ascend
 from aclcmp.orchestrator.doctor.folders import Folder, look_at_folder, owner_of, ray_folder
+from aclcmp.orchestrator.doctor.loading import Loading, try_loading
 from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, look_at_network
 from aclcmp.orchestrator.doctor.versions import Versions, code_digest, installed
 
@@ -96,16 +97,18 @@ class NodeFacts:
     """Soft and hard limit; -1 is unlimited."""
     health: Health | None
     """On the head, where its process may be looked at."""
+    loading: Loading
 
 
 def gather_facts(question: Question) -> NodeFacts:
-    """Look at this host. Takes well under a second, or some 5 s where a name server or a file lock does not answer."""
+    """Look at this host. Takes as long as loading torch, and 5 s more where a name server or file lock is silent."""
     root, environ = Path("/"), os.environ
     sessions = sessions_of(_parent(), environ)
     cluster_file = sessions / "ray_current_cluster"
     ports = (*HCCL_PORTS, *(() if question.head_port else RAY_PORTS))
+    versions = installed()
     return NodeFacts(
-        versions=installed(),
+        versions=versions,
         code=code_digest(),
         network=look_at_network(question.peers, ports, environ),
         shm=look_at_folder(root / "dev/shm"),
@@ -119,6 +122,7 @@ def gather_facts(question: Question) -> NodeFacts:
         cluster_file_writable=os.access(cluster_file, os.W_OK),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
         health=_health(question.head_port) if question.head_port else None,
+        loading=try_loading(versions, environ),
     )
 
 

@@ -101,8 +101,9 @@ def rank_environment(
     """The variables of one command: the driver's, the user's additions, torchrun's, ours.
 
     On another node than the driver's (`same_node` False) the driver's node-specific ones are left out. OMP_NUM_THREADS
-    is the driver's if set there; else 1 where several ranks share a node, as under torchrun. A command of launcher
-    `script` gets no RANK: the processes that it starts get theirs from it.
+    is the driver's if set there; else 1 where several ranks share a node, as under torchrun. With `--device cpu` torch
+    loads no device's backend by itself. A command of launcher `script` gets no RANK: the processes that it starts get
+    theirs from it.
     """
     script = job.launcher is Launcher.SCRIPT
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in driver
@@ -122,6 +123,9 @@ def rank_environment(
         for name in ("GLOO_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             environment.setdefault(name, interface)
         environment.setdefault("HCCL_IF_IP", place.ip)
+    if job.device is Device.CPU:
+        # torch would load torch_npu by itself, and die of it where CANN or the driver is not there.
+        environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     environment.update(job.env or {})
     environment |= {
         "MASTER_ADDR": meeting.address,

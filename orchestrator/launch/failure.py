@@ -11,11 +11,6 @@ from aclcmp.orchestrator.record import Failure, RankState
 
 _PORT_TAKEN = ("Address already in use", "EADDRINUSE", "address already in use")
 
-_NO_CANN = re.compile(
-    r"Failed to load the backend extension: torch_npu"  # torch/__init__.py, _import_device_backends
-    r"|lib(hccl|ascendcl|ascend_hal|runtime)\.so: cannot open shared object file"
-)
-
 
 def failure(
     commands: Sequence[Command],
@@ -64,12 +59,13 @@ def _failed(command: Command) -> Failure:
         what += "; a port that it needs is in use by another process: run it again"
     if any("No module named 'aclcmp'" in line for line in command.tail):
         what += "; its python has no aclcmp: activate the environment of aclcmp, or install aclcmp into the script's"
-    if any(_NO_CANN.search(line) for line in command.tail):
-        what += (
-            "; torch loads torch_npu by itself when it is imported, and that needs CANN: source CANN's set_env.sh, or, "
-            "to compute without NPUs, add --env TORCH_DEVICE_BACKEND_AUTOLOAD=0"
-        )
+    if fault := command.errors.fault() if _ended_itself(command) else None:
+        what += f"; {fault.what}: {fault.fix}"
     return Failure(rank=command.ranks[0].rank, what=what, last_lines=tuple(command.tail))
+
+
+def _ended_itself(command: Command) -> bool:
+    return command.exit_code is not None and command.exit_code < 128  # more is a signal
 
 
 def _timed_out(running: Sequence[Command], timeout: float | None, stood: str) -> Failure:

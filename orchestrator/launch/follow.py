@@ -15,6 +15,7 @@ from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.launch.rank_host import Batch
 from aclcmp.orchestrator.launch.silence import Silence
 from aclcmp.orchestrator.record import RankState
+from aclcmp.orchestrator.torchfaults import ErrorTrail
 from aclcmp.orchestrator.words import of_ranks
 
 TAIL = 15
@@ -71,11 +72,18 @@ class Command:
     host_lost: bool = False
     """It is lost because its actor died, which no other rank's failure does."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
+    errors: ErrorTrail = field(default_factory=ErrorTrail)
 
     @property
     def node_id(self) -> str:
         """The node that it runs on."""
         return self.ranks[0].node_id
+
+    def hear(self, lines: Sequence[str]) -> None:
+        """Keep of its next lines of output what may explain its end."""
+        self.tail.extend(lines)
+        for line in lines:
+            self.errors.hear(line)
 
 
 class Reason(Enum):
@@ -190,7 +198,7 @@ def _show(command: Command, batch: Batch, watcher: Watcher) -> None:
         watcher.line(rank, f"... {batch.hidden:,} lines not shown, see {command.log}")
     for line in batch.lines:
         watcher.line(rank, line)
-    command.tail.extend(batch.lines)
+    command.hear(batch.lines)
 
 
 def _reason(commands: Sequence[Command], deadline: float | None) -> Reason | None:

@@ -80,6 +80,8 @@ def test_healthy_hosts(two: list[Host]) -> None:
     assert "its name resolves to 10.77.0.2" in whats
     assert "Ray's address 10.77.0.2 is that of interface eth0" in whats
     assert any(what.startswith("its clock is within") for what in whats)
+    if told["hosts"][1]["versions"]["torch"]:
+        assert any(" can be loaded, in " in what for what in whats), whats
     assert two[0].environ["RAY_AUTH_TOKEN"] not in done.out
     together = [finding["what"] for finding in told["findings"] if not finding["where"]]
     assert "Ray asks for a token" in together

@@ -9,6 +9,7 @@ from aclcmp.orchestrator.doctor.ascend import Ascend
 from aclcmp.orchestrator.doctor.facts import Devices, Health, NodeFacts, Token
 from aclcmp.orchestrator.doctor.findings import Told
 from aclcmp.orchestrator.doctor.folders import Folder
+from aclcmp.orchestrator.doctor.loading import Loading
 from aclcmp.orchestrator.doctor.network import Network
 from aclcmp.orchestrator.doctor.versions import Versions
 
@@ -43,6 +44,7 @@ def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> Told:
         cluster_file_writable=True,
         open_files=(65536, 1 << 20),
         health=Health(2000, 3000, 3) if name == "acl-a" else None,
+        loading=Loading(("torch", "torch_npu"), seconds=2.5),
     )
     host = Told(f"{name} ({ip})", ip, facts, {"CPU": 64.0, "NPU": 8.0})
     for path, value in changes.items():

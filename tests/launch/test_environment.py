@@ -53,6 +53,17 @@ def test_what_ray_sets_for_a_submitted_job_stays_there() -> None:
     assert {name for name in seen if name.startswith("RAY_")} == {"RAY_ADDRESS"}
 
 
+def test_on_the_cpu_torch_loads_no_backend_by_itself() -> None:
+    name = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+
+    def seen(driver: dict[str, str], **env: str) -> str:
+        job = Job(("true",), 8, Path("/"), device=Device.CPU, env=env)
+        return rank_environment(job, Device.CPU, PLACE, MEETING, driver, same_node=True, interface=None)[name]
+
+    assert (seen({}), seen({name: "1"}), seen({}, **{name: "1"})) == ("0", "0", "1")
+    assert name not in environment() and name not in environment(device=Device.CPU)  # auto, and Ray has no devices
+
+
 def test_threads_and_buffering_are_defaults_only() -> None:
     assert (environment()["OMP_NUM_THREADS"], environment()["PYTHONUNBUFFERED"]) == ("1", "1")
     own = environment({"OMP_NUM_THREADS": "4", "PYTHONUNBUFFERED": ""})

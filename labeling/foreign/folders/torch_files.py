@@ -5,6 +5,7 @@ Where torch has mapped a tensor tells its place in the file: no knowledge of tor
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
@@ -23,6 +24,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 _MOST = 100_000  # values in a file; references to one list, nested, would make any number of them
 _DEPTH = 64
 _PROOF = 64  # bytes
+_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
 Plain = str | int | float | bool | None
 
@@ -40,13 +42,12 @@ class TorchFile:
 def read_torch(path: str, scratch: Scratch) -> TorchFile:
     """Return what a `.pt` or `.pth` file holds; what cannot be read in its place is copied.
 
-    Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch is absent.
+    Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not load.
     """
     where = shown(path)
-    try:
-        import torch
-    except ImportError as error:
-        raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
+    _load_torch(where)
+    import torch
+
     in_place = _is_plain_archive(path, where)
     try:
         with warnings.catch_warnings():
@@ -63,6 +64,32 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
         elif value is None or isinstance(value, (str, int, float, bool)):
             plain[name] = value
     return TorchFile(tuple(tensors), plain)
+
+
+def _load_torch(where: str) -> None:
+    """Import torch without the devices' backends that it would load by itself: files are read into the CPU's memory.
+
+    Raises ForeignFormatError when there is no torch or it cannot be loaded.
+    """
+    before = os.environ.get(_AUTOLOAD)
+    os.environ[_AUTOLOAD] = "0"
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise ForeignFormatError(_unloadable(where, error)) from error
+        raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
+    except Exception as error:  # a library of the system's that is not there, or whatever else torch dies of
+        raise ForeignFormatError(_unloadable(where, error)) from error
+    finally:
+        if before is None:
+            del os.environ[_AUTOLOAD]
+        else:
+            os.environ[_AUTOLOAD] = before
+
+
+def _unloadable(where: str, error: Exception) -> str:
+    return f"{where}: torch is needed to read it and cannot be loaded ({_told(error)}); `aclcmp doctor` tells more"
 
 
 def _told(error: Exception) -> str:

@@ -1,7 +1,10 @@
 """torch's files: places within the archives, and what weights_only and we refuse."""
 
 import io
+import os
 import random
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -201,3 +204,40 @@ def test_damage(tmp_path: Path, seed: int, legacy: bool) -> None:
         for _, tensor in found.tensors:
             if isinstance(tensor, DumpedTensor):
                 assert tensor.offset + values(tensor).nbytes <= Path(tensor.path).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("torch_py", "words"),
+    [
+        ("raise ModuleNotFoundError('no torch', name='torch')", "torch is needed to read it; install torch here"),
+        ("import numpi", "cannot be loaded (No module named 'numpi'); `aclcmp doctor` tells more"),
+        ("raise ImportError('libgomp.so.1: cannot open')", "cannot be loaded (libgomp.so.1: cannot open)"),
+        ("raise OSError('libstdc++.so.6')", "cannot be loaded (libstdc++.so.6)"),
+        (
+            "raise RuntimeError('Failed to load the backend\\n extension')",
+            "cannot be loaded (Failed to load the backend)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [None, "1"])
+def test_a_torch_that_cannot_be_loaded(tmp_path: Path, torch_py: str, words: str, before: str | None) -> None:
+    (tmp_path / "torch.py").write_text(
+        f"import os\nassert os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'] == '0'\n{torch_py}\n"
+    )
+    script = """
+import os, pathlib
+from aclcmp.labeling.foreign.dumped import ForeignFormatError
+from aclcmp.labeling.foreign.folders.scratch import Scratch
+from aclcmp.labeling.foreign.folders.torch_files import read_torch
+try:
+    read_torch("x.pt", Scratch(pathlib.Path()))
+except ForeignFormatError as error:
+    print(error)
+print(os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"))
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "TORCH_DEVICE_BACKEND_AUTOLOAD"}
+    environ |= {"TORCH_DEVICE_BACKEND_AUTOLOAD": before} if before else {}
+    environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True)
+    said, after = done.stdout.splitlines()
+    assert said.startswith("x.pt: torch is needed to read it") and words in said and after == str(before), done
