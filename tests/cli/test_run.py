@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from aclcmp.labeling.shard.files import shards_in
+from aclcmp.labeling.shard.reader import read_shard
 from tests.cli.conftest import Command
 from tests.sigint import as_in_a_terminal
 
@@ -121,6 +124,28 @@ def test_torn_shards_are_compared_directly_and_recovered(aclcmp: Command, script
     after = report_of(tmp_path / "out")["labels"]
     assert [label["ranks"] for label in after] == [label["ranks"] for label in before]
     assert "nothing to recover" in aclcmp("recover", shard).out
+
+
+def test_a_damaged_label_of_a_sealed_shard_fails_it_and_no_other(
+    aclcmp: Command, script: Path, tmp_path: Path
+) -> None:
+    assert aclcmp("--exec", "python model.py", "--ranks", "2", "--output", "run", "--no-compare").code == 0
+    (files,) = [each for each in shards_in(tmp_path / "run" / "shards") if each.rank == 1]
+    (record,) = [
+        each for each in read_shard(files).records if (each.data_id, each.side, each.task) == ("layers.2.act", "acl", 0)
+    ]
+    with files.segment(0).open("r+b") as file:
+        file.seek((record.offset or 0) + 40)
+        file.write(b"\x7f")
+    done = aclcmp("compare", "run")
+    assert done.code == 4 and "First divergence" not in done.out, done
+    assert re.search(r"layers\.2\.act on rank 1.*rank00001\.h5: .*not those that were recorded", done.out), done
+    for name in ("report.json", "report.csv"):  # a folder in the place of a file: neither can be written
+        (tmp_path / "run" / name).unlink()
+        (tmp_path / "run" / name).mkdir()
+    again = aclcmp("compare", "run")
+    assert again.code == 4 and again.out.replace("report.h5  .xml", "report.json  .csv  .h5  .xml") == done.out, again
+    assert f"aclcmp: cannot write {tmp_path / 'run' / 'report.json'}: Is a directory" in again.err
 
 
 def test_torchrun_under_launcher_script(aclcmp: Command, script: Path, tmp_path: Path) -> None:
