@@ -1,0 +1,168 @@
+"""What it costs to verify the checksum of all that is compared, and to sync a shard to disk when it is sealed.
+
+    python benchmarks/bench_checksums.py [FOLDER]
+
+With and without, turn by turn; the median of each counts. FOLDER decides which disk is synced. "pairs" is one process
+that does nothing but read stored pairs; "comparison" is `aclcmp compare` from its start to the report.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from bench_compare import PAIRS, RANKS, SHAPE, make_run
+
+from aclcmp.labeling.shard.checksum import payload_checksum
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.sync import BackgroundSync
+from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.orchestrator.compare import mapped
+from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
+from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+
+ROUNDS = 9
+CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("bfloat16", 0.001))
+"""Element type, and MiB of each tensor."""
+
+COMPARE = """
+import sys
+from aclcmp.orchestrator.plan import held
+if sys.argv[2] == "without":
+    checked = held.Held.source.fget
+    from dataclasses import replace
+    held.Held.source = property(lambda self: replace(checked(self), checksum=None))
+from aclcmp.orchestrator.cli import run_cli
+sys.exit(run_cli(["compare", sys.argv[1]]))
+"""
+
+
+def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            begun = time.perf_counter()
+            run()
+            found[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
+
+
+def told(name: str, seconds: dict[str, float], nbytes: int) -> None:
+    """Print both times and their ratio."""
+    without, with_it = seconds["without"], seconds["with"]
+    speed = nbytes / without / 1e9
+    print(f"{name:34}{speed:7.2f} GB/s without{without:8.3f} s   with{with_it:8.3f} s   {with_it / without - 1:+.1%}")
+
+
+def pairs(folder: Path) -> None:
+    """Read stored pairs from the page cache."""
+    random = np.random.default_rng(0)
+    for dtype, mib in CASES:
+        count = 1000 if mib < 1 else max(2, int(256 / mib))
+        values = random.standard_normal(int(mib * 2**20) // 4 // 64 * 64 if mib >= 1 else 256).astype(np.float32)
+        sides = [values, values * (1 + 1e-3 * random.standard_normal(values.size).astype(np.float32))]
+        bits = [each.view(np.uint8) for each in sides]
+        if dtype == "bfloat16":
+            bits = [(each.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8) for each in sides]
+        path, shape = folder / "pairs", (values.size // 64, 64)
+        with path.open("wb") as file:
+            for _ in range(count):
+                file.writelines(bits)
+        whole, size = Region.whole(shape), bits[0].size
+
+        def stored(number: int, side: int, at: tuple[object, ...]) -> Source:
+            offset = (2 * number + side) * at[1]  # type: ignore[operator]
+            return Source(str(at[0]), offset, str(at[2]), at[3], checksum=payload_checksum(at[4][side]))  # type: ignore[arg-type,index]
+
+        at = (path, size, dtype, shape, bits)
+        with_it = [
+            Pair(LabelKey(0, "x", n), 0, stored(n, 0, at), whole, stored(n, 1, at), whole, shape, whole, "")
+            for n in range(count)
+        ]
+        plain = [
+            replace(each, golden=replace(each.golden, checksum=None), actual=replace(each.actual, checksum=None))
+            for each in with_it
+        ]
+
+        def read(some: list[Pair]) -> None:
+            mapped._checked.clear()
+            for pair in some:
+                read_pair_stats(pair)
+
+        runs: dict[str, Callable[[], object]] = {
+            "without": lambda plain=plain: read(plain),  # type: ignore[misc]
+            "with": lambda with_it=with_it: read(with_it),  # type: ignore[misc]
+        }
+        size_told = f"{mib:g} MiB" if mib >= 1 else "1 KiB"
+        told(f"pairs of {dtype}, {size_told}", medians(runs, ROUNDS), 2 * size * count)
+
+
+def comparison(folder: Path) -> None:
+    """Compare a whole run."""
+    run = make_run(folder)
+
+    def compare(how: str) -> Callable[[], object]:
+        command = [sys.executable, "-c", COMPARE, str(run), how]
+        return lambda: subprocess.run(command, check=True, capture_output=True)
+
+    seconds = medians({"without": compare("without"), "with": compare("with")}, 5)
+    told("comparison, float32, 4 MiB", seconds, 2 * RANKS * PAIRS * int(np.prod(SHAPE)) * 4)
+
+
+def sealing(folder: Path) -> None:
+    """Write a shard and seal it, and wait until it is on disk or not."""
+    for count, size in ((256, 1 << 20), (20_000, 1 << 10)):
+        bits = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+        times: dict[str, list[float]] = {"without": [], "with": [], "labels": []}
+        for number in range(2 * 5):
+            how = ("without", "with")[number % 2]
+            place = folder / f"shard{number}"
+            place.mkdir()
+            writer = ShardWriter(place, ShardHeader("run", 0, 1, 0, 0, "host", 1, 0.0))
+            if how == "without":
+                writer._sync = _NoSync()
+            begun = time.perf_counter()
+            for seq in range(count):
+                writer.add(LabelRecord(0, f"x{seq}", 0, "pta", seq, 0.0, "f:1", "uint8", (size,), "cpu"), bits)
+            written = time.perf_counter()
+            writer.close()
+            times["labels"].append(written - begun)
+            times[how].append(time.perf_counter() - written)
+            shutil.rmtree(place)
+            os.sync()
+        seconds = {name: statistics.median(each) for name, each in times.items()}
+        print(f"labels: {count:,} of {size:,} bytes are recorded in {seconds['labels']:.3f} s")
+        told("sealing that shard", seconds, count * size)
+
+
+class _NoSync(BackgroundSync):
+    def begin(self, path: Path) -> None:
+        """Do nothing."""
+
+
+def main() -> None:
+    """Print all three."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
+    warm_up()
+    try:
+        pairs(folder)
+        sealing(folder)
+        comparison(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
