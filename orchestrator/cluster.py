@@ -46,7 +46,9 @@ class Cluster:
     one that ends soon after, while the caller does other work.
     """
 
-    def __init__(self, address: str | None, start: Callable[[], object], patience: float | None) -> None:
+    def __init__(
+        self, address: str | None, start: Callable[[], Callable[[], object] | None], patience: float | None
+    ) -> None:
         self.address_words = address or LOCAL_RAY
         """LOCAL_RAY, or the address that was joined."""
         self.nodes: tuple[Node, ...] = ()
@@ -163,8 +165,9 @@ class Cluster:
 
     def _keep(self) -> None:
         """Body of the keeper thread: start, wait for `close`, stop."""
+        tidy: Callable[[], object] | None = None
         try:
-            self._start()
+            tidy = self._start()
             self.driver_node_id, self.nodes = _survey()
             self.head = HeadWatch(_head_address())
         except BaseException as error:  # raised again in the thread that opens
@@ -177,6 +180,8 @@ class Cluster:
         import ray
 
         ray.shutdown()
+        if tidy is not None:
+            tidy()
 
 
 def is_this_host(host: str, ip: str) -> bool:
