@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from aclcmp.orchestrator.errors import LaunchError, UsageError
-from aclcmp.orchestrator.head import HeadWatch
+from aclcmp.orchestrator.head import HERE_GONE, HeadWatch
 from aclcmp.orchestrator.raystart import check_address, join, no_answer, simulated, start_local
 
 LOCAL_RAY = "local Ray"
@@ -55,7 +55,7 @@ class Cluster:
         """The nodes alive when the cluster was opened, or at the last `refresh`, the driver's first."""
         self.driver_node_id = ""
         self.head: HeadWatch
-        """Whether the cluster's head still answers."""
+        """Whether the cluster's head, and Ray on this host, are still there."""
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             raise RuntimeError("this process has an open Ray already; one process can have one")
         self._start = start
@@ -91,8 +91,14 @@ class Cluster:
         return cls(address, lambda: join(address), patience=_JOIN_SECONDS)
 
     def refresh(self) -> tuple[Node, ...]:
-        """Look again which nodes are alive, as far as Ray's health checks know; return them."""
+        """Look again which nodes are alive, as far as Ray's health checks know; return them, the driver's first.
+
+        Raises LaunchError when the driver's own is not, which `head` is told too.
+        """
         _, self.nodes = _survey()
+        if not self.nodes or self.nodes[0].node_id != self.driver_node_id:
+            self.head.lose(HERE_GONE)
+            raise LaunchError(HERE_GONE)
         return self.nodes
 
     def resources(self) -> dict[str, float]:
@@ -169,7 +175,7 @@ class Cluster:
         try:
             tidy = self._start()
             self.driver_node_id, self.nodes = _survey()
-            self.head = HeadWatch(_head_address())
+            self.head = HeadWatch(_head_address(), _raylet_address(self.driver_node_id))
         except BaseException as error:  # raised again in the thread that opens
             self._error = error
         finally:
@@ -214,6 +220,13 @@ def _head_address() -> str:
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
+
+
+def _raylet_address(node_id: str) -> str:
+    import ray
+
+    (node,) = [facts for facts in ray.nodes() if facts["NodeID"] == node_id]
+    return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
 def _why_no_answer(error: Exception) -> str:

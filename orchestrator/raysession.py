@@ -47,7 +47,7 @@ class SessionFolder:
 
 
 def base_folder(environ: Mapping[str, str]) -> Path:
-    """Where such folders are made: where Ray would make its own, or /tmp where that path is too long for its sockets."""
+    """Where such folders are made: where Ray would make its own, or in /tmp where a socket's path would be too long."""
     chosen = environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp"
     return Path(chosen if len(os.fsencode(chosen)) <= _LONGEST_BASE else "/tmp")
 

@@ -21,7 +21,7 @@ SIMULATE = "ACLCMP_SIMULATE"
 """Environment variable, JSON such as `{"NPU": 8}`: the local Ray claims resources that this machine does not have, to
 try placement and device visibility without the devices."""
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK: str | None = "127.0.0.1"
 """The address of a local Ray: nobody else's machine shall reach it."""
 
 HEALTH_CHECKS = {

@@ -17,11 +17,13 @@ _IN_VARIABLES = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "
 _LAST_PART = r"(?:secret|passw(?:or)?d|passphrase|pwd|credentials?)"
 _WEAK_LAST_PART = r"(?:token|(?:api|access|secret|private)?key|auth|authorization|sig(?:nature)?)"
 """Also the end of innocent names: of `--pad-token 0` the value, a number, is shown."""
-_BEGIN = r"(?:[\w.-]*[_.-])?"
-_NAME = rf"{_BEGIN}(?:{_LAST_PART}|{_WEAK_LAST_PART})"
-_OPTION = re.compile(rf"--?{_BEGIN}(?:{_LAST_PART}|(?P<weak>{_WEAK_LAST_PART}))", re.IGNORECASE)
-_VALUE = r"""(?P<value>"[^"]*"|'[^']*'|[^\s"'&;,)}\]]+)"""
-_ASSIGNED = re.compile(rf"(?P<before>(?<![\w.-]){_NAME}=|(?<![\w-])--?{_NAME}(?:\s+|=)){_VALUE}", re.IGNORECASE)
+_NAME = rf"(?:[\w.-]*[_.-])?(?:{_LAST_PART}|(?P<weak>{_WEAK_LAST_PART}))"
+_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
+_VALUE = r"""(?P<value>\(hidden\)|"[^"]*"|'[^']*'|[^\s"'&;,)}\]]+)"""
+_ASSIGNED = re.compile(
+    rf"(?P<before>(?<![\w.-])(?P<dash>--?)?{_NAME}(?(dash)(?:\s+|=)|=)){_VALUE}",
+    re.IGNORECASE,
+)
 _AFTER_WORD = re.compile(r"(?P<before>\b(?:bearer|authorization:(?: *(?:bearer|basic))?) +)[^\s\"']+", re.IGNORECASE)
 _USER = re.compile(r"://[^/\s@]+@")
 _USER_WITHOUT_SCHEME = re.compile(r"(?<![\w/@:.-])[\w.+%-]+:[^\s:@/]+@(?=[\w\[])")
@@ -48,7 +50,7 @@ def redacted(text: str) -> str:
     text = _USER.sub(f"://{HIDDEN}@", text)
     text = _USER_WITHOUT_SCHEME.sub(f"{HIDDEN}@", text)
     text = _AFTER_WORD.sub(lambda found: found["before"] + HIDDEN, text)
-    text = _ASSIGNED.sub(lambda found: found[0] if found["value"].isdecimal() else found["before"] + HIDDEN, text)
+    text = _ASSIGNED.sub(lambda found: found[0] if _is_innocent(found) else found["before"] + HIDDEN, text)
     text = _KNOWN.sub(HIDDEN, text)
     return _RUN.sub(lambda found: HIDDEN if _is_random(found[0]) else found[0], text)
 
@@ -67,6 +69,10 @@ def redacted_words(words: Iterable[str]) -> tuple[str, ...]:
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable is secret by its name, or by what its value holds."""
     return sounds_secret(name) or redacted(value) != value
+
+
+def _is_innocent(found: re.Match[str]) -> bool:
+    return bool(found["weak"]) and found["value"].isdecimal()
 
 
 def _is_random(run: str) -> bool:

@@ -6,7 +6,9 @@ and what rich prints is in `report/terminal.py`: once each, whoever prints it.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,29 +17,55 @@ from typing import Any, TextIO, cast
 from aclcmp.orchestrator.words import visible_lines
 
 
-class HarmlessStream:
-    """A text stream in front of another one, on which control characters become escapes."""
+class EnduringStream:
+    """A text stream in front of another one. Where that is a terminal which is gone, what is written is lost."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.unfiltered = stream
-        """Where rich writes: its own control characters are meant."""
+        self._stream = stream
 
     def write(self, text: str) -> int:
         """Write text; return the length of what was given."""
-        self.unfiltered.write(visible_lines(text))
+        with self._outliving():
+            self._stream.write(text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write pieces of text."""
-        self.unfiltered.writelines(map(visible_lines, lines))
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write out what is held."""
+        with self._outliving():
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.unfiltered, name)
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _outliving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self._stream.fileno()).st_mode):
+                raise
+            to_nowhere(self._stream.fileno())
 
 
-def unfiltered(stream: TextIO) -> TextIO:
-    """Return the stream behind a harmless one, or the stream itself."""
-    return stream.unfiltered if isinstance(stream, HarmlessStream) else stream
+class HarmlessStream(EnduringStream):
+    """The same, on which control characters become escapes."""
+
+    def write(self, text: str) -> int:
+        """Write text; return the length of what was given."""
+        super().write(visible_lines(text))
+        return len(text)
+
+
+def for_rich(stream: TextIO) -> TextIO:
+    """Return a stream on which rich's own control characters are what they are."""
+    while isinstance(stream, EnduringStream):
+        stream = stream._stream
+    return cast(TextIO, EnduringStream(stream))
 
 
 @contextmanager
@@ -45,7 +73,7 @@ def harmless_streams() -> Iterator[None]:
     """Let stdout and stderr, which may be closed, be harmless; all that Python writes goes through them."""
     open_what_is_closed()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (cast(TextIO, HarmlessStream(unfiltered(stream))) for stream in before)
+    sys.stdout, sys.stderr = (cast(TextIO, HarmlessStream(stream)) for stream in before)
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.report.causes import what_it_looks_like
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
-from aclcmp.orchestrator.streams import to_nowhere, unfiltered
+from aclcmp.orchestrator.streams import for_rich, to_nowhere
 from aclcmp.orchestrator.words import visible, visible_lines
 
 _PIPED_WIDTH = 120
@@ -43,7 +43,9 @@ class _Console(Console):
 def report_console(stream: TextIO) -> Console:
     """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
     terminal = stream.isatty()
-    return _Console(file=unfiltered(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+    return _Console(
+        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
+    )
 
 
 def print_report(report: Report, console: Console, files: Sequence[Path] = ()) -> None:

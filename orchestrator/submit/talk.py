@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from aclcmp.orchestrator.redaction import redacted
 from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
 from aclcmp.orchestrator.submit.command import Submission
-from aclcmp.orchestrator.streams import unfiltered
 from aclcmp.orchestrator.submit.follow import Choice
 
 if TYPE_CHECKING:
@@ -27,8 +25,8 @@ class Talk:
 
     def __init__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(real := unfiltered(stream), TextIOWrapper):
-                real.reconfigure(errors="backslashreplace")  # a log may hold what this terminal cannot write
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a log may hold what this terminal cannot write
         self._console = report_console(sys.stderr)
 
     def say(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +36,18 @@ def test_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert ray.get(ray.remote(ids).options(num_cpus=0, resources={"NPU": 2}).remote())["NPU"] == ["0", "1"]
         daemons = [each for each in psutil.Process().children(recursive=True) if each not in others]
         assert any(each.name() == "raylet" for each in daemons)
+        listening = [
+            (each.name(), socket.laddr.ip)
+            for each in [psutil.Process(), *daemons]
+            for socket in each.net_connections()
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        assert {"raylet", "gcs_server"} <= {name for name, _ in listening}
+        assert {ip.removeprefix("::ffff:") for _, ip in listening} == {"127.0.0.1"}
+        (folder,) = Path("/tmp").glob("aclcmp-ray-*/r/session_latest/sockets/raylet")
+        assert stat.S_IMODE(folder.parents[3].stat().st_mode) == 0o700
     cluster.close()
     _, alive = psutil.wait_procs(daemons, timeout=60)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert not folder.parents[3].exists()  # with 11 MB of logs
     assert not list(tmp_path.iterdir())  # Ray would write a token here
