@@ -12,8 +12,8 @@ from aclcmp.orchestrator.interrupts import ENDING, heard_already
 class Interrupts:
     """While entered, the first signal that ends a run is only remembered; the second raises KeyboardInterrupt.
 
-    One that is ignored (nohup, a job in a script's background) stays so. A flag and no exception, because that could
-    come in the middle of a call into Ray and lose its answer.
+    A SIGHUP that is ignored (nohup) stays so. A flag and no exception, because that could come in the middle of a call
+    into Ray and lose its answer.
     Signals reach the main thread only; entered in another one it does nothing.
     """
 
@@ -25,7 +25,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in ENDING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._catch)
         return self
 
