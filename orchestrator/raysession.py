@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,7 +40,7 @@ class SessionFolder:
         return self.path / "r"
 
     def remove(self) -> None:
-        """Remove it with all that is in it. What a process still writes meanwhile is left for the next start."""
+        """Remove it with all that is in it. A worker that ends late makes it anew, empty: left for the next start."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
@@ -63,8 +62,7 @@ def _remove_if_forgotten(path: Path) -> None:
     with suppress(OSError):  # in use, gone, or no folder
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            found = os.fstat(folder)
-            if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == stat.S_IRWXU:
+            if os.fstat(folder).st_uid == os.geteuid():
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
         finally:

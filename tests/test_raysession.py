@@ -1,5 +1,6 @@
 """The private folder of a local Ray: nobody else's, gone with its process, and never taken from a living one."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,8 +35,13 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     process = subprocess.Popen([sys.executable, "-c", HOLDS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     left = Path(process.stdout.readline().strip())
-    mine, others = SessionFolder(tmp_path), tmp_path / "aclcmp-ray-shared"
-    others.mkdir(mode=0o755)
+    mine, others = SessionFolder(tmp_path), tmp_path / "aclcmp-ray-others"
+    (tmp_path / "aclcmp-ray-late").mkdir(mode=0o755)  # by one of Ray's workers, after the folder was removed
+    if os.geteuid() == 0:
+        others.mkdir()
+        os.chown(others, 12345, 12345)
+    else:
+        others.write_text("only root can make another user's folder")
     (tmp_path / "aclcmp-ray-file").write_text("a file")
     (tmp_path / "else").mkdir()
     (tmp_path / "aclcmp-ray-link").symlink_to(tmp_path / "else")
@@ -45,7 +51,7 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     process.communicate()
     remove_forgotten(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        mine.path.name, "aclcmp-ray-shared", "aclcmp-ray-file", "aclcmp-ray-link", "else",
+        mine.path.name, others.name, "aclcmp-ray-file", "aclcmp-ray-link", "else",
     }  # fmt: skip
     mine.remove()
     remove_forgotten(tmp_path / "absent")
