@@ -1,6 +1,7 @@
 """The `aclcmp` command."""
 
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
@@ -13,7 +14,8 @@ def main() -> None:
 
         code = run_cli(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.stderr.write("aclcmp: error: interrupted\n")
+        with suppress(OSError):  # the terminal may be gone
+            sys.stderr.write("aclcmp: error: interrupted\n")
         code = 3
     sys.exit(code)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
 import sys
 import traceback
@@ -30,6 +29,8 @@ from aclcmp.orchestrator.cli_submit import attach, fetch, jobs, send_files, stop
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, StopAt, Visibility
+from aclcmp.orchestrator.redaction import redacted
+from aclcmp.orchestrator.streams import harmless_streams, to_nowhere
 
 # click's UsageError; newer typers bring along a click of their own
 _WrongUsage: Any = typer.BadParameter.__bases__[0]
@@ -51,8 +52,11 @@ app = typer.Typer(
 
 def run_cli(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code. User errors are one line on stderr, bugs a traceback."""
-    _open_what_is_closed()
-    arguments = list(arguments)
+    with harmless_streams():
+        return _run_cli(list(arguments))
+
+
+def _run_cli(arguments: list[str]) -> int:
     if not arguments:
         return _fail('no command; try `aclcmp --exec "bash run.sh" --ranks 8`, or `aclcmp --help`', ExitCode.USAGE)
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
@@ -74,26 +78,10 @@ def run_cli(arguments: Sequence[str]) -> int:
         if _from_ctrl_c(error):
             return _fail("interrupted", ExitCode.FAILED)
         if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-            _to_nowhere(1)  # what stdout still holds could not be written at exit either
+            to_nowhere(1)  # what stdout still holds could not be written at exit either
             return _fail(f"{error.filename or 'cannot write'}: {error.strerror}", ExitCode.USAGE)
         traceback.print_exc()
         return _fail("this is a bug in aclcmp; please report it with the lines above", ExitCode.BUG)
-
-
-def _open_what_is_closed() -> None:
-    """Let a closed stdout or stderr (`>&-`) lead nowhere: else the next file that is opened would be in its place."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            _to_nowhere(number)
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
-
-
-def _to_nowhere(descriptor: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
-    os.set_inheritable(descriptor, True)
 
 
 def _from_ctrl_c(error: BaseException | None) -> bool:
@@ -332,7 +320,7 @@ def _split(command: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(command))
     except ValueError as error:
-        raise UsageError(f"--exec {command!r} cannot be split into words: {error}") from None
+        raise UsageError(f"--exec {redacted(command)!r} cannot be split into words: {error}") from None
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
@@ -340,6 +328,6 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"--env {pair!r} is not of the form NAME=VALUE")
+            raise UsageError(f"--env {redacted(pair)!r} is not of the form NAME=VALUE")
         variables[name] = value
     return variables

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from aclcmp.orchestrator.errors import LaunchError, UsageError
-from aclcmp.orchestrator.head import HeadWatch
+from aclcmp.orchestrator.head import HERE_GONE, HeadWatch
 from aclcmp.orchestrator.raystart import check_address, join, no_answer, simulated, start_local
 
 LOCAL_RAY = "local Ray"
@@ -46,14 +46,16 @@ class Cluster:
     one that ends soon after, while the caller does other work.
     """
 
-    def __init__(self, address: str | None, start: Callable[[], object], patience: float | None) -> None:
+    def __init__(
+        self, address: str | None, start: Callable[[], Callable[[], object] | None], patience: float | None
+    ) -> None:
         self.address_words = address or LOCAL_RAY
         """LOCAL_RAY, or the address that was joined."""
         self.nodes: tuple[Node, ...] = ()
         """The nodes alive when the cluster was opened, or at the last `refresh`, the driver's first."""
         self.driver_node_id = ""
         self.head: HeadWatch
-        """Whether the cluster's head still answers."""
+        """Whether the cluster's head, and Ray on this host, are still there."""
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             raise RuntimeError("this process has an open Ray already; one process can have one")
         self._start = start
@@ -89,8 +91,14 @@ class Cluster:
         return cls(address, lambda: join(address), patience=_JOIN_SECONDS)
 
     def refresh(self) -> tuple[Node, ...]:
-        """Look again which nodes are alive, as far as Ray's health checks know; return them."""
+        """Look again which nodes are alive, as far as Ray's health checks know; return them, the driver's first.
+
+        Raises LaunchError when the driver's own is not, which `head` is told too.
+        """
         _, self.nodes = _survey()
+        if not self.nodes or self.nodes[0].node_id != self.driver_node_id:
+            self.head.lose(HERE_GONE)
+            raise LaunchError(HERE_GONE)
         return self.nodes
 
     def resources(self) -> dict[str, float]:
@@ -163,10 +171,11 @@ class Cluster:
 
     def _keep(self) -> None:
         """Body of the keeper thread: start, wait for `close`, stop."""
+        tidy: Callable[[], object] | None = None
         try:
-            self._start()
+            tidy = self._start()
             self.driver_node_id, self.nodes = _survey()
-            self.head = HeadWatch(_head_address())
+            self.head = HeadWatch(_head_address(), _raylet_address(self.driver_node_id))
         except BaseException as error:  # raised again in the thread that opens
             self._error = error
         finally:
@@ -177,6 +186,8 @@ class Cluster:
         import ray
 
         ray.shutdown()
+        if tidy is not None:
+            tidy()
 
 
 def is_this_host(host: str, ip: str) -> bool:
@@ -209,6 +220,13 @@ def _head_address() -> str:
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
+
+
+def _raylet_address(node_id: str) -> str:
+    import ray
+
+    (node,) = [facts for facts in ray.nodes() if facts["NodeID"] == node_id]
+    return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
 def _why_no_answer(error: Exception) -> str:

@@ -10,15 +10,19 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import LaunchError, UsageError
+from aclcmp.orchestrator.raysession import SessionFolder, base_folder, remove_forgotten
 
 SIMULATE = "ACLCMP_SIMULATE"
 """Environment variable, JSON such as `{"NPU": 8}`: the local Ray claims resources that this machine does not have, to
 try placement and device visibility without the devices."""
+
+LOOPBACK: str | None = "127.0.0.1"
+"""The address of a local Ray: nobody else's machine shall reach it."""
 
 HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "2000",
@@ -49,15 +53,24 @@ def _quiet() -> None:
     worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 
-def start_local(claimed: dict[str, float]) -> None:
-    """Start a Ray that claims these resources beside its own. Raises LaunchError where it does not start."""
+def start_local(claimed: dict[str, float]) -> Callable[[], object]:
+    """Start a Ray that claims these resources beside its own and listens on loopback only.
+
+    Returns what is to be called when it has been stopped. Raises LaunchError where it does not start.
+    """
     if "NPU" in claimed:  # Ray tries to import CANN for what is only claimed, and logs two tracebacks
         logging.getLogger("ray._private.accelerators.npu").setLevel(logging.CRITICAL)
     counts: dict[str, Any] = {
         option: int(claimed.pop(name)) for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in claimed
     }
     free = shutil.disk_usage("/dev/shm").free
-    with _private_environment(), _few_processes():
+    base = base_folder(os.environ)
+    remove_forgotten(base)
+    try:
+        folder = SessionFolder(base)
+    except OSError as error:
+        raise LaunchError(f"the local Ray did not start: no folder can be made in {base}: {error.strerror}") from error
+    with _private_environment(), _few_processes(), _loopback_allowed():
         import ray
 
         _quiet()
@@ -66,6 +79,8 @@ def start_local(claimed: dict[str, float]) -> None:
             ray.init(
                 address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
                 include_dashboard=False,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(folder.for_ray),
                 object_store_memory=max(_MIN_STORE, min(_MAX_STORE, int(free * 0.8))),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -73,7 +88,9 @@ def start_local(claimed: dict[str, float]) -> None:
                 **counts,
             )
         except Exception as error:
-            raise LaunchError(f"the local Ray did not start: {_one_line(error)}") from error
+            logs = folder.for_ray / "session_latest" / "logs"
+            raise LaunchError(f"the local Ray did not start: {_one_line(error)}; its logs are in {logs}") from error
+    return folder.remove
 
 
 @contextlib.contextmanager
@@ -88,19 +105,35 @@ def _few_processes() -> Iterator[None]:
         # A node's agent asks for its address, and logs an error each second as long as there is none.
         node.get_gcs_client().internal_kv_put(b"dashboard", b"127.0.0.1:9", True, b"dashboard")
 
-    others: dict[str, Callable[..., None]] = {
+    others: dict[str, Callable[..., object]] = {
         "start_monitor": lambda node: None,
         "start_log_monitor": lambda node: None,
         "start_api_server": no_dashboard,
     }
-    before = {name: getattr(Node, name) for name in others if hasattr(Node, name)}
+    with _replaced(Node, others):
+        yield
+
+
+@contextlib.contextmanager
+def _loopback_allowed() -> Iterator[None]:
+    """Let a node's address be 127.0.0.1: `ray.init` makes it one that others reach, and then Ray listens on all."""
+    from ray._private import services
+
+    with _replaced(services, {"resolve_ip_for_localhost": lambda host: host}):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, others: Mapping[str, Callable[..., object]]) -> Iterator[None]:
+    """Put other functions in the place of those that `owner` has; what it has not is left out."""
+    before = {name: getattr(owner, name) for name in others if hasattr(owner, name)}
     try:
         for name in before:
-            setattr(Node, name, others[name])
+            setattr(owner, name, others[name])
         yield
     finally:
-        for name, method in before.items():
-            setattr(Node, name, method)
+        for name, function in before.items():
+            setattr(owner, name, function)
 
 
 def join(address: str) -> None:

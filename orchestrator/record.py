@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.redaction import redacted, redacted_words
 
 SCHEMA = 1
 
@@ -64,7 +65,7 @@ class _Versioned(BaseModel):
 
 
 class RunRecord(_Model):
-    """The content of run.json."""
+    """The content of run.json. Secrets in its command line and variables are hidden however it is made or read."""
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run_id: str
@@ -79,7 +80,7 @@ class RunRecord(_Model):
     finished: float
     versions: dict[str, str]
     environment: dict[str, str]
-    """By allow-list: tokens and secrets never get here."""
+    """By allow-list. What is secret by its name never gets here; what is so by its value is hidden."""
     ranks: tuple[RankRecord, ...]
     labels: str = ""
     """Regular expression of `--labels`; empty: all labels were recorded."""
@@ -91,6 +92,16 @@ class RunRecord(_Model):
     stopped: str = ""
     """Why the ranks were stopped though nothing failed (`--stop-at`); empty: they ended by themselves."""
     failure: Failure | None = None
+
+    @field_validator("command")
+    @classmethod
+    def _hide_in_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        return redacted_words(command)
+
+    @field_validator("environment")
+    @classmethod
+    def _hide_in_environment(cls, environment: dict[str, str]) -> dict[str, str]:
+        return {name: redacted(value) for name, value in environment.items()}
 
     def save(self, path: Path) -> None:
         """Write run.json in one step. Raises OSError."""

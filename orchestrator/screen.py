@@ -1,7 +1,7 @@
 """What the user sees while a run goes on: the ranks' lines, and progress of ranks and comparison.
 
-On a terminal there are live bars; where output is piped, lines go out as they are and progress is told in plain lines
-on stderr, one per 10 %.
+On a terminal there are live bars; where output is piped, lines go out without colours and progress is told in plain
+lines on stderr, one per 10 %. Nothing that a rank prints does anything to a terminal but colour it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.record import RankState
+from aclcmp.orchestrator.words import coloured, uncoloured, visible
 
 
 class _Bars(Progress):
@@ -74,7 +75,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(visible(text)), soft_wrap=True)
 
     def prepared(self, sentences: Sequence[str]) -> None:
         """What the launcher prepared for the library's dumps."""
@@ -98,12 +99,13 @@ class Screen:
         self._bars.below = below
 
     def line(self, rank: int, text: str) -> None:
-        """One line of a rank's output, with the rank before it."""
+        """One line of a rank's output, with the rank before it; on a terminal in its colours."""
         if self._console.is_terminal:
-            self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), Text.from_ansi(text)), soft_wrap=True)
+            shown = Text.from_ansi(coloured(text))
+            self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), shown), soft_wrap=True)
         else:
             encoding = self._console.encoding
-            line = f"[rank{rank}] {text}\n".encode(encoding, "replace").decode(encoding)
+            line = f"[rank{rank}] {uncoloured(text)}\n".encode(encoding, "replace").decode(encoding)
             try:
                 self._console.file.write(line)
                 self._console.file.flush()

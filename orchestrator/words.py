@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -9,17 +10,37 @@ from rich.cells import cell_len, chop_cells
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder text or cannot be seen."""
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_COLOURS = re.compile(rf"({_COLOUR.pattern})")
 _MOST_RUNS = 8
 
 
 def visible(text: str, plain: bool = False) -> str:
-    """Return `text` with control, format and unassigned characters as escapes: nothing in it steers a terminal.
+    """Return one line of `text` with control, format and unassigned characters as escapes: it steers no terminal.
 
     `plain`: characters beyond ASCII become escapes too.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in _HIDDEN or (plain and c > "~") else c for c in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return the same of text in lines: what ends lines, and tabs, stay."""
+    if text.replace("\n", " ").replace("\t", " ").isprintable():
+        return text
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c in "\n\t" else visible(c) for c in text)
+
+
+def coloured(line: str) -> str:
+    """Return a line of a rank's output with its colours (SGR sequences) and nothing else that steers a terminal."""
+    return "".join(part if _COLOUR.fullmatch(part) else visible_lines(part) for part in _COLOURS.split(line))
+
+
+def uncoloured(line: str) -> str:
+    """Return a line of a rank's output for what is no terminal: without its colours, the rest as escapes."""
+    return visible_lines(_COLOUR.sub("", line))
 
 
 def _escape(character: str) -> str:

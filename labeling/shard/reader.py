@@ -108,7 +108,9 @@ def read_shard(files: ShardFiles) -> ShardIndex:
     records.sort(key=lambda record: record.seq)
     for one, next_one in pairwise(records):
         if one.seq == next_one.seq:
-            raise ShardFormatError(f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied")
+            raise ShardFormatError(
+                f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
+            )
     return ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)
 
 

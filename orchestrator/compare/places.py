@@ -107,11 +107,14 @@ def places_of(ran: Mapping[int, RanOn], nodes: Sequence[Node], seen: Mapping[str
 
 
 def node_of(place: RanOn, nodes: Iterable[Node]) -> str | None:
-    """The current node where a rank ran: node ids change when a node comes back, so the same ip and host will do."""
+    """The current node where a rank ran: node ids change when a node comes back, so the same ip and host will do.
+
+    The address of a local Ray is one of loopback, which tells no host from another.
+    """
     node_id, ip, host = place
     known = list(nodes)
     same = [node.node_id for node in known if node.node_id == node_id]
-    alike = [node.node_id for node in known if (node.ip, node.host) == (ip, host)]
+    alike = [node.node_id for node in known if node.host == host and (node.ip == ip or ip.startswith("127."))]
     return next(iter([*same, *alike]), None)
 
 

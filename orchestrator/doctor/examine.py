@@ -52,8 +52,7 @@ def examine_machine() -> Examination:
             resources = dict(cluster.nodes[0].resources)
             started = ok(f"a local Ray starts, in {seconds:.1f} s", where)
     except LaunchError as error:
-        logs = f"look into {facts.ray_folder.path}/session_latest/logs; what is marked here may be the cause"
-        started = bad(str(error), where, logs)
+        started = bad(str(error), where, "look into its logs; what is marked here may be the cause")
     told = Told(where, "", facts, resources)
     return Examination("this machine", (*check([told]), started), _as_json([told]))
 

@@ -10,6 +10,7 @@ from aclcmp.labeling import identity
 from aclcmp.labeling.capture import Capture
 from aclcmp.orchestrator.launch.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Job, Launcher
 from aclcmp.orchestrator.launch.placement import Placement
+from aclcmp.orchestrator.redaction import sounds_secret
 
 NODE_SPECIFIC = frozenset(
     {
@@ -73,7 +74,6 @@ _RECORDED_PREFIXES = (
 )
 _OF_A_JOB = ("RAY_JOB_", "RAY_EXPERIMENTAL_NOSET_", "RAY_worker_niceness", "RAY_WORKER_NICENESS")
 """What Ray sets for the entry point of a submitted job; in a script with a Ray of its own it would do harm."""
-_SECRET = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "KEY", "CREDENTIAL", "AUTH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,3 @@ def recorded(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if (name in _RECORDED or name.startswith(_RECORDED_PREFIXES)) and not sounds_secret(name)
     }
-
-
-def sounds_secret(name: str) -> bool:
-    """Whether a variable's value must not be shown or recorded, by its name."""
-    return any(word in name.upper() for word in _SECRET)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while ranks run."""
+"""Ctrl-C, SIGTERM and SIGHUP while ranks run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from aclcmp.orchestrator.interrupts import ENDING, heard_already
+
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM is only remembered; the second raises KeyboardInterrupt.
+    """While entered, the first signal that ends a run is only remembered; the second raises KeyboardInterrupt.
 
-    A flag and no exception, because that could come in the middle of a call into Ray and lose its answer.
+    A SIGHUP that is ignored (nohup) stays so. A flag and no exception, because that could come in the middle of a call
+    into Ray and lose its answer.
     Signals reach the main thread only; entered in another one it does nothing.
     """
 
@@ -21,8 +24,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._catch)
+            for number in ENDING:
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._catch)
         return self
 
     def __exit__(
@@ -32,6 +36,8 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        if heard_already(number):
+            return
         if self.caught is not None:
             raise KeyboardInterrupt
         self.caught = signal.Signals(number)

@@ -75,7 +75,9 @@ class Scribe:
         try:
             record.save(self._run.record)
         except OSError as error:  # what was recorded is compared all the same
-            self._say(f"{self._run.record} cannot be written: {error.strerror}; a later `aclcmp compare` will not know how the ranks ended")
+            self._say(
+                f"{self._run.record} cannot be written: {error.strerror}; a later `aclcmp compare` will not know how the ranks ended"
+            )
         return record
 
 

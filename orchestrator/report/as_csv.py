@@ -21,6 +21,7 @@ from aclcmp.orchestrator.judge.verdicts import RankVerdict, Status
 from aclcmp.orchestrator.plan.model import SideFacts
 from aclcmp.orchestrator.report.flat import COLUMNS, Block, Scalar, Values, blocks, shape_text
 from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.words import visible
 
 ORIGINAL = (
     "data_id",
@@ -177,6 +178,6 @@ def _cells(values: _Column) -> list[Any]:
 
 
 def _text(value: str) -> str:
-    text = value.replace("\0", "\\x00")  # which csv readers refuse
+    text = visible(value)  # a NUL is refused by csv readers, others steer the terminal of who looks at the file
     # Spreadsheets run text that begins like a formula.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

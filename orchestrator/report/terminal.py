@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from aclcmp.orchestrator.report.causes import what_it_looks_like
 from aclcmp.orchestrator.report.model import Report
 from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.table import table
-from aclcmp.orchestrator.words import visible
+from aclcmp.orchestrator.streams import for_rich, to_nowhere
+from aclcmp.orchestrator.words import visible, visible_lines
 
 _PIPED_WIDTH = 120
 _LINES = 24
@@ -25,19 +26,26 @@ _AROUND_TABLE = 5
 
 
 class _Console(Console):
-    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on."""
+    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on.
+
+    Nothing that is printed on it steers the terminal but what rich itself does.
+    """
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.file.fileno())
-        os.close(nowhere)
+        to_nowhere(self.file.fileno())
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible_lines(segment.text))
 
 
-def report_console(stream: IO[str]) -> Console:
+def report_console(stream: TextIO) -> Console:
     """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
     terminal = stream.isatty()
-    return _Console(file=stream, width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False)
+    return _Console(
+        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
+    )
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import shlex
 import time
 import zlib
@@ -14,7 +13,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.environment import sounds_secret
+from aclcmp.orchestrator.redaction import HIDDEN, is_secret
 from aclcmp.orchestrator.submit.section import NOT_OPTIONS, Section
 
 ALWAYS_EXCLUDED = (
@@ -31,10 +30,6 @@ ALWAYS_EXCLUDED = (
     "aclcmp-runs/",
 )
 """What of a working directory is never uploaded."""
-
-MASKED = "(hidden)"
-
-_USER = re.compile(r"://[^/\s@]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class Submission:
     @property
     def shown_variables(self) -> dict[str, str]:
         """The variables as they may be printed."""
-        return dict.fromkeys(self.variables, MASKED)
+        return dict.fromkeys(self.variables, HIDDEN)
 
 
 def new_job_id() -> str:
@@ -70,7 +65,7 @@ def submission(section: Section, job_id: str, beside: Path) -> Submission:
     folder = _working_dir(section, beside)
     run_dir = on_cluster(section.output) if section.output else f'"${{HOME:-/tmp}}"/aclcmp-runs/{job_id}'
     line = f"{shlex.join(arguments(section))} --address auto --output {run_dir}"
-    secret = {name: value for name, value in section.env.items() if _is_secret(name, value)}
+    secret = {name: value for name, value in section.env.items() if is_secret(name, value)}
     return Submission(job_id, line, run_dir, secret, folder, (*ALWAYS_EXCLUDED, *section.excludes))
 
 
@@ -84,7 +79,7 @@ def arguments(section: Section) -> list[str]:
             continue
         if name == "env":
             for variable, text in value.items():
-                words += [] if _is_secret(variable, text) else [option, f"{variable}={text}"]
+                words += [] if is_secret(variable, text) else [option, f"{variable}={text}"]
         elif value is True:
             words.append(option)
         elif value is not False:
@@ -102,11 +97,6 @@ def on_cluster(folder: str) -> str:
 def packed(request: bytes) -> str:
     """Return bytes as one word that every shell leaves alone."""
     return base64.urlsafe_b64encode(zlib.compress(request, 9)).decode()
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """By the variable's name, or a password within the value, as in http_proxy=http://me:password@proxy."""
-    return sounds_secret(name) or _USER.search(value) is not None
 
 
 def _word(value: object) -> str:

@@ -127,7 +127,7 @@ def follow(
                 if piece is None:
                     return _ended(client, job_id, tail)
                 if piece:
-                    show(visible(piece))
+                    show(piece)
             except KeyboardInterrupt:
                 if (choice := ask()) is not Choice.GO_ON:
                     return choice
@@ -155,10 +155,3 @@ def _ended(client: JobClient, job_id: str, tail: Tail) -> JobState:
             f"the log of {job_id} cannot be followed ({tail.trouble}); it runs on: aclcmp attach {job_id}"
         )
     return state
-
-
-def visible(text: str) -> str:
-    """Text without what could do things to a terminal but end lines."""
-    if text.isprintable():
-        return text
-    return "".join(each if each in "\n\t\r" or each.isprintable() else "\ufffd" for each in text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aclcmp.orchestrator.redaction import redacted
 from aclcmp.orchestrator.report.terminal import report_console
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
 from aclcmp.orchestrator.submit.command import Submission
-from aclcmp.orchestrator.submit.follow import Choice, visible
+from aclcmp.orchestrator.submit.follow import Choice
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -25,13 +25,13 @@ class Talk:
 
     def __init__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
+            if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a log may hold what this terminal cannot write
         self._console = report_console(sys.stderr)
 
     def say(self, text: str) -> None:
         """Write a line of our own."""
-        self._console.print(visible(text), soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def show(self, text: str) -> None:
         """Write a piece of a log."""
@@ -74,7 +74,7 @@ class Talk:
                 "cluster",
                 address or ("(asked of Ray when it is up)" if cluster.shape is Shape.LAUNCHER else "(--address)"),
             ),
-            ("command", job.entrypoint),
+            ("command", redacted(job.entrypoint)),
             ("variables", " ".join(variables)),
             ("upload", str(job.working_dir or "")),
             ("excluded", " ".join(job.excludes) if job.working_dir else ""),

@@ -75,7 +75,9 @@ def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("threads", "number"), [(True, "SIGINT"), (False, "SIGINT"), (False, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("threads", "number"), [(True, "SIGINT"), (False, "SIGINT"), (False, "SIGTERM"), (False, "SIGHUP")]
+)
 def test_ctrl_c_waits_for_an_import(tmp_path: Path, threads: bool, number: str) -> None:
     (tmp_path / "slow.py").write_text(_SLOW.format(number=number))
     done = _run(tmp_path, _MAIN.format(threads=threads))
@@ -86,3 +88,31 @@ def test_ctrl_c_waits_for_an_import(tmp_path: Path, threads: bool, number: str) 
 def test_ctrl_c_waits_for_what_would_swallow_it(tmp_path: Path, number: str) -> None:
     done = _run(tmp_path, _HELD.format(number=number))
     assert done.stdout.split() == ["finished", "interrupted", "deleted", "interrupted"] and done.stderr == "", done
+
+
+_AGAIN = """
+import signal, time
+from aclcmp.orchestrator.interrupts import defer_interrupts
+
+defer_interrupts()
+for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+    try:
+        signal.raise_signal(number)
+        time.sleep(0.2)
+        print("on")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_a_second_sighup_is_the_same_one(tmp_path: Path) -> None:
+    """The kernel sends one to all of a terminal that goes, the shell another to its jobs."""
+    assert _run(tmp_path, _AGAIN).stdout.split() == ["interrupted", "on", "interrupted"]
+
+
+def test_nohup(tmp_path: Path) -> None:
+    (tmp_path / "again.py").write_text(_AGAIN)
+    done = subprocess.run(
+        ["nohup", sys.executable, "again.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["on", "on", "interrupted"]

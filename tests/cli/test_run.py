@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from aclcmp.labeling.shard.files import shards_in
 from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.orchestrator.head import HERE_GONE
 from tests.cli.conftest import Command
 from tests.sigint import as_in_a_terminal
 
@@ -81,11 +83,13 @@ def test_timeout_names_the_ranks_that_hang(aclcmp: Command, script: Path, tmp_pa
     assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_reports_what_was_labelled(script: Path, tmp_path: Path, number: signal.Signals) -> None:
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     command = [sys.executable, "-m", "aclcmp", "--exec", "python model.py hang", "--ranks", "2", "--output", "out"]
-    running = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
+    )
     assert running.stdout is not None
     hanging = 0
     while hanging < 2:
@@ -98,6 +102,51 @@ def test_interrupt_reports_what_was_labelled(script: Path, tmp_path: Path, numbe
     time.sleep(1)
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(p)]
     assert not left
+
+
+def test_a_killed_raylet(script: Path, tmp_path: Path) -> None:
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "aclcmp", "--exec", "python model.py hang", "--ranks", "2", "--output", "out"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    hanging = 0
+    while hanging < 2:
+        hanging += "hanging" in running.stdout.readline()
+    next(each for each in psutil.Process(running.pid).children() if each.name() == "raylet").kill()
+    rest, _ = running.communicate(timeout=120)
+    assert running.returncode == 3
+    assert f"{HERE_GONE}: comparing what lies on this host" in rest and f"Run failed: {HERE_GONE}; the ranks" in rest
+    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+
+
+HOSTILE = """
+import sys
+import numpy as np
+from aclcmp import set_label
+for name in ("\\x1b]0;owned\\x07", "\\x9b2J", "\\u202eevil", "a\\nb"):
+    set_label("golden", name, np.ones(8, np.float32))
+    set_label("actual", name, np.arange(8, dtype=np.float32))
+    print("prints", name, flush=True)
+raise SystemExit("\\x1b[2J\\x1b[31mfailed\\x1b[0m \\u202e")
+"""
+
+
+def test_hostile_output_and_secrets(aclcmp: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_PROXY", "http://me:swordfish@proxy:1")
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    done = aclcmp("--exec", "python hostile.py --key swordfish", "--output", "out")
+    assert done.code == 3, done
+    again = [aclcmp("report", "out", "--html"), aclcmp("explain", "out", "*"), aclcmp("diff", "out", "out")]
+    texts = [done.out, done.err, *(each.out + each.err for each in again)]
+    texts += [(tmp_path / "out" / f"report.{kind}").read_text() for kind in ("json", "csv", "xml")]
+    for text in texts:
+        assert text.replace("\n", "").replace("\t", "").isprintable()
+    assert "[rank0] prints \\x1b]0;owned\\x07" in done.out and "\\x1b[2J" in done.out
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) >= 6 and not [path for path in files if b"swordfish" in path.read_bytes()]
+    run = report_of(tmp_path / "out")["run"]
+    assert run["environment"]["NCCL_PROXY"] == "http://(hidden)@proxy:1"
+    assert run["command"] == ["python", "hostile.py", "--key", "(hidden)"]
 
 
 def _read(path: Path) -> bytes:
@@ -126,9 +175,7 @@ def test_torn_shards_are_compared_directly_and_recovered(aclcmp: Command, script
     assert "nothing to recover" in aclcmp("recover", shard).out
 
 
-def test_a_damaged_label_of_a_sealed_shard_fails_it_and_no_other(
-    aclcmp: Command, script: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_label_of_a_sealed_shard_fails_it_and_no_other(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     assert aclcmp("--exec", "python model.py", "--ranks", "2", "--output", "run", "--no-compare").code == 0
     (files,) = [each for each in shards_in(tmp_path / "run" / "shards") if each.rank == 1]
     (record,) = [

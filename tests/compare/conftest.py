@@ -1,13 +1,14 @@
-"""One local Ray for all tests of this folder that need one."""
+"""One local Ray for all tests of this folder that need one; some add a node to it."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from aclcmp.orchestrator.cluster import Cluster
+from tests.joinable import joinable_ray
 
 
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
-    with Cluster.open() as opened:
+    with joinable_ray() as opened:
         yield opened

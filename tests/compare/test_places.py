@@ -9,7 +9,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster import Node
 from aclcmp.orchestrator.compare import schedule
-from aclcmp.orchestrator.compare.places import Found, Places, Seen, places_of, told_of_lost
+from aclcmp.orchestrator.compare.places import Found, Places, Seen, node_of, places_of, told_of_lost
 from aclcmp.orchestrator.compare.sightings import leave, look, take_away
 from aclcmp.orchestrator.rundir import RunDir
 from tests.compare.test_schedule import pair_of
@@ -69,6 +69,13 @@ def test_a_host_is_found_again_by_address_and_name() -> None:
     assert here.places.home(2) == here.places.home(3) == "e"
     assert here.places.home(4) == "d", "by its shards, though the host has another name"
     assert here.lost.keys() == {5}
+
+
+def test_the_host_of_a_local_ray_is_found_again_by_its_name() -> None:
+    """The address of a local Ray is one of loopback, the same on all hosts."""
+    assert node_of(("gone", "127.0.0.1", "host-b"), NODES) == "b"
+    assert node_of(("gone", "127.0.0.1", "host-z"), NODES) is None
+    assert node_of(("gone", "10.0.0.9", "host-b"), NODES) is None
 
 
 def test_lost_ranks_and_why() -> None:

@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from aclcmp.orchestrator.cluster import Cluster
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.raystart import SIMULATE, authentication
+from tests.joinable import joinable_ray
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,12 @@ def test_a_bad_simulation(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_simulation_is_for_a_local_ray() -> None:
     with pytest.raises(UsageError, match="local Ray only"):
         Cluster.open("auto", simulate={"NPU": 1})
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with joinable_ray(simulate={"NPU": 8}) as opened:
+        yield opened
 
 
 OPENED = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +36,18 @@ def test_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert ray.get(ray.remote(ids).options(num_cpus=0, resources={"NPU": 2}).remote())["NPU"] == ["0", "1"]
         daemons = [each for each in psutil.Process().children(recursive=True) if each not in others]
         assert any(each.name() == "raylet" for each in daemons)
+        listening = [
+            (each.name(), socket.laddr.ip)
+            for each in [psutil.Process(), *daemons]
+            for socket in each.net_connections()
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        assert {"raylet", "gcs_server"} <= {name for name, _ in listening}
+        assert {ip.removeprefix("::ffff:") for _, ip in listening} == {"127.0.0.1"}
+        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent.parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and (folder / "r" / "session_latest").is_dir()
     cluster.close()
     _, alive = psutil.wait_procs(daemons, timeout=60)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert not [path for path in folder.rglob("*") if path.is_file()]  # of 11 MB of logs
     assert not list(tmp_path.iterdir())  # Ray would write a token here

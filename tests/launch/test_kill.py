@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from aclcmp.orchestrator.head import HERE_GONE
 from aclcmp.orchestrator.record import RankState, RunRecord
 from tests.launch import driver
 from tests.launch.conftest import marked, wait_until, without_ray_settings
@@ -120,11 +121,12 @@ def test_ctrl_c(running: Running) -> None:
     assert {rank.exit_code for rank in record.ranks} == {137}
 
 
-def test_sigterm(running: Running) -> None:
-    running.process.terminate()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup(running: Running, number: signal.Signals) -> None:
+    running.process.send_signal(number)
     assert gone(running).endswith("closed\n")
     record = running.record()
-    assert record.failure is not None and record.failure.what.startswith("interrupted by SIGTERM")
+    assert record.failure is not None and record.failure.what.startswith(f"interrupted by {number.name}")
 
 
 def test_second_ctrl_c(running: Running) -> None:
@@ -153,9 +155,10 @@ def test_kill_actor(running: Running) -> None:
 
 def test_kill_raylet(running: Running) -> None:
     running.raylet().kill()
-    printed = gone(running)
-    print(printed)
-    print(running.record())
+    assert f"{HERE_GONE}: stopping the ranks" in gone(running)
+    record = running.record()
+    assert record.failure is not None and record.failure.what == f"{HERE_GONE}; the ranks that ran were stopped"
+    assert {rank.state for rank in record.ranks} <= {RankState.STOPPED, RankState.LOST}
 
 
 def test_ctrl_c_while_ray_starts(starting: Running) -> None:

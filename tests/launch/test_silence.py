@@ -72,3 +72,21 @@ def test_a_head_that_answers_no_more_is_told_once(monkeypatch: pytest.MonkeyPatc
     late = threading.Event()
     watch.when_lost(late.set)
     assert late.is_set()  # at once
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    monkeypatch.setattr(head, "PERIOD", 0.01)
+    told = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as raylet:
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet)]
+        watch = HeadWatch(*addresses)
+        watch.when_lost(told.set)
+        raylet.accept()[0].close()
+        if gone:
+            raylet.close()
+            assert told.wait(60) and watch.lost and watch.words == head.HERE_GONE
+            watch.lose("something else")
+            assert watch.words == head.HERE_GONE
+        watch.close()
+    assert watch.lost is gone

@@ -18,6 +18,7 @@ from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.report.terminal import print_report
 from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.words import visible
 from tests.report.made_up import label, report_of, verdict
 
 NAMES = st.lists(st.text(max_size=200), min_size=1, max_size=12, unique=True)
@@ -61,7 +62,7 @@ def test_any_name(names: list[str], status: Status) -> None:
             assert file["notes"].asstr()[:].tolist() == kept
         with run.report_csv.open(encoding="utf-8", newline="") as rows:
             assert [row["data_id"].removeprefix("'") for row in csv.DictReader(rows)] == [
-                name.removeprefix("'") for name in kept
+                visible(name).removeprefix("'") for name in names
             ]
 
 

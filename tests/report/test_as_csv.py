@@ -9,6 +9,7 @@ import pytest
 
 from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.as_csv import HEADER, write_csv
+from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, label, report_of, side, verdict
 
 FROZEN = (
@@ -61,7 +62,15 @@ def test_fail_reasons_are_the_originals(tmp_path: Path) -> None:
     assert {row["rel_l2"] + row["max_ulp"] + row["pta_max_value"] + row["margin"] for row in rows} == {""}
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+@pytest.mark.parametrize("name", ["\t=1", "\r=1", "\n=1", "\x1b[2J", "\x00", "\x9b2J", "\u202eevil"])
+def test_no_cell_steers_a_terminal(name: str, tmp_path: Path) -> None:
+    one = replace(verdict(0, Status.FAILED, Origin.OWN), reason=name)
+    (row,) = written([label(name, [one])], tmp_path)
+    assert row["data_id"] == row["reason"] == row["cmp_fail_reason"] == visible(name) != name
+    assert (tmp_path / "report.csv").read_text().replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@SUM(A1)"])
 def test_no_cell_is_a_formula(name: str, tmp_path: Path) -> None:
     one = replace(verdict(0, Status.FAILED, Origin.OWN), reason=name)
     (row,) = written([label(name, [one])], tmp_path)

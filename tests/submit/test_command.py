@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.command import MASKED, arguments, on_cluster, submission
+from aclcmp.orchestrator.redaction import HIDDEN
+from aclcmp.orchestrator.submit.command import arguments, on_cluster, submission
 from aclcmp.orchestrator.submit.section import NOT_OPTIONS, Section, read_section
 from tests.cli.conftest import Command, aclcmp
 
@@ -46,7 +47,7 @@ def test_a_password_within_a_value_is_a_secret(tmp_path: Path) -> None:
     env = {"http_proxy": "http://me:hush@proxy:3128", "HF_TOKEN": "hush", "ENDPOINT": "http://host/a@b"}
     job = submission(read_section({"exec": "x", "env": env}, "here"), "aclcmp-1", tmp_path)
     assert "hush" not in job.entrypoint + repr(job) and "--env ENDPOINT=http://host/a@b" in job.entrypoint
-    assert job.shown_variables == {"http_proxy": MASKED, "HF_TOKEN": MASKED}
+    assert job.shown_variables == {"http_proxy": HIDDEN, "HF_TOKEN": HIDDEN}
 
 
 def test_a_long_time_is_not_rounded() -> None:
@@ -75,7 +76,7 @@ def test_secrets_are_not_in_the_line(tmp_path: Path) -> None:
     job = submission(read_section({"exec": "x", "env": env}, "here"), "aclcmp-1", tmp_path)
     assert "hush" not in job.entrypoint and "HCCL_BUFFSIZE=200" in job.entrypoint
     assert job.variables == {"HF_TOKEN": "hush", "my_password": "hush2"}
-    assert job.shown_variables == {"HF_TOKEN": MASKED, "my_password": MASKED}
+    assert job.shown_variables == {"HF_TOKEN": HIDDEN, "my_password": HIDDEN}
     assert "hush" not in repr(job)
 
 

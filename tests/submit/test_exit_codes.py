@@ -10,7 +10,7 @@ from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.submit import follow
 from aclcmp.orchestrator.submit.actions import _followed, exit_code
 from aclcmp.orchestrator.submit.client import JobClient, JobState
-from aclcmp.orchestrator.submit.follow import Choice, visible
+from aclcmp.orchestrator.submit.follow import Choice
 from aclcmp.orchestrator.submit.talk import Talk
 
 
@@ -65,8 +65,3 @@ def test_what_ends_the_following(
     said = Said()
     assert _followed(cast(JobClient, None), "job", "", tmp_path, Fetch.REPORT, cast(Talk, said)) == 4
     assert said.words == words
-
-
-def test_a_log_does_nothing_to_the_terminal() -> None:
-    assert visible("plain ✗ 目录\n") == "plain ✗ 目录\n"
-    assert "\x1b" not in visible("a\x1b]0;owned\x07b\n") and visible("a\x00\n") == "a\ufffd\n"

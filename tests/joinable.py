@@ -1,0 +1,15 @@
+"""A Ray of the tests that other processes of this machine may join, which a local Ray of ours does not allow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from aclcmp.orchestrator import raystart
+from aclcmp.orchestrator.cluster import Cluster
+
+
+@contextmanager
+def joinable_ray(**options: dict[str, float]) -> Iterator[Cluster]:
+    """Open a local Ray that listens on all addresses, as one of `ray start` does."""
+    with patch.object(raystart, "LOOPBACK", None), Cluster.open(**options) as opened:
+        yield opened
