@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import index_checksum
-from aclcmp.labeling.shard.checksum import payload_checksum
 
 _WINDOW = 8 << 20
 

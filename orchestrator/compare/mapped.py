@@ -65,8 +65,8 @@ class MappedBits:
             self.release(self._hashed, min(self._hashed + step, self.bits.size))
         if self._hash.intdigest() != self._source.checksum:
             raise ShardError(
-                f"{self._source.path}: the {self.bits.nbytes:,} bytes from {self._source.offset:,} on are not those that "
-                "were recorded (their checksum is wrong): the file was damaged"
+                f"{self._source.path}: the {self.bits.nbytes:,} bytes from {self._source.offset:,} on are not those "
+                "that were recorded (their checksum is wrong): the file was damaged"
             )
         self._is_checked = True
         _checked.add(self._key)

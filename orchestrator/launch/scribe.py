@@ -75,9 +75,8 @@ class Scribe:
         try:
             record.save(self._run.record)
         except OSError as error:  # what was recorded is compared all the same
-            self._say(
-                f"{self._run.record} cannot be written: {error.strerror}; a later `aclcmp compare` will not know how the ranks ended"
-            )
+            later = "a later `aclcmp compare` will not know how the ranks ended"
+            self._say(f"{self._run.record} cannot be written: {error.strerror}; {later}")
         return record
 
 

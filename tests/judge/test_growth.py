@@ -166,7 +166,7 @@ def test_values_that_are_not_finite_outrank() -> None:
 
 def printed(judgement: Judgement) -> str:
     out = io.StringIO()
-    print_report(Report(None, "x", judgement, Policy().table(), ()), Console(file=out, width=140, highlight=False), ())
+    print_report(Report(None, "x", judgement, Policy().table(), ()), Console(file=out, width=140, highlight=False))
     return out.getvalue()
 
 

@@ -31,9 +31,7 @@ ALLOWED = Policy(allow=(Excuse(Scope("layers.2.act"), "another activation"),))
 
 def printed(judgement: Judgement, width: int = 140) -> str:
     out = io.StringIO()
-    print_report(
-        Report(None, "x", judgement, Policy().table(), ()), Console(file=out, width=width, highlight=False), ()
-    )
+    print_report(Report(None, "x", judgement, Policy().table(), ()), Console(file=out, width=width, highlight=False))
     return out.getvalue()
 
 
