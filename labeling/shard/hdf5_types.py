@@ -7,7 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5t
+from h5py import h5a, h5s, h5t
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -32,3 +32,22 @@ def text_type(size: int) -> np.dtype[Any]:
     """Return a fixed-length UTF-8 string type of `size` bytes, at least 1, for compound tables and attributes."""
     kind: np.dtype[Any] = h5py.string_dtype("utf-8", max(size, 1))
     return kind
+
+
+def encoded(text: str) -> bytes:
+    """Return `text` as UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) becomes an escape."""
+    return text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")
+
+
+def set_text(owner: Any, name: str, text: str) -> None:
+    """Write a new attribute of fixed-length UTF-8 on an object of h5py's, of its high or low level.
+
+    h5py itself writes texts of variable length. Those lie in heaps, where a damaged byte can make HDF5 loop for ever,
+    deaf to Ctrl-C, when they are read.
+    """
+    value = encoded(text) or b"\0"
+    kind = h5t.C_S1.copy()
+    kind.set_size(len(value))
+    kind.set_cset(h5t.CSET_UTF8)
+    place = owner.id if isinstance(owner, h5py.HLObject) else owner
+    h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(np.array(value), kind)
