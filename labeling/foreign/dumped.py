@@ -39,6 +39,8 @@ class NotDumped:
 
 def shown(text: str) -> str:
     """Return a name of any file on one line that any terminal takes."""
+    if text.isprintable():  # as nearly all are: a dump may name a million
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

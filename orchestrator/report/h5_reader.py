@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import from_columns
 from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowsLeftOut, RowSums
@@ -41,6 +42,7 @@ from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.files import words_of
 from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
 from aclcmp.orchestrator.report.h5_brief import brief_labels, worth_telling
+from aclcmp.orchestrator.report.h5_file import opened_sealed
 from aclcmp.orchestrator.report.h5_labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5_looks import read_looks
 from aclcmp.orchestrator.report.h5_parts import columns_of, own_dataset, own_group, read_table, text_of
@@ -95,7 +97,7 @@ def read_two(first: tuple[Path, RunRecord | None], second: tuple[Path, RunRecord
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file, without_collection():
+        with opened_sealed(path) as file, without_collection():
             if not {"schema", "verdict"} <= set(file.attrs):
                 raise UsageError(f"{path} is no report of aclcmp; `aclcmp compare` writes one")
             schema = int(file.attrs["schema"])
@@ -108,6 +110,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise UsageError(
             f"{path.parent} has no {path.name}: nothing was compared there yet; `aclcmp compare` does"
         ) from None
+    except ShardFormatError as error:
+        raise UsageError(f"{error}; `aclcmp compare` writes it anew") from None
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: h5py, of damaged bytes
         raise UsageError(
             f"{path} cannot be read as a report: {words_of(error)}; `aclcmp compare` writes it anew"

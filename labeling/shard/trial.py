@@ -1,0 +1,69 @@
+"""Whether an HDF5 file that was damaged, or that others wrote, can be read: tried by a process that can be ended.
+
+HDF5's own code may loop for ever, crash, or ask for all memory where bytes are damaged, and is deaf to Ctrl-C then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from aclcmp.labeling.errors import ShardFormatError
+
+SECONDS = 10.0
+_BYTES_PER_SECOND = 10_000_000  # packed ones, unpacked on a slow machine
+_MEMORY = 1 << 30
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from aclcmp.labeling.shard.trial import try_whole; sys.exit(try_whole(sys.argv[2], int(sys.argv[3])))"
+)
+
+
+def check_opens(path: Path, seconds: float = SECONDS) -> None:
+    """Raise ShardFormatError when a file cannot be read whole, or not within `seconds` and one more for each 10 MB.
+
+    Costs 0.2 s and reading the file once. FileNotFoundError and its like are left to whoever opens the file next.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return
+    limit, memory = seconds + size / _BYTES_PER_SECOND, _MEMORY + 2 * size
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-I", "-c", _CHILD, json.dumps(sys.path), os.fspath(path.absolute()), str(memory)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=os.environ | one_thread,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        raise ShardFormatError(f"{path} did not open within {limit:.0f} s: it is damaged") from None
+    except OSError as error:
+        raise ShardFormatError(f"{path} cannot be tried by a process of its own: {error.strerror}") from None
+    if ended.returncode < 0:
+        raise ShardFormatError(f"{path} cannot be read: HDF5 crashes on it (signal {-ended.returncode}); it is damaged")
+    words = " ".join((ended.stdout or ended.stderr).decode("utf-8", "replace").split())[-400:]
+    if ended.returncode:
+        raise ShardFormatError(f"{path} cannot be read: {words}")
+
+
+def try_whole(path: str, memory: int) -> int:
+    """Read a file whole with at most so many bytes of memory; print why it cannot be, and return the exit code."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    from aclcmp.labeling.shard.plain import read_whole
+
+    try:
+        read_whole(path)
+    except Exception as error:  # whatever damage makes of it
+        sys.stdout.buffer.write((str(error) or type(error).__name__).encode("utf-8", "backslashreplace"))
+        return 1
+    return 0

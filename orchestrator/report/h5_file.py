@@ -1,0 +1,60 @@
+"""An HDF5 file of ours as a whole: built in memory and sealed, so that one who opens it knows whether it is as written.
+
+Behind HDF5's own bytes, where HDF5 does not look, stands a checksum of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import h5py
+import xxhash
+
+from aclcmp.labeling.shard.plain import check_plain
+from aclcmp.labeling.shard.trial import check_opens
+
+_SEAL = "\naclcmp xxh3 {:032x}\n"
+_LENGTH = len(_SEAL.format(0))
+_WINDOW = 8 << 20
+
+
+def write_sealed(path: Path, build: Callable[[h5py.File], None]) -> None:
+    """Write an HDF5 file in which `build` puts what it holds. Raises OSError when the file cannot be written.
+
+    It is built in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close.
+    """
+    image = BytesIO()
+    # v110: in the oldest format the numbers of 8,192 ranks do not fit into an attribute.
+    with h5py.File(image, "w", libver="v110") as file:
+        build(file)
+    image.seek(0, os.SEEK_END)
+    image.write(_SEAL.format(xxhash.xxh3_128_intdigest(image.getbuffer())).encode())
+    path.write_bytes(image.getbuffer())
+
+
+@contextmanager
+def opened_sealed(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file that `write_sealed` wrote, or an earlier version of it; what was changed since is tried first.
+
+    Raises OSError when it cannot be opened, ShardFormatError when trying it ended badly, ValueError where its content
+    is not stored plainly.
+    """
+    if not _is_as_written(path):
+        check_opens(path)
+    with h5py.File(path, "r") as file:
+        check_plain(file)
+        yield file
+
+
+def _is_as_written(path: Path) -> bool:
+    with path.open("rb") as file:
+        left = max(os.fstat(file.fileno()).st_size - _LENGTH, 0)
+        hasher = xxhash.xxh3_128()
+        while piece := file.read(min(left, _WINDOW)):
+            left -= len(piece)
+            hasher.update(piece)
+        return file.read() == _SEAL.format(hasher.intdigest()).encode()
