@@ -64,6 +64,7 @@ def try_whole(path: str, memory: int) -> int:
     try:
         read_whole(path)
     except Exception as error:  # whatever damage makes of it
-        sys.stdout.buffer.write((str(error) or type(error).__name__).encode("utf-8", "backslashreplace"))
+        words = " ".join(map(str, error.args)) or type(error).__name__  # str of a KeyError has quotes
+        sys.stdout.buffer.write(words.encode("utf-8", "backslashreplace"))
         return 1
     return 0

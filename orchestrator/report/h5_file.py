@@ -6,6 +6,7 @@ Behind HDF5's own bytes, where HDF5 does not look, stands a checksum of them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,11 +15,13 @@ from pathlib import Path
 import h5py
 import xxhash
 
+from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.plain import check_plain
 from aclcmp.labeling.shard.trial import check_opens
 
 _SEAL = "\naclcmp xxh3 {:032x}\n"
-_LENGTH = len(_SEAL.format(0))
+_ANY_SEAL = rb"\naclcmp xxh3 [0-9a-f]{32}\n"
+SEAL_LENGTH = len(_SEAL.format(0))
 _WINDOW = 8 << 20
 
 
@@ -38,23 +41,29 @@ def write_sealed(path: Path, build: Callable[[h5py.File], None]) -> None:
 
 @contextmanager
 def opened_sealed(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file that `write_sealed` wrote, or an earlier version of it; what was changed since is tried first.
+    """Open an HDF5 file that `write_sealed` wrote, or an earlier version of it; one without a seal is tried first.
 
-    Raises OSError when it cannot be opened, ShardFormatError when trying it ended badly, ValueError where its content
-    is not stored plainly.
+    HDF5 takes the seal away when it changes a file. Raises OSError when it cannot be opened, ShardFormatError when its
+    bytes are not those that were sealed or when trying it ended badly, ValueError where it is not stored plainly.
     """
-    if not _is_as_written(path):
+    if not _is_sealed(path):
         check_opens(path)
     with h5py.File(path, "r") as file:
         check_plain(file)
         yield file
 
 
-def _is_as_written(path: Path) -> bool:
+def _is_sealed(path: Path) -> bool:
+    """Whether a file has a seal. Raises ShardFormatError when it is not the one of its bytes."""
     with path.open("rb") as file:
-        left = max(os.fstat(file.fileno()).st_size - _LENGTH, 0)
+        left = max(os.fstat(file.fileno()).st_size - SEAL_LENGTH, 0)
         hasher = xxhash.xxh3_128()
         while piece := file.read(min(left, _WINDOW)):
             left -= len(piece)
             hasher.update(piece)
-        return file.read() == _SEAL.format(hasher.intdigest()).encode()
+        seal = file.read()
+    if seal == _SEAL.format(hasher.intdigest()).encode():
+        return True
+    if re.fullmatch(_ANY_SEAL, seal):
+        raise ShardFormatError(f"{path} is damaged: its bytes are not those that were written")
+    return False

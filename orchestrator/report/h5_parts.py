@@ -91,7 +91,7 @@ def column_type(width: int, count: int) -> np.dtype[Any]:
 
 
 def read_columns(file: h5py.Group, name: str) -> dict[str, list[Any]]:
-    """Read a table column by column, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
+    """Read a table column by column, texts decoded. Raises ValueError for a link, or for what is not there."""
     return columns_of(own_dataset(file, name)[:], {})
 
 
@@ -131,7 +131,7 @@ def own_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
 
 def _own(parent: h5py.Group, name: str, kind: type[Any]) -> Any:
     if name not in parent:
-        raise KeyError(f"it has no {name}")
+        raise ValueError(f"it has no {name}")
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link")
     found = parent[name]

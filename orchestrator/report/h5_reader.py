@@ -56,6 +56,9 @@ Kept = TypeVar("Kept")
 RowKey = tuple[int, str, int, int]
 """Task, label, occurrence and rank."""
 
+_VERDICTS = ("match", "diverged", "failed", "incomplete")
+_WRONG = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
+"""What reading a file raises that is not as it was written; RuntimeError is h5py's of damaged bytes."""
 _METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
@@ -112,7 +115,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         ) from None
     except ShardFormatError as error:
         raise UsageError(f"{error}; `aclcmp compare` writes it anew") from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: h5py, of damaged bytes
+    except _WRONG as error:
         raise UsageError(
             f"{path} cannot be read as a report: {words_of(error)}; `aclcmp compare` writes it anew"
         ) from None
@@ -120,8 +123,11 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdict]) -> Report:
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
+    verdict = text_of(file.attrs["verdict"])
+    if verdict not in _VERDICTS:
+        raise ValueError(f"its verdict is {verdict[:80]!r}")
     judgement = Judgement(
-        text_of(file.attrs["verdict"]),
+        verdict,
         ExitCode(int(file.attrs["exit_code"])),
         _first(own_group(file, "first_divergence").attrs),
         by_rank,

@@ -80,6 +80,7 @@ def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> Dump
             raise ForeignFormatError(f"{where}: is no .npy file")
         if member.compress_type == zipfile.ZIP_STORED:
             begin = archive.begin(member)
+            archive.check_sum(member, begin)
             return _placed(archive.file, archive.path, where, begin, begin + member.file_size, scratch)
         with archive.unpacked(member) as stream:
             extracted = scratch.extracted(stream, member.file_size, archive.path)
