@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h5py
@@ -24,10 +23,8 @@ def check_plain(file: h5py.File) -> None:
     Bounds hold for each dataset and for all together: 512 MiB, 32 MiB for a table, or 256 times the bytes that it has
     in the file.
     """
-    size = os.fstat(file.id.get_vfd_handle()).st_size
-    unpacked = 0
-    for name, dataset in datasets(file):
-        unpacked += _unpacked(name, dataset, size)
+    size = _size(file)
+    unpacked = sum(check_dataset(name, dataset) for name, dataset in datasets(file))
     if unpacked > max(_ALWAYS, _RATIO * size):
         raise ValueError(f"it would unpack to {unpacked} bytes")
 
@@ -55,8 +52,13 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 raise ValueError(f"{path[1:]} is neither a group nor a dataset")
 
 
-def _unpacked(name: str, dataset: h5py.Dataset, size: int) -> int:
-    """Return how many bytes of memory a dataset takes beyond those that it has in the file."""
+def _size(owner: Any) -> int:
+    return int(h5py.h5i.get_file_id(owner.id).get_filesize())
+
+
+def check_dataset(name: str, dataset: h5py.Dataset) -> int:
+    """Return how many bytes a dataset unpacks to, 0 where it is not packed. Raises ValueError as `check_plain`."""
+    size = _size(dataset)
     properties = dataset.id.get_create_plist()
     layout, nbytes, stored = properties.get_layout(), int(dataset.nbytes), int(dataset.id.get_storage_size())
     if properties.get_external_count() or layout == h5d.VIRTUAL:
@@ -74,8 +76,11 @@ def _unpacked(name: str, dataset: h5py.Dataset, size: int) -> int:
     return nbytes
 
 
-def read_whole(path: str) -> None:
-    """Read all that an HDF5 file holds, a little at a time. Raises what h5py does, and ValueError as `check_plain`."""
+def read_whole(path: str, step: Callable[[], object]) -> None:
+    """Read all that an HDF5 file holds, and call `step` after every little.
+
+    Raises what h5py does, and ValueError as `check_plain`.
+    """
     with h5py.File(path, "r", locking=False) as file:
         check_plain(file)
         _read_attributes(file)
@@ -83,9 +88,11 @@ def read_whole(path: str) -> None:
         for _, dataset in datasets(file):
             groups.add(dataset.parent)
             _read_attributes(dataset)
+            step()
             rows = max(_WINDOW // max(dataset.nbytes // max(len(dataset), 1), 1), 1) if dataset.shape else 1
             for begin in range(0, len(dataset) if dataset.shape else 0, rows):
                 dataset[begin : begin + rows]
+                step()
             if not dataset.shape:
                 dataset[()]
         for group in groups:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 from aclcmp.labeling.errors import ShardFormatError
 
 SECONDS = 10.0
-_BYTES_PER_SECOND = 10_000_000  # packed ones, unpacked on a slow machine
 _MEMORY = 1 << 30
+_STEP = b"\0"
+"""What the child says whenever it has read a little."""
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from aclcmp.labeling.shard.trial import try_whole; sys.exit(try_whole(sys.argv[2], int(sys.argv[3])))"
@@ -24,33 +26,48 @@ _CHILD = (
 
 
 def check_opens(path: Path, seconds: float = SECONDS) -> None:
-    """Raise ShardFormatError when a file cannot be read whole, or not within `seconds` and one more for each 10 MB.
+    """Raise ShardFormatError when a file cannot be read whole, or when reading it stands still for `seconds`.
 
     Costs 0.2 s and reading the file once. FileNotFoundError and its like are left to whoever opens the file next.
     """
     try:
-        size = path.stat().st_size
+        memory = _MEMORY + 2 * path.stat().st_size
     except OSError:
         return
-    limit, memory = seconds + size / _BYTES_PER_SECOND, _MEMORY + 2 * size
+    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(sys.path), os.fspath(path.absolute()), str(memory)]
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
     try:
-        ended = subprocess.run(
-            [sys.executable, "-I", "-c", _CHILD, json.dumps(sys.path), os.fspath(path.absolute()), str(memory)],
+        child = subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=os.environ | one_thread,
-            timeout=limit,
         )
-    except subprocess.TimeoutExpired:
-        raise ShardFormatError(f"{path} did not open within {limit:.0f} s: it is damaged") from None
     except OSError as error:
         raise ShardFormatError(f"{path} cannot be tried by a process of its own: {error.strerror}") from None
-    if ended.returncode < 0:
-        raise ShardFormatError(f"{path} cannot be read: HDF5 crashes on it (signal {-ended.returncode}); it is damaged")
-    words = " ".join((ended.stdout or ended.stderr).decode("utf-8", "replace").split())[-400:]
-    if ended.returncode:
-        raise ShardFormatError(f"{path} cannot be read: {words}")
+    with child:
+        try:
+            said = _followed(child, path, seconds)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode < 0:
+        raise ShardFormatError(f"{path} cannot be read: HDF5 crashes on it (signal {-child.returncode}); it is damaged")
+    if child.returncode:
+        raise ShardFormatError(f"{path} cannot be read: {' '.join(said.split())[-400:]}")
+
+
+def _followed(child: subprocess.Popen[bytes], path: Path, seconds: float) -> str:
+    """Return what the child says until it ends."""
+    assert child.stdout is not None
+    said = b""
+    while select.select([child.stdout], [], [], seconds)[0]:
+        piece = os.read(child.stdout.fileno(), 1 << 16)
+        if not piece:
+            return said.decode("utf-8", "replace")
+        said += piece.replace(_STEP, b"")
+    raise ShardFormatError(f"{path} did not open within {seconds:.0f} s: it is damaged")
 
 
 def try_whole(path: str, memory: int) -> int:
@@ -62,7 +79,7 @@ def try_whole(path: str, memory: int) -> int:
     from aclcmp.labeling.shard.plain import read_whole
 
     try:
-        read_whole(path)
+        read_whole(path, lambda: os.write(1, _STEP))
     except Exception as error:  # whatever damage makes of it
         words = " ".join(map(str, error.args)) or type(error).__name__  # str of a KeyError has quotes
         sys.stdout.buffer.write(words.encode("utf-8", "backslashreplace"))

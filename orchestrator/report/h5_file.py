@@ -16,7 +16,6 @@ import h5py
 import xxhash
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.plain import check_plain
 from aclcmp.labeling.shard.trial import check_opens
 
 _SEAL = "\naclcmp xxh3 {:032x}\n"
@@ -44,12 +43,11 @@ def opened_sealed(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file that `write_sealed` wrote, or an earlier version of it; one without a seal is tried first.
 
     HDF5 takes the seal away when it changes a file. Raises OSError when it cannot be opened, ShardFormatError when its
-    bytes are not those that were sealed or when trying it ended badly, ValueError where it is not stored plainly.
+    bytes are not those that were sealed or when trying it ended badly.
     """
     if not _is_sealed(path):
         check_opens(path)
     with h5py.File(path, "r") as file:
-        check_plain(file)
         yield file
 
 

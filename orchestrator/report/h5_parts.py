@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.hdf5_types import encoded, set_text, text_type
+from aclcmp.labeling.shard.plain import check_dataset
 from aclcmp.orchestrator.report.flat import Scalar
 
 Columns = Mapping[str, tuple[type[Scalar], Sequence[Any]]]
@@ -122,10 +123,9 @@ def own_group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def own_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """Return a dataset of the file itself; raises ValueError for a link, or for bytes that lie in another file."""
+    """Return a dataset of the file itself; raises ValueError for a link, and where it is not stored plainly."""
     found = _own(parent, name, h5py.Dataset)
-    if found.external:
-        raise ValueError(f"{name} lies in another file")
+    check_dataset(name, found)
     return found
 
 
