@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.record import RunRecord
+
 ROOT = Path(__file__).parents[1]
 INPUTS = 510
 
@@ -19,3 +22,9 @@ def test_no_damage_ends_badly() -> None:
     rows = re.findall(r"^(\S.*?) +(\d+) +(\d+) +(\d+) +(\d+) ", ended.stdout, re.MULTILINE)
     assert len(rows) >= 17 and sum(int(inputs) for _, inputs, *_ in rows) >= INPUTS
     assert all(int(refused) > 0 for _, _, refused, *_ in rows)
+
+
+def test_a_record_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(UsageError, match=r"run\.json cannot be read: Is a directory"):
+        RunRecord.load(tmp_path / "run.json")
