@@ -121,6 +121,8 @@ class RunRecord(_Model):
             return RunRecord.model_validate_json(content)
         except FileNotFoundError:
             raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         except ValidationError as error:
             raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
 

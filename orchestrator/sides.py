@@ -9,6 +9,7 @@ from pathlib import Path
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.compare.actor import read_indices
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.record import RunRecord, run_failed
 from aclcmp.orchestrator.rundir import opened_run
 
@@ -37,7 +38,8 @@ def opened_side(folder: Path, side: str, scratch: Path) -> Side:
     # here and not above: most commands read no foreign dump
     from aclcmp.labeling.foreign.folders.read import read_dump
 
-    dump = read_dump(folder, side, scratch)
+    with without_collection():  # half of the time where a dump has many labels
+        dump = read_dump(folder, side, scratch)
     if dump is not None:
         ranks = max((index.header.world_size for index in dump.indices), default=0)
         opened = Side(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aclcmp.labeling.foreign.atb_codes import AS_GIVEN, DTYPE_NAMES, FRACTAL_NZ, ND, PRIVATE
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, shown
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, naming, shown, words_of
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 _BEGIN = b"$Version="
@@ -40,13 +40,11 @@ def read_atb(path: Path, within: Path) -> tuple[DumpedTensor, ...]:
     once), may leave by links or `..`. What can be read but is odd is told in `warnings`. Raises ForeignFormatError
     when a tensor in the file cannot be read, whatever the reason.
     """
-    try:
-        return _read(os.path.realpath(path), os.path.realpath(within), (), {})
-    except ForeignFormatError:
-        raise
-    except (OSError, ValueError) as error:  # a failing disk; a name with a NUL in it
-        what = error.strerror if isinstance(error, OSError) else str(error)
-        raise ForeignFormatError(f"{shown(str(path))}: {what}") from error
+    with naming(str(path)):
+        try:
+            return _read(os.path.realpath(path), os.path.realpath(within), (), {})
+        except ValueError as error:  # a name with a NUL in it
+            raise ForeignFormatError(f"{shown(str(path))}: {words_of(error)}") from error
 
 
 def execution_folder(path: Path) -> Path:
@@ -137,10 +135,8 @@ def _read(
 
 
 def _open(path: str) -> BinaryIO:
-    try:  # not blocking: the name may be a pipe's
+    with naming(path):  # not blocking: the name may be a pipe's
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError as error:
-        raise ForeignFormatError(f"{shown(path)}: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ForeignFormatError(f"{shown(path)}: is no regular file; name the file of a tensor")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aclcmp.labeling.foreign.atb_executions import TICK, DumpFile, clock
 from aclcmp.labeling.foreign.atb_file import execution_folder
-from aclcmp.labeling.foreign.dumped import NotDumped, shown
+from aclcmp.labeling.foreign.dumped import NotDumped, shown, words_of
 
 _CONTAINER = re.compile(r"atb_temp|atb_dump_data|(?:ait|msit)_dump.*", re.IGNORECASE)
 _INSIDE = ("tensors", "data", "")
@@ -99,7 +99,7 @@ class DumpPlaces:
                 )
             return DumpFile(real, place.root, written, place.execution, place.task)
         except OSError as error:
-            return NotDumped(f"{shown(path)}: {error.strerror}", unreadable=True)
+            return NotDumped(f"{shown(path)}: {words_of(error)}", unreadable=True)
 
     def _absolute(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
         path = Path(os.path.realpath(tensor_path))
@@ -108,7 +108,7 @@ class DumpPlaces:
         except FileNotFoundError:
             return NotDumped(f"{shown(tensor_path)} does not exist{self._near(str(path.parent), path.name)}")
         except OSError as error:
-            return NotDumped(f"{shown(tensor_path)}: {error.strerror}", unreadable=True)
+            return NotDumped(f"{shown(tensor_path)}: {words_of(error)}", unreadable=True)
 
     def _execution_folders(self, root: str) -> Iterator[_Place]:
         own = re.compile(rf"{self._pid}_([0-9]{{1,18}})")
@@ -189,7 +189,7 @@ class DumpPlaces:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self._unlisted[folder] = error.strerror or "unreadable"
+            self._unlisted[folder] = words_of(error)
         return names
 
     def _all_names(self, folder: str) -> list[str]:

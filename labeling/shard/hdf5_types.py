@@ -40,7 +40,7 @@ def encoded(text: str) -> bytes:
 
 
 def set_text(owner: Any, name: str, text: str) -> None:
-    """Write a new attribute of fixed-length UTF-8 on an object of h5py's, of its high or low level.
+    """Write an attribute of fixed-length UTF-8 on an object of h5py's, of its high or low level.
 
     h5py itself writes texts of variable length. Those lie in heaps, where a damaged byte can make HDF5 loop for ever,
     deaf to Ctrl-C, when they are read.
@@ -50,6 +50,8 @@ def set_text(owner: Any, name: str, text: str) -> None:
     kind.set_size(len(value))
     kind.set_cset(h5t.CSET_UTF8)
     place = owner.id if isinstance(owner, h5py.HLObject) else owner
+    if h5a.exists(place, name.encode()):
+        h5a.delete(place, name.encode())
     h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(np.array(value), kind)
 
 

@@ -27,6 +27,7 @@ from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import index_checksum
+from aclcmp.labeling.shard.trial import check_opens
 
 _WINDOW = 8 << 20
 
@@ -202,6 +203,7 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
         raise _NotSealedError(words if hdf5 else "it is not HDF5") from None
     with file:
         try:
+            _check_texts(file, path)
             if not file.attrs.get("sealed", False) or "labels" not in file:
                 raise _NotSealedError("it is not a sealed shard")
             told = text_of(file.attrs["header"])
@@ -228,12 +230,29 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
     return header, records
 
 
+def _check_texts(file: h5py.File, path: Path) -> None:
+    """Raise _NotSealedError where reading the attributes of a file would hang or crash.
+
+    It can where texts are of variable length, as earlier versions wrote them and h5py does: those are tried first.
+    """
+
+    def of_variable_length(name: bytes) -> bool | None:
+        kind = h5py.h5a.open(file.id, name).get_type()
+        return (isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()) or None
+
+    if h5py.h5a.iterate(file.id, of_variable_length):
+        try:
+            check_opens(path)
+        except ShardFormatError as error:
+            raise _NotSealedError(str(error)) from None
+
+
 def _plain_table(labels: Any, path: Path) -> Any:
     """Read the table of labels. Raises ShardFormatError when it is not stored plainly in this file."""
     if isinstance(labels, h5py.Dataset):
         properties = labels.id.get_create_plist()
         plain = properties.get_layout() == h5py.h5d.CONTIGUOUS and properties.get_external_count() == 0
-        if plain and labels.nbytes <= path.stat().st_size and labels.dtype.names:
+        if plain and labels.nbytes <= path.stat().st_size and labels.dtype.names and not labels.dtype.hasobject:
             return labels[:]
     raise ShardFormatError(f"{path}: its table of labels is not one of ours")
 

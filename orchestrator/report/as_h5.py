@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import numpy as np
 from aclcmp.orchestrator.judge.verdicts import Judgement
 from aclcmp.orchestrator.record import RankRecord, RunRecord
 from aclcmp.orchestrator.report.flat import Scalar, list_text
+from aclcmp.orchestrator.report.h5_file import write_sealed
 from aclcmp.orchestrator.report.h5_labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5_looks import write_looks
 from aclcmp.orchestrator.report.h5_parts import Columns, write_attributes, write_table, write_texts
@@ -43,44 +43,39 @@ def write_h5(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    image = BytesIO()
-    _write(report, image)
-    path.write_bytes(image.getbuffer())
+    write_sealed(path, lambda file: _write(report, file))
 
 
-def _write(report: Report, image: BytesIO) -> None:
-    """Build the file in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close."""
+def _write(report: Report, file: h5py.File) -> None:
     judgement = report.judgement
-    # v110: in the oldest format the numbers of 8,192 ranks do not fit into an attribute.
-    with h5py.File(image, "w", libver="v110") as file:
-        write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
-        write_attributes(file, {"order": report.order})
-        _first_divergence(file, report)
-        write_labels(file, judgement)
-        write_grid(file, judgement)
-        coverage = judgement.coverage
-        counts = {f.name: getattr(coverage, f.name) for f in fields(coverage) if f.name != "silent_ranks"}
-        counts["complete"] = coverage.complete
-        silent = np.array(coverage.silent_ranks, dtype="i8")
-        write_attributes(file.create_group("coverage"), counts | {"silent_ranks": silent})
-        _run(file.create_group("run"), report)
-        write_attributes(file.create_group("policy"), report.policy)
-        write_table(file, "replicas", _replicas(judgement))
-        first = sorted(judgement.first_by_rank.items())
-        write_table(
-            file,
-            "first_by_rank",
-            {
-                "rank": (int, [rank for rank, _ in first]),
-                "task": (int, [key.task for _, key in first]),
-                "label": (str, [key.label for _, key in first]),
-                "occurrence": (int, [key.occurrence for _, key in first]),
-            },
-        )
-        write_texts(file, "notes", report.notes)
-        write_plots(file, judgement)
-        write_rows(file, judgement)
-        write_looks(file, report.looks, report.patterns, report.hints)
+    write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
+    write_attributes(file, {"order": report.order})
+    _first_divergence(file, report)
+    write_labels(file, judgement)
+    write_grid(file, judgement)
+    coverage = judgement.coverage
+    counts = {f.name: getattr(coverage, f.name) for f in fields(coverage) if f.name != "silent_ranks"}
+    counts["complete"] = coverage.complete
+    silent = np.array(coverage.silent_ranks, dtype="i8")
+    write_attributes(file.create_group("coverage"), counts | {"silent_ranks": silent})
+    _run(file.create_group("run"), report)
+    write_attributes(file.create_group("policy"), report.policy)
+    write_table(file, "replicas", _replicas(judgement))
+    first = sorted(judgement.first_by_rank.items())
+    write_table(
+        file,
+        "first_by_rank",
+        {
+            "rank": (int, [rank for rank, _ in first]),
+            "task": (int, [key.task for _, key in first]),
+            "label": (str, [key.label for _, key in first]),
+            "occurrence": (int, [key.occurrence for _, key in first]),
+        },
+    )
+    write_texts(file, "notes", report.notes)
+    write_plots(file, judgement)
+    write_rows(file, judgement)
+    write_looks(file, report.looks, report.patterns, report.hints)
 
 
 def _replicas(judgement: Judgement) -> Columns:

@@ -17,16 +17,16 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.hdf5_types import encoded
 from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.plan.regions import LabelKey
 from aclcmp.orchestrator.report.flat import COLUMNS, Values, blocks
 from aclcmp.orchestrator.report.h5_parts import (
     PACKED,
-    encoded,
+    column_type,
     own_dataset,
     own_group,
     read_columns,
-    text_type,
     write_table,
 )
 
@@ -48,7 +48,9 @@ def write_labels(file: h5py.File, judgement: Judgement) -> None:
         for name, texts in columns.items():
             widths[name] = max(widths[name], max(len(encoded(text)) for text in set(texts)))
         kept = [columns] if len(block.labels) == count else []  # of one block they are not made again
-    kinds = [(c.name, text_type(widths[c.name]) if c.kind is str else np.dtype(_NUMPY[c.kind])) for c in COLUMNS]
+    kinds = [
+        (c.name, column_type(widths[c.name], count) if c.kind is str else np.dtype(_NUMPY[c.kind])) for c in COLUMNS
+    ]
     table = file.create_dataset("labels", (count,), np.dtype(kinds), **(PACKED if count else {}))
     numbers = [column for column in COLUMNS if column.kind is not str]
     start = 0

@@ -20,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Counts, Fit, Look
 from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.plan.regions import LabelKey
@@ -28,7 +29,6 @@ from aclcmp.orchestrator.report.h5_parts import (
     own_dataset,
     own_group,
     read_table,
-    text_of,
     write_attributes,
     write_nxdata,
     write_table,

@@ -9,12 +9,17 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.hdf5_types import encoded, set_text, text_of, text_type
+from aclcmp.labeling.shard.plain import check_dataset
 from aclcmp.orchestrator.report.flat import Scalar
 
 Columns = Mapping[str, tuple[type[Scalar], Sequence[Any]]]
 """Name -> (type, values), all values of the same length."""
 
 _LONGEST_FIXED = 1024
+_MOST_PADDED = 64 << 20
+"""Bytes that longer texts may take when each takes as much room as the longest."""
+_LARGE = 1 << 20
 _MOST_KNOWN = 16_384
 PACKED: dict[str, Any] = {"chunks": True, "shuffle": True, "compression": "gzip", "compression_opts": 1}
 """gzip level 1: of 80,000 rows the higher levels save a tenth of the bytes for three times the time."""
@@ -23,21 +28,17 @@ _LOG_SCALE = '{"signal_scale_type": "log"}'
 _NUMPY: dict[type[Scalar], str] = {int: "i8", float: "f8", bool: "?"}
 
 
-def encoded(text: str) -> bytes:
-    """Return `text` as UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) becomes an escape."""
-    return text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")
-
-
 def write_texts(group: Any, name: str, texts: Sequence[str]) -> None:
-    """Write texts as a dataset of variable-length UTF-8."""
-    group.create_dataset(name, data=np.array([encoded(t) for t in texts], dtype=h5py.string_dtype()))
+    """Write texts as a dataset of fixed-length UTF-8."""
+    array = _array(str, texts)
+    group.create_dataset(name, data=array, **(PACKED if array.nbytes > _LARGE else {}))
 
 
 def write_attributes(owner: Any, values: Mapping[str, Scalar | npt.NDArray[np.int64]]) -> None:
-    """Set attributes; texts become variable-length UTF-8."""
+    """Set attributes; texts become fixed-length UTF-8."""
     for name, value in values.items():
         if isinstance(value, str):
-            owner.attrs.create(name, encoded(value), dtype=h5py.string_dtype())
+            set_text(owner, name, value)
         else:
             owner.attrs[name] = value
 
@@ -57,16 +58,16 @@ def write_nxdata(
         group.create_dataset(dataset, data=values, **(PACKED if pack else {}))
     signal, *others = signals
     write_attributes(group, {"NX_class": "NXdata", "signal": signal, "title": title, "SILX_style": _LOG_SCALE})
-    group.attrs["axes"] = list(axes)
+    group.attrs.create("axes", _array(str, list(axes)))
     if others:
-        group.attrs["auxiliary_signals"] = others
+        group.attrs.create("auxiliary_signals", _array(str, others))
     return group
 
 
 def write_table(group: Any, name: str, columns: Columns) -> None:
     """Write columns as one compound dataset, such that `pandas.DataFrame(group[name][:])` works.
 
-    A column of texts has a fixed width, which compresses, unless one text is longer than 1,024 bytes.
+    A column of texts has a fixed width, which compresses, unless one long text among many would take 64 MiB for all.
     """
     arrays = {column: _array(kind, values) for column, (kind, values) in columns.items()}
     table = np.empty(len(next(iter(arrays.values()))), np.dtype([(c, a.dtype) for c, a in arrays.items()]))
@@ -79,17 +80,19 @@ def _array(kind: type[Scalar], values: Sequence[Any]) -> npt.NDArray[Any]:
     if kind is not str:
         return np.array(values, dtype=_NUMPY[kind])
     texts = [encoded(text) for text in values]
-    return np.array(texts, dtype=text_type(max(map(len, texts), default=0) or 1))
+    return np.array(texts, dtype=column_type(max(map(len, texts), default=1), len(texts)))
 
 
-def text_type(width: int) -> np.dtype[Any]:
-    """Return the type of a column whose longest text has so many bytes."""
-    found: np.dtype[Any] = h5py.string_dtype("utf-8", width if width <= _LONGEST_FIXED else None)
+def column_type(width: int, count: int) -> np.dtype[Any]:
+    """Return the type of a column of `count` texts, the longest of which has so many bytes."""
+    if width <= _LONGEST_FIXED or width * count <= _MOST_PADDED:
+        return text_type(width)
+    found: np.dtype[Any] = h5py.string_dtype("utf-8")
     return found
 
 
 def read_columns(file: h5py.Group, name: str) -> dict[str, list[Any]]:
-    """Read a table column by column, texts decoded. Raises ValueError for a link, KeyError for what is not there."""
+    """Read a table column by column, texts decoded. Raises ValueError for a link, or for what is not there."""
     return columns_of(own_dataset(file, name)[:], {})
 
 
@@ -120,24 +123,18 @@ def own_group(parent: h5py.Group, name: str) -> h5py.Group:
 
 
 def own_dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """Return a dataset of the file itself; raises ValueError for a link, or for bytes that lie in another file."""
+    """Return a dataset of the file itself; raises ValueError for a link, and where it is not stored plainly."""
     found = _own(parent, name, h5py.Dataset)
-    if found.external:
-        raise ValueError(f"{name} lies in another file")
+    check_dataset(name, found)
     return found
 
 
 def _own(parent: h5py.Group, name: str, kind: type[Any]) -> Any:
     if name not in parent:
-        raise KeyError(f"it has no {name}")
+        raise ValueError(f"it has no {name}")
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link")
     found = parent[name]
     if not isinstance(found, kind):
         raise ValueError(f"{name} is no {kind.__name__.lower()}")
     return found
-
-
-def text_of(value: str | bytes) -> str:
-    """Return a stored text."""
-    return value.decode("utf-8") if isinstance(value, bytes) else value

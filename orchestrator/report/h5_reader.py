@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.packed import from_columns
 from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowsLeftOut, RowSums
@@ -41,9 +43,10 @@ from aclcmp.orchestrator.record import RunRecord
 from aclcmp.orchestrator.report.files import words_of
 from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
 from aclcmp.orchestrator.report.h5_brief import brief_labels, worth_telling
+from aclcmp.orchestrator.report.h5_file import opened_sealed
 from aclcmp.orchestrator.report.h5_labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5_looks import read_looks
-from aclcmp.orchestrator.report.h5_parts import columns_of, own_dataset, own_group, read_table, text_of
+from aclcmp.orchestrator.report.h5_parts import columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.model import SCHEMA, Report
 
 Row = dict[str, Any]
@@ -54,6 +57,9 @@ Kept = TypeVar("Kept")
 RowKey = tuple[int, str, int, int]
 """Task, label, occurrence and rank."""
 
+_VERDICTS = ("match", "diverged", "failed", "incomplete")
+_WRONG = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
+"""What reading a file raises that is not as it was written; RuntimeError is h5py's of damaged bytes."""
 _METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
@@ -95,7 +101,7 @@ def read_two(first: tuple[Path, RunRecord | None], second: tuple[Path, RunRecord
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file, without_collection():
+        with opened_sealed(path) as file, without_collection():
             if not {"schema", "verdict"} <= set(file.attrs):
                 raise UsageError(f"{path} is no report of aclcmp; `aclcmp compare` writes one")
             schema = int(file.attrs["schema"])
@@ -108,7 +114,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise UsageError(
             f"{path.parent} has no {path.name}: nothing was compared there yet; `aclcmp compare` does"
         ) from None
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: h5py, of damaged bytes
+    except ShardFormatError as error:
+        raise UsageError(f"{error}; `aclcmp compare` writes it anew") from None
+    except _WRONG as error:
         raise UsageError(
             f"{path} cannot be read as a report: {words_of(error)}; `aclcmp compare` writes it anew"
         ) from None
@@ -116,8 +124,11 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdict]) -> Report:
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
+    verdict = text_of(file.attrs["verdict"])
+    if verdict not in _VERDICTS:
+        raise ValueError(f"its verdict is {verdict[:80]!r}")
     judgement = Judgement(
-        text_of(file.attrs["verdict"]),
+        verdict,
         ExitCode(int(file.attrs["exit_code"])),
         _first(own_group(file, "first_divergence").attrs),
         by_rank,

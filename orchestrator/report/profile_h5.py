@@ -10,10 +10,12 @@ from pathlib import Path
 
 import h5py
 
-from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.floors import FIGURES
 from aclcmp.orchestrator.judge.profile import Profile, ProfileKey, Usual
+from aclcmp.orchestrator.report.files import written
+from aclcmp.orchestrator.report.h5_file import opened_sealed, write_sealed
 from aclcmp.orchestrator.report.h5_parts import Columns, read_table, write_attributes, write_table
 
 SCHEMA = 2
@@ -21,27 +23,24 @@ SCHEMA = 2
 
 def write_profile(profile: Profile, path: Path) -> None:
     """Write a profile file in one step. Raises AclcmpError when it cannot be written."""
-    part = path.with_name(f"{path.name}.part")
     columns: Columns = {
         **{name: (str, [getattr(key, name) for key in profile]) for name in ProfileKey._fields},
         **{name: (float, [getattr(usual, name) for usual in profile.values()]) for name in FIGURES},
         "measured": (int, [usual.measured for usual in profile.values()]),
     }
-    try:
-        with h5py.File(part, "w") as file:
-            write_attributes(file, {"schema": SCHEMA, "kind": "aclcmp profile"})
-            write_table(file, "profile", columns)
-        part.replace(path)
-    except OSError as error:
-        raise AclcmpError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+
+    def build(file: h5py.File) -> None:
+        write_attributes(file, {"schema": SCHEMA, "kind": "aclcmp profile"})
+        write_table(file, "profile", columns)
+
+    with written(path) as part:
+        write_sealed(part, build)
 
 
 def read_profile(path: Path) -> dict[ProfileKey, Usual]:
     """Read a profile file. Raises UsageError, with the file, for what is none."""
     try:
-        with h5py.File(path, "r") as file:
+        with opened_sealed(path) as file:
             if int(file.attrs["schema"]) > SCHEMA:
                 raise UsageError(f"{path} has schema {file.attrs['schema']}; this aclcmp reads up to {SCHEMA}")
             rows = read_table(file, "profile")
@@ -53,6 +52,8 @@ def read_profile(path: Path) -> dict[ProfileKey, Usual]:
         }
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; `aclcmp report RUN --save-floor {path}` writes one") from None
+    except ShardFormatError as error:
+        raise UsageError(f"{error}; give another profile") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         words = " ".join(str(error).split())
         raise UsageError(f"{path} is no profile of aclcmp: {words}") from None

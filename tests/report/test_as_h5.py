@@ -47,6 +47,10 @@ def test_labels_is_a_table_for_pandas(report: Report, tmp_path: Path) -> None:
     assert table(tmp_path / "report.h5", "first_by_rank").label[5] == CULPRIT[0]
 
 
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _same(json_value: Any, h5_value: Any, absent: Any) -> bool:
     if json_value is None:
         return h5_value == absent or (isinstance(h5_value, float) and np.isnan(h5_value))
@@ -83,16 +87,16 @@ def test_it_agrees_with_json(tmp_path: Path) -> None:
                 first = next(name for name in row if name.startswith(prefix or "rel_l2"))
                 assert _same(None, row[first], "" if isinstance(row[first], str) else -1)
     with h5py.File(tmp_path / "report.h5") as file:
-        assert {n: file.attrs[n] for n in ("schema", "verdict", "exit_code")} == {
+        assert {n: _plain(file.attrs[n]) for n in ("schema", "verdict", "exit_code")} == {
             n: content[n] for n in ("schema", "verdict", "exit_code")
         }
         first = dict(file["first_divergence"].attrs)
         assert first.pop("found")
-        assert {n: v.tolist() if n == "ranks" else v for n, v in first.items()} == content["first_divergence"]
+        assert {n: v.tolist() if n == "ranks" else _plain(v) for n, v in first.items()} == content["first_divergence"]
         coverage = {n: v.tolist() for n, v in file["coverage"].attrs.items()}
         assert coverage == content["coverage"]
-        assert dict(file["policy"].attrs) == content["policy"]
-        assert file["run"].attrs["run_id"] == content["run"]["run_id"]
+        assert {n: _plain(v) for n, v in file["policy"].attrs.items()} == content["policy"]
+        assert _plain(file["run"].attrs["run_id"]) == content["run"]["run_id"]
         assert json.loads(file["run"].attrs["failure"]) == content["run"]["failure"]
 
 
@@ -103,7 +107,7 @@ def test_plots_name_their_signal_and_axes(report: Report, tmp_path: Path) -> Non
     drawn = []
 
     def check(name: str, group: Any) -> None:
-        if group.attrs.get("NX_class") != "NXdata":
+        if group.attrs.get("NX_class") != b"NXdata":
             return
         signal = group[group.attrs["signal"]]
         assert signal.shape == tuple(len(group[axis]) for axis in group.attrs["axes"])
@@ -113,7 +117,7 @@ def test_plots_name_their_signal_and_axes(report: Report, tmp_path: Path) -> Non
     with h5py.File(tmp_path / "report.h5") as file:
         file.visititems(check)
         default = file[file.attrs["default"]]
-        assert default[default.attrs["default"]].attrs["NX_class"] == "NXdata"
+        assert default[default.attrs["default"]].attrs["NX_class"] == b"NXdata"
         matrix = file["plots/by_rank/rel_l2"][:]
         names = file["plots/by_rank/label"].asstr()[:].tolist()
         layers, there = (file[f"plots/layer_by_rank/{name}"][:] for name in ("rel_l2", "layer"))
@@ -140,7 +144,7 @@ def test_rows_of_what_does_not_match(tmp_path: Path) -> None:
     ]
     write_h5(report_of(labels), tmp_path / "report.h5")
     with h5py.File(tmp_path / "report.h5") as file:
-        assert [group.attrs["label"] for group in file["rows"].values()] == ["own", "drifts"]
+        assert [group.attrs["label"] for group in file["rows"].values()] == [b"own", b"drifts"]
         assert file["rows"].attrs["left_out"] == 0
         own = file["rows/00000"]
         assert own["row_group"][:].tolist() == list(range(12))

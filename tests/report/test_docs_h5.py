@@ -98,10 +98,10 @@ def test_its_groups_are_there(tmp_path: Path) -> None:
         assert [path for path, _, _ in plots] == ["/plots/by_rank", "/plots/by_label", "/rows/00000"]
         for path, signals, axes in plots:
             group = report[path]
-            assert group.attrs["NX_class"] == "NXdata"
+            assert group.attrs["NX_class"] == b"NXdata"
             told = [group.attrs["signal"], *group.attrs.get("auxiliary_signals", [])]
-            assert re.findall(r"`(\w+)`", signals) == told
-            assert re.findall(r"`(\w+)`", axes) == list(group.attrs["axes"])
-        assert (report.attrs["default"], report["plots"].attrs["default"]) == ("plots", "by_rank")
+            assert re.findall(r"`(\w+)`", signals) == [name.decode() for name in told]
+            assert re.findall(r"`(\w+)`", axes) == [name.decode() for name in group.attrs["axes"]]
+        assert (report.attrs["default"], report["plots"].attrs["default"]) == (b"plots", b"by_rank")
         for path in re.findall(r"`(/[a-z_/]+)`", DOC):
             assert path in report

@@ -97,7 +97,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing was compared there yet"):
         read_h5(path, None)
     path.write_bytes(b"not HDF5")
-    with pytest.raises(UsageError, match="cannot be read as a report"):
+    with pytest.raises(UsageError, match="cannot be read: Unable to"):
         read_h5(path, None)
     path.unlink()
     write_h5(report_of([label("a", [verdict(0)])]), path)

@@ -7,13 +7,17 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.errors import AclcmpError, ShardFormatError
+from aclcmp.labeling.shard import reader
 from aclcmp.labeling.shard.files import ShardFiles, shards_in
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.recovery import recover
@@ -166,3 +170,27 @@ def test_a_line_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     writer.files.journal.write_bytes(b"".join([*lines, *lines[2:4]]))
     index = read_shard(writer.files)
     assert (len(index.records), index.damaged) == (LABELS, 2)
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_damaged_heap_in_a_shard_of_an_earlier_version_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: bool
+) -> None:
+    header = ShardHeader("20260101-000000", 3, 8, 3, 0, "host-a", 42, 1.5)
+    files = write(tmp_path, header, LABELS).files
+    with h5py.File(files.segment(0), "r+") as file:
+        del file.attrs["checksum"]
+        for name in ("header", "run_id", "host", "versions"):
+            file.attrs[name] = text_of(file.attrs[name])
+    content = bytearray(files.segment(0).read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 512] = bytes(496)
+    files.segment(0).write_bytes(content)
+    monkeypatch.setattr(reader, "check_opens", partial(reader.check_opens, seconds=2))
+    if not journal:
+        files.journal.unlink()
+    with pytest.raises(ShardFormatError, match=r"did not open within 2 s|cannot be read"):
+        read_shard(files)
+    if journal:
+        assert recover(files.segment(0)).kept == LABELS
+        assert len(read_shard(files).records) == LABELS

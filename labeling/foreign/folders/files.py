@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError, shown
+from aclcmp.labeling.foreign.dumped import ForeignFormatError, naming, shown, words_of
 
 MOST_RANKS = 1_000_000
 """Larger numbers are no ranks: planning takes time and memory for each."""
@@ -51,11 +51,8 @@ def files_below(folder: Path) -> list[File]:
 
 
 def _walk(root: str, folder: str, parts: tuple[str, ...]) -> Iterator[File]:
-    try:
-        with os.scandir(folder) as entries:
-            listed = list(entries)
-    except OSError as error:
-        raise ForeignFormatError(f"{shown(folder)}: {error.strerror}") from error
+    with naming(folder), os.scandir(folder) as entries:
+        listed = list(entries)
     for entry in listed:
         below = (*parts, entry.name)
         if entry.is_dir(follow_symlinks=False):
@@ -72,7 +69,7 @@ def _linked(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
     try:
         status = Path(real).stat()
     except OSError as error:
-        yield File(parts, path, f"{shown(path)}: {error.strerror}")
+        yield File(parts, path, f"{shown(path)}: {words_of(error)}")
         return
     if stat.S_ISREG(status.st_mode):
         inside = os.path.commonpath((real, root)) == root

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError, NotDumped, shown
+from aclcmp.labeling.foreign.dumped import ForeignFormatError, NotDumped, naming, shown
 from aclcmp.labeling.foreign.folders.files import File, rank_of, step_of
 from aclcmp.labeling.foreign.folders.found import Found, Split
 from aclcmp.labeling.foreign.folders.scratch import Scratch
@@ -196,14 +196,12 @@ def _parsed(file: File) -> dict[str, Any]:
     where = shown(file.path)
     if file.refused:
         raise ForeignFormatError(file.refused)
+    with naming(file.path), Path(file.path).open("rb") as content:
+        text = content.read(_MAX_JSON + 1)
+    if len(text) > _MAX_JSON:
+        raise ForeignFormatError(f"{where}: is longer than any dump.json of msprobe's")
     try:
-        with Path(file.path).open("rb") as content:
-            text = content.read(_MAX_JSON + 1)
-        if len(text) > _MAX_JSON:
-            raise ForeignFormatError(f"{where}: is longer than any dump.json of msprobe's")
         parsed = json.loads(text)
-    except OSError as error:
-        raise ForeignFormatError(f"{where}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ForeignFormatError(f"{where}: is not the JSON that msprobe writes; was the run killed?") from error
     if not isinstance(parsed, dict):

@@ -9,7 +9,6 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,7 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown, words_of
+from aclcmp.labeling.foreign.folders.archive import DAMAGED, Archive, opened
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -37,18 +37,6 @@ _DTYPES = {
     "V2": "bfloat16",
 }
 _DESCR = re.compile(r"([<>|=]?)([fiubcV][0-9]{1,2})")
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,  # a compression of which zipfile knows only the name
-    RuntimeError,  # encrypted
-    struct.error,
-    ValueError,
-    IndexError,
-    OverflowError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +59,8 @@ def read_npy(path: str, scratch: Scratch) -> DumpedTensor:
 
     Raises ForeignFormatError when it cannot be read: damaged, or not of numbers.
     """
-    try:
-        with Path(path).open("rb") as file:
-            return _placed(file, path, shown(path), 0, os.fstat(file.fileno()).st_size, scratch)
-    except OSError as error:
-        raise ForeignFormatError(f"{shown(path)}: {error.strerror}") from error
+    with naming(path), Path(path).open("rb") as file:
+        return _placed(file, path, shown(path), 0, os.fstat(file.fileno()).st_size, scratch)
 
 
 def read_npz(path: str, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | NotDumped]]:
@@ -83,62 +68,39 @@ def read_npz(path: str, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | 
 
     Raises ForeignFormatError when the archive cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file, zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
-                if not member.is_dir():
-                    yield member.filename.removesuffix(".npy"), _member(file, archive, member, path, scratch)
-    except _DAMAGED as error:
-        raise ForeignFormatError(
-            f"{shown(path)}: is no archive of numpy's that can be read ({_told(error)})"
-        ) from error
-    except OSError as error:
-        raise ForeignFormatError(f"{shown(path)}: {error.strerror}") from error
+    with opened(path) as archive:
+        for member in archive.members:
+            yield member.filename.removesuffix(".npy"), _member(archive, member, scratch)
 
 
-def stored_at(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Return where the bytes of an uncompressed member begin. Raises ForeignFormatError when they cannot be there."""
-    file.seek(member.header_offset)
-    local = file.read(30)
-    if len(local) < 30 or local[:4] != b"PK\3\4":
-        raise ForeignFormatError(f"{shown(member.filename)!r} does not begin where the archive says")
-    name, extra = struct.unpack("<HH", local[26:])
-    begin: int = member.header_offset + 30 + name + extra
-    if member.file_size != member.compress_size or begin + member.file_size > os.fstat(file.fileno()).st_size:
-        raise ForeignFormatError(f"{shown(member.filename)!r} is truncated or not as the archive says")
-    return begin
-
-
-def _member(
-    file: BinaryIO, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str, scratch: Scratch
-) -> DumpedTensor | NotDumped:
-    where = f"{shown(path)} ({shown(member.filename)})"
+def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> DumpedTensor | NotDumped:
+    where = f"{shown(archive.path)} ({shown(member.filename)})"
     try:
         if not member.filename.endswith(".npy"):
             raise ForeignFormatError(f"{where}: is no .npy file")
-        if member.flag_bits & 1:
-            raise ForeignFormatError(f"{where}: is encrypted")
         if member.compress_type == zipfile.ZIP_STORED:
-            begin = stored_at(file, member)
-            return _placed(file, path, where, begin, begin + member.file_size, scratch)
-        with archive.open(member) as stream:
-            extracted = scratch.extracted(stream, member.file_size)
+            begin = archive.begin(member)
+            archive.check_sum(member, begin)
+            return _placed(archive.file, archive.path, where, begin, begin + member.file_size, scratch)
+        with archive.unpacked(member) as stream:
+            extracted = scratch.extracted(stream, member.file_size, archive.path)
         with extracted.open("rb") as copy:
-            found = _placed(copy, str(extracted), where, 0, member.file_size, scratch)
+            found = _placed(copy, str(extracted), where, 0, member.file_size, scratch, archive.path)
         return replace(found, warnings=("compressed; a copy is compared", *found.warnings))
     except ForeignFormatError as error:
         text = str(error)
         return NotDumped(text if text.startswith(where) else f"{where}: {text}", unreadable=True)
-    except _DAMAGED as error:
-        return NotDumped(f"{where}: is damaged ({_told(error)})", unreadable=True)
+    except DAMAGED as error:
+        return NotDumped(f"{where}: is damaged ({words_of(error)})", unreadable=True)
 
 
-def _told(error: BaseException) -> str:
-    return shown(" ".join(str(error).split()))[:200] or type(error).__name__
+def _placed(
+    file: BinaryIO, path: str, where: str, begin: int, end: int, scratch: Scratch, of: str = ""
+) -> DumpedTensor:
+    """Return the tensor whose header begins at `begin` and whose bytes must end by `end`.
 
-
-def _placed(file: BinaryIO, path: str, where: str, begin: int, end: int, scratch: Scratch) -> DumpedTensor:
-    """Return the tensor whose header begins at `begin` and whose bytes must end by `end`."""
+    `of` is the file of the user's that `path` was unpacked from, if any.
+    """
     header = _read_header(file, where, begin, end)
     missing = header.begin + header.nbytes - end
     if missing > 0:
@@ -153,7 +115,7 @@ def _placed(file: BinaryIO, path: str, where: str, begin: int, end: int, scratch
     pages = mmap.mmap(file.fileno(), header.begin + header.nbytes, access=mmap.ACCESS_READ)
     elements = np.ndarray(header.shape, memory, pages, header.begin, order="F" if header.fortran else "C")
     found = scratch.copied(
-        elements, header.dtype, f"{what}; a copy is compared", lambda: pages.madvise(mmap.MADV_DONTNEED)
+        elements, header.dtype, f"{what}; a copy is compared", of or path, lambda: pages.madvise(mmap.MADV_DONTNEED)
     )
     return replace(found, warnings=(*found.warnings, *warnings))
 

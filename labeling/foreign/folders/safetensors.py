@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 _MAX_HEADER = 100_000_000  # as the library's own reader
+_MAX_TENSORS = 100_000
 _MAX_DIMS = 64
 _MAX_BYTES = 2**62
 _DTYPES = {
@@ -46,15 +47,14 @@ def read_safetensors(path: str) -> list[tuple[str, DumpedTensor | NotDumped]]:
     when the file cannot be read: its header is damaged, or tensors overlap.
     """
     where = shown(path)
-    try:
-        with Path(path).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(_MAX_HEADER, size - 8):
-                raise ForeignFormatError(f"{where}: is no .safetensors file, or is truncated within its header")
-            text = file.read(length)
-    except OSError as error:
-        raise ForeignFormatError(f"{where}: {error.strerror}") from error
+    with naming(path), Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_MAX_HEADER, size - 8):
+            raise ForeignFormatError(f"{where}: is no .safetensors file, or is truncated within its header")
+        text = file.read(length)
+    if text.count(b"{") > _MAX_TENSORS:
+        raise ForeignFormatError(f"{where}: holds more than {_MAX_TENSORS} tensors; save fewer in one file")
     found: list[tuple[str, DumpedTensor | NotDumped]] = []
     before = 0
     for entry in sorted(_entries(text, where), key=lambda entry: (entry.first, entry.stop)):

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
-from aclcmp.labeling.foreign.folders.npy import stored_at
+from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown
+from aclcmp.labeling.foreign.folders.archive import opened
 from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -94,34 +94,27 @@ def _unloadable(where: str, error: Exception) -> str:
 
 def _told(error: Exception) -> str:
     """What torch says, without its advice."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)) or type(error).__name__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     inner = re.search(r"WeightsUnpickler error: (.*)", text)
-    return shown(re.split(r"\n|\. |Please", inner[1] if inner else text)[0])[:400]
+    told = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
+    return shown(told)[:400] or type(error).__name__
 
 
 def _is_plain_archive(path: str, where: str) -> bool:
     """Whether a file is an archive whose tensors are as they lie. Raises ForeignFormatError when it is compressed."""
-    try:
-        with Path(path).open("rb") as file:
-            if file.read(4) != b"PK\3\4":
-                return False
-            with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                    raise ForeignFormatError(
-                        f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
-                    )
-                for member in members:
-                    if member.filename.endswith("/byteorder"):
-                        file.seek(stored_at(file, member))
-                        return file.read(min(member.file_size, 16)) == b"little"
-                return True
-    except ForeignFormatError:
-        raise
-    except OSError as error:
-        raise ForeignFormatError(f"{where}: {error.strerror}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, IndexError, EOFError) as error:
-        raise ForeignFormatError(f"{where}: is truncated or damaged: it ends without an archive's index") from error
+    with naming(path), Path(path).open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return False
+    with opened(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.members):
+            raise ForeignFormatError(
+                f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
+            )
+        for member in archive.members:
+            if member.filename.endswith("/byteorder"):
+                archive.file.seek(archive.begin(member))
+                return archive.file.read(min(member.file_size, 16)) == b"little"
+    return True
 
 
 def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -178,7 +171,8 @@ class _Place:
             same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
             bits = bits.view(same_size.get(bits.element_size(), bits.dtype))  # numpy lacks some of torch's types
             why = "not dense" if not dense else "not in an archive of this byte order"
-            return self._scratch.copied(bits.numpy().view(DTYPES[dtype].memory), dtype, f"{why}; a copy is compared")
+            elements = bits.numpy().view(DTYPES[dtype].memory)
+            return self._scratch.copied(elements, dtype, f"{why}; a copy is compared", self._path)
         except (ForeignFormatError, RuntimeError, MemoryError) as error:
             return NotDumped(f"{where}: cannot be copied: {_told(error)}", unreadable=True)
 

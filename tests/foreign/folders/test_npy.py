@@ -235,6 +235,57 @@ def test_bombs_are_refused_before_they_go_off(tmp_path: Path, monkeypatch: pytes
     assert sum(copy.stat().st_size for copy in copies) <= 1 << 10
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_spoilt_members_cost_themselves_alone(tmp_path: Path, compression: int) -> None:
+    content = io.BytesIO()
+    np.save(content, np.random.default_rng(0).random(1000))
+    path = tmp_path / "d" / "x.npz"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a.npy", content.getvalue())
+        archive.writestr("b.npy", content.getvalue())
+    whole = path.read_bytes()
+    for place in range(36, 400, 7):
+        path.write_bytes(whole[:place] + bytes(8) + whole[place + 8 :])
+        refused = reasons(read(tmp_path / "d"))
+        assert set(refused) <= {"a"} and not any(why.endswith("None") for why in refused.values())
+
+
+def test_what_unpacks_to_far_more_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d").mkdir()
+    values_of = {"a": np.zeros(40 << 20), "b": np.zeros(40 << 20)}  # 320 MiB each, 300 KB packed
+    np.savez_compressed(tmp_path / "d" / "x.npz", **values_of)
+    why = reasons(read(tmp_path / "d"))
+    assert list(why) == ["b"] and str(tmp_path / "d" / "x.npz") in why["b"] and "ACLCMP_MOST_UNPACKED" in why["b"]
+    monkeypatch.setenv("ACLCMP_MOST_UNPACKED", str(1 << 30))
+    assert not reasons(read(tmp_path / "d"))
+
+
+def test_archives_with_endless_indices_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d" / "x.npz"
+    path.parent.mkdir()
+    index = bytes(20 << 20)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 9, 9, len(index), 0, 0)
+    path.write_bytes(index + end)
+    assert "index is longer" in reasons(read(tmp_path / "d"))["x"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is no .npy file"),
+        (b"\x93NUMPY\1\0\x76\0", "its header of 118 bytes is truncated"),
+        (header("'<f4'", "(" * 2000 + ")" * 2000), "its header is not numpy's"),
+        (header("'<f4'", "(9,)"), "is truncated: 36 of its 36 bytes are missing"),
+        (header("'|O'"), "elements of type |O cannot be compared"),
+    ],
+)
+def test_reasons_say_what_is_wrong(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.npy").write_bytes(content)
+    assert reasons(read(tmp_path / "d"))["x"].startswith(f"{tmp_path / 'd' / 'x.npy'}: {why}")
+
+
 def test_links_and_pipes(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     np.save(tmp_path / "outside.npy", np.zeros(1))

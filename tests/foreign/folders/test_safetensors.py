@@ -68,6 +68,7 @@ BAD = {
     "negative": written({"a": entry(shape=[-2, -3])}),
     "negative offset": written({"a": entry(offsets=[-24, 0])}),
     "backwards": written({"a": entry(offsets=[24, 0])}),
+    "no end of tensors": written(b"{" * 100_001),
     "three offsets": written({"a": entry(offsets=[0, 12, 24])}),
     "floats": written({"a": entry(shape=[2.0, 3])}),
     "truth": written({"a": entry(shape=[True, 6])}),
