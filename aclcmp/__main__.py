@@ -6,11 +6,11 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from aclcmp.orchestrator.interrupts import defer_interrupts
+    from aclcmp.orchestrator.terminal.interrupts import defer_interrupts
 
     defer_interrupts()
     try:
-        from aclcmp.orchestrator.cli import run_cli
+        from aclcmp.orchestrator.cli.app import run_cli
 
         code = run_cli(sys.argv[1:])
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from bench_compare import recorded_run
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 
 COLUMNS = 4096
 

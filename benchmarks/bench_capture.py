@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.summary import packed_size, summarise
-from aclcmp.orchestrator.compare.stats import Basis
 from aclcmp.orchestrator.compare.summaries import error_bar, stats_of_summaries
+from aclcmp.orchestrator.core.stats import Basis
 
 MIB = 64
 ROUNDS = 7

@@ -27,9 +27,9 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.sync import BackgroundSync
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.compare import mapped
+from aclcmp.orchestrator.compare.kernels import memory_map as mapped
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 ROUNDS = 9
 CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("bfloat16", 0.001))
@@ -37,12 +37,12 @@ CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("b
 
 COMPARE = """
 import sys
-from aclcmp.orchestrator.plan import held
+from aclcmp.orchestrator.plan import rank_labels as held
 if sys.argv[2] == "without":
     checked = held.Held.source.fget
     from dataclasses import replace
     held.Held.source = property(lambda self: replace(checked(self), checksum=None))
-from aclcmp.orchestrator.cli import run_cli
+from aclcmp.orchestrator.cli.app import run_cli
 sys.exit(run_cli(["compare", sys.argv[1]]))
 """
 

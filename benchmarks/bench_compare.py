@@ -19,8 +19,8 @@ import numpy as np
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.run.directory import RunDir
 
 RANKS, PAIRS, SHAPE = 2, 200, (1024, 1024)
 
@@ -33,17 +33,17 @@ def lap(name):
     print(f"{name:34}{now - begun:6.2f} s")
     begun = now
 from pathlib import Path
-import aclcmp.orchestrator.cli
-from aclcmp.orchestrator.answer import answer, plan_here
-from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.compare.crew import Crew
-from aclcmp.orchestrator.plan.relayout import LayoutRules
+import aclcmp.orchestrator.cli.app
+from aclcmp.orchestrator.pipeline.answer import answer, plan_here
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
-from aclcmp.orchestrator.report.terminal import report_console
-from aclcmp.orchestrator.rundir import opened_run
-from aclcmp.orchestrator.screen import Screen
+from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.terms import Terms
+from aclcmp.orchestrator.pipeline.judging_options import Terms
 lap("imports")
 run, record = opened_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
 
 Array = npt.NDArray[np.generic]
 

@@ -32,12 +32,12 @@ def step(name):
     begun = time.monotonic()
 from pathlib import Path
 import sys
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.launch.job import Job
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.rundir import RunDir
-from aclcmp.orchestrator.screen import Screen
-from aclcmp.orchestrator.report.terminal import report_console
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.terminal.screen import Screen
+from aclcmp.orchestrator.report.text.terminal import report_console
 class Steps(Screen):
     def started(self, ranks):
         step("placing and starting 8 actors and their ranks")

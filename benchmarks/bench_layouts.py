@@ -23,9 +23,9 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.plan.planner import plan_two
-from aclcmp.orchestrator.plan.regions import Pair
 
 RANKS, COLUMNS, ROUNDS = 8, 4096, 7
 

@@ -26,15 +26,15 @@ from statistics import median
 import psutil
 from rich.text import Text
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.launch.job import Device, Job, StopAt
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.launch.placement import Placement
-from aclcmp.orchestrator.live.live import Live
-from aclcmp.orchestrator.record import RankState
-from aclcmp.orchestrator.rundir import RunDir
-from aclcmp.orchestrator.terms import Terms
+from aclcmp.orchestrator.live.watcher import Live
+from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.run.directory import RunDir
 
 SCRIPT = """
 import json, os, sys, time

@@ -40,7 +40,7 @@ def memory_bytes(field: str) -> int:
 def compare(golden: Path, actual: Path, columns: slice) -> None:
     """Compare in this process and print the peaks."""
     from aclcmp.orchestrator.compare.pair import Operand, pair_stats
-    from aclcmp.orchestrator.plan.regions import Region, Source
+    from aclcmp.orchestrator.core.regions import Region, Source
 
     shape = (golden.stat().st_size // 4 // COLUMNS, COLUMNS)
     region = Region((0, columns.start), (shape[0], columns.stop - columns.start))

@@ -29,16 +29,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.outcomes import Collected
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 from aclcmp.orchestrator.judge.evidence import evidence_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.report.model import Report
 
 KINDS = ("norm", "attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.act", "mlp.out", "out")
 GROUP = 64
@@ -275,11 +275,11 @@ def measure(ranks: int, labels: int, rows: int, folder: Path, only: list[str]) -
 def write_all(report: Report, folder: Path, only: list[str]) -> None:
     """Write every form of the report, each in a process of its own."""
     from aclcmp.orchestrator.report.as_csv import write_csv
-    from aclcmp.orchestrator.report.as_h5 import write_h5
     from aclcmp.orchestrator.report.as_json import write_json
     from aclcmp.orchestrator.report.as_junit import write_junit
+    from aclcmp.orchestrator.report.h5.writer import write_h5
     from aclcmp.orchestrator.report.html.page import write_html
-    from aclcmp.orchestrator.report.terminal import print_report, report_console
+    from aclcmp.orchestrator.report.text.terminal import print_report, report_console
 
     assert report.run is not None
     (folder / "run.json").write_text(report.run.model_dump_json(by_alias=True))

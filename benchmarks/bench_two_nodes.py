@@ -61,12 +61,12 @@ def write(folder: Path) -> None:
 
 def measure(rounds: int) -> None:
     """Compare all pairs as if they lay on one host, and as if half of them lay on the other."""
-    from aclcmp.orchestrator.cluster import Cluster
-    from aclcmp.orchestrator.compare.crew import Crew
-    from aclcmp.orchestrator.compare.places import Places
-    from aclcmp.orchestrator.compare.schedule import pair_bytes
-    from aclcmp.orchestrator.compare.stats import PairStats
-    from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+    from aclcmp.orchestrator.cluster.cluster import Cluster
+    from aclcmp.orchestrator.cluster.file_locations import Places
+    from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+    from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
+    from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+    from aclcmp.orchestrator.core.stats import PairStats
 
     whole, offset = Region.whole(SHAPE), int(np.prod(SHAPE)) * 4
     pairs = []

@@ -21,18 +21,18 @@ from tempfile import TemporaryDirectory
 import h5py
 import numpy as np
 
-from aclcmp.orchestrator.compare.metrics import metrics_of
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats, warm_up
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.metrics import metrics_of
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey, Region
+from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey, Region
-from aclcmp.orchestrator.report.as_h5 import write_h5
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.stored import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
 
 KINDS = ("norm", "attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.act", "mlp.out", "out")
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from aclcmp.labeling.errors import AclcmpError, ShardFormatError  # noqa: E402
 from aclcmp.labeling.shard.trial import try_whole  # noqa: E402
-from aclcmp.orchestrator.report import h5_file  # noqa: E402
+from aclcmp.orchestrator.report.h5 import sealed_file as h5_file  # noqa: E402
 from benchmarks.damaged import KINDS, Answer, Kind, damage  # noqa: E402
 
 BATCH = 250

@@ -15,18 +15,18 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aclcmp.labeling.foreign.dumped import NotDumped
-from aclcmp.labeling.foreign.folders.read import read_dump
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.layoutfile import read_layouts
-from aclcmp.orchestrator.mapfile import read_map
-from aclcmp.orchestrator.policyfile import read_policy
-from aclcmp.orchestrator.record import RunRecord
-from aclcmp.orchestrator.report import h5_file
-from aclcmp.orchestrator.report.as_h5 import write_h5
+from aclcmp.labeling.shard.dumped import NotDumped
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.dumps.registry import read_dump
+from aclcmp.orchestrator.inputs.id_map_file import read_map
+from aclcmp.orchestrator.inputs.layout_file import read_layouts
+from aclcmp.orchestrator.inputs.policy_file import read_policy
 from aclcmp.orchestrator.report.as_json import json_pieces
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.h5 import sealed_file as h5_file
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
 from tests.report.made_up import decoder_labels, record_of, report_of
 

@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 from planting import Fault, Recorded, Setting
 
-from aclcmp.orchestrator.compare.decode import CODES
-from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.compare.kernels.decode import CODES
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.levels import level_of, with_parents
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.levels import level_of, with_parents
+from aclcmp.orchestrator.core.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats
 
 TUNING, TABLE = (11, 12, 13), (1, 2, 3)
 DEPTHS = (2, 8, 13)

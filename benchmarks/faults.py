@@ -26,12 +26,12 @@ import faulty_transformer
 import torch
 from fault_cases import Case, Model, cases, seeds_of
 
-from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.pair import warm_up
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Origin
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.verdicts import Origin
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 MODELS: dict[str, Model] = {"decoder": faulty_decoder, "transformer": faulty_transformer}
 

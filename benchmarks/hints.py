@@ -24,20 +24,20 @@ import torch
 from fault_cases import DEPTHS, VISIBLE, Model, seeds_of
 from planting import Fault, Recorded, Setting
 
-from aclcmp.orchestrator.compare.excerpt import excerpt_of
-from aclcmp.orchestrator.compare.look import Looks, Suspect
-from aclcmp.orchestrator.compare.metrics import Metrics, all_metrics, metrics_of
+from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
+from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
-from aclcmp.orchestrator.compare.second import look_at
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.insight import insight
+from aclcmp.orchestrator.core.diagnosis import Looks, Suspect
+from aclcmp.orchestrator.core.levels import level_of, with_parents
+from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from aclcmp.orchestrator.plan.levels import level_of, with_parents
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.settle import Outcomes
+from aclcmp.orchestrator.pipeline.diagnose import insight
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 
 CLEAN = "(round-off, by label)"
 _EVERY = 7  # of the labels of a clean run, to save time; kinds of labels do not come around at this pace

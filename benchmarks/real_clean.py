@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
 
 from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
 
 PAIRS = (("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "bf16"), ("fp32", "fp32"))
 KERNELS = ("sdpa", "halves", "summands", "sdpa+halves+norm")

@@ -30,12 +30,12 @@ from planting import Recorded
 from real_faults import KINDS, Fault, Kind, Labels, culprits, record
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
 
-from aclcmp.orchestrator.compare.metrics import Metrics
 from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.regions import Source
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.insight import insight
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
-from aclcmp.orchestrator.plan.regions import Source
+from aclcmp.orchestrator.pipeline.diagnose import insight
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PAIRS = (("bf16", "bf16"), ("fp32", "bf16"), ("fp16", "fp16"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp32", "fp32"))

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from aclcmp.orchestrator import raystart
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster import ray_start as raystart
+from aclcmp.orchestrator.cluster.cluster import Cluster
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aclcmp.orchestrator.raystart import HEALTH_CHECKS
+from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
 from tests.conftest import _WIPED as WIPED
 
 _UNSHARE = ("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")

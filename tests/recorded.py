@@ -1,7 +1,7 @@
 """run.json of a run that was made without the launcher."""
 
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.run.directory import RunDir
 
 
 def save_record(run: RunDir, script: str, ranks: int) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.record import RunRecord
 
 ROOT = Path(__file__).parents[1]
 INPUTS = 510

@@ -11,13 +11,13 @@ import pytest
 from typer.main import get_command
 
 from aclcmp.labeling import capture
-from aclcmp.labeling.foreign.atb_codes import DTYPE_NAMES
 from aclcmp.labeling.shard.summary import MAX_ROWS, SKETCH_SIZE, packed_size
-from aclcmp.orchestrator.cli import app
-from aclcmp.orchestrator.compare.stats import Basis
+from aclcmp.orchestrator.cli.app import app
 from aclcmp.orchestrator.compare.summaries import error_bar
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.dumps.atb.codes import DTYPE_NAMES
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Status
 from aclcmp.orchestrator.launch import dump
 from aclcmp.orchestrator.launch.dump import DumpOrder, filters, prepare, switches
 from aclcmp.orchestrator.report.as_csv import ORIGINAL

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from aclcmp.orchestrator.inputs.policy_file import read_policy
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.policyfile import read_policy
 
 TEXT = (Path(__file__).parent.parent / "docs" / "verdict.md").read_text()
 

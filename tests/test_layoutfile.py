@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, layout_from_text
+from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.layoutfile import read_layouts
-from aclcmp.orchestrator.plan.model import GapKind
+from aclcmp.orchestrator.inputs.layout_file import read_layouts
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from tests.plan.test_planner import index, label
 

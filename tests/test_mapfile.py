@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.mapfile import quoted, read_map, rule_text, suggestion_text, write_suggestion
-from aclcmp.orchestrator.plan.likeness import Seen
-from aclcmp.orchestrator.plan.mapping import IdMap, Rule
-from aclcmp.orchestrator.plan.suggest import Proposal, Suggestion, suggest
+from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.suggest import Proposal, Suggestion, suggest
+from aclcmp.orchestrator.inputs.id_map_file import quoted, read_map, rule_text, suggestion_text, write_suggestion
+from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
 
 
 def written(folder: Path, content: "str | bytes") -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator import ports
+from aclcmp.orchestrator.cluster import ports
 
 
 def test_a_port_that_the_kernel_does_not_hand_out_itself() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.raysession import SessionFolder, base_folder, remove_forgotten
+from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_forgotten
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from aclcmp.orchestrator.raysession import SessionFolder
+from aclcmp.orchestrator.cluster.ray_session import SessionFolder
 folder = SessionFolder(Path(sys.argv[1]))
 (folder.path / "r").mkdir()
 (folder.path / "r" / "gcs_server.out").write_text("x" * 1000)

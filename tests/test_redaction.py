@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.record import RunRecord
-from aclcmp.orchestrator.redaction import HIDDEN, is_secret, redacted, redacted_words
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret, redacted, redacted_words
+from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.recorded import save_record
 
 

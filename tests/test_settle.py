@@ -15,12 +15,12 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from aclcmp.orchestrator.plan.model import Plan
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.regions import Pair
-from aclcmp.orchestrator.settle import Outcomes, compared
 
 Array = npt.NDArray[np.floating]
 RANDOM = np.random.default_rng(0)

@@ -14,11 +14,11 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from aclcmp.orchestrator.cli import run_cli
-from aclcmp.orchestrator.report.terminal import report_console
-from aclcmp.orchestrator.screen import Screen
-from aclcmp.orchestrator.streams import harmless_streams
-from aclcmp.orchestrator.words import visible_lines
+from aclcmp.orchestrator.cli.app import run_cli
+from aclcmp.orchestrator.core.text import visible_lines
+from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.screen import Screen
+from aclcmp.orchestrator.terminal.streams import harmless_streams
 from tests.sigint import as_in_a_terminal
 
 HOSTILE = [
@@ -115,8 +115,8 @@ def test_lines_and_tabs_stay() -> None:
 
 _WRITES = """
 import sys, os
-from aclcmp.orchestrator.report.terminal import report_console
-from aclcmp.orchestrator.streams import harmless_streams
+from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.streams import harmless_streams
 with harmless_streams():
     print("ready", flush=True)
     sys.stdin.read()

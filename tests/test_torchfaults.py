@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aclcmp.orchestrator.torchfaults import FRESH, ErrorTrail, LoadFault
+from aclcmp.orchestrator.core.torch_faults import FRESH, ErrorTrail, LoadFault
 
 START = "Traceback (most recent call last):"
 OWN = '  File "/home/me/run.py", line 3, in <module>'

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal

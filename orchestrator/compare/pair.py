@@ -11,16 +11,16 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.arguments import Limits, Rows, Side, Totals
-from aclcmp.orchestrator.compare.decode import CODES, FLOAT64
-from aclcmp.orchestrator.compare.fetch import NOTHING, Fetched, fetched_bits, open_packed
-from aclcmp.orchestrator.compare.kernel import BLOCK, scan32, scan64
-from aclcmp.orchestrator.compare.mapped import open_bits
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.compare.summands import SUM_WINDOW, Reading, Stored, Summed
-from aclcmp.orchestrator.compare.tolerance import ordinal_scale, representable_distance, tolerance
-from aclcmp.orchestrator.compare.walk import Walk
-from aclcmp.orchestrator.plan.regions import Pair, Region, Source
+from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, open_packed
+from aclcmp.orchestrator.compare.kernels.decode import CODES, FLOAT64
+from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
+from aclcmp.orchestrator.compare.kernels.kernel_args import Limits, Rows, Side, Totals
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, Reading, Stored, Summed
+from aclcmp.orchestrator.compare.kernels.strides import Walk
+from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.core.regions import Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 MAX_ROW_GROUPS = 65_536
 """Whole tensors of more rows than this are summed by groups of rows."""

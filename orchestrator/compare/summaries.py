@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.summary import ROW_SKETCH_SIZE, SKETCH_SIZE, Summary
-from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
+from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
 _CERTAIN = 1 + 3 * math.sqrt(2 / ROW_SKETCH_SIZE)
 """How many times its truth an estimate by row exceeds at most: three standard deviations."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
+from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.findings import Finding, Findings, Told, bad, ok, warn
 from aclcmp.orchestrator.doctor.host_checks import check_machine
 from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.net_checks import check_network, check_variables
 from aclcmp.orchestrator.doctor.network import Network
-from aclcmp.orchestrator.doctor.versions import Versions
-from aclcmp.orchestrator.raystart import HEALTH_CHECKS
 
 _HEALTHY_SECONDS = 20.0
 _INSTALL = "install the same version on all hosts, into the Python that runs Ray"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aclcmp.orchestrator.cluster import Cluster, Node
+from aclcmp.orchestrator.cluster.cluster import Cluster, Node
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
 from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok

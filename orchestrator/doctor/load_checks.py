@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.torch_faults import SET_ENV, ErrorTrail
 from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
-from aclcmp.orchestrator.torchfaults import SET_ENV, ErrorTrail
-from aclcmp.orchestrator.words import visible
 
 _NO_CANN = SET_ENV.replace("(", "(no CANN was found here; ")
 _NAMES = {"torch": "torch", "torch_npu": "torch-npu"}

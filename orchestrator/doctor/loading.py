@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from aclcmp.orchestrator.doctor.versions import Versions
+from aclcmp.orchestrator.cluster.versions import Versions
 
 LOADING_SECONDS = 60.0
 """torch is read from the disk, some 100 MB; a cold network file system takes tens of seconds."""

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import psutil
 
-from aclcmp.orchestrator.ports import handed_out
+from aclcmp.orchestrator.cluster.ports import handed_out
 
 HCCL_PORTS = range(60000, 60016)
 """What HCCL listens on unless HCCL_IF_BASE_PORT says otherwise (CANN's documentation, envref_07_0074)."""

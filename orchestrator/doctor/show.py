@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.doctor.examine import Examination
 from aclcmp.orchestrator.doctor.findings import Finding, Level
-from aclcmp.orchestrator.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,18 +9,18 @@ from itertools import groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from aclcmp.orchestrator.compare.metrics import TOGETHER, Metrics, all_metrics
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
+from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 from aclcmp.orchestrator.judge.memory import Memory
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
 from aclcmp.orchestrator.plan.planner import without_collection
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 if TYPE_CHECKING:
-    from aclcmp.orchestrator.judge.verdicts import ReplicaVerdict
+    from aclcmp.orchestrator.core.verdicts import ReplicaVerdict
 
 Outcome = PairStats | str
 """What came of comparing a pair: its statistics, or why it could not be read."""

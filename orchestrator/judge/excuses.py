@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status, changed
+from aclcmp.orchestrator.judge.dtype_limits import narrower
 from aclcmp.orchestrator.judge.policy import Excuse, Policy
-from aclcmp.orchestrator.judge.table import narrower
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status, changed
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 
 def with_ignored(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:

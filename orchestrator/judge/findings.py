@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.regions import LabelKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from aclcmp.orchestrator.compare.metrics import TOGETHER, all_metrics
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.metrics import TOGETHER, all_metrics
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
 
 
 class FloorSource(str, Enum):

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from statistics import median
 
+from aclcmp.orchestrator.core.levels import Level, kind_in_layers
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import WRONG, RankVerdict, Status, changed
+from aclcmp.orchestrator.judge.dtype_limits import least_of
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.table import least_of
-from aclcmp.orchestrator.judge.verdicts import WRONG, RankVerdict, Status, changed
 from aclcmp.orchestrator.judge.weigh import typical_of
-from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 HISTORY = 8
 """Layers that are looked back."""

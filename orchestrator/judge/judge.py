@@ -6,16 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
-from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
-from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
-from aclcmp.orchestrator.judge.growth import with_jumps
-from aclcmp.orchestrator.judge.limits import Depths, LimitsOf, Scales
-from aclcmp.orchestrator.judge.origins import with_origins
-from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.precision import Precisions
-from aclcmp.orchestrator.judge.replicas import with_replicas
-from aclcmp.orchestrator.judge.verdicts import (
+from aclcmp.orchestrator.core.plan import GapKind, Plan
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import (
     WRONG,
     Coverage,
     FirstDivergence,
@@ -29,11 +22,18 @@ from aclcmp.orchestrator.judge.verdicts import (
     verdicts_on,
     worst,
 )
+from aclcmp.orchestrator.errors import ExitCode, FailOn
+from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
+from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
+from aclcmp.orchestrator.judge.growth import with_jumps
+from aclcmp.orchestrator.judge.limits import Depths, LimitsOf, Scales
+from aclcmp.orchestrator.judge.origins import with_origins
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.precision import Precisions
+from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.weigh import level, weigh
-from aclcmp.orchestrator.plan.model import GapKind, Plan
+from aclcmp.orchestrator.plan.layouts.interpretations import ranks_text
 from aclcmp.orchestrator.plan.planner import without_collection
-from aclcmp.orchestrator.plan.readings import ranks_text
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,

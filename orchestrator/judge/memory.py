@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.metrics import Metrics, with_memory
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.metrics import Metrics, with_memory
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 _SHRUNK = 1.25
 """A row counts as smaller than before from this factor on."""

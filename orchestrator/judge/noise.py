@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Status
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Status
 from aclcmp.orchestrator.judge.weigh import typical_of
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 _LATELY = 8
 """Labels before a label that are asked."""

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
+from aclcmp.orchestrator.core.levels import kind_in_layers
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
 from aclcmp.orchestrator.judge.growth import error_beside, is_nothing, jump, least_error
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
 from aclcmp.orchestrator.judge.weigh import typical_of
-from aclcmp.orchestrator.plan.levels import kind_in_layers
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 _ANY_FINITE = 1e100
 """An error that explains any but a non-finite one."""

@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.look import ChannelSums, Counts, Look
-from aclcmp.orchestrator.compare.stats import RowSums
-from aclcmp.orchestrator.compare.trial import numbers_text
+from aclcmp.orchestrator.compare.diagnosis.fit_trial import numbers_text
+from aclcmp.orchestrator.core.diagnosis import ChannelSums, Counts, Look
+from aclcmp.orchestrator.core.stats import RowSums
+from aclcmp.orchestrator.core.text import count
+from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.findings import Pattern
-from aclcmp.orchestrator.judge.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.where import Along, place_of
-from aclcmp.orchestrator.plan.readings import ranks_text
-from aclcmp.orchestrator.words import count
+from aclcmp.orchestrator.plan.layouts.interpretations import ranks_text
 
 _ALONE = 0.9
 _ALIKE = 4.0

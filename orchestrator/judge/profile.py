@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aclcmp.orchestrator.core.levels import Level, kind_in_layers
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
 from aclcmp.orchestrator.judge.floors import FIGURES, Floor, FloorSource
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 
 class ProfileKey(NamedTuple):

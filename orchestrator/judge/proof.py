@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from aclcmp.orchestrator.compare.metrics import all_metrics
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.table import limits_of
-from aclcmp.orchestrator.judge.verdicts import Status
+from aclcmp.orchestrator.core.metrics import all_metrics
+from aclcmp.orchestrator.core.plan import LabelPlan, Question
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.weigh import level
-from aclcmp.orchestrator.plan.model import LabelPlan, Question
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
 
 Outcomes = Mapping[tuple[LabelKey, int], PairStats | str]
 

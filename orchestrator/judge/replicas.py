@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from aclcmp.orchestrator.compare.metrics import metrics_of
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.table import limits_of
-from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status, changed
+from aclcmp.orchestrator.core.metrics import metrics_of
+from aclcmp.orchestrator.core.plan import Replicas
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status, changed
+from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.weigh import weigh
-from aclcmp.orchestrator.plan.model import Replicas
-from aclcmp.orchestrator.plan.regions import LabelKey
 
 _MOST_NAMED = 8
 _RAISED = (Status.MATCH, Status.DRIFT, Status.MISSING)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import isfinite
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.packed import numbers_called
-from aclcmp.orchestrator.compare.stats import Basis, PairStats
-from aclcmp.orchestrator.judge.table import table_name
-from aclcmp.orchestrator.judge.verdicts import Limits, Status
+from aclcmp.orchestrator.core.compact import numbers_called
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.stats import Basis, PairStats
+from aclcmp.orchestrator.core.verdicts import Limits, Status
+from aclcmp.orchestrator.judge.dtype_limits import table_name
 
 _TINY = 1e-140
 """Values below have squares that float64 cannot hold exactly."""

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from aclcmp.orchestrator.cluster.head_watch import HeadWatch
 from aclcmp.orchestrator.errors import LaunchError
-from aclcmp.orchestrator.head import HeadWatch
-from aclcmp.orchestrator.launch.interrupts import Interrupts
 from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.launch.placement import RESOURCE, Spread
 from aclcmp.orchestrator.launch.rank_host import RankHost
+from aclcmp.orchestrator.launch.signals import Interrupts
 
 GROUP_SECONDS = 60.0
 """How long devices that another job holds are waited for."""

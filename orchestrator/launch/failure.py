@@ -6,8 +6,8 @@ import re
 import signal
 from collections.abc import Sequence
 
+from aclcmp.orchestrator.core.run_record import Failure, RankState
 from aclcmp.orchestrator.launch.follow import TAIL, Command, Outcome, Reason
-from aclcmp.orchestrator.record import Failure, RankState
 
 _PORT_TAKEN = ("Address already in use", "EADDRINUSE", "address already in use")
 

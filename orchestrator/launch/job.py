@@ -12,7 +12,7 @@ from pathlib import Path
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.selection import parse_labels, parse_tasks
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.recognise import own_launcher
+from aclcmp.orchestrator.launch.detect_launcher import own_launcher
 
 
 class Device(str, Enum):

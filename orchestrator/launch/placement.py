@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.launch.npu import what_is_missing

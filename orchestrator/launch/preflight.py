@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aclcmp.orchestrator.cluster import Cluster, Node
-from aclcmp.orchestrator.doctor.versions import Versions, installed
+from aclcmp.orchestrator.cluster.cluster import Cluster, Node
+from aclcmp.orchestrator.cluster.versions import Versions, installed
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.placement import RESOURCE, resolve_device, spread

@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 
 from aclcmp.labeling.shard.files import shards_in
+from aclcmp.orchestrator.cluster.ports import free_port
+from aclcmp.orchestrator.cluster.ray_start import set_by_ray
 from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
-from aclcmp.orchestrator.ports import free_port
-from aclcmp.orchestrator.raystart import set_by_ray
 
 BEAT_SECONDS = 3.0
 """A call of `next` is answered at least so often: who hears nothing for longer knows that the host is in trouble."""

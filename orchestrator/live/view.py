@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from aclcmp.orchestrator.live.ledger import Stand
-from aclcmp.orchestrator.live.standing import groups
-from aclcmp.orchestrator.report.table import table
-from aclcmp.orchestrator.words import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
+from aclcmp.orchestrator.live.progress_text import groups
+from aclcmp.orchestrator.live.rank_progress import Stand
+from aclcmp.orchestrator.report.text.table import table
 
 LINES = 20
 """With the bars above them they are not more than a terminal of 24 lines has."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from aclcmp.orchestrator.plan.readings import Piece
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.layouts.interpretations import Piece
 
 
 class Boxes:

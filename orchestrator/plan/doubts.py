@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from aclcmp.orchestrator.plan.levels import Level, kind_in_layers
-from aclcmp.orchestrator.plan.model import LabelPlan
-from aclcmp.orchestrator.plan.readings import INFERRED, PROVED
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.levels import Level, kind_in_layers
+from aclcmp.orchestrator.core.plan import LabelPlan
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED
 
 _FUSED = re.compile(
     r"(?:^|[._/])(?:w?qkv(?:_proj)?|query_key_value|c_attn|gate_?up(?:_proj)?|w13|in_proj)(?:$|[._/])", re.I

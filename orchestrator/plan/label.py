@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from aclcmp.labeling.foreign.dumped import NotDumped
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
-from aclcmp.orchestrator.plan.held import Held
-from aclcmp.orchestrator.plan.model import Gap, GapKind, LabelPlan, Question, Sides, Way
-from aclcmp.orchestrator.plan.placing import Option, Placing, Side, ambiguity, other_options, solve
-from aclcmp.orchestrator.plan.readings import INFERRED, PROVED, Local, PlacingError, Shape
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
+from aclcmp.labeling.shard.dumped import NotDumped
+from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, Sides, Way
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.plan.layouts.alignment import Option, Placing, Side, ambiguity, other_options, solve
+from aclcmp.orchestrator.plan.layouts.fractal_nz import column_blocks, plain_shape
+from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, Local, PlacingError, Shape
+from aclcmp.orchestrator.plan.rank_labels import Held
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
 from aclcmp.orchestrator.plan.sizes import common_pair, words_of_sizes
 

@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor
+from aclcmp.labeling.shard.dumped import DumpedTensor
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE
-from aclcmp.orchestrator.plan.held import Held, Keys, beside_golden, golden_chain, held_by_rank
+from aclcmp.orchestrator.core.levels import Level, level_of, with_parents
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.text import of_ranks
+from aclcmp.orchestrator.plan.golden_order import golden_order
+from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.label import Planner, Seen
-from aclcmp.orchestrator.plan.levels import Level, level_of, with_parents
-from aclcmp.orchestrator.plan.lost import lost_alone, with_lost
-from aclcmp.orchestrator.plan.mapping import IdMap
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan
-from aclcmp.orchestrator.plan.order import golden_order
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.plan.relayout import LayoutRules
-from aclcmp.orchestrator.plan.two import mapped, one_side, same_tasks
-from aclcmp.orchestrator.words import of_ranks
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.rank_labels import Held, Keys, beside_golden, golden_chain, held_by_rank
+from aclcmp.orchestrator.plan.two_runs import mapped, one_side, same_tasks
+from aclcmp.orchestrator.plan.unreachable_ranks import lost_alone, with_lost
 
 _MOST_WARNINGS = 3
 _NO_RULES = LayoutRules()

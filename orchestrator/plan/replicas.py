@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.plan.held import Held
-from aclcmp.orchestrator.plan.model import Replicas
-from aclcmp.orchestrator.plan.placing import Option
-from aclcmp.orchestrator.plan.readings import Local, PlacingError, same_place
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.plan.told import completed, told_reading
+from aclcmp.orchestrator.core.plan import Replicas
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.plan.layouts.alignment import Option
+from aclcmp.orchestrator.plan.layouts.declared import completed, told_reading
+from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, same_place
+from aclcmp.orchestrator.plan.rank_labels import Held
 
 _FEWEST_FOR_MOST = 3
 """Of two ranks that differ neither is most."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aclcmp.orchestrator.plan.readings import Shape
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.plan.layouts.interpretations import Shape
 
 
 def odd_dimension(golden: Shape, actual: Shape) -> int | None:

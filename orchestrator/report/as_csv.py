@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import RankVerdict, Status
-from aclcmp.orchestrator.plan.model import SideFacts
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import RankVerdict, Status
 from aclcmp.orchestrator.report.flat import COLUMNS, Block, Scalar, Values, blocks, shape_text
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.words import visible
 
 ORIGINAL = (
     "data_id",

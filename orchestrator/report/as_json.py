@@ -15,14 +15,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.report import SCHEMA, Report
+from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
 from aclcmp.orchestrator.judge.floors import FIGURES
-from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict, RankVerdict, ReplicaVerdict
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.report.causes import hint_object, key_object, pattern_object
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.json_groups import Single, group_object, grouped, single_ones
-from aclcmp.orchestrator.report.model import SCHEMA, Report
+from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
 
 _METRICS = tuple(f.name for f in fields(Metrics))
 _SIDE = tuple(f.name for f in fields(SideFacts))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.replacing import replacing
+from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.report.as_csv import write_csv
-from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import write_json
 from aclcmp.orchestrator.report.as_junit import write_junit
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.report.h5.writer import write_h5
+from aclcmp.orchestrator.run.directory import RunDir
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import fields
 from math import isnan
 from typing import Any
 
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.packed import table
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, RankVerdict, Status
-from aclcmp.orchestrator.words import fold_ranks
+from aclcmp.orchestrator.core.compact import table
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.text import fold_ranks
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, RankVerdict, Status
 
 MOST_ROWS = 65_536
 """Up to so many (label, rank) each has its own place."""

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.cluster.ray_start import STOP_SECONDS
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.fetching.what import Fetch
-from aclcmp.orchestrator.raystart import STOP_SECONDS
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape, read_cluster_file
 from aclcmp.orchestrator.submit.command import Submission, new_job_id, submission
+from aclcmp.orchestrator.submit.output import Talk
 from aclcmp.orchestrator.submit.state import Remembered, recall, remember, state_file
-from aclcmp.orchestrator.submit.talk import Talk
+from aclcmp.orchestrator.transfer.selection import Fetch
 
 if TYPE_CHECKING:
     from aclcmp.orchestrator.submit.client import JobClient, JobState
@@ -57,7 +57,7 @@ def submit_file(path: Path, override: Mapping[str, object], wishes: Wishes, cwd:
     if wishes.up and cluster.shape is not Shape.LAUNCHER:
         raise UsageError(f"--up is for cluster-launcher files (`cluster_name:`, `provider:`); {path} is none")
     if cluster.shape is Shape.LAUNCHER:
-        from aclcmp.orchestrator.submit.launcher import check_launcher
+        from aclcmp.orchestrator.submit.ray_up import check_launcher
 
         check_launcher(path, cluster.body)
     job = submission(cluster.section, new_job_id(), beside)
@@ -68,7 +68,7 @@ def submit_file(path: Path, override: Mapping[str, object], wishes: Wishes, cwd:
         return int(ExitCode.MATCH)
     RunDir.check_vacant(output)
     if wishes.up:
-        from aclcmp.orchestrator.submit.launcher import bring_up
+        from aclcmp.orchestrator.submit.ray_up import bring_up
 
         bring_up(path)
         address = _resolved_address(cluster, wishes, asking=True)
@@ -204,7 +204,7 @@ def exit_code(state: JobState, say: Callable[[str], None]) -> int:
 
 def _brought(client: JobClient, run_dir: str, folder: Path, what: Fetch, talk: Talk) -> bool:
     """Bring files here and say which; return whether there are any."""
-    from aclcmp.orchestrator.submit.transfer import fetch_files
+    from aclcmp.orchestrator.submit.fetch import fetch_files
 
     with talk.progress() as progress:
         found = fetch_files(client, run_dir, what, folder, talk.say, progress)
@@ -258,14 +258,14 @@ def _resolved_address(cluster: ClusterFile, wishes: Wishes, *, asking: bool = Fa
     if wishes.address is not None:
         return addresses.checked(wishes.address)
     if cluster.address is None and cluster.shape is Shape.LAUNCHER and (asking or not (wishes.dry_run or wishes.up)):
-        from aclcmp.orchestrator.submit.launcher import head_address
+        from aclcmp.orchestrator.submit.ray_up import head_address
 
         return head_address(cluster)
     return cluster.address if cluster.address is None else addresses.checked(cluster.address)
 
 
 def _render(cluster: ClusterFile, talk: Talk) -> int:
-    from aclcmp.orchestrator.submit.kuberay import render
+    from aclcmp.orchestrator.submit.kuberay.manifest import render
 
     if cluster.shape is not Shape.KUBERAY:
         raise UsageError(f"--render is for KubeRay manifests (`apiVersion: ray.io/v1`); {cluster.path} is none")

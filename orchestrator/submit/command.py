@@ -12,9 +12,9 @@ from enum import Enum
 from pathlib import Path
 from secrets import token_hex
 
+from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.redaction import HIDDEN, is_secret
-from aclcmp.orchestrator.submit.section import NOT_OPTIONS, Section
+from aclcmp.orchestrator.submit.job_section import NOT_OPTIONS, Section
 
 ALWAYS_EXCLUDED = (
     ".git/",

@@ -15,7 +15,7 @@ import pytest
 
 from aclcmp.labeling.shard.files import shards_in
 from aclcmp.labeling.shard.reader import read_shard
-from aclcmp.orchestrator.head import HERE_GONE
+from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from tests.cli.conftest import Command
 from tests.sigint import as_in_a_terminal
 

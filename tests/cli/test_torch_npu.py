@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.loading import try_loading
-from aclcmp.orchestrator.doctor.versions import Versions
 from tests.doctor.hosts import told
 
 pytestmark = pytest.mark.model
@@ -119,8 +119,8 @@ def test_files_of_torch_are_read_without_its_backends(torch_npu: Path, tmp_path:
     script = """
 import os, pathlib, sys
 os.environ.pop("TORCH_DEVICE_BACKEND_AUTOLOAD", None)
-from aclcmp.labeling.foreign.folders.scratch import Scratch
-from aclcmp.labeling.foreign.folders.torch_files import read_torch
+from aclcmp.orchestrator.dumps.scratch import Scratch
+from aclcmp.orchestrator.dumps.torch_files import read_torch
 print(read_torch(sys.argv[1], Scratch(pathlib.Path())).tensors[0][1].shape)
 assert "TORCH_DEVICE_BACKEND_AUTOLOAD" not in os.environ
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command
 from tests.recorded import save_record
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
 from tests.joinable import joinable_ray
 
 

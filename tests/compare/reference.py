@@ -7,10 +7,10 @@ import ml_dtypes
 import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.compare.kernels.tolerance import tolerance
 from aclcmp.orchestrator.compare.pair import row_group
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.compare.tolerance import tolerance
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 EXACT_FIELDS = [
     field.name

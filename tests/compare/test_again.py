@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aclcmp.orchestrator.answer import plan_here
+from aclcmp.orchestrator.core.run_record import Failure, RunRecord
 from aclcmp.orchestrator.judge.floors import FloorSource
-from aclcmp.orchestrator.plan.relayout import LayoutRules
-from aclcmp.orchestrator.record import Failure, RunRecord
-from aclcmp.orchestrator.rundir import RunDir
-from aclcmp.orchestrator.screen import Screen
+from aclcmp.orchestrator.pipeline.answer import plan_here
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.terminal.screen import Screen
 from tests.live.growing import Rank
 from tests.recorded import save_record
 

@@ -13,17 +13,17 @@ import pytest
 
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.crew import Crew
-from aclcmp.orchestrator.compare.fetch import Fetched
-from aclcmp.orchestrator.compare.look import Look, Suspect
-from aclcmp.orchestrator.compare.places import Places
-from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.compare.ties import TieQuestion
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.compare.actors.actor import CompareActor
+from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.remote_reads import Fetched
+from aclcmp.orchestrator.compare.actors.schedule import SPLIT_BYTES
+from aclcmp.orchestrator.compare.tie_check import TieQuestion
+from aclcmp.orchestrator.core.diagnosis import Look, Suspect
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.shard.test_damage import write as write_shard
 
 pytestmark = pytest.mark.ray
@@ -115,7 +115,7 @@ def test_a_pair_that_kills_its_actor_takes_no_other_along(
                 os._exit(1)
             return CompareActor.compare(self, pairs, *fetched)
 
-    monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Fragile)
+    monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Fragile)
     write(tmp_path / "data")
     pairs = [pair_of(tmp_path / "data", rank) for rank in range(300)]
     outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), lambda *_: None)
@@ -154,7 +154,7 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
             maybe_die("look")
             return CompareActor.look(self, suspect, *fetched)
 
-    monkeypatch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Mortal)
+    monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Mortal)
     node, run = cluster.driver_node_id, RunDir(tmp_path / "run", "r")
     crew, places = Crew(cluster.nodes), Places(node)
     for folder in (run.shards, run.dumps):

@@ -20,16 +20,16 @@ import psutil
 import pytest
 
 from aclcmp.labeling.shard.summary import summarise
-from aclcmp.orchestrator.cluster import Cluster, Node, _survey
-from aclcmp.orchestrator.compare import schedule
-from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.crew import Crew
-from aclcmp.orchestrator.compare.fetch import Fetched, Read
+from aclcmp.orchestrator.cluster.cluster import Cluster, Node, _survey
+from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.ray_start import authentication
+from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.compare.actors.actor import CompareActor
+from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.remote_reads import Fetched, Read
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.places import Places
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.raystart import authentication
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits
 
 pytestmark = pytest.mark.ray
@@ -92,7 +92,9 @@ def crew(nodes: tuple[Node, Node], log: Path) -> Crew:
             CompareActor.__init__(self)
             import ray
 
-            from aclcmp.orchestrator.compare import fetch, mapped, pair
+            from aclcmp.orchestrator.compare import pair
+            from aclcmp.orchestrator.compare.actors import remote_reads as fetch
+            from aclcmp.orchestrator.compare.kernels import memory_map as mapped
 
             node = ray.get_runtime_context().get_node_id()
 
@@ -114,7 +116,7 @@ def crew(nodes: tuple[Node, Node], log: Path) -> Crew:
             return CompareActor.compare(self, pairs, *fetched)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aclcmp.orchestrator.compare.crew.CompareActor", Probed)
+        patch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Probed)
         return Crew(nodes)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.decode import CODES, decode32
+from aclcmp.orchestrator.compare.kernels.decode import CODES, decode32
 
 
 def test_every_element_type_has_a_code():

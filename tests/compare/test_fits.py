@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.fits import fits_of
-from aclcmp.orchestrator.compare.narrow import LARGEST, rounder
+from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
+from aclcmp.orchestrator.compare.diagnosis.rounding import LARGEST, rounder
 from tests.compare.test_pair import encode
 from tests.compare.test_pair import values as decoded
 

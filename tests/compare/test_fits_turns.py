@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.fits import fits_of
-from aclcmp.orchestrator.compare.narrow import rounder
+from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
+from aclcmp.orchestrator.compare.diagnosis.rounding import rounder
 from aclcmp.orchestrator.judge.hints import hints_of
 from tests.judge.wrong import label_of, look_of
 

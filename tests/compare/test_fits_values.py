@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.fits import fits_of
-from aclcmp.orchestrator.compare.look import Fit
-from aclcmp.orchestrator.compare.narrow import rounder
-from aclcmp.orchestrator.compare.trial import GOOD
+from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD
+from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
+from aclcmp.orchestrator.compare.diagnosis.rounding import rounder
+from aclcmp.orchestrator.core.diagnosis import Fit
 
 BF16 = rounder("bfloat16")
 

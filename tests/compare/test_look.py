@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.compare.actor import CompareActor
-from aclcmp.orchestrator.compare.crew import Crew
-from aclcmp.orchestrator.compare.excerpt import excerpt_of
-from aclcmp.orchestrator.compare.fetch import read_dense, reads_of
-from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, HISTOGRAM_LOWEST, Look, Suspect
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.compare.actors.actor import CompareActor
+from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.remote_reads import read_dense, reads_of
+from aclcmp.orchestrator.compare.actors.schedule import split
+from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
+from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, channel_group, look_at
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.places import Places
-from aclcmp.orchestrator.compare.schedule import split
-from aclcmp.orchestrator.compare.second import MOST_CHANNELS, channel_group, look_at
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, Look, Suspect
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 from tests.compare.test_pair import random_bits
 from tests.compare.test_pair import split as split_at_random
 from tests.compare.test_pair import values as decoded
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_real_actors_look_at_whole_and_split_pairs(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aclcmp.orchestrator.compare.schedule.SPLIT_BYTES", 64 << 10)
+    monkeypatch.setattr("aclcmp.orchestrator.compare.actors.schedule.SPLIT_BYTES", 64 << 10)
     x = np.random.default_rng(0).standard_normal((256, 128)).astype(np.float32)
     stored = Stored(tmp_path / "tensors")
     golden = stored.source(x, "float32")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.errors import ShardError
-from aclcmp.orchestrator.compare.mapped import open_bits
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 
 def store(path: Path, values: np.ndarray, offset: int) -> Source:

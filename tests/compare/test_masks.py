@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.look import Suspect
-from aclcmp.orchestrator.compare.second import look_at
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import RankVerdict, Status
+from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
+from aclcmp.orchestrator.core.diagnosis import Suspect
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import RankVerdict, Status
 from tests.compare.test_look import Stored, pair_of
 from tests.compare.test_pair import check, encode, whole_stats
 from tests.judge.series import judged_on, of

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
-from aclcmp.orchestrator.compare.stats import PairStats, RowSums
+from aclcmp.orchestrator.core.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.core.stats import PairStats, RowSums
 from tests.compare.test_pair import whole_stats
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.look import Counts, Look, Suspect
-from aclcmp.orchestrator.compare.second import MOST_CHANNELS, look_at
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, look_at
+from aclcmp.orchestrator.core.diagnosis import Counts, Look, Suspect
+from aclcmp.orchestrator.core.regions import Region
 from tests.compare.test_look import Stored, pair_of
 from tests.compare.test_pair import encode
 from tests.compare.test_pair import split as split_at_random

@@ -9,11 +9,11 @@ from math import inf, isnan, nan
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.metrics import Metrics, all_metrics, metrics_of
-from aclcmp.orchestrator.compare.outcomes import Collected
-from aclcmp.orchestrator.compare.packed import from_columns, from_table, numbers_called, table
-from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.core.compact import from_columns, from_table, numbers_called, table
+from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
 NUMBERS = [field.name for field in fields(PairStats) if field.name not in ("rows", "basis")]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.reference import assert_agree, reference_stats, values
 
 COUNTS = ("n_over_1k", "n_over_5k", "n_over_tolerance")

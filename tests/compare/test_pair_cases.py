@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.compare.pair import MAX_ROW_GROUPS, Operand, pair_stats, row_group
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import check, encode, operand, whole_stats
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cluster import Node
-from aclcmp.orchestrator.compare import schedule
-from aclcmp.orchestrator.compare.places import Found, Places, Seen, node_of, places_of, told_of_lost
-from aclcmp.orchestrator.compare.sightings import leave, look, take_away
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.cluster.cluster import Node
+from aclcmp.orchestrator.cluster.file_locations import Found, Places, Seen, node_of, places_of, told_of_lost
+from aclcmp.orchestrator.cluster.file_visibility import leave, look, take_away
+from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.compare.test_schedule import pair_of
 
 NODES = [Node(name, f"10.0.0.{number}", f"host-{name}", 2, {}) for number, name in enumerate("abc", 1)]

@@ -19,10 +19,10 @@ from aclcmp.labeling.shard.reader import ShardIndex, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.summary import summarise
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.compare import sampling
-from aclcmp.orchestrator.compare.sampling import Views, look_at
-from aclcmp.orchestrator.plan.two import held_by
-from aclcmp.orchestrator.plan.views import AGREE, DIFFER, FEW, distances
+from aclcmp.orchestrator.idmap import sampling
+from aclcmp.orchestrator.idmap.sampling import Views, look_at
+from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances
+from aclcmp.orchestrator.plan.two_runs import held_by
 
 Array = npt.NDArray[Any]
 Rank = Mapping[str, Array]

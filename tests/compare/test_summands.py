@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare import kernel, schedule, summands
-from aclcmp.orchestrator.compare.actor import CompareActor
+from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.compare.actors.actor import CompareActor
+from aclcmp.orchestrator.compare.kernels import kernel
+from aclcmp.orchestrator.compare.kernels import operands as summands
+from aclcmp.orchestrator.compare.kernels.tolerance import tolerance
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats, read_pair_stats, warm_up
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.compare.tolerance import tolerance
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.reference import assert_agree, reference_stats, values
 from tests.compare.test_pair import FLAVOURS, cut, encode, operand, random_bits, split
 
@@ -229,7 +231,7 @@ def test_no_kernel_is_compiled_again() -> None:
             for bits in (x[:2], x[:1]):
                 pair_stats(sum_operand(golden, name, region), sum_operand(bits, name, region), shape, region)
     for function in (summands.add_up, kernel.scan32, kernel.scan64):
-        assert len(cast(Any, function).signatures) == 1
+        assert len(cast("Any", function).signatures) == 1
 
 
 def test_scheduling_counts_and_cuts_all_summands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.summary import SKETCH_SIZE, Summary, summarise
-from aclcmp.orchestrator.compare.metrics import metrics_of
-from aclcmp.orchestrator.compare.stats import Basis, PairStats
 from aclcmp.orchestrator.compare.summaries import error_bar, stats_of_summaries
+from aclcmp.orchestrator.core.metrics import metrics_of
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.stats import Basis, PairStats
+from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.judge import weigh
-from aclcmp.orchestrator.judge.table import limits_of
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.plan.regions import Region
 from tests.compare.reference import reference_stats, values
 from tests.compare.test_pair import encode, random_bits
 

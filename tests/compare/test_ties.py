@@ -10,8 +10,8 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.ties import TieQuestion, count_ties, scores_fit
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.compare.tie_check import TieQuestion, count_ties, scores_fit
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 
 def stored(array: npt.NDArray[np.generic], path: Path) -> Source:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.fits import fits_of
-from aclcmp.orchestrator.compare.trial import Candidate, Trial, numbers_text
+from aclcmp.orchestrator.compare.diagnosis.fit_trial import Candidate, Trial, numbers_text
+from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 
 NOISE = 4e-3
 

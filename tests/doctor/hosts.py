@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.ascend import Ascend
 from aclcmp.orchestrator.doctor.facts import Devices, Health, NodeFacts, Token
 from aclcmp.orchestrator.doctor.findings import Told
 from aclcmp.orchestrator.doctor.folders import Folder
 from aclcmp.orchestrator.doctor.loading import Loading
 from aclcmp.orchestrator.doctor.network import Network
-from aclcmp.orchestrator.doctor.versions import Versions
 
 GIB = 1 << 30
 

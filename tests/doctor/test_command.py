@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cli import run_cli
-from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.cli.app import run_cli
+from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.preflight import hosts_for
 

@@ -14,7 +14,7 @@ import numpy as np
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.ports import free_port
+from aclcmp.orchestrator.cluster.ports import free_port
 
 GLM = Path(__file__).parents[2] / "examples" / "glm"
 TURNS = 2

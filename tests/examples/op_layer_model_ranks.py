@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
-from aclcmp.orchestrator.ports import free_port
+from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "op_layer_model"

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.fetching.courier import Courier, FarFile
-from aclcmp.orchestrator.fetching.transfer import PIECE_BYTES, Brought, Transfer
-from aclcmp.orchestrator.fetching.what import Fetch, Wanted
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.transfer.courier import Courier, FarFile
+from aclcmp.orchestrator.transfer.pull import PIECE_BYTES, Brought, Transfer
+from aclcmp.orchestrator.transfer.selection import Fetch, Wanted
 
 pytestmark = pytest.mark.ray
 
@@ -48,7 +48,7 @@ class Far:
         root = self.root
 
         there = type("There", (courier,), {"__init__": lambda self, _: courier.__init__(self, root)})
-        self._patch.setattr("aclcmp.orchestrator.fetching.transfer.Courier", there)
+        self._patch.setattr("aclcmp.orchestrator.transfer.pull.Courier", there)
         transfer = Transfer(
             self.near, self._node, "host far", WANTED, self.stop, self.expected.append, self.done.append
         )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.fetching.brought import add_fetched, fetched_ranks
-from aclcmp.orchestrator.fetching.courier import Courier, FarFile
-from aclcmp.orchestrator.fetching.inside import digest_of, moved, opened, size_of
-from aclcmp.orchestrator.fetching.what import Fetch, Wanted
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.transfer.courier import Courier, FarFile
+from aclcmp.orchestrator.transfer.fetched import add_fetched, fetched_ranks
+from aclcmp.orchestrator.transfer.safe_open import digest_of, moved, opened, size_of
+from aclcmp.orchestrator.transfer.selection import Fetch, Wanted
 
 ALL = Wanted(Fetch.ALL, frozenset({4, 5}), 1)
 SHARDS = Wanted(Fetch.SHARDS, frozenset({4, 5}), 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor
 
 CODES = {
     "float32": 0,

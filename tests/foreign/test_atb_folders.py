@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.atb_folders import Wanted, find_dumps
-from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
+from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
 from tests.foreign.atb_writer import values, write_atb, write_pointer
 
 PID = 4711

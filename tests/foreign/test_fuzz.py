@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.atb_file import read_atb
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.atb.file import read_atb
 from tests.foreign.atb_writer import CODES, atb_header, write_atb, write_pointer
 
 pytestmark = pytest.mark.fuzz

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.report.as_h5 import write_h5
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_report
-from aclcmp.orchestrator.stored import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
+from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judged_on, of, off, wrong
 
 F32 = np.dtype(np.float32)

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.look import Fit, Looks, Suspect
+from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.second import look_at
-from aclcmp.orchestrator.insight import Insight, insight
+from aclcmp.orchestrator.core.diagnosis import Fit, Looks, Suspect
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.settle import Outcomes
+from aclcmp.orchestrator.pipeline.diagnose import Insight, insight
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 from tests.judge.wrong import FACTS, KEY, label_of, look_of
 
 X = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, wrong
 
 ROWS, WIDE = 12, 64

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.stats import Basis
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Status
 from aclcmp.orchestrator.judge.noise import noise_of
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Status
-from aclcmp.orchestrator.plan.regions import LabelKey
 from tests.judge.wrong import label_of
 
 X = np.random.default_rng(0).standard_normal((32, 64))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
 from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, wrong
 
 X = np.random.default_rng(5).standard_normal((8, 32))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, ChannelSums, Look
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Look
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.judge.patterns import pattern_of
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.judge.where import Along, growth_of, place_of
-from aclcmp.orchestrator.plan.regions import LabelKey
 from tests.judge.wrong import label_of, look_of
 
 X = np.random.default_rng(0).standard_normal((64, 128))

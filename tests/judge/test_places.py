@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.narrow import rounder
+from aclcmp.orchestrator.compare.diagnosis.rounding import rounder
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.where import Along, even_error, place_of, start_of
 from tests.judge.wrong import label_of, look_of

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.stats import PairStats
+from aclcmp.orchestrator.core.plan import Gap, GapKind
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of, with_floors
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource, floors_of
@@ -17,9 +20,6 @@ from aclcmp.orchestrator.judge.growth import jump
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
-from aclcmp.orchestrator.plan.model import Gap, GapKind
-from aclcmp.orchestrator.plan.regions import LabelKey
 from tests.judge.test_judge import FACTS, X, plan_of, stats
 
 DEFAULT = Policy()

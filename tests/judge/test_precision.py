@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.verdicts import Status
 from tests.judge.series import BF16, Array, Both, evidence_on, first, judged_on, of, off, rounded, wrong
 
 F16, F32 = np.dtype(np.float16), np.dtype(np.float32)

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.plan import Gap, GapKind
+from aclcmp.orchestrator.core.regions import LabelKey, Region
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Judgement, Limits, Origin, ReplicaVerdict, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
+from aclcmp.orchestrator.judge.dtype_limits import MOST, limits_of
 from aclcmp.orchestrator.judge.evidence import Evidence, RankEvidence, evidence_of, with_floors
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, Policy, Scope
-from aclcmp.orchestrator.judge.table import MOST, limits_of
-from aclcmp.orchestrator.judge.verdicts import Judgement, Limits, Origin, ReplicaVerdict, Status
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import Gap, GapKind
-from aclcmp.orchestrator.plan.regions import LabelKey, Region
-from aclcmp.orchestrator.report.as_h5 import write_h5
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.stored import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.judge.test_judge import X, plan_of, stats
 from tests.judge.test_policy import evidence, layers, origins, statuses, with_error
 

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aclcmp.orchestrator.compare.ties import count_ties, scores_fit
+from aclcmp.orchestrator.compare.tie_check import count_ties, scores_fit
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.evidence import evidence_of
 from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.ties import tie_questions, with_ties
+from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
 from tests.compare.test_look import Stored
 from tests.judge.series import Array, Both, of, off, stats_of, wrong
 from tests.judge.test_judge import FACTS

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_report
+from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.judge.series import Both, evidence_on, first, judged_on, of, off, wrong
 
 X = np.random.default_rng(6).standard_normal((16, 64)).astype(np.float32)

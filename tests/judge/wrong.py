@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.fits import fits_of
-from aclcmp.orchestrator.compare.look import HISTOGRAM_BINS, ChannelSums, Look
+from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Look
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.verdicts import LabelVerdict
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.model import LabelPlan, Plan, SideFacts, Sides
-from aclcmp.orchestrator.plan.regions import LabelKey, Pair, Region, Source
 
 KEY = LabelKey(0, "x", 0)
 FACTS = SideFacts("f.h5", "float32", (8, 16), "cpu", "model.py:7", 0, 0.0)

@@ -21,7 +21,7 @@ from aclcmp.labeling.shard.reader import ShardIndex, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.plan.mapping import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from tests.labeling.test_api import run_script
 from tests.plan.test_planner import index, label

@@ -10,7 +10,7 @@ import pytest
 from aclcmp.labeling.layout import Shard
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
-from aclcmp.orchestrator.ports import free_port
+from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 
 pytestmark = pytest.mark.model

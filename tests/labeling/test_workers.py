@@ -12,9 +12,9 @@ import pytest
 from aclcmp.labeling.identity import RankIdentity, distributed_identity
 from aclcmp.labeling.shard.files import shards_in
 from aclcmp.labeling.shard.reader import ShardIndex, read_shard
-from aclcmp.orchestrator.judge.verdicts import Status
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.plan.planner import plan_run
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.models.comparing import answered
 from tests.models.running import RUN_ID
 from tests.recorded import save_record

@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.launch.placement import Placement
-from aclcmp.orchestrator.record import RankState, RunRecord
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 
 
 class Notes:

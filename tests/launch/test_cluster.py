@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.cluster.ray_start import SIMULATE, authentication
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.raystart import SIMULATE, authentication
 from tests.joinable import joinable_ray
 
 
@@ -52,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
 
 OPENED = """
 import sys
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
 assert "ray" not in sys.modules
 try:
     with Cluster.open(sys.argv[1]) as cluster:

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
-from aclcmp.orchestrator.raystart import SIMULATE
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.cluster.ray_start import SIMULATE
 
 
 @pytest.mark.ray

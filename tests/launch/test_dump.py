@@ -16,12 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
+from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.launch import dump
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.job import Launcher
 from aclcmp.orchestrator.launch.rank_host import RankHost, Start
-from aclcmp.orchestrator.record import RunRecord
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.launch.conftest import Notes, marked, wait_until
 from tests.launch.test_launch import variables
 from tests.launch.test_probe import install

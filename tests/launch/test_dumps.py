@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aclcmp.orchestrator.dumps import remove_dumps
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.dump_cleanup import remove_dumps
 
 
 def dump(path: Path, size: int = 10) -> Path:

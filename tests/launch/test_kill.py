@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aclcmp.orchestrator.head import HERE_GONE
-from aclcmp.orchestrator.record import RankState, RunRecord
+from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
+from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from tests.launch import driver
 from tests.launch.conftest import marked, wait_until, without_ray_settings
 from tests.sigint import as_in_a_terminal

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cluster import Cluster
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.launch.launcher import check_fit, launch
 from aclcmp.orchestrator.launch.placement import Placement
-from aclcmp.orchestrator.record import RankState, RunRecord
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.launch.conftest import Notes, marked
 
 pytestmark = pytest.mark.ray

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cluster import Node
+from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.npu import what_is_missing

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.launch.recognise import own_launcher
+from aclcmp.orchestrator.launch.detect_launcher import own_launcher
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from aclcmp.orchestrator import head
-from aclcmp.orchestrator.head import Answers, HeadWatch
+from aclcmp.orchestrator.cluster import head_watch as head
+from aclcmp.orchestrator.cluster.head_watch import Answers, HeadWatch
 from aclcmp.orchestrator.launch.silence import SILENT_SECONDS, Silence
 
 NAMES = {"a": "host a", "b": "host b"}

@@ -12,15 +12,15 @@ from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.compare.news import ShardNews, read_news
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.live.findings import Findings
-from aclcmp.orchestrator.live.known import Known
-from aclcmp.orchestrator.live.ledger import Ledger
+from aclcmp.orchestrator.live.interim_verdicts import Findings
+from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
+from aclcmp.orchestrator.live.rank_progress import Ledger
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
 from aclcmp.orchestrator.plan.planner import plan_run
-from aclcmp.orchestrator.plan.regions import Pair
-from aclcmp.orchestrator.settle import Outcomes, compared
 
 Array = npt.NDArray[np.floating]
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.reader import read_shard
-from aclcmp.orchestrator.compare.follower import stand_back
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.live import findings
-from aclcmp.orchestrator.live.known import Known
+from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.live import interim_verdicts as findings
+from aclcmp.orchestrator.live.follower import stand_back
+from aclcmp.orchestrator.pipeline.resolve_layouts import compared
 from aclcmp.orchestrator.plan.planner import plan_run
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.settle import compared
 from tests.live.growing import Follower, Rank
 
 RANDOM = np.random.default_rng(0)

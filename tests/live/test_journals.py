@@ -8,8 +8,8 @@ import pytest
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal, read_on
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.compare import news
-from aclcmp.orchestrator.compare.news import read_news
+from aclcmp.orchestrator.live import journal_tail as news
+from aclcmp.orchestrator.live.journal_tail import read_news
 from tests.live.growing import Rank
 
 HEADER = ShardHeader("run", 0, 1, 0, 0, "host", 1, 0.0)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from aclcmp.orchestrator.live import streams
-from aclcmp.orchestrator.live.streams import APART_SECONDS, SILENT_SECONDS, Streams
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.live import complete_labels as streams
+from aclcmp.orchestrator.live.complete_labels import APART_SECONDS, SILENT_SECONDS, Streams
 
 
 class Job:

@@ -3,9 +3,9 @@
 import pytest
 from rich.cells import cell_len
 
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.live.ledger import Stand
-from aclcmp.orchestrator.live.standing import STALL_SECONDS, Quiet, stall, standing
+from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.live.progress_text import STALL_SECONDS, Quiet, stall, standing
+from aclcmp.orchestrator.live.rank_progress import Stand
 from aclcmp.orchestrator.live.view import LINES, lines
 from tests.report.made_up import decoder_labels, judgement_of
 

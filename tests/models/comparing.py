@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aclcmp.orchestrator.compare.actor import read_indices
-from aclcmp.orchestrator.compare.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.actors.actor import read_indices
+from aclcmp.orchestrator.compare.actors.outcomes import Collected, Outcomes
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.verdicts import Judgement, Status, worst
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status, worst
-from aclcmp.orchestrator.plan.mapping import IdMap
+from aclcmp.orchestrator.pipeline.resolve_layouts import compared
+from aclcmp.orchestrator.plan.id_rules import IdMap
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.regions import Pair
-from aclcmp.orchestrator.plan.relayout import LayoutRules
-from aclcmp.orchestrator.rundir import opened_run
-from aclcmp.orchestrator.settle import compared
-from aclcmp.orchestrator.sides import opened_side
+from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.sources import opened_side
 
 
 def answered(

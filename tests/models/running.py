@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from aclcmp.orchestrator.ports import free_port
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.cluster.ports import free_port
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.recorded import save_record
 
 HERE = Path(__file__).parent

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
-from aclcmp.orchestrator.layoutfile import read_layouts
-from aclcmp.orchestrator.plan.readings import UNPROVED
+from aclcmp.orchestrator.inputs.layout_file import read_layouts
+from aclcmp.orchestrator.plan.layouts.interpretations import UNPROVED
 from tests.models.comparing import answered, check_green, layouts
 from tests.models.running import Ranks
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.plan.mapping import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
 from tests.models.comparing import answered, check_green
 from tests.models.running import Ranks
 

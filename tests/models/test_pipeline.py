@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Status
 from tests.models.comparing import answered, check_green, reasons, statuses
 from tests.models.running import Ranks
 

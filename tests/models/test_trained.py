@@ -2,8 +2,8 @@
 
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, Status
 from tests.models.comparing import answered
 from tests.models.running import Made, Ranks, made_once
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
 from tests.models.comparing import answered, check_green, layouts, statuses
 from tests.models.running import Made, Ranks, made_once
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Judgement, Status
 from tests.models.comparing import answered, reasons, statuses
 from tests.models.running import Ranks
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor
+from aclcmp.labeling.shard.dumped import DumpedTensor
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.plan.fractal import column_blocks, plain_shape
-from aclcmp.orchestrator.plan.model import GapKind
+from aclcmp.orchestrator.core.plan import GapKind
+from aclcmp.orchestrator.core.regions import Source
+from aclcmp.orchestrator.plan.layouts.fractal_nz import column_blocks, plain_shape
 from aclcmp.orchestrator.plan.planner import plan_run
-from aclcmp.orchestrator.plan.regions import Source
 from tests.plan.test_planner import index, label
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from aclcmp.orchestrator.plan.levels import Level, kind_in_layers, level_of, with_parents
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.levels import Level, kind_in_layers, level_of, with_parents
+from aclcmp.orchestrator.core.regions import LabelKey
 
 CHATGLM = (
     "0_ChatGlm6BModelEncoderTorch/12_ChatGlm6BLayerEncoderOperationGraphRunner/3_SelfAttentionOpsChatglm6bRunner"

@@ -8,11 +8,11 @@ import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Shard
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.orchestrator.core.plan import GapKind, Plan
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.plan.model import GapKind, Plan
 from aclcmp.orchestrator.plan.planner import plan_run
-from aclcmp.orchestrator.plan.regions import LabelKey
 from tests.plan.test_planner import index, label
 
 WHY = "its shards lie on host b (10.0.0.2), which has left the cluster"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.plan.likeness import Seen
-from aclcmp.orchestrator.plan.mapping import IdMap, Rule
-from aclcmp.orchestrator.plan.suggest import CERTAIN, Suggestion, suggest
-from aclcmp.orchestrator.plan.wording import split_numbers, words_of
+from aclcmp.orchestrator.idmap.name_tokens import split_numbers, words_of
+from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion, suggest
+from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
 
 NAMES = st.text(alphabet="ab.*?[]-1", min_size=1, max_size=10)
 
@@ -356,7 +356,7 @@ MODELS = """
 import sys
 import torch
 from transformers import GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from aclcmp.orchestrator.plan.likeness import Seen
+from aclcmp.orchestrator.idmap.similarity import Seen
 
 def labels(model):
     found = []

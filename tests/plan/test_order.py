@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.plan.order import golden_order
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.plan.golden_order import golden_order
 
 
 def chain(*names: str, start: float = 0.0, task: int = 0) -> list[tuple[LabelKey, float]]:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
-from aclcmp.orchestrator.plan.cover import cover, intersection
-from aclcmp.orchestrator.plan.placing import Option, Placing, Side, other_options, solve
-from aclcmp.orchestrator.plan.readings import Local, PlacingError
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.layouts.alignment import Option, Placing, Side, other_options, solve
+from aclcmp.orchestrator.plan.layouts.box_cover import cover, intersection
+from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError
 
 
 def plain(*shape: int, layout: str | None = None) -> Local:

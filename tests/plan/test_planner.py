@@ -10,7 +10,7 @@ from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.plan.model import GapKind
+from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.plan.regions import LabelKey, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Source
 from aclcmp.orchestrator.plan.sizes import common_pair, odd_dimension, words_of_sizes
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)

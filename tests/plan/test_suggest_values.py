@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.plan.likeness import Seen
-from aclcmp.orchestrator.plan.mapping import IdMap
-from aclcmp.orchestrator.plan.suggest import CERTAIN, Proposal, Suggestion, suggest
-from aclcmp.orchestrator.plan.views import AGREE, DIFFER, FEW, distances, places, view_of
+from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances, places, view_of
+from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.suggest import CERTAIN, Proposal, Suggestion, suggest
+from aclcmp.orchestrator.plan.id_rules import IdMap
 
 Array = npt.NDArray[Any]
 Model = dict[str, Array]

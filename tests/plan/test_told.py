@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
-from aclcmp.orchestrator.plan.readings import Local, PlacingError, Reading, Whole
-from aclcmp.orchestrator.plan.regions import Region
-from aclcmp.orchestrator.plan.told import completed, told_reading
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.layouts.declared import completed, told_reading
+from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, Reading, Whole
 
 
 def box_of(region: Region) -> tuple[slice, ...]:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.metrics import Metrics, metrics_of
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import (
+from aclcmp.orchestrator.core.metrics import Metrics, metrics_of
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey, Region
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import Failure, RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import (
     Coverage,
     FirstDivergence,
     Judgement,
@@ -20,10 +23,7 @@ from aclcmp.orchestrator.judge.verdicts import (
     RankVerdict,
     Status,
 )
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey, Region
-from aclcmp.orchestrator.record import Failure, RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.errors import ExitCode
 
 LIMITS = Limits(warn=1e-5, fail=1e-3, source="float32 table")
 ORDER = [Status.MATCH, Status.DRIFT, Status.MISSING, Status.MISMATCH, Status.FAILED, Status.NONFINITE, Status.DIVERGED]

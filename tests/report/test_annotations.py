@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.report.annotations import annotations
-from aclcmp.orchestrator.words import visible
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.report.text.annotations import annotations
 from tests.report.made_up import decoder_labels, label, record_of, report_of, side, verdict
 from tests.report.test_any_name import NAMES, NASTY
 

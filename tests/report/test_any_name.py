@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.report.files import write_reports
-from aclcmp.orchestrator.report.terminal import print_report
-from aclcmp.orchestrator.rundir import RunDir
-from aclcmp.orchestrator.words import visible
+from aclcmp.orchestrator.report.text.terminal import print_report
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.report.made_up import label, report_of, verdict
 
 NAMES = st.lists(st.text(max_size=200), min_size=1, max_size=12, unique=True)

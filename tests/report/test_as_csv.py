@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.as_csv import HEADER, write_csv
-from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, label, report_of, side, verdict
 
 FROZEN = (

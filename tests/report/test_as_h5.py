@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aclcmp.orchestrator.compare.stats import RowSums
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.record import Failure
-from aclcmp.orchestrator.report.as_h5 import write_h5
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import Failure
+from aclcmp.orchestrator.core.stats import RowSums
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.report.as_json import write_json
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)

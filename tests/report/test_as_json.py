@@ -9,13 +9,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.stats import PairStats
-from aclcmp.orchestrator.judge.verdicts import Origin, Status
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.record import Failure
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.report import SCHEMA, Report
+from aclcmp.orchestrator.core.run_record import Failure
+from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.report.as_json import number, schema, write_json
-from aclcmp.orchestrator.report.model import SCHEMA, Report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)

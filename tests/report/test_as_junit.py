@@ -10,14 +10,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import Failure
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.record import Failure
 from aclcmp.orchestrator.report.as_junit import write_junit
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.words import visible
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 from tests.report.test_any_name import NAMES, NASTY
 

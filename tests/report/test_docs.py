@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.compare.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.report.columns import mark
 from aclcmp.orchestrator.report.files import write_reports
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.report.text.columns import mark
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.report.made_up import decoder_labels, report_of
 from tests.report.test_terminal import GOLDEN
 

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aclcmp.orchestrator.compare.metrics import metrics_of
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.metrics import metrics_of
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.judge.weigh import weigh
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.report.as_h5 import write_h5
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import LIMITS, label, layer_names, record_of, report_of, stats_of, verdict
 
 DOC = (Path(__file__).parents[2] / "docs" / "report-h5.md").read_text(encoding="utf-8")

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
+from aclcmp.orchestrator.inputs.policy_file import read_policy
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.policyfile import read_policy
-from aclcmp.orchestrator.report.diff import changes, diff_lines, worse
-from aclcmp.orchestrator.report.explain import chosen, explain
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.stored import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
+from aclcmp.orchestrator.report.text.explain import chosen, explain
 from tests.judge.test_policy import evidence
 from tests.report.made_up import label, report_of, side, verdict
 

@@ -12,7 +12,7 @@ import pytest
 from aclcmp.labeling import replacing
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.report.files import write_reports, written
-from aclcmp.orchestrator.rundir import RunDir
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.report.made_up import decoder_labels, report_of
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.report import h5_file
-from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import json_pieces
-from aclcmp.orchestrator.report.h5_reader import read_h5
+from aclcmp.orchestrator.report.h5 import sealed_file as h5_file
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import decoder_labels, record_of, report_of
 
 

@@ -12,18 +12,18 @@ import h5py
 import numpy as np
 import pytest
 
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.plan import GapKind
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, ReplicaVerdict, Status
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
 from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.verdicts import Judgement, Origin, ReplicaVerdict, Status
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.model import GapKind
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import write_json
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 
 

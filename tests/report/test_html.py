@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import Limits, Origin, Status
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.record import Failure
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import Failure
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import Limits, Origin, Status
 from aclcmp.orchestrator.report.html.details import MOST_DETAILS
 from aclcmp.orchestrator.report.html.faces import FACES, face_number
 from aclcmp.orchestrator.report.html.grid import columns_of, figures, rows_of
@@ -25,9 +27,7 @@ from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, log_codes
 from aclcmp.orchestrator.report.html.page import write_html
 from aclcmp.orchestrator.report.html.strips import MOST_BINS, strips
 from aclcmp.orchestrator.report.html.summary import summary_of
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import first_divergence, gaps, success
-from aclcmp.orchestrator.words import visible
+from aclcmp.orchestrator.report.text.sentences import first_divergence, gaps, success
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 from tests.report.pages import NASTY, decoder_report, large_report, nasty_report
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.html.page import write_html
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import first_divergence
-from aclcmp.orchestrator.words import visible
+from aclcmp.orchestrator.report.text.sentences import first_divergence
 from tests.report.made_up import decoder_labels, record_of, report_of
 from tests.report.pages import NASTY, decoder_report, large_report, nasty_report
 

@@ -13,20 +13,21 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.plan.levels import level_of
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.report import flat, h5_reader, json_groups
+from aclcmp.orchestrator.pipeline.stored_reports import print_diff, print_explained
+from aclcmp.orchestrator.report import flat, json_groups
 from aclcmp.orchestrator.report.as_csv import write_csv
-from aclcmp.orchestrator.report.as_h5 import write_h5
 from aclcmp.orchestrator.report.as_json import schema, write_json
-from aclcmp.orchestrator.report.diff import changes, diff_lines
-from aclcmp.orchestrator.report.explain import chosen, chosen_keys, explain, with_history
-from aclcmp.orchestrator.report.h5_reader import read_h5, read_two
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_report
-from aclcmp.orchestrator.stored import print_diff, print_explained
+from aclcmp.orchestrator.report.h5 import reader as h5_reader
+from aclcmp.orchestrator.report.h5.reader import read_h5, read_two
+from aclcmp.orchestrator.report.h5.writer import write_h5
+from aclcmp.orchestrator.report.text.diff import changes, diff_lines
+from aclcmp.orchestrator.report.text.explain import chosen, chosen_keys, explain, with_history
+from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)

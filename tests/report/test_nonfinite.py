@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.insight import insight
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.judge.patterns import nonfinite_places
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.report.as_h5 import write_h5
-from aclcmp.orchestrator.report.causes import pattern_object, what_it_looks_like
-from aclcmp.orchestrator.report.explain import explain
-from aclcmp.orchestrator.report.h5_reader import read_h5
-from aclcmp.orchestrator.report.model import Report
+from aclcmp.orchestrator.pipeline.diagnose import insight
+from aclcmp.orchestrator.report.h5.reader import read_h5
+from aclcmp.orchestrator.report.h5.writer import write_h5
+from aclcmp.orchestrator.report.text.causes import pattern_object, what_it_looks_like
+from aclcmp.orchestrator.report.text.explain import explain
 from tests.judge.test_hints import World, X
 from tests.report.made_up import report_of
 from tests.report.test_html import page_of

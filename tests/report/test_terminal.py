@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.plan.levels import Level
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.record import Failure, RunRecord
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.terminal import print_files, print_report, report_console
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import Failure, RunRecord
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
+from aclcmp.orchestrator.report.text.terminal import print_files, print_report, report_console
 from tests.report.made_up import decoder_labels, label, layer_names, record_of, report_of, side, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)

@@ -21,9 +21,9 @@ from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.recovery import recover
-from aclcmp.orchestrator.compare.fetch import read_dense
-from aclcmp.orchestrator.plan.held import held_by_rank
-from aclcmp.orchestrator.plan.regions import Region
+from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.rank_labels import held_by_rank
 from tests.shard.test_damage import write
 
 LABELS = 6

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from aclcmp.orchestrator.ports import free_port
+from aclcmp.orchestrator.cluster.ports import free_port
 from tests.conftest import _WIPED as WIPED
 
 

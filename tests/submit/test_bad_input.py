@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cli import run_cli
+from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.submit.state import Remembered, remember
 from tests.cli.conftest import Command, Done
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.raystart import HEALTH_CHECKS
 from aclcmp.orchestrator.submit.clusterfile import Shape, read_cluster_file
 from aclcmp.orchestrator.submit.command import submission
-from aclcmp.orchestrator.submit.kuberay import render
-from aclcmp.orchestrator.submit.launcher import check_launcher
+from aclcmp.orchestrator.submit.kuberay.manifest import render
+from aclcmp.orchestrator.submit.ray_up import check_launcher
 
 FOLDER = Path(__file__).parent.parent.parent / "cluster_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.redaction import HIDDEN
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.redaction import HIDDEN
 from aclcmp.orchestrator.submit.command import arguments, on_cluster, submission
-from aclcmp.orchestrator.submit.section import NOT_OPTIONS, Section, read_section
+from aclcmp.orchestrator.submit.job_section import NOT_OPTIONS, Section, read_section
 from tests.cli.conftest import Command, aclcmp
 
 __all__ = ["aclcmp"]

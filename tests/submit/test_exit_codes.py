@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 
-from aclcmp.orchestrator.fetching.what import Fetch
 from aclcmp.orchestrator.submit import follow
 from aclcmp.orchestrator.submit.actions import _followed, exit_code
 from aclcmp.orchestrator.submit.client import JobClient, JobState
 from aclcmp.orchestrator.submit.follow import Choice
-from aclcmp.orchestrator.submit.talk import Talk
+from aclcmp.orchestrator.submit.output import Talk
+from aclcmp.orchestrator.transfer.selection import Fetch
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_what_ends_the_following(
 
     monkeypatch.setattr(follow, "follow", interrupted)
     said = Said()
-    assert _followed(cast(JobClient, None), "job", "", tmp_path, Fetch.REPORT, cast(Talk, said)) == 4
+    assert _followed(cast("JobClient", None), "job", "", tmp_path, Fetch.REPORT, cast("Talk", said)) == 4
     assert said.words == words

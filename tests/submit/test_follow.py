@@ -33,7 +33,7 @@ class Breaking:
 def followed(server: Breaking) -> tuple[JobState | Choice, str, list[str]]:
     shown: list[str] = []
     said: list[str] = []
-    end = follow.follow(cast(JobClient, server), "job", shown.append, said.append, lambda: Choice.DETACH)
+    end = follow.follow(cast("JobClient", server), "job", shown.append, said.append, lambda: Choice.DETACH)
     return end, "".join(shown), said
 
 

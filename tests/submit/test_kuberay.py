@@ -12,7 +12,7 @@ import yaml
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
-from aclcmp.orchestrator.submit.kuberay import render
+from aclcmp.orchestrator.submit.kuberay.manifest import render
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads((HERE / "rayjob.schema.json").read_text())

@@ -11,8 +11,8 @@ import yaml
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
-from aclcmp.orchestrator.submit.kuberay import render
-from aclcmp.orchestrator.submit.kuberay_rules import pods
+from aclcmp.orchestrator.submit.kuberay.manifest import render
+from aclcmp.orchestrator.submit.kuberay.operator_rules import pods
 
 HERE = Path(__file__).parent
 SCHEMA = jsonschema.Draft202012Validator(json.loads((HERE / "rayjob.schema.json").read_text()))

@@ -11,17 +11,17 @@ from dataclasses import fields
 from itertools import islice
 from typing import Any
 
-from aclcmp.orchestrator.compare.look import ChannelSums, Look
-from aclcmp.orchestrator.compare.metrics import Metrics
-from aclcmp.orchestrator.compare.stats import Basis, PairStats, RowSums
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.plan.model import SideFacts
-from aclcmp.orchestrator.plan.regions import LabelKey
+from aclcmp.orchestrator.core.diagnosis import ChannelSums, Look
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.html.faces import face_number
 from aclcmp.orchestrator.report.html.packed import rounded, shown_in
 from aclcmp.orchestrator.report.html.strips import histogram, strips
-from aclcmp.orchestrator.report.model import Report
 
 MOST_DETAILS = 20_000
 _MOST_STRIPS = 2_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aclcmp.orchestrator.judge.verdicts import WRONG, Origin, RankVerdict, Status, worst
-from aclcmp.orchestrator.report.columns import mark
+from aclcmp.orchestrator.core.verdicts import WRONG, Origin, RankVerdict, Status, worst
+from aclcmp.orchestrator.report.text.columns import mark
 
 
 @dataclass(frozen=True, slots=True)

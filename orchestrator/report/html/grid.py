@@ -9,10 +9,10 @@ from math import nan
 
 import numpy as np
 
-from aclcmp.orchestrator.judge.verdicts import LabelVerdict, RankVerdict
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict
 from aclcmp.orchestrator.report.html.faces import face_number
 from aclcmp.orchestrator.report.html.packed import log_codes
-from aclcmp.orchestrator.report.model import Report
 
 _MOST_COLUMNS = 128
 _MOST_CELLS = 1_300_000

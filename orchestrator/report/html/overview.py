@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from aclcmp.orchestrator.compare.stats import Basis
-from aclcmp.orchestrator.judge.verdicts import FirstDivergence, LabelVerdict
-from aclcmp.orchestrator.plan.levels import Level
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.text import fold_ranks, shorten
+from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
 from aclcmp.orchestrator.report.html.faces import FACES
 from aclcmp.orchestrator.report.html.grid import Row, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.words import fold_ranks, shorten
 
 _LONGEST_ROW_NAME = 60
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.as_json import number
-from aclcmp.orchestrator.words import visible
 
 PER_DECADE = 1600
 """Codes per power of ten: neighbours are 0.14 % apart."""

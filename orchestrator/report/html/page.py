@@ -12,12 +12,12 @@ from typing import Any
 
 import jinja2
 
+from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.report.html.details import details
 from aclcmp.orchestrator.report.html.grid import columns_of, figures
 from aclcmp.orchestrator.report.html.overview import overview
 from aclcmp.orchestrator.report.html.packed import packed, packed_json, shown
 from aclcmp.orchestrator.report.html.summary import summary_of
-from aclcmp.orchestrator.report.model import Report
 
 _SCRIPTS = ("unpack.js", "grid.js", "search.js", "charts.js", "depth.js", "facts.js", "label.js", "main.js")
 _STYLES = ("page.css", "grid.css", "label.css")

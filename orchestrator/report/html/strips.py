@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.look import HISTOGRAM_LOWEST, ChannelSums, Look
-from aclcmp.orchestrator.compare.stats import RowSums
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_LOWEST, ChannelSums, Look
+from aclcmp.orchestrator.core.stats import RowSums
 from aclcmp.orchestrator.report.html.packed import rounded
 
 MOST_BINS = 240

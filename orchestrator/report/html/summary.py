@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from aclcmp.orchestrator.judge.verdicts import Status
-from aclcmp.orchestrator.plan.regions import LabelKey
-from aclcmp.orchestrator.record import RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.report.causes import where
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
+from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.html.faces import Face
-from aclcmp.orchestrator.report.model import Report
-from aclcmp.orchestrator.report.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
-from aclcmp.orchestrator.words import count, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.report.text.causes import where
+from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 
 _MOST_FINDINGS = 4
 _LONGEST_NAME = 80

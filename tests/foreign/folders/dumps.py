@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, NotDumped
-from aclcmp.labeling.foreign.folders.found import DumpIndex
-from aclcmp.labeling.foreign.folders.read import read_dump
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.orchestrator.dumps.index import DumpIndex
+from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.foreign.atb_writer import values
 
 SHAPES = ((), (1,), (7,), (0,), (3, 0, 2), (2, 3), (5, 1, 4), (2, 3, 4, 5))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor
+from aclcmp.labeling.shard.dumped import DumpedTensor
 from tests.foreign.atb_writer import CODES, values, write_atb, write_pointer
 from tests.foreign.folders.dumps import by_name, read, reasons, same_bits, sample, tensors
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.folders.found import Split
-from aclcmp.labeling.foreign.folders.read import read_dump
+from aclcmp.orchestrator.dumps.index import Split
+from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.foreign.atb_writer import write_atb
 from tests.foreign.folders.dumps import check, made
 
@@ -100,9 +100,9 @@ def test_damaged_indices_and_names(tmp_path: Path, seed: int) -> None:
 
 
 def test_splits_of_any_numbers() -> None:
-    from aclcmp.labeling.foreign.dumped import DumpedTensor
-    from aclcmp.labeling.foreign.folders.found import Found, dump_index
     from aclcmp.labeling.layout import Layout
+    from aclcmp.labeling.shard.dumped import DumpedTensor
+    from aclcmp.orchestrator.dumps.index import Found, dump_index
 
     rng = random.Random(0)
     for _ in range(2_000):

@@ -13,9 +13,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.folders.npy import read_npy
-from aclcmp.labeling.foreign.folders.scratch import Scratch
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.dumps.npy import read_npy
+from aclcmp.orchestrator.dumps.scratch import Scratch
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import SHAPES, by_name, read, reasons, same_bits, sample, tensors
 

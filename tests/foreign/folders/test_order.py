@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.folders.order import Order, call_key, order_of
-from aclcmp.labeling.foreign.folders.read import read_dump
+from aclcmp.orchestrator.dumps.order import Order, call_key, order_of
+from aclcmp.orchestrator.dumps.registry import read_dump
 
 LLAMA = (
     *("model.embed_tokens", "model.layers.2.input_layernorm"),

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
-from aclcmp.labeling.foreign.folders.read import read_dump
-from aclcmp.orchestrator.compare.mapped import open_bits
-from aclcmp.orchestrator.plan.held import merged_processes
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.dumps.registry import read_dump
+from aclcmp.orchestrator.plan.rank_labels import merged_processes
 from tests.foreign.atb_writer import write_atb
 from tests.foreign.folders.dumps import read, same_bits, sample
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
-from aclcmp.labeling.foreign.folders.safetensors import read_safetensors
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import SHAPES, by_name, made, read, reasons, same_bits, sample
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
-from aclcmp.labeling.foreign.folders.dims import DimsError, splits_of
-from aclcmp.labeling.foreign.folders.found import Split
-from aclcmp.labeling.foreign.folders.read import read_dump
 from aclcmp.labeling.layout import Partial, Replicate
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.index import Split
+from aclcmp.orchestrator.dumps.registry import read_dump
+from aclcmp.orchestrator.dumps.sglang_dims import DimsError, splits_of
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import by_name, read, reasons, tensors
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
-from aclcmp.labeling.foreign.folders.read import read_dump
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import by_name, read, reasons, tensors
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from aclcmp.labeling.foreign.dumped import DumpedTensor, ForeignFormatError
-from aclcmp.labeling.foreign.folders.scratch import Scratch
-from aclcmp.labeling.foreign.folders.torch_files import read_torch
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError
+from aclcmp.orchestrator.dumps.scratch import Scratch
+from aclcmp.orchestrator.dumps.torch_files import read_torch
 from tests.foreign.atb_writer import values
 from tests.foreign.folders.dumps import SHAPES, by_name, made, read, reasons, same_bits, sample
 
@@ -226,9 +226,9 @@ def test_a_torch_that_cannot_be_loaded(tmp_path: Path, torch_py: str, words: str
     )
     script = """
 import os, pathlib
-from aclcmp.labeling.foreign.dumped import ForeignFormatError
-from aclcmp.labeling.foreign.folders.scratch import Scratch
-from aclcmp.labeling.foreign.folders.torch_files import read_torch
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.scratch import Scratch
+from aclcmp.orchestrator.dumps.torch_files import read_torch
 try:
     read_torch("x.pt", Scratch(pathlib.Path()))
 except ForeignFormatError as error:

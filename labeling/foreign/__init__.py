@@ -1,1 +1,0 @@
-"""Tensors that other tools dumped: their files are read where they are."""

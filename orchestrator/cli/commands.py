@@ -1,0 +1,260 @@
+"""The commands as the stages in their order; what they share is here, what they do is in the stages.
+
+Stages are imported where they are used: the rest goes on while Ray, which takes seconds, is starting.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.launch.job import Job, StopAt, check
+from aclcmp.orchestrator.pipeline.judging_options import recorded_again
+from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.terminal.startup import load_kernels, nothing, opened_cluster, slow_steps, terminal
+from aclcmp.orchestrator.transfer.command import also_fetched
+from aclcmp.orchestrator.transfer.selection import Fetch
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aclcmp.orchestrator.cluster.cluster import Cluster
+    from aclcmp.orchestrator.core.report import Report
+    from aclcmp.orchestrator.core.run_record import RunRecord
+    from aclcmp.orchestrator.judge.floors import FloorSource
+    from aclcmp.orchestrator.pipeline.answer import Planned
+    from aclcmp.orchestrator.pipeline.judging_options import Terms
+    from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+    from aclcmp.orchestrator.terminal.screen import Screen
+
+
+def run_job(
+    job: Job,
+    address: str | None,
+    output: Path | None,
+    terms: Terms,
+    *,
+    compare: bool,
+    clean: bool,
+    as_json: bool,
+    fetch: Fetch = Fetch.REPORT,
+    stop_at: StopAt = StopAt.NEVER,
+) -> ExitCode:
+    """Launch, and unless told otherwise compare and report; return the command's exit code."""
+    check(job)
+    RunDir.check_vacant(output)
+    console, screen = terminal(as_json)
+    with opened_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
+        from aclcmp.orchestrator.launch.launcher import check_fit, launch
+        from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
+        from aclcmp.orchestrator.live.watcher import Live
+
+        device = check_fit(job, cluster)
+        if address is not None:
+            preflight(cluster, hosts_for(job, cluster.nodes))
+        run = RunDir.create(output)
+        _print_head(console, job, device.value, cluster, run)
+        with screen:
+            live = Live(run.shards, screen, terms if compare else None, stop_at, lambda: cluster.head.lost)
+            try:
+                record = launch(job, cluster, run, live, live)
+            finally:
+                live.close()
+            again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
+            if compare:
+                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
+            if not compare:
+                screen.close()
+                return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
+            from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+            from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
+
+            crew = Crew(cluster.refresh())
+            planned = plan_on_cluster(run, record, cluster, crew, screen, again, known=live.known)
+            report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean, known=live.known)
+            cluster.head.when_lost(None)
+        code = _reported(report, run, console, as_json)
+        return also_fetched(code, run, record, cluster, fetch, console)
+
+
+def _if_head_is_lost(
+    cluster: Cluster,
+    run: RunDir,
+    screen: Screen,
+    terms: Terms,
+    *,
+    clean: bool,
+    as_json: bool,
+    layouts: Path | None = None,
+) -> None:
+    """From now on, become `aclcmp compare RUN` when the cluster's head is lost.
+
+    A process that has lost its cluster can use no other, and is soon ended by Ray.
+    """
+    options = [*terms.options, *["--clean"] * clean, *["--json"] * as_json]
+    options += [] if layouts is None else ["--layouts", str(layouts)]
+
+    def compare_alone() -> None:
+        why = cluster.head.words
+        screen.close()
+        screen.say(f"{why[0].upper()}{why[1:]}: comparing what lies on this host")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *options])
+
+    cluster.head.when_lost(compare_alone)
+
+
+def _launched_again(
+    job: Job, record: RunRecord, cluster: Cluster, run: RunDir, screen: Screen, source: FloorSource
+) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
+    """Run the command a second time for its noise floor, its input perturbed if that is asked for."""
+    from aclcmp.orchestrator.judge.floors import FloorSource as Source
+    from aclcmp.orchestrator.launch.launcher import launch
+
+    if record.failure is not None:
+        return {}
+    second = RunDir.create(run.again(source.value))
+    screen.say(f"Running it again to measure noise ({source.value}): {second.root.name}")
+    seed = 1 if source is Source.PERTURBED else None
+    found = launch(replace(job, perturb=seed, low_level=False), cluster, second, screen)
+    if found.failure is not None:
+        screen.say(f"No noise was measured: {found.failure.what}")
+        return {}
+    return {source: (second, found)}
+
+
+def compare_again(
+    folder: Path, layouts: Path | None, terms: Terms, *, clean: bool, as_json: bool, address: str | None = None
+) -> ExitCode:
+    """Compare a run again: what of it lies on this host, or with `address` on the hosts of that cluster.
+
+    `layouts` is a file that corrects those told. Returns the exit code.
+    """
+    run, record = opened_run(folder)
+    rules = _layouts(layouts)
+    console, screen = terminal(as_json)
+
+    def planned() -> Planned | None:
+        from aclcmp.orchestrator.pipeline.answer import plan_here
+
+        plan = plan_here(run, record, screen, rules, terms.repeat) if address is None else None
+        load_kernels()
+        return plan
+
+    with opened_cluster(address, screen, planned) as (cluster, plan):
+        from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+        from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
+
+        with screen:
+            if address is not None:
+                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
+            crew = Crew(cluster.refresh())
+            if plan is None:
+                again = recorded_again(run, terms.repeat)
+                plan = plan_on_cluster(run, record, cluster, crew, screen, again, rules)
+            report = answer(run, record, plan, cluster, crew, screen, terms, clean=clean)
+            cluster.head.when_lost(None)
+        return _reported(report, run, console, as_json)
+
+
+def suggest_ids(golden: Path, actual: Path) -> str:
+    """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
+    from aclcmp.orchestrator.idmap.sampling import look_at
+    from aclcmp.orchestrator.idmap.suggest import suggest
+    from aclcmp.orchestrator.inputs.id_map_file import suggestion_text
+    from aclcmp.orchestrator.plan.two_runs import held_by, seen
+    from aclcmp.orchestrator.run.sources import opened_side
+
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        indices = {
+            side: opened_side(folder, side, Path(scratch)).indices
+            for folder, side in ((golden, "pta"), (actual, "acl"))
+        }
+        tensors = [held_by(found, side) for side, found in indices.items()]
+        with slow_steps("looking at values", sum(map(len, tensors))) as step:
+            views = look_at(tensors[0], tensors[1], step)
+    sides = [
+        [replace(label, views=known.get(label.data_id, ())) for label in seen(found, side)]
+        for (side, found), known in zip(indices.items(), views, strict=True)
+    ]
+    return suggestion_text(suggest(*sides), str(golden), str(actual))
+
+
+def compare_two(
+    golden: Path,
+    actual: Path,
+    output: Path | None,
+    id_map: Path | None,
+    layouts: Path | None,
+    terms: Terms,
+    *,
+    as_json: bool,
+) -> ExitCode:
+    """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
+    from aclcmp.orchestrator.inputs.id_map_file import read_map
+    from aclcmp.orchestrator.run.sources import Side, opened_side
+
+    RunDir.check_vacant(output)
+    ids = None if id_map is None else read_map(id_map)
+    rules = _layouts(layouts)
+    console, screen = terminal(as_json)
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        copies = Path(scratch)
+
+        def planned() -> tuple[Side, Side, Planned]:
+            from aclcmp.orchestrator.pipeline.answer import plan_sides
+
+            sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
+            plan = plan_sides(*sides, screen, ids, rules)
+            load_kernels()
+            return *sides, plan
+
+        with opened_cluster(None, screen, planned) as (cluster, (first, second, plan)):
+            from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+            from aclcmp.orchestrator.pipeline.answer import answer_two
+
+            folder = RunDir.create(output, with_ranks=False)
+            with screen:
+                report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen, terms)
+            return _reported(report, folder, console, as_json)
+
+
+def _layouts(path: Path | None) -> LayoutRules:
+    from aclcmp.orchestrator.inputs.layout_file import read_layouts
+    from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+
+    return LayoutRules() if path is None else read_layouts(path)
+
+
+def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
+    from aclcmp.orchestrator.pipeline.stored_reports import show
+    from aclcmp.orchestrator.report.text.annotations import annotations
+
+    if not as_json:
+        console.print()
+    show(report, run, as_json=as_json)
+    for line in annotations(report, os.environ) if not as_json else ():
+        console.print(Text(line), soft_wrap=True)
+    return report.judgement.exit_code
+
+
+def _recorded_only(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
+    if record.failure is not None:
+        screen.say(record.failure.what)
+    screen.say(f"Recorded in {run.root}; `aclcmp compare {run.root}` compares it")
+    return ExitCode.FAILED if record.failure is not None else ExitCode.MATCH
+
+
+def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: RunDir) -> None:
+    hosts = job.nodes or 1
+    where = f"{job.ranks} rank{'s' * (job.ranks > 1)} on {hosts} host{'s' * (hosts > 1)} ({device})"
+    shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
+    console.print(f"aclcmp {version('aclcmp')}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)

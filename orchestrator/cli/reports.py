@@ -1,0 +1,97 @@
+"""The commands on a report that exists, as the command line has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aclcmp.orchestrator.errors import ExitCode, FailOn, UsageError
+
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run directory, or the folder of the report on two runs.")
+]
+PolicyOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Policy (TOML): limits, allowed and ignored labels, floors.")
+]
+FailOnOption = Annotated[
+    FailOn | None,
+    typer.Option(
+        help="What makes the exit code 1: any divergence, only one that is its own, or drift too. Default: any.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print report.json on stdout, for programs.")]
+_TASK = typer.Option(help="Only in this task.", show_default=False)
+_RANK = typer.Option(help="This rank in full, instead of the worst.", show_default=False)
+
+
+def verdict(
+    run_directory: RunArgument,
+    policy: PolicyOption = None,
+    floor: Annotated[
+        Path | None, typer.Option(metavar="PROFILE", help="Noise floors by `aclcmp report RUN --save-floor PROFILE`.")
+    ] = None,
+    fail_on: FailOnOption = None,
+    save: Annotated[bool, typer.Option("--save", help="Write the report files of RUN anew.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Judge a run again by another policy, from its report alone: no tensors, no ranks, no Ray.
+
+    Exit codes as of `aclcmp run`.
+    """
+    from aclcmp.orchestrator.pipeline.judging_options import terms_of
+    from aclcmp.orchestrator.pipeline.stored_reports import judge_again, show
+
+    if floor is not None and not floor.is_file():
+        raise UsageError(f"--floor {floor} is no file; give a profile, or compare again for other floors")
+    report, run = judge_again(
+        run_directory, terms_of(policy, fail_on, None if floor is None else str(floor)), save=save
+    )
+    show(report, run if save else None, as_json=as_json)
+    return int(report.judgement.exit_code)
+
+
+def explain(
+    run_directory: RunArgument,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help='An id, or a glob such as "layers.2.**".')],
+    task: Annotated[int | None, _TASK] = None,
+    rank: Annotated[int | None, _RANK] = None,
+) -> int:
+    """Print everything known about one label: errors, limits and by how much they would have to move, where and why."""
+    from aclcmp.orchestrator.pipeline.stored_reports import print_explained
+
+    return int(print_explained(run_directory, label, task, rank))
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run directory, the older one.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run directory, the newer one.")],
+) -> int:
+    """Say what was mended from one run to another, and what is new. Exit code 1 where anything got worse, else 0."""
+    from aclcmp.orchestrator.pipeline.stored_reports import print_diff
+
+    return int(print_diff(first, second))
+
+
+def report(
+    run_directory: RunArgument,
+    html: Annotated[bool, typer.Option("--html", help="Write report.html: one page that works offline.")] = False,
+    save_floor: Annotated[
+        Path | None,
+        typer.Option(metavar="PROFILE", help="Add the errors of this run, which must be right, to a floor profile."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Show the report of a run again, or write it in another form. Exit code 0 whatever the report says."""
+    from aclcmp.orchestrator.pipeline.stored_reports import save_profile, say, show, stored_report, write_page
+
+    run, found = stored_report(run_directory)
+    if html:
+        say([f"Page: {write_page(found, run)}"], as_json=as_json)
+    if save_floor is not None:
+        say([save_profile(found, save_floor)], as_json=as_json)
+    if as_json or not (html or save_floor):
+        show(found, as_json=as_json)
+    return int(ExitCode.MATCH)

@@ -1,0 +1,55 @@
+"""What became of each (label, rank): its pairs' statistics, merged when all are there. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.core.stats import PairStats
+
+Outcomes = dict[tuple[LabelKey, int], PairStats | str]
+"""The statistics of each (label, rank), or in words why it has none."""
+
+
+class Collected:
+    """Outcomes by (label, rank). Its pairs, and the parts of one that was split, are merged in the order of their
+    regions: the last bit of sums must not depend on which actor was first.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._left: dict[tuple[LabelKey, int], int] = {}
+        for pair in pairs:
+            name = (pair.key, pair.rank)
+            self._left[name] = self._left.get(name, 0) + pair.region.size
+        self._parts: dict[tuple[LabelKey, int], list[tuple[Region, PairStats | str]]] = {}
+        self._complete: Outcomes = {}
+
+    def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
+        """Take the results of a batch; return how many (label, rank) are complete with them."""
+        before_it = len(self._complete)
+        for pair, result in zip(batch, results, strict=True):
+            name = (pair.key, pair.rank)
+            left = self._left.pop(name, 0) - pair.region.size
+            if left:
+                self._left[name] = left
+                self._parts.setdefault(name, []).append((pair.region, result))
+            elif name in self._complete:  # what follows is empty
+                self._complete[name] = _merged(self._complete[name], result)
+            elif name in self._parts:
+                parts = [*self._parts.pop(name), (pair.region, result)]
+                parts.sort(key=lambda part: (part[0].start, part[0].shape))
+                self._complete[name] = functools.reduce(_merged, (each for _, each in parts))
+            else:
+                self._complete[name] = result
+        return len(self._complete) - before_it
+
+    def finished(self) -> Outcomes:
+        """Return the outcomes of those that are complete."""
+        return dict(self._complete)
+
+
+def _merged(one: PairStats | str, other: PairStats | str) -> PairStats | str:
+    if isinstance(one, PairStats):
+        return one.merge(other) if isinstance(other, PairStats) else other
+    return one

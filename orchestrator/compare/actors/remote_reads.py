@@ -1,0 +1,92 @@
+"""What a pair reads, and how a slice of it is taken from storage to be sent to another host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
+from aclcmp.orchestrator.compare.kernels.region_split import within
+from aclcmp.orchestrator.compare.kernels.strides import Walk
+from aclcmp.orchestrator.core.regions import Pair, Region, Source
+
+Bytes = npt.NDArray[np.uint8]
+Read = tuple[Source, Region]
+"""A region of a stored tensor. Of a summary the region is the whole tensor's, and its packed bytes are read."""
+Fetched = Mapping[Read, Bytes | str]
+"""Dense bytes, flat and in C order, or in words why they could not be read."""
+NOTHING: Fetched = {}
+
+_WINDOW_BYTES = 4 << 20
+_ELEMENTS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
+"""A numpy type for each size of element, all of which numpy copies as they are, and fast."""
+
+
+def reads_of(pair: Pair) -> list[Read]:
+    """Return what comparing a pair reads: nothing if it cannot be compared, since it adds up summaries."""
+    if not pair.is_whole:
+        sides = () if pair.more_golden or pair.more_actual else (pair.golden, pair.actual)
+        return [(source, Region.whole(source.shape)) for source in sides]
+    golden = [(source, pair.golden_region) for source in (pair.golden, *pair.more_golden)]
+    return golden + [(source, pair.actual_region) for source in (pair.actual, *pair.more_actual)]
+
+
+def read_bytes(read: Read) -> int:
+    """Return how many bytes a read has when it is dense."""
+    source, region = read
+    return region.size * DTYPES[source.dtype].itemsize if source.is_whole else source.nbytes
+
+
+def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
+    """Return the bytes of a read that was fetched, None of one that was not. Raises ShardError if it failed."""
+    found = fetched.get(read)
+    if isinstance(found, str):
+        raise ShardError(found)
+    return found
+
+
+def open_packed(source: Source) -> MappedBits:
+    """Map a summary's packed bytes. Raises ShardError where they cannot be read or are not those that were recorded."""
+    packed = open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
+    packed.check()
+    return packed
+
+
+def read_dense(read: Read) -> Bytes:
+    """Read a region into memory, elements side by side in C order: flat bytes.
+
+    Beyond what is returned, some MiB of the file are mapped at a time. Raises ShardError where the tensor cannot be
+    read or is not what was recorded.
+    """
+    source, region = read
+    if not source.is_whole:
+        return np.array(open_packed(source).bits, np.uint8)
+    stored = open_bits(source)
+    itemsize = stored.bits.itemsize
+    tensor = stored.bits.view(_ELEMENTS[itemsize]).reshape(source.shape)
+    dense = np.empty(region.shape, tensor.dtype)
+
+    def ends(window: Region) -> tuple[int, int]:
+        walk = Walk.of(source.shape, window)
+        return walk.base, walk.flat_index(window.size - 1) + 1
+
+    def span(window: Region) -> int:
+        first, last = ends(window)
+        return (last - first) * itemsize
+
+    if region.size:
+        origin = tuple(-start for start in region.start)
+        for window in within(region, _WINDOW_BYTES, span):
+            dense[_slices(window.moved(origin))] = tensor[_slices(window)]
+            stored.release(*ends(window))
+    stored.check()
+    return dense.reshape(-1).view(np.uint8)
+
+
+def _slices(region: Region) -> tuple[slice, ...]:
+    return tuple(slice(start, start + size) for start, size in zip(region.start, region.shape, strict=True))

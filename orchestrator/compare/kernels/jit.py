@@ -1,0 +1,56 @@
+"""How the kernels are compiled, and how their machine code is kept for the processes to come."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Without nnan and ninf, which would let the compiler drop what recognises non-finite values. Without arcp and afn: on
+# some targets they turn a division into an estimate that is wrong at 0 and at subnormals.
+_FASTMATH = {"reassoc", "nsz", "contract"}
+
+# Python's error model looks for a zero before each division, which keeps loops from being vectorised.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
+
+_SOURCES = ("arguments.py", "blocks.py", "decode.py", "gather.py", "jit.py", "kernel.py", "summands.py", "walk.py")
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile `function` into the entry points that call it."""
+    return cast("_Function", numba.njit(**_OPTIONS)(function))
+
+
+def entry_point(function: _Function) -> _Function:
+    """Compile `function` on its first call; its code is kept beside the source or in the user's cache folder."""
+    try:
+        dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # neither folder can be written: compile in each process
+        return compiled(function)
+    # numba takes cached code for current as long as the entry point's own file is unchanged; what it calls counts too.
+    stats = [(Path(__file__).parent / name).stat() for name in _SOURCES]
+    dispatcher._cache._cache_file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)
+    return cast("_Function", dispatcher)
+
+
+def give_back_compiler() -> None:
+    """Drop the compiler's own code from this process's memory, where the system can: kernels run without it.
+
+    LLVM's library holds 50 of 220 MiB of a compare actor. Only its executable pages are dropped: those are never
+    written, so they come back from the file should another kernel be compiled.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        madvise = ctypes.CDLL(None).madvise
+    except (OSError, AttributeError):
+        return
+    for fields in (line.split(maxsplit=5) for line in maps):
+        if len(fields) == 6 and "llvmlite" in fields[5] and fields[1] == "r-xp":
+            begin, end = (int(address, 16) for address in fields[0].split("-"))
+            madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)

@@ -1,0 +1,101 @@
+"""Stored tensors as memory maps that do not stay in memory."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.core.regions import Source
+
+_WINDOW_BYTES = 4 << 20
+_checked: set[int] = set()
+"""Tensors that had the right checksum in this process, as hashes: a slice of one may be read for each rank."""
+
+
+class MappedBits:
+    """A stored tensor's bits, read-only, flat, in `DType.memory`; its file is mapped as long as this is referenced."""
+
+    def __init__(
+        self, source: Source, file: os.stat_result, bits: npt.NDArray[np.generic], pages: mmap.mmap | None, skipped: int
+    ) -> None:
+        """Take the mapped elements, which begin `skipped` bytes into `pages`; there are no pages of an empty tensor."""
+        self.bits = bits
+        self.pages = pages
+        self._skipped = skipped
+        self._source = source
+        self._hash = xxhash.xxh3_64()
+        self._hashed = 0
+        """How many elements, from the first on, have been hashed."""
+        self._key = hash((source.path, source.offset, source.checksum, file.st_ino, file.st_mtime_ns))
+        self._is_checked = pages is None or source.checksum is None or self._key in _checked
+
+    def release(self, start: int, stop: int) -> None:
+        """Give back the memory behind the elements start <= i < stop; they are read again from the file on need.
+
+        Mapped pages count as the process's memory until then, even though the kernel could drop them. Only whole pages
+        are given back, and the one around `stop` is kept, since reading goes on there. The checksum is taken of what
+        passes here from the first element on, while it is still in a cache.
+        """
+        if self.pages is None:
+            return
+        if not self._is_checked and start <= self._hashed < stop:
+            self._hash.update(self.bits[self._hashed : stop].view(np.uint8))
+            self._hashed = min(stop, self.bits.size)
+        first = (self._skipped + start * self.bits.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+        last = (self._skipped + stop * self.bits.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            self.pages.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+    def check(self) -> None:
+        """Raise ShardError unless the file still holds what was recorded: nothing read before this may be trusted.
+
+        What was not released yet is read for it. A tensor without a checksum is believed.
+        """
+        if self._is_checked:
+            return
+        step = max(_WINDOW_BYTES // self.bits.itemsize, 1)
+        while self._hashed < self.bits.size:
+            self.release(self._hashed, min(self._hashed + step, self.bits.size))
+        if self._hash.intdigest() != self._source.checksum:
+            raise ShardError(
+                f"{self._source.path}: the {self.bits.nbytes:,} bytes from {self._source.offset:,} on are not those "
+                "that were recorded (their checksum is wrong): the file was damaged"
+            )
+        self._is_checked = True
+        _checked.add(self._key)
+
+
+def open_bits(source: Source) -> MappedBits:
+    """Map the elements of `source`.
+
+    Raises ShardError when the file cannot be opened or ends before the last element.
+    """
+    dtype = DTYPES[source.dtype].memory
+    count = math.prod(source.shape)
+    end = source.offset + count * dtype.itemsize
+    try:
+        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ShardError(f"{source.path}: {error.strerror}") from error
+    try:
+        file = os.fstat(descriptor)
+        if file.st_size < end:
+            raise ShardError(
+                f"{source.path}: has {file.st_size} bytes, but a tensor in it ends at byte {end}; it is truncated"
+            )
+        if count == 0:
+            return MappedBits(source, file, np.empty(0, dtype), None, 0)
+        begin = source.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mmap.mmap(descriptor, end - begin, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
+    finally:
+        os.close(descriptor)
+    skipped = source.offset - begin
+    bits = np.frombuffer(pages, np.uint8, count * dtype.itemsize, skipped).view(dtype)
+    return MappedBits(source, file, bits, pages, skipped)

@@ -1,0 +1,126 @@
+"""A pair's operands as the kernels read them: a stored tensor as it lies, or the sum of several, a window at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.compare.kernels.decode import FLOAT64, INT64, UINT64, decode64
+from aclcmp.orchestrator.compare.kernels.gather import stretch
+from aclcmp.orchestrator.compare.kernels.jit import compiled, entry_point
+from aclcmp.orchestrator.compare.kernels.kernel_args import Side
+from aclcmp.orchestrator.compare.kernels.strides import Walk
+
+SUM_WINDOW = 262_144
+"""Most elements whose sums are held at a time: 2 MiB."""
+
+_CHUNK = 8_192  # elements decoded at a time, which stay in a first-level cache together with their sums
+
+_NO_LEVELS = np.empty(0, np.int64)
+
+
+class Reading(Protocol):
+    """One operand, read window by window."""
+
+    @property
+    def reach(self) -> Side:
+        """Where the operand's elements lie in storage."""
+
+    def window(self, start: int, stop: int) -> Side:
+        """Return what holds the region's elements start <= i < stop, by their numbers in the region."""
+
+    def release(self, start: int, stop: int) -> None:
+        """Give back the memory behind elements that have been read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """An operand that is one stored tensor."""
+
+    side: Side
+    free: Callable[[int, int], None]
+    """Called with (start, stop) when the stored tensor's components start <= i < stop have been read."""
+
+    @property
+    def reach(self) -> Side:
+        """Where its elements lie."""
+        return self.side
+
+    def window(self, start: int, stop: int) -> Side:
+        """Return the same side for every window: the kernels find the elements themselves."""
+        return self.side
+
+    def release(self, start: int, stop: int) -> None:
+        """Give back the memory behind elements that have been read."""
+        self.free(self.side.walk.flat_index(start), self.side.walk.flat_index(stop - 1) + 1)
+
+
+class Summed:
+    """An operand that is the sum of stored tensors of one element type and shape, of the same region of each.
+
+    Floats are added in float64, in the order given and as IEEE 754 has it (inf - inf is NaN). Integers are added in 64
+    bits, and bools as 0 and 1. Sums are never rounded to the narrower stored type.
+    """
+
+    def __init__(self, summands: Sequence[Stored], exact: bool, size: int) -> None:
+        """Prepare for windows of up to SUM_WINDOW of `size` elements; `exact`: integers or bools."""
+        self._summands = tuple(summands)
+        self._exact = exact
+        code = self.reach.code
+        self._code = FLOAT64 if not exact else UINT64 if code == UINT64 else INT64
+        self._sums = np.empty(min(size, SUM_WINDOW), np.int64)
+
+    @property
+    def reach(self) -> Side:
+        """Where the elements of each summand lie, of the first for example."""
+        return self._summands[0].side
+
+    def window(self, start: int, stop: int) -> Side:
+        """Add up the summands there, one after the other, each released when it has been read."""
+        sums = self._sums[: stop - start]
+        for number, summand in enumerate(self._summands):
+            add_up(summand.side, start, stop, self._exact, number == 0, sums)
+            summand.release(start, stop)
+        data = sums.view(np.uint8)
+        data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
+        # Elements go by their numbers in the region, so the first of them would be `start` elements into the window.
+        return Side(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
+
+    def release(self, start: int, stop: int) -> None:
+        """Keep the window's memory for the next one."""
+
+
+@compiled
+def _add(sums: Any, values: Any, first: bool) -> None:
+    # Element by element, since `sums += values` is not vectorised: 3 times slower for float32.
+    if first:
+        for i in range(np.uintp(sums.size)):
+            sums[i] = values[i]
+    else:
+        for i in range(np.uintp(sums.size)):
+            sums[i] = sums[i] + values[i]
+
+
+@entry_point
+def add_up(side: Side, start: int, stop: int, exact: bool, first: bool, sums: npt.NDArray[np.int64]) -> None:
+    """Write (`first`) or add the region's elements start <= i < stop to `sums`: int64 if `exact`, else float64's bits.
+
+    Integers beyond int64 keep their lowest 64 bits, which are those of uint64.
+    """
+    raw = np.empty(8 * _CHUNK, np.uint8)
+    scratch = np.empty(_CHUNK, np.float64)
+    scratch32 = np.empty(_CHUNK, np.float32)
+    integers = np.empty(_CHUNK, np.int64)
+    for position in range(start, stop, _CHUNK):
+        size = min(_CHUNK, stop - position)
+        data = stretch(side.data, side.itemsize, side.walk, position, raw[: size * side.itemsize])
+        values = decode64(data, side.code, scratch[:size], scratch32[:size], integers[:size])
+        chunk = sums[position - start : position - start + size]
+        if exact:
+            _add(chunk, integers[:size], first)
+        else:
+            _add(chunk.view(np.float64), values, first)

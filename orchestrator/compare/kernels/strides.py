@@ -1,0 +1,50 @@
+"""How a region's elements lie in the tensor around it: runs of neighbours, and how far apart the runs are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.core.regions import Region
+
+
+class Walk(NamedTuple):
+    """Maps a region's element number (C order) to the flat index in the tensor around it.
+
+    Each `run` consecutive elements are neighbours; run number k begins at `base` plus the mixed-radix expansion of k
+    over `sizes`, weighted by `strides` (both int64, in elements, outermost first).
+    """
+
+    run: int
+    base: int
+    sizes: npt.NDArray[np.int64]
+    strides: npt.NDArray[np.int64]
+
+    @staticmethod
+    def of(shape: tuple[int, ...], region: Region) -> Walk:
+        """Return the walk of `region` within a dense tensor of `shape`, with as few and as long runs as possible."""
+        steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        base = sum(start * step for start, step in zip(region.start, steps, strict=True))
+        levels: list[tuple[int, int]] = []  # (size, stride), innermost first, each one not a continuation of the last
+        for size, step in zip(reversed(region.shape), reversed(steps), strict=True):
+            if size == 1:
+                continue
+            if levels and levels[-1][0] * levels[-1][1] == step:
+                levels[-1] = (size * levels[-1][0], levels[-1][1])
+            else:
+                levels.append((size, step))
+        run = levels.pop(0)[0] if levels and levels[0][1] == 1 else 1
+        outer = np.array(levels[::-1], np.int64).reshape(-1, 2)
+        return Walk(run, base, np.ascontiguousarray(outer[:, 0]), np.ascontiguousarray(outer[:, 1]))
+
+    def flat_index(self, position: int) -> int:
+        """Return the flat index, in the tensor around it, of the region's element number `position`."""
+        number, index = divmod(position, self.run)
+        index += self.base
+        for size, stride in zip(self.sizes[::-1].tolist(), self.strides[::-1].tolist(), strict=True):
+            number, digit = divmod(number, size)
+            index += digit * stride
+        return index

@@ -1,0 +1,131 @@
+"""Frozen dataclasses of many numbers in little memory: the numbers as bytes, in which a whole batch is one table.
+
+A run of 1,024 ranks has a million of each. As objects of their own the 33 numbers of one take 950 bytes, packed 300,
+and what is worked out of them (`table`) takes a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from operator import itemgetter
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = TypeVar("Kind")
+Table = npt.NDArray[np.void]
+"""One row for each object; columns are named after their fields, int64 or float64."""
+
+_CODES = {"int": "q", "float": "d"}
+_EACH = {code: struct.Struct(f"<{code}") for code in _CODES.values()}
+
+
+def packed(cls: type[Kind]) -> type[Kind]:
+    """Return a frozen dataclass (without slots) anew, its fields of types int and float as one string of bytes.
+
+    It is made, read, replaced, compared and pickled as before. Integers must fit in 64 bits.
+    """
+    each = fields(cast("Any", cls))
+    numbers = [field.name for field in each if field.type in _CODES]
+    others = [field.name for field in each if field.type not in _CODES]
+    codes = [_CODES[str(field.type)] for field in each if field.name in numbers]
+    names = [field.name for field in each]
+    defaults = {field.name: field.default for field in each if field.default is not MISSING}
+    whole = struct.Struct("<" + "".join(codes))
+    pack = whole.pack
+    namespace = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__", *others)}
+    for place, (name, code) in enumerate(zip(numbers, codes, strict=True)):
+        namespace[name] = property(_reader(_EACH[code], 8 * place))
+    slots = ("_packed", *others)
+    known, chosen, put = set(names), itemgetter(*numbers), object.__setattr__
+
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        given = defaults | dict(zip(names, values, strict=False)) | named if values else defaults | named
+        if given.keys() != known or len(values) + len(named) > len(names):
+            raise TypeError(f"{cls.__name__} takes {', '.join(names)}, each once")
+        put(self, "_packed", pack(*chosen(given)))
+        for name in others:
+            put(self, name, given[name])
+
+    def reduced(self: Any) -> Any:
+        return _made, (type(self), *[getattr(self, name) for name in slots])
+
+    namespace |= {"__slots__": slots, "__init__": init, "__reduce__": reduced, "__packed__": whole}
+    namespace["__packed_dtype__"] = np.dtype(
+        [(name, f"<{'i' if code == 'q' else 'f'}8") for name, code in zip(numbers, codes, strict=True)]
+    )
+    if "__eq__" in namespace:
+        namespace["__eq__"] = lambda self, other: type(other) is type(self) and _state(self) == _state(other)
+        namespace["__hash__"] = lambda self: hash(_state(self))
+    return cast("type[Kind]", type(cls.__name__, cls.__bases__, namespace))
+
+
+def table(objects: Iterable[Any], cls: type[Any]) -> Table:
+    """Return the numbers of objects of one packed class, row by row."""
+    return np.frombuffer(b"".join([each._packed for each in objects]), cls.__packed_dtype__)
+
+
+def numbers_of(one: Any) -> tuple[Any, ...]:
+    """Return the numbers of an object of a packed class, in the order of its fields."""
+    return cast("tuple[Any, ...]", one.__packed__.unpack(one._packed))
+
+
+def numbers_called(cls: type[Any], *names: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that reads several numbers of an object at once."""
+    chosen = itemgetter(*[cls.__packed_dtype__.names.index(name) for name in names])
+    unpack = cls.__packed__.unpack
+    return lambda one: cast("tuple[Any, ...]", chosen(unpack(one._packed)))
+
+
+def with_numbers(cls: type[Kind], numbers: Iterable[float], *others: Any) -> Kind:
+    """Return an object from its numbers, in the order of its fields; `others` are those that are none."""
+    return cast("Kind", _made(cls, cast("Any", cls).__packed__.pack(*numbers), *others))
+
+
+def empty_table(cls: type[Any], count: int) -> Table:
+    """Return a table to be filled, from which `from_table` makes objects."""
+    return np.zeros(count, cls.__packed_dtype__)
+
+
+def from_table(cls: type[Kind], rows: Table, *others: Sequence[Any]) -> list[Kind]:
+    """Return one object for each row; `others` are their fields that are no numbers, in their order."""
+    whole, size = rows.tobytes(), rows.dtype.itemsize
+    each = [whole[at : at + size] for at in range(0, len(whole), size)]
+    slots = [getattr(cls, name).__set__ for name in cast("Any", cls).__slots__]
+    found = [object.__new__(cls) for _ in each]
+    for put, values in zip(slots, (each, *others), strict=True):
+        for one, value in zip(found, values, strict=True):
+            put(one, value)
+    return found
+
+
+def from_columns(cls: type[Kind], columns: Mapping[str, Sequence[Any]], *others: Sequence[Any]) -> list[Kind]:
+    """Return objects from columns named after the numbers, and their other fields as `from_table` does."""
+    names = cast("Any", cls).__packed_dtype__.names
+    found = empty_table(cls, len(columns[names[0]]))
+    for name in names:
+        found[name] = columns[name]
+    return from_table(cls, found, *others)
+
+
+def _reader(number: struct.Struct, at: int) -> Callable[[Any], Any]:
+    unpack = number.unpack_from
+
+    def read(self: Any) -> Any:
+        return unpack(self._packed, at)[0]
+
+    return read
+
+
+def _made(cls: type[Any], *state: Any) -> Any:
+    found = object.__new__(cls)
+    for name, value in zip(cls.__slots__, state, strict=True):
+        object.__setattr__(found, name, value)
+    return found
+
+
+def _state(one: Any) -> tuple[Any, ...]:
+    return tuple(getattr(one, name) for name in one.__slots__)

@@ -1,0 +1,133 @@
+"""The second look at a pair that does not match: where its error sits, and what it looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+
+HISTOGRAM_LOWEST = -40
+"""log2 of the lower edge of the histogram's first bin; each bin is one power of two, the first also holds less."""
+HISTOGRAM_BINS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelSums:
+    """Sums by channel: a channel is a place along the last axis of the whole tensor.
+
+    Whole tensors of more than 4,096 channels are summed in groups of `group` consecutive ones.
+    """
+
+    group: int
+    index: npt.NDArray[np.int64]
+    """Sorted numbers of the groups that were seen, shape (c,)."""
+    sum_xx: npt.NDArray[np.float64]
+    """Sum of x^2 by group, shape (c,)."""
+    sum_dd: npt.NDArray[np.float64]
+    """Sum of d^2 by group, shape (c,)."""
+
+    @staticmethod
+    def empty() -> ChannelSums:
+        """Return the sums of no channels, which merge with any."""
+        return ChannelSums(0, np.empty(0, np.int64), np.empty(0), np.empty(0))
+
+    def merge(self, other: ChannelSums) -> ChannelSums:
+        """Return the sums over both; they must come from regions of whole tensors with one last axis."""
+        index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
+        sum_xx = np.bincount(place, np.concatenate([self.sum_xx, other.sum_xx]), len(index)).astype(np.float64)
+        sum_dd = np.bincount(place, np.concatenate([self.sum_dd, other.sum_dd]), len(index)).astype(np.float64)
+        return ChannelSums(max(self.group, other.group), index, sum_xx, sum_dd)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """How many positions there are in each row or channel of the whole tensor, of those that have any."""
+
+    group: int
+    index: npt.NDArray[np.int64]
+    """Sorted numbers of groups of `group` neighbours, shape (c,)."""
+    count: npt.NDArray[np.int64]
+
+    @staticmethod
+    def empty() -> Counts:
+        """Return the counts of no positions, which merge with any."""
+        return Counts(0, np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @staticmethod
+    def of(group: int, numbers: npt.NDArray[np.int64]) -> Counts:
+        """Count the numbers of groups, one for each position."""
+        return Counts(group, *np.unique(numbers, return_counts=True))
+
+    def merge(self, other: Counts) -> Counts:
+        """Return the counts over both; they must come from regions of one whole tensor."""
+        index, place = np.unique(np.concatenate([self.index, other.index]), return_inverse=True)
+        count = np.bincount(place, np.concatenate([self.count, other.count]), len(index)).astype(np.int64)
+        return Counts(max(self.group, other.group), index, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A closed-form change of golden that leaves less of the error than golden itself."""
+
+    kind: str
+    """E.g. "scale", "shifted rows", "permuted channels"."""
+    words: str
+    """What it says, for people: "every value is 2 times golden's: a reduction done twice?"."""
+    explained: float
+    """Share of the error energy that it explains: 1 - |y - fit(x)|^2 / |y - x|^2, at most 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What a second look at one (label, rank) found. x is golden, y actual, d = y - x."""
+
+    channels: ChannelSums
+    histogram: npt.NDArray[np.int64]
+    """Number of finite positions by log2(|d| / rms(x)) (rms of y where x is all zero), shape (HISTOGRAM_BINS,).
+
+    Positions without error are in no bin.
+    """
+    fits: tuple[Fit, ...]
+    """The best first; empty where none explains anything, or none was tried."""
+    nonfinite_rows: Counts = field(default_factory=Counts.empty)
+    """Positions that are NaN or infinite on one side and not in the same way on the other, by row."""
+    nonfinite_channels: Counts = field(default_factory=Counts.empty)
+
+    @staticmethod
+    def empty() -> Look:
+        """Return the look at nothing, which merges with any."""
+        return Look(ChannelSums.empty(), np.zeros(HISTOGRAM_BINS, np.int64), ())
+
+    def merge(self, other: Look) -> Look:
+        """Return the look at both; they must come from disjoint regions, and fits from one of them only."""
+        histogram = self.histogram + other.histogram
+        rows = self.nonfinite_rows.merge(other.nonfinite_rows)
+        channels = self.nonfinite_channels.merge(other.nonfinite_channels)
+        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits, rows, channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A (label, rank) that does not match, to be looked at again."""
+
+    pairs: tuple[Pair, ...]
+    """What is summed by channel and counted: all pairs of the (label, rank), none of them a summary."""
+    rms: float
+    """Root mean square of golden, or of actual where golden is all zero."""
+    excerpt: tuple[Pair, ...] = ()
+    """What fits are tried on (see `excerpt.excerpt_of`); empty where none are."""
+    noise: float = 0.0
+    """The relative error of the labels before that are right; 0 where that is not known."""
+
+    @property
+    def name(self) -> tuple[LabelKey, int]:
+        """Its label and rank."""
+        pair = (self.pairs or self.excerpt)[0]
+        return pair.key, pair.rank
+
+
+Looks = dict[tuple[LabelKey, int], Look | str]
+"""By (label, rank): what a second look found, or in words why there is none."""

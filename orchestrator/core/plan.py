@@ -1,0 +1,188 @@
+"""A plan as data: which pairs to compare, and which (label, rank) cannot be compared and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+
+
+@dataclass(frozen=True, slots=True)
+class SideFacts:
+    """What was recorded of one side of a label on one rank."""
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    device: str
+    call_site: str
+    """`file:line` of the set_label call."""
+    seq: int
+    """Number of the label on its rank, from 0."""
+    time: float
+    """Seconds since the epoch."""
+    capture: str = "full"
+    """How much of the tensor was kept: a value of `aclcmp.labeling.capture.Capture`."""
+    inputs: tuple[str, ...] = ()
+    """Ids of the labels that it was computed from, where the user named them."""
+
+    @property
+    def facts(self) -> SideFacts:
+        """Itself."""
+        return self
+
+
+class Told(Protocol):
+    """What has facts to tell, once the report asks for them."""
+
+    @property
+    def facts(self) -> SideFacts:
+        """What was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides of a label on one rank; None where a side is absent."""
+
+    golden: Told | None
+    actual: Told | None
+
+
+class GapKind(Enum):
+    """Why a (label, rank) is not compared."""
+
+    MISSING_GOLDEN = "missing golden"
+    MISSING_ACTUAL = "missing actual"
+    MISMATCH = "mismatch"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A (label, rank) that cannot be compared; `reason` says why in one line."""
+
+    key: LabelKey
+    rank: int
+    kind: GapKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """What several ranks hold of one side and ought to be the same, but is not bit by bit.
+
+    `clusters` are ranks whose tensors are equal by their checksums, the largest first. The pairs of each of `against`
+    compare the first rank of one cluster ("golden") with those of all others ("actual").
+    """
+
+    key: LabelKey
+    side: str
+    """ "golden" or "actual"."""
+    told: bool
+    """Whether a layout says that they are replicas, or another side that is sharded does; else most are equal."""
+    clusters: tuple[tuple[int, ...], ...]
+    against: tuple[tuple[Pair, ...], ...]
+    own_ranks: bool = True
+    """Whether the ranks are those of the report: golden ones of another run are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of several layouts that shapes allow: in words, and as lines of a layouts file."""
+
+    words: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Several ways in which some ranks of a label can be compared: which one it is their values tell, or nothing."""
+
+    options: tuple[LabelPlan, ...]
+    unsettled: LabelPlan
+    """What is known where the values do not tell."""
+    ways: tuple[Way, ...] = ()
+    """How to tell each option; empty where the question is another look at what seemed clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """What becomes of one label: on each rank the pairs that compare it, or why it cannot be compared."""
+
+    key: LabelKey
+    sides: dict[int, Sides] = field(default_factory=dict)
+    """By rank."""
+    pairs: tuple[Pair, ...] = ()
+    """Those of one rank follow each other."""
+    gaps: tuple[Gap, ...] = ()
+    uncovered: dict[int, str] = field(default_factory=dict)
+    """Ranks of which a part is compared, and in words the part that is not."""
+    replicas: tuple[Replicas, ...] = ()
+    questions: tuple[Question, ...] = ()
+    second_look: Callable[[], tuple[LabelPlan, ...]] | None = None
+    """What else the layout may be where it was inferred and the values do not agree."""
+    unlike: dict[int, str] = field(default_factory=dict)
+    """Ranks whose two shapes differ, in words; their pairs compare what both have, and say so beside the mismatch."""
+    padded: bool = False
+    """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
+
+    def with_part(self, other: LabelPlan) -> LabelPlan:
+        """Return the plan of these ranks and those of another plan of the label together.
+
+        Only a plan of all ranks can be looked at again.
+        """
+        return LabelPlan(
+            self.key,
+            self.sides | other.sides,
+            self.pairs + other.pairs,
+            self.gaps + other.gaps,
+            self.uncovered | other.uncovered,
+            self.replicas + other.replicas,
+            self.questions + other.questions,
+            (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
+            self.unlike | other.unlike,
+            self.padded or other.padded,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All there is to compare, and all that cannot be."""
+
+    labels: tuple[LabelPlan, ...]
+    """In golden order."""
+    levels: dict[LabelKey, Level]
+    silent_ranks: tuple[int, ...]
+    """Ranks that recorded no label."""
+    unreadable: int
+    """Shards and lines of journals that could not be read: how many labels were in them is not known."""
+    notes: tuple[str, ...]
+
+    @property
+    def keys(self) -> list[LabelKey]:
+        """The labels, in golden order."""
+        return [label.key for label in self.labels]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Those of all labels; of one (label, rank) they follow each other."""
+        return [pair for label in self.labels for pair in label.pairs]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """Those of all labels."""
+        return [gap for label in self.labels for gap in label.gaps]
+
+    @property
+    def questions(self) -> list[Question]:
+        """Those of all labels."""
+        return [question for label in self.labels for question in label.questions]
+
+    @property
+    def held(self) -> int:
+        """Number of (label, rank) that can be compared."""
+        return sum(len({pair.rank for pair in label.pairs}) for label in self.labels)

@@ -1,0 +1,36 @@
+"""What every report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aclcmp.orchestrator.core.diagnosis import Look
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.core.verdicts import Judgement
+from aclcmp.orchestrator.judge.findings import Hint, Pattern
+
+SCHEMA = 1
+"""Version of report.json and report.h5; counted up when a reader of the older one would be misled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer for a run, with what is needed to understand it later."""
+
+    run: RunRecord | None
+    """None when two folders of dumps were compared that no run of ours made."""
+    run_id: str
+    judgement: Judgement
+    policy: Mapping[str, str | float]
+    """The limits that were used, as a flat table, e.g. {"name": "default", "float32.fail": 1e-3}."""
+    notes: tuple[str, ...] = ()
+    """Sentences for people: what was inferred, what was left out."""
+    patterns: tuple[Pattern, ...] = ()
+    """Of labels that are wrong by themselves, in golden order."""
+    hints: tuple[Hint, ...] = ()
+    looks: Mapping[tuple[LabelKey, int], Look] = field(default_factory=dict)
+    """What a second look found, by label and rank, of labels that do not match."""
+    order: str = "calls"
+    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""

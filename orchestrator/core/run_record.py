@@ -1,0 +1,135 @@
+"""run.json: what ran, where, and how it ended. The file is read back when a run is compared again."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from aclcmp.labeling.replacing import replacing
+from aclcmp.orchestrator.core.redaction import redacted, redacted_words
+from aclcmp.orchestrator.errors import UsageError
+
+SCHEMA = 1
+
+
+class RankState(str, Enum):
+    """How a rank ended. A rank with exit code 0 is `finished`."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    STOPPED = "stopped"
+    """Ended by us because another rank failed, or because the user interrupted."""
+    LOST = "lost"
+    """Its host or its actor died."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RankRecord(_Model):
+    """One rank: where it ran and how it ended. Times are seconds since the epoch."""
+
+    rank: int
+    local_rank: int
+    host: str
+    ip: str
+    node_id: str
+    devices: tuple[str, ...]
+    """Device ids granted to this rank on its node; empty on CPU."""
+    state: RankState
+    exit_code: int | None
+    """None when unknown (lost); 128 + n when signal n ended it."""
+    started: float
+    finished: float
+
+
+class Failure(_Model):
+    """The first thing that went wrong in a run, by time."""
+
+    rank: int | None
+    """None when no single rank is to blame (an interrupt)."""
+    what: str
+    """One line for people: e.g. "rank 3 (host a) exited with code 1"."""
+    last_lines: tuple[str, ...] = ()
+    """The last lines of that rank's log."""
+
+
+class _Versioned(BaseModel):
+    """What every version of run.json has."""
+
+    schema_version: int = Field(alias="schema")
+
+
+class RunRecord(_Model):
+    """The content of run.json. Secrets in its command line and variables are hidden however it is made or read."""
+
+    schema_version: int = Field(alias="schema", default=SCHEMA)
+    run_id: str
+    command: tuple[str, ...]
+    cwd: str
+    launcher: str
+    device: str
+    visibility: str
+    cluster: str
+    """"local Ray" or the address that was joined."""
+    started: float
+    finished: float
+    versions: dict[str, str]
+    environment: dict[str, str]
+    """By allow-list. What is secret by its name never gets here; what is so by its value is hidden."""
+    ranks: tuple[RankRecord, ...]
+    labels: str = ""
+    """Regular expression of `--labels`; empty: all labels were recorded."""
+    tasks: str = ""
+    """Ranges of `--tasks`; empty: all tasks were recorded."""
+    capture: str = "full"
+    low_level: tuple[str, ...] = ()
+    """What the launcher prepared for the library's dumps, in sentences; empty without `--low-level`."""
+    stopped: str = ""
+    """Why the ranks were stopped though nothing failed (`--stop-at`); empty: they ended by themselves."""
+    failure: Failure | None = None
+
+    @field_validator("command")
+    @classmethod
+    def _hide_in_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        return redacted_words(command)
+
+    @field_validator("environment")
+    @classmethod
+    def _hide_in_environment(cls, environment: dict[str, str]) -> dict[str, str]:
+        return {name: redacted(value) for name, value in environment.items()}
+
+    def save(self, path: Path) -> None:
+        """Write run.json in one step. Raises OSError."""
+        with replacing(path) as part:
+            part.write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: Path) -> RunRecord:
+        """Read run.json. Raises UsageError when it is absent or not ours."""
+        try:
+            content = path.read_bytes()
+            schema = _Versioned.model_validate_json(content).schema_version
+            if schema > SCHEMA:
+                raise UsageError(
+                    f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
+                )
+            return RunRecord.model_validate_json(content)
+        except FileNotFoundError:
+            raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
+
+
+def run_failed(record: RunRecord | None) -> bool:
+    """Whether anything went wrong while the ranks of a run ran. Ranks that were stopped on purpose are no failure."""
+    if record is None:
+        return False
+    fine = (RankState.FINISHED, RankState.STOPPED) if record.stopped else (RankState.FINISHED,)
+    return record.failure is not None or any(rank.state not in fine for rank in record.ranks)

@@ -1,0 +1,203 @@
+"""What the judge says, as data: one verdict per (label, rank), folded into labels, folded into a judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import Any
+
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.evidence import RankEvidence
+from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
+
+_NO_LEVEL = Level()
+
+
+class Status(str, Enum):
+    """What the comparison of one (label, rank) means."""
+
+    MATCH = "match"
+    DRIFT = "drift"
+    DIVERGED = "diverged"
+    NONFINITE = "nonfinite"
+    MISMATCH = "mismatch"
+    MISSING = "missing"
+    FAILED = "failed"
+
+
+_SEVERITY = (
+    Status.MATCH,
+    Status.DRIFT,
+    Status.MISSING,
+    Status.MISMATCH,
+    Status.FAILED,
+    Status.NONFINITE,
+    Status.DIVERGED,
+)
+
+
+WRONG = (Status.DIVERGED, Status.NONFINITE)
+"""What makes the exit code 1."""
+
+
+def severity(status: Status) -> int:
+    """How grave a status is."""
+    return _SEVERITY.index(status)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The gravest of at least one status."""
+    return max(set(statuses), key=severity)
+
+
+class Origin(str, Enum):
+    """Where a divergence comes from."""
+
+    OWN = "own"
+    INHERITED = "inherited"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the errors of one (label, rank) were held against."""
+
+    warn: float
+    fail: float
+    source: str
+    """Where the limits come from, e.g. "bfloat16 table", "3 x reference floor"."""
+    rows: float = 1.0
+    """How many times larger they are for the worst row."""
+    instead_of: float = inf
+    """`fail` of the limits that a rule of the policy replaced."""
+    dtype: str = ""
+    """The element type as which the label counts."""
+    scale: float = 0.0
+    """How large the values of the labels before it are, root mean square; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankVerdict(RankEvidence):
+    """The verdict on one label on one rank, with what it was taken from."""
+
+    status: Status
+    origin: Origin | None
+    reason: str
+    """One line: why this status."""
+    bitwise: bool
+    limits: Limits | None
+    """None where nothing was compared."""
+    margin: float | None
+    """Largest error divided by its limit: above 1 it diverged; None where nothing was held against a limit."""
+    excused: str = ""
+    """Why it does not count, where a policy allows it to diverge or ignores the label; "" where it counts."""
+    ignored: bool = False
+    """Whether the policy ignores the label, so that it is not in the coverage either."""
+
+
+_SLOTS = slots_of(RankVerdict)
+_OF_EVIDENCE = slots_of(RankEvidence)
+lazily(RankVerdict, "reason")
+changed = copier(RankVerdict, _SLOTS)
+"""`changed(verdict, **changes)` is the verdict with other fields; a reason that is not in words yet stays so."""
+
+
+def verdicts_from(count: int, columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
+    """Return so many verdicts from columns named after their fields, all of them."""
+    return made_of(RankVerdict, _SLOTS, count, columns)
+
+
+def verdicts_on(evidence: Sequence[RankEvidence], columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
+    """Return the verdicts on evidence; `columns` are their fields beyond those of evidence.
+
+    A reason may be a function of the verdict, called when it is asked for.
+    """
+    known = {name: map(slot.__get__, evidence) for name, slot in _OF_EVIDENCE.items()}
+    return verdicts_from(len(evidence), {**known, **columns})
+
+
+@dataclass(frozen=True, slots=True)
+class LabelVerdict:
+    """One label over its ranks; `status` is the worst of them."""
+
+    key: LabelKey
+    status: Status
+    ranks: tuple[RankVerdict, ...]
+    level: Level = _NO_LEVEL
+    root: LabelKey | None = None
+    """The label that it inherits from, where all that is wrong with it is inherited."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDivergence:
+    """Where it begins: the first label in golden order that is wrong by itself and counts."""
+
+    key: LabelKey
+    ranks: tuple[int, ...]
+    origin: Origin
+    why: str
+    call_site: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaVerdict:
+    """Ranks of one side that hold something else than others, where all ought to hold the same."""
+
+    key: LabelKey
+    side: str
+    """ "golden" or "actual"."""
+    told: bool
+    """Whether a layout says that they are replicas; else most of them being equal does."""
+    odd: tuple[int, ...]
+    agreeing: tuple[int, ...]
+    rel_l2: float
+    """Largest relative L2 error of an odd rank's tensor against those that agree."""
+    reason: str
+    unread: tuple[int, ...] = ()
+    """Ranks whose tensor could not be compared with that of the others."""
+    own_ranks: bool = True
+    """Whether the ranks are those of the report: golden ones of another run are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many (label, rank) there were, and what became of them."""
+
+    compared: int
+    missing_golden: int
+    missing_actual: int
+    mismatch: int
+    failed: int
+    uncovered: int
+    """Compared in part: for a region of the whole one side is absent."""
+    replicas: int
+    """Replicas that differ or could not be compared, on ranks that no verdict tells it of."""
+    unreadable: int
+    """Shards and lines of journals that could not be read."""
+    silent_ranks: tuple[int, ...]
+    """Ranks that recorded no label at all."""
+    ignored: int = 0
+    """Left out of all counts, because the policy ignores their labels."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was compared, and there was something to compare."""
+        gaps = (self.missing_golden, self.missing_actual, self.mismatch, self.failed, self.uncovered, self.replicas)
+        return self.compared > 0 and not any(gaps) and not self.unreadable and not self.silent_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The answer for a run. `verdict` is "match", "diverged", "failed" or "incomplete"."""
+
+    verdict: str
+    exit_code: ExitCode
+    first_divergence: FirstDivergence | None
+    first_by_rank: dict[int, LabelKey]
+    labels: tuple[LabelVerdict, ...]
+    """In golden order."""
+    coverage: Coverage
+    replicas: tuple[ReplicaVerdict, ...] = ()

@@ -1,0 +1,228 @@
+"""Which execution's file answers which label: a label is set before the library runs, the next file written is its."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from aclcmp.labeling.shard.dumped import NotDumped, shown
+
+TICK = 0.05
+"""Seconds that a file's time may be behind the label's: the file system's clock ticks coarsely."""
+
+_SUCCESSIVE = (
+    " (labels of one file from one line of the script are successive executions; "
+    "to share a dump, label it from different lines)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A label that names a file. `time`, in seconds since the epoch, is when it was set."""
+
+    seq: int
+    task: int
+    tensor_path: str
+    time: float
+    call_site: str
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFile:
+    """A file that has the name that labels ask for."""
+
+    path: str
+    within: str
+    """The folder that it must not lead out of."""
+    written: float
+    """In seconds since the epoch."""
+    execution: int = -1
+    """As its folder is numbered; -1 where it is not."""
+    task: int | None = None
+    """The only task that it belongs to, as its folder is named; None where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The tensor that a label means: that at `index` in `file`."""
+
+    file: DumpFile
+    index: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def answers(
+    labels: Sequence[Wanted], files: Sequence[DumpFile], count: Callable[[DumpFile], int]
+) -> list[Answer | NotDumped]:
+    """Return what answers each label of one file name; `labels` are in the order in which they were set.
+
+    Those of one line of the script are successive executions. `files` are all that were found, at least one; `count`
+    tells how many tensors a file holds. Where folders are named by tasks, a task's labels and files are taken by
+    themselves.
+    """
+    files_of: dict[int | None, list[DumpFile]] = defaultdict(list)
+    labels_of: dict[int | None, list[Wanted]] = defaultdict(list)
+    for file in files:
+        files_of[file.task].append(file)
+    for label in labels:
+        labels_of[label.task if label.task in files_of else None].append(label)
+    found: dict[int, Answer | NotDumped] = {}
+    for task, mine in labels_of.items():
+        there = sorted(files_of.get(task, ()), key=lambda file: (file.execution, file.written))
+        if not there:
+            others = ", ".join(map(str, sorted(other for other in files_of if other is not None)[:10]))
+            reason = f"{shown(labels[0].tensor_path)} was dumped in task {others}, not in this label's"
+            found |= {label.seq: NotDumped(reason) for label in mine}
+        else:
+            found |= _within_files(_of_files(mine, there, count), mine, count)
+    return [found[label.seq] for label in labels]
+
+
+def _of_files(
+    labels: list[Wanted], files: list[DumpFile], count: Callable[[DumpFile], int]
+) -> dict[int, Answer | NotDumped]:
+    """Give each label its file; `files` are in the order of executions."""
+    if len(files) == 1 and count(files[0]) > 1:
+        return {label.seq: _taken(label, files[0]) for label in labels}
+    if len(files) == 1:
+        return _overwritten(labels, files[0])
+    chains: dict[str, list[Wanted]] = defaultdict(list)
+    for label in labels:
+        chains[label.call_site].append(label)
+    found: dict[int, Answer | NotDumped] = {}
+    for chain in chains.values():
+        found |= _in_order(chain, files) if len(chain) == len(files) else _by_time(chain, sorted(files, key=_written))
+    return found
+
+
+def _within_files(
+    found: dict[int, Answer | NotDumped], labels: list[Wanted], count: Callable[[DumpFile], int]
+) -> dict[int, Answer | NotDumped]:
+    """Give the labels of each file that holds several tensors, because the library appends, theirs."""
+    answered: dict[DumpFile, dict[int, Answer]] = defaultdict(dict)
+    for seq, answer in found.items():
+        if isinstance(answer, Answer) and count(answer.file) > 1:
+            answered[answer.file][seq] = answer
+    for file, theirs in answered.items():
+        sharing = [label for label in labels if label.seq in theirs]
+        executions = _executions(sharing)
+        holds = count(file)
+        if holds not in (len(executions), len(sharing)):
+            reason = (
+                f"cannot tell which of the {holds} tensors in {shown(file.path)} belongs to which label (labels: "
+                f"{len(sharing)}, executions: {len(executions)}); label every execution that is dumped, and empty the "
+                "dump folder before the run"
+            )
+            found |= {seq: NotDumped(reason) for seq in theirs}
+            continue
+        for index, those in enumerate(executions if holds == len(executions) else [[label] for label in sharing]):
+            found |= {label.seq: replace(theirs[label.seq], index=index) for label in those}
+    return found
+
+
+def _executions(labels: list[Wanted]) -> list[list[Wanted]]:
+    """Group labels in the order in which they were set: a line of the script that repeats begins the next execution."""
+    executions: list[list[Wanted]] = []
+    lines: set[str] = set()
+    for label in labels:
+        if not executions or label.call_site in lines:
+            executions.append([])
+            lines.clear()
+        executions[-1].append(label)
+        lines.add(label.call_site)
+    return executions
+
+
+def _overwritten(labels: list[Wanted], file: DumpFile) -> dict[int, Answer | NotDumped]:
+    """Every execution replaced the file of the one before: it is that of the last one to begin before its time."""
+    executions = _executions(labels)
+    firsts = [execution[0] for execution in executions]
+    begins = _begins(firsts)
+    owner = bisect_right(begins, file.written) - 1 if len(executions) > 1 else 0
+    return {
+        label.seq: _taken(label, file) if k == owner else _without(k, firsts, begins, [file])
+        for k, execution in enumerate(executions)
+        for label in execution
+    }
+
+
+def _taken(label: Wanted, file: DumpFile) -> Answer:
+    early = file.written < label.time - TICK
+    return Answer(file, warnings=("the file was written before the label was set",) if early else ())
+
+
+def _in_order(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
+    """Pair as many files as labels, and tell where times contradict that do not look like a later copy's."""
+    times = [label.time for label in labels]
+    copied = all(file.written >= times[-1] for file in files)
+    found: dict[int, Answer | NotDumped] = {}
+    for label, file, end in zip(labels, files, [*times[1:], float("inf")], strict=True):
+        odd = not copied and not label.time - TICK <= file.written < end + TICK
+        warning = "paired by the order of executions, but the file's time is not between its label's and the next's"
+        found[label.seq] = Answer(file, warnings=(warning,) if odd else ())
+    return found
+
+
+def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
+    """Give each label the first file that was written after it and before the next label; `files` are in that order."""
+    begins = _begins(labels)
+    if len(labels) > 1 and files[0].written >= begins[-1]:
+        reason = (
+            f"cannot tell which of the {len(files)} executions that dumped {shown(labels[0].tensor_path)} belongs to "
+            f"which of {len(labels)} labels: all were written after the last label; keep the files' times when copying"
+        )
+        return {label.seq: NotDumped(reason) for label in labels}
+    found: dict[int, Answer | NotDumped] = {}
+    for k, label in enumerate(labels):
+        first = bisect_left(files, begins[k], key=_written)
+        stop = bisect_left(files, begins[k + 1], key=_written) if k + 1 < len(labels) else len(files)
+        if first >= stop:
+            found[label.seq] = _without(k, labels, begins, files)
+        else:
+            several = len(labels) == 1 and stop - first > 1
+            warning = "several executions followed the label; the first to be written is taken"
+            found[label.seq] = Answer(files[first], warnings=(warning,) if several else ())
+    return found
+
+
+def _begins(labels: list[Wanted]) -> list[float]:
+    """From when on a file may be each label's, never falling. Labels in quick succession leave a clock less room."""
+    begins: list[float] = []
+    before = 2 * labels[0].time - labels[1].time if len(labels) > 1 else float("-inf")
+    for label in labels:
+        moment = max(label.time, before)
+        begins.append(moment - min(TICK, (moment - before) / 4))
+        before = moment
+    return begins
+
+
+def _without(k: int, labels: list[Wanted], begins: list[float], files: list[DumpFile]) -> NotDumped:
+    """Say why no file is left for a label; `files` are in the order in which they were written."""
+    first = bisect_left(files, begins[k], key=_written)
+    successive = _SUCCESSIVE if len(labels) > 1 else ""
+    if first == len(files):
+        return NotDumped(
+            f"{shown(files[-1].path)} was last written at {clock(files[-1].written)}, before this label was set "
+            f"at {clock(labels[k].time)}; let the library dump more executions (ATB_SAVE_TENSOR_RANGE){successive}"
+        )
+    later = files[first]
+    owner = labels[bisect_right(begins, later.written) - 1]
+    return NotDumped(
+        f"{shown(later.path)} was written at {clock(later.written)} for a later execution, that of label {owner.seq} "
+        f"set at {clock(owner.time)}; this one's was overwritten or not dumped{successive}"
+    )
+
+
+def _written(file: DumpFile) -> float:
+    return file.written
+
+
+def clock(moment: float) -> str:
+    """Return the local time at a moment in seconds since the epoch, in words."""
+    try:
+        return datetime.fromtimestamp(moment).isoformat(" ", "milliseconds")
+    except (ValueError, OverflowError, OSError):  # a file's time may be anything
+        return str(moment)

@@ -1,0 +1,239 @@
+"""Where ATB's probes put files: four generations of folders, searched without regard to case and listed once each."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from aclcmp.labeling.shard.dumped import NotDumped, shown, words_of
+from aclcmp.orchestrator.dumps.atb.executions import TICK, DumpFile, clock
+from aclcmp.orchestrator.dumps.atb.file import execution_folder
+
+_CONTAINER = re.compile(r"atb_temp|atb_dump_data|(?:ait|msit)_dump.*", re.IGNORECASE)
+_INSIDE = ("tensors", "data", "")
+_DEVICES = 64  # No host has more; a number below may be a device's or a process's in a container.
+_HINTS = 100  # Likeness costs milliseconds in a large folder, and nobody reads more.
+_SHOWN = 8
+_COMPARED = 1_000
+_MAX_PATH = 4096  # as ATB's probe and Linux have it
+_MAX_DEPTH = 128
+_MAX_FOLDERS = 64  # Links in circles, in names that differ in case, would make 2 ** depth of them.
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A folder in which tensor paths begin."""
+
+    root: str
+    """Without links."""
+    folder: str
+    execution: int = -1
+    task: int | None = None
+
+
+class DumpPlaces:
+    """Finds what one process dumped below some folders. Each folder is listed once, so make a new one to look again."""
+
+    def __init__(self, pid: int, roots: Sequence[Path], own: Set[Path], since: float) -> None:
+        """Look below `roots`, the first of them first. `own` and `since` are `find_dumps`'s."""
+        self._pid = pid
+        self._roots = list(dict.fromkeys(map(str, roots)))
+        self._real = list(dict.fromkeys(map(os.path.realpath, self._roots)))
+        self._own = set(map(os.path.realpath, own))
+        self._since = since
+        self._anybodys: list[str] = []
+        self._hints = _HINTS
+        self._unlisted: dict[str, str] = {}
+        self._names = cache(self._list)
+        self._folders = cache(self._descend)
+        self._realpath = cache(os.path.realpath)
+        self._executions = {root: list(self._execution_folders(root)) for root in self._real}
+
+    def find(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
+        """Return every file of that name, one for each execution, or why there is none."""
+        if "\0" in tensor_path or len(tensor_path) > _MAX_PATH:
+            return NotDumped(f"{shown(tensor_path)[:80]!r} is no path of at most {_MAX_PATH} characters")
+        if tensor_path.startswith("/"):
+            return self._absolute(tensor_path)
+        parts = tuple(part for part in tensor_path.split("/") if part not in ("", "."))
+        if not parts or ".." in parts or len(parts) > _MAX_DEPTH:
+            return NotDumped(f"{shown(tensor_path)!r} does not lead into a dump folder; give the file's path below it")
+        refused: NotDumped | None = None
+        for root, executions in self._executions.items():
+            for places in (executions, [_Place(root, root)]):
+                found: dict[int, dict[str, DumpFile]] = defaultdict(dict)
+                for place in places:
+                    for likeness, path in self._matches(place.folder, parts):
+                        file = self._checked(path, place)
+                        if isinstance(file, DumpFile):
+                            found[likeness].setdefault(file.path, file)
+                        else:
+                            refused = refused or file
+                if found:
+                    return tuple(found[min(found)].values())
+        return refused or self._nowhere(tensor_path, parts)
+
+    def _checked(self, path: str, place: _Place) -> DumpFile | NotDumped:
+        """Return the file without links, if it is within the root and of this run."""
+        parent, name = os.path.split(path)
+        try:
+            linked = stat.S_ISLNK(os.lstat(path).st_mode)
+            real = os.path.realpath(path) if linked else f"{self._realpath(parent)}/{name}"
+            if os.path.commonpath((real, place.root)) != place.root:
+                why = f"{shown(path)} leads outside {shown(place.root)}, which is refused; copy the file into there"
+                return NotDumped(why, unreadable=True)
+            written = Path(real).stat().st_mtime
+            if written < self._since - TICK:
+                return NotDumped(
+                    f"{shown(path)} was last written at {clock(written)}, before this process began to label at "
+                    f"{clock(self._since)}: it is an earlier run's, or the label came too late; label before the "
+                    "library runs, or give an absolute path"
+                )
+            return DumpFile(real, place.root, written, place.execution, place.task)
+        except OSError as error:
+            return NotDumped(f"{shown(path)}: {words_of(error)}", unreadable=True)
+
+    def _absolute(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
+        path = Path(os.path.realpath(tensor_path))
+        try:
+            return (DumpFile(str(path), str(execution_folder(path)), path.stat().st_mtime),)
+        except FileNotFoundError:
+            return NotDumped(f"{shown(tensor_path)} does not exist{self._near(str(path.parent), path.name)}")
+        except OSError as error:
+            return NotDumped(f"{shown(tensor_path)}: {words_of(error)}", unreadable=True)
+
+    def _execution_folders(self, root: str) -> Iterator[_Place]:
+        own = re.compile(rf"{self._pid}_([0-9]{{1,18}})")
+        inherited = re.compile(r"[0-9]+_([0-9]{1,18})")  # a child keeps its parent's AIT_CMP_TASK_ID
+        for process in self._process_folders(root):
+            named = own.fullmatch(Path(process).name)
+            task = int(named[1]) if named else self._pid
+            yield _Place(root, process, task=task if task < self._pid else None)  # from the pid on, a thread's number
+            for name in self._all_names(process):
+                if named := inherited.fullmatch(name):
+                    yield _Place(root, f"{process}/{name}", task=int(named[1]))
+                elif re.fullmatch(r"[0-9]{1,18}", name):
+                    yield _Place(root, f"{process}/{name}", execution=int(name))
+
+    def _process_folders(self, root: str) -> Iterator[str]:
+        whole = str(self._pid)
+        for base in self._bases(root):
+            names = self._all_names(base)
+            threads = [name for name in names if re.fullmatch(rf"{whole}_[0-9]+", name)]
+            devices = [name for name in names if re.fullmatch(rf"[0-9]{{1,3}}_{whole}", name)]
+            devices = [name for name in devices if int(name.split("_")[0]) < _DEVICES]
+            if devices and self._pid < _DEVICES and f"{whole}_{whole}" not in names:
+                threads = []  # they are those of device number `pid`, of other processes
+            named = [name for name in names if name == whole] + threads + devices
+            if not named:
+                named = [name for name in names if re.fullmatch(r"thread_[0-9]+", name)]
+                if named and root not in self._own:
+                    self._anybodys.append(base)
+                    continue
+            yield from (f"{base}/{name}" for name in dict.fromkeys(named))
+
+    def _bases(self, root: str) -> Iterator[str]:
+        containers = filter(_CONTAINER.fullmatch, self._all_names(root))
+        for container in [root, *(f"{root}/{name}" for name in sorted(containers))]:
+            for inside in _INSIDE:
+                yield from self._folders(container, (inside,)) if inside else (container,)
+
+    def _matches(self, folder: str, parts: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+        """Yield the files that may be meant, the likeliest with the smallest number.
+
+        The name's case counts most: `outTensor0` is a kernel's, `outtensor0` an operation's.
+        """
+        *above, name = parts
+        exact = "/".join((folder, *above))
+        for parent in self._folders(folder, tuple(above)):
+            names = self._names(parent)
+            same = names.get(name.casefold(), ())
+            stem, _, suffix = name.casefold().rpartition(".")
+            if name in same:
+                yield int(parent != exact), f"{parent}/{name}"
+            elif same:
+                if len(same) == 1:
+                    yield 2, f"{parent}/{same[0]}"
+            elif suffix == "bin":
+                longer = [key for key in names if key.startswith(f"{stem}_") and key.endswith(f".{suffix}")]
+                if len(longer) == 1 and len(names[longer[0]]) == 1:
+                    yield 3, f"{parent}/{names[longer[0]][0]}"
+
+    def _descend(self, folder: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the folders that a path leads to: the exact one first, then those that differ in case."""
+        if not parts:
+            return (folder,)
+        *above, last = parts
+        found = (
+            f"{parent}/{name}"
+            for parent in self._folders(folder, tuple(above))
+            for name in sorted(self._names(parent).get(last.casefold(), ()), key=lambda name: name != last)
+        )
+        return tuple(islice(found, _MAX_FOLDERS))
+
+    def _list(self, folder: str) -> dict[str, list[str]]:
+        """Return the names in a folder by their names without case; none where it is no folder."""
+        names: dict[str, list[str]] = {}
+        try:
+            with os.scandir(folder) as entries:
+                for name in sorted(entry.name for entry in entries):
+                    names.setdefault(name.casefold(), []).append(name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            self._unlisted[folder] = words_of(error)
+        return names
+
+    def _all_names(self, folder: str) -> list[str]:
+        return [name for names in self._names(folder).values() for name in names]
+
+    def _nowhere(self, tensor_path: str, parts: tuple[str, ...]) -> NotDumped:
+        pid = self._pid
+        roots = ", ".join(shown(root) + ("" if Path(root).is_dir() else " (no such folder)") for root in self._roots)
+        unlisted = "".join(f"; {shown(folder)}: {why}" for folder, why in list(self._unlisted.items())[:_SHOWN])
+        if self._anybodys:
+            unlisted += (
+                f"; thread_* folders in {shown(', '.join(self._anybodys[:_SHOWN]))} were not taken because they may be "
+                "another rank's: call set_task_id() before the library runs"
+            )
+        threads = ",thread_*" if self._own else ""
+        return NotDumped(
+            f"{shown(tensor_path)} was not dumped: looked in {roots or 'no folder'} for it and for "
+            "{,atb_temp/,ait_dump*/,msit_dump*/,atb_dump_data/}{,tensors/,data/}"
+            f"{{{pid},{pid}_*,*_{pid}{threads}}}/{{,*/}}{shown(tensor_path)}{unlisted}{self._hint(parts)}"
+        )
+
+    def _hint(self, parts: tuple[str, ...]) -> str:
+        """Say how far the path goes where it goes farthest, and what is there instead."""
+        executions = [place for places in self._executions.values() for place in places]
+        if not executions:
+            bases = [base for root in self._real for base in self._bases(root) if base not in self._real]
+            holding = [base for base in bases if self._names(base)]
+            return self._near(holding[0], str(self._pid)) if holding else ""
+        folders = [*self._real, *(place.folder for place in executions)][-2 * _SHOWN :][::-1]
+        for known in range(len(parts) - 1, -1, -1):
+            for folder in folders:
+                for parent in self._folders(folder, parts[:known]):
+                    if self._names(parent):
+                        return self._near(parent, parts[known])
+        return ""
+
+    def _near(self, folder: str, name: str) -> str:
+        listing = self._names(folder)
+        if not listing or not self._hints:
+            return ""
+        self._hints -= 1
+        keys = difflib.get_close_matches(name.casefold(), list(listing)[:_COMPARED], _SHOWN // 2, 0.8)
+        if near := [name for key in keys for name in listing[key]]:
+            return f"; {shown(folder)} holds no {shown(name)}; did you mean {shown(', '.join(near))}?"
+        names = self._all_names(folder)
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return f"; {shown(folder)} holds no {shown(name)}, but {shown(', '.join(names[:_SHOWN]))}{more}"

@@ -1,0 +1,126 @@
+"""The files below a folder in the order that people expect, and what their paths say of rank and step."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aclcmp.labeling.shard.dumped import ForeignFormatError, naming, shown, words_of
+
+MOST_RANKS = 1_000_000
+"""Larger numbers are no ranks: planning takes time and memory for each."""
+
+_RANK = re.compile(r"(?:^|(?<=[._-]))rank[._-]?([0-9]{1,6})(?=[._-]|$)", re.IGNORECASE)
+_STEP = re.compile(r"step[._-]?([0-9]{1,18})", re.IGNORECASE)
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file below a folder."""
+
+    parts: tuple[str, ...]
+    """Its path below the folder."""
+    path: str
+    """Without links."""
+    refused: str = ""
+    """Why it must not be read; "" where it may be."""
+    time: float = 0.0
+    """When it was last written, in seconds since the epoch."""
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, in lower case, with its dot."""
+        return os.path.splitext(self.parts[-1])[1].lower()  # noqa: PTH122 (Path() costs more than the listing)
+
+
+def files_below(folder: Path) -> list[File]:
+    """Return the regular files below `folder`, naturally sorted by path; of a file, itself.
+
+    Links to folders are not followed; links to files that leave the folder are refused. Raises ForeignFormatError when
+    a folder cannot be listed.
+    """
+    if folder.is_file():
+        return [File((folder.name,), os.path.realpath(folder), time=folder.stat().st_mtime)]
+    root = os.path.realpath(folder)
+    return sorted(_walk(root, root, ()), key=lambda file: tuple(map(natural, file.parts)))
+
+
+def _walk(root: str, folder: str, parts: tuple[str, ...]) -> Iterator[File]:
+    with naming(folder), os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
+        below = (*parts, entry.name)
+        if entry.is_dir(follow_symlinks=False):
+            if len(below) < _MAX_DEPTH:
+                yield from _walk(root, entry.path, below)
+        elif entry.is_symlink():
+            yield from _linked(root, entry.path, below)
+        elif entry.is_file(follow_symlinks=False):
+            yield File(below, entry.path, time=entry.stat(follow_symlinks=False).st_mtime)
+
+
+def _linked(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
+    real = os.path.realpath(path)
+    try:
+        status = Path(real).stat()
+    except OSError as error:
+        yield File(parts, path, f"{shown(path)}: {words_of(error)}")
+        return
+    if stat.S_ISREG(status.st_mode):
+        inside = os.path.commonpath((real, root)) == root
+        why = "" if inside else f"{shown(path)} leads outside {shown(root)}, which is refused; copy the file into there"
+        yield File(parts, real, why, status.st_mtime)
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key by which `layer.10` sorts after `layer.9`."""
+    pieces = re.split(r"([0-9]{1,300})", name)
+    return tuple((0, int(piece), "") if k % 2 else (1, 0, piece) for k, piece in enumerate(pieces) if piece)
+
+
+def step_of(name: str) -> int | None:
+    """Return the number of a folder that is named by a step, else None."""
+    named = _STEP.fullmatch(name)
+    return int(named[1]) if named else None
+
+
+def rank_of(name: str) -> tuple[int | None, str]:
+    """Return the rank that a name tells, if any, and the name without it."""
+    named = _RANK.search(name)
+    if named is None:
+        return None, name
+    before, after = name[: named.start()].rstrip("._-"), name[named.end() :].lstrip("._-")
+    return int(named[1]), f"{before}.{after}" if before and after else before + after
+
+
+def placed(parts: tuple[str, ...]) -> tuple[int, int, str]:
+    """Return rank, step and name by the path of a file: the name is what remains, without its suffix, with dots."""
+    rank, step = 0, 0
+    names: list[str] = []
+    *above, last = parts
+    for name in (*above, last[: last.rindex(".")] if "." in last else last):
+        number = step_of(name) if len(names) < len(above) else None
+        if number is not None:
+            step = number
+            continue
+        found, rest = rank_of(name)
+        rank = rank if found is None else found
+        if rest:
+            names.append(rest)
+    return rank, step, ".".join(names)
+
+
+def check_one_folder(files: Iterable[tuple[int, File]]) -> None:
+    """Raise ForeignFormatError when two folders hold files of one rank; `files` are each with its rank."""
+    folders: dict[int, tuple[str, ...]] = {}
+    for rank, file in files:
+        folder = file.parts[:-1]
+        other = folders.setdefault(rank, folder)
+        if other != folder:
+            both = " and ".join(shown("/".join(each)) or "the folder itself" for each in (other, folder))
+            raise ForeignFormatError(f"rank {rank} has dumps in both {both}; name one of them")

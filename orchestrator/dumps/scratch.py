@@ -1,0 +1,114 @@
+"""Copies of tensors that cannot be read where they lie: in Fortran order, big-endian, or compressed."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, naming, shown
+
+_RESERVE = 256 << 20  # bytes that are left free for what else the machine does
+_MOST = "ACLCMP_MOST_UNPACKED"
+_ALWAYS = 512 << 20  # bytes that any file may unpack to
+_RATIO = 64  # floats of a model pack to a half; a file of zeros, as a bomb is one, to a thousandth
+_LARGE = 64 << 30  # bytes that only a file of a quarter of them may unpack to
+_CHUNK = 1 << 20
+_WINDOW = 16 << 20  # bytes that are copied before memory is given back
+
+
+class Scratch:
+    """A folder of copies below another; made when the first one is."""
+
+    def __init__(self, above: Path) -> None:
+        """Make copies in a new folder below `above`."""
+        self._above = above
+        self._folder: Path | None = None
+        self._copies = 0
+        self._unpacked: dict[str, int] = defaultdict(int)
+
+    def copied(
+        self, source: npt.NDArray[Any], dtype: str, warning: str, of: str, release: Callable[[], object] = bool
+    ) -> DumpedTensor:
+        """Return a dense little-endian copy, a .npy file, of an array of `dtype`'s bits in any order.
+
+        `of` is the file that it is of; `release` is called now and then, to give back the memory of a mapped `source`.
+        Raises ForeignFormatError when the disk has no room, or `of` would unpack to more than any file should.
+        """
+        memory = DTYPES[dtype].memory
+        shape = tuple(source.shape)
+        nbytes = math.prod(shape) * memory.itemsize
+        path = self._new(nbytes, of)
+        with naming(str(path)), path.open("w+b") as file:
+            np.lib.format.write_array_header_2_0(file, _header(memory, shape))
+            offset = file.tell()
+            if nbytes:
+                os.posix_fallocate(file.fileno(), offset, nbytes)  # writing into a map of a full disk kills
+                pages = mmap.mmap(file.fileno(), offset + nbytes)
+        if nbytes:
+            target = np.ndarray(shape or (1,), memory, pages, offset)
+            rows = math.ceil(len(target) * _WINDOW / nbytes)
+            for first in range(0, len(target), rows):
+                target[first : first + rows] = source[first : first + rows] if shape else source
+                pages.madvise(mmap.MADV_DONTNEED)
+                release()
+        return DumpedTensor(str(path), offset, dtype, shape, warnings=(warning,))
+
+    def extracted(self, stream: IO[bytes], size: int, of: str) -> Path:
+        """Return a file with the next `size` bytes of `stream`, which unpacks a part of the file `of`.
+
+        Raises ForeignFormatError when the stream is shorter or longer, and as `copied` does.
+        """
+        path = self._new(size, of)
+        left = size
+        with naming(str(path)), path.open("wb") as file:
+            while chunk := stream.read(min(_CHUNK, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    break
+                file.write(chunk)
+        if left:
+            path.unlink()
+            raise ForeignFormatError(f"does not have the {size} bytes that it states")
+        return path
+
+    def _new(self, size: int, of: str) -> Path:
+        self._check(size, of)
+        with naming(str(self._above)):
+            if self._folder is None:
+                self._above.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="copies-", dir=self._above)))
+            free = shutil.disk_usage(self._folder).free
+        if size > free - _RESERVE:
+            raise ForeignFormatError(f"{self._folder} has no room for a copy of {size} bytes; free some, or convert it")
+        self._copies += 1
+        self._unpacked[of] += size
+        return self._folder / f"{self._copies:06d}.npy"
+
+    def _check(self, size: int, of: str) -> None:
+        """Raise ForeignFormatError when copies of the file `of` would take more than they should."""
+        with naming(of):
+            own = Path(of).stat().st_size
+        told = os.environ.get(_MOST, "")
+        most = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else max(_ALWAYS, min(_RATIO * own, _LARGE), 4 * own)
+        whole = self._unpacked[of] + size
+        if whole > most:
+            raise ForeignFormatError(
+                f"{shown(of)} has {own} bytes, but would unpack to {whole} and more; more than {most} are refused. "
+                f"Where the file is right, set {_MOST} to the bytes that it may take"
+            )
+
+
+def _header(memory: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": np.lib.format.dtype_to_descr(memory), "fortran_order": False, "shape": shape}

@@ -1,0 +1,212 @@
+"""torch's files, loaded with `weights_only=True`: tensors are read inside the archive that `torch.save` wrote.
+
+Where torch has mapped a tensor tells its place in the file: no knowledge of torch's archives is needed for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown
+from aclcmp.orchestrator.dumps.archive import opened
+from aclcmp.orchestrator.dumps.scratch import Scratch
+
+_MOST = 100_000  # values in a file; references to one list, nested, would make any number of them
+_DEPTH = 64
+_PROOF = 64  # bytes
+_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+
+Plain = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class TorchFile:
+    """What a file holds, by dotted names such as `a.b.0`; the name of a tensor that is the whole file is ""."""
+
+    tensors: tuple[tuple[str, DumpedTensor | NotDumped], ...]
+    """In the file's order."""
+    plain: dict[str, Plain]
+    """What else it holds."""
+
+
+def read_torch(path: str, scratch: Scratch) -> TorchFile:
+    """Return what a `.pt` or `.pth` file holds; what cannot be read in its place is copied.
+
+    Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not load.
+    """
+    where = shown(path)
+    _load_torch(where)
+    import torch
+
+    in_place = _is_plain_archive(path, where)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of types that torch will drop
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
+    except Exception as error:  # whatever damage makes of it
+        raise ForeignFormatError(f"{where}: torch.load(weights_only=True) refuses it: {_told(error)}") from error
+    tensors: list[tuple[str, DumpedTensor | NotDumped]] = []
+    plain: dict[str, Plain] = {}
+    place = _Place(path, scratch, in_place)
+    for name, value in list(_leaves(content, where)):  # all, so that no time is lost on a file that is refused
+        if isinstance(value, torch.Tensor):
+            tensors.append((name, place.tensor(value, f"{where} ({shown(name)[:200]})" if name else where)))
+        elif value is None or isinstance(value, (str, int, float, bool)):
+            plain[name] = value
+    return TorchFile(tuple(tensors), plain)
+
+
+def _load_torch(where: str) -> None:
+    """Import torch without the devices' backends that it would load by itself: files are read into the CPU's memory.
+
+    Raises ForeignFormatError when there is no torch or it cannot be loaded.
+    """
+    before = os.environ.get(_AUTOLOAD)
+    os.environ[_AUTOLOAD] = "0"
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise ForeignFormatError(_unloadable(where, error)) from error
+        raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
+    except Exception as error:  # a library of the system's that is not there, or whatever else torch dies of
+        raise ForeignFormatError(_unloadable(where, error)) from error
+    finally:
+        if before is None:
+            del os.environ[_AUTOLOAD]
+        else:
+            os.environ[_AUTOLOAD] = before
+
+
+def _unloadable(where: str, error: Exception) -> str:
+    return f"{where}: torch is needed to read it and cannot be loaded ({_told(error)}); `aclcmp doctor` tells more"
+
+
+def _told(error: Exception) -> str:
+    """What torch says, without its advice."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    inner = re.search(r"WeightsUnpickler error: (.*)", text)
+    told = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
+    return shown(told)[:400] or type(error).__name__
+
+
+def _is_plain_archive(path: str, where: str) -> bool:
+    """Whether a file is an archive whose tensors are as they lie. Raises ForeignFormatError when it is compressed."""
+    with naming(path), Path(path).open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return False
+    with opened(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.members):
+            raise ForeignFormatError(
+                f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
+            )
+        for member in archive.members:
+            if member.filename.endswith("/byteorder"):
+                archive.file.seek(archive.begin(member))
+                return archive.file.read(min(member.file_size, 16)) == b"little"
+    return True
+
+
+def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield what is no dict, list or tuple, by dotted names."""
+    pending: list[tuple[str, Any, int]] = [("", content, 0)]
+    left = _MOST
+    while pending:
+        name, value, depth = pending.pop()
+        inner: list[tuple[Any, Any]] | None = None
+        if isinstance(value, dict):
+            inner = list(value.items())
+        elif isinstance(value, (list, tuple)):
+            inner = list(enumerate(value))
+        if inner is None:
+            yield name, value
+            continue
+        left -= len(inner)
+        if left < 0 or depth == _DEPTH:
+            raise ForeignFormatError(f"{where}: holds more than {_MOST} values, or one within itself")
+        keyed = [(key if isinstance(key, (str, int, float, bool)) else type(key).__name__, each) for key, each in inner]
+        pending.extend((f"{name}.{key}" if name else str(key), each, depth + 1) for key, each in reversed(keyed))
+
+
+class _Place:
+    """Finds where in a file the tensors lie that torch loaded from it."""
+
+    def __init__(self, path: str, scratch: Scratch, in_place: bool) -> None:
+        self._path = path
+        self._scratch = scratch
+        self._in_place = in_place
+        self._mapped: tuple[int, int, int] = (0, 0, 0)
+
+    def tensor(self, value: Any, where: str) -> DumpedTensor | NotDumped:
+        """Return the place of a tensor's bytes, in the file or in a copy."""
+        import torch
+
+        dtype = str(value.dtype).removeprefix("torch.")
+        value = value.detach()
+        if type(value) is not torch.Tensor or value.layout != torch.strided or value.is_quantized:
+            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            return NotDumped(f"{where}: is a {type(value).__name__}, {kind}, not a plain tensor", unreadable=True)
+        if dtype not in DTYPES:
+            return NotDumped(f"{where}: dtype {dtype} is not supported yet", unreadable=True)
+        if value.is_meta:
+            return NotDumped(f"{where}: was saved without its values (device meta)", unreadable=True)
+        shape = tuple(value.shape)
+        if math.prod(shape) == 0:
+            return DumpedTensor(self._path, 0, dtype, shape)
+        dense = value.is_contiguous() and not value.is_conj() and not value.is_neg()
+        if dense and self._in_place and (offset := self._offset(value)) is not None:
+            return DumpedTensor(self._path, offset, dtype, shape)
+        try:
+            bits = value.resolve_conj().resolve_neg()
+            same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+            bits = bits.view(same_size.get(bits.element_size(), bits.dtype))  # numpy lacks some of torch's types
+            why = "not dense" if not dense else "not in an archive of this byte order"
+            elements = bits.numpy().view(DTYPES[dtype].memory)
+            return self._scratch.copied(elements, dtype, f"{why}; a copy is compared", self._path)
+        except (ForeignFormatError, RuntimeError, MemoryError) as error:
+            return NotDumped(f"{where}: cannot be copied: {_told(error)}", unreadable=True)
+
+    def _offset(self, value: Any) -> int | None:
+        """Return the byte of the first element in the file, proved on the first bytes; None where it is not mapped."""
+        address = value.data_ptr()
+        first, end, begin = self._mapped
+        if not first <= address < end:
+            self._mapped = first, end, begin = _mapping(self._path, address)
+        nbytes = value.numel() * value.element_size()
+        offset = address - first + begin
+        if not first <= address <= end - nbytes:
+            return None
+        import torch
+
+        proof = bytes(value.reshape(-1).view(torch.uint8)[:_PROOF].numpy())
+        with Path(self._path).open("rb") as file:
+            file.seek(offset)
+            within = offset + nbytes <= os.fstat(file.fileno()).st_size
+            return offset if within and file.read(len(proof)) == proof else None
+
+
+def _mapping(path: str, address: int) -> tuple[int, int, int]:
+    """Return the map of a file into this process that holds an address: first, end, offset of the first in the file."""
+    named = b" " + os.fsencode(path).replace(b"\n", b"\\012") + b"\n"
+    try:
+        maps = Path("/proc/self/maps").read_bytes()
+    except OSError:  # no such file but on Linux
+        return 0, 0, 0
+    found = maps.find(named)
+    while found >= 0:
+        bounds, _, offset, *_ = maps[maps.rfind(b"\n", 0, found) + 1 : found].split()
+        first, end = (int(bound, 16) for bound in bounds.split(b"-"))
+        if first <= address < end:
+            return first, end, int(offset, 16)
+        found = maps.find(named, found + 1)
+    return 0, 0, 0

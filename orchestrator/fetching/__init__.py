@@ -1,1 +1,0 @@
-"""Bring the files of a run from its hosts to this one."""

@@ -1,0 +1,149 @@
+"""What is looked at of the values of two sides' labels: a few pages of each tensor, read from files on this host."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TypeAlias
+
+import numpy as np
+
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.values import components_of, decode
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.idmap.signatures import FEW, Numbers, Places, View, view_of, without_ones
+from aclcmp.orchestrator.plan.layouts.inferred import Guess, further_guesses, plain_guesses
+from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, Shape, Whole
+from aclcmp.orchestrator.plan.rank_labels import Held
+
+Labels: TypeAlias = Mapping[str, Mapping[int, Held]]
+"""id -> rank -> what that rank holds of the label."""
+Views: TypeAlias = dict[str, tuple[View, ...]]
+
+_MOST_FURTHER = 8
+_LARGEST = 1 << 60
+
+
+def look_at(golden: Labels, actual: Labels, looked: Callable[[], None]) -> tuple[Views, Views]:
+    """Return how the values of both sides' labels look, by id; `looked` is called after each label.
+
+    A side is seen in each way that its layouts, or else its shapes, allow and that gives a shape of the other side, or
+    as many elements. The values of a view are exact, of slices and replicas, and of sums over ranks up to
+    float64's rounding; whether the view itself is right is known only once it agrees with another. Of a replica the
+    first rank counts, of groups of ranks with tensors of their own the first group.
+
+    Reads 16 pages for each view, or all of a whole of at most FEW elements (128 KiB of float64). No view has what is
+    not whole (summaries), not plain (FRACTAL_NZ), bool, or in files that cannot be read.
+    """
+    sides = golden, actual
+    plain = [{name: _plain_guesses(ranks) for name, ranks in side.items()} for side in sides]
+    known = [{guess.shapes[0] for guess in chain.from_iterable(side.values())} for side in plain]
+    guesses = [
+        {name: each + _further_guesses(each, side[name], others) for name, each in found.items()}
+        for side, found, others in zip(sides, plain, reversed(known), strict=True)
+    ]
+    wholes = [_Wholes.of(chain.from_iterable(side.values())) for side in guesses]
+    views: tuple[Views, Views] = ({}, {})
+    for side, found, others, into in zip(sides, guesses, reversed(wholes), views, strict=True):
+        for name, ranks in side.items():
+            seen = [view for guess in others.fitting(found[name]) if (view := _view(guess, ranks))]
+            if seen:
+                into[name] = tuple(seen)
+            looked()
+    return views
+
+
+@dataclass(frozen=True, slots=True)
+class _Wholes:
+    """What the labels of one side may be as wholes."""
+
+    shapes: set[Shape]
+    without_ones: set[Shape]
+    sizes: set[int]
+
+    @staticmethod
+    def of(guesses: Iterable[Guess]) -> _Wholes:
+        shapes = {guess.shapes[0] for guess in guesses}
+        sizes = {size for shape in shapes if (size := math.prod(shape)) <= _LARGEST}
+        return _Wholes(shapes, set(map(without_ones, shapes)), sizes)
+
+    def fitting(self, guesses: Sequence[Guess]) -> list[Guess]:
+        """Of a label of the other side, the guesses that give a shape of this one, or else as many elements."""
+        found = [guess for guess in guesses if without_ones(guess.shapes[0]) in self.without_ones]
+        return found or [guess for guess in guesses if math.prod(guess.shapes[0]) in self.sizes]
+
+
+def _plain_guesses(ranks: Mapping[int, Held]) -> list[Guess]:
+    """Return the first ways in which a label's tensors may make up a whole; none if they cannot be looked at."""
+    kinds = {DTYPES[held.dtype].kind for held in ranks.values()}
+    whole = all(held.source.is_whole and not held.in_blocks for held in ranks.values())
+    if len(kinds) > 1 or Kind.BOOL in kinds or not whole:
+        return []
+    try:
+        return plain_guesses(_locals(ranks), 0, alike=False)
+    except PlacingError:
+        return []
+
+
+def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, Held], others: set[Shape]) -> list[Guess]:
+    """Where plain guesses give no shape of the other side, those of data-parallel groups of slices and their like."""
+    told = any(held.record.layout is not None for held in ranks.values())
+    if told or not plain or any(guess.shapes[0] in others for guess in plain):
+        return []
+    further = (
+        guess for guess in further_guesses(_locals(ranks), others, False, golden=False) if guess.shapes[0] in others
+    )
+    return list(islice(further, _MOST_FURTHER))
+
+
+def _locals(ranks: Mapping[int, Held]) -> dict[int, Local]:
+    return {rank: Local(held.shape, held.record.layout) for rank, held in ranks.items()}
+
+
+def _view(guess: Guess, ranks: Mapping[int, Held]) -> View | None:
+    try:
+        whole = guess.read().wholes[0]
+    except PlacingError:
+        return None
+    return view_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
+
+
+def _numbers_at(whole: Whole, ranks: Mapping[int, Held], places: Places) -> Numbers:
+    """Return the values at flat places of a whole, shape (places, 1), of complex elements (places, 2).
+
+    NaN where no rank holds them, or its file cannot be read.
+    """
+    numbers = np.full((places.size, components_of(next(iter(ranks.values())).dtype)), np.nan)
+    missing = np.ones(places.size, bool)
+    along = np.unravel_index(places, whole.shape)
+    for rank, pieces in whole.pieces.items():
+        for piece in pieces:
+            inside = missing.copy()
+            for place, start, size in zip(along, piece.whole.start, piece.whole.shape, strict=True):
+                inside &= (place >= start) & (place < start + size)
+            if not inside.any():
+                continue
+            within = [
+                place[inside] - start + local
+                for place, start, local in zip(along, piece.whole.start, piece.local.start, strict=True)
+            ]
+            summands = [ranks[each] for each in (rank, *whole.summands.get(rank, ()))]
+            try:
+                numbers[inside] = sum(_numbers_of(held, np.ravel_multi_index(within, held.shape)) for held in summands)
+            except (AclcmpError, OSError):
+                continue
+            missing &= ~inside
+    return numbers
+
+
+def _numbers_of(held: Held, places: Places) -> Numbers:
+    """Return a stored tensor's values at flat places, shape (places, components). Raises ShardError."""
+    stored = open_bits(held.source)
+    if stored.pages is not None and stored.bits.size > FEW:
+        stored.pages.madvise(mmap.MADV_RANDOM)  # each page touched would bring 31 of its neighbours
+    bits = stored.bits[places].view(np.uint8)
+    return decode(bits, held.dtype).astype(np.float64).reshape(places.size, -1)

@@ -1,0 +1,118 @@
+"""How like the labels of two runs are: their words, their shapes, the numbers of their layers."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.orchestrator.idmap.name_tokens import split_numbers, words_of
+from aclcmp.orchestrator.idmap.signatures import View
+
+Matrix: TypeAlias = npt.NDArray[np.float64]
+
+_COMMON = 0.1
+"""The weight of a word that all names of a side have: it tells nothing apart, and may be one tool's addition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A label of one task on one side. `dtype` is torch's name, `order` its place in the recording."""
+
+    data_id: str
+    shape: tuple[int, ...]
+    dtype: str
+    order: int
+    views: tuple[View, ...] = field(default=(), compare=False, repr=False)
+    """What is known of its values, in each way in which its tensors on all ranks may make up a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Labels of one side that differ only in numbers. `labels` are by their numbers, in order of recording."""
+
+    text: str
+    words: frozenset[str]
+    labels: dict[tuple[int, ...], Seen]
+
+    @property
+    def first(self) -> Seen:
+        """The label that was recorded first."""
+        return next(iter(self.labels.values()))
+
+
+def forms_of(side: Sequence[Seen]) -> list[Form]:
+    """Return the forms of one side, in order of their first labels."""
+    forms: dict[str, Form] = {}
+    for seen in sorted(side, key=lambda s: (s.order, s.data_id)):
+        text, numbers = split_numbers(seen.data_id)
+        form = forms.setdefault(text, Form(text, words_of(text), {}))
+        form.labels.setdefault(numbers, seen)
+    return list(forms.values())
+
+
+LIKENESS = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
+"""How much each relation between two shapes speaks for a pair. A part: one dimension is a multiple of the other's."""
+
+
+def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
+    """Return which of LIKENESS two shapes are."""
+    if golden == actual:
+        return "equal"
+    if [n for n in golden if n != 1] == [n for n in actual if n != 1] or math.prod(golden) == math.prod(actual):
+        return "same elements"
+    unequal = [(a, b) for a, b in zip(golden, actual, strict=False) if a != b]
+    if len(golden) == len(actual) and len(unequal) == 1:
+        small, large = sorted(unequal[0])
+        if small and large % small == 0:
+            return "a part"
+    return "different"
+
+
+def shape_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
+    """From 0 to 1 by the shapes of the first labels; -1 where numbers or kinds of elements cannot agree."""
+    kinds: list[dict[Any, list[int]]] = []
+    for forms in (golden, actual):
+        by_facts: dict[Any, list[int]] = defaultdict(list)
+        for place, form in enumerate(forms):
+            by_facts[form.first.shape, _kind(form.first.dtype), frozenset(form.labels)].append(place)
+        kinds.append(by_facts)
+    likeness = np.full((len(golden), len(actual)), -1.0)
+    for (shape, kind, numbers), rows in kinds[0].items():
+        for (other, other_kind, other_numbers), columns in kinds[1].items():
+            if kind == other_kind and not numbers.isdisjoint(other_numbers):
+                likeness[np.ix_(rows, columns)] = LIKENESS[relation_of(shape, other)]
+    return likeness
+
+
+def _kind(dtype: str) -> str:
+    kinds = {
+        "float": "float",
+        "bfloat": "float",
+        "half": "float",
+        "double": "float",
+        "complex": "complex",
+        "bool": "bool",
+    }
+    return next((kind for start, kind in kinds.items() if dtype.startswith(start)), "integer")
+
+
+def name_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
+    """Twice the weight of the common words over the weight of all (Dice); what all of a side have weighs least."""
+    forms = [*golden, *actual]
+    place = {word: number for number, word in enumerate(sorted({word for form in forms for word in form.words}))}
+    holds = np.zeros((len(forms), len(place)))
+    for row, form in enumerate(forms):
+        holds[row, [place[word] for word in form.words]] = 1
+    theirs, ours = holds[: len(golden)], holds[len(golden) :]
+    share = np.maximum(*(side.sum(axis=0) / max(len(side), 1) for side in (theirs, ours)))
+    weight = _COMMON - np.log2(share)
+    common = (theirs * weight) @ ours.T
+    total = (theirs @ weight)[:, None] + (ours @ weight)[None, :]
+    likeness: Matrix = np.round(2 * common / np.maximum(total, 1e-9), 6)  # so that no rounding decides
+    return likeness

@@ -1,0 +1,162 @@
+"""Propose rules between two runs that name their labels differently, by names, order, shapes, and values if at hand.
+
+Labels that differ only in the numbers of their layers and experts are one form; forms are paired, and a pair is a rule.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.idmap.matching import BY_NAME, BY_ORDER, BY_SHAPE, Fit, paired
+from aclcmp.orchestrator.idmap.similarity import LIKENESS, Form, Seen, forms_of, relation_of
+from aclcmp.orchestrator.idmap.value_evidence import Course, Evidence, Verdict, evidence_of, in_words
+from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, Rule, stars
+
+CERTAIN = 0.65
+"""A rule with at least this score is proposed to be followed, one below to be looked at."""
+
+_UNSURE = 0.75
+"""What is left of a score where other labels would fit as well by name, or not all shapes fit."""
+_LEFT_BY_VALUES = 0.2
+"""What is left of a score's distance to 1 where values prove the pair; then neither names nor shapes make it unsure."""
+_AGAINST = 0.6
+"""What is left of a score where values speak against the pair; less than CERTAIN whatever it was."""
+_MOST_CELLS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A rule, how sure it is from 0 to 1, why, in words, and how many labels of actual it is about."""
+
+    rule: Rule
+    score: float
+    reasons: tuple[str, ...]
+    labels: int
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is to be followed without a look."""
+        return self.score >= CERTAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What is proposed, rules without stars first, each kind in golden order; and what is left."""
+
+    same: int
+    """How many ids both sides have: they need no rule."""
+    proposals: tuple[Proposal, ...]
+    golden_only: tuple[str, ...]
+    """Ids that nothing is proposed for."""
+    actual_only: tuple[str, ...]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules to follow: the certain ones."""
+        return tuple(proposal.rule for proposal in self.proposals if proposal.certain)
+
+
+def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
+    """Propose rules from actual to golden for one task's labels of each side; of one id the first label counts.
+
+    Values that agree prove a pair. Where most differ it is doubtful, unless something before agrees and hardly anything
+    that follows: so it looks after a bug, which is what the runs are compared for.
+    Layer numbers have to agree: a run that counts its layers from 1 where the other counts from 0 is not recognised.
+    The same labels give the same proposal, in whatever order they are given. Takes time and memory as the number of
+    golden forms times that of actual ones. Raises UsageError where these are too many.
+    """
+    theirs, ours = forms_of(golden), forms_of(actual)
+    if len(theirs) * len(ours) > _MOST_CELLS:
+        raise UsageError(
+            f"{len(theirs)} golden and {len(ours)} actual ids that differ in more than layer numbers are too many to "
+            "propose rules between; write rules by hand, with stars"
+        )
+    same = {seen.data_id for seen in golden} & {seen.data_id for seen in actual}
+    fits = paired(theirs, ours)
+    evidence = [evidence_of(theirs[fit.golden], ours[fit.actual]) for fit in fits]
+    course = Course(evidence)
+    proposals = [
+        proposal
+        for fit, pair in zip(fits, evidence, strict=True)
+        if theirs[fit.golden].text != ours[fit.actual].text
+        and (proposal := _proposal(theirs[fit.golden], ours[fit.actual], fit, pair, course.verdict(pair)))
+    ]
+    proposals = _that_hold(proposals, actual)
+    ids = IdMap(proposal.rule for proposal in proposals)
+    caught = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
+    proposals = [
+        Proposal(Rule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in caught
+    ] + proposals
+    ids = IdMap(proposal.rule for proposal in proposals)
+    golden_ids, actual_ids = _ids(golden), _ids(actual)
+    targets = {actual_id: ids.golden_name_of(actual_id) for actual_id in actual_ids}
+    reached = set(targets.values())
+    return Suggestion(
+        len(same),
+        tuple(proposals),
+        tuple(data_id for data_id in golden_ids if data_id not in reached),
+        tuple(data_id for data_id, target in targets.items() if target not in golden_ids),
+    )
+
+
+def _ids(side: Sequence[Seen]) -> dict[str, None]:
+    return dict.fromkeys(seen.data_id for seen in sorted(side, key=lambda s: (s.order, s.data_id)))
+
+
+def _that_hold(proposals: list[Proposal], actual: Sequence[Seen]) -> list[Proposal]:
+    """Put those without stars first, then leave out, the least sure first, what gives two labels of actual one id."""
+    kept = sorted(proposals, key=lambda p: stars(p.rule.actual or "") > 0)
+    while kept:
+        taken: dict[str | None, str] = {}
+        rules = IdMap(proposal.rule for proposal in kept)
+        clash = [
+            data_id for data_id in _ids(actual) if taken.setdefault(rules.golden_name_of(data_id), data_id) != data_id
+        ]
+        if not clash:
+            break
+        followed = [rule for name in (clash[0], taken[rules.golden_name_of(clash[0])]) if (rule := rules.rule_of(name))]
+        kept.remove(min((p for p in kept if p.rule in followed), key=lambda p: p.score))
+    return kept
+
+
+def _proposal(golden: Form, actual: Form, fit: Fit, evidence: Evidence, verdict: Verdict) -> Proposal | None:
+    """Return a pair of forms as a rule; None where it cannot be written as one."""
+    if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
+        return None
+    common = [(golden.labels[n], seen) for n, seen in actual.labels.items() if n in golden.labels]
+    relations = Counter(relation_of(one.shape, other.shape) for one, other in common)
+    shape = sum(LIKENESS[relation] * count for relation, count in relations.items()) / len(common)
+    score = BY_NAME * fit.name + BY_SHAPE * shape + BY_ORDER * fit.in_order
+    if verdict is Verdict.PROVED:
+        score = 1 - _LEFT_BY_VALUES * (1 - score)
+        unsure = fit.rivals == "values"
+    else:
+        unsure = bool(fit.rivals or relations["different"])
+    score *= (_UNSURE if unsure else 1) * (_AGAINST if verdict is Verdict.AGAINST else 1)
+    reasons = [f"names {fit.name:.0%} alike", *_in_words(relations), "in order" if fit.in_order else "out of order"]
+    reasons += in_words(evidence)
+    if fit.rivals == "values":
+        reasons.append("others have the same values")
+    elif fit.rivals:
+        reasons.append("others fit as well by name")
+    if len(common) < max(len(golden.labels), len(actual.labels)):
+        reasons.append(f"{len(common)} labels of {len(golden.labels)} golden and {len(actual.labels)} actual")
+    texts = (golden.text, actual.text) if len(common) > 1 else (common[0][0].data_id, common[0][1].data_id)
+    return Proposal(Rule(*texts), round(score, 2), tuple(reasons), len(common))
+
+
+_WORDS = {
+    "equal": "equal shapes",
+    "same elements": "shapes of as many elements",
+    "a part": "shapes that differ by a factor in one dimension",
+    "different": "different shapes",
+}
+
+
+def _in_words(relations: Counter[str]) -> list[str]:
+    if len(relations) == 1:
+        return [_WORDS[next(iter(relations))]]
+    return [f"{count} times {_WORDS[relation]}" for relation, count in sorted(relations.items())]

@@ -1,0 +1,169 @@
+"""The policy file (TOML): limits, floors, and what may differ, checked; docs/verdict.md shows one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.patterns import glob_regex
+from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.errors import FailOn, UsageError
+from aclcmp.orchestrator.inputs.user_file import read_user_file
+from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
+from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
+from aclcmp.orchestrator.meant import meant
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MOST_BYTES = 16 << 20
+_DEFAULT = Policy()
+
+
+def _glob(pattern: str) -> str:
+    try:
+        glob_regex(pattern)
+    except LabelError as error:
+        raise ValueError(str(error)) from None
+    return pattern
+
+
+def _dtype(name: str) -> str:
+    if name not in DTYPES:
+        raise ValueError(f"{name!r} is no dtype{meant(name, list(DTYPES))}")
+    return name
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+_AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+
+class _Limits(_Model):
+    warn: Positive
+    fail: Positive
+
+    @model_validator(mode="after")
+    def _in_order(self) -> _Limits:
+        if self.warn > self.fail:
+            raise ValueError(f"warn ({self.warn:g}) is above fail ({self.fail:g})")
+        return self
+
+
+class _Scope(_Model):
+    pattern: Annotated[str, AfterValidator(_glob)] = "**"
+    dtype: Annotated[str, AfterValidator(_dtype)] = ""
+    level: Literal["op", "layer", "model", "high", "low"] | None = None
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.pattern, self.dtype, self.level or "")
+
+
+class _Label(_Scope, _Limits):
+    pass
+
+
+class _Excuse(_Scope):
+    pattern: Annotated[str, AfterValidator(_glob)]
+    reason: str = ""
+    ranks: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+
+    def excuse(self, up_to: float | None = None) -> Excuse:
+        return Excuse(self.scope, self.reason, up_to, None if self.ranks is None else frozenset(self.ranks))
+
+
+class _Allow(_Excuse):
+    up_to: Positive | None = None
+
+
+class _Jump(_Model):
+    on: Annotated[bool, Field(strict=True)] = _DEFAULT.jump.on
+    factor: _AboveOne = _DEFAULT.jump.factor
+    record: _AboveOne = _DEFAULT.jump.record
+    factor_of_rows: _AboveOne = _DEFAULT.jump.factor_of_rows
+    record_of_rows: _AboveOne = _DEFAULT.jump.record_of_rows
+
+
+class _File(_Model):
+    """A whole policy file; the names are those that a user writes."""
+
+    fail_on: FailOn = FailOn.ANY
+    own_factor: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = _DEFAULT.own_factor
+    limits: dict[str, _Limits] = {}
+    label: tuple[_Label, ...] = ()
+    allow: tuple[_Allow, ...] = ()
+    ignore: tuple[_Excuse, ...] = ()
+    floor: dict[FloorSource, _Limits] = {}
+    jump: _Jump = _Jump()
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy file. Raises UsageError, with the file and the place in it, for what is none."""
+    content = read_user_file(path, _MOST_BYTES, "policy file", "a policy file (TOML)")
+    try:
+        found = _File.model_validate(tomllib.loads(content.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8; is this a policy file?") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_words(error)}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
+        raise UsageError(f"{path}: {error}") from None
+    for name in found.limits:
+        if name not in RELATIVE:
+            raise UsageError(f"{path}: limits.{name}: {name!r} has no limits of its own{meant(name, list(RELATIVE))}")
+    return Policy(
+        name=path.name,
+        fail_on=found.fail_on,
+        limits={**_DEFAULT.limits, **{name: (each.warn, each.fail) for name, each in found.limits.items()}},
+        rules=tuple(LimitRule(each.scope, each.warn, each.fail) for each in found.label),
+        allow=tuple(each.excuse(each.up_to) for each in found.allow),
+        ignore=tuple(each.excuse() for each in found.ignore),
+        floors={**_DEFAULT.floors, **{source: (each.warn, each.fail) for source, each in found.floor.items()}},
+        jump=JumpRule(**found.jump.model_dump()),
+        own_factor=found.own_factor,
+    )
+
+
+def _words(error: ValidationError) -> str:
+    """The first thing that is wrong, where it is, and what may have been meant."""
+    first = error.errors()[0]
+    place = [each for each in first["loc"] if each != "[key]"]
+    where = "".join(f"[{each + 1}]" if isinstance(each, int) else f".{each}" for each in place).lstrip(".")
+    if first["type"] == "extra_forbidden":
+        return f"{where} is not known{meant(str(place[-1]), _names(place[:-1]))}"
+    if first["type"] == "enum" and "[key]" in first["loc"]:
+        return f"{where} is not known{meant(str(place[-1]), [source.value for source in FloorSource])}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = (message[0].lower() + message[1:]).replace("a valid tuple", "an array")
+    return f"{where}: {message}" if where else message
+
+
+def _names(place: list[str | int]) -> list[str]:
+    """The names that may stand at a place of the file."""
+    model: type[BaseModel] = _File
+    for each in place:
+        if isinstance(each, str) and each in model.model_fields:
+            model = _model_in(model.model_fields[each].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, dict, Union, UnionType, Annotated):
+        return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
+    return None

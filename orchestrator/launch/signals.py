@@ -1,0 +1,43 @@
+"""Ctrl-C, SIGTERM and SIGHUP while ranks run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from aclcmp.orchestrator.terminal.interrupts import ENDING, heard_already
+
+
+class Interrupts:
+    """While entered, the first signal that ends a run is only remembered; the second raises KeyboardInterrupt.
+
+    A SIGHUP that is ignored (nohup) stays so. A flag and no exception, because that could come in the middle of a call
+    into Ray and lose its answer.
+    Signals reach the main thread only; entered in another one it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.caught: signal.Signals | None = None
+        """The signal that came, or None."""
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in ENDING:
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._catch)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if heard_already(number):
+            return
+        if self.caught is not None:
+            raise KeyboardInterrupt
+        self.caught = signal.Signals(number)

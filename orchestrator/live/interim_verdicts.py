@@ -1,0 +1,188 @@
+"""What was compared so far, judged task by task: from plans and their outcomes to verdicts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from aclcmp.orchestrator.compare.tie_check import TieQuestion
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import RowSums
+from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, ReplicaVerdict, Status
+from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, evidence_of, with_floors
+from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.profile import Profile, floors_from
+from aclcmp.orchestrator.pipeline.resolve_layouts import Compared, Outcomes
+from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
+from aclcmp.orchestrator.plan.golden_order import golden_order
+
+_MOST_KEPT = 2
+"""Tasks that are over and in which something is wrong, kept to be shown; of the others labels are counted only."""
+MOST_HELD = 100_000
+"""(label, rank) of one task that are kept, some 150 MB. Beyond it the first half of those that are right is counted
+only, and of those that follow something wrong nothing is kept."""
+
+
+@dataclass(slots=True)
+class _Task:
+    labels: dict[LabelKey, LabelEvidence] = field(default_factory=dict)
+    plans: dict[LabelKey, LabelPlan] = field(default_factory=dict)
+    replicas: list[ReplicaVerdict] = field(default_factory=list)
+    ties: dict[tuple[LabelKey, int], int] = field(default_factory=dict)
+    asked: set[tuple[LabelKey, int]] = field(default_factory=set)
+    judgement: Judgement | None = None
+    """None: something came since it was judged."""
+    held: int = 0
+    """How many (label, rank)."""
+
+
+class Findings:
+    """Verdicts on what was compared so far, as the report would give them if nothing more came."""
+
+    def __init__(self, policy: Policy, profile: Profile | None) -> None:
+        self._policy = policy
+        self._profile = profile
+        self._tasks: dict[int, _Task] = {}
+        self.compared = 0
+        """How many labels were taken."""
+        self.put_away: dict[Status, int] = {}
+        """How many labels of tasks that are over and not kept, by status."""
+
+    def add(self, done: Compared, references: Outcomes) -> None:
+        """Take labels that were planned together, and golden beside their references."""
+        evidence = evidence_of(done.plan, done.outcomes, run_failed=False)
+        floors = floors_of([(FloorSource.REPEAT, done.noise), (FloorSource.REFERENCE, references)])
+        evidence = with_floors(evidence, floors)
+        if self._profile is not None:
+            evidence = with_floors(evidence, floors_from(self._profile, evidence))
+        for label, plan in zip(evidence.labels, done.plan.labels, strict=True):
+            if any((pair.key, pair.rank) not in done.outcomes for pair in plan.pairs):
+                continue  # its follower is gone: it is left to the end
+            task = self._task(label.key)
+            if task.held < MOST_HELD:
+                task.labels[label.key] = _slim(label)
+                task.plans[label.key] = plan
+                task.held += len(label.ranks)
+                self.compared += 1
+        for replica in done.replicas:
+            self._task(replica.key).replicas.append(replica)
+
+    def take_back(self, keys: Iterable[LabelKey]) -> None:
+        """Forget labels that were planned too early."""
+        for key in keys:
+            task = self._tasks.get(key.task)
+            if task is not None and (label := task.labels.pop(key, None)) is not None:
+                task.plans.pop(key, None)
+                task.held -= len(label.ranks)
+                task.replicas = [replica for replica in task.replicas if replica.key != key]
+                task.judgement = None
+                self.compared -= 1
+
+    def judge(self, chains: Mapping[int, Sequence[Sequence[LabelKey]]]) -> list[TieQuestion]:
+        """Judge what is new. `chains`: by task the labels in the order of each rank.
+
+        Return what to ask about ids that may be ties; with the answers it is to be judged again.
+        """
+        questions: list[TieQuestion] = []
+        for number, task in self._tasks.items():
+            if task.judgement is not None or not task.labels:
+                continue
+            ordered = self._ordered(task, chains.get(number, ()))
+            evidence = Evidence(tuple(task.labels[key] for key in ordered), tuple(task.replicas))
+            task.judgement = judged(with_ties(evidence, task.ties), self._policy)
+            plan = Plan(tuple(task.plans[key] for key in ordered if key in task.plans), {}, (), 0, ())
+            for question in tie_questions(plan, task.judgement):
+                name = question.ids.key, question.ids.rank
+                if name not in task.asked:
+                    task.asked.add(name)
+                    questions.append(question)
+            if not questions and task.held >= MOST_HELD:
+                self._make_room(task, ordered)
+        return questions
+
+    def answer(self, ties: Mapping[tuple[LabelKey, int], int]) -> None:
+        """Take how many ids of (label, rank) are ties."""
+        for (key, rank), count in ties.items():
+            task = self._task(key)
+            task.ties[key, rank] = count
+
+    @property
+    def tasks(self) -> list[int]:
+        """Tasks of which something came since they were judged."""
+        return [number for number, task in self._tasks.items() if task.judgement is None]
+
+    def first_own(self) -> tuple[LabelKey, tuple[int, ...]] | None:
+        """The first label, as far as is known, that is wrong by itself and counts, and the ranks on which it is."""
+        for _, task in sorted(self._tasks.items()):
+            for label in task.judgement.labels if task.judgement else ():
+                own = [v.rank for v in label.ranks if v.status in WRONG and v.origin is Origin.OWN and not v.excused]
+                if own:
+                    return label.key, tuple(own)
+        return None
+
+    def close_tasks(self, before: int) -> None:
+        """Put tasks away that no rank comes back to: those before `before`."""
+        over = [number for number, task in sorted(self._tasks.items()) if number < before and task.judgement]
+        for number in over:
+            labels = self._judged(number)
+            wrong = [n for n in self._tasks if n < number and n in over]
+            if any(label.status in WRONG for label in labels) and len(wrong) < _MOST_KEPT:
+                self._tasks[number].plans = {}
+                continue
+            self._put_away(labels)
+            del self._tasks[number]
+
+    def shown(self) -> Judgement | None:
+        """All that is to be shown as one judgement, labels in golden order; None before anything was judged."""
+        tasks = [task.judgement for _, task in sorted(self._tasks.items()) if task.judgement is not None]
+        if not tasks:
+            return None
+        labels = tuple(label for judgement in tasks for label in judgement.labels)
+        return Judgement("", ExitCode.MATCH, None, {}, labels, tasks[0].coverage)
+
+    def _make_room(self, task: _Task, ordered: Sequence[LabelKey]) -> None:
+        """Put the first half of a task away, as far as nothing is wrong in it."""
+        judged = {label.key: label for label in task.judgement.labels} if task.judgement else {}
+        gone: list[LabelVerdict] = []
+        for key in ordered[: len(ordered) // 2]:
+            if judged[key].status in WRONG:
+                break
+            gone.append(judged[key])
+            task.held -= len(task.labels.pop(key).ranks)
+            task.plans.pop(key, None)
+        self._put_away(gone)
+
+    def _put_away(self, labels: Iterable[LabelVerdict]) -> None:
+        for label in labels:
+            self.put_away[label.status] = self.put_away.get(label.status, 0) + 1
+
+    def _judged(self, number: int) -> tuple[LabelVerdict, ...]:
+        judgement = self._tasks[number].judgement
+        return judgement.labels if judgement is not None else ()
+
+    def _task(self, key: LabelKey) -> _Task:
+        task = self._tasks.setdefault(key.task, _Task())
+        task.judgement = None
+        return task
+
+    def _ordered(self, task: _Task, chains: Sequence[Sequence[LabelKey]]) -> list[LabelKey]:
+        """The task's labels in golden order, by the order of ranks and else as they came."""
+        came = {key: float(place) for place, key in enumerate(task.labels)}
+        known = [[(key, came[key]) for key in chain if key in came] for chain in chains]
+        order = golden_order([each for each in known if each])
+        rest = sorted(came.keys() - set(order), key=lambda key: came[key])
+        first = min((came[key] for key in order), default=0.0)
+        return [*(key for key in rest if came[key] < first), *order, *(key for key in rest if came[key] >= first)]
+
+
+def _slim(label: LabelEvidence) -> LabelEvidence:
+    """Without sums by row, which are what is large, and no verdict is taken from them."""
+    none = RowSums.empty()
+    ranks = [
+        each if each.stats is None else replace(each, stats=replace(each.stats, rows=none)) for each in label.ranks
+    ]
+    return replace(label, ranks=tuple(ranks))

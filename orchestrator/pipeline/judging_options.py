@@ -1,0 +1,67 @@
+"""How a run is to be judged, as the command line says it: the policy, and where noise floors come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aclcmp.orchestrator.errors import FailOn, UsageError
+from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.profile import Profile
+from aclcmp.orchestrator.run.directory import RunDir, opened_run
+
+if TYPE_CHECKING:
+    from aclcmp.orchestrator.core.run_record import RunRecord
+
+AGAIN = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
+"""What `--floor` may say to have the command run a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The policy, and the noise floors that are asked for."""
+
+    policy: Policy
+    again: FloorSource | None = None
+    """Run the command a second time, to measure golden against golden."""
+    repeat: Path | None = None
+    """A run directory of the same script, to measure golden against golden."""
+    profile: Profile | None = None
+    options: tuple[str, ...] = ()
+    """The command line that says the same to `aclcmp compare`, which cannot run a command again."""
+
+
+def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> Terms:
+    """Read what the options name. Raises UsageError for files that are absent or not what they should be."""
+    from aclcmp.orchestrator.inputs.policy_file import read_policy
+
+    chosen = Policy() if policy is None else read_policy(policy)
+    options: tuple[str, ...] = () if policy is None else ("--policy", str(policy))
+    if fail_on is not None:
+        chosen = replace(chosen, fail_on=fail_on)
+        options += ("--fail-on", fail_on.value)
+    if floor is None:
+        return Terms(chosen, options=options)
+    if floor in AGAIN:
+        return Terms(chosen, again=AGAIN[floor], options=options)
+    options += ("--floor", floor)
+    path = Path(floor)
+    if path.is_dir():
+        return Terms(chosen, repeat=path, options=options)
+    if not path.exists():
+        words = f"--floor {floor} is neither {' nor '.join(AGAIN)}, nor a profile or a run directory that exists"
+        raise UsageError(f"{words}; `aclcmp report RUN --save-floor FILE` writes a profile")
+    from aclcmp.orchestrator.report.h5.profile import read_profile
+
+    return Terms(chosen, profile=read_profile(path), options=options)
+
+
+def recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
+    """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
+    folders = {source: run.again(source.value) for source in AGAIN.values()}
+    found = {source: opened_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
+    if repeat is not None:
+        found[FloorSource.REPEAT] = opened_run(repeat)
+    return found

@@ -1,0 +1,158 @@
+"""Commands on a report that exists: judge it again, explain a label, hold it beside another, write other forms."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.text import Text
+
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.errors import ExitCode, UsageError
+from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, with_floors
+from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
+from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.report.files import Written, write_reports, written
+from aclcmp.orchestrator.report.h5.labels import Grid
+from aclcmp.orchestrator.report.h5.profile import read_profile, write_profile
+from aclcmp.orchestrator.report.h5.reader import Only, read_h5, read_two
+from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
+from aclcmp.orchestrator.report.text.explain import chosen, chosen_keys, explain, with_history
+from aclcmp.orchestrator.report.text.terminal import print_files, print_report, report_console
+from aclcmp.orchestrator.run.directory import RunDir
+
+
+def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
+    """Read the report of a run directory, or of a folder that a comparison of two runs wrote.
+
+    `with_rows`: with the sums by row that it has; `only`: which labels, as `read_h5` takes it. From here on no garbage
+    is collected: a report is a million small objects and no garbage, in which looking for it would take a third of the
+    time.
+
+    Raises UsageError when there is none.
+    """
+    run, record = _opened(folder)
+    return run, read_h5(run.report_h5, record, with_rows=with_rows, only=only)
+
+
+def _opened(folder: Path) -> tuple[RunDir, RunRecord | None]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+    run = RunDir(folder.absolute(), folder.name)
+    if not run.record.exists() and not run.report_h5.exists():
+        raise UsageError(f"{folder} is no run directory: it has neither {run.record.name} nor {run.report_h5.name}")
+    record = RunRecord.load(run.record) if run.record.exists() else None
+    gc.disable()
+    return run, record
+
+
+def evidence_in(report: Report) -> Evidence:
+    """Return all that the verdicts of a report were taken from.
+
+    Replicas stay as they were judged first: what they were held against is not in a report.
+    """
+    judgement = report.judgement
+    labels = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in judgement.labels)
+    failed = run_failed(report.run) or judgement.exit_code is ExitCode.FAILED
+    coverage = judgement.coverage
+    return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
+
+
+def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, RunDir]:
+    """Judge a report's evidence by another policy; needs no tensors. `save`: the report is to be written anew."""
+    run, report = stored_report(folder, with_rows=save)
+    evidence = evidence_in(report)
+    if terms.profile is not None:
+        evidence = with_floors(evidence, floors_from(terms.profile, evidence))
+    judgement = judged(evidence, terms.policy)
+    known = {label.key for label in judgement.labels if any(verdict.origin for verdict in label.ranks)}
+    report = replace(
+        report,
+        judgement=judgement,
+        policy=terms.policy.table(),
+        patterns=tuple(each for each in report.patterns if each.key in known),
+        hints=tuple(each for each in report.hints if each.key in known),
+    )
+    return report, run
+
+
+def save_profile(report: Report, path: Path) -> str:
+    """Add a run's errors to a profile file; return in words what it holds. Raises UsageError if it is not right."""
+    if report.judgement.exit_code is not ExitCode.MATCH:
+        raise UsageError(
+            f"the run is {report.judgement.verdict}; noise is taken from runs that match, see their report"
+        )
+    known = [read_profile(path)] if path.exists() else []
+    profile = merged([*known, profile_of(report.judgement)])
+    write_profile(profile, path)
+    return f"Profile: {path}, {len(profile):,} kinds of labels" + (" with those it had before" if known else "")
+
+
+def write_page(report: Report, run: RunDir) -> Path:
+    """Write report.html and return its path. Raises AclcmpError when it cannot be written."""
+    from aclcmp.orchestrator.report.html.page import write_html
+
+    with written(run.report_html) as part:
+        write_html(report, part)
+    return run.report_html
+
+
+def print_explained(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
+    """Print everything known about a label."""
+
+    def wanted(grid: Grid) -> list[int]:
+        return with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, task))
+
+    _, report = stored_report(folder, only=wanted)
+    for label in chosen(report, name, task):
+        say(explain(report, label, rank))
+    return ExitCode.MATCH
+
+
+def print_diff(first: Path, second: Path) -> ExitCode:
+    """Print what differs between two reports; the exit code is 1 where the second is worse."""
+    opened = [_opened(folder) for folder in (first, second)]
+    before, after = read_two(*((run.report_h5, record) for run, record in opened))
+    found = changes(before.judgement, after.judgement)
+    say(diff_lines(before, after, found))
+    return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
+
+
+def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
+    """Print a report for people, or as JSON for programs; then write its files into `run`, and say what cannot be."""
+    console = report_console(sys.stdout)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report, console)
+    done = Written(()) if run is None else write_reports(report, run)
+    if not as_json:
+        print_files(done.files, console)
+    errors = report_console(sys.stderr)
+    for problem in done.problems:
+        errors.print(Text(visible(f"aclcmp: {problem}", not errors.encoding.startswith("utf"))), soft_wrap=True)
+
+
+def print_json(report: Report) -> None:
+    """Write report.json to stdout."""
+    from aclcmp.orchestrator.report.as_json import json_pieces
+
+    try:
+        sys.stdout.writelines(json_pieces(report))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        report_console(sys.stdout).on_broken_pipe()
+
+
+def say(lines: Iterable[str], *, as_json: bool = False) -> None:
+    """Print lines for people: on stdout, or on stderr where that is for JSON."""
+    console = report_console(sys.stderr if as_json else sys.stdout)
+    plain = not console.encoding.startswith("utf")
+    for line in lines:
+        console.print(Text(visible(line, plain)), soft_wrap=True)

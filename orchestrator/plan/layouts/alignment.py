@@ -1,0 +1,405 @@
+"""Which golden regions hold what an actual tensor holds: on its own rank, or on others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.boxes import Boxes
+from aclcmp.orchestrator.plan.layouts.box_cover import cover
+from aclcmp.orchestrator.plan.layouts.inferred import (
+    GROUPED,
+    PLAIN,
+    Guess,
+    further_guesses,
+    fused_of,
+    plain_guesses,
+    stacked_guesses,
+    zigzag_of,
+)
+from aclcmp.orchestrator.plan.layouts.interpretations import (
+    Local,
+    Piece,
+    PlacingError,
+    Reading,
+    Whole,
+    ranks_text,
+    same_place,
+    shapes_text,
+)
+
+Shape = tuple[int, ...]
+
+OWN = -1
+"""In place of a golden whole's number: that which the rank itself holds a part of, if any."""
+MOST_OPTIONS = 8
+"""More readings than this are not told apart by comparing them all."""
+_MOST_OTHERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """A part of a rank's actual tensor and the same part of a golden one, each as a region of its own local tensor."""
+
+    whole_shape: Shape
+    region: Region
+    golden_rank: int
+    golden_region: Region
+    actual_region: Region
+    golden_summands: tuple[int, ...] = ()
+    """Ranks whose golden tensors are added to that of `golden_rank`."""
+    actual_summands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a label: what the ranks hold, how many ranks the job has, and whether all is surely the same."""
+
+    pieces: Mapping[int, Local]
+    world_size: int
+    alike: bool
+
+
+def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
+    """Return how the two sides of a label can lie beside each other; more than one if the shapes do not tell.
+
+    Both sides are read such that their wholes have one shape. Where several readings do, replicas go before slices, and
+    plain slices before groups of ranks, padding and missing ranks. Raises PlacingError when nothing fits.
+    """
+    goldens = plain_guesses(golden.pieces, golden.world_size, golden.alike, golden=True)
+    actuals = plain_guesses(actual.pieces, actual.world_size, actual.alike)
+    fitting = _fitting(goldens, actuals)
+    if not any(max(g.tier, a.tier) == PLAIN for g, a in fitting):
+        fitting = _fitting(*_widened(golden, actual, goldens, actuals))
+    best = min(map(_rank, fitting), default=None)
+    options = _options(golden, actual, [pair for pair in fitting if _rank(pair) == best], one_run)
+    if not options:
+        sides = ", ".join(f"{name} has {_words(side)}" for name, side in (("golden", golden), ("actual", actual)))
+        raise PlacingError(f"{sides}: no layout fits both")
+    if len(options) > MOST_OPTIONS:
+        raise PlacingError(ambiguity(options))
+    return options
+
+
+def other_options(option: Option) -> list[Option]:
+    """Return what else shapes allow, of a label of which shapes alone said how it lies; at most _MOST_OTHERS.
+
+    These are the order of context parallelism, fused projections, and what `solve` puts behind plain slices. Tensors of
+    one shape on both sides are what they seem: a layout for each would explain a fault away. So would a sum: where the
+    reduction is missing that is the fault.
+    """
+    if option.golden.replicated and option.actual.replicated:
+        return []
+    return list(islice(_others(option), _MOST_OTHERS))
+
+
+def _others(option: Option) -> Iterator[Option]:
+    golden, actual = option.golden_side, option.actual_side
+    zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
+    pairs: list[tuple[Reading | None, Reading | None]] = [
+        *((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1])),
+        *((option.golden, fused) for fused in fused_of(option.actual, actual.pieces)),
+        *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
+    ]
+    for g, a in pairs:
+        if g is not None and a is not None:
+            yield Option(golden, actual, g, a, option.matches, option.one_run)
+    plain = [
+        plain_guesses(side.pieces, side.world_size, side.alike, golden=side is golden) for side in (golden, actual)
+    ]
+    fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
+    for guesses in sorted(fitting, key=_rank):
+        with suppress(PlacingError):
+            # a golden tensor that nothing is compared with proves nothing
+            yield from (
+                each
+                for each in _options(golden, actual, [guesses], option.one_run)
+                if len(each.golden.wholes) <= len(each.actual.wholes) or OWN in each.matches.values()
+            )
+
+
+def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:
+    """Add what is tried after plain readings."""
+
+    def further(side: Side, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
+        if _told(side):
+            return [*guesses, *stacked_guesses(guesses)]
+        return [*guesses, *further_guesses(side.pieces, wholes, side.alike, golden=side is golden)]
+
+    goldens = further(golden, goldens, _shapes(actuals))
+    return goldens, further(actual, actuals, _shapes(goldens))
+
+
+def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:
+    """What goes first: replicas on both sides, then by tier, then replicas on one side."""
+    golden, actual = pair
+    both, one = golden.replicas and actual.replicas, golden.replicas or actual.replicas
+    return not both, max(golden.tier, actual.tier), not one
+
+
+def _options(golden: Side, actual: Side, pairs: list[tuple[Guess, Guess]], one_run: bool) -> list[Option]:
+    """Read pairs of guesses. Raises PlacingError when all of several cannot be."""
+    options: list[Option] = []
+    problem: PlacingError | None = None
+    for first, second in pairs:
+        try:
+            g, a = first.read(), second.read()
+            options += [Option(golden, actual, g, a, each, one_run, second.padded) for each in _matches(g, a, one_run)]
+        except PlacingError as error:
+            problem = error
+    if not options and problem is not None:
+        raise problem
+    return options
+
+
+def ambiguity(options: list[Option]) -> str:
+    """Say that several readings are possible, and which."""
+    ways = "; ".join(dict.fromkeys(option.words for option in options[:4]))
+    return f"ambiguous: the shapes of all ranks allow {len(options)} layouts: {ways}"
+
+
+def _told(side: Side) -> bool:
+    return any(piece.layout is not None for piece in side.pieces.values())
+
+
+def _shapes(guesses: list[Guess]) -> set[Shape]:
+    return {shape for guess in guesses for shape in guess.shapes}
+
+
+def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Guess]]:
+    """Pairs of readings whose wholes have the same shapes; where all are of one shape their number may differ."""
+    return [
+        (golden, actual)
+        for golden in goldens
+        for actual in actuals
+        if golden.shapes == actual.shapes or len({*golden.shapes, *actual.shapes}) == 1
+    ]
+
+
+def _words(side: Side) -> str:
+    layouts = {str(piece.layout.brief) for piece in side.pieces.values() if piece.layout is not None}
+    told = f" with layout {', '.join(sorted(layouts))}" if layouts else ""
+    return f"shape {shapes_text(side.pieces)}{told}"
+
+
+def _matches(golden: Reading, actual: Reading, one_run: bool) -> list[dict[int, int]]:
+    """Return which golden whole goes with which actual one, by their numbers, in each way that is possible.
+
+    In one run the wholes that ranks share belong together. Otherwise they pair in order; where several of one side go
+    with each of the other, those may be neighbours or every n-th.
+    """
+    theirs, ours = len(golden.wholes), len(actual.wholes)
+    if theirs == 1:
+        return [dict.fromkeys(range(ours), 0)]
+    near = {number: number * theirs // ours for number in range(ours)}
+    far = {number: number % theirs for number in range(ours)}
+    ways = [near] if near == far else [near, far]
+    even = max(theirs, ours) % min(theirs, ours) == 0
+    if one_run:
+        holders = {rank: number for number, whole in enumerate(golden.wholes) for rank in whole.ranks}
+        shared = [{holders.get(rank, OWN) for rank in whole.ranks} for whole in actual.wholes]
+        if not any(OWN in each for each in shared):
+            return [dict.fromkeys(range(ours), OWN)]
+        known = {number: each - {OWN} for number, each in enumerate(shared)}
+        if all(len(each) == 1 for each in known.values()):
+            return [{number: next(iter(each)) for number, each in known.items()}]
+        fitting = [way for way in ways if even and all(each <= {way[number]} for number, each in known.items())]
+        return fitting or [dict.fromkeys(range(ours), OWN)]
+    if not even:
+        raise PlacingError(
+            f"golden is {golden.words} and makes {theirs} tensors, actual {actual.words} and makes {ours}: "
+            "which belong together is not known; tell their ranks"
+        )
+    return ways
+
+
+def _beside(own: Reading, other: Reading, one_run: bool) -> list[list[int]]:
+    """Ranks of whose tensors each is the whole of what ranks of the other side share."""
+    if not own.replicated or other.replicated or len(own.wholes) == 1:
+        return []
+    holders = [rank for whole in own.wholes for rank in whole.pieces]
+    if not one_run:
+        return [holders] if len(other.wholes) == 1 else []
+    groups = ([rank for rank in holders if rank in ranks] for ranks in [whole.ranks for whole in other.wholes])
+    return [ranks for ranks in groups if len(ranks) > 1]
+
+
+@dataclass
+class Option:
+    """One way in which the two sides of a label lie beside each other; all labels that lie alike share it."""
+
+    golden_side: Side
+    actual_side: Side
+    golden: Reading
+    actual: Reading
+    matches: Mapping[int, int]
+    """Number of the golden whole for that of each actual one, or OWN."""
+    one_run: bool
+    padded: bool = False
+    """Whether a part of the last actual slice counts as padding though nothing tells so: its values must prove it."""
+    _placed: dict[int, tuple[list[Placing], list[Region]]] = field(default_factory=dict)
+    _boxes: dict[int, Boxes] = field(default_factory=dict)
+    _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
+    """Of golden and actual: the number of a rank's whole."""
+
+    def __post_init__(self) -> None:
+        golden, actual = (
+            {rank: number for number, whole in enumerate(reading.wholes) for rank in whole.ranks}
+            for reading in (self.golden, self.actual)
+        )
+        self._numbers = golden, actual
+
+    @cached_property
+    def words(self) -> str:
+        """Both readings, for people who have to choose."""
+        return f"golden {self.golden.words}, actual {self.actual.words}{self._shared}"
+
+    @property
+    def _shared(self) -> str:
+        """Which golden tensor serves which ranks, where there are several."""
+        if len(self.golden.wholes) == 1 or OWN in self.matches.values():
+            return ""
+        serves: dict[int, list[int]] = defaultdict(list)
+        for number, whole in enumerate(self.actual.wholes):
+            serves[self.matches[number]] += sorted(whole.ranks)
+        first = min(self.golden.wholes[0].pieces)
+        return f" with that of golden rank {first} for {ranks_text(serves.get(0, []))}"
+
+    @cached_property
+    def layout(self) -> str:
+        """The layout that was used, as the report tells it."""
+        if self.golden.replicated:
+            return self.actual.said
+        if self.actual.replicated:
+            return f"golden {self.golden.said}"
+        return f"golden {self.golden.said}; actual {self.actual.said}"
+
+    def lines(self, label: str) -> tuple[str, ...]:
+        """The lines of a layouts file that tell this reading of a label."""
+        told = [
+            f"{side}{label} -> {layout}"
+            for side, reading in (("golden ", self.golden), ("", self.actual))
+            for layout in dict.fromkeys(map(str, reading.layouts.values()))
+        ]
+        return tuple(told) or (f"{label} -> Replicate()",)
+
+    @property
+    def guessed(self) -> bool:
+        """Whether nothing tells it of a side that several ranks hold."""
+        return any(len(side.pieces) > 1 and not _told(side) for side in (self.golden_side, self.actual_side))
+
+    @cached_property
+    def replica_groups(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Of golden and actual: the sets of ranks that ought to hold the same."""
+        return (
+            same_place(self.golden) + _beside(self.golden, self.actual, self.one_run),
+            same_place(self.actual) + _beside(self.actual, self.golden, self.one_run),
+        )
+
+    @cached_property
+    def missing(self) -> dict[int, bool]:
+        """The ranks that hold a part of a whole but did not label it, and whether of the actual side."""
+        found: dict[int, bool] = {}
+        for reading, of_actual in ((self.golden, False), (self.actual, True)):
+            found |= {rank: of_actual for whole in reading.wholes for rank in whole.missing}
+        return found
+
+    @cached_property
+    def holes(self) -> dict[int, list[Region]]:
+        """The parts of actual wholes that no rank holds, by the first of the ranks that hold the rest."""
+        found = {}
+        for whole in self.actual.wholes:
+            boxes = list(dict.fromkeys(piece.whole for pieces in whole.pieces.values() for piece in pieces))
+            left = cover(Region.whole(whole.shape), ((None, box) for box in boxes))[1] if 0 not in whole.shape else []
+            if left:
+                found[min(whole.pieces)] = left
+        return found
+
+    def is_summand(self, rank: int) -> bool:
+        """Whether a rank's actual tensor is added to that of another rank, with which it is compared."""
+        return any(rank in others for whole in self.actual.wholes for others in whole.summands.values())
+
+    def place(self, rank: int) -> tuple[list[Placing], list[Region]]:
+        """Find the golden regions for `rank`'s actual tensor, and the parts of the whole that none holds.
+
+        The nearest golden is taken first: the rank's own, then those of its host, then others. A rank whose tensor is
+        added to another's has nothing to find. Raises PlacingError.
+        """
+        if rank not in self._placed:
+            self._placed[rank] = self._place(rank)
+        return self._placed[rank]
+
+    def _place(self, rank: int) -> tuple[list[Placing], list[Region]]:
+        actual = self.actual.wholes[self._numbers[1][rank]]
+        golden, number = self._golden_of(rank)
+        if rank not in actual.pieces:
+            return [], []
+        if golden is None:
+            return [], [piece.whole for piece in actual.pieces[rank]]
+        if golden.shape != actual.shape:
+            raise PlacingError(
+                f"golden makes a whole of {list(golden.shape)}, actual one of {list(actual.shape)} on rank {rank}"
+            )
+        found: list[Placing] = []
+        left: list[Region] = []
+        for piece in actual.pieces[rank]:
+            if piece.whole.size == 0:
+                parts, rest = self._empty(rank, golden, piece)
+            else:
+                parts, rest = cover(piece.whole, self._nearest(rank, golden, number, piece.whole))
+            left += rest
+            back = tuple(a - b for a, b in zip(piece.local.start, piece.whole.start, strict=True))
+            for (holder, held), part in parts:
+                there = tuple(a - b for a, b in zip(held.local.start, held.whole.start, strict=True))
+                found.append(
+                    Placing(
+                        whole_shape=actual.shape,
+                        region=part,
+                        golden_rank=holder,
+                        golden_region=part.moved(there),
+                        actual_region=part.moved(back),
+                        golden_summands=golden.summands.get(holder, ()),
+                        actual_summands=actual.summands.get(rank, ()),
+                    )
+                )
+        return found, left
+
+    def _golden_of(self, rank: int) -> tuple[Whole | None, int]:
+        goldens, actuals = self._numbers
+        number = self.matches[actuals[rank]]
+        if number == OWN:
+            number = goldens.get(rank, OWN)
+        return (self.golden.wholes[number] if number != OWN else None), number
+
+    def _empty(
+        self, rank: int, golden: Whole, piece: Piece
+    ) -> tuple[list[tuple[tuple[int, Piece], Region]], list[Region]]:
+        """A tensor without elements is compared with any golden one, if there is one."""
+        holder = rank if rank in golden.pieces else min(golden.pieces)
+        held = golden.pieces[holder][0]
+        if any(n > m for n, m in zip(piece.whole.shape, held.whole.shape, strict=True)):
+            return [], [piece.whole]
+        nowhere = Region((0,) * len(golden.shape), piece.whole.shape)
+        at_start = Piece(nowhere, Region(piece.whole.start, held.whole.shape))
+        return [((holder, at_start), piece.whole)], []
+
+    def _nearest(
+        self, rank: int, golden: Whole, number: int, wanted: Region
+    ) -> Iterator[tuple[tuple[int, Piece], Region]]:
+        """Golden pieces by nearness, of other ranks only those that have something of what is wanted."""
+        for piece in golden.pieces.get(rank, ()):
+            yield (rank, piece), piece.whole
+        if number not in self._boxes:
+            self._boxes[number] = Boxes(
+                (holder, piece) for holder, several in golden.pieces.items() for piece in several
+            )
+        host = self.actual_side.pieces[rank].host
+        others = [each for each in self._boxes[number].touching(wanted) if each[0] != rank]
+        others.sort(key=lambda each: (self.golden_side.pieces[each[0]].host != host, each[0]))
+        for holder, piece in others:
+            yield (holder, piece), piece.whole

@@ -1,0 +1,379 @@
+"""Where tensors lie as layouts tell: groups of ranks, their places in them, and stretches along each dimension."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, Unknown
+from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.plan.layouts.interpretations import (
+    Local,
+    Piece,
+    PlacingError,
+    Reading,
+    Shape,
+    Whole,
+    ranks_text,
+    shapes_text,
+)
+
+_Layouts = Mapping[int, Layout]
+
+
+def told_reading(
+    pieces: Mapping[int, Local], layouts: _Layouts, everyone: Sequence[int] = (), *, words: str = "", told: bool = True
+) -> Reading:
+    """Return where the tensors lie if `layouts` are theirs. Raises PlacingError where that cannot be.
+
+    `everyone` are the ranks of a group that is not named, those that have the label if it is empty.
+    """
+    _check_alike(pieces, layouts)
+    groups = _Groups(layouts, pieces, tuple(everyone or sorted(pieces)))
+    wholes = tuple(
+        _whole({rank: pieces[rank] for rank in ranks}, {rank: layouts[rank] for rank in ranks}, groups)
+        for ranks in groups.linked()
+    )
+    return Reading(words or _words(layouts, groups, len(wholes)), told, wholes)
+
+
+def completed(pieces: Mapping[int, Local]) -> dict[int, Layout] | None:
+    """Return every rank's layout, None where no rank tells one.
+
+    Ranks that tell none have that of the others where it names no ranks. Raises PlacingError where it does.
+    """
+    layouts = {rank: piece.layout for rank, piece in pieces.items() if piece.layout is not None}
+    if not layouts:
+        return None
+    silent = [rank for rank in sorted(pieces) if rank not in layouts]
+    named = [rank for rank, each in layouts.items() if each.spans is not None or any(p.ranks for p in each.placements)]
+    if silent and named:
+        raise PlacingError(f"only some ranks tell where their part lies: {ranks_text(silent)} tell no layout")
+    first = layouts[min(layouts)]
+    return layouts | dict.fromkeys(silent, first)
+
+
+def _words(layouts: _Layouts, groups: _Groups, wholes: int) -> str:
+    first = layouts[min(layouts)]
+    if wholes > 1:
+        return f"{first.brief} in {wholes} groups of ranks"
+    if any(isinstance(placement, Partial) for placement in first.placements):
+        return f"{first.brief} over {len(layouts)} rank{'s' * (len(layouts) > 1)}"
+    return first.brief
+
+
+def _check_alike(pieces: Mapping[int, Local], layouts: _Layouts) -> None:
+    """Raise PlacingError unless all ranks tell the same kind of layout, for dimensions that their tensors have."""
+    kinds: dict[object, int] = {}
+    for rank in sorted(layouts):
+        layout, dims = layouts[rank], len(pieces[rank].shape)
+        for placement in layout.placements:
+            if isinstance(placement, Unknown) and (layout.spans is None or placement.words.startswith("Partial")):
+                what = (
+                    "only sums are made up of their parts" if "Partial" in placement.words else "it is not understood"
+                )
+                raise PlacingError(f"{layout.brief}: {what}")
+            if isinstance(placement, Shard) and not -dims <= placement.dim < dims:
+                raise PlacingError(f"layout {layout.brief} does not fit {shapes_text(pieces)}: no such dimension")
+        kinds.setdefault((dims, tuple(_kind(each, dims) for each in layout.placements), layout.spans is None), rank)
+    if len(kinds) > 1:
+        told = ", ".join(
+            f"{layouts[rank].brief} for {list(pieces[rank].shape)} on rank {rank}" for rank in kinds.values()
+        )
+        raise PlacingError(f"ranks tell different layouts: {told}")
+
+
+def _kind(placement: Placement, dims: int) -> object:
+    if isinstance(placement, Shard):
+        return Shard, placement.dim % dims, placement.parts is None, placement.zigzag, placement.size
+    return placement.words if isinstance(placement, Unknown) else type(placement)
+
+
+class _Groups:
+    """Which ranks each placement of a rank goes over, and the rank's number among them."""
+
+    def __init__(self, layouts: _Layouts, pieces: Mapping[int, Local], everyone: Sequence[int]) -> None:
+        """Raises PlacingError, with the ranks' shapes, where they contradict each other."""
+        self._of: dict[int, tuple[Sequence[int], ...]] = {
+            rank: tuple(everyone if p.ranks is None else p.ranks for p in layout.placements)
+            for rank, layout in layouts.items()
+        }
+        self._number: dict[Sequence[int], dict[int, int]] = {}
+        checked: set[tuple[int, Sequence[int]]] = set()
+        for rank, several in self._of.items():
+            for axis, group in enumerate(several):
+                if rank not in self.numbers(group):
+                    named = f"names {ranks_text(group)}, without rank {rank}"
+                    raise PlacingError(f"the layout of rank {rank} {named}; {shapes_text(pieces)}")
+                if (axis, group) in checked:
+                    continue
+                checked.add((axis, group))
+                for other in group:
+                    if other in self._of and self._of[other][axis] != group:
+                        theirs = self._of[other][axis]
+                        how = "order ranks differently" if set(theirs) == set(group) else "overlap"
+                        raise PlacingError(
+                            f"layouts {how}: rank {rank} names {ranks_text(group)}, rank {other} {ranks_text(theirs)}; "
+                            f"{shapes_text(pieces)}"
+                        )
+
+    def of(self, rank: int) -> tuple[Sequence[int], ...]:
+        """The group of each of a rank's placements."""
+        return self._of[rank]
+
+    def place(self, rank: int, axes: Iterable[int]) -> tuple[int, ...]:
+        """A rank's numbers in its groups along some axes of the mesh."""
+        return tuple(self.numbers(self._of[rank][axis])[rank] for axis in axes)
+
+    def numbers(self, group: Sequence[int]) -> dict[int, int]:
+        """Each rank's number in a group."""
+        if group not in self._number:
+            self._number[group] = {rank: number for number, rank in enumerate(group)}
+        return self._number[group]
+
+    def linked(self, axes: Iterable[int] | None = None, ranks: Iterable[int] | None = None) -> list[list[int]]:
+        """Sets of ranks that groups link, along some axes or all, each sorted, by their first rank."""
+        parent: dict[int, int] = {}
+
+        def root(rank: int) -> int:
+            while parent.setdefault(rank, rank) != rank:
+                parent[rank] = parent[parent[rank]]
+                rank = parent[rank]
+            return rank
+
+        wanted = list(self._of if ranks is None else ranks)
+        done: set[Sequence[int]] = set()
+        for rank in wanted:
+            root(rank)
+            for axis in range(len(self._of[rank])) if axes is None else axes:
+                group = self._of[rank][axis]
+                if group not in done:
+                    done.add(group)
+                    for other in group:
+                        parent[root(other)] = root(rank)
+        sets: dict[int, list[int]] = defaultdict(list)
+        for rank in sorted(wanted):
+            sets[root(rank)].append(rank)
+        return list(sets.values())
+
+
+def _whole(pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> Whole:
+    """The whole that linked ranks make up."""
+    first = min(pieces)
+    dims, placements = len(pieces[first].shape), layouts[first].placements
+    if layouts[first].spans is None:
+        along = [_Along(dim, pieces, layouts, groups) for dim in range(dims)]
+        shape = tuple(each.size for each in along)
+        spans: dict[int, Sequence[Spans]] = {rank: [each.spans[rank] for each in along] for rank in pieces}
+    else:
+        shape, spans = _known_spans(pieces, layouts)
+    placed = {rank: _pieces(pieces[rank].shape, spans[rank]) for rank in pieces}
+    summed = [axis for axis, placement in enumerate(placements) if isinstance(placement, Partial)]
+    missing = {member for rank in pieces for group in groups.of(rank) for member in group} - set(pieces)
+    if not summed:
+        return Whole(shape, placed, {}, tuple(sorted(missing)))
+    unnamed = any(placements[axis].ranks is None for axis in summed)
+    if unnamed and len(placements) > 1 and any(isinstance(placement, Replicate) for placement in placements):
+        raise PlacingError(f"{layouts[first].brief}: summands beside replicas of them: tell the ranks of each")
+    if missing:
+        raise PlacingError(
+            f"the summand of {ranks_text(sorted(missing))} is missing, so the sum is not known; {shapes_text(pieces)}"
+        )
+    summands: dict[int, tuple[int, ...]] = {}
+    for ranks in groups.linked(summed, pieces):
+        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
+        for rank in ranks:
+            alike[placed[rank]].append(rank)
+        if len(alike) > 1 and not unnamed:
+            raise PlacingError(f"summands lie in different places: {shapes_text({r: pieces[r] for r in ranks})}")
+        summands |= {same[0]: tuple(same[1:]) for same in alike.values()}
+    return Whole(shape, {rank: placed[rank] for rank in summands}, summands)
+
+
+def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[Piece, ...]:
+    """The boxes that stretches along each dimension make up."""
+    if 0 in shape:
+        start = tuple(each[0][0] if each else 0 for each in spans)
+        return (Piece(Region.whole(shape), Region(start, shape)),)
+    choices = []
+    for each in spans:
+        locals_ = itertools.accumulate((length for _, length in each), initial=0)
+        boxes = [(local, start, length) for (start, length), local in zip(each, locals_, strict=False)]
+        choices.append([box for box in boxes if box[2]])
+    return tuple(
+        Piece(
+            Region(tuple(local for local, _, _ in box), tuple(length for _, _, length in box)),
+            Region(tuple(start for _, start, _ in box), tuple(length for _, _, length in box)),
+        )
+        for box in itertools.product(*choices)
+    )
+
+
+def _known_spans(pieces: Mapping[int, Local], layouts: _Layouts) -> tuple[Shape, dict[int, Sequence[Spans]]]:
+    """What DTensors and other tools' dumps say of where they lie."""
+    wholes = sorted({layout.whole_shape or () for layout in layouts.values()})
+    if len(wholes) != 1:
+        raise PlacingError(f"ranks tell different wholes: {', '.join(str(list(whole)) for whole in wholes)}")
+    spans = {rank: layout.spans or () for rank, layout in layouts.items()}
+    for rank, each in spans.items():
+        if tuple(sum(length for _, length in along) for along in each) != pieces[rank].shape:
+            places = [list(map(list, along)) for along in each]
+            raise PlacingError(f"{list(pieces[rank].shape)} on rank {rank} cannot lie at {places} of the whole")
+    return wholes[0], dict(spans)
+
+
+class _Along:
+    """How linked ranks share one dimension: the whole's `size`, and each rank's `spans`."""
+
+    def __init__(self, dim: int, pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> None:
+        """Raises PlacingError, with the ranks and their shapes, where sizes do not fit."""
+        self._pieces = pieces
+        self._sizes = {rank: piece.shape[dim] for rank, piece in pieces.items()}
+        self._layouts = layouts
+        self._groups = groups
+        first = min(pieces)
+        dims = len(pieces[first].shape)
+        placements = layouts[first].placements
+        axes = [a for a, p in enumerate(placements) if isinstance(p, Shard) and p.dim % dims == dim]
+        self._dim, self._axes = dim, axes
+        if not axes:
+            if len(set(self._sizes.values())) > 1:
+                raise self._error("is not cut, but sizes differ")
+            self.size = self._sizes[first]
+            self.spans: dict[int, Spans] = dict.fromkeys(pieces, ((0, self.size),))
+            return
+        shards = [placements[axis] for axis in axes]
+        special = [
+            s for s in shards if isinstance(s, Shard) and (s.parts is not None or s.zigzag or s.size is not None)
+        ]
+        if special and len(shards) > 1:
+            raise self._error("is cut twice, which only plain slices can be")
+        self._count = math.prod(len(groups.of(first)[axis]) for axis in axes)
+        self._places = {rank: self._place(rank) for rank in pieces}
+        cuts = self._cuts(self._by_place(self._sizes))
+        self.size = cuts[-1]
+        self.spans = {rank: ((cuts[place], self._sizes[rank]),) for rank, place in self._places.items()}
+        for shard in special:
+            if not isinstance(shard, Shard):
+                continue
+            if shard.zigzag:
+                self._zigzag()
+            elif shard.size is not None:
+                self._padded(shard.size)
+            else:
+                self._parts()
+
+    def _place(self, rank: int) -> int:
+        """Which slice a rank holds, the outermost axis counting most."""
+        place = 0
+        for axis, number in zip(self._axes, self._groups.place(rank, self._axes), strict=True):
+            place = place * len(self._groups.of(rank)[axis]) + number
+        return place
+
+    def _by_place(self, sizes: Mapping[int, int]) -> dict[int, int]:
+        """Sizes by the number of the slice; all ranks that hold one must agree."""
+        found: dict[int, int] = {}
+        for rank, place in self._places.items():
+            if found.setdefault(place, sizes[rank]) != sizes[rank]:
+                raise self._error(f"has slices {place} of different sizes")
+        return found
+
+    def _cuts(self, sizes: Mapping[int, int]) -> list[int]:
+        """Where slices begin, and at the end where the last ends."""
+        if len(sizes) == self._count:
+            return [0, *itertools.accumulate(sizes[place] for place in range(self._count))]
+        if len(set(sizes.values())) > 1:
+            raise self._error(
+                f"has {self._count} slices of different sizes, and {self._count - len(sizes)} are missing"
+            )
+        size = next(iter(sizes.values()))
+        return [place * size for place in range(self._count + 1)]
+
+    def _zigzag(self) -> None:
+        size = self._even_size()
+        if size % 2:
+            raise self._error("is in zigzag order, for which local sizes must be even")
+        chunk = size // 2
+        self.spans = {
+            rank: ((place * chunk, chunk), ((2 * self._count - 1 - place) * chunk, chunk))
+            for rank, place in self._places.items()
+        }
+
+    def _even_size(self) -> int:
+        sizes = set(self._sizes.values())
+        if len(sizes) > 1:
+            raise self._error("is in zigzag order, for which local sizes must be equal")
+        return sizes.pop()
+
+    def _padded(self, size: int) -> None:
+        if self.size < size:
+            raise self._error(f"has size={size}, but the slices add up to {self.size}")
+        self.size = size
+        for rank, ((start, length),) in list(self.spans.items()):
+            self.spans[rank] = ((start, min(length, size - start)),) if start < size else ()
+
+    def _parts(self) -> None:
+        """Each of several parts is cut by itself; a rank holds its slices of them side by side."""
+        parts = {rank: self._parts_of(rank) for rank in self._pieces}
+        counts = {len(each) for each in parts.values()}
+        if len(counts) > 1:
+            raise self._error("is made up of different numbers of parts")
+        self.spans = dict.fromkeys(self._pieces, ())
+        self.size = 0
+        for number in range(counts.pop()):
+            cuts = self._cuts(self._by_place({rank: each[number] for rank, each in parts.items()}))
+            for rank, place in self._places.items():
+                self.spans[rank] += ((self.size + cuts[place], parts[rank][number]),)
+            self.size += cuts[-1]
+
+    def _parts_of(self, rank: int) -> tuple[int, ...]:
+        """Sizes of the parts as a rank holds them."""
+        placement = self._layouts[rank].placements[self._axes[0]]
+        parts = tuple(placement.parts or ()) if isinstance(placement, Shard) else ()
+        if sum(parts) == self._sizes[rank]:
+            return parts
+        if sum(parts) != self.size:
+            raise self._error(
+                f"has parts={parts}, which add up to {sum(parts)}: neither to the {self._sizes[rank]} of rank {rank} "
+                f"nor to the {self.size} of the whole"
+            )
+        if any(part % self._count for part in parts):
+            raise self._error(f"has parts={parts} of the whole, which {self._count} ranks cannot share evenly")
+        return tuple(part // self._count for part in parts)
+
+    def _error(self, what: str) -> PlacingError:
+        layout = self._layouts[min(self._layouts)].brief
+        return PlacingError(f"layout {layout}: dimension {self._dim} {what}; {shapes_text(self._pieces)}")
+
+
+def stacked(reading: Reading, dim: int) -> Reading | None:
+    """Return the wholes of groups of ranks as slices of one along `dim`, in their order; None where they do not fit.
+
+    So a batch lies that data-parallel groups share.
+    """
+    wholes = reading.wholes
+    shape = wholes[0].shape
+    if (
+        len({(len(whole.shape), whole.shape[:dim], whole.shape[dim + 1 :]) for whole in wholes}) > 1
+        or len(shape) <= dim
+    ):
+        return None
+    cuts = [0, *itertools.accumulate(whole.shape[dim] for whole in wholes)]
+
+    def moved(pieces: tuple[Piece, ...], start: int) -> tuple[Piece, ...]:
+        by = tuple(start if d == dim else 0 for d in range(len(shape)))
+        return tuple(Piece(piece.local, piece.whole.moved(by)) for piece in pieces)
+
+    together = Whole(
+        (*shape[:dim], cuts[-1], *shape[dim + 1 :]),
+        {
+            rank: moved(pieces, start)
+            for whole, start in zip(wholes, cuts, strict=False)
+            for rank, pieces in whole.pieces.items()
+        },
+        {rank: others for whole in wholes for rank, others in whole.summands.items()},
+        tuple(rank for whole in wholes for rank in whole.missing),
+    )
+    return Reading(f"Shard(dim={dim}) of groups of ranks, each {reading.words}", False, (together,))

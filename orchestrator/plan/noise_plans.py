@@ -1,0 +1,166 @@
+"""What two right computations of the same labels are compared for: how far they lie apart is noise, a floor.
+
+A floor that is too high hides faults, so only what surely belongs together is paired: layouts that shapes alone
+suggest, and questions that they leave open, give no pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.plan.label import Planner, Seen
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED
+from aclcmp.orchestrator.plan.planner import plan_labels, without_collection
+from aclcmp.orchestrator.plan.rank_labels import Held, held_by_rank
+
+_NO_RULES = LayoutRules()
+
+
+def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan | None:
+    """Pair the golden labels of a run with their references; None where it has none.
+
+    In its pairs the reference is "golden" and golden is "actual": `pair.rank` is the rank whose golden label it is, and
+    `pair.key` names the label as in the plan of the run. Layouts, partial sums and replicas count as they do there,
+    golden ones as `layouts` has them; where golden and reference of a rank have one shape, they have one layout.
+
+    A plan of floors has no gaps, replicas, questions or second looks. Left out is a label whose layout is ambiguous, or
+    inferred from the shapes alone, and a rank without a reference of its own, unless a layout or equal bits say that
+    another rank's is the same. `notes` tell how many labels have a reference but no pair, and why the first has none.
+    """
+    told, _ = layouts.applied(list(indices), "pta")
+    if not any(record.side == REFERENCE for index in told for record in index.records):
+        return None
+    ranks = list(held_by_rank(told))
+    wanted = {held.key for _, labels in ranks for held in labels if held.record.side == REFERENCE}
+    return _plan([(rank, _relabelled(labels, wanted)) for rank, labels in ranks], world_size, "reference")
+
+
+def plan_repeat(
+    indices: Iterable[ShardIndex],
+    other_indices: Iterable[ShardIndex],
+    world_size: int,
+    layouts: LayoutRules = _NO_RULES,
+) -> Plan:
+    """Pair the golden labels of a run with those of another run of the same script, on as many ranks.
+
+    In its pairs the other run's label is "golden" and this run's is "actual": `pair.rank` and `pair.key` are those of
+    this run, `pair.golden.rank` is a rank of the other. Tasks pair by their order, labels by their ids, ranks by their
+    numbers; labels of one run only are left out. What is not certain is left out too, as `plan_reference` says: there
+    are no gaps, replicas, questions or second looks.
+    """
+    own, others = (_goldens(layouts.applied(list(run), "pta")[0]) for run in (indices, other_indices))
+    tasks = dict(zip(_tasks(others), _tasks(own), strict=False))
+    moved = [
+        (rank, [_in_task(held, tasks[held.key.task]) for held in labels if held.key.task in tasks])
+        for rank, labels in others
+    ]
+    both = _keys(own) & _keys(moved)
+    goldens = [(rank, [held for held in labels if held.key in both]) for rank, labels in moved]
+    actuals = [(rank, [_as(held, "acl") for held in labels if held.key in both]) for rank, labels in own]
+    return _plan([*goldens, *actuals], world_size, "golden label in both runs")
+
+
+_Ranks = Sequence[tuple[int, Sequence[Held]]]
+
+
+def _relabelled(labels: Sequence[Held], wanted: set[LabelKey]) -> list[Held]:
+    """One rank's references as golden labels and its golden ones as actual.
+
+    Where one of the two tells no layout and has the other's shape it has the other's layout.
+    """
+    sides = {
+        side: {held.key: held for held in labels if held.key in wanted and held.record.side == side}
+        for side in (REFERENCE, "pta")
+    }
+    found = []
+    for side, other, name in ((REFERENCE, "pta", "pta"), ("pta", REFERENCE, "acl")):
+        for key, held in sides[side].items():
+            beside = sides[other].get(key)
+            layout = held.record.layout
+            if layout is None and beside is not None and beside.shape == held.shape:
+                layout = beside.record.layout
+            found.append(replace(held, record=replace(held.record, side=name, layout=layout)))
+    return found
+
+
+def _goldens(run: Sequence[ShardIndex]) -> _Ranks:
+    return [(rank, [held for held in labels if held.record.side == "pta"]) for rank, labels in held_by_rank(run)]
+
+
+def _as(held: Held, side: str) -> Held:
+    return replace(held, record=replace(held.record, side=side))
+
+
+def _in_task(held: Held, task: int) -> Held:
+    key = held.key
+    return replace(held, key=LabelKey(task, key.label, key.occurrence), record=replace(held.record, task=task))
+
+
+def _keys(ranks: _Ranks) -> set[LabelKey]:
+    return {held.key for _, labels in ranks for held in labels}
+
+
+def _tasks(ranks: _Ranks) -> list[int]:
+    return sorted({held.key.task for _, labels in ranks for held in labels})
+
+
+def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
+    with without_collection():
+        planned, seen = plan_labels(ranks, Planner(world_size, world_size, one_run=True))
+    labels = []
+    left_out = []
+    for label in planned:
+        certain = _certain(label, seen[label.key])
+        if certain.pairs:
+            labels.append(certain)
+        else:
+            left_out.append(_why(label, seen[label.key]))
+    notes = [f"{len(left_out):,} labels with a {what} give no noise floor, e.g. {left_out[0]}"] if left_out else []
+    return Plan(tuple(labels), {label.key: Level() for label in labels}, (), 0, tuple(notes))
+
+
+def _certain(label: LabelPlan, seen: Seen) -> LabelPlan:
+    """Keep the pairs of a label that surely belong together."""
+    told = any(held.record.layout is not None for held in seen.held())
+    pairs = tuple(
+        [
+            pair
+            for pair in label.pairs
+            if pair.rank not in label.unlike
+            if _is_own(pair) or (INFERRED not in pair.layout and (told or _same_bits(pair, seen)))
+        ]
+    )
+    ranks = {pair.rank for pair in pairs}
+    return LabelPlan(label.key, {rank: sides for rank, sides in label.sides.items() if rank in ranks}, pairs)
+
+
+def _is_own(pair: Pair) -> bool:
+    """Whether a rank's tensor is compared with its own, place by place."""
+    same_place = pair.golden.shape == pair.actual.shape and pair.golden_region == pair.actual_region
+    return same_place and pair.golden.rank == pair.rank
+
+
+def _same_bits(pair: Pair, seen: Seen) -> bool:
+    """Whether a rank is compared with another's tensor, and holds what that rank holds on its own side."""
+    own, other = (seen.actuals.get(rank) for rank in (pair.rank, pair.golden.rank))
+    return own is not None and other is not None and own.content is not None and own.content == other.content
+
+
+def _why(label: LabelPlan, seen: Seen) -> str:
+    """Say why a label has no pair."""
+    name = label.key.label
+    for rank, held in sorted(seen.goldens.items()):
+        if held.record.error:
+            return f"{name}: on rank {rank} it failed: {held.record.error}"
+    if not seen.actuals:
+        return f"{name}: it has no golden side"
+    if (label.pairs and not label.unlike) or label.questions:
+        return f"{name}: nothing tells how its tensors lie in the whole; give both labels their layout"
+    return f"{name}: their shapes, types or layouts do not fit"

@@ -1,0 +1,200 @@
+"""One rank's labels over all its processes, and where each tensor lies: in a shard, or in a file of the library's."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
+from aclcmp.orchestrator.core.plan import SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One side of a label on one rank. `dump` is what was found for a label that names a file, None for any other."""
+
+    key: LabelKey
+    record: LabelRecord
+    path: str
+    """The file that holds its bytes: the shard's, or the dumped one."""
+    dump: DumpedTensor | NotDumped | None = None
+    host: str = ""
+    """Where the file is."""
+    rank: int = 0
+
+    @property
+    def dtype(self) -> str:
+        """Element type by torch's name; "" where there is no tensor."""
+        return self.dump.dtype if isinstance(self.dump, DumpedTensor) else self.record.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as stored."""
+        return self.dump.shape if isinstance(self.dump, DumpedTensor) else self.record.shape
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the tensor is stored in FRACTAL_NZ's order."""
+        return isinstance(self.dump, DumpedTensor) and self.dump.fractal_nz
+
+    @property
+    def content(self) -> object:
+        """What is equal where two tensors are, as far as the index tells; None where it does not."""
+        record = self.record
+        return (record.dtype, record.shape, record.nbytes, record.checksum) if record.offset is not None else None
+
+    @property
+    def source(self) -> Source:
+        """Where the tensor lies."""
+        if isinstance(self.dump, DumpedTensor):
+            return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape, rank=self.rank)
+        record = self.record
+        return Source(
+            self.path,
+            record.offset or 0,
+            record.dtype,
+            record.shape,
+            record.capture,
+            record.nbytes,
+            self.rank,
+            record.checksum,
+        )
+
+    @property
+    def facts(self) -> SideFacts:
+        """What the report tells of it."""
+        record = self.record
+        device = "dumped by the library" if record.tensor_path else record.device
+        return SideFacts(
+            self.path,
+            self.dtype,
+            self.shape,
+            device,
+            record.call_site,
+            record.seq,
+            record.time,
+            record.capture,
+            record.inputs,
+        )
+
+
+Keys = dict[tuple[int, str, int], LabelKey]
+"""Keys that ranks share: each is there once."""
+
+
+def held_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> Iterator[tuple[int, list[Held]]]:
+    """Yield each rank's labels over all its processes, the lowest rank first."""
+    by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
+    for index in indices:
+        by_rank[index.header.rank].append(index)
+    for rank in sorted(by_rank):
+        yield rank, merged_processes(by_rank[rank], keys)
+
+
+def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[Held]:
+    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
+
+    A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
+    an earlier process left half done. References begin where its golden labels do, and move no other side.
+    """
+    keys = {} if keys is None else keys
+    if len(indices) == 1:
+        return _held(indices[0], indices[0].records, keys)
+    merged: list[Held] = []
+    next_free: dict[tuple[int, str, str], int] = defaultdict(int)
+    for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
+        here: dict[tuple[int, str], set[str]] = defaultdict(set)
+        for record in index.records:
+            here[record.task, record.data_id].add(record.side)
+        base = {
+            (*name, side): max(next_free[(*name, each)] for each in _counted_with(side, sides))
+            for name, sides in here.items()
+            for side in sides
+        }
+        first_seq = len(merged)
+        counted = []
+        for record in index.records:
+            name = (record.task, record.data_id, record.side)
+            occurrence = record.occurrence + base[name]
+            next_free[name] = max(next_free[name], occurrence + 1)
+            counted.append(replace(record, occurrence=occurrence, seq=first_seq + record.seq))
+        merged += _held(index, counted, keys)
+    return merged
+
+
+def _counted_with(side: str, sides: set[str]) -> set[str]:
+    """The sides, of those that a process labelled, where one of them begins to count behind all."""
+    if side == REFERENCE and "pta" not in sides:
+        return {REFERENCE}
+    return sides - {REFERENCE}
+
+
+def _held(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[Held]:
+    """An index's labels, `counted` as they count over all processes."""
+    host, rank = index.header.host, index.header.rank
+    paths: dict[int, str] = {}
+    found = []
+    for own, record in zip(index.records, counted, strict=True):
+        name = record.task, record.data_id, record.occurrence
+        key = keys.get(name)
+        if key is None:
+            key = keys[name] = LabelKey(*name)
+        if record.tensor_path:
+            dump = index.dumped.get(own.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
+            path = dump.path if isinstance(dump, DumpedTensor) else record.tensor_path
+            found.append(Held(key, record, path, dump, host, rank))
+            continue
+        if record.segment not in paths:
+            paths[record.segment] = str(index.path(record))
+        found.append(Held(key, record, paths[record.segment], None, host, rank))
+    return found
+
+
+def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
+    """A rank's labels in golden order; one that has no golden side goes behind the label before it."""
+    golden = {each.key for each in held if each.record.side == "pta"}
+    chain: dict[LabelKey, float] = {}
+    orphans: dict[LabelKey | None, list[tuple[LabelKey, float]]] = defaultdict(list)
+    before: LabelKey | None = None
+    for each in held:
+        if each.record.side == "pta":
+            chain[each.key] = each.record.time
+        elif each.key not in golden:
+            orphans[before].append((each.key, each.record.time))
+            continue
+        before = each.key
+    if not orphans:
+        return list(chain.items())
+    ordered = orphans.pop(None, [])
+    for key, time in chain.items():
+        ordered.append((key, time))
+        ordered.extend((orphan, time) for orphan, _ in orphans.get(key, ()))
+    return list(dict(ordered).items())
+
+
+def beside_golden(
+    others: Sequence[Sequence[tuple[LabelKey, float]]], goldens: Sequence[Sequence[tuple[LabelKey, float]]]
+) -> list[list[tuple[LabelKey, float]]]:
+    """Return what ranks without a golden side add to the order: where their other labels stand behind golden ones.
+
+    The order of what golden has too is golden's alone, whatever the order on the other side.
+    """
+    times = {key: time for chain in goldens for key, time in chain}
+    if not times:
+        return [list(chain) for chain in others]
+    found = []
+    for chain in others:
+        begin: list[tuple[LabelKey, float]] = []
+        for key, _ in chain:
+            if key in times:
+                found.append(begin)
+                begin = [(key, times[key])]
+            else:
+                begin.append((key, begin[0][1] if begin else -math.inf))
+        found.append(begin)
+    return [fragment for fragment in found if len(fragment) > 1 or (fragment and fragment[0][0] not in times)]

@@ -1,0 +1,141 @@
+"""report.h5: the facts of report.json as tables and plots that generic HDF5 tools read.
+
+/                     schema, verdict, exit_code
+/first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site
+/labels, /grid        see `h5_labels`
+/coverage             counts, silent_ranks
+/run                  the fields of run.json that are single values or texts; /run/ranks is a table
+/policy               the limits that were used
+/replicas             table: one row for each odd rank of what ranks of a side ought to hold alike; rank -1 where none
+                      is odd and some could not be compared
+/first_by_rank        table: rank, task, label, occurrence
+/notes                texts
+/plots/by_rank        NXdata: relative L2 error, label x rank
+/plots/by_label       NXdata: largest relative L2 error and limit of each label
+/plots/layer_by_rank  NXdata: largest relative L2 error of each layer's labels, layer x rank
+/plots/by_layer       NXdata: the same over ranks, and the smallest limit
+/rows/00000 ...       NXdata: golden norm and error norm, rank x row, of labels that do not match
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from aclcmp.orchestrator.core.report import SCHEMA, Report
+from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
+from aclcmp.orchestrator.core.verdicts import Judgement
+from aclcmp.orchestrator.report.flat import Scalar, list_text
+from aclcmp.orchestrator.report.h5.diagnosis import write_looks
+from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
+from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
+from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
+from aclcmp.orchestrator.report.h5.sealed_file import write_sealed
+
+
+def write_h5(report: Report, path: Path) -> None:
+    """Write report.h5. Texts are UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) is written as escape.
+
+    Raises OSError when the file cannot be written.
+    """
+    write_sealed(path, lambda file: _write(report, file))
+
+
+def _write(report: Report, file: h5py.File) -> None:
+    judgement = report.judgement
+    write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
+    write_attributes(file, {"order": report.order})
+    _first_divergence(file, report)
+    write_labels(file, judgement)
+    write_grid(file, judgement)
+    coverage = judgement.coverage
+    counts = {f.name: getattr(coverage, f.name) for f in fields(coverage) if f.name != "silent_ranks"}
+    counts["complete"] = coverage.complete
+    silent = np.array(coverage.silent_ranks, dtype="i8")
+    write_attributes(file.create_group("coverage"), counts | {"silent_ranks": silent})
+    _run(file.create_group("run"), report)
+    write_attributes(file.create_group("policy"), report.policy)
+    write_table(file, "replicas", _replicas(judgement))
+    first = sorted(judgement.first_by_rank.items())
+    write_table(
+        file,
+        "first_by_rank",
+        {
+            "rank": (int, [rank for rank, _ in first]),
+            "task": (int, [key.task for _, key in first]),
+            "label": (str, [key.label for _, key in first]),
+            "occurrence": (int, [key.occurrence for _, key in first]),
+        },
+    )
+    write_texts(file, "notes", report.notes)
+    write_plots(file, judgement)
+    write_rows(file, judgement)
+    write_looks(file, report.looks, report.patterns, report.hints)
+
+
+def _replicas(judgement: Judgement) -> Columns:
+    odd = [(replica, rank) for replica in judgement.replicas for rank in replica.odd or (-1,)]
+    number = {id(replica): i for i, replica in enumerate(judgement.replicas)}
+    return {
+        "number": (int, [number[id(replica)] for replica, _ in odd]),
+        "task": (int, [replica.key.task for replica, _ in odd]),
+        "label": (str, [replica.key.label for replica, _ in odd]),
+        "occurrence": (int, [replica.key.occurrence for replica, _ in odd]),
+        "side": (str, [replica.side for replica, _ in odd]),
+        "rank": (int, [rank for _, rank in odd]),
+        "told": (bool, [replica.told for replica, _ in odd]),
+        "rel_l2": (float, [replica.rel_l2 for replica, _ in odd]),
+        "reason": (str, [replica.reason for replica, _ in odd]),
+        "agreeing": (str, [list_text(replica.agreeing) for replica, _ in odd]),
+        "unread": (str, [list_text(replica.unread) for replica, _ in odd]),
+        "own_ranks": (bool, [replica.own_ranks for replica, _ in odd]),
+    }
+
+
+def _first_divergence(file: h5py.File, report: Report) -> None:
+    group = file.create_group("first_divergence")
+    first = report.judgement.first_divergence
+    write_attributes(group, {"found": first is not None})
+    if first is None:
+        return
+    key = first.key
+    write_attributes(group, {"task": key.task, "label": key.label, "occurrence": key.occurrence})
+    write_attributes(group, {"origin": first.origin.value, "why": first.why, "call_site": first.call_site})
+    write_attributes(group, {"ranks": np.array(first.ranks, dtype="i8")})
+
+
+def _run(group: h5py.Group, report: Report) -> None:
+    write_attributes(group, {"run_id": report.run_id})
+    if report.run is None:
+        return
+    record = report.run.model_dump(mode="json", by_alias=True, exclude={"ranks"})
+    for name, value in record.items():
+        if value is not None:
+            write_attributes(group, {name: value if isinstance(value, (str, int, float)) else json.dumps(value)})
+    write_table(group, "ranks", _rank_columns(report.run))
+
+
+def _rank_columns(run: RunRecord) -> Columns:
+    def column(kind: type[Scalar], name: str) -> tuple[type[Scalar], list[Any]]:
+        return kind, [getattr(rank, name) for rank in run.ranks]
+
+    def exit_code(rank: RankRecord) -> int:
+        return -1 if rank.exit_code is None else rank.exit_code
+
+    return {
+        "rank": column(int, "rank"),
+        "local_rank": column(int, "local_rank"),
+        "host": column(str, "host"),
+        "ip": column(str, "ip"),
+        "node_id": column(str, "node_id"),
+        "devices": (str, [",".join(rank.devices) for rank in run.ranks]),
+        "state": (str, [rank.state.value for rank in run.ranks]),
+        "exit_code": (int, [exit_code(rank) for rank in run.ranks]),
+        "started": column(float, "started"),
+        "finished": column(float, "finished"),
+    }

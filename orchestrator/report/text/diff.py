@@ -1,0 +1,134 @@
+"""What became of one run's labels in another run: what was mended, and what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.text import count, figure, of_ranks, shorten
+from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, Origin, RankVerdict, Status
+from aclcmp.orchestrator.errors import ExitCode
+
+_MOST_NAMED = 8
+_LONGEST_NAME = 60
+_GAPS = (Status.MISSING, Status.MISMATCH, Status.FAILED)
+_ORDER = ("new", "still", "mended", "no longer compared", "compared now", "gone", "added")
+_TITLES = {
+    "new": "new: wrong now, and was not",
+    "still": "still wrong",
+    "mended": "mended: was wrong, and is not",
+    "no longer compared": "no longer compared: was, and is not",
+    "compared now": "compared now: was not",
+    "gone": "gone: not in the second report",
+    "added": "added: not in the first report",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One label whose verdict differs between two reports, or is wrong in both, on some ranks."""
+
+    kind: str
+    """One of the keys of _TITLES."""
+    key: LabelKey
+    ranks: tuple[int, ...]
+    before: RankVerdict | None
+    """On the first of the ranks."""
+    after: RankVerdict | None
+
+
+def changes(before: Judgement, after: Judgement) -> list[Change]:
+    """Return what differs, kind by kind, in the order of the second report's labels, then the first's."""
+    old, new = ({(each.key, v.rank): v for each in judged.labels for v in each.ranks} for judged in (before, after))
+    found: dict[tuple[str, LabelKey], list[int]] = {}
+    for key, rank in dict.fromkeys([*new, *old]):
+        kind = _kind(old.get((key, rank)), new.get((key, rank)))
+        if kind:
+            found.setdefault((kind, key), []).append(rank)
+    told = [
+        Change(kind, key, tuple(ranks), old.get((key, ranks[0])), new.get((key, ranks[0])))
+        for (kind, key), ranks in found.items()
+    ]
+    return sorted(told, key=lambda change: _ORDER.index(change.kind))
+
+
+def _kind(before: RankVerdict | None, after: RankVerdict | None) -> str:
+    if before is None:
+        return "new" if after is not None and _wrong(after) else "added"
+    if after is None:
+        return "gone"
+    if _wrong(after):
+        return "still" if _wrong(before) else "new"
+    if after.status in _GAPS:
+        return "" if before.status in _GAPS else "no longer compared"
+    if before.status in _GAPS:
+        return "compared now"
+    return "mended" if _wrong(before) else ""
+
+
+def _wrong(verdict: RankVerdict) -> bool:
+    return verdict.status in WRONG and not verdict.excused
+
+
+def worse(before: Judgement, after: Judgement, found: Sequence[Change]) -> bool:
+    """Whether anything is wrong now that was not, is compared no longer, or the run as a whole fares worse."""
+    codes = before.exit_code, after.exit_code
+    failed = codes[1] is ExitCode.FAILED and codes[0] is not ExitCode.FAILED
+    incomplete = codes == (ExitCode.MATCH, ExitCode.INCOMPLETE)
+    return failed or incomplete or any(change.kind in ("new", "no longer compared", "gone") for change in found)
+
+
+def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[str]:
+    """Return the difference in lines for people: one sentence, then the labels of each kind."""
+    counts = {kind: sum(change.kind == kind for change in found) for kind in _ORDER}
+    was, now = (_wrong_labels(report.judgement) for report in (before, after))
+    told = [f"{counts[kind]:,} {kind}" for kind in _ORDER if counts[kind]]
+    lines = [f"Wrong labels: {was:,} -> {now:,}" + (f" ({', '.join(told)})" if told else ""), *_first(before, after)]
+    verdicts = before.judgement.verdict, after.judgement.verdict
+    if verdicts[0] != verdicts[1]:
+        lines.append(f"Verdict: {' -> '.join(verdicts)}")
+    for kind in _ORDER:
+        same = [change for change in found if change.kind == kind]
+        if same:
+            lines.append(f"{_TITLES[kind]} ({count(len(same), 'label')})")
+        shown = [change for change in same if not _inherited(change)] or same
+        lines += [f"  {_words(change)}" for change in shown[:_MOST_NAMED]]
+        if len(shown) > _MOST_NAMED:
+            lines.append(f"  and {len(shown) - _MOST_NAMED:,} more")
+        if len(same) > len(shown):
+            lines.append(f"  and {count(len(same) - len(shown), 'label')} that inherit from such")
+    return lines
+
+
+def _inherited(change: Change) -> bool:
+    verdict = {"new": change.after, "still": change.after, "mended": change.before}.get(change.kind)
+    return verdict is not None and verdict.origin is Origin.INHERITED
+
+
+def _wrong_labels(judgement: Judgement) -> int:
+    return sum(any(_wrong(verdict) for verdict in label.ranks) for label in judgement.labels)
+
+
+def _first(before: Report, after: Report) -> list[str]:
+    was, now = (report.judgement.first_divergence for report in (before, after))
+    names = [
+        f"{each.key.label}, task {each.key.task}, {of_ranks(each.ranks)}" if each else "none" for each in (was, now)
+    ]
+    return [f"First divergence: {names[0]}" + (" in both" if names[0] == names[1] else f" -> {names[1]}")]
+
+
+def _words(change: Change) -> str:
+    name = shorten(change.key.label, _LONGEST_NAME, "...")
+    turn = f" #{change.key.occurrence}" if change.key.occurrence else ""
+    told = [_status(verdict) for verdict in (change.before, change.after)]
+    figures = told[0] if told[0] == told[1] else " -> ".join(told)
+    return f"{name}{turn}, task {change.key.task}, {of_ranks(change.ranks)}: {figures}"
+
+
+def _status(verdict: RankVerdict | None) -> str:
+    if verdict is None:
+        return "absent"
+    error = f" {figure(verdict.metrics.rel_l2)}" if verdict.metrics else ""
+    return verdict.status.value + error

@@ -1,0 +1,313 @@
+"""The sentences below the table: where it begins, what is missing and what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from math import isnan
+from operator import itemgetter
+
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+
+_MOST_NAMED = 3
+_MOST_LOG_LINES = 10
+_LONGEST_NAME = 80
+
+Held = list[tuple[LabelVerdict, RankVerdict]]
+
+
+def success(report: Report) -> str | None:
+    """Return the one sentence for a run in which everything was compared and matches; None for any other."""
+    labels = report.judgement.labels
+    if report.judgement.verdict != "match" or any(label.status is not Status.MATCH for label in labels):
+        return None
+    held = [(label, verdict) for label in labels for verdict in label.ranks]
+    ranks = {verdict.rank for _, verdict in held}
+    what = f"{count(len(labels), 'label')} on {count(len(ranks), 'rank')}"
+    if all(verdict.bitwise for _, verdict in held):
+        return f"All match, bit for bit: {what}."
+    by_norms = any(v.stats and v.stats.basis is Basis.NORMS and not v.bitwise for _, v in held)
+    match = "All match as far as norms tell" if by_norms else "All match"
+    errors = [(v.metrics.rel_l2, label.key.label) for label, v in held if v.metrics and not isnan(v.metrics.rel_l2)]
+    if not errors:
+        return f"{match}: {what}."
+    largest, name = max(errors, key=itemgetter(0))
+    return f"{match}: {what}, largest relative L2 {'at least ' if by_norms else ''}{figure(largest)} at {name}."
+
+
+def drift(report: Report) -> list[str]:
+    """Return what is above the noise floor in a run in which nothing diverged."""
+    labels = [label for label in report.judgement.labels if label.status is Status.DRIFT]
+    if report.judgement.verdict != "match" or not labels:
+        return []
+    what = "is" if len(labels) == 1 else "are"
+    names = _listed(_short(label) for label in labels)
+    return [f"Nothing diverged; {count(len(labels), 'label')} {what} above the noise floor: {names}."]
+
+
+def first_divergence(report: Report) -> list[str]:
+    """Return where it begins and why, and what else is wrong by itself."""
+    first = report.judgement.first_divergence
+    if first is None:
+        return []
+    where = _where(report.run, first.ranks)
+    lines = [
+        f"First divergence: {_named(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
+        f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
+    ]
+    lines.append(f"  {first.why}; {_before(report, first)}.")
+    if root := _passed_root(report, first):
+        lines.append(f"  It inherits from {root}.")
+    if others := _others(report, first):
+        lines.append(f"Also wrong by itself: {_listed(others)}.")
+    return lines
+
+
+def _passed_root(report: Report, first: FirstDivergence) -> str:
+    """From what the first divergence inherits: ids that flipped, or what the policy allows or gives wider limits."""
+    labels = {label.key: label for label in report.judgement.labels}
+    root = labels[first.key].root
+    if root is None or root == first.key:
+        return ""
+    tied = root in labels and any(verdict.ties for verdict in labels[root].ranks)
+    return f"{_named(report, root)}, {'of which ties flipped' if tied else 'which the policy lets pass'}"
+
+
+def _named(report: Report, key: LabelKey) -> str:
+    """The label's name, with the number of its occurrence where there are several in its task."""
+    several = any(
+        label.key.occurrence > 0 for label in report.judgement.labels if label.key[:2] == (key.task, key.label)
+    )
+    return f"{key.label} #{key.occurrence}" if several else key.label
+
+
+def excused(report: Report) -> list[str]:
+    """Return what the policy lets pass, and why."""
+    held = [(label, v) for label in report.judgement.labels for v in label.ranks if v.excused]
+    lines = []
+    for what, ignored in (("Allowed to differ", False), ("Ignored", True)):
+        for reason in dict.fromkeys(v.excused for _, v in held if v.ignored is ignored):
+            names = dict.fromkeys(_short(label) for label, v in held if v.excused == reason and v.ignored is ignored)
+            lines.append(f"{what} by the policy: {_listed(names)}: {reason}.")
+    wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
+    if wrong and report.judgement.first_divergence is None:
+        beside = " beside that" if lines else ""
+        lines.append(f"What is wrong{beside} is inherited, which this policy lets pass.")
+    if lines and report.judgement.verdict == "match":
+        lines.append("It passes: nothing else diverged.")
+    return lines
+
+
+def _depth(report: Report, first: FirstDivergence) -> str:
+    """Say what of the model the label is: "(layer)", or of a low-level one also what it is part of."""
+    level = next(label.level for label in report.judgement.labels if label.key == first.key)
+    if not level.low:
+        return f" ({level.granularity})" if level.granularity else ""
+    inside = f" inside {level.parent.label}" if level.parent else f" in layer {level.layer}" if level.layer else ""
+    return f" (low-level {level.granularity}{inside})"
+
+
+def _others(report: Report, first: FirstDivergence) -> list[str]:
+    """Return the other labels that are wrong by themselves, each with its ranks, and its tasks where they differ."""
+    ranks: dict[str, set[int]] = {}
+    tasks: dict[str, set[int]] = {}
+    for label in report.judgement.labels:
+        own = {verdict.rank for verdict in label.ranks if verdict.origin is Origin.OWN and not verdict.excused}
+        if own and label.key != first.key:
+            ranks.setdefault(label.key.label, set()).update(own)
+            tasks.setdefault(label.key.label, set()).add(label.key.task)
+
+    def when(name: str) -> str:
+        plural = "s" if len(tasks[name]) > 1 else ""
+        return "" if tasks[name] == {first.key.task} else f"task{plural} {fold_ranks(tasks[name])}, "
+
+    def what(name: str) -> str:
+        return shorten(name, _LONGEST_NAME, "...") + (" again" if name == first.key.label else "")
+
+    return [f"{what(name)} ({when(name)}{of_ranks(ranks[name])})" for name in ranks]
+
+
+def _before(report: Report, first: FirstDivergence) -> str:
+    before = []
+    for label in report.judgement.labels:
+        if label.key == first.key:
+            break
+        before.append(label)
+    if not before:
+        return "it is the first label"
+    if all(label.status is Status.MATCH for label in before):
+        return {
+            "names": "what stands before it by its name matches on all ranks",
+            "times": "what was written before it matches on all ranks",
+        }.get(report.order, "everything before it matches on all ranks")
+    counts = Counter(label.status for label in before)
+    return "before it " + ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
+
+
+def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
+    records: list[RankRecord] = [record for record in run.ranks if record.rank in ranks] if run else []
+    hosts = sorted({record.host for record in records})
+    if not run or not hosts:
+        return ""
+    if len(hosts) > _MOST_NAMED:
+        return f" (on {len(hosts)} hosts)"
+    devices = [device for record in records for device in record.devices]
+    if len(records) == 1 and devices:
+        return f" (host {hosts[0]}, {run.device} {','.join(devices)})"
+    return f" (host{'s' if len(hosts) > 1 else ''} {', '.join(hosts)})"
+
+
+def gaps(report: Report) -> list[str]:
+    """Return what was not compared, on which ranks, and what to do about it."""
+    held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
+    silent = report.judgement.coverage.silent_ranks
+    if report.judgement.coverage.compared == 0:
+        return [_nothing(held, report.run, report.judgement.coverage.unreadable)]
+    missing = [(label, v) for label, v in held if v.status is Status.MISSING]
+    there = {label.key for label, v in held if v.golden and v.actual}
+    sentences = [
+        _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
+        _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
+        _undumped(held, report.run),
+        _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
+        _misfits([(label, v) for label, v in held if v.status is Status.MISMATCH]),
+        _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
+    ]
+    if silent:
+        sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
+    if unreadable := report.judgement.coverage.unreadable:
+        what = f"{unreadable:,} shards or journal lines"
+        sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def replicas(report: Report) -> list[str]:
+    """Return what ranks of one side ought to hold alike, and do not."""
+    found = report.judgement.replicas
+    if not found:
+        return []
+    first = found[0]
+    each = [(shorten(r.key.label, _LONGEST_NAME, "..."), of_ranks(r.odd or r.unread)) for r in found]
+    others = list(dict.fromkeys(f"{name} ({ranks})" for name, ranks in each[1:] if (name, ranks) != each[0]))
+    name, ranks = each[0]
+    where = f"{name}, task {first.key.task}, {'' if first.own_ranks else 'golden '}{ranks}"
+    lines = [f"Replicas differ: {where}: {first.reason}."]
+    return lines + ([f"Likewise: {_listed(others)}."] if others else [])
+
+
+def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
+    """Return one sentence for the labels of which one side is absent, and what to do about it."""
+    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    if run is None:
+        advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
+    elif inner := [label.key for label, _ in held if _outer(label.key) in there]:
+        # of a watched module that returns several tensors: one side's returns fewer
+        ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
+        patterns = [f'"**.{end}"' for end in ends]
+        pattern = patterns[0] if len(patterns) == 1 else f"[{', '.join(patterns)}]"
+        advice = (
+            f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
+            f"watch(..., exclude={pattern})"
+        )
+    return _gap(held, f"No {side} side ({source})", advice)
+
+
+def _outer(key: LabelKey) -> LabelKey:
+    """The label of the module of whose output a label is a further tensor: "self_attn" of "self_attn.1"."""
+    return key._replace(label=key.label.rpartition(".")[0])
+
+
+def _gap(held: Held, what: str, advice: str = "") -> str:
+    """Return one sentence for the labels in `held`; without `advice` it gives the first one's reason."""
+    if not held:
+        return ""
+    names = list(dict.fromkeys(_short(label) for label, _ in held))
+    ranks = {verdict.rank for _, verdict in held}
+    where = "" if len(held) == 1 else f"{names[0]}, rank {held[0][1].rank}: "
+    reason = advice or where + held[0][1].reason.rstrip(".")
+    return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
+
+
+def _misfits(held: Held) -> str:
+    """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
+    sentence = _gap(held, "The sides do not fit")
+    if not any("layout" in verdict.reason for _, verdict in held):
+        return sentence
+    return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
+
+
+def _undumped(held: Held, run: RunRecord | None) -> str:
+    """Return one sentence for the low-level labels whose file is not there."""
+    absent = [(n, v) for n, v in held if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
+    sentence = _gap(absent, "Not dumped by the library")
+    unprepared = bool(sentence) and run is not None and not run.low_level
+    return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
+
+
+def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
+    golden = [label for label, verdict in held if verdict.golden is not None]
+    actual = [label for label, verdict in held if verdict.actual is not None]
+    broken = [(label, v) for label, v in held if v.status in (Status.FAILED, Status.MISMATCH)]
+    sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+    if not held and run is not None and run.failure is not None:
+        return "Nothing was compared: the run ended before any label was made."
+    if not held and unreadable:
+        return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
+    if not held and run is not None and (run.labels or run.tasks):
+        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
+        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
+    if not held:
+        return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
+    if broken:
+        return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
+    if undumped := _undumped(held, run):
+        return f"Nothing was compared. {undumped}"
+    if not actual:
+        return (
+            f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
+            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
+        )
+    if not golden:
+        return (
+            f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
+            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+        )
+    if {label.key.label for label in golden} & {label.key.label for label in actual}:
+        tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
+        told = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
+        return (
+            f"Nothing was compared: golden's labels are those of {told[0]}, actual's of {told[1]}, under the same data "
+            "ids. Call set_task_id() as often before the labels of either side."
+        )
+    return (
+        f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
+        f"actual (acl) e.g. {actual[0].key.label}. Call {sides} with the same data_id on the same rank."
+    )
+
+
+def failure(run: RunRecord | None) -> list[str]:
+    """Return what went wrong first while the ranks ran, with the last lines of that rank's log."""
+    if run is None or run.failure is None:
+        return []
+    found = run.failure
+    lines = [f"Run failed: {found.what}"]
+    if found.last_lines and found.rank is not None:
+        lines += [f"  | {line}" for line in found.last_lines[-_MOST_LOG_LINES:]]
+        lines.append(f"  whole log: logs/rank{found.rank:05d}.log")
+    return lines
+
+
+def _short(label: LabelVerdict) -> str:
+    return shorten(label.key.label, _LONGEST_NAME, "...")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the first names, and how many more there are."""
+    found = list(names)
+    more = len(found) - _MOST_NAMED
+    return ", ".join(found[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,172 @@
+"""The terminal table, label by rank: from a judgement to lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.text import figure, fold_ranks, shorten, visible
+from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, Status
+from aclcmp.orchestrator.report.text.columns import RankBlock, Shown, legend, rank_block, style
+from aclcmp.orchestrator.report.text.fold import Row, RunNames, fold, merge, row_of, with_insides
+
+_FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
+"""Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
+_LABEL_ROOM = 28
+_NARROWEST = 72
+_GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line: a heading (no row), or a row whose name has two ends and a count."""
+
+    indent: str
+    ends: tuple[str, str]
+    count: str
+    row: Row | None
+
+
+def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int = 40) -> list[Text]:
+    """Return the table in lines of at most `width` (but at least 72) terminal cells; `plain`: in ASCII.
+
+    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes.
+    """
+    width = max(width, _NARROWEST)
+    lines: list[_Line] = []
+    for each in _FOLDS:
+        lines = _lines(judgement, ranks, *each)
+        if len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
+            break
+    rows = [line.row for line in lines if line.row is not None]
+    natural = max(cell_len(_name(line, None, plain)) for line in lines)
+    tails = [_tail(row, plain) for row in rows]
+    tail_widths = [max(cell_len(t[i].plain) for t in [_TAIL_HEADER, *tails]) for i in range(len(_TAIL_HEADER))]
+    room = width - sum(len(_GAP) + w for w in tail_widths if w) - len(_GAP)
+    block = rank_block(ranks, [row.marks for row in rows], room - min(natural, _LABEL_ROOM), plain)
+    block_width = max(cell_len(cell.plain) for cell in [Text(block.header), *block.cells])
+    label_width = max(min(natural, room - block_width), 8)
+    texts = [_join([Text("  label"), Text(block.header), *_TAIL_HEADER], [label_width, block_width, *tail_widths])]
+    texts[0].stylize("bold")
+    cells = iter(zip(block.cells, tails, strict=True))
+    for line in lines:
+        name = Text(_name(line, label_width, plain), "bold" if line.row is None else "")
+        if line.row is None:
+            texts.append(name)
+            continue
+        cell, tail = next(cells)
+        texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
+        if line.row.is_mixed:
+            counts = ", ".join(f"{number:,} {_called(status, origin)}" for status, origin, number in line.row.counts)
+            texts.append(Text(shorten(f"{line.indent}  of these {counts}", width, "..." if plain else "…"), "dim"))
+    return texts + _legend(rows, block, plain)
+
+
+def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int, tasks_shown: int) -> list[_Line]:
+    """Tasks with something to show get a heading and rows of their own; the others one line, alike ones together."""
+    tasks: dict[int, list[LabelVerdict]] = {}
+    for label in judgement.labels:
+        tasks.setdefault(label.key.task, []).append(label)
+    headline = judgement.first_divergence
+    named = None if headline is None else headline.key
+    lines: list[_Line] = []
+    whole: list[tuple[int, Row]] = []
+    detailed = 0
+    for task, recorded in tasks.items():
+        labels, hidden = with_insides(recorded)
+        rows = [row_of(i, label, ranks, hidden.get(label.key, 0), named) for i, label in enumerate(labels)]
+        worth = any(not row.quiet or (row.status is Status.DRIFT and row.origin is None) for row in rows)
+        if (worth and detailed < tasks_shown) or len(tasks) == 1:
+            lines += _whole_lines(whole)
+            whole = []
+            names = [_label_name(label) for label in labels]
+            folded = fold(rows, names, further if detailed else first)
+            called = RunNames(names)
+            lines.append(_Line("", (f"task {task}",) * 2, "", None))
+            lines += [_Line("    └ " if row.depth else "  ", called.ends(row), _count(row), row) for row in folded]
+            detailed += 1
+        else:
+            whole.append((task, merge(rows)))
+    return lines + _whole_lines(whole)
+
+
+def _count(row: Row) -> str:
+    """Return how many labels a row stands for, where that is not one."""
+    inside = f"+{row.hidden:,} low level" if row.hidden else ""
+    told = ", ".join(filter(None, (f"{row.size:,}" if row.size > 1 else "", inside)))
+    return f"  ({told})" if told else ""
+
+
+def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
+    lines = []
+    for _, group in groupby(whole, lambda item: (item[1].counts, item[1].marks)):
+        tasks, rows = zip(*group, strict=True)
+        name = f"task{'s' if len(tasks) > 1 else ''} {fold_ranks(tasks)}"
+        size = sum(row.size + row.hidden for row in rows)
+        lines.append(_Line("", (name, name), f"  ({size:,})", merge(rows)))
+    return lines
+
+
+def _label_name(label: LabelVerdict) -> str:
+    return label.key.label if label.key.occurrence == 0 else f"{label.key.label} #{label.key.occurrence}"
+
+
+def _name(line: _Line, width: int | None, plain: bool) -> str:
+    """Return what stands in the label column, the names' middles left out where they do not fit in `width`."""
+    ellipsis = "..." if plain else "…"
+    first, last = (visible(end, plain) for end in line.ends)
+    if width is not None:
+        room = width - len(line.indent) - len(line.count)
+        if first == last:
+            first = last = shorten(first, room, ellipsis)
+        elif cell_len(first) + cell_len(last) + len(ellipsis) + 2 > room:
+            half = (room - len(ellipsis) - 2) // 2
+            first = shorten(first, max(half, room - len(ellipsis) - 2 - cell_len(last)), ellipsis)
+            last = shorten(last, room - len(ellipsis) - 2 - cell_len(first), ellipsis)
+    indent = line.indent.replace("└", "-") if plain else line.indent
+    return indent + (first if first == last else f"{first} {ellipsis} {last}") + line.count
+
+
+_TAIL_HEADER = (Text("rel L2"), Text("worst row"), Text(""), Text(""))
+
+
+def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
+    at_least, about = (">=", "~") if plain else ("≥", "≈")
+    rel_l2, worst_row = {
+        Basis.VALUES: ("", ""),
+        Basis.FINGERPRINT: (about, at_least),
+        Basis.NORMS: (at_least, at_least),
+    }[row.basis]
+    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
+    colour = "yellow" if row.origin is Origin.INHERITED else style(row.status)
+    status = row.status.value
+    if row.is_mixed:
+        status, origin, colour = "mixed", "", ""
+    figures = (rel_l2 + figure(row.rel_l2), worst_row + figure(row.worst_row))
+    return *map(Text, figures), Text(status, colour), Text(origin, colour)
+
+
+def _called(status: Shown, origin: Origin | None) -> str:
+    """What the labels of a status and origin are called where they are counted."""
+    return status.value if origin is None else f"{status.value} ({origin.value})"
+
+
+def _join(cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    padded = []
+    for cell, width in zip(cells, widths, strict=True):
+        if width:
+            padded.append(cell + Text(" " * (width - cell_len(cell.plain))))
+    joined = Text(_GAP).join(padded)
+    joined.rstrip()
+    return joined
+
+
+def _legend(rows: Sequence[Row], block: RankBlock, plain: bool) -> list[Text]:
+    statuses = {mark for row in rows for mark in row.marks if mark is not None}
+    notes = [*block.legend, *([legend(statuses, plain)] if statuses - {Status.MATCH, Status.DIVERGED} else [])]
+    return [Text(f"  {note}", "dim") for note in notes]

@@ -1,0 +1,109 @@
+"""The report in the terminal: the table, then the sentences. Without colour it says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.text import visible, visible_lines
+from aclcmp.orchestrator.report.text.causes import what_it_looks_like
+from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.report.text.table import table
+from aclcmp.orchestrator.terminal.streams import for_rich, to_nowhere
+
+_PIPED_WIDTH = 120
+_LINES = 24
+"""A report shall be read without scrolling, so the table is folded until all has its place."""
+_AROUND_TABLE = 5
+"""Its header, its legend, a blank line before and behind it, and where the files are."""
+
+
+class _Console(Console):
+    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on.
+
+    Nothing that is printed on it steers the terminal but what rich itself does.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        to_nowhere(self.file.fileno())
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible_lines(segment.text))
+
+
+def report_console(stream: TextIO) -> Console:
+    """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
+    terminal = stream.isatty()
+    return _Console(
+        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
+    )
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the table and the sentences.
+
+    Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
+    """
+    plain = not console.encoding.startswith("utf")
+
+    def say(line: str, style: str = "") -> None:
+        # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
+        console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
+
+    told = list(_sentences(report))
+    good = success(report)
+    if good is not None:
+        say(good, "green")
+    elif report.judgement.coverage.compared:
+        lines = sum(
+            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in told
+        )
+        room = _LINES - lines - _AROUND_TABLE
+        for text in table(report.judgement, _ranks(report), console.width, plain, room):
+            console.print(text, soft_wrap=True)
+        console.print()
+    for line, style in told:
+        say(line, style)
+
+
+def print_files(files: Sequence[Path], console: Console) -> None:
+    """Print where the files of a report are, if there are any."""
+    if files:
+        first, *others = files
+        line = "Report: " + "  ".join([_short(first), *(path.suffix for path in others)])
+        plain = not console.encoding.startswith("utf")
+        console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
+
+
+def _sentences(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the sentences below the table, each with its style."""
+    head, *more = first_divergence(report) or [""]
+    if head:
+        yield head, "bold red"
+    yield from ((line, "") for line in (*more[:1], *what_it_looks_like(report), *more[1:]))
+    yield from ((line, "red") for line in replicas(report))
+    yield from ((line, "dim") for line in excused(report))
+    yield from ((line, "yellow") for line in drift(report))
+    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure(report.run))
+    yield from ((line, "magenta") for line in gaps(report))
+    yield from ((f"Note: {note}", "dim") for note in report.notes)
+
+
+def _ranks(report: Report) -> list[int]:
+    labelled = {verdict.rank for label in report.judgement.labels for verdict in label.ranks}
+    started = {record.rank for record in report.run.ranks} if report.run else set()
+    return sorted(labelled | started)
+
+
+def _short(path: Path) -> str:
+    """Return the path from the working directory on, where it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

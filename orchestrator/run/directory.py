@@ -1,0 +1,160 @@
+"""The run directory: every file name in it is written here and nowhere else (shards: see labeling.shard.files)."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aclcmp.orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from aclcmp.orchestrator.core.run_record import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The files of one run. `root` is absolute."""
+
+    root: Path
+    run_id: str
+
+    @staticmethod
+    def check_vacant(output: Path | None) -> None:
+        """Raise UsageError when `output` exists and is not an empty folder: nothing is ever overwritten."""
+        try:
+            occupied = next(output.iterdir(), None) if output is not None and output.exists() else None
+        except OSError as error:
+            raise UsageError(f"cannot use --output {output}: {error.strerror}") from None
+        if occupied is not None and output is not None:
+            holds = "holds another run" if (output / "run.json").exists() else f"is not empty ({occupied.name})"
+            raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
+
+    @staticmethod
+    def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
+        """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
+
+        Without ranks it is for a report alone.
+
+        Raises UsageError as `check_vacant` does, and when the folder cannot be made.
+        """
+        RunDir.check_vacant(output)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        for number in itertools.count(1):
+            run_id = stamp if number == 1 else f"{stamp}-{number}"
+            root = output.absolute() if output is not None else Path.cwd() / "aclcmp-runs" / run_id
+            try:
+                root.mkdir(parents=True, exist_ok=output is not None)
+                run = RunDir(root, run_id)
+                if with_ranks:
+                    run.shards.mkdir()
+                    run.logs.mkdir()
+                return run
+            except FileExistsError:  # another run began within the same second
+                RunDir.check_vacant(output)
+            except OSError as error:
+                raise UsageError(f"cannot make {root}: {error.strerror}; choose a folder with --output") from None
+        raise AssertionError("unreachable")
+
+    @property
+    def record(self) -> Path:
+        """run.json."""
+        return self.root / "run.json"
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the ranks' shards."""
+        return self.root / "shards"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the ranks' whole output."""
+        return self.root / "logs"
+
+    def log(self, rank: int) -> Path:
+        """The whole output of one rank."""
+        return self.logs / f"rank{rank:05d}.log"
+
+    def node_log(self, node: int) -> Path:
+        """The whole output of one node's command, where that starts the ranks itself."""
+        return self.logs / f"node{node:05d}.log"
+
+    @property
+    def dumps(self) -> Path:
+        """Folder of what an accelerated library dumps by itself; made by the launcher, with `--low-level` only."""
+        return self.root / "dumps"
+
+    def rank_dumps(self, rank: int) -> Path:
+        """The dumps of one rank's processes."""
+        return self.dumps / f"rank{rank:05d}"
+
+    def node_dumps(self, node: int) -> Path:
+        """The dumps of one node's command, where that starts the ranks itself: one environment serves all of them."""
+        return self.dumps / f"node{node:05d}"
+
+    def dumps_now_at(self, folder: Path) -> Path:
+        """Where a folder into which a library dumped is now: those of the run go along when its directory is moved."""
+        here = self.dumps / folder.name
+        return here if folder.parent.name == self.dumps.name and here.is_dir() else folder
+
+    def is_of_one_rank(self, folder: Path) -> bool:
+        """Whether only one rank's processes dump into a folder."""
+        return folder.parent == self.dumps and folder.name.startswith("rank")
+
+    def nonce(self, token: str) -> Path:
+        """A file that one node leaves, for a moment, to find out which others see it."""
+        return self.root / f".seen-{token}"
+
+    @property
+    def fetched(self) -> Path:
+        """Which ranks' shards were brought here from other hosts."""
+        return self.root / "fetched.json"
+
+    @property
+    def fetching(self) -> Path:
+        """Folder of files that are on their way from other hosts, by the paths that they will have in the run's."""
+        return self.root / "fetching.part"
+
+    def again(self, what: str) -> Path:
+        """The folder of a further run of the command that noise floors are measured by ("perturbed", "repeat")."""
+        return self.root / f"again-{what}"
+
+    @property
+    def report_html(self) -> Path:
+        """The cross-rank report as a page."""
+        return self.root / "report.html"
+
+    @property
+    def report_xml(self) -> Path:
+        """The cross-rank report for test reporters (JUnit)."""
+        return self.root / "report.xml"
+
+    @property
+    def report_h5(self) -> Path:
+        """The cross-rank report for offline tools."""
+        return self.root / "report.h5"
+
+    @property
+    def report_json(self) -> Path:
+        """The cross-rank report for machines."""
+        return self.root / "report.json"
+
+    @property
+    def report_csv(self) -> Path:
+        """The cross-rank report as a table, in the original's columns."""
+        return self.root / "report.csv"
+
+
+def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
+    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
+    from aclcmp.orchestrator.core.run_record import RunRecord  # here and not above: compare actors need no pydantic
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+    run = RunDir(folder.absolute(), folder.name)
+    if not run.record.exists():
+        raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
+    record = RunRecord.load(run.record)
+    return RunDir(run.root, record.run_id), record

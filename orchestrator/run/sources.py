@@ -1,0 +1,68 @@
+"""One of two things that are compared with each other: a run of ours, or a folder that another tool dumped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.orchestrator.compare.actors.actor import read_indices
+from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.plan.planner import without_collection
+from aclcmp.orchestrator.run.directory import opened_run
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The labels of a side, and what people should know of it."""
+
+    root: Path
+    indices: tuple[ShardIndex, ...]
+    world_size: int
+    words: str
+    """What it is: "8 ranks, run 20260101-120000", "msprobe, 2 ranks"."""
+    failed: bool = False
+    """Whether anything went wrong while its ranks ran."""
+    notes: tuple[str, ...] = ()
+    order: str = "calls"
+    """What the order of its labels rests on: "calls", "times" of files, or "names"."""
+
+
+def opened_side(folder: Path, side: str, scratch: Path) -> Side:
+    """Open a run directory or another tool's dump on this host as `side`; what must be copied goes below `scratch`.
+
+    Raises UsageError when it is neither, or cannot be read.
+    """
+    # here and not above: most commands read no foreign dump
+    from aclcmp.orchestrator.dumps.registry import read_dump
+
+    with without_collection():  # half of the time where a dump has many labels
+        dump = read_dump(folder, side, scratch)
+    if dump is not None:
+        ranks = max((index.header.world_size for index in dump.indices), default=0)
+        opened = Side(
+            folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes, dump.order.value
+        )
+    else:
+        run, record = opened_run(folder)
+        found, problems = read_indices(run)
+        if problems:
+            raise UsageError("; ".join(problems))
+        words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
+        opened = Side(run.root, tuple(found), world_size(found, record), words, run_failed(record))
+    if not any(index.records for index in opened.indices):
+        return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))
+    return opened
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'s' * (count != 1)}"
+
+
+def world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:
+    """Return how many ranks a run had: as its record says, else as far as its shards tell."""
+    if record is not None and record.ranks:
+        return len(record.ranks)
+    return max((index.header.rank + 1 for index in indices), default=0)

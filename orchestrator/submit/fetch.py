@@ -1,0 +1,97 @@
+"""A job's run directory on a cluster goes in, its files come here: by short jobs that write them into their logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from aclcmp.orchestrator.errors import LaunchError, UsageError
+from aclcmp.orchestrator.submit.client import JobClient
+from aclcmp.orchestrator.submit.command import Submission, new_job_id, packed
+from aclcmp.orchestrator.transfer.log_receive import Received, Receiver, held
+from aclcmp.orchestrator.transfer.log_send import Request
+from aclcmp.orchestrator.transfer.selection import Fetch
+
+_BATCH = 256 << 20
+"""Bytes a job: its log is on the head's disk, a third larger, until they are here."""
+_LONGEST = 100_000
+"""Characters of a request: a shell takes 131,071 in one word."""
+_TRIES = 3
+"""Jobs in a row that bring nothing, until it is given up."""
+
+
+def fetch_files(
+    client: JobClient,
+    run_dir: str,
+    what: Fetch,
+    target: Path,
+    say: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
+) -> Received:
+    """Bring a run directory (a word for the head's shell) into the folder `target`; return what is here at the end.
+
+    What is here already is checked, not sent again. A Ctrl-C leaves what came, for the next time. Raises LaunchError
+    when it cannot be completed, with what to do.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    tries = 0
+    while True:
+        found = _one_job(client, run_dir, Request(what, held(target), _BATCH), target, progress)
+        for line in [*found.wrong, *([found.error] if found.error else [])]:
+            say(line)
+        if found.done and not found.wrong and not found.more:
+            if found.error:
+                raise LaunchError(found.error)
+            return found
+        refused = [line for line in found.wrong if line.startswith("refused: ")]
+        if refused:
+            raise LaunchError(f"{len(refused)} files were refused; the first: {refused[0]}")
+        tries = 0 if found.bytes else tries + 1
+        if tries == _TRIES:
+            raise LaunchError(
+                f"not everything could be fetched; what came is in {target}, and the next try goes on there"
+            )
+
+
+def _one_job(
+    client: JobClient, run_dir: str, request: Request, target: Path, progress: Callable[[str, int, int], None]
+) -> Received:
+    word = packed(request.dump())
+    if len(word) > _LONGEST:
+        raise UsageError(
+            f"{len(request.have):,} files are too many to fetch this way; copy the run directory, e.g. by rsync"
+        )
+    job = Submission(new_job_id(), f"aclcmp send-files {run_dir} {shlex.quote(word)}", run_dir, {}, None, ())
+    receiver = Receiver(target, progress)
+    client.submit(job, role="fetch")
+    try:
+        other = asyncio.run(_received(client, job.job_id, receiver))
+    finally:
+        with contextlib.suppress(LaunchError, UsageError):  # it ends by itself after a while
+            client.stop(job.job_id)
+        receiver.close()
+    if not receiver.result.done:
+        state = client.state(job.job_id)
+        if state.exit_code == 127:
+            raise LaunchError(
+                "the head node has no aclcmp on the PATH with which its Ray was started: install it there"
+            )
+        if not receiver.result.bytes:
+            receiver.result.error = other or state.message or f"the job that sends files is {state.status}"
+    return receiver.result
+
+
+async def _received(client: JobClient, job_id: str, receiver: Receiver) -> str:
+    """Follow the log until everything is here or the log ends; return the last line of it that is no file's."""
+    last = ""
+    try:
+        async for piece in client.tail(job_id):
+            if receiver.feed(piece):
+                break
+            last = next((line for line in reversed(piece.splitlines()) if line and not line.startswith("@")), last)
+    except (RuntimeError, OSError) as error:
+        last = str(error)
+    return last

@@ -1,0 +1,106 @@
+"""What the submitting commands say: a job's log on stdout, everything of our own on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
+from aclcmp.orchestrator.submit.command import Submission
+from aclcmp.orchestrator.submit.follow import Choice
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_LARGE = 8 << 20
+
+
+class Talk:
+    """Says things to the user, and asks."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a log may hold what this terminal cannot write
+        self._console = report_console(sys.stderr)
+
+    def say(self, text: str) -> None:
+        """Write a line of our own."""
+        self._console.print(text, soft_wrap=True)
+
+    def show(self, text: str) -> None:
+        """Write a piece of a log."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def close_log(self) -> None:
+        """Let what stdout still holds lead nowhere: nobody reads it any more, and it would be written at exit."""
+        report_console(sys.stdout).on_broken_pipe()
+
+    def how_to_return(self, job_id: str) -> None:
+        """Say what can be done with a job that runs on."""
+        self.say(f"{job_id} runs on.\n  follow it:  aclcmp attach {job_id}\n  stop it:    aclcmp stop {job_id}")
+
+    def ask(self, job_id: str) -> Choice:
+        """Ask at Ctrl-C what is wanted; without a terminal, or at another Ctrl-C, the job is left running."""
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return Choice.DETACH
+        try:
+            while True:
+                sys.stderr.write(f"\n{job_id}: [s]top it, or [d]etach and let it run? (Enter: go on watching) ")
+                sys.stderr.flush()
+                line = sys.stdin.readline()
+                answer = line.strip().lower()
+                if line == "" or answer in ("d", "detach"):
+                    return Choice.DETACH
+                if answer in ("s", "stop"):
+                    return Choice.STOP
+                if answer == "":
+                    return Choice.GO_ON
+        except KeyboardInterrupt:
+            sys.stderr.write("\n")
+            return Choice.DETACH
+
+    def dry_run(self, cluster: ClusterFile, job: Submission, address: str | None, output: Path) -> None:
+        """Show what would be submitted, without values that may be secret."""
+        variables = [f"{name}={value}" for name, value in job.shown_variables.items()]
+        rows = [
+            (
+                "cluster",
+                address or ("(asked of Ray when it is up)" if cluster.shape is Shape.LAUNCHER else "(--address)"),
+            ),
+            ("command", redacted(job.entrypoint)),
+            ("variables", " ".join(variables)),
+            ("upload", str(job.working_dir or "")),
+            ("excluded", " ".join(job.excludes) if job.working_dir else ""),
+            ("run there", job.run_dir.replace('"${HOME:-/tmp}"', "~")),
+            ("report here", str(output)),
+        ]
+        sys.stdout.write("".join(f"{name:<12} {value}\n" for name, value in rows if value))
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Give what is to be called as files come; on a terminal it shows how far the large ones are."""
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        tasks: dict[str, TaskID] = {}
+
+        def step(name: str, at: int, size: int) -> None:
+            if size < _LARGE:
+                return
+            if name not in tasks:
+                for old in tasks.values():
+                    bars.remove_task(old)
+                tasks.clear()
+                tasks[name] = bars.add_task(name, total=size)
+            bars.update(tasks[name], completed=at)
+
+        with bars:
+            yield step

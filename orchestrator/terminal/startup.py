@@ -1,0 +1,87 @@
+"""What commands open before their stages: the terminal, the kernels, and a cluster while something else is done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.terminal.interrupts import check_interrupt, held
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aclcmp.orchestrator.terminal.screen import Screen
+
+Work = TypeVar("Work")
+
+_SLOW = 2.0
+"""Seconds after which it is shown how far something is."""
+
+
+@contextmanager
+def opened_cluster(
+    address: str | None, screen: Screen, meanwhile: Callable[[], Work]
+) -> Iterator[tuple[Cluster, Work]]:
+    """Open a cluster, which takes seconds, and do something else meanwhile."""
+    check_interrupt()
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(Cluster.open, address)
+        try:
+            with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
+                done = meanwhile()
+                cluster = opening.result()
+        except BaseException:
+            if opening.exception() is None:
+                opening.result().close()
+            raise
+    with cluster:
+        yield cluster, done
+
+
+@contextmanager
+def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
+    """Give what is to be called after each step: on a terminal it shows how far it is when that takes its time."""
+    from rich.progress import Progress
+
+    from aclcmp.orchestrator.report.text.terminal import report_console
+
+    console = report_console(sys.stderr)
+    bars = Progress(console=console, transient=True, disable=not console.is_terminal)
+    bar = bars.add_task(text, total=total)
+    begun = time.monotonic()
+
+    def step() -> None:
+        bars.advance(bar)
+        if time.monotonic() - begun > _SLOW:
+            bars.start()
+
+    try:
+        yield step
+    finally:
+        bars.stop()
+
+
+def load_kernels() -> None:
+    """Load the compiled kernels, which compiles them the first time in an installation."""
+    from aclcmp.orchestrator.compare.pair import warm_up
+
+    with held():  # the compiler's callbacks would swallow a Ctrl-C
+        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
+
+
+def nothing() -> None:
+    """Do nothing while a cluster opens."""
+
+
+def terminal(as_json: bool) -> tuple[Console, Screen]:
+    """The console for people, which leaves stdout alone where that is for JSON, and the screen on it."""
+    from aclcmp.orchestrator.report.text.terminal import report_console
+    from aclcmp.orchestrator.terminal.screen import Screen
+
+    console = report_console(sys.stderr if as_json else sys.stdout)
+    return console, Screen(console)

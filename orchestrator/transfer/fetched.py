@@ -1,0 +1,28 @@
+"""fetched.json in a run directory: the ranks whose shards were brought here, also of those that recorded nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+
+from aclcmp.labeling.replacing import replacing
+from aclcmp.orchestrator.run.directory import RunDir
+
+_SCHEMA = 1
+
+
+def fetched_ranks(run: RunDir) -> frozenset[int]:
+    """The ranks of other hosts whose shards are all here; none where nothing readable says so."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json.loads(run.fetched.read_bytes())
+        if content["schema"] == _SCHEMA:
+            return frozenset(rank for rank in content["ranks"] if isinstance(rank, int))
+    return frozenset()
+
+
+def add_fetched(run: RunDir, ranks: Iterable[int]) -> None:
+    """Note that the shards of these ranks are here. Raises OSError."""
+    content = {"schema": _SCHEMA, "ranks": sorted(fetched_ranks(run) | set(ranks))}
+    with replacing(run.fetched) as part:
+        part.write_text(json.dumps(content) + "\n", encoding="utf-8")
