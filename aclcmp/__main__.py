@@ -6,7 +6,7 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from aclcmp.orchestrator.terminal.interrupts import defer_interrupts
+    from aclcmp.orchestrator.interrupts import defer_interrupts
 
     defer_interrupts()
     try:

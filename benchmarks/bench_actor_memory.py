@@ -19,6 +19,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import save_record
 
 COLUMNS = 4096
 
@@ -35,7 +36,7 @@ def make_run(folder: Path, gib: int) -> Path:
         record = LabelRecord(0, "large", 0, side, seq, float(seq), "f:1", "float32", values.shape, "cpu")
         writer.add(record, values.reshape(-1).view(np.uint8))
     writer.close()
-    recorded_run(run, ranks=1).save(run.record)
+    save_record(recorded_run(run, ranks=1), run.record)
     return run.root
 
 

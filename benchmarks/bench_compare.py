@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import save_record
 
 RANKS, PAIRS, SHAPE = 2, 200, (1024, 1024)
 
@@ -39,7 +41,7 @@ from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.compare.actors.actor_pool import Crew
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
-from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.console import report_console
 from aclcmp.orchestrator.run.directory import opened_run
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.judge.policy import Policy
@@ -77,7 +79,7 @@ def make_run(folder: Path) -> Path:
                 record = LabelRecord(0, f"layers.{number}", 0, side, seq, float(seq), "f:1", "float32", SHAPE, "cpu")
                 writer.add(record, values.reshape(-1).view(np.uint8))
         writer.close()
-    recorded_run(run, RANKS).save(run.record)
+    save_record(recorded_run(run, RANKS), run.record)
     return run.root
 
 
@@ -122,7 +124,7 @@ def numpy_seconds(run: Path) -> float:
     for files in shards_in(run / "shards"):
         index = read_shard(files)
         for golden, actual in zip(index.records[::2], index.records[1::2], strict=True):
-            x, y = (index.read(record).astype(np.float64) for record in (golden, actual))
+            x, y = (read_label(index, record).astype(np.float64) for record in (golden, actual))
             d = y - x
             _ = (d * d).sum(), (x * x).sum(), (y * y).sum(), (x * y).sum(), abs(d).max(), abs(d).sum()
     return time.perf_counter() - begun

@@ -33,11 +33,11 @@ def step(name):
 from pathlib import Path
 import sys
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.launch.job import Job
+from aclcmp.orchestrator.core.job import Job
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.terminal.screen import Screen
-from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.console import report_console
 class Steps(Screen):
     def started(self, ranks):
         step("placing and starting 8 actors and their ranks")

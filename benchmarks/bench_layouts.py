@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from aclcmp.labeling.layout import Layout, Placement, Shard
 from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import Pair

@@ -27,11 +27,10 @@ import psutil
 from rich.text import Text
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Device, Job, Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.launch.job import Device, Job, StopAt
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.live.watcher import Live
 from aclcmp.orchestrator.pipeline.judging_options import Terms
 from aclcmp.orchestrator.run.directory import RunDir

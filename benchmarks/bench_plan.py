@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.plan.planner import plan_run
 

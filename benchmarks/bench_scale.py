@@ -279,7 +279,8 @@ def write_all(report: Report, folder: Path, only: list[str]) -> None:
     from aclcmp.orchestrator.report.as_junit import write_junit
     from aclcmp.orchestrator.report.h5.writer import write_h5
     from aclcmp.orchestrator.report.html.page import write_html
-    from aclcmp.orchestrator.report.text.terminal import print_report, report_console
+    from aclcmp.orchestrator.report.text.terminal import print_report
+    from aclcmp.orchestrator.terminal.console import report_console
 
     assert report.run is not None
     (folder / "run.json").write_text(report.run.model_dump_json(by_alias=True))

@@ -23,6 +23,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import save_record
 
 RANKS, ROUNDS, COLUMNS = 8, 5, 4096
 
@@ -41,7 +42,7 @@ def make_run(folder: Path, side: str, ranks: int, labels: int, mib: int) -> Path
             facts = (0, f"layers.{seq}.act", 0, side, seq, float(seq), "f:1", "float32", (rows, width), "cpu")
             writer.add(LabelRecord(*facts), tensor)
         writer.close()
-    recorded_run(run, ranks).save(run.record)
+    save_record(recorded_run(run, ranks), run.record)
     return run.root
 
 

@@ -22,12 +22,12 @@ import h5py
 import numpy as np
 
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats, warm_up
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey, Region
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.stored_reports import evidence_in

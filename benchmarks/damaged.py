@@ -18,7 +18,6 @@ import numpy as np
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped import NotDumped
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.dumps.registry import read_dump
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.inputs.layout_file import read_layouts
@@ -27,6 +26,7 @@ from aclcmp.orchestrator.report.as_json import json_pieces
 from aclcmp.orchestrator.report.h5 import sealed_file as h5_file
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
+from aclcmp.orchestrator.run.record_file import load_record, save_record
 from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
 from tests.report.made_up import decoder_labels, record_of, report_of
 
@@ -207,7 +207,7 @@ def _read_report(folder: Path, path: Path) -> Answer:
 
 
 def _run_json(folder: Path) -> Path:
-    record_of(2).save(folder / "run.json")
+    save_record(record_of(2), folder / "run.json")
     return folder / "run.json"
 
 
@@ -267,7 +267,7 @@ KINDS = (
     Kind("report.h5", _report, _read_report, checked=True),
     Kind("report.h5, no seal", _unsealed_report, _read_report),
     Kind("report.h5, earlier", _earlier_report, _read_report),
-    Kind("run.json", _run_json, _parsed(RunRecord.load)),
+    Kind("run.json", _run_json, _parsed(load_record)),
     Kind("policy", _text("p.toml", _POLICY), _parsed(read_policy)),
     Kind("cluster file", _text("c.yaml", _CLUSTER), _parsed(read_cluster_file)),
     Kind("map of ids", _text("m.txt", _MAP), _parsed(read_map)),

@@ -2,9 +2,10 @@
 
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import save_record
 
 
-def save_record(run: RunDir, script: str, ranks: int) -> None:
+def record_run(run: RunDir, script: str, ranks: int) -> None:
     """Write run.json as the launcher does for ranks that all went well."""
     each = tuple(
         RankRecord(
@@ -21,17 +22,20 @@ def save_record(run: RunDir, script: str, ranks: int) -> None:
         )
         for rank in range(ranks)
     )
-    RunRecord(
-        run_id="run",
-        command=("python", script),
-        cwd=str(run.root),
-        launcher="ray",
-        device="cpu",
-        visibility="node",
-        cluster="local Ray",
-        started=0.0,
-        finished=1.0,
-        versions={},
-        environment={},
-        ranks=each,
-    ).save(run.record)
+    save_record(
+        RunRecord(
+            run_id="run",
+            command=("python", script),
+            cwd=str(run.root),
+            launcher="ray",
+            device="cpu",
+            visibility="node",
+            cluster="local Ray",
+            started=0.0,
+            finished=1.0,
+            versions={},
+            environment={},
+            ranks=each,
+        ),
+        run.record,
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.run.record_file import load_record
 
 ROOT = Path(__file__).parents[1]
 INPUTS = 510
@@ -27,4 +27,4 @@ def test_no_damage_ends_badly() -> None:
 def test_a_record_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "run.json").mkdir()
     with pytest.raises(UsageError, match=r"run\.json cannot be read: Is a directory"):
-        RunRecord.load(tmp_path / "run.json")
+        load_record(tmp_path / "run.json")

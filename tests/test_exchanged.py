@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aclcmp.orchestrator.core.diagnosis import Hint
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.judge.findings import Hint
 from tests.judge.test_hints import World
 
 SHAPE = (48, 64)

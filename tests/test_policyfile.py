@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.inputs.policy_file import read_policy
-from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
 
 WHOLE = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret, redacted, redacted_words
-from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.recorded import save_record
+from aclcmp.orchestrator.run.record_file import load_record
+from tests.recorded import record_run
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_words_of_a_command() -> None:
 
 def test_an_older_record_is_hidden_when_it_is_read(tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
-    save_record(run, "x.py", 1)
+    record_run(run, "x.py", 1)
     path = run.record
     content = json.loads(path.read_text())
     content |= {"command": ["python", "--key", "sk-1"], "environment": {"NCCL_PROXY": "http://me:pw@proxy"}}
     path.write_text(json.dumps(content))
-    record = RunRecord.load(path)
+    record = load_record(path)
     assert record.command == ("python", "--key", HIDDEN)
     assert record.environment == {"NCCL_PROXY": "http://(hidden)@proxy"}

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.core.text import visible_lines
-from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.console import report_console
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.terminal.streams import harmless_streams
 from tests.sigint import as_in_a_terminal
@@ -115,7 +115,7 @@ def test_lines_and_tabs_stay() -> None:
 
 _WRITES = """
 import sys, os
-from aclcmp.orchestrator.report.text.terminal import report_console
+from aclcmp.orchestrator.terminal.console import report_console
 from aclcmp.orchestrator.terminal.streams import harmless_streams
 with harmless_streams():
     print("ready", flush=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -21,50 +21,15 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.trial import check_opens
 
 _WINDOW = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
-    """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines.
-
-    `torn` says that it was not closed in order, as where its rank was stopped: labels are read from the journal.
-    `dumped` tells what was found for labels that name a file, by `seq`; reading a shard does not look for them.
-    """
-
-    files: ShardFiles
-    header: ShardHeader
-    records: tuple[LabelRecord, ...]
-    notes: tuple[str, ...] = ()
-    damaged: int = 0
-    torn: bool = False
-    dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
-
-    def path(self, record: LabelRecord) -> Path:
-        """The file that holds a label's bytes."""
-        return self.files.segment(record.segment)
-
-    def read(self, record: LabelRecord) -> npt.NDArray[Any]:
-        """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape.
-
-        Of a label that was not captured in full it returns the packed `summary.Summary`, float64. Raises ShardError
-        where the bytes are not there, or not those that were recorded.
-        """
-        if record.offset is None:
-            raise ShardError(f"label {record.data_id!r} of {self.files.stem} has no bytes: {record.error}")
-        bits = read_bytes(self.path(record), record)
-        if payload_checksum(bits) != record.checksum:
-            raise ShardError(f"the bytes of label {record.data_id!r} in {self.path(record)} were damaged")
-        dtype, shape = record.stored
-        return np.array(bits).view(DTYPES[dtype].memory).reshape(shape)
 
 
 def read_shard(files: ShardFiles) -> ShardIndex:
@@ -113,6 +78,21 @@ def read_shard(files: ShardFiles) -> ShardIndex:
                 f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
             )
     return ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)
+
+
+def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:
+    """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape.
+
+    Of a label that was not captured in full it returns the packed `summary.Summary`, float64. Raises ShardError
+    where the bytes are not there, or not those that were recorded.
+    """
+    if record.offset is None:
+        raise ShardError(f"label {record.data_id!r} of {index.files.stem} has no bytes: {record.error}")
+    bits = read_bytes(index.path(record), record)
+    if payload_checksum(bits) != record.checksum:
+        raise ShardError(f"the bytes of label {record.data_id!r} in {index.path(record)} were damaged")
+    dtype, shape = record.stored
+    return np.array(bits).view(DTYPES[dtype].memory).reshape(shape)
 
 
 class _NotSealedError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import typer
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.doctor import doctor
+from aclcmp.orchestrator.cli.options import _split, _variables
 from aclcmp.orchestrator.cli.reports import (
     FailOnOption,
     JsonOption,
@@ -26,11 +26,9 @@ from aclcmp.orchestrator.cli.reports import (
     verdict,
 )
 from aclcmp.orchestrator.cli.submit import attach, fetch, jobs, send_files, stop, submit
-from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.core.job import Device, Fetch, Job, Launcher, StopAt, Visibility
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, StopAt, Visibility
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 # click's UsageError; newer typers bring along a click of their own
 _WrongUsage: Any = typer.BadParameter.__bases__[0]
@@ -314,20 +312,3 @@ def recover(
 for _command in (report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
     app.command()(_command)
 app.command(hidden=True)(send_files)
-
-
-def _split(command: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(command))
-    except ValueError as error:
-        raise UsageError(f"--exec {redacted(command)!r} cannot be split into words: {error}") from None
-
-
-def _variables(pairs: Sequence[str]) -> dict[str, str]:
-    variables = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--env {redacted(pair)!r} is not of the form NAME=VALUE")
-        variables[name] = value
-    return variables

@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from aclcmp.orchestrator.core.job import Fetch, Job, StopAt
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.launch.job import Job, StopAt, check
-from aclcmp.orchestrator.pipeline.judging_options import recorded_again
+from aclcmp.orchestrator.interrupts import held
+from aclcmp.orchestrator.launch.job import check
 from aclcmp.orchestrator.run.directory import RunDir, opened_run
-from aclcmp.orchestrator.terminal.startup import load_kernels, nothing, opened_cluster, slow_steps, terminal
+from aclcmp.orchestrator.run.repeats import recorded_again
+from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, slow_steps, terminal
 from aclcmp.orchestrator.transfer.command import also_fetched
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aclcmp.orchestrator.cluster.cluster import Cluster
+    from aclcmp.orchestrator.core.floors import FloorSource
     from aclcmp.orchestrator.core.report import Report
     from aclcmp.orchestrator.core.run_record import RunRecord
-    from aclcmp.orchestrator.judge.floors import FloorSource
     from aclcmp.orchestrator.pipeline.answer import Planned
     from aclcmp.orchestrator.pipeline.judging_options import Terms
     from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
@@ -116,7 +117,7 @@ def _launched_again(
     job: Job, record: RunRecord, cluster: Cluster, run: RunDir, screen: Screen, source: FloorSource
 ) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
     """Run the command a second time for its noise floor, its input perturbed if that is asked for."""
-    from aclcmp.orchestrator.judge.floors import FloorSource as Source
+    from aclcmp.orchestrator.core.floors import FloorSource as Source
     from aclcmp.orchestrator.launch.launcher import launch
 
     if record.failure is not None:
@@ -167,10 +168,10 @@ def compare_again(
 
 def suggest_ids(golden: Path, actual: Path) -> str:
     """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
+    from aclcmp.orchestrator.idmap.candidates import held_by, seen
     from aclcmp.orchestrator.idmap.sampling import look_at
     from aclcmp.orchestrator.idmap.suggest import suggest
     from aclcmp.orchestrator.inputs.id_map_file import suggestion_text
-    from aclcmp.orchestrator.plan.two_runs import held_by, seen
     from aclcmp.orchestrator.run.sources import opened_side
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
@@ -258,3 +259,11 @@ def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: 
     where = f"{job.ranks} rank{'s' * (job.ranks > 1)} on {hosts} host{'s' * (hosts > 1)} ({device})"
     shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
     console.print(f"aclcmp {version('aclcmp')}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)
+
+
+def load_kernels() -> None:
+    """Load the compiled kernels, which compiles them the first time in an installation."""
+    from aclcmp.orchestrator.compare.pair import warm_up
+
+    with held():  # the compiler's callbacks would swallow a Ctrl-C
+        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor

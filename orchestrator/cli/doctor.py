@@ -41,7 +41,7 @@ def doctor(
     """
     from aclcmp.orchestrator.doctor.show import as_json as json_line
     from aclcmp.orchestrator.doctor.show import print_examination
-    from aclcmp.orchestrator.report.text.terminal import report_console
+    from aclcmp.orchestrator.terminal.console import report_console
 
     if file is not None and address is not None:
         raise UsageError("give FILE or --address: a cluster file names its address itself")

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from aclcmp.orchestrator.core.job import Device, Fetch
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 AddressOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Dashboard of the head node, e.g. http://10.0.0.1:8265.")
@@ -52,7 +51,7 @@ def submit(
 
     Ctrl-C asks whether to stop the job or to let it run. Exit codes as of `aclcmp run`; 4 where it was left running.
     """
-    from aclcmp.orchestrator.cli.app import _variables
+    from aclcmp.orchestrator.cli.options import _variables
     from aclcmp.orchestrator.submit.actions import Wishes, submit_file
 
     flags = {

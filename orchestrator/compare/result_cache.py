@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from aclcmp.orchestrator.compare.actors.outcomes import Outcomes
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.core.stats import PairStats, RowSums
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats, RowSums
 
 MOST_BYTES = 256 << 20
 """What is compared beyond is compared again at the end."""

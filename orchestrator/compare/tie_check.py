@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +10,13 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.values import decode
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import Pair, Source
 
 _MOST_IDS = 1 << 20
 _MOST_SCORES = 1 << 28
 """Of so many scores it is looked up whether they are the ids' own."""
 _AT_ONCE = 1 << 22
-
-
-@dataclass(frozen=True, slots=True)
-class TieQuestion:
-    """Whether the ids of a pair that differ are ties by golden's scores, which lie beside golden's ids."""
-
-    ids: Pair
-    """Integers, whole on both sides: shape (..., k) beside scores of (..., n), or (...) beside (..., n)."""
-    scores: Source
-    noise: float
-    """Largest absolute error of actual's scores."""
 
 
 def scores_fit(ids: tuple[int, ...], scores: tuple[int, ...]) -> bool:

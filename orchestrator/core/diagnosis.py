@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Source
+from aclcmp.orchestrator.core.text import count, numbers_text
 
 HISTOGRAM_LOWEST = -40
 """log2 of the lower edge of the histogram's first bin; each bin is one power of two, the first also holds less."""
@@ -131,3 +134,62 @@ class Suspect:
 
 Looks = dict[tuple[LabelKey, int], Look | str]
 """By (label, rank): what a second look found, or in words why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Where the error of one label sits, by shares of its energy (the sum of d^2), and in words."""
+
+    key: LabelKey
+    by_rank: dict[int, float]
+    """Share of the error energy of all ranks that each wrong rank holds."""
+    ranks: str
+    """Which ranks are wrong, and what that suggests; e.g. "rank 3 alone: its weights, its slice or its device"."""
+    rows: str
+    """Which rows (tokens) hold the error, e.g. "row 64 holds 98 % of it"; "" where it is spread."""
+    channels: str
+    """Which places along the last axis hold it; "" where it is spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What the error of a label looks like on some ranks, where that explains at least 90 % of its energy."""
+
+    key: LabelKey
+    ranks: tuple[int, ...]
+    kind: str
+    """The kind of `compare.look.Fit`, or "missing reduction"."""
+    words: str
+    explained: float
+    """Share of the error energy that it explains, from 0.9 to 1, on the rank where it explains least."""
+
+
+@dataclass(frozen=True, slots=True)
+class TieQuestion:
+    """Whether the ids of a pair that differ are ties by golden's scores, which lie beside golden's ids."""
+
+    ids: Pair
+    """Integers, whole on both sides: shape (..., k) beside scores of (..., n), or (...) beside (..., n)."""
+    scores: Source
+    noise: float
+    """Largest absolute error of actual's scores."""
+
+
+def nonfinite_places(looks: Sequence[Look]) -> list[str]:
+    """Return in which rows and in which channels values are NaN or infinite on one side alone; "" where none are."""
+    told = []
+    for noun, counts in (
+        ("row", [each.nonfinite_rows for each in looks]),
+        ("channel", [each.nonfinite_channels for each in looks]),
+    ):
+        found = [each for each in counts if each.index.size]
+        if len({each.group for each in found}) > 1:  # parts of wholes that are unlike
+            told.append("")
+            continue
+        total = reduce(Counts.merge, found, Counts.empty())
+        numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
+        several, total_count = len(numbers) > 1, int(total.count.sum())
+        named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
+        are = f"{count(total_count, 'value')} that {'is' if total_count == 1 else 'are'} not finite on one side alone"
+        told.append(f"{named} {are}" if numbers.size else "")
+    return told

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aclcmp.orchestrator.core.diagnosis import Look
+from aclcmp.orchestrator.core.diagnosis import Hint, Look, Pattern
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.verdicts import Judgement
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 
 SCHEMA = 1
 """Version of report.json and report.h5; counted up when a reader of the older one would be misled."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.core.redaction import redacted, redacted_words
-from aclcmp.orchestrator.errors import UsageError
 
 SCHEMA = 1
 
@@ -58,7 +55,7 @@ class Failure(_Model):
     """The last lines of that rank's log."""
 
 
-class _Versioned(BaseModel):
+class VersionedRecord(BaseModel):
     """What every version of run.json has."""
 
     schema_version: int = Field(alias="schema")
@@ -102,29 +99,6 @@ class RunRecord(_Model):
     @classmethod
     def _hide_in_environment(cls, environment: dict[str, str]) -> dict[str, str]:
         return {name: redacted(value) for name, value in environment.items()}
-
-    def save(self, path: Path) -> None:
-        """Write run.json in one step. Raises OSError."""
-        with replacing(path) as part:
-            part.write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
-
-    @staticmethod
-    def load(path: Path) -> RunRecord:
-        """Read run.json. Raises UsageError when it is absent or not ours."""
-        try:
-            content = path.read_bytes()
-            schema = _Versioned.model_validate_json(content).schema_version
-            if schema > SCHEMA:
-                raise UsageError(
-                    f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
-                )
-            return RunRecord.model_validate_json(content)
-        except FileNotFoundError:
-            raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        except ValidationError as error:
-            raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
 
 
 def run_failed(record: RunRecord | None) -> bool:

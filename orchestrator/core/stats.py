@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.compact import numbers_of, packed, with_numbers
+from aclcmp.orchestrator.core.regions import LabelKey
 
 _Float64 = npt.NDArray[np.float64]
 
@@ -269,3 +270,7 @@ _N_FINITE = _PLACES["n_finite"]
 def _rank_of_max_abs_d(numbers: tuple[float, ...]) -> tuple[bool, float, float]:
     largest, index = (numbers[place] for place in _OF_MAX_ABS_D[:2])
     return numbers[_N_FINITE] > 0, largest, -index
+
+
+Outcomes = dict[tuple[LabelKey, int], PairStats | str]
+"""The statistics of each (label, rank), or in words why it has none."""

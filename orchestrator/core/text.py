@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 from rich.cells import cell_len, chop_cells
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -93,3 +95,18 @@ def figure(value: float | None) -> str:
     if value is None or value != value:
         return ""
     return "0" if value == 0 else f"{value:.1e}"
+
+
+def ranks_text(ranks: Sequence[int]) -> str:
+    """Name ranks: "rank 3", "ranks 0, 1", of many the first four and their number."""
+    several = "s" if len(ranks) != 1 else ""
+    named = ", ".join(map(str, ranks[:4])) + (f" ... ({len(ranks)} ranks)" if len(ranks) > 4 else "")
+    return f"rank{several} {named}"
+
+
+def numbers_text(numbers: npt.NDArray[np.int64] | list[int], most: int = 4) -> str:
+    """Return sorted numbers with runs folded: "3, 16-31"; of many runs the first, and how many numbers there are."""
+    found = np.asarray(numbers, np.int64)
+    runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
+    words = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:most] if len(run)]
+    return ", ".join(words) + (f" ... ({len(found):,} of them)" if len(runs) > most else "")

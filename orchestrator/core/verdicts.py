@@ -8,11 +8,11 @@ from enum import Enum
 from math import inf
 from typing import Any
 
+from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of
+from aclcmp.orchestrator.core.evidence import RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import RankEvidence
-from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 
 _NO_LEVEL = Level()
 
@@ -140,26 +140,6 @@ class FirstDivergence:
     origin: Origin
     why: str
     call_site: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaVerdict:
-    """Ranks of one side that hold something else than others, where all ought to hold the same."""
-
-    key: LabelKey
-    side: str
-    """ "golden" or "actual"."""
-    told: bool
-    """Whether a layout says that they are replicas; else most of them being equal does."""
-    odd: tuple[int, ...]
-    agreeing: tuple[int, ...]
-    rel_l2: float
-    """Largest relative L2 error of an odd rank's tensor against those that agree."""
-    reason: str
-    unread: tuple[int, ...] = ()
-    """Ranks whose tensor could not be compared with that of the others."""
-    own_ranks: bool = True
-    """Whether the ranks are those of the report: golden ones of another run are not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
 from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
-from aclcmp.orchestrator.doctor.jobserver import ASKS_FOR_TOKEN, why_no_job_server
 from aclcmp.orchestrator.doctor.loading import LOADING_SECONDS
 from aclcmp.orchestrator.doctor.network import look_at_network
 from aclcmp.orchestrator.errors import LaunchError, UsageError
@@ -128,3 +130,32 @@ def _as_json(hosts: Sequence[Told]) -> tuple[Mapping[str, object], ...]:
         del facts["token"]["digest"]
         all_facts.append({"where": told.where, "ip": told.ip, "resources": told.resources, **facts})
     return tuple(all_facts)
+
+
+ASKS_FOR_TOKEN = "it asks for a token"
+
+
+_SECONDS = 5.0
+
+
+def why_no_job_server(address: str) -> str:
+    """Ask `http[s]://HOST:PORT` for its version; return why that failed in a few words, "" if it answered.
+
+    It is asked without a token, and ASKS_FOR_TOKEN is the answer of one that wants it.
+    """
+    parts = urlsplit(address)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}/api/version")
+        answer = connection.getresponse()
+        found = json.loads(answer.read(1 << 16) or "{}") if answer.status == 200 else {}
+    except OSError as error:
+        return error.strerror or str(error) or "no answer"
+    except (http.client.HTTPException, ValueError):
+        return "what answers there is no Ray"
+    finally:
+        connection.close()
+    if answer.status in (401, 403):
+        return ASKS_FOR_TOKEN
+    return "" if "ray_version" in found else f"what answers there is no Ray (http {answer.status})"

@@ -13,8 +13,8 @@ from pathlib import Path
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, placed
 from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped, shown
 from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.dumps.order import Order
 

@@ -12,12 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.patterns import glob_regex
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.errors import FailOn, UsageError
-from aclcmp.orchestrator.inputs.user_file import read_user_file
+from aclcmp.orchestrator.inputs.user_file import meant, read_user_file
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
-from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
-from aclcmp.orchestrator.meant import meant
 
 if sys.version_info >= (3, 11):
     import tomllib

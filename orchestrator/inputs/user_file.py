@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from aclcmp.orchestrator.errors import UsageError
@@ -17,3 +19,9 @@ def read_user_file(path: Path, most: int, what: str, give: str) -> bytes:
     if len(content) > most:
         raise UsageError(f"{path} has more than {most >> 20} MiB; that is no {what}")
     return content
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """Say which of the known names may have been meant, or what they are; it follows on a sentence without its end."""
+    close = get_close_matches(name, known, 1) or get_close_matches(name.replace("-", "_"), known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -9,74 +9,22 @@ from itertools import groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of, without_collection
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, Outcome, Outcomes, RankEvidence
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
-from aclcmp.orchestrator.judge.lazily import copier, lazily, made_of, slots_of
 from aclcmp.orchestrator.judge.memory import Memory
-from aclcmp.orchestrator.plan.planner import without_collection
 
 if TYPE_CHECKING:
-    from aclcmp.orchestrator.core.verdicts import ReplicaVerdict
-
-Outcome = PairStats | str
-"""What came of comparing a pair: its statistics, or why it could not be read."""
-Outcomes = Mapping[tuple[LabelKey, int], Outcome]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankEvidence:
-    """What is known of one label on one rank. `stats` and `metrics` are None where nothing was compared."""
-
-    rank: int
-    golden: SideFacts | None
-    actual: SideFacts | None
-    layout: str = ""
-    stats: PairStats | None = None
-    metrics: Metrics | None = None
-    dtypes: tuple[str, str] = ("", "")
-    """Element types of the tensors that were compared, golden's first: not always those of this rank's own labels."""
-    gap: GapKind | None = None
-    """Why nothing was compared, in kind; of a mismatch with `stats` a part was."""
-    gap_reason: str = ""
-    """Why nothing was compared, in words; of a mismatch with `stats`: how the shapes differ, and which part was."""
-    uncovered: str = ""
-    """The region of the whole for which one side is absent, in words; "" where all was compared."""
-    summed: tuple[int, ...] = ()
-    """Ranks whose sum was compared; empty where no sum was."""
-    ties: int = 0
-    """How many of the values that differ are ids whose scores differ by no more than the noise."""
-    floors: tuple[Floor, ...] = ()
-    """Measured noise floors of the label, the best source first."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelEvidence:
-    """One label over its ranks, which ascend."""
-
-    key: LabelKey
-    level: Level
-    ranks: tuple[RankEvidence, ...]
+    from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 
 
 lazily(LabelEvidence, "ranks")
 _SLOTS = slots_of(RankEvidence)
 _changed = copier(RankEvidence, _SLOTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """All that is known of a run, labels in golden order."""
-
-    labels: tuple[LabelEvidence, ...]
-    replicas: tuple[ReplicaVerdict, ...] = ()
-    """Those that differ beyond the limits of the dtype table, or could not be compared."""
-    unreadable: int = 0
-    silent_ranks: tuple[int, ...] = ()
-    run_failed: bool = False
 
 
 def evidence_of(

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.core.diagnosis import Look
+from aclcmp.orchestrator.core.diagnosis import Hint, Look
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.text import figure
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.patterns import channels_of, rows_of
 from aclcmp.orchestrator.judge.where import beyond_noise, even_error, growth_of, place_of, start_of
 

@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
+from aclcmp.orchestrator.core.compact import without_collection
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.plan import GapKind, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import (
     WRONG,
     Coverage,
@@ -17,13 +20,12 @@ from aclcmp.orchestrator.core.verdicts import (
     Limits,
     Origin,
     RankVerdict,
-    ReplicaVerdict,
     Status,
     verdicts_on,
     worst,
 )
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, evidence_of
+from aclcmp.orchestrator.judge.evidence import evidence_of
 from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
 from aclcmp.orchestrator.judge.growth import with_jumps
 from aclcmp.orchestrator.judge.limits import Depths, LimitsOf, Scales
@@ -32,8 +34,6 @@ from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
 from aclcmp.orchestrator.judge.replicas import with_replicas
 from aclcmp.orchestrator.judge.weigh import level, weigh
-from aclcmp.orchestrator.plan.layouts.interpretations import ranks_text
-from aclcmp.orchestrator.plan.planner import without_collection
 
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,

@@ -10,11 +10,11 @@ from statistics import median
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.compact import numbers_called
+from aclcmp.orchestrator.core.evidence import LabelEvidence, RankEvidence
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Limits
 from aclcmp.orchestrator.judge.dtype_limits import MOST, ROWS, least_of, limits_of, narrower, table_name
-from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precision, Precisions
 

@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
 
-import numpy as np
-
-from aclcmp.orchestrator.compare.diagnosis.fit_trial import numbers_text
-from aclcmp.orchestrator.core.diagnosis import ChannelSums, Counts, Look
+from aclcmp.orchestrator.core.diagnosis import ChannelSums, Look, Pattern, nonfinite_places
 from aclcmp.orchestrator.core.stats import RowSums
-from aclcmp.orchestrator.core.text import count
+from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Pattern
 from aclcmp.orchestrator.judge.where import Along, place_of
-from aclcmp.orchestrator.plan.layouts.interpretations import ranks_text
 
 _ALONE = 0.9
 _ALIKE = 4.0
@@ -67,26 +62,6 @@ def channels_of(looks: Sequence[Look]) -> Along | None:
         return None
     total = reduce(ChannelSums.merge, channels)
     return Along("channel", total.group, total.index, total.sum_xx, total.sum_dd)
-
-
-def nonfinite_places(looks: Sequence[Look]) -> list[str]:
-    """Return in which rows and in which channels values are NaN or infinite on one side alone; "" where none are."""
-    told = []
-    for noun, counts in (
-        ("row", [each.nonfinite_rows for each in looks]),
-        ("channel", [each.nonfinite_channels for each in looks]),
-    ):
-        found = [each for each in counts if each.index.size]
-        if len({each.group for each in found}) > 1:  # parts of wholes that are unlike
-            told.append("")
-            continue
-        total = reduce(Counts.merge, found, Counts.empty())
-        numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
-        several, total_count = len(numbers) > 1, int(total.count.sum())
-        named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
-        are = f"{count(total_count, 'value')} that {'is' if total_count == 1 else 'are'} not finite on one side alone"
-        told.append(f"{named} {are}" if numbers.size else "")
-    return told
 
 
 def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int, str], collective: bool) -> str:

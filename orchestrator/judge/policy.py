@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.errors import FailOn
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
-from aclcmp.orchestrator.judge.floors import FloorSource
 
 MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
     FloorSource.REFERENCE: (1.5, 3.0),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.orchestrator.core.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import RankVerdict
 from aclcmp.orchestrator.judge.dtype_limits import limits_of, narrower
-from aclcmp.orchestrator.judge.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.judge.growth import error_beside
 
 _MANTISSAS = {7: "bfloat16", 10: "float16", 23: "float32"}

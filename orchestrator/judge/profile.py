@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence
+from aclcmp.orchestrator.core.floors import FIGURES, Floor, FloorSource, Profile, ProfileKey, Usual
 from aclcmp.orchestrator.core.levels import Level, kind_in_layers
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
-from aclcmp.orchestrator.judge.floors import FIGURES, Floor, FloorSource
-
-
-class ProfileKey(NamedTuple):
-    """What errors are alike: those of one kind of label, between two dtypes, on two kinds of device."""
-
-    kind: str
-    """The label's id without the number of its layer."""
-    golden_dtype: str
-    actual_dtype: str
-    golden_device: str
-    """ "cuda", not "cuda:3"."""
-    actual_device: str
-
-
-class Usual(NamedTuple):
-    """The errors of a kind in right runs: the 99th percentile over labels, ranks and tasks."""
-
-    rel_l2: float
-    worst_row: float
-    measured: int
-    row_p50: float = 0.0
-
-
-Profile = Mapping[ProfileKey, Usual]
 
 
 def profile_of(judgement: Judgement) -> dict[ProfileKey, Usual]:

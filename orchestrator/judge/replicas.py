@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Replicas
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.core.verdicts import WRONG, Origin, RankVerdict, ReplicaVerdict, Status, changed
+from aclcmp.orchestrator.core.verdicts import WRONG, Origin, RankVerdict, Status, changed
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.weigh import weigh
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aclcmp.orchestrator.cluster.head_watch import HeadWatch
+from aclcmp.orchestrator.core.job import Device
 from aclcmp.orchestrator.errors import LaunchError
-from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.launch.placement import RESOURCE, Spread
 from aclcmp.orchestrator.launch.rank_host import RankHost
 from aclcmp.orchestrator.launch.signals import Interrupts

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from aclcmp.labeling import identity
 from aclcmp.labeling.capture import Capture
+from aclcmp.orchestrator.core.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Job, Launcher, Placement
 from aclcmp.orchestrator.core.redaction import sounds_secret
-from aclcmp.orchestrator.launch.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Job, Launcher
-from aclcmp.orchestrator.launch.placement import Placement
 
 NODE_SPECIFIC = frozenset(
     {

@@ -10,11 +10,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
+from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.core.torch_faults import ErrorTrail
 from aclcmp.orchestrator.launch.actors import TICK
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.launch.rank_host import Batch
 from aclcmp.orchestrator.launch.silence import Silence
 

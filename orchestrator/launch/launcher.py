@@ -9,6 +9,7 @@ from typing import Any
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.head_watch import HeadWatch
+from aclcmp.orchestrator.core.job import Device, Job, Launcher
 from aclcmp.orchestrator.core.run_record import Failure, RunRecord
 from aclcmp.orchestrator.errors import LaunchError
 from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
@@ -16,10 +17,10 @@ from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
 from aclcmp.orchestrator.launch.failure import failure, interrupted, stopping
 from aclcmp.orchestrator.launch.follow import Command, Onlooker, Outcome, Reason, Watcher, follow
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, check
+from aclcmp.orchestrator.launch.job import check
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
 from aclcmp.orchestrator.launch.rank_host import Start
-from aclcmp.orchestrator.launch.run_record import Scribe
+from aclcmp.orchestrator.launch.record_writer import Scribe
 from aclcmp.orchestrator.launch.signals import Interrupts
 from aclcmp.orchestrator.run.directory import RunDir
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import ipaddress
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aclcmp.orchestrator.cluster.cluster import Node
+from aclcmp.orchestrator.core.job import Device, Job, Launcher, Placement, Visibility
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
-from aclcmp.orchestrator.launch.npu import what_is_missing
 
 RESOURCE = {Device.NPU: "NPU", Device.CUDA: "GPU"}
 """Ray's name of a device."""
@@ -41,26 +43,6 @@ class Grant:
     """Ids of the devices granted to it; empty on CPU."""
     interface: str | None = None
     """The network interface that owns `ip`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """One rank and where it runs."""
-
-    actor: int
-    """Index of the actor that hosts it."""
-    rank: int
-    local_rank: int
-    local_world_size: int
-    group_rank: int
-    """Of its node among the job's nodes."""
-    node_id: str
-    ip: str
-    host: str
-    devices: tuple[str, ...]
-    """Its own device ids on the node; empty on CPU."""
-    visible: tuple[str, ...]
-    """The device ids that it sees, ascending."""
 
 
 def resolve_device(job: Job, nodes: Sequence[Node]) -> Device:
@@ -190,3 +172,26 @@ def _node_order(ip: str, driver_ip: str) -> tuple[bool, int, int]:
 def _device_order(device: str) -> tuple[int, int, str]:
     """Ascending by number (CANN accepts ascending lists only); names such as CUDA's UUIDs come after."""
     return (0, int(device), "") if device.isdecimal() else (1, 0, device)
+
+
+def what_is_missing(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str:
+    """What of an NPU's device files, torch-npu and CANN is there on this host, below `root`; one line."""
+    devices = sorted((root / "dev").glob("davinci[0-9]*"))
+    found = f"this host has {len(devices)} of /dev/davinci*" if devices else "this host has no /dev/davinci*"
+    return f"{found}; {_torch_npu()}; {_cann(environ)}"
+
+
+def _torch_npu() -> str:
+    try:
+        return f"torch-npu {importlib.metadata.version('torch-npu')} is installed"
+    except importlib.metadata.PackageNotFoundError:
+        return "torch-npu is not installed"
+
+
+def _cann(environ: Mapping[str, str]) -> str:
+    home = environ.get("ASCEND_TOOLKIT_HOME") or environ.get("ASCEND_HOME_PATH")
+    if not home:
+        return "ASCEND_TOOLKIT_HOME is not set: source CANN's set_env.sh"
+    folders = [Path(home) / "lib64", *map(Path, filter(None, environ.get("LD_LIBRARY_PATH", "").split(":")))]
+    library = next((folder / "libascendcl.so" for folder in folders if (folder / "libascendcl.so").exists()), None)
+    return f"CANN is at {home}" if library else f"{home} has no lib64/libascendcl.so: is CANN installed whole?"

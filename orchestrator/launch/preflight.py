@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node
 from aclcmp.orchestrator.cluster.versions import Versions, installed
+from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.placement import RESOURCE, resolve_device, spread
 
 _SECONDS = 60.0

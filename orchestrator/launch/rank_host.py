@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -21,7 +22,6 @@ from aclcmp.orchestrator.cluster.ports import free_port
 from aclcmp.orchestrator.cluster.ray_start import set_by_ray
 from aclcmp.orchestrator.launch import guard
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
-from aclcmp.orchestrator.launch.lines import LiveLines
 from aclcmp.orchestrator.launch.placement import Grant
 
 BEAT_SECONDS = 3.0
@@ -216,3 +216,58 @@ def for_guard(setup: DumpSetup) -> dict[str, str]:
 def own_environment() -> dict[str, str]:
     """This host's environment without what Ray put into it for the actor."""
     return {name: value for name, value in os.environ.items() if not set_by_ray(name)}
+
+
+MAX_LINE = 8 << 10
+"""Bytes; a longer line is shown in pieces."""
+
+
+MAX_WAITING = 256 << 10
+"""Bytes that wait to be taken; beyond it the oldest lines are left out."""
+
+
+class LiveLines:
+    """Cut a byte stream into lines, bounded in memory however fast or strange the stream is."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._hidden = 0
+        self._partial = b""
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def feed(self, chunk: bytes) -> None:
+        """Add output as it comes, cut anywhere."""
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            self._add(line)
+        if len(self._partial) > MAX_LINE:
+            self._partial = self._partial.rpartition(b"\r")[2]  # a progress bar that never ends its line
+        if len(self._partial) > MAX_LINE:
+            self._add(self._partial)
+            self._partial = b""
+
+    def finish(self) -> None:
+        """The stream has ended: what has no newline is a line too."""
+        if self._partial:
+            self._add(self._partial)
+            self._partial = b""
+
+    def take(self) -> tuple[tuple[str, ...], int]:
+        """The waiting lines, and how many before them were left out."""
+        lines = tuple(line.decode(errors="replace") for line in self._waiting)
+        hidden, self._hidden, self._size = self._hidden, 0, 0
+        self._waiting.clear()
+        return lines, hidden
+
+    def _add(self, line: bytes) -> None:
+        line = line.rstrip(b"\r").rpartition(b"\r")[2]  # what a terminal would show in the end
+        for start in range(0, max(1, len(line)), MAX_LINE):
+            piece = line[start : start + MAX_LINE]
+            self._waiting.append(piece)
+            self._size += len(piece) + 1
+        while self._size > MAX_WAITING:
+            self._size -= len(self._waiting.popleft()) + 1
+            self._hidden += 1

@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from aclcmp.orchestrator.terminal.interrupts import ENDING, heard_already
+from aclcmp.orchestrator.interrupts import ENDING, heard_already
 
 
 class Interrupts:

@@ -19,7 +19,7 @@ from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
 if TYPE_CHECKING:
     from aclcmp.orchestrator.compare.actors.actor import CompareActor
     from aclcmp.orchestrator.compare.actors.remote_reads import Fetched, Read
-    from aclcmp.orchestrator.compare.tie_check import TieQuestion
+    from aclcmp.orchestrator.core.diagnosis import TieQuestion
     from aclcmp.orchestrator.core.regions import Pair
     from aclcmp.orchestrator.core.stats import PairStats
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.orchestrator.cluster.file_locations import Places
-from aclcmp.orchestrator.compare.actors.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.actors.outcomes import Collected
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
 from aclcmp.orchestrator.compare.actors.schedule import away, batches, home
-from aclcmp.orchestrator.compare.tie_check import TieQuestion
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.live.follower import Follower
 from aclcmp.orchestrator.live.journal_tail import ShardNews
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from aclcmp.orchestrator.compare.tie_check import TieQuestion
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, ReplicaVerdict
+from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import RowSums
-from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, ReplicaVerdict, Status
+from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
+from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
+from aclcmp.orchestrator.judge.floors import floors_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.profile import Profile, floors_from
+from aclcmp.orchestrator.judge.profile import floors_from
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compared, Outcomes
 from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
 from aclcmp.orchestrator.plan.golden_order import golden_order

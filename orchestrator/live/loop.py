@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.schedule import may_be_cut
+from aclcmp.orchestrator.core.job import StopAt
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.text import of_ranks, visible
-from aclcmp.orchestrator.launch.job import StopAt
 from aclcmp.orchestrator.live.follower_actors import TICK, Followers
 from aclcmp.orchestrator.live.interim_verdicts import Findings
 from aclcmp.orchestrator.live.progress_text import stall, standing

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.live.complete_labels import NO_TASK, Streams

@@ -11,9 +11,8 @@ from typing import Protocol
 from rich.text import Text
 
 from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.launch.follow import Watcher
-from aclcmp.orchestrator.launch.job import StopAt
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.live.progress_text import Quiet
 from aclcmp.orchestrator.pipeline.judging_options import Terms
 

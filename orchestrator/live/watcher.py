@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
-from aclcmp.orchestrator.launch.job import StopAt
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.live.progress_text import Quiet
 from aclcmp.orchestrator.live.state import Face, OverError, Shared
 from aclcmp.orchestrator.pipeline.judging_options import Terms

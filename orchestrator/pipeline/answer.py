@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.cluster.file_locations import Places, places_of, told_of_lost, where
 from aclcmp.orchestrator.cluster.file_visibility import look_around
-from aclcmp.orchestrator.compare.actors.actor import read_indices
 from aclcmp.orchestrator.compare.actors.actor_pool import Crew
 from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.compare.summaries import error_bar
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
@@ -25,11 +25,11 @@ from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import FloorSource, floors_of
+from aclcmp.orchestrator.judge.floors import floors_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.profile import floors_from
 from aclcmp.orchestrator.pipeline.diagnose import NO_INSIGHT, insight
-from aclcmp.orchestrator.pipeline.judging_options import Terms, recorded_again
+from aclcmp.orchestrator.pipeline.judging_options import Terms
 from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
 from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
 from aclcmp.orchestrator.plan.id_rules import IdMap
@@ -38,6 +38,8 @@ from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.repeats import recorded_again
+from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import Side, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched import fetched_ranks

@@ -8,12 +8,11 @@ from math import isfinite, sqrt
 
 from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
-from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect
+from aclcmp.orchestrator.core.diagnosis import Hint, Look, Looks, Pattern, Suspect
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Basis, PairStats
 from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.noise import noise_of
 from aclcmp.orchestrator.judge.patterns import pattern_of

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from aclcmp.orchestrator.core.diagnosis import Hint
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.hints import EXPLAINS
 from aclcmp.orchestrator.pipeline.missing_reductions import explained_by
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare

@@ -6,17 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.errors import FailOn, UsageError
-from aclcmp.orchestrator.judge.floors import FloorSource
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.profile import Profile
-from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.run.repeats import AGAIN
 
 if TYPE_CHECKING:
-    from aclcmp.orchestrator.core.run_record import RunRecord
-
-AGAIN = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
-"""What `--floor` may say to have the command run a second time."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +52,3 @@ def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> 
     from aclcmp.orchestrator.report.h5.profile import read_profile
 
     return Terms(chosen, profile=read_profile(path), options=options)
-
-
-def recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
-    """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
-    folders = {source: run.again(source.value) for source in AGAIN.values()}
-    found = {source: opened_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
-    if repeat is not None:
-        found[FloorSource.REPEAT] = opened_run(repeat)
-    return found

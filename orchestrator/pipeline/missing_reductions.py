@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from aclcmp.orchestrator.core.diagnosis import Hint
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Hint
 from aclcmp.orchestrator.judge.hints import EXPLAINS
 from aclcmp.orchestrator.judge.weigh import weigh
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
-from aclcmp.orchestrator.plan.layouts.interpretations import ranks_text
 
 _MOST_SUMMED = 64
 

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Question
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.core.verdicts import ReplicaVerdict
 from aclcmp.orchestrator.judge.proof import HOLDS, MOSTLY, agrees_otherwise, answers, kind_of, share_that_holds
 from aclcmp.orchestrator.judge.replicas import judge_replicas
 from aclcmp.orchestrator.plan.doubts import doubts

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from rich.text import Text
 
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import ExitCode, UsageError
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, with_floors
+from aclcmp.orchestrator.judge.evidence import with_floors
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
 from aclcmp.orchestrator.pipeline.judging_options import Terms
@@ -24,8 +25,10 @@ from aclcmp.orchestrator.report.h5.profile import read_profile, write_profile
 from aclcmp.orchestrator.report.h5.reader import Only, read_h5, read_two
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
 from aclcmp.orchestrator.report.text.explain import chosen, chosen_keys, explain, with_history
-from aclcmp.orchestrator.report.text.terminal import print_files, print_report, report_console
+from aclcmp.orchestrator.report.text.terminal import print_files, print_report
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
+from aclcmp.orchestrator.terminal.console import report_console
 
 
 def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
@@ -47,7 +50,7 @@ def _opened(folder: Path) -> tuple[RunDir, RunRecord | None]:
     run = RunDir(folder.absolute(), folder.name)
     if not run.record.exists() and not run.report_h5.exists():
         raise UsageError(f"{folder} is no run directory: it has neither {run.record.name} nor {run.report_h5.name}")
-    record = RunRecord.load(run.record) if run.record.exists() else None
+    record = load_record(run.record) if run.record.exists() else None
     gc.disable()
     return run, record
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from aclcmp.orchestrator.compare.tie_check import TieQuestion, are_ids, is_scores, is_whole_pair, scores_fit
+from aclcmp.orchestrator.compare.tie_check import are_ids, is_scores, is_whole_pair, scores_fit
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
+from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.evidence import Evidence
 
 MOST_QUESTIONS = 256
 _LOOK_BACK = 8

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.plan.label import Planner, Seen
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED
-from aclcmp.orchestrator.plan.planner import plan_labels, without_collection
+from aclcmp.orchestrator.plan.planner import plan_labels
 from aclcmp.orchestrator.plan.rank_labels import Held, held_by_rank
 
 _NO_RULES = LayoutRules()

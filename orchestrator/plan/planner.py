@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aclcmp.labeling.shard.dumped import DumpedTensor
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -69,18 +68,6 @@ def plan_two(
     with without_collection():
         plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Spare the search for cycles: a plan has none, and its millions of objects make it half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:

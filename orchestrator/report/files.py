@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.replacing import replacing
+from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_json import write_json
 from aclcmp.orchestrator.report.as_junit import write_junit

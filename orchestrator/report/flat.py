@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.compact import table
+from aclcmp.orchestrator.core.floors import FIGURES, Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Limits, RankVerdict
-from aclcmp.orchestrator.judge.floors import FIGURES, Floor, FloorSource
 
 Scalar = str | int | float | bool
 Values = list[Any] | npt.NDArray[Any]

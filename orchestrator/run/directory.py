@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.run.record_file import load_record
 
 if TYPE_CHECKING:
     from aclcmp.orchestrator.core.run_record import RunRecord
@@ -149,12 +150,11 @@ class RunDir:
 
 def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
     """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
-    from aclcmp.orchestrator.core.run_record import RunRecord  # here and not above: compare actors need no pydantic
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)
     if not run.record.exists():
         raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
-    record = RunRecord.load(run.record)
+    record = load_record(run.record)
     return RunDir(run.root, record.run_id), record

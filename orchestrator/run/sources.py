@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aclcmp.labeling.shard.reader import ShardIndex
-from aclcmp.orchestrator.compare.actors.actor import read_indices
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.shards import read_indices
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cluster.ray_start import STOP_SECONDS
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.submit import address as addresses
@@ -18,7 +19,6 @@ from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape, read_clus
 from aclcmp.orchestrator.submit.command import Submission, new_job_id, submission
 from aclcmp.orchestrator.submit.output import Talk
 from aclcmp.orchestrator.submit.state import Remembered, recall, remember, state_file
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 if TYPE_CHECKING:
     from aclcmp.orchestrator.submit.client import JobClient, JobState

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from aclcmp.orchestrator.cluster.ray_start import STOP_PATIENCE
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.token import TokenFrom, prepare_token, refusal
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 RUN_DIR = "aclcmp_run_dir"
 """Name in a job's metadata of its run directory, as a word for the head's shell."""

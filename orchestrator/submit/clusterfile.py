@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.inputs.user_file import meant
 from aclcmp.orchestrator.inputs.yaml_file import read_yaml
-from aclcmp.orchestrator.meant import meant
 from aclcmp.orchestrator.submit.job_section import Section, read_section
 
 _OWN_KEYS = ("address", "aclcmp")

@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit.client import JobClient
 from aclcmp.orchestrator.submit.command import Submission, new_job_id, packed
 from aclcmp.orchestrator.transfer.log_receive import Received, Receiver, held
 from aclcmp.orchestrator.transfer.log_send import Request
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 _BATCH = 256 << 20
 """Bytes a job: its log is on the head's disk, a third larger, until they are here."""

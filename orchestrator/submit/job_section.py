@@ -13,10 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.selection import parse_labels, parse_tasks
+from aclcmp.orchestrator.core.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Fetch, Launcher, Visibility
 from aclcmp.orchestrator.errors import FailOn, UsageError
-from aclcmp.orchestrator.launch.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Launcher, Visibility
-from aclcmp.orchestrator.meant import meant
-from aclcmp.orchestrator.transfer.selection import Fetch
+from aclcmp.orchestrator.inputs.user_file import meant
 
 NOT_OPTIONS = frozenset({"working_dir", "excludes", "output"})
 """Keys that are no option of `aclcmp run` on the cluster as they stand."""

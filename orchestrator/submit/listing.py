@@ -11,9 +11,9 @@ from rich.table import Table
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.report.text.terminal import report_console
 from aclcmp.orchestrator.submit.client import JobClient, JobState
 from aclcmp.orchestrator.submit.state import remembered
+from aclcmp.orchestrator.terminal.console import report_console
 
 
 @dataclass(frozen=True, slots=True)

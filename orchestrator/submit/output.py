@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.core.redaction import redacted
-from aclcmp.orchestrator.report.text.terminal import report_console
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.follow import Choice
+from aclcmp.orchestrator.terminal.console import report_console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -17,9 +17,9 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.text import coloured, uncoloured, visible
-from aclcmp.orchestrator.launch.placement import Placement
 
 
 class _Bars(Progress):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.terminal.interrupts import check_interrupt, held
+from aclcmp.orchestrator.interrupts import check_interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
     """Give what is to be called after each step: on a terminal it shows how far it is when that takes its time."""
     from rich.progress import Progress
 
-    from aclcmp.orchestrator.report.text.terminal import report_console
+    from aclcmp.orchestrator.terminal.console import report_console
 
     console = report_console(sys.stderr)
     bars = Progress(console=console, transient=True, disable=not console.is_terminal)
@@ -66,21 +66,13 @@ def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
         bars.stop()
 
 
-def load_kernels() -> None:
-    """Load the compiled kernels, which compiles them the first time in an installation."""
-    from aclcmp.orchestrator.compare.pair import warm_up
-
-    with held():  # the compiler's callbacks would swallow a Ctrl-C
-        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
-
-
 def nothing() -> None:
     """Do nothing while a cluster opens."""
 
 
 def terminal(as_json: bool) -> tuple[Console, Screen]:
     """The console for people, which leaves stdout alone where that is for JSON, and the screen on it."""
-    from aclcmp.orchestrator.report.text.terminal import report_console
+    from aclcmp.orchestrator.terminal.console import report_console
     from aclcmp.orchestrator.terminal.screen import Screen
 
     console = report_console(sys.stderr if as_json else sys.stdout)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.pipeline.judging_options import recorded_again
 from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.run.repeats import recorded_again
 from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, terminal
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -49,6 +49,6 @@ class Courier:
         with opened(self._root, name) as file:
             return np.frombuffer(os.pread(file, nbytes, offset), np.uint8)
 
-    def digest(self, name: str) -> int:
+    def digest(self, name: str) -> str:
         """The hash of a file. Raises OSError."""
         return digest_of(self._root, name)

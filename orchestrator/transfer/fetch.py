@@ -16,12 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Seen, node_of, where
 from aclcmp.orchestrator.cluster.file_visibility import look_around
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.transfer.fetched import add_fetched
 from aclcmp.orchestrator.transfer.pull import Brought, Transfer
-from aclcmp.orchestrator.transfer.selection import Fetch, Wanted
+from aclcmp.orchestrator.transfer.selection import Wanted
 
 _AT_ONCE = 8
 """Hosts."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import zlib
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import PurePosixPath
+
+from aclcmp.orchestrator.transfer.safe_open import split_path
 
 CHUNK = 48 * 1024
 """Bytes a line. The log is served by lines, each in one message of at most 4 MiB."""
@@ -86,15 +86,10 @@ def decode(line: str) -> Frame | None:
 
 def safe_name(name: object) -> str:
     """Return a file's path relative to the run directory. Raises ValueError for one that could lead out of it."""
-    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
-        raise ValueError(f"{name!r} is no path of a run's file")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != name:
-        raise ValueError(f"{name!r} leads out of the run directory")
-    if name.endswith(PART):
-        raise ValueError(f"{name!r} is that of a file that is not whole")
-    os.fsencode(name)  # a UnicodeEncodeError, so a ValueError, for what no file can be called
-    return name
+    path = "/".join(split_path(name))
+    if path.endswith(PART):
+        raise ValueError(f"{path!r} is that of a file that is not whole")
+    return path
 
 
 def _unpacked(payload: bytes) -> bytes:

@@ -10,8 +10,8 @@ from io import FileIO
 from pathlib import Path
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.digest import digest_of
 from aclcmp.orchestrator.transfer.log_frames import LONGEST, PART, Frame, FrameError, Kind, decode, safe_name
+from aclcmp.orchestrator.transfer.safe_open import hash_start
 
 _NOT_SUCH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What JSON that is another than was meant raises when it is read."""
@@ -174,7 +174,7 @@ def _write(file: FileIO, payload: bytes) -> None:
 
 def _digest(file: FileIO, size: int) -> str:
     try:
-        return digest_of(file, size).hexdigest()
+        return hash_start(file, size).hexdigest()
     except EOFError:
         return ""
 

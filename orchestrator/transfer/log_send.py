@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.submit.digest import digest_of
 from aclcmp.orchestrator.transfer.log_frames import CHUNK, PART, Frame, Kind, encode
-from aclcmp.orchestrator.transfer.selection import Fetch
+from aclcmp.orchestrator.transfer.safe_open import hash_start
 
 _LARGE_LOG = 64 << 20
 _LINGER = 60.0
@@ -140,7 +140,7 @@ def _frames(path: Path, name: str, number: int, have: int, room: int) -> Iterato
             size = before.st_size
             offset = have if 0 <= have <= size else 0
             yield Frame(Kind.FILE, number, offset, json.dumps({"path": name, "size": size}).encode())
-            digest = digest_of(file, offset)
+            digest = hash_start(file, offset)
             while offset < size:
                 if room <= 0:
                     return

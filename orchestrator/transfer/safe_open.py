@@ -7,12 +7,26 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import xxhash
 
-_WINDOW = 8 << 20
+_WINDOW = 1 << 20
+_LONGEST = 255  # bytes of a name that every file system here can hold
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not keep us waiting
+
+
+def split_path(name: object) -> tuple[str, ...]:
+    """Return the parts of a file's path below a folder; the path comes from another host, so it is data.
+
+    Raises ValueError for a path that could lead out of the folder, or that not every file system can hold.
+    """
+    parts = tuple(name.split("/")) if isinstance(name, str) else ("",)
+    for part in parts:
+        if part in ("", ".", "..") or "\\" in part or not part.isprintable() or len(os.fsencode(part)) > _LONGEST:
+            raise ValueError(f"{name!r} is no path of a run's file")
+    return parts
 
 
 @contextmanager
@@ -58,15 +72,29 @@ def size_of(root: Path, name: str) -> int | None:
         return None
 
 
-def digest_of(root: Path, name: str) -> int:
-    """The XXH3 hash (64 bits) of a file. Raises OSError."""
-    hasher = xxhash.xxh3_64()
-    with opened(root, name) as file:
-        at = 0
-        while window := os.pread(file, _WINDOW, at):
-            hasher.update(window)
-            at += len(window)
-    return int(hasher.intdigest())
+def digest_of(root: Path, name: str) -> str:
+    """Return the digest of a whole file. Raises OSError."""
+    with opened(root, name) as descriptor, open(descriptor, "rb", closefd=False) as file:
+        try:
+            return hash_start(file, os.fstat(descriptor).st_size).hexdigest()
+        except EOFError as error:
+            raise OSError(f"{name}: {error}") from None
+
+
+def hash_start(file: IO[bytes], size: int) -> xxhash.xxh3_128:
+    """Read the first `size` bytes of an open file, from its beginning, and return their running hash (XXH3, 128 bits).
+
+    Raises EOFError when there are fewer.
+    """
+    found = xxhash.xxh3_128()
+    file.seek(0)
+    while size:
+        block = file.read(min(_WINDOW, size))
+        if not block:
+            raise EOFError("the file is shorter than it was")
+        found.update(block)
+        size -= len(block)
+    return found
 
 
 def moved(root: Path, name: str, to_root: Path, to_name: str) -> None:

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from aclcmp.labeling.shard.files import parse_segment
+from aclcmp.orchestrator.core.job import Fetch
+from aclcmp.orchestrator.transfer.safe_open import split_path
 
 _JOURNAL = re.compile(r"rank(\d{5,})(?:-\d+)?\.journal", re.ASCII)
 _OF_RANK_OR_NODE = re.compile(r"(rank|node)(\d{5,})", re.ASCII)
-_LONGEST = 255
-
-
-class Fetch(str, Enum):
-    """How much of a run the driver's host gets: each has what is before it, too."""
-
-    REPORT = "report"
-    SHARDS = "shards"
-    ALL = "all"
-    """Logs and the library's dumps as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +32,11 @@ class Wanted:
 
         A name from another host is data: it may hold no step up and no step to elsewhere.
         """
-        parts = name.split("/")
-        if not all(map(_is_plain, parts)) or parts[0] not in self.folders:
+        try:
+            parts = split_path(name)
+        except ValueError:
+            return False
+        if parts[0] not in self.folders:
             return False
         if parts[0] == "shards":
             return len(parts) == 2 and _rank_of_shard(parts[1]) in self.ranks
@@ -61,10 +55,3 @@ def _rank_of_shard(name: str) -> int | None:
         return int(match[1])
     parsed = parse_segment(Path(name))
     return None if parsed is None else parsed[0].rank
-
-
-def _is_plain(part: str) -> bool:
-    """Whether a part of a path is a name, and one that every file system here can have."""
-    if part in ("", ".", "..") or not part.isprintable():
-        return False
-    return len(part.encode("utf-8", "replace")) <= _LONGEST

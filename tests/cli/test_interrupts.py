@@ -17,7 +17,7 @@ done = True
 
 _MAIN = """
 import threading, time
-from aclcmp.orchestrator.terminal.interrupts import defer_interrupts
+from aclcmp.orchestrator.interrupts import defer_interrupts
 
 defer_interrupts()
 if {threads}:
@@ -32,7 +32,7 @@ except KeyboardInterrupt:
 
 _HELD = """
 import signal, weakref
-from aclcmp.orchestrator.terminal.interrupts import defer_interrupts, held
+from aclcmp.orchestrator.interrupts import defer_interrupts, held
 
 class Thing:
     pass
@@ -92,7 +92,7 @@ def test_ctrl_c_waits_for_what_would_swallow_it(tmp_path: Path, number: str) -> 
 
 _AGAIN = """
 import signal, time
-from aclcmp.orchestrator.terminal.interrupts import defer_interrupts
+from aclcmp.orchestrator.interrupts import defer_interrupts
 
 defer_interrupts()
 for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):

@@ -12,7 +12,7 @@ import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command
-from tests.recorded import save_record
+from tests.recorded import record_run
 
 pytestmark = pytest.mark.ray
 
@@ -46,7 +46,7 @@ def record(folder: Path, script: Path, *arguments: str, ranks: int = 1) -> None:
             "ACLCMP_SHARD_DIR": str(run.shards),
         }
         subprocess.run([sys.executable, script, *arguments], env=os.environ | told, check=True, timeout=120)
-    save_record(run, str(script), ranks)
+    record_run(run, str(script), ranks)
 
 
 def report(folder: Path) -> dict[str, Any]:

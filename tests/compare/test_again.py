@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aclcmp.orchestrator.core.run_record import Failure, RunRecord
-from aclcmp.orchestrator.judge.floors import FloorSource
+from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.pipeline.answer import plan_here
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
 from aclcmp.orchestrator.terminal.screen import Screen
 from tests.live.growing import Rank
-from tests.recorded import save_record
+from tests.recorded import record_run
 
 
 def recorded(folder: Path) -> RunDir:
@@ -25,7 +26,7 @@ def recorded(folder: Path) -> RunDir:
     for side in ("pta", "acl"):
         rank.label(side, "x", np.ones(4, np.float32))
     rank.writer.close()
-    save_record(run, "model.py", 1)
+    record_run(run, "model.py", 1)
     return run
 
 
@@ -33,12 +34,14 @@ def recorded(folder: Path) -> RunDir:
 def test_a_run_that_failed_measures_no_noise(tmp_path: Path, what: str) -> None:
     run = recorded(tmp_path / "run")
     again = recorded(run.again("repeat"))
-    record = RunRecord.load(again.record)
+    record = load_record(again.record)
     if what == "failed":
-        record.model_copy(update={"failure": Failure(rank=0, what="rank 0 exited with code 1")}).save(again.record)
+        record_run(
+            record.model_copy(update={"failure": Failure(rank=0, what="rank 0 exited with code 1")}), again.record
+        )
     elif what == "was killed before it began":
         again.record.unlink()
-    planned = plan_here(run, RunRecord.load(run.record), Screen(Console(quiet=True)), LayoutRules())
+    planned = plan_here(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules())
     assert (FloorSource.REPEAT in planned.floors) is (what == "went well")
-    given = plan_here(run, RunRecord.load(run.record), Screen(Console(quiet=True)), LayoutRules(), run.root)
+    given = plan_here(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules(), run.root)
     assert FloorSource.REPEAT in given.floors

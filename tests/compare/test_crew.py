@@ -11,16 +11,15 @@ import numpy as np
 import psutil
 import pytest
 
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import Crew
 from aclcmp.orchestrator.compare.actors.remote_reads import Fetched
 from aclcmp.orchestrator.compare.actors.schedule import SPLIT_BYTES
-from aclcmp.orchestrator.compare.tie_check import TieQuestion
-from aclcmp.orchestrator.core.diagnosis import Look, Suspect
+from aclcmp.orchestrator.core.diagnosis import Look, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.run.directory import RunDir

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.tie_check import TieQuestion, count_ties, scores_fit
+from aclcmp.orchestrator.compare.tie_check import count_ties, scores_fit
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 

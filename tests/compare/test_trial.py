@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.diagnosis.fit_trial import Candidate, Trial, numbers_text
+from aclcmp.orchestrator.compare.diagnosis.fit_trial import Candidate, Trial
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
+from aclcmp.orchestrator.core.text import numbers_text
 
 NOISE = 4e-3
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.doctor.clusterfiles import examine_file
+from aclcmp.orchestrator.doctor.examine import why_no_job_server
 from aclcmp.orchestrator.doctor.findings import Level
-from aclcmp.orchestrator.doctor.jobserver import why_no_job_server
 from aclcmp.orchestrator.errors import UsageError
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.cluster.cluster import Node
-from aclcmp.orchestrator.launch.job import Device, Job
+from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.launch.preflight import hosts_for
 
 

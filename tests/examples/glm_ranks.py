@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.cluster.ports import free_port
 
@@ -88,7 +89,7 @@ def _error(shard: ShardIndex, wanted: LabelRecord, rank: int, ranks: int) -> Err
     for record in shard.records:
         if (record.task, record.data_id) == (wanted.task, wanted.data_id):
             assert record.occurrence == 0
-            values = shard.read(record)
+            values = read_label(shard, record)
             tensors[record.side] = _bfloat16(values) if record.dtype == "bfloat16" else values
     golden, actual = tensors["pta"], tensors["acl"]
     sharded = [dim for dim in range(golden.ndim) if golden.shape[dim] != actual.shape[dim]]

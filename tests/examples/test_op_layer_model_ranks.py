@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.record import LabelRecord
 from tests.examples.op_layer_model_ranks import TURNS, Ranks, Round, execution_folder, find, read_strictly, run_rounds
 
@@ -60,7 +61,7 @@ def low_errors(ran: Ranks, round_of: tuple[str, str], rank: int) -> Iterator[tup
     for record in labels(ran, round_of, rank, "pta"):
         if (record.task, record.data_id) not in named:
             continue
-        golden = ran.shards[rank].read(record)
+        golden = read_label(ran.shards[rank], record)
         if record.dtype == "bfloat16":
             golden = (golden.astype(np.uint32) << 16).view(np.float32)
         actual = dumped(ran, round_of, rank, named[record.task, record.data_id])

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.transfer.courier import Courier, FarFile
 from aclcmp.orchestrator.transfer.pull import PIECE_BYTES, Brought, Transfer
-from aclcmp.orchestrator.transfer.selection import Fetch, Wanted
+from aclcmp.orchestrator.transfer.selection import Wanted
 
 pytestmark = pytest.mark.ray
 

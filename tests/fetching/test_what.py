@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.transfer.courier import Courier, FarFile
 from aclcmp.orchestrator.transfer.fetched import add_fetched, fetched_ranks
 from aclcmp.orchestrator.transfer.safe_open import digest_of, moved, opened, size_of
-from aclcmp.orchestrator.transfer.selection import Fetch, Wanted
+from aclcmp.orchestrator.transfer.selection import Wanted
 
 ALL = Wanted(Fetch.ALL, frozenset({4, 5}), 1)
 SHARDS = Wanted(Fetch.SHARDS, frozenset({4, 5}), 1)

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, RankVerdict, Status
-from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of
+from aclcmp.orchestrator.judge.evidence import evidence_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Policy
 from tests.judge.test_judge import FACTS

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Origin, Status, changed
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence, RankEvidence, evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.limits import Depths, limits_for
 from aclcmp.orchestrator.judge.policy import Policy

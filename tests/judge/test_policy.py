@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aclcmp.orchestrator.core.evidence import Evidence
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.plan import Gap, GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource, floors_of
+from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
+from aclcmp.orchestrator.judge.floors import floors_of
 from aclcmp.orchestrator.judge.growth import jump
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
+from aclcmp.orchestrator.core.evidence import Evidence, RankEvidence, ReplicaVerdict
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind
 from aclcmp.orchestrator.core.regions import LabelKey, Region
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.verdicts import Judgement, Limits, Origin, ReplicaVerdict, Status
+from aclcmp.orchestrator.core.verdicts import Judgement, Limits, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.dtype_limits import MOST, limits_of
-from aclcmp.orchestrator.judge.evidence import Evidence, RankEvidence, evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
+from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, Policy, Scope
 from aclcmp.orchestrator.pipeline.stored_reports import evidence_in

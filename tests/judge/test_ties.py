@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import Evidence, evidence_of
+from aclcmp.orchestrator.judge.evidence import evidence_of
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
 from tests.judge.test_judge import X, stats

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.reader import read_label, read_shard
 
 
 def run_script(
@@ -134,7 +135,7 @@ set_label("pta", "after", np.ones(4))
     assert told["small"] == "" and "too large" in told["big"].lower()
     assert "big" in stderr
     small = next(record for record in index.records if record.data_id == "small")
-    assert (index.read(small) == 1).all()
+    assert (read_label(index, small) == 1).all()
 
 
 @pytest.mark.parametrize("leave", ["import os; os._exit(0)", "import sys; sys.exit(0)", "pass"])
@@ -160,7 +161,7 @@ else:
     for index in indices:
         for record in index.records:
             assert not record.error
-            assert (index.read(record) == int(record.data_id[1:])).all()
+            assert (read_label(index, record) == int(record.data_id[1:])).all()
             told.setdefault(record.side, []).append(record.data_id)
     assert told["pta"] == [f"p{n}" for n in range(100)]
     assert told["acl"] == [f"c{n}" for n in range(50)]
@@ -197,7 +198,7 @@ if __name__ == "__main__":
     records = [(index, record) for index in indices for record in index.records]
     assert {record.data_id for _, record in records} == {"p", "q"} | {f"w{n}" for n in range(20)}
     assert {record.task for _, record in records} == {1}
-    assert all((index.read(r) == int(r.data_id[1:])).all() for index, r in records if r.side == "acl")
+    assert all((read_label(index, r) == int(r.data_id[1:])).all() for index, r in records if r.side == "acl")
     assert stderr == ""
 
 
@@ -216,7 +217,7 @@ for thread in threads: thread.join()
     assert len(index.records) == 800
     for record in index.records:
         thread, number = map(int, record.data_id.split("."))
-        assert (index.read(record) == thread * 1000 + number).all()
+        assert (read_label(index, record) == thread * 1000 + number).all()
 
 
 def test_numpy_kinds(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ set_label("pta", "scalar", np.float32(2.5))
 set_label("pta", "reversed", np.arange(4)[::-1])
 """
     (index,), _ = run_script(tmp_path, script)
-    values = {record.data_id: index.read(record) for record in index.records}
+    values = {record.data_id: read_label(index, record) for record in index.records}
     np.testing.assert_array_equal(values["big-endian"], np.arange(4))
     np.testing.assert_array_equal(values["strided"], np.arange(24).reshape(4, 6)[::2, ::3])
     assert values["scalar"] == 2.5

@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.summary import Summary, summarise
 from tests.labeling.test_api import run_script
@@ -42,12 +42,12 @@ def test_a_summary_stands_for_the_tensor(tmp_path: Path, capture: Capture) -> No
     (index,), _ = run_script(tmp_path, LABELS, ACLCMP_CAPTURE=capture.value)
     for record in index.records:
         if record.side == "acl":  # a scalar is smaller than any summary of it
-            assert record.capture == "full" and index.read(record) == 3.0
+            assert record.capture == "full" and read_label(index, record) == 3.0
             continue
         assert (record.capture, record.dtype, record.shape) == (capture.value, "float32", (64, 1024))
         value = np.arange(65536, dtype=np.float32).reshape(64, 1024) + record.task
         expected = summarise(value.reshape(-1).view(np.uint8), "float32", value.shape, sketch=capture.value != "stats")
-        found = Summary.unpack(index.read(record))
+        found = Summary.unpack(read_label(index, record))
         assert found.digest == expected.digest and np.array_equal(found.sketch, expected.sketch)
         assert record.nbytes < value.nbytes / 15
 

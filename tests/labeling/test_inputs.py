@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.files import dataset_name, shards_in
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.writer import ShardWriter

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aclcmp.labeling.shard.reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model
@@ -117,7 +118,7 @@ def test_every_dtype_comes_off_the_device_whole_and_at_once(tmp_path: Path) -> N
     assert {record.device for record in index.records} == {"npu:0"}
     assert {record.side for record in index.records} == {"pta", "acl"}
     for record in index.records:
-        bits = index.read(record).reshape(-1).view(np.uint8)
+        bits = read_label(index, record).reshape(-1).view(np.uint8)
         expected = np.arange(bits.size) % (2 if record.dtype == "bool" else 251)
         assert bits.tolist() == expected.tolist(), record
 
@@ -125,7 +126,7 @@ def test_every_dtype_comes_off_the_device_whole_and_at_once(tmp_path: Path) -> N
 def test_a_label_waits_for_the_work_before_it_and_for_its_copy(tmp_path: Path) -> None:
     (index,), stderr = run_script(tmp_path, DEVICE + QUEUED)
     assert stderr == ""
-    golden, actual, grad = (index.read(record) for record in index.records)
+    golden, actual, grad = (read_label(index, record) for record in index.records)
     assert golden.tolist() == [[0.0, 10.0, 20.0], [30.0, 40.0, 50.0]]
     assert actual.tolist() == [[0.0] * 3] * 2 and grad.tolist() == [1.0] * 3
     assert [record.device for record in index.records] == ["npu:0"] * 3
@@ -134,4 +135,4 @@ def test_a_label_waits_for_the_work_before_it_and_for_its_copy(tmp_path: Path) -
 def test_the_simulation_would_show_a_copy_that_is_not_awaited(tmp_path: Path) -> None:
     script = DEVICE + HASTY + QUEUED
     (index,), _ = run_script(tmp_path, script)
-    assert index.read(index.records[0]).tolist() == [[0.0] * 3] * 2
+    assert read_label(index, index.records[0]).tolist() == [[0.0] * 3] * 2

@@ -6,6 +6,7 @@ import h5py
 import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Shard
+from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.recovery import recover
 from tests.labeling.test_api import run_script
 
@@ -27,7 +28,7 @@ for turn in range(2):
     each = [("x", 0, "ref"), ("x", 1, "ref"), ("x", 0, "pta"), ("y", 0, "ref"), ("z", 0, "ref")]
     told = [(record.task, record.data_id, record.occurrence, record.side) for record in index.records]
     assert told == [(task, *label) for task in range(2) for label in each]
-    assert (index.read(index.records[1]) == 1).all()
+    assert (read_label(index, index.records[1]) == 1).all()
     y, z = index.records[3:5]
     assert (y.layout, y.level, y.inputs) == (Layout((Shard(0),)), "op", ("x",))
     assert z.layout == Layout((Partial(),))

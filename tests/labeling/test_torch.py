@@ -7,6 +7,7 @@ import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model
@@ -43,7 +44,7 @@ for name in {sorted(DTYPES)!r}:
     views = {}
     for record in index.records:
         assert not record.error
-        bits = index.read(record).reshape(-1).view(np.uint8).tobytes()
+        bits = read_label(index, record).reshape(-1).view(np.uint8).tobytes()
         if record.data_id.endswith("-t"):
             views.setdefault(record.data_id, []).append(bits)
         else:
@@ -92,7 +93,7 @@ for name, value in want.items():
             assert "no plain dense data" in record.error or "cannot be recorded" in record.error
             continue
         assert not record.error, record
-        np.testing.assert_array_equal(index.read(record), np.load(tmp_path / f"{record.data_id}.npy"))
+        np.testing.assert_array_equal(read_label(index, record), np.load(tmp_path / f"{record.data_id}.npy"))
         assert record.device == "cpu"
     layouts = {record.data_id: record.layout for record in index.records}
     assert layouts["sharded"] == Layout((Shard(-1),))
@@ -129,7 +130,7 @@ dist.destroy_process_group()
     assert told["shard"].layout == Layout(
         (Shard(0, ranks=range(1, 4, 2)), Shard(1, ranks=range(2, 4))), (6, 8), (((3, 3),), ((4, 4),))
     )
-    np.testing.assert_array_equal(index.read(told["shard"]), np.arange(48.0).reshape(6, 8)[3:, 4:])
+    np.testing.assert_array_equal(read_label(index, told["shard"]), np.arange(48.0).reshape(6, 8)[3:, 4:])
     assert told["uneven"].layout == Layout(
         (Replicate(range(1, 4, 2)), Shard(0, ranks=range(2, 4))), (6, 8), (((3, 3),), ((0, 8),))
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model
@@ -57,7 +58,7 @@ def ids(index: ShardIndex, side: str = "pta") -> list[str]:
 
 
 def values(index: ShardIndex, data_id: str) -> list[list[float]]:
-    return [index.read(record).reshape(-1).tolist() for record in index.records if record.data_id == data_id]
+    return [read_label(index, record).reshape(-1).tolist() for record in index.records if record.data_id == data_id]
 
 
 def test_default_is_every_module_that_can_run(tmp_path: Path) -> None:

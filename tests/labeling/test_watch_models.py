@@ -9,7 +9,8 @@ import pytest
 
 from aclcmp.labeling.layout import Shard
 from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 
@@ -60,7 +61,7 @@ def test_layouts_are_true(ran: tuple[list[ShardIndex], list[str]]) -> None:
         for record in shard.records:
             if record.side != "acl" or (golden := goldens.get((record.data_id, record.occurrence))) is None:
                 continue
-            whole, part = shard.read(golden), shard.read(record)
+            whole, part = read_label(shard, golden), read_label(shard, record)
             layout = record.layout
             if layout is None:
                 dims = [

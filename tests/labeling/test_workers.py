@@ -11,13 +11,14 @@ import pytest
 
 from aclcmp.labeling.identity import RankIdentity, distributed_identity
 from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.reader import ShardIndex, read_shard
+from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.models.comparing import answered
 from tests.models.running import RUN_ID
-from tests.recorded import save_record
+from tests.recorded import record_run
 
 pytestmark = pytest.mark.model
 
@@ -77,7 +78,7 @@ def ran(folder: Path, script: str, *arguments: str, **env: str) -> RunDir:
     command = [sys.executable, str(path), *arguments]
     done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=180, cwd=folder)
     assert done.returncode == 0, done.stderr
-    save_record(run, "engine.py", 1)
+    record_run(run, "engine.py", 1)
     return run
 
 

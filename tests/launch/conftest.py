@@ -12,10 +12,9 @@ import psutil
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Device, Job, Placement
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
-from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.run.directory import RunDir
 
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Job, Placement
 from aclcmp.orchestrator.core.run_record import RankState
-from aclcmp.orchestrator.launch.job import Job
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.run.directory import RunDir
 
 

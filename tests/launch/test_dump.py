@@ -16,12 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
+from aclcmp.orchestrator.core.job import Launcher
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.launch import dump
 from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
-from aclcmp.orchestrator.launch.job import Launcher
 from aclcmp.orchestrator.launch.rank_host import RankHost, Start
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch.conftest import Notes, marked, wait_until
 from tests.launch.test_launch import variables
 from tests.launch.test_probe import install
@@ -332,7 +333,7 @@ def test_a_launch(run_job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(each["LD_PRELOAD"].endswith("libatb_probe_abi1.so") for each in seen)
     assert [(run.rank_dumps(rank) / str(rank)).exists() for rank in range(3)] == [True] * 3
     assert stat.S_ISDIR(run.dumps.stat().st_mode)
-    assert notes.sentences == record.low_level == RunRecord.load(run.record).low_level
+    assert notes.sentences == record.low_level == load_record(run.record).low_level
     assert f"dumps go to {run.rank_dumps(0)} ... rank00002" in record.low_level[0]
     assert record.low_level[1].endswith("libatb_probe_abi1.so is preloaded")
     assert record.environment["ATB_OUTPUT_DIR"] == f"{run.rank_dumps(0)}/"

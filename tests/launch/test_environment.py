@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aclcmp.orchestrator.core.job import Device, Job, Launcher, Placement
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment, recorded
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher
-from aclcmp.orchestrator.launch.placement import Placement
 
 PLACE = Placement(
     actor=0, rank=5, local_rank=1, local_world_size=4, group_rank=1, node_id="b", ip="10.0.0.2", host="b",

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from aclcmp.orchestrator.core.job import Job, Launcher
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Job, Launcher, check
+from aclcmp.orchestrator.launch.job import check
 
 
 def job(folder: Path, *command: str, **options: Any) -> Job:

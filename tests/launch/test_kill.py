@@ -17,6 +17,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
+from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch import driver
 from tests.launch.conftest import marked, wait_until, without_ray_settings
 from tests.sigint import as_in_a_terminal
@@ -62,7 +63,7 @@ class Running:
 
     def record(self) -> RunRecord:
         """What run.json says."""
-        return RunRecord.load(self.folder / "run.json")
+        return load_record(self.folder / "run.json")
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Device, Job, Launcher, Placement, Visibility
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.errors import LaunchError, UsageError
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.launch.launcher import check_fit, launch
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch.conftest import Notes, marked
 
 pytestmark = pytest.mark.ray
@@ -48,7 +48,7 @@ def test_eight_ranks_see_torchruns_variables(run_job: Run, monkeypatch: pytest.M
     ]
     assert record.command == ("env",) and record.cluster == "local Ray" and record.device == "cpu"
     assert "MASTER_PORT" in record.environment and "MINE" not in record.environment
-    assert RunRecord.load(run.record) == record
+    assert load_record(run.record) == record
 
 
 def test_output_in_order_and_whole(run_job: Run) -> None:
@@ -167,7 +167,7 @@ def test_a_missing_working_directory(cluster: Cluster, tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
     with pytest.raises(LaunchError, match=r"^the working directory /no/such/folder does not exist on host \S+$"):
         launch(Job(("true",), 1, Path("/no/such/folder"), device=Device.CPU), cluster, run, Notes())
-    record = RunRecord.load(run.record)
+    record = load_record(run.record)
     assert record.failure is not None and "/no/such/folder" in record.failure.what
 
 

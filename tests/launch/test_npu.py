@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Node
+from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device, Job
-from aclcmp.orchestrator.launch.npu import what_is_missing
-from aclcmp.orchestrator.launch.placement import spread
+from aclcmp.orchestrator.launch.placement import spread, what_is_missing
 
 
 def test_a_host_with_nothing(tmp_path: Path) -> None:
@@ -55,7 +54,7 @@ def test_npus_asked_for_where_there_are_none() -> None:
 def test_nothing_heavy_is_loaded() -> None:
     script = """
 import sys
-from aclcmp.orchestrator.launch.npu import what_is_missing
+from aclcmp.orchestrator.launch.placement import what_is_missing
 what_is_missing()
 assert not {"torch", "torch_npu", "acl", "ray"} & sys.modules.keys()
 """

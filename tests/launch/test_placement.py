@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Node
+from aclcmp.orchestrator.core.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.launch.placement import Grant, place, resolve_device, spread
 
 

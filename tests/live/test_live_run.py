@@ -17,11 +17,10 @@ import pytest
 from rich.text import Text
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
+from aclcmp.orchestrator.core.job import Device, Job, Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.launch.job import Device, Job, StopAt
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.launch.placement import Placement
 from aclcmp.orchestrator.live import loop as following
 from aclcmp.orchestrator.live import progress_text as standing
 from aclcmp.orchestrator.live.watcher import Live

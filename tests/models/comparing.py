@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aclcmp.orchestrator.compare.actors.actor import read_indices
-from aclcmp.orchestrator.compare.actors.outcomes import Collected, Outcomes
+from aclcmp.orchestrator.compare.actors.outcomes import Collected
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status, worst
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
@@ -18,6 +18,7 @@ from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import opened_side
 
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from aclcmp.orchestrator.cluster.ports import free_port
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.recorded import save_record
+from tests.recorded import record_run
 
 HERE = Path(__file__).parent
 RUN_ID = "20260101-000000"
@@ -42,7 +42,7 @@ class Ranks:
         codes = json.loads(answer)
         told = "".join(f"rank {rank}:\n{Path(log).read_text()}" for rank, log in enumerate(logs))
         assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{told}"
-        save_record(run, script, ranks)
+        record_run(run, script, ranks)
         return folder
 
 

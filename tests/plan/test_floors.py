@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard, layout_from_text
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.idmap.candidates import held_by, seen
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRule, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.two_runs import held_by, seen
 from tests.plan.test_planner import index, label
 from tests.test_settle import Run
 

@@ -7,8 +7,8 @@ import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two

@@ -8,14 +8,13 @@ from functools import cache
 
 import numpy as np
 
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Fit, Look
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Fit, Hint, Look, Pattern
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Limits, Origin, RankVerdict, Status
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from tests.report.made_up import judgement_of, label, layer_names, record_of, side, stats_of, verdict
 
 ROWS, CHANNELS = 64, 48

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.inputs.policy_file import read_policy
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from aclcmp.orchestrator.pipeline.stored_reports import evidence_in

@@ -12,14 +12,14 @@ import h5py
 import numpy as np
 import pytest
 
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, ReplicaVerdict
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.verdicts import Judgement, Origin, ReplicaVerdict, Status
+from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.evidence import Evidence, LabelEvidence
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
 from aclcmp.orchestrator.judge.judge import judged
 from aclcmp.orchestrator.report.as_json import write_json
 from aclcmp.orchestrator.report.h5.reader import read_h5

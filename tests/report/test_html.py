@@ -20,12 +20,10 @@ from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.core.verdicts import Limits, Origin, Status
-from aclcmp.orchestrator.report.html.details import MOST_DETAILS
-from aclcmp.orchestrator.report.html.faces import FACES, face_number
-from aclcmp.orchestrator.report.html.grid import columns_of, figures, rows_of
+from aclcmp.orchestrator.report.html.details import MOST_BINS, MOST_DETAILS, strips
+from aclcmp.orchestrator.report.html.grid import FACES, columns_of, face_number, figures, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, log_codes
 from aclcmp.orchestrator.report.html.page import write_html
-from aclcmp.orchestrator.report.html.strips import MOST_BINS, strips
 from aclcmp.orchestrator.report.html.summary import summary_of
 from aclcmp.orchestrator.report.text.sentences import first_divergence, gaps, success
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict

@@ -11,9 +11,8 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Look
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Hint, Look, Pattern
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.report.h5.diagnosis import read_looks, write_looks
 from aclcmp.orchestrator.report.text.causes import hint_object, pattern_object, what_it_looks_like

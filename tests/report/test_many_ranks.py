@@ -19,7 +19,8 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.pipeline.stored_reports import print_diff, print_explained
-from aclcmp.orchestrator.report import flat, json_groups
+from aclcmp.orchestrator.report import as_json as json_groups
+from aclcmp.orchestrator.report import flat
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_json import schema, write_json
 from aclcmp.orchestrator.report.h5 import reader as h5_reader

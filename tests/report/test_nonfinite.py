@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aclcmp.orchestrator.core.diagnosis import nonfinite_places
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.judge.patterns import nonfinite_places
 from aclcmp.orchestrator.pipeline.diagnose import insight
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5

@@ -8,11 +8,12 @@ from pathlib import Path
 import h5py
 from jsonschema import Draft202012Validator
 
+from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.verdicts import ReplicaVerdict
 from aclcmp.orchestrator.report.as_json import schema, write_json
 from aclcmp.orchestrator.report.h5.writer import write_h5
-from aclcmp.orchestrator.report.text.terminal import print_report, report_console
+from aclcmp.orchestrator.report.text.terminal import print_report
+from aclcmp.orchestrator.terminal.console import report_console
 from tests.report.made_up import decoder_labels, report_of
 
 REASON = "the actual replica differs from that of ranks 0, 1: relative L2 up to 0.5"

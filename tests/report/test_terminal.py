@@ -15,7 +15,8 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import Failure, RunRecord
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.report.text.terminal import print_files, print_report, report_console
+from aclcmp.orchestrator.report.text.terminal import print_files, print_report
+from aclcmp.orchestrator.terminal.console import report_console
 from tests.report.made_up import decoder_labels, label, layer_names, record_of, report_of, side, verdict
 
 CULPRIT = ("layers.2.mlp.down.local", 5)

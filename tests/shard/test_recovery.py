@@ -15,7 +15,7 @@ import pytest
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.files import ShardFiles, shards_in
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.segment import Segment
 from aclcmp.labeling.shard.writer import ShardWriter
@@ -29,7 +29,7 @@ def state(folder: Path) -> tuple[int, int]:
     """How many labels are whole, with the values that were written, and how many failed."""
     (files,) = shards_in(folder)
     index = read_shard(files)
-    right = [bool((index.read(each) == int(each.data_id[1:])).all()) for each in index.records if not each.error]
+    right = [bool((read_label(index, each) == int(each.data_id[1:])).all()) for each in index.records if not each.error]
     assert all(right)
     return len(right), sum(bool(each.error) for each in index.records)
 

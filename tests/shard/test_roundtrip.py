@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles, dataset_name, escape, parse_segment, shards_in
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.writer import ShardWriter
 from tests.shard.conftest import bits_of, record_of
@@ -35,7 +35,7 @@ def test_every_dtype_and_shape_bit_for_bit(
     sealed = read_shard(writer.files)
     for index in (torn, sealed):
         (label,) = index.records
-        assert index.read(label).reshape(-1).view(np.uint8).tobytes() == bits.tobytes()
+        assert read_label(index, label).reshape(-1).view(np.uint8).tobytes() == bits.tobytes()
         assert (label.dtype, label.shape) == (dtype, shape)
     assert torn.torn and not sealed.torn
 
@@ -84,7 +84,7 @@ def test_segments_roll(tmp_path: Path, header: ShardHeader) -> None:
     writer.close()
     assert writer.files.segments() == [0, 1, 2, 3]
     for index in (middle, read_shard(writer.files)):
-        assert [float(index.read(record)[0]) for record in index.records] == list(range(10))
+        assert [float(read_label(index, record)[0]) for record in index.records] == list(range(10))
 
 
 def test_two_processes_of_a_rank_write_two_shards(tmp_path: Path, header: ShardHeader) -> None:

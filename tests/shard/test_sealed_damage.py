@@ -19,7 +19,7 @@ from aclcmp.labeling.shard import reader
 from aclcmp.labeling.shard.files import ShardFiles, shards_in
 from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import Region
@@ -140,7 +140,7 @@ def test_a_flipped_bit_of_a_label_fails_it_alone_and_recovery_keeps_the_others(t
             with pytest.raises(AclcmpError, match=r"rank00003\.h5: the 400 bytes .* not those that were recorded"):
                 read_dense((each.source, Region.whole((10, 10))))
             with pytest.raises(AclcmpError, match=r"x2.*damaged"):
-                read_shard(files).read(each.record)
+                read_label(read_shard(files), each.record)
         else:
             read_dense((each.source, Region((1, 2), (3, 4))))
     assert [lost.data_id for lost in recover(files.segment(0)).lost] == ["x2"]

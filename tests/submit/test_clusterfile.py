@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.job import Device, Fetch
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.submit.clusterfile import Shape, read_cluster_file
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 OWN = "address: http://10.0.0.1:8265\naclcmp:\n  exec: python run.py\n"
 LAUNCHER = """

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.submit import follow
 from aclcmp.orchestrator.submit.actions import _followed, exit_code
 from aclcmp.orchestrator.submit.client import JobClient, JobState
 from aclcmp.orchestrator.submit.follow import Choice
 from aclcmp.orchestrator.submit.output import Talk
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.command import packed
 from aclcmp.orchestrator.transfer.log_frames import CHUNK, LONGEST, Frame, FrameError, Kind, decode, encode, safe_name
 from aclcmp.orchestrator.transfer.log_receive import Received, Receiver, held
 from aclcmp.orchestrator.transfer.log_send import Request, read_request, send
-from aclcmp.orchestrator.transfer.selection import Fetch
 
 
 def made_run(folder: Path) -> Path:
@@ -274,7 +274,7 @@ import resource, signal, sys
 from pathlib import Path
 from aclcmp.orchestrator.errors import UsageError
 from tests.submit.test_transfer import lines, made_run, received
-from aclcmp.orchestrator.transfer.selection import Fetch
+from aclcmp.orchestrator.core.job import Fetch
 run, target = made_run(Path(sys.argv[1])), Path(sys.argv[1]) / "here"
 target.mkdir()
 sent = lines(run, Fetch.SHARDS, {})

@@ -14,18 +14,17 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.comparison import Comparison
-from aclcmp.orchestrator.compare.actors.outcomes import Outcomes
 from aclcmp.orchestrator.compare.actors.schedule import away, home
 from aclcmp.orchestrator.compare.actors.second_look_parts import merged, parts
 from aclcmp.orchestrator.compare.actors.work_queue import Post
-from aclcmp.orchestrator.compare.tie_check import TieQuestion
-from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect
+from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.run.directory import RunDir
 
 _MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up

@@ -6,10 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.core.stats import PairStats
-
-Outcomes = dict[tuple[LabelKey, int], PairStats | str]
-"""The statistics of each (label, rank), or in words why it has none."""
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 
 
 class Collected:

@@ -149,11 +149,3 @@ def _floored(sizes: Floats) -> Floats:
 
 def _square(values: Floats) -> float:
     return float(np.vdot(values, values))
-
-
-def numbers_text(numbers: npt.NDArray[np.int64] | list[int], most: int = 4) -> str:
-    """Return sorted numbers with runs folded: "3, 16-31"; of many runs the first, and how many numbers there are."""
-    found = np.asarray(numbers, np.int64)
-    runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
-    words = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:most] if len(run)]
-    return ", ".join(words) + (f" ... ({len(found):,} of them)" if len(runs) > most else "")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial, numbers_text
+from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial
 from aclcmp.orchestrator.compare.diagnosis.rounding import LARGEST, NARROWER, rounder
+from aclcmp.orchestrator.core.text import numbers_text
 
 _CLOSE = 0.02
 _FEWEST_HITS = 4

@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import islice
 
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.boxes import Boxes
-from aclcmp.orchestrator.plan.layouts.box_cover import cover
+from aclcmp.orchestrator.core.text import ranks_text
+from aclcmp.orchestrator.plan.layouts.box_cover import Boxes, cover
 from aclcmp.orchestrator.plan.layouts.inferred import (
     GROUPED,
     PLAIN,
@@ -28,7 +28,6 @@ from aclcmp.orchestrator.plan.layouts.interpretations import (
     PlacingError,
     Reading,
     Whole,
-    ranks_text,
     same_place,
     shapes_text,
 )

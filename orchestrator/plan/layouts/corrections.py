@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.patterns import glob_regex
-from aclcmp.labeling.shard.reader import ShardIndex
+from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
 
 _MOST_NAMED = 3

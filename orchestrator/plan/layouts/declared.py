@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, Unknown
 from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.plan.layouts.interpretations import (
     Local,
     Piece,
@@ -16,7 +17,6 @@ from aclcmp.orchestrator.plan.layouts.interpretations import (
     Reading,
     Shape,
     Whole,
-    ranks_text,
     shapes_text,
 )
 

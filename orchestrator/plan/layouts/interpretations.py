@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aclcmp.labeling.layout import Layout
 from aclcmp.orchestrator.core.regions import Region
+from aclcmp.orchestrator.core.text import ranks_text
 
 Shape = tuple[int, ...]
 
@@ -108,10 +109,3 @@ def shapes_text(pieces: Mapping[int, Local]) -> str:
         shapes.setdefault(piece.shape, []).append(rank)
     each = [f"{list(shape)} on {ranks_text(ranks)}" for shape, ranks in shapes.items()]
     return "; ".join(each[:_MOST_SHAPES]) + (" ..." if len(each) > _MOST_SHAPES else "")
-
-
-def ranks_text(ranks: Sequence[int]) -> str:
-    """Name ranks: "rank 3", "ranks 0, 1", of many the first four and their number."""
-    several = "s" if len(ranks) != 1 else ""
-    named = ", ".join(map(str, ranks[:4])) + (f" ... ({len(ranks)} ranks)" if len(ranks) > 4 else "")
-    return f"rank{several} {named}"

@@ -21,9 +21,17 @@ import h5py
 import numpy as np
 
 from aclcmp.labeling.shard.hdf5_types import text_of
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Counts, Fit, Look
+from aclcmp.orchestrator.core.diagnosis import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_LOWEST,
+    ChannelSums,
+    Counts,
+    Fit,
+    Hint,
+    Look,
+    Pattern,
+)
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 from aclcmp.orchestrator.report.h5.primitives import (
     Columns,
     own_dataset,

@@ -11,9 +11,8 @@ from pathlib import Path
 import h5py
 
 from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.orchestrator.core.floors import FIGURES, Profile, ProfileKey, Usual
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.floors import FIGURES
-from aclcmp.orchestrator.judge.profile import Profile, ProfileKey, Usual
 from aclcmp.orchestrator.report.files import written
 from aclcmp.orchestrator.report.h5.primitives import Columns, read_table, write_attributes, write_table
 from aclcmp.orchestrator.report.h5.sealed_file import opened_sealed, write_sealed

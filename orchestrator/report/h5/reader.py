@@ -18,7 +18,9 @@ import numpy as np
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.hdf5_types import text_of
-from aclcmp.orchestrator.core.compact import from_columns
+from aclcmp.orchestrator.core.compact import from_columns, without_collection
+from aclcmp.orchestrator.core.evidence import ReplicaVerdict
+from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.plan import GapKind, SideFacts
@@ -34,13 +36,10 @@ from aclcmp.orchestrator.core.verdicts import (
     Limits,
     Origin,
     RankVerdict,
-    ReplicaVerdict,
     Status,
     verdicts_from,
 )
 from aclcmp.orchestrator.errors import ExitCode, UsageError
-from aclcmp.orchestrator.judge.floors import Floor, FloorSource
-from aclcmp.orchestrator.plan.planner import without_collection
 from aclcmp.orchestrator.report.files import words_of
 from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
 from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling

@@ -11,8 +11,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import fold_ranks, shorten
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
-from aclcmp.orchestrator.report.html.faces import FACES
-from aclcmp.orchestrator.report.html.grid import Row, rows_of
+from aclcmp.orchestrator.report.html.grid import FACES, Row, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
 
 _LONGEST_ROW_NAME = 60

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks, shorten
 from aclcmp.orchestrator.core.verdicts import Status
-from aclcmp.orchestrator.report.html.faces import Face
+from aclcmp.orchestrator.report.html.grid import Face
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
+from aclcmp.orchestrator.core.diagnosis import Hint, Pattern
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import of_ranks
-from aclcmp.orchestrator.judge.findings import Hint, Pattern
 
 _MOST_HINTS = 2
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from math import isnan
 
 from aclcmp.labeling.patterns import glob_regex
+from aclcmp.orchestrator.core.diagnosis import nonfinite_places
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -17,7 +18,6 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks, shorten
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.patterns import nonfinite_places
 from aclcmp.orchestrator.report.flat import shape_text
 
 _MOST_LABELS = 8

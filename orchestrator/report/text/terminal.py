@@ -4,48 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import visible, visible_lines
+from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
 from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.report.text.table import table
-from aclcmp.orchestrator.terminal.streams import for_rich, to_nowhere
 
-_PIPED_WIDTH = 120
 _LINES = 24
 """A report shall be read without scrolling, so the table is folded until all has its place."""
 _AROUND_TABLE = 5
 """Its header, its legend, a blank line before and behind it, and where the files are."""
-
-
-class _Console(Console):
-    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on.
-
-    Nothing that is printed on it steers the terminal but what rich itself does.
-    """
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        to_nowhere(self.file.fileno())
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=visible_lines(segment.text))
-
-
-def report_console(stream: TextIO) -> Console:
-    """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
-    terminal = stream.isatty()
-    return _Console(
-        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
-    )
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS, STOP_PATIENCE
+from aclcmp.orchestrator.core.job import Device
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import Device
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile
 from aclcmp.orchestrator.submit.command import submission

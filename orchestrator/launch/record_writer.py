@@ -7,11 +7,12 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.core.run_record import Failure, RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.launch.environment import recorded
 from aclcmp.orchestrator.launch.follow import Command
-from aclcmp.orchestrator.launch.job import Device, Job
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import save_record
 
 _DISTRIBUTIONS = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch-npu", "transformers")
 
@@ -73,7 +74,7 @@ class Scribe:
             failure=failure,
         )
         try:
-            record.save(self._run.record)
+            save_record(record, self._run.record)
         except OSError as error:  # what was recorded is compared all the same
             later = "a later `aclcmp compare` will not know how the ranks ended"
             self._say(f"{self._run.record} cannot be written: {error.strerror}; {later}")

@@ -1,0 +1,26 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.errors import UsageError
+
+
+def _split(command: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise UsageError(f"--exec {redacted(command)!r} cannot be split into words: {error}") from None
+
+
+def _variables(pairs: Sequence[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--env {redacted(pair)!r} is not of the form NAME=VALUE")
+        variables[name] = value
+    return variables

@@ -1,0 +1,87 @@
+"""What verdicts are taken from, by label and rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aclcmp.orchestrator.core.floors import Floor
+from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.plan import GapKind, SideFacts
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import PairStats
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaVerdict:
+    """Ranks of one side that hold something else than others, where all ought to hold the same."""
+
+    key: LabelKey
+    side: str
+    """ "golden" or "actual"."""
+    told: bool
+    """Whether a layout says that they are replicas; else most of them being equal does."""
+    odd: tuple[int, ...]
+    agreeing: tuple[int, ...]
+    rel_l2: float
+    """Largest relative L2 error of an odd rank's tensor against those that agree."""
+    reason: str
+    unread: tuple[int, ...] = ()
+    """Ranks whose tensor could not be compared with that of the others."""
+    own_ranks: bool = True
+    """Whether the ranks are those of the report: golden ones of another run are not."""
+
+
+Outcome = PairStats | str
+"""What came of comparing a pair: its statistics, or why it could not be read."""
+
+
+Outcomes = Mapping[tuple[LabelKey, int], Outcome]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEvidence:
+    """What is known of one label on one rank. `stats` and `metrics` are None where nothing was compared."""
+
+    rank: int
+    golden: SideFacts | None
+    actual: SideFacts | None
+    layout: str = ""
+    stats: PairStats | None = None
+    metrics: Metrics | None = None
+    dtypes: tuple[str, str] = ("", "")
+    """Element types of the tensors that were compared, golden's first: not always those of this rank's own labels."""
+    gap: GapKind | None = None
+    """Why nothing was compared, in kind; of a mismatch with `stats` a part was."""
+    gap_reason: str = ""
+    """Why nothing was compared, in words; of a mismatch with `stats`: how the shapes differ, and which part was."""
+    uncovered: str = ""
+    """The region of the whole for which one side is absent, in words; "" where all was compared."""
+    summed: tuple[int, ...] = ()
+    """Ranks whose sum was compared; empty where no sum was."""
+    ties: int = 0
+    """How many of the values that differ are ids whose scores differ by no more than the noise."""
+    floors: tuple[Floor, ...] = ()
+    """Measured noise floors of the label, the best source first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvidence:
+    """One label over its ranks, which ascend."""
+
+    key: LabelKey
+    level: Level
+    ranks: tuple[RankEvidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of a run, labels in golden order."""
+
+    labels: tuple[LabelEvidence, ...]
+    replicas: tuple[ReplicaVerdict, ...] = ()
+    """Those that differ beyond the limits of the dtype table, or could not be compared."""
+    unreadable: int = 0
+    silent_ranks: tuple[int, ...] = ()
+    run_failed: bool = False

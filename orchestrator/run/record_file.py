@@ -1,0 +1,35 @@
+"""run.json, written in one step and read back when a run is compared again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aclcmp.labeling.replacing import replacing
+from aclcmp.orchestrator.core.run_record import SCHEMA, RunRecord, VersionedRecord
+from aclcmp.orchestrator.errors import UsageError
+
+
+def save_record(record: RunRecord, path: Path) -> None:
+    """Write run.json in one step. Raises OSError."""
+    with replacing(path) as part:
+        part.write_text(record.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+
+
+def load_record(path: Path) -> RunRecord:
+    """Read run.json. Raises UsageError when it is absent or not ours."""
+    try:
+        content = path.read_bytes()
+        schema = VersionedRecord.model_validate_json(content).schema_version
+        if schema > SCHEMA:
+            raise UsageError(
+                f"{path} has schema {schema}; this aclcmp reads up to {SCHEMA}: use the version that wrote it"
+            )
+        return RunRecord.model_validate_json(content)
+    except FileNotFoundError:
+        raise UsageError(f"{path.parent} is not a run directory: it has no {path.name}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None

@@ -1,0 +1,37 @@
+"""Consoles that print for people, on a terminal or into a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from aclcmp.orchestrator.core.text import visible_lines
+from aclcmp.orchestrator.terminal.streams import for_rich, to_nowhere
+
+_PIPED_WIDTH = 120
+
+
+class _Console(Console):
+    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on.
+
+    Nothing that is printed on it steers the terminal but what rich itself does.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        to_nowhere(self.file.fileno())
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible_lines(segment.text))
+
+
+def report_console(stream: TextIO) -> Console:
+    """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
+    terminal = stream.isatty()
+    return _Console(
+        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
+    )
