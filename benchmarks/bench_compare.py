@@ -38,7 +38,7 @@ from pathlib import Path
 import aclcmp.orchestrator.cli.app
 from aclcmp.orchestrator.pipeline.answer import answer, plan_here
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.terminal.console import report_console
@@ -53,10 +53,10 @@ plan = plan_here(run, record, screen, LayoutRules())
 lap("read 2 shards, plan 400 pairs")
 cluster = Cluster.open()
 lap("start Ray")
-crew = Crew(cluster.nodes)
-crew.read_indices(run, {cluster.driver_node_id: frozenset({0})})
+pool = ActorPool(cluster.nodes)
+pool.read_indices(run, {cluster.driver_node_id: frozenset({0})})
 lap("start compare actors")
-report = answer(run, record, plan, cluster, crew, screen, Terms(Policy()))
+report = answer(run, record, plan, cluster, pool, screen, Terms(Policy()))
 lap("compare and judge")
 write_reports(report, run)
 lap("write the reports")

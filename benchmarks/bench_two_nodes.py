@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aclcmp.orchestrator.compare.actors.comparison import compare_pairs
+
 ROOT = Path(__file__).resolve().parents[1]
 RANKS, TENSORS, TIMES, SHAPE = 4, 4, 6, (4096, 2048)
 """A rank has so many pairs of tensors (32 MiB each), each compared so often in a round."""
@@ -63,7 +65,7 @@ def measure(rounds: int) -> None:
     """Compare all pairs as if they lay on one host, and as if half of them lay on the other."""
     from aclcmp.orchestrator.cluster.cluster import Cluster
     from aclcmp.orchestrator.cluster.file_locations import Places
-    from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+    from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
     from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
     from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
     from aclcmp.orchestrator.core.stats import PairStats
@@ -79,7 +81,7 @@ def measure(rounds: int) -> None:
     nbytes = sum(map(pair_bytes, pairs))
     with Cluster.open("10.77.0.1:6379") as cluster:
         first, second = (node.node_id for node in cluster.nodes)
-        crew = Crew(cluster.nodes)
+        pool = ActorPool(cluster.nodes)
         ways = {
             "one": Places(first),
             "two": Places(first, {rank: second for rank in range(RANKS // 2, RANKS)}),
@@ -89,7 +91,7 @@ def measure(rounds: int) -> None:
         for number in range(rounds + 1):
             for name, places in ways.items():
                 begun = time.perf_counter()
-                outcomes = crew.compare(pairs, places, lambda *_: None)
+                outcomes = compare_pairs(pool, pairs, places, lambda *_: None)
                 taken[name].append(time.perf_counter() - begun)
                 assert all(isinstance(outcome, PairStats) for outcome in outcomes.values())
             if number:

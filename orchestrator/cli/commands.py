@@ -75,12 +75,12 @@ def run_job(
             if not compare:
                 screen.close()
                 return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
-            from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+            from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
 
-            crew = Crew(cluster.refresh())
-            planned = plan_on_cluster(run, record, cluster, crew, screen, again, known=live.known)
-            report = answer(run, record, planned, cluster, crew, screen, terms, clean=clean, known=live.known)
+            pool = ActorPool(cluster.refresh())
+            planned = plan_on_cluster(run, record, cluster, pool, screen, again, known=live.known)
+            report = answer(run, record, planned, cluster, pool, screen, terms, clean=clean, known=live.known)
             cluster.head.when_lost(None)
         code = _reported(report, run, console, as_json)
         return also_fetched(code, run, record, cluster, fetch, console)
@@ -151,17 +151,17 @@ def compare_again(
         return plan
 
     with opened_cluster(address, screen, planned) as (cluster, plan):
-        from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+        from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
         from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
 
         with screen:
             if address is not None:
                 _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
-            crew = Crew(cluster.refresh())
+            pool = ActorPool(cluster.refresh())
             if plan is None:
                 again = recorded_again(run, terms.repeat)
-                plan = plan_on_cluster(run, record, cluster, crew, screen, again, rules)
-            report = answer(run, record, plan, cluster, crew, screen, terms, clean=clean)
+                plan = plan_on_cluster(run, record, cluster, pool, screen, again, rules)
+            report = answer(run, record, plan, cluster, pool, screen, terms, clean=clean)
             cluster.head.when_lost(None)
         return _reported(report, run, console, as_json)
 
@@ -219,12 +219,12 @@ def compare_two(
             return *sides, plan
 
         with opened_cluster(None, screen, planned) as (cluster, (first, second, plan)):
-            from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+            from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer_two
 
             folder = RunDir.create(output, with_ranks=False)
             with screen:
-                report = answer_two(first, second, folder, plan, cluster, Crew(cluster.nodes), screen, terms)
+                report = answer_two(first, second, folder, plan, cluster, ActorPool(cluster.nodes), screen, terms)
             return _reported(report, folder, console, as_json)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from rich.cells import cell_len, chop_cells
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder text or cannot be seen."""
@@ -76,18 +75,6 @@ def _runs(ranks: Iterable[int]) -> list[str]:
 def count(number: int, noun: str) -> str:
     """Return "1 label" or "1,344 labels"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def shorten(text: str, width: int, ellipsis: str = "…") -> str:
-    """Return `text` in at most `width` terminal cells, its middle left out."""
-    if cell_len(text) <= max(width, 0):
-        return text
-    room = width - cell_len(ellipsis)
-    if room < 2:
-        return chop_cells(text, max(width, 1))[0]
-    head = chop_cells(text, room // 2)[0]
-    tail = chop_cells(text[::-1], room - cell_len(head))[0][::-1]
-    return head + ellipsis + tail
 
 
 def figure(value: float | None) -> str:

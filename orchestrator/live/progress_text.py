@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 
-from aclcmp.orchestrator.core.text import of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import of_ranks, visible
 from aclcmp.orchestrator.live.rank_progress import Stand
+from aclcmp.orchestrator.terminal.cells import shorten
 
 STALL_SECONDS = (60.0, 300.0)
 """After so long without a label or a line of output it is told where the ranks stand, and no more."""

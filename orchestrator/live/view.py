@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from aclcmp.orchestrator.core.text import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.live.progress_text import groups
 from aclcmp.orchestrator.live.rank_progress import Stand
 from aclcmp.orchestrator.report.text.table import table
+from aclcmp.orchestrator.terminal.cells import shorten
 
 LINES = 20
 """With the bars above them they are not more than a terminal of 24 lines has."""

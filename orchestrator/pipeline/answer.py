@@ -1,4 +1,4 @@
-"""From a run directory and a crew of compare actors to the report: plan, compare, judge."""
+"""From a run directory and a pool of compare actors to the report: plan, compare, judge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.cluster.file_locations import Places, places_of, told_of_lost, where
 from aclcmp.orchestrator.cluster.file_visibility import look_around
-from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
+from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
 from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.floors import FloorSource
@@ -112,12 +114,12 @@ def answer_two(
     report: RunDir,
     planned: Planned,
     cluster: Cluster,
-    crew: Crew,
+    pool: ActorPool,
     screen: Screen,
     terms: Terms,
 ) -> Report:
     """Compare what was planned of two sides and judge it."""
-    found = answer(report, None, planned, cluster, crew, screen, terms, failed=golden.failed or actual.failed)
+    found = answer(report, None, planned, cluster, pool, screen, terms, failed=golden.failed or actual.failed)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
     if golden.order != "calls":
         kept = "the times of its files" if golden.order == "times" else "their names, for its files keep no other"
@@ -129,7 +131,7 @@ def plan_on_cluster(
     run: RunDir,
     record: RunRecord,
     cluster: Cluster,
-    crew: Crew,
+    pool: ActorPool,
     screen: Screen,
     again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
     layouts: LayoutRules | None = None,
@@ -138,12 +140,12 @@ def plan_on_cluster(
     """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
 
     `again` are further runs of its command, to measure noise floors by; `known` is what was compared while the ranks
-    ran: of ranks that are lost meanwhile it tells the labels. The crew is that of the nodes of the cluster;
+    ran: of ranks that are lost meanwhile it tells the labels. The pool is that of the nodes of the cluster;
     those of them that are gone meanwhile are not asked.
     """
-    indices, problems, lost, places = _on_cluster(run, record, cluster, crew)
+    indices, problems, lost, places = _on_cluster(run, record, cluster, pool)
     others = {
-        source: _on_cluster(*other, cluster, crew)[0]
+        source: _on_cluster(*other, cluster, pool)[0]
         for source, other in again.items()
         if _measured(run, source, *other)
     }
@@ -153,16 +155,16 @@ def plan_on_cluster(
 
 
 def _on_cluster(
-    run: RunDir, record: RunRecord, cluster: Cluster, crew: Crew
+    run: RunDir, record: RunRecord, cluster: Cluster, pool: ActorPool
 ) -> tuple[list[ShardIndex], tuple[str, ...], dict[int, str], Places]:
     """Index a run's shards where they lie; also what could not be read, and which ranks are lost and why."""
-    nodes = [node for node in cluster.refresh() if node.node_id in crew.cores]
+    nodes = [node for node in cluster.refresh() if node.node_id in pool.cores]
     ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
     found = places_of(ran, nodes, look_around(run, cluster))
     indices: list[ShardIndex] = []
     problems: list[str] = []
     lost = dict(found.lost)
-    for node, answer in crew.read_indices(run, found.readers).items():
+    for node, answer in pool.read_indices(run, found.readers).items():
         if isinstance(answer, str):
             lost |= dict.fromkeys(found.readers[node], f"its shards cannot be read: {answer}")
         else:
@@ -176,7 +178,7 @@ def answer(
     record: RunRecord | None,
     planned: Planned,
     cluster: Cluster,
-    crew: Crew,
+    pool: ActorPool,
     screen: Screen,
     terms: Terms,
     *,
@@ -200,7 +202,7 @@ def answer(
         screen.comparing(len(names))
         found, left = known.take(pairs) if known is not None else ({}, pairs)
         screen.advance(len(found), 0)
-        found |= crew.compare(left, places, screen.advance)
+        found |= compare_pairs(pool, left, places, screen.advance)
         interrupted = len(found) < len(names)
         return found
 
@@ -214,12 +216,14 @@ def answer(
         evidence = with_floors(evidence, floors_from(terms.profile, evidence))
     judgement = judged(evidence, terms.policy)
     if questions := tie_questions(plan, judgement):
-        evidence = with_ties(evidence, crew.count_ties(questions, places))
+        evidence = with_ties(evidence, count_ties(pool, questions, places))
         judgement = judged(evidence, terms.policy)
     looks, patterns, hints = NO_INSIGHT
     if not interrupted:
         hosts = {rank.rank: rank.host for rank in record.ranks} if record else {}
-        looks, patterns, hints = insight(plan, judgement, compare, lambda suspects: crew.look(suspects, places), hosts)
+        looks, patterns, hints = insight(
+            plan, judgement, compare, lambda suspects: look_again(pool, suspects, places), hosts
+        )
     notes = [record.stopped] if record is not None and record.stopped else []
     notes += [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
@@ -240,7 +244,7 @@ def answer(
         files: dict[str, list[Path]] = defaultdict(list)
         for rank, paths in matching_dumps(judgement).items():
             files[places.home(rank)] += paths
-        removed, nbytes = crew.remove_dumps(files, run.dumps)
+        removed, nbytes = pool.remove_dumps(files, run.dumps)
         notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
     return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes), patterns, hints, looks)
 

@@ -19,10 +19,11 @@ from xml.sax.xmlreader import AttributesImpl
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.report.text.sentences import failure, gaps, replicas
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_RANKS = 16
 """Ranks told of one label. With it 10,000 labels wrong on 64 ranks stay below the 30 MB that GitLab reads."""

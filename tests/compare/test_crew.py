@@ -16,9 +16,11 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
 from aclcmp.orchestrator.compare.actors.remote_reads import Fetched
 from aclcmp.orchestrator.compare.actors.schedule import SPLIT_BYTES
+from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
@@ -45,9 +47,11 @@ def test_a_split_pair_has_the_statistics_of_the_whole(cluster: Cluster, tmp_path
     shape = (SPLIT_BYTES // 8 // 1024 * 3, 1024)
     write(tmp_path / "large", shape)
     done: list[tuple[int, int]] = []
-    crew = Crew(cluster.nodes)
+    pool = ActorPool(cluster.nodes)
     pair = pair_of(tmp_path / "large", 0, shape)
-    outcomes = crew.compare([pair], Places(cluster.driver_node_id), lambda pairs, size: done.append((pairs, size)))
+    outcomes = compare_pairs(
+        pool, [pair], Places(cluster.driver_node_id), lambda pairs, size: done.append((pairs, size))
+    )
     stats = outcomes[pair.key, 0]
     assert isinstance(stats, PairStats)
     assert stats.n == shape[0] * shape[1]
@@ -60,7 +64,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared(cluster: Cluster, tmp
     write(tmp_path / "good")
     (tmp_path / "short").write_bytes(b"1234")
     pairs = [pair_of(tmp_path / name, rank) for rank, name in enumerate(("good", "short", "missing"))]
-    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), lambda *_: None)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert isinstance(told[0], PairStats)
     assert isinstance(told[1], str) and "truncated" in told[1]
@@ -71,8 +75,8 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
     shape = (SPLIT_BYTES // 8 // 1024, 1024)
     write(tmp_path / "data", shape)
     pairs = [pair_of(tmp_path / "data", rank, shape) for rank in range(8)]
-    crew = Crew(cluster.nodes)
-    assert crew.comparing(cluster.driver_node_id)  # the actors are started
+    pool = ActorPool(cluster.nodes)
+    assert pool.comparing(cluster.driver_node_id)  # the actors are started
     killed: list[int] = []
 
     def kill_one() -> None:
@@ -86,7 +90,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
         if not killed:
             kill_one()
 
-    outcomes = crew.compare(pairs, Places(cluster.driver_node_id), advance)
+    outcomes = compare_pairs(pool, pairs, Places(cluster.driver_node_id), advance)
     assert killed
     assert len(outcomes) == 8
     assert all(isinstance(outcome, PairStats) for outcome in outcomes.values())
@@ -99,7 +103,7 @@ def test_interrupt_keeps_what_is_done(cluster: Cluster, tmp_path: Path) -> None:
     def advance(pairs: int, size: int) -> None:
         raise KeyboardInterrupt
 
-    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), advance)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), advance)
     assert 0 < len(outcomes) < 2000
 
 
@@ -117,7 +121,7 @@ def test_a_pair_that_kills_its_actor_takes_no_other_along(
     monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Fragile)
     write(tmp_path / "data")
     pairs = [pair_of(tmp_path / "data", rank) for rank in range(300)]
-    outcomes = Crew(cluster.nodes).compare(pairs, Places(cluster.driver_node_id), lambda *_: None)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert [rank for rank, outcome in enumerate(told) if isinstance(outcome, str)] == [100]
     assert "died" in str(told[100])
@@ -155,7 +159,7 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
 
     monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Mortal)
     node, run = cluster.driver_node_id, RunDir(tmp_path / "run", "r")
-    crew, places = Crew(cluster.nodes), Places(node)
+    pool, places = ActorPool(cluster.nodes), Places(node)
     for folder in (run.shards, run.dumps):
         folder.mkdir(parents=True)
     write_shard(run.shards, ShardHeader("r", 3, 4, 0, 0, "host", 1, 0.0))
@@ -169,10 +173,10 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
     write(tmp_path / "data")
     wrong = [Suspect((pair_of(tmp_path / "data", rank),), 1.0) for rank in range(6)]
 
-    (found,) = crew.read_indices(run, {node: frozenset({3})}).values()
-    removed = crew.remove_dumps({node: [run.dumps / "x"]}, run.dumps)
-    ties = crew.count_ties([question], places)
-    looks = crew.look(wrong, places)
+    (found,) = pool.read_indices(run, {node: frozenset({3})}).values()
+    removed = pool.remove_dumps({node: [run.dumps / "x"]}, run.dumps)
+    ties = count_ties(pool, [question], places)
+    looks = look_again(pool, wrong, places)
     assert len(looks) == 6
     if always:
         assert isinstance(found, str) and found.startswith("host ") and "is lost: " in found

@@ -25,7 +25,8 @@ from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.cluster.ray_start import authentication
 from aclcmp.orchestrator.compare.actors import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+from aclcmp.orchestrator.compare.actors.comparison import compare_pairs
 from aclcmp.orchestrator.compare.actors.remote_reads import Fetched, Read
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -83,8 +84,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def crew(nodes: tuple[Node, Node], log: Path) -> Crew:
-    """One crew for all tests, of actors that write down what they open, and that die of some shapes."""
+def pool(nodes: tuple[Node, Node], log: Path) -> ActorPool:
+    """One pool for all tests, of actors that write down what they open, and that die of some shapes."""
     killers = KILLS_READER, KILLS_ACTOR
 
     class Probed(CompareActor):
@@ -117,15 +118,15 @@ def crew(nodes: tuple[Node, Node], log: Path) -> Crew:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Probed)
-        return Crew(nodes)
+        return ActorPool(nodes)
 
 
 class Spread:
-    """Tensors in files, by rank, and a crew to compare them on two nodes."""
+    """Tensors in files, by rank, and a pool to compare them on two nodes."""
 
-    def __init__(self, folder: Path, nodes: tuple[Node, Node], crew: Crew) -> None:
+    def __init__(self, folder: Path, nodes: tuple[Node, Node], pool: ActorPool) -> None:
         self.nodes = nodes
-        self.crew = crew
+        self.pool = pool
         self.advanced: list[tuple[int, int]] = []
         self._folder = folder
         self._numbers = itertools.count()
@@ -160,14 +161,14 @@ class Spread:
         return self.pair(label, *sources)
 
     def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
-        outcomes = self.crew.compare(pairs, self.places, lambda *done: self.advanced.append(done))
+        outcomes = compare_pairs(self.pool, pairs, self.places, lambda *done: self.advanced.append(done))
         assert len(outcomes) == len(pairs)
         return [outcomes[pair.key, pair.rank] for pair in pairs]
 
 
 @pytest.fixture
-def spread(tmp_path: Path, nodes: tuple[Node, Node], crew: Crew) -> Spread:
-    return Spread(tmp_path, nodes, crew)
+def spread(tmp_path: Path, nodes: tuple[Node, Node], pool: ActorPool) -> Spread:
+    return Spread(tmp_path, nodes, pool)
 
 
 def cases(spread: Spread) -> Iterator[Pair]:
@@ -276,7 +277,7 @@ def test_interrupt_keeps_what_is_done(spread: Spread) -> None:
     def advance(pairs: int, size: int) -> None:
         raise KeyboardInterrupt
 
-    assert 0 < len(spread.crew.compare(pairs, spread.places, advance)) < 1500
+    assert 0 < len(compare_pairs(spread.pool, pairs, spread.places, advance)) < 1500
     assert all(isinstance(result, PairStats) for result in spread.compare(pairs))  # as if nothing had been
 
 
@@ -285,13 +286,13 @@ def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) ->
         ids = spread.nodes[0].node_id, spread.nodes[1].node_id, third.node_id
         homes = {rank: ids[rank % 3] for rank in range(6)}
         places = Places(ids[0], homes, {node: frozenset(ids[1:]) for node in ids[1:]})
-        crew = Crew([*spread.nodes, third])
+        pool = ActorPool([*spread.nodes, third])
         pairs = [spread.simple(f"x{i}", i % 6, i // 6 % 6) for i in range(36)]
-        for post in crew.comparing(third.node_id) + crew.reading(third.node_id):
+        for post in pool.comparing(third.node_id) + pool.reading(third.node_id):
             assert post.actor
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:
             each.kill()
-        outcomes = crew.compare(pairs, places, lambda *done: spread.advanced.append(done))
+        outcomes = compare_pairs(pool, pairs, places, lambda *done: spread.advanced.append(done))
         for pair in pairs:
             assert repr(outcomes[pair.key, pair.rank]) == repr(read_pair_stats(pair)), pair
         assert sum(count for count, _ in spread.advanced) == len(pairs)
@@ -300,7 +301,7 @@ def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) ->
 def test_a_node_that_dies(spread: Spread) -> None:
     with added_node() as (third, process):
         spread.nodes = spread.nodes[0], third
-        spread.crew = Crew(spread.nodes)
+        spread.pool = ActorPool(spread.nodes)
         pairs = [spread.simple(f"x{i}", i % 2, i // 2 % 2) for i in range(12)]
         assert all(isinstance(result, PairStats) for result in spread.compare(pairs))
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:

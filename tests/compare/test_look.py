@@ -14,9 +14,10 @@ from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense, reads_of
 from aclcmp.orchestrator.compare.actors.schedule import split
+from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
 from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, channel_group, look_at
 from aclcmp.orchestrator.compare.pair import read_pair_stats
@@ -222,7 +223,7 @@ def test_real_actors_look_at_whole_and_split_pairs(
         stats = read_pair_stats(pairs[0])
         assert isinstance(stats, PairStats)
         suspects.append(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
-    looks = Crew(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
+    looks = ActorPool(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
     first, second = looks[KEY, 0], looks[KEY, 1]
     assert isinstance(first, Look) and isinstance(second, Look)
     assert first.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
@@ -249,7 +250,7 @@ def test_an_interrupted_look_keeps_what_is_done(
         return wait(*args, **kwargs)
 
     monkeypatch.setattr(ray, "wait", interrupted)
-    looks = Crew(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
+    looks = ActorPool(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
     assert len(looks) == 5 and all(isinstance(look, Look) for look in looks.values())
 
 
@@ -265,9 +266,9 @@ def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> 
     excerpt = excerpt_of(pairs[:1], RowSums.empty())
     with added_node() as (node, _):
         nodes = {0: cluster.driver_node_id, 1: node.node_id, 2: cluster.driver_node_id}
-        crew = Crew([*cluster.nodes, node])
-        looks = crew.look(
-            [Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)], Places(cluster.driver_node_id, nodes)
+        pool = ActorPool([*cluster.nodes, node])
+        looks = look_again(
+            pool, [Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)], Places(cluster.driver_node_id, nodes)
         )
     for rank in (1, 2):
         look = looks[KEY, rank]

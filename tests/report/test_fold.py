@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.report.text.fold import RunNames, fold, merge, row_of
+from aclcmp.orchestrator.terminal.cells import shorten
 from tests.report.made_up import label, layer_names, verdict
 
 LABELS = st.lists(

@@ -1,9 +1,10 @@
-"""One comparison on its way through the actors of a crew: batches go out, statistics or reasons come back."""
+"""One comparison on its way through the actors of a pool: batches go out, statistics or reasons come back."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aclcmp.orchestrator.cluster.file_locations import Places
@@ -11,31 +12,34 @@ from aclcmp.orchestrator.compare.actors.outcomes import Collected
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
 from aclcmp.orchestrator.compare.actors.schedule import away, batches, home, pair_bytes, spread
 from aclcmp.orchestrator.compare.actors.work_queue import Call, Post, Task, Team
-from aclcmp.orchestrator.core.regions import Pair
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.diagnosis import TieQuestion
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 
 if TYPE_CHECKING:
-    from aclcmp.orchestrator.compare.actors.actor_pool import Crew
+    from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 
 
 class Comparison:
     """What waits, what runs, and what came of it."""
 
-    def __init__(self, crew: Crew, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]) -> None:
-        """Take the arguments of `Crew.compare`; nothing is begun yet."""
+    def __init__(
+        self, pool: ActorPool, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]
+    ) -> None:
+        """Take the arguments of `compare_pairs`; nothing is begun yet."""
         self.outcomes = Collected(pairs)
-        self._crew = crew
+        self._pool = pool
         self._places = places
         self._advance = advance
         self._teams: dict[str, Team] = {}
-        for node, work in spread(pairs, places, crew.cores).items():
+        for node, work in spread(pairs, places, pool.cores).items():
             self._team(node).waiting.extend(batches(work, node, places))
         self._readers: dict[str, Team] = {}
         self._running: dict[Any, Call] = {}
 
     def _team(self, node: str) -> Team:
         if node not in self._teams:
-            self._teams[node] = Team(node, self._crew.comparing(node), self._begin)
+            self._teams[node] = Team(node, self._pool.comparing(node), self._begin)
         return self._teams[node]
 
     def run(self) -> None:
@@ -65,7 +69,7 @@ class Comparison:
         task.asked = len(needed)
         for node, reads in needed.items():
             if node not in self._readers:
-                self._readers[node] = Team(node, self._crew.reading(node), self._read)
+                self._readers[node] = Team(node, self._pool.reading(node), self._read)
             self._readers[node].waiting.append((task, reads))
             self._readers[node].feed()
         if not needed:
@@ -109,13 +113,13 @@ class Comparison:
         call.team.most = 1
         died = isinstance(error, RayActorError)
         if died and call.post.actor is call.actor:
-            call.post.actor = self._crew.start(call.team.node)
+            call.post.actor = self._pool.start(call.team.node)
         if call.reads:
             call.post.calls -= 1
         if task.over:
             return
         self._end(task)
-        if isinstance(error, ActorUnschedulableError) or (died and self._crew.is_lost(call.team.node)):
+        if isinstance(error, ActorUnschedulableError) or (died and self._pool.is_lost(call.team.node)):
             self._move(task.batch, call.team.node, self._words(call, error))
         elif call.alone and len(task.batch) == 1:
             self._tell(task.batch, [self._words(call, error)])
@@ -124,7 +128,7 @@ class Comparison:
 
     def _move(self, pairs: Sequence[Pair], lost: str, why: str) -> None:
         """Compare without a node that is lost: where another sees the same files, else it is told why not."""
-        self._crew.lost.add(lost)
+        self._pool.lost.add(lost)
         self._places = places = self._places.without(lost)
         kept: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
@@ -147,10 +151,37 @@ class Comparison:
     def _words(self, call: Call, error: Exception) -> str:
         from ray.exceptions import ObjectLostError
 
-        host, name = self._crew.hosts[call.team.node], type(error).__name__
+        host, name = self._pool.hosts[call.team.node], type(error).__name__
         if call.reads:
             files = ", ".join(dict.fromkeys(source.path for source, _ in call.reads))
             return f"host {host}: {files} cannot be fetched: {name}"
         if isinstance(error, ObjectLostError):
             return f"what host {host} needed from others was lost on the way: {name}"
         return f"its compare actor on host {host} died: {name}"
+
+
+def compare_pairs(
+    pool: ActorPool, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]
+) -> Outcomes:
+    """Compare all pairs, each where most of it lies; return each (label, rank)'s statistics or why it has none.
+
+    `places` tells where the labels of a rank are read. `advance(how many (label, rank), bytes)` is called as parts
+    of the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
+    absent.
+    """
+    comparison = Comparison(pool, pairs, pool.left(places), advance)
+    with suppress(KeyboardInterrupt):
+        comparison.run()
+    return comparison.outcomes.finished()
+
+
+def count_ties(pool: ActorPool, questions: Sequence[TieQuestion], places: Places) -> dict[tuple[LabelKey, int], int]:
+    """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
+    places = pool.left(places)
+    asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
+    found: dict[tuple[LabelKey, int], int] = {}
+    with suppress(KeyboardInterrupt):
+        for question, ties in zip(questions, pool.ask(asked), strict=True):
+            if not isinstance(ties, str):
+                found[question.ids.key, question.ids.rank] = ties
+    return found

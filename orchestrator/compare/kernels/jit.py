@@ -19,7 +19,7 @@ _FASTMATH = {"reassoc", "nsz", "contract"}
 # Python's error model looks for a zero before each division, which keeps loops from being vectorised.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
 
-_SOURCES = ("arguments.py", "blocks.py", "decode.py", "gather.py", "jit.py", "kernel.py", "summands.py", "walk.py")
+_SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
 
 
 def compiled(function: _Function) -> _Function:
@@ -34,7 +34,7 @@ def entry_point(function: _Function) -> _Function:
     except RuntimeError:  # neither folder can be written: compile in each process
         return compiled(function)
     # numba takes cached code for current as long as the entry point's own file is unchanged; what it calls counts too.
-    stats = [(Path(__file__).parent / name).stat() for name in _SOURCES]
+    stats = [path.stat() for path in _SOURCES]
     dispatcher._cache._cache_file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)
     return cast("_Function", dispatcher)
 

@@ -9,10 +9,11 @@ from typing import Any
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.text import fold_ranks, shorten
+from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
 from aclcmp.orchestrator.report.html.grid import FACES, Row, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _LONGEST_ROW_NAME = 60
 

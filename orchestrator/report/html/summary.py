@@ -11,11 +11,12 @@ from datetime import datetime, timezone
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.html.grid import Face
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_FINDINGS = 4
 _LONGEST_NAME = 80

@@ -7,8 +7,9 @@ from os.path import normpath
 from pathlib import PurePath
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import count, of_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST = 10
 """GitHub shows so many errors and so many warnings of one step."""

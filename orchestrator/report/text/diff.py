@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import count, figure, of_ranks, shorten
+from aclcmp.orchestrator.core.text import count, figure, of_ranks
 from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, Origin, RankVerdict, Status
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_NAMED = 8
 _LONGEST_NAME = 60

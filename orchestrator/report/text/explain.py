@@ -15,10 +15,11 @@ from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.flat import shape_text
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_LABELS = 8
 _MOST_HISTORY = 12

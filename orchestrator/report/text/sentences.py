@@ -11,8 +11,9 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, shorten
+from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10

@@ -10,10 +10,11 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.text import figure, fold_ranks, shorten, visible
+from aclcmp.orchestrator.core.text import figure, fold_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.text.columns import RankBlock, Shown, legend, rank_block, style
 from aclcmp.orchestrator.report.text.fold import Row, RunNames, fold, merge, row_of, with_insides
+from aclcmp.orchestrator.terminal.cells import shorten
 
 _FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
