@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.pipeline.answer import plan_here
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.record_file import load_record
+from aclcmp.orchestrator.run.record_file import load_record, save_record
 from aclcmp.orchestrator.terminal.screen import Screen
 from tests.live.growing import Rank
 from tests.recorded import record_run
@@ -36,7 +36,7 @@ def test_a_run_that_failed_measures_no_noise(tmp_path: Path, what: str) -> None:
     again = recorded(run.again("repeat"))
     record = load_record(again.record)
     if what == "failed":
-        record_run(
+        save_record(
             record.model_copy(update={"failure": Failure(rank=0, what="rank 0 exited with code 1")}), again.record
         )
     elif what == "was killed before it began":
