@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.writer import ShardWriter
 from tests.cli.conftest import Command
@@ -136,7 +137,7 @@ def damaged(folder: Path, how: str) -> None:
         os.truncate(path, path.stat().st_size // 2)
     elif how == "from the future":
         with h5py.File(path, "r+") as file:
-            file.attrs["header"] = str(file.attrs["header"]).replace('"schema": 1', '"schema": 99')
+            file.attrs["header"] = text_of(file.attrs["header"]).replace('"schema": 1', '"schema": 99')
     else:
         with h5py.File(path, "r+") as file:
             file["tasks/0/x"] = h5py.ExternalLink("/etc/passwd", "/x")

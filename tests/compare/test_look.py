@@ -223,7 +223,7 @@ def test_real_actors_look_at_whole_and_split_pairs(
         stats = read_pair_stats(pairs[0])
         assert isinstance(stats, PairStats)
         suspects.append(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
-    looks = ActorPool(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, Places(cluster.driver_node_id))
     first, second = looks[KEY, 0], looks[KEY, 1]
     assert isinstance(first, Look) and isinstance(second, Look)
     assert first.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
@@ -250,7 +250,7 @@ def test_an_interrupted_look_keeps_what_is_done(
         return wait(*args, **kwargs)
 
     monkeypatch.setattr(ray, "wait", interrupted)
-    looks = ActorPool(cluster.nodes).look(suspects, Places(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, Places(cluster.driver_node_id))
     assert len(looks) == 5 and all(isinstance(look, Look) for look in looks.values())
 
 
