@@ -17,22 +17,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from bench_compare import PAIRS, RANKS, SHAPE, make_run
 
 from aclcmp.labeling.shard.checksum import payload_checksum
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.sync import BackgroundSync
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.compare.kernels import memory_map as mapped
+from aclcmp.orchestrator.compare.kernels import memory_map
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 ROUNDS = 9
-CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("bfloat16", 0.001))
+CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("bfloat16", 1 / 1024))
 """Element type, and MiB of each tensor."""
 
 COMPARE = """
@@ -67,45 +69,53 @@ def told(name: str, seconds: dict[str, float], nbytes: int) -> None:
 
 def pairs(folder: Path) -> None:
     """Read stored pairs from the page cache."""
-    random = np.random.default_rng(0)
     for dtype, mib in CASES:
-        count = 1000 if mib < 1 else max(2, int(256 / mib))
-        values = random.standard_normal(int(mib * 2**20) // 4 // 64 * 64 if mib >= 1 else 256).astype(np.float32)
-        sides = [values, values * (1 + 1e-3 * random.standard_normal(values.size).astype(np.float32))]
-        bits = [each.view(np.uint8) for each in sides]
-        if dtype == "bfloat16":
-            bits = [(each.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8) for each in sides]
-        path, shape = folder / "pairs", (values.size // 64, 64)
-        with path.open("wb") as file:
-            for _ in range(count):
-                file.writelines(bits)
-        whole, size = Region.whole(shape), bits[0].size
-
-        def stored(number: int, side: int, at: tuple[object, ...]) -> Source:
-            offset = (2 * number + side) * at[1]  # type: ignore[operator]
-            return Source(str(at[0]), offset, str(at[2]), at[3], checksum=payload_checksum(at[4][side]))  # type: ignore[arg-type,index]
-
-        at = (path, size, dtype, shape, bits)
-        with_it = [
-            Pair(LabelKey(0, "x", n), 0, stored(n, 0, at), whole, stored(n, 1, at), whole, shape, whole, "")
-            for n in range(count)
-        ]
-        plain = [
+        count = 1000 if mib < 1 else int(256 / mib)
+        with_it = stored_pairs(folder / "pairs", dtype, int(mib * 2**20), count)
+        without = [
             replace(each, golden=replace(each.golden, checksum=None), actual=replace(each.actual, checksum=None))
             for each in with_it
         ]
+        runs = {"without": partial(read_all, without), "with": partial(read_all, with_it)}
+        nbytes = sum(payload_bytes(each.golden) + payload_bytes(each.actual) for each in with_it)
+        name = f"pairs of {dtype}, {mib:g} MiB" if mib >= 1 else f"pairs of {dtype}, 1 KiB"
+        told(name, medians(runs, ROUNDS), nbytes)
 
-        def read(some: list[Pair]) -> None:
-            mapped._checked.clear()
-            for pair in some:
-                read_pair_stats(pair)
 
-        runs: dict[str, Callable[[], object]] = {
-            "without": lambda plain=plain: read(plain),  # type: ignore[misc]
-            "with": lambda with_it=with_it: read(with_it),  # type: ignore[misc]
-        }
-        size_told = f"{mib:g} MiB" if mib >= 1 else "1 KiB"
-        told(f"pairs of {dtype}, {size_told}", medians(runs, ROUNDS), 2 * size * count)
+def stored_pairs(path: Path, dtype: str, nbytes: int, count: int) -> list[Pair]:
+    """Write pairs of two tensors of so many bytes side by side into a file."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal(nbytes // (4 if dtype == "float32" else 2)).astype(np.float32)
+    sides = [values, values * (1 + 1e-3 * random.standard_normal(values.size).astype(np.float32))]
+    words = [each.view(np.uint32) for each in sides]
+    if dtype == "bfloat16":
+        words = [(each >> 16).astype(np.uint16) for each in words]
+    bits = [each.view(np.uint8) for each in words]
+    with path.open("wb") as file:
+        for _ in range(count):
+            file.writelines(bits)
+    shape = (values.size // 64, 64)
+    whole = Region.whole(shape)
+    sums = [payload_checksum(each) for each in bits]
+    found = []
+    for number in range(count):
+        golden, actual = (
+            Source(str(path), (2 * number + side) * nbytes, dtype, shape, checksum=sums[side]) for side in (0, 1)
+        )
+        found.append(Pair(LabelKey(0, "x", number), 0, golden, whole, actual, whole, shape, whole, ""))
+    return found
+
+
+def payload_bytes(source: Source) -> int:
+    """The bytes of a stored tensor."""
+    return int(np.prod(source.shape)) * DTYPES[source.dtype].itemsize
+
+
+def read_all(some: list[Pair]) -> None:
+    """Take the statistics of pairs that nobody has verified yet."""
+    memory_map._checked.clear()
+    for pair in some:
+        read_pair_stats(pair)
 
 
 def comparison(folder: Path) -> None:

@@ -42,7 +42,7 @@ from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.terminal.console import report_console
-from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.judging_options import Terms

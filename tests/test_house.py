@@ -97,13 +97,30 @@ def test_no_circles() -> None:
     assert not without_circles({"a": {"b"}, "b": {"a"}})
 
 
+def loaded(names: list[str], of: tuple[str, ...]) -> list[str]:
+    """Which packages, of those named, importing our modules loads in a new process."""
+    code = "import sys\n" + "".join(f"import {name}\n" for name in names)
+    code += f"print(*(each for each in {of!r} if each in sys.modules))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.mark.parametrize("folder", PURE)
 def test_pure_folders_load_nothing_that_is_not(folder: str) -> None:
-    names = [name_of(path) for path in modules(f"orchestrator/{folder}")]
-    code = "import sys\n" + "".join(f"import {name}\n" for name in names)
-    code += f"print(*(each for each in {NOT_PURE!r} if each in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "", f"importing {folder} loads {done.stdout}"
+    assert not loaded([name_of(path) for path in modules(f"orchestrator/{folder}")], NOT_PURE)
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("orchestrator.cli.app", ("numpy", "h5py", "pydantic", "ray", "numba", "torch", "rich.console")),
+        ("orchestrator.compare.actors.actor", ("h5py", "pydantic", "ray", "rich", "typer", "torch")),
+        ("orchestrator.launch.rank_host", ("h5py", "numba", "pydantic", "ray", "rich", "typer", "torch")),
+        ("orchestrator.transfer.log_send", ("numpy", "h5py", "pydantic", "ray", "rich", "typer", "torch")),
+        ("labeling.api", ("ray", "rich", "typer", "pydantic", "numba", "torch")),
+    ],
+)
+def test_what_starts_often_loads_little(module: str, never: tuple[str, ...]) -> None:
+    assert not loaded([f"aclcmp.{module}"], never)
 
 
 @pytest.mark.parametrize("path", [p for stage in ("plan", "judge") for p in modules(f"orchestrator/{stage}")], ids=str)

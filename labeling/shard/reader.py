@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.shard.checksum import payload_checksum
+from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.hdf5_types import text_of
@@ -135,7 +135,7 @@ def _stored_checksum(path: Path, record: LabelRecord) -> int:
     with path.open("rb") as file:
         file.seek(record.offset or 0)
         windows = (file.read(min(_WINDOW, record.nbytes - begin)) for begin in range(0, record.nbytes, _WINDOW))
-        return payload_checksum(windows)
+        return pieces_checksum(windows)
 
 
 def sealed_segment(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]] | None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
-from aclcmp.labeling.shard.checksum import payload_checksum
+from aclcmp.labeling.shard.checksum import pieces_checksum
 from aclcmp.labeling.shard.files import dataset_name, escape
 from aclcmp.labeling.shard.hdf5_types import encoded, hdf5_type, set_text, text_type
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -161,7 +161,7 @@ def _inputs_text(record: LabelRecord) -> str:
 
 def index_checksum(header: str, number: int, table: npt.NDArray[np.void]) -> np.uint64:
     """Return the checksum of what segment `number` says of itself: its header as JSON, and its table of labels."""
-    return np.uint64(payload_checksum([header.encode(), b"%d" % number, table.tobytes()]))
+    return np.uint64(pieces_checksum([header.encode(), b"%d" % number, table.tobytes()]))
 
 
 _NUMBERS: list[tuple[str, str]] = [

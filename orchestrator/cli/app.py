@@ -15,7 +15,7 @@ import typer
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.doctor import doctor
-from aclcmp.orchestrator.cli.options import _split, _variables
+from aclcmp.orchestrator.cli.options import parse_variables, split_command
 from aclcmp.orchestrator.cli.reports import (
     FailOnOption,
     JsonOption,
@@ -187,12 +187,12 @@ def run(
         words = f"--stop-at {stop_at.value} judges while the command runs, --floor {floor} measures in a second run"
         raise UsageError(f"{words}; give a profile, which `aclcmp report RUN --save-floor FILE` writes")
     job = Job(
-        command=_split(command),
+        command=split_command(command),
         ranks=ranks,
         cwd=Path.cwd(),
         nodes=nodes,
         device=device,
-        env=_variables(env or []),
+        env=parse_variables(env or []),
         timeout=timeout,
         visibility=visibility,
         launcher=launcher,

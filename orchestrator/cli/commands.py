@@ -19,7 +19,8 @@ from aclcmp.orchestrator.core.job import Fetch, Job, StopAt
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.interrupts import held
 from aclcmp.orchestrator.launch.job import check
-from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.run.repeats import recorded_again
 from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, slow_steps, terminal
 from aclcmp.orchestrator.transfer.command import also_fetched

@@ -51,7 +51,7 @@ def submit(
 
     Ctrl-C asks whether to stop the job or to let it run. Exit codes as of `aclcmp run`; 4 where it was left running.
     """
-    from aclcmp.orchestrator.cli.options import _variables
+    from aclcmp.orchestrator.cli.options import parse_variables
     from aclcmp.orchestrator.submit.actions import Wishes, submit_file
 
     flags = {
@@ -65,7 +65,7 @@ def submit(
     }
     override: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
     if env:
-        override["env"] = _variables(env)
+        override["env"] = parse_variables(env)
     return submit_file(file, override, Wishes(address, output, dry_run, up, render, detach), Path.cwd())
 
 

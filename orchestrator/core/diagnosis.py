@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Source
-from aclcmp.orchestrator.core.text import count, numbers_text
+from aclcmp.orchestrator.core.text import count
 
 HISTOGRAM_LOWEST = -40
 """log2 of the lower edge of the histogram's first bin; each bin is one power of two, the first also holds less."""
@@ -193,3 +193,11 @@ def nonfinite_places(looks: Sequence[Look]) -> list[str]:
         are = f"{count(total_count, 'value')} that {'is' if total_count == 1 else 'are'} not finite on one side alone"
         told.append(f"{named} {are}" if numbers.size else "")
     return told
+
+
+def numbers_text(numbers: npt.NDArray[np.int64] | list[int], most: int = 4) -> str:
+    """Return sorted numbers with runs folded: "3, 16-31"; of many runs the first, and how many numbers there are."""
+    found = np.asarray(numbers, np.int64)
+    runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
+    words = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:most] if len(run)]
+    return ", ".join(words) + (f" ... ({len(found):,} of them)" if len(runs) > most else "")

@@ -6,9 +6,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder text or cannot be seen."""
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -89,11 +86,3 @@ def ranks_text(ranks: Sequence[int]) -> str:
     several = "s" if len(ranks) != 1 else ""
     named = ", ".join(map(str, ranks[:4])) + (f" ... ({len(ranks)} ranks)" if len(ranks) > 4 else "")
     return f"rank{several} {named}"
-
-
-def numbers_text(numbers: npt.NDArray[np.int64] | list[int], most: int = 4) -> str:
-    """Return sorted numbers with runs folded: "3, 16-31"; of many runs the first, and how many numbers there are."""
-    found = np.asarray(numbers, np.int64)
-    runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
-    words = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs[:most] if len(run)]
-    return ", ".join(words) + (f" ... ({len(found):,} of them)" if len(runs) > most else "")

@@ -6,13 +6,8 @@ import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.run.record_file import load_record
-
-if TYPE_CHECKING:
-    from aclcmp.orchestrator.core.run_record import RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +141,3 @@ class RunDir:
     def report_csv(self) -> Path:
         """The cross-rank report as a table, in the original's columns."""
         return self.root / "report.csv"
-
-
-def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
-    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
-
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
-    run = RunDir(folder.absolute(), folder.name)
-    if not run.record.exists():
-        raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
-    record = load_record(run.record)
-    return RunDir(run.root, record.run_id), record

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.core.run_record import SCHEMA, RunRecord, VersionedRecord
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.run.directory import RunDir
 
 
 def save_record(record: RunRecord, path: Path) -> None:
@@ -33,3 +34,15 @@ def load_record(path: Path) -> RunRecord:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
+
+
+def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
+    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+    run = RunDir(folder.absolute(), folder.name)
+    if not run.record.exists():
+        raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
+    record = load_record(run.record)
+    return RunDir(run.root, record.run_id), record

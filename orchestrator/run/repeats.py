@@ -6,7 +6,8 @@ from pathlib import Path
 
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.run_record import RunRecord
-from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import opened_run
 
 AGAIN = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
 """What `--floor` may say to have the command run a second time."""

@@ -10,7 +10,7 @@ from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.run.shards import read_indices
 
 

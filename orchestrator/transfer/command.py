@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.run.directory import RunDir, opened_run
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.run.repeats import recorded_again
 from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, terminal
 

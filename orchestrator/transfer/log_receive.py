@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
+from aclcmp.labeling.shard.checksum import hash_start
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.transfer.log_frames import LONGEST, PART, Frame, FrameError, Kind, decode, safe_name
-from aclcmp.orchestrator.transfer.safe_open import hash_start
 
 _NOT_SUCH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What JSON that is another than was meant raises when it is read."""

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from aclcmp.labeling.shard.checksum import hash_start
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.transfer.log_frames import CHUNK, PART, Frame, Kind, encode
-from aclcmp.orchestrator.transfer.safe_open import hash_start
 
 _LARGE_LOG = 64 << 20
 _LINGER = 60.0

@@ -7,11 +7,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-import xxhash
+from aclcmp.labeling.shard.checksum import hash_start
 
-_WINDOW = 1 << 20
 _LONGEST = 255  # bytes of a name that every file system here can hold
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not keep us waiting
@@ -79,22 +77,6 @@ def digest_of(root: Path, name: str) -> str:
             return hash_start(file, os.fstat(descriptor).st_size).hexdigest()
         except EOFError as error:
             raise OSError(f"{name}: {error}") from None
-
-
-def hash_start(file: IO[bytes], size: int) -> xxhash.xxh3_128:
-    """Read the first `size` bytes of an open file, from its beginning, and return their running hash (XXH3, 128 bits).
-
-    Raises EOFError when there are fewer.
-    """
-    found = xxhash.xxh3_128()
-    file.seek(0)
-    while size:
-        block = file.read(min(_WINDOW, size))
-        if not block:
-            raise EOFError("the file is shorter than it was")
-        found.update(block)
-        size -= len(block)
-    return found
 
 
 def moved(root: Path, name: str, to_root: Path, to_name: str) -> None:

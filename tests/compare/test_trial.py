@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fit_trial import Candidate, Trial
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
-from aclcmp.orchestrator.core.text import numbers_text
+from aclcmp.orchestrator.core.diagnosis import numbers_text
 
 NOISE = 4e-3
 

@@ -17,7 +17,7 @@ from aclcmp.orchestrator.pipeline.resolve_layouts import compared
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.run.directory import opened_run
+from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import opened_side
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial
-from aclcmp.orchestrator.core.text import numbers_text
+from aclcmp.orchestrator.core.diagnosis import numbers_text
 
 _SOME_LEFT = 0.7
 """What a rearrangement might explain at least for one to be looked for: edges that shift in are not golden's."""

@@ -9,7 +9,7 @@ import numpy as np
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD, PER_PARAMETER, Candidate, Floats, Trial
 from aclcmp.orchestrator.compare.diagnosis.rounding import LARGEST, NARROWER, rounder
-from aclcmp.orchestrator.core.text import numbers_text
+from aclcmp.orchestrator.core.diagnosis import numbers_text
 
 _CLOSE = 0.02
 _FEWEST_HITS = 4

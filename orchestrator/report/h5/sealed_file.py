@@ -16,12 +16,12 @@ import h5py
 import xxhash
 
 from aclcmp.labeling.errors import ShardFormatError
+from aclcmp.labeling.shard.checksum import hash_start
 from aclcmp.labeling.shard.trial import check_opens
 
 _SEAL = "\naclcmp xxh3 {:032x}\n"
 _ANY_SEAL = rb"\naclcmp xxh3 [0-9a-f]{32}\n"
 SEAL_LENGTH = len(_SEAL.format(0))
-_WINDOW = 8 << 20
 
 
 def write_sealed(path: Path, build: Callable[[h5py.File], None]) -> None:
@@ -54,13 +54,12 @@ def opened_sealed(path: Path) -> Iterator[h5py.File]:
 def _is_sealed(path: Path) -> bool:
     """Whether a file has a seal. Raises ShardFormatError when it is not the one of its bytes."""
     with path.open("rb") as file:
-        left = max(os.fstat(file.fileno()).st_size - SEAL_LENGTH, 0)
-        hasher = xxhash.xxh3_128()
-        while piece := file.read(min(left, _WINDOW)):
-            left -= len(piece)
-            hasher.update(piece)
+        try:
+            digest = hash_start(file, max(os.fstat(file.fileno()).st_size - SEAL_LENGTH, 0)).intdigest()
+        except EOFError:  # somebody cut it off meanwhile
+            return False
         seal = file.read()
-    if seal == _SEAL.format(hasher.intdigest()).encode():
+    if seal == _SEAL.format(digest).encode():
         return True
     if re.fullmatch(_ANY_SEAL, seal):
         raise ShardFormatError(f"{path} is damaged: its bytes are not those that were written")
