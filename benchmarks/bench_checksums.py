@@ -39,11 +39,11 @@ CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("b
 
 COMPARE = """
 import sys
-from aclcmp.orchestrator.plan import rank_labels as held
+from aclcmp.orchestrator.plan import rank_labels
 if sys.argv[2] == "without":
-    checked = held.Held.source.fget
+    checked = Held.source.fget
     from dataclasses import replace
-    held.Held.source = property(lambda self: replace(checked(self), checksum=None))
+    Held.source = property(lambda self: replace(checked(self), checksum=None))
 from aclcmp.orchestrator.cli.app import run_cli
 sys.exit(run_cli(["compare", sys.argv[1]]))
 """

@@ -29,13 +29,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from aclcmp.labeling.errors import AclcmpError, ShardFormatError  # noqa: E402
-from aclcmp.labeling.shard.trial import try_whole  # noqa: E402
-from aclcmp.orchestrator.report.h5 import sealed_file as h5_file  # noqa: E402
-from benchmarks.damaged import KINDS, Answer, Kind, damage  # noqa: E402
+from aclcmp.labeling.errors import AclcmpError, ShardFormatError
+from aclcmp.labeling.shard.trial import try_whole
+from aclcmp.orchestrator.report.h5 import sealed_file
+from benchmarks.damaged import KINDS, Answer, Kind, damage
 
 BATCH = 250
 HANG = 10.0
@@ -140,7 +139,7 @@ def _child(
 ) -> None:
     most = _mapped() + 4 * MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    h5_file.check_opens = _try_in_fork
+    sealed_file.check_opens = _try_in_fork
     for number in numbers:
         path.write_bytes(damage(whole, random.Random(f"{seed} {kind.name} {number}")))
         before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()

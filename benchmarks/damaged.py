@@ -23,7 +23,7 @@ from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.inputs.layout_file import read_layouts
 from aclcmp.orchestrator.inputs.policy_file import read_policy
 from aclcmp.orchestrator.report.as_json import json_pieces
-from aclcmp.orchestrator.report.h5 import sealed_file as h5_file
+from aclcmp.orchestrator.report.h5 import sealed_file
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.run.record_file import load_record, save_record
@@ -182,7 +182,7 @@ def _report(folder: Path) -> Path:
 
 def _unsealed_report(folder: Path) -> Path:
     path = _report(folder)
-    path.write_bytes(path.read_bytes()[: -h5_file.SEAL_LENGTH])
+    path.write_bytes(path.read_bytes()[: -sealed_file.SEAL_LENGTH])
     return path
 
 

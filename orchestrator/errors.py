@@ -4,7 +4,7 @@ AclcmpError                   the user can mend it; one line on the terminal
 ├── LabelError                (labeling) a label's arguments cannot be recorded
 ├── ShardError                (labeling) a shard cannot be read or written; also an OSError
 │   └── ShardFormatError      not HDF5, truncated, from the future, or unsafe
-│       └── ForeignFormatError  (labeling.foreign) another tool's file is not what it says it is
+│       └── ForeignFormatError  (labeling.shard) another tool's file is not what it says it is
 ├── UsageError                wrong command line, configuration or input: exit code 2
 └── LaunchError               the ranks could not be started or followed: exit code 3
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from aclcmp.orchestrator.cluster import ray_start as raystart
+from aclcmp.orchestrator.cluster import ray_start
 from aclcmp.orchestrator.cluster.cluster import Cluster
 
 
 @contextmanager
 def joinable_ray(**options: dict[str, float]) -> Iterator[Cluster]:
     """Open a local Ray that listens on all addresses, as one of `ray start` does."""
-    with patch.object(raystart, "LOOPBACK", None), Cluster.open(**options) as opened:
+    with patch.object(ray_start, "LOOPBACK", None), Cluster.open(**options) as opened:
         yield opened

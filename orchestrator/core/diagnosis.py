@@ -158,7 +158,7 @@ class Hint:
     key: LabelKey
     ranks: tuple[int, ...]
     kind: str
-    """The kind of `compare.look.Fit`, or "missing reduction"."""
+    """The kind of a `Fit`, or "missing reduction"."""
     words: str
     explained: float
     """Share of the error energy that it explains, from 0.9 to 1, on the rank where it explains least."""

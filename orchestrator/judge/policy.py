@@ -1,4 +1,4 @@
-"""What a user wants counted: limits, and what may differ. Defaults need no file (`policyfile` reads one)."""
+"""What a user wants counted: limits, and what may differ. Defaults need no file (`inputs/policy_file.py` reads one)."""
 
 from __future__ import annotations
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.run.repeats import AGAIN
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ def plan_run(
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels.
 
     `lost` are ranks whose shards nobody can read, each with the reason: every label fails there, also those that were
-    `heard` of while they ran. References are no side, here and wherever labels are planned: `floors.plan_reference` is
-    their own plan.
+    `heard` of while they ran. References are no side, here and wherever labels are planned:
+    `noise_plans.plan_reference` is their own plan.
     """
     told, notes = layouts.applied(list(indices), "")
     with without_collection():

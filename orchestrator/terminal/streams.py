@@ -1,7 +1,7 @@
 """This process's stdout and stderr: nothing that goes out through them steers a terminal, and they may be gone.
 
 Texts come from runs, dumps and other hosts: names, log lines, error texts. What is written to a stream is escaped here,
-and what rich prints is in `report/terminal.py`: once each, whoever prints it.
+and what rich prints in `console.py`: once each, whoever prints it.
 """
 
 from __future__ import annotations

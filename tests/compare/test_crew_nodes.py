@@ -94,17 +94,17 @@ def pool(nodes: tuple[Node, Node], log: Path) -> ActorPool:
             import ray
 
             from aclcmp.orchestrator.compare import pair
-            from aclcmp.orchestrator.compare.actors import remote_reads as fetch
-            from aclcmp.orchestrator.compare.kernels import memory_map as mapped
+            from aclcmp.orchestrator.compare.actors import remote_reads
+            from aclcmp.orchestrator.compare.kernels import memory_map
 
             node = ray.get_runtime_context().get_node_id()
 
-            def opened(source: Source) -> mapped.MappedBits:
+            def opened(source: Source) -> memory_map.MappedBits:
                 with log.open("a") as file:
                     file.write(f"{node} {source.rank} {source.path}\n")
-                return mapped.open_bits(source)
+                return memory_map.open_bits(source)
 
-            fetch.open_bits = pair.open_bits = opened
+            remote_reads.open_bits = pair.open_bits = opened
 
         def read(self, reads: Sequence[Read]) -> tuple[int, Fetched]:
             if any(region.shape == killers[0] for _, region in reads):

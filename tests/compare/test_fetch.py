@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.summary import summarise
-from aclcmp.orchestrator.compare.actors import remote_reads as fetch
+from aclcmp.orchestrator.compare.actors import remote_reads
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes, read_dense, reads_of
 from aclcmp.orchestrator.compare.pair import read_pair_stats
@@ -53,7 +53,7 @@ def test_a_region_is_read_as_it_is(
     bits = random_bits(np.random.default_rng(0), dtype, shape, "any bits")
     source = store(tmp_path / "x", bits, dtype, offset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch, "_WINDOW_BYTES", window)
+        patch.setattr(remote_reads, "_WINDOW_BYTES", window)
         dense = read_dense((source, region))
     assert dense.dtype == np.uint8 and dense.ndim == 1 and dense.nbytes == read_bytes((source, region))
     assert dense.tobytes() == sliced(bits, region).tobytes()

@@ -20,8 +20,7 @@ from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare.actors import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.kernels import kernel
-from aclcmp.orchestrator.compare.kernels import operands as summands
+from aclcmp.orchestrator.compare.kernels import kernel, operands
 from aclcmp.orchestrator.compare.kernels.tolerance import tolerance
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats, read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -149,7 +148,7 @@ def test_statistics_are_those_of_the_assembled_sums(drawn: Any) -> None:
     ("name", "counts"), [("float32", (1, 3)), ("bfloat16", (3, 2)), ("int32", (2, 1)), ("complex64", (2, 2))]
 )
 def test_stored_sums_of_many_windows(tmp_path: Path, name: str, counts: tuple[int, int]) -> None:
-    shape = (3, summands.SUM_WINDOW // DTYPES[name].itemsize + 77, 1)
+    shape = (3, operands.SUM_WINDOW // DTYPES[name].itemsize + 77, 1)
     rng = np.random.default_rng(0)
     x, y = ([random_bits(rng, name, shape, "ordinary") for _ in range(count)] for count in counts)
     golden, actual = store(tmp_path / "x", x, name), store(tmp_path / "y", y, name)
@@ -230,7 +229,7 @@ def test_no_kernel_is_compiled_again() -> None:
         for golden in (x, x[:1]):
             for bits in (x[:2], x[:1]):
                 pair_stats(sum_operand(golden, name, region), sum_operand(bits, name, region), shape, region)
-    for function in (summands.add_up, kernel.scan32, kernel.scan64):
+    for function in (operands.add_up, kernel.scan32, kernel.scan64):
         assert len(cast("Any", function).signatures) == 1
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from aclcmp.orchestrator.cluster import head_watch as head
+from aclcmp.orchestrator.cluster import head_watch
 from aclcmp.orchestrator.cluster.head_watch import Answers, HeadWatch
 from aclcmp.orchestrator.launch.silence import SILENT_SECONDS, Silence
 
@@ -45,7 +45,7 @@ def test_the_head_is_not_lost_for_a_driver_that_slept() -> None:
     answers = Answers(0.0)
     answers.tried(1.0, answered=True)
     answers.tried(61.0, answered=False)  # awake, and the network is not there yet
-    assert 0 < answers.silent < head.LOST_SECONDS
+    assert 0 < answers.silent < head_watch.LOST_SECONDS
     answers.tried(63.0, answered=True)
     assert answers.silent == 0.0
 
@@ -53,14 +53,14 @@ def test_the_head_is_not_lost_for_a_driver_that_slept() -> None:
 @pytest.mark.parametrize("seconds", [1.0, 6.0])
 def test_the_head_is_lost_after_tries_that_all_fail(seconds: float) -> None:
     answers, now = Answers(0.0), 0.0
-    while answers.silent <= head.LOST_SECONDS:
+    while answers.silent <= head_watch.LOST_SECONDS:
         now += seconds
         answers.tried(now, answered=False)
-    assert now <= head.LOST_SECONDS + seconds
+    assert now <= head_watch.LOST_SECONDS + seconds
 
 
 def test_a_head_that_answers_no_more_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "PERIOD", 0.01)
+    monkeypatch.setattr(head_watch, "PERIOD", 0.01)
     told = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         watch = HeadWatch(f"127.0.0.1:{server.getsockname()[1]}", lost_after=0.05)
@@ -76,7 +76,7 @@ def test_a_head_that_answers_no_more_is_told_once(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
-    monkeypatch.setattr(head, "PERIOD", 0.01)
+    monkeypatch.setattr(head_watch, "PERIOD", 0.01)
     told = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as raylet:
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet)]
@@ -85,8 +85,8 @@ def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPat
         raylet.accept()[0].close()
         if gone:
             raylet.close()
-            assert told.wait(60) and watch.lost and watch.words == head.HERE_GONE
+            assert told.wait(60) and watch.lost and watch.words == head_watch.HERE_GONE
             watch.lose("something else")
-            assert watch.words == head.HERE_GONE
+            assert watch.words == head_watch.HERE_GONE
         watch.close()
     assert watch.lost is gone

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Status
-from aclcmp.orchestrator.live import interim_verdicts as findings
+from aclcmp.orchestrator.live import interim_verdicts
 from aclcmp.orchestrator.live.follower import stand_back
 from aclcmp.orchestrator.pipeline.resolve_layouts import compared
 from aclcmp.orchestrator.plan.planner import plan_run
@@ -84,7 +84,7 @@ def test_labels_of_several_processes_and_of_dumps_are_left_to_the_end(tmp_path: 
 
 
 def test_a_task_without_end_is_held_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "MOST_HELD", 20)
+    monkeypatch.setattr(interim_verdicts, "MOST_HELD", 20)
     ranks = [Rank(tmp_path, number, 2) for number in range(2)]
     follower = Follower(tmp_path, 2)
     found, streams = follower.findings, follower.ledger.streams

@@ -8,7 +8,7 @@ import pytest
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal, read_on
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.live import journal_tail as news
+from aclcmp.orchestrator.live import journal_tail
 from aclcmp.orchestrator.live.journal_tail import read_news
 from tests.live.growing import Rank
 
@@ -77,8 +77,8 @@ def test_each_look_is_bounded_and_none_is_lost(tmp_path: Path) -> None:
 
 
 def test_of_many_journals_those_least_read_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "_MOST_BYTES", 1000)
-    monkeypatch.setattr(news, "_AT_ONCE", 400)
+    monkeypatch.setattr(journal_tail, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(journal_tail, "_AT_ONCE", 400)
     ranks = [Rank(tmp_path, rank, 6) for rank in range(6)]
     for rank in ranks:
         for number in range(8):

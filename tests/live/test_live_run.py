@@ -21,8 +21,7 @@ from aclcmp.orchestrator.core.job import Device, Job, Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.live import loop as following
-from aclcmp.orchestrator.live import progress_text as standing
+from aclcmp.orchestrator.live import loop, progress_text
 from aclcmp.orchestrator.live.watcher import Live
 from aclcmp.orchestrator.pipeline.judging_options import Terms
 from aclcmp.orchestrator.run.directory import RunDir
@@ -218,7 +217,7 @@ def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypat
             notes.changed.wait_for(lambda: notes.said, 120)
         threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    monkeypatch.setattr(following, "plan_run", broken)
+    monkeypatch.setattr(loop, "plan_run", broken)
     record, notes, live, _ = followed(-1, -1, 2000, 250, meanwhile=until_told)
     assert {rank.state for rank in record.ranks} == {RankState.STOPPED} and len(live.known) == 0
     assert notes.said == [
@@ -231,7 +230,7 @@ def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypat
 def test_a_hang_is_told_and_a_timeout_says_where_ranks_stood(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standing, "STALL_SECONDS", (3.0, 300.0))
+    monkeypatch.setattr(progress_text, "STALL_SECONDS", (3.0, 300.0))
     record, notes, _, _ = followed(-1, 2, 20, 50, compare=False, timeout=45)
     words = "rank 0 (host {0}) stands after layers.3.act, rank 1 (host {0}) after layers.1.act"
     words = words.format(record.ranks[0].host)

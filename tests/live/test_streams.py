@@ -3,7 +3,7 @@
 import pytest
 
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.live import complete_labels as streams
+from aclcmp.orchestrator.live import complete_labels
 from aclcmp.orchestrator.live.complete_labels import APART_SECONDS, SILENT_SECONDS, Streams
 
 
@@ -107,7 +107,7 @@ def test_one_side_is_never_ripe_and_is_let_go() -> None:
 
 
 def test_what_all_ranks_left_one_sided_is_let_go_and_order_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_MOST_RIPE", 3)
+    monkeypatch.setattr(complete_labels, "_MOST_RIPE", 3)
     job = Job(2)
     assert job.does("0:g1 1:g1 0:g2 1:g2 0:a2 1:a2") == ["2"]
     assert job.streams.forget() == []

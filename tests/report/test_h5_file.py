@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.as_json import json_pieces
-from aclcmp.orchestrator.report.h5 import sealed_file as h5_file
+from aclcmp.orchestrator.report.h5 import sealed_file
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import decoder_labels, record_of, report_of
@@ -53,12 +53,12 @@ def test_no_text_has_a_variable_length(path: Path) -> None:
 
 
 def test_any_change_of_its_bytes_is_told_without_hdf5(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(h5_file, "check_opens", never)
+    monkeypatch.setattr(sealed_file, "check_opens", never)
     read_h5(path, None)
     whole, chance = path.read_bytes(), random.Random(0)
     for _ in range(200):
         spoilt = bytearray(whole)
-        spoilt[chance.randrange(len(whole) - h5_file.SEAL_LENGTH)] ^= 1 << chance.randrange(8)
+        spoilt[chance.randrange(len(whole) - sealed_file.SEAL_LENGTH)] ^= 1 << chance.randrange(8)
         path.write_bytes(spoilt)
         with pytest.raises(UsageError, match=r"report\.h5 is damaged: its bytes are not those .*`aclcmp compare`"):
             read_h5(path, None)
@@ -95,8 +95,8 @@ def test_one_on_which_hdf5_hangs_is_given_up(path: Path, monkeypatch: pytest.Mon
     whole = path.read_bytes()
     heap = whole.index(b"GCOL") + 64
     path.write_bytes(whole[:heap] + bytes(1000) + whole[heap + 1000 :])
-    real = h5_file.check_opens
-    monkeypatch.setattr(h5_file, "check_opens", lambda path: real(path, 1.0))
+    real = sealed_file.check_opens
+    monkeypatch.setattr(sealed_file, "check_opens", lambda path: real(path, 1.0))
     with pytest.raises(UsageError, match=r"report\.h5 did not open within 1 s: it is damaged"):
         read_h5(path, None)
 

@@ -19,11 +19,10 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.pipeline.stored_reports import print_diff, print_explained
-from aclcmp.orchestrator.report import as_json as json_groups
-from aclcmp.orchestrator.report import flat
+from aclcmp.orchestrator.report import as_json, flat
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_json import schema, write_json
-from aclcmp.orchestrator.report.h5 import reader as h5_reader
+from aclcmp.orchestrator.report.h5 import reader
 from aclcmp.orchestrator.report.h5.reader import read_h5, read_two
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines
@@ -47,8 +46,8 @@ def odd_labels(ranks: int = 16, culprit: tuple[str, int] | None = CULPRIT) -> li
 
 @pytest.fixture
 def grouped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_groups, "MOST_ROWS", 100)
-    monkeypatch.setattr(json_groups, "MOST_SINGLE", 20)
+    monkeypatch.setattr(as_json, "MOST_ROWS", 100)
+    monkeypatch.setattr(as_json, "MOST_SINGLE", 20)
 
 
 def members(name: str) -> list[int]:
@@ -96,7 +95,7 @@ def test_up_to_the_limit_nothing_is_grouped(tmp_path: Path, monkeypatch: pytest.
     report = report_of(odd_labels())
     content = written(report, tmp_path)
     assert "grouped" not in content and not any("groups" in each for each in content["labels"])
-    monkeypatch.setattr(json_groups, "MOST_ROWS", sum(len(each.ranks) for each in report.judgement.labels))
+    monkeypatch.setattr(as_json, "MOST_ROWS", sum(len(each.ranks) for each in report.judgement.labels))
     assert written(report, tmp_path) == content
 
 
@@ -104,7 +103,7 @@ def test_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     report = report_of(odd_labels(), run=record_of(16))
     written_whole = files(report, tmp_path)
     monkeypatch.setattr(flat.blocks, "__defaults__", (7,))
-    monkeypatch.setattr(h5_reader, "BLOCK", 5)
+    monkeypatch.setattr(reader, "BLOCK", 5)
     assert files(report, tmp_path) == written_whole
 
 

@@ -2,7 +2,7 @@
 
 /                     schema, verdict, exit_code
 /first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site
-/labels, /grid        see `h5_labels`
+/labels, /grid        see `labels.py`
 /coverage             counts, silent_ranks
 /run                  the fields of run.json that are single values or texts; /run/ranks is a table
 /policy               the limits that were used
