@@ -159,7 +159,9 @@ def pieces(model: Any, ids: Tensor, cuts: list[int]) -> Labels:
 
 
 def _along(parts: list[Tensor], lengths: list[int]) -> int:
-    """The dimension of the tokens: heads may stand before them."""
+    """The dimension of the tokens: heads may stand before them. Of one part it does not matter: a pooler has none."""
+    if len(parts) == 1:
+        return 0
     return next(dim for dim in range(1, parts[0].ndim) if [part.shape[dim] for part in parts] == lengths)
 
 
