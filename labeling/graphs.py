@@ -1,5 +1,4 @@
-"""Where a label cannot be recorded: in a graph that is traced, captured or transformed. It is skipped there, and the
-model runs as ever.
+"""Detection of graphs (traced, captured or transformed) in which a label cannot be recorded and is skipped.
 
 Measured with torch 2.13: `torch.compile` breaks its graph at a label, which is then recorded; with `fullgraph=True`, in
 `torch.export` and in what must be one graph (`torch.cond`) a break is an error.

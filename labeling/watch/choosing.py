@@ -74,6 +74,7 @@ def _has_forward(module: Any) -> bool:
 
 
 def is_scripted(module: Any) -> bool:
+    """Tell whether torch.jit compiled a module."""
     import torch
 
     return isinstance(module, torch.jit.ScriptModule)

@@ -161,8 +161,10 @@ class Shared:
     """A module that several others hold: each call is labelled under the name that it has in the module that calls."""
 
     def __init__(self, first: Tap, by_caller: Mapping[int, Tap | None], callers: Callers) -> None:
-        """`by_caller` are taps by the identity of the caller, None where calls are not wanted; `first` serves calls
-        from elsewhere."""
+        """Take the taps by the identity of the calling module: None where its calls are not labelled.
+
+        `first` serves calls from all other places.
+        """
         self.side, self.data_id, self.moment = first.side, first.data_id, first.moment
         self._first, self._by_caller, self._callers = first, by_caller, callers
 
@@ -184,8 +186,10 @@ class Shared:
 
 
 class Hook:
-    """A forward hook, or a pre-hook with keywords, of one tap. Copies and pickles of a watched model hold one that does
-    nothing."""
+    """A forward hook, or a pre-hook with keywords, of one tap.
+
+    Copies and pickles of a watched model hold a hook that does nothing.
+    """
 
     __slots__ = ("_act", "_is_compiling", "_traced", "tap")
 
@@ -207,6 +211,7 @@ class Hook:
         self._traced = traced
 
     def __call__(self, _module: Any, args: Any, passed: Any) -> None:
+        """Label what passes; in compiled code record nothing."""
         if self._is_compiling():
             self._traced()
         else:
@@ -214,6 +219,7 @@ class Hook:
 
     @property
     def __name__(self) -> str:
+        """No name: torch.jit.script asks for it, and learns from the error what to do."""
         # torch.jit.script compiles hooks too and asks each for its name first: the place to say what helps.
         raise AttributeError("torch.jit.script cannot compile the hooks of aclcmp.watch: script a model, then watch it")
 
@@ -230,8 +236,10 @@ def _inert(*_args: Any, **_kwargs: Any) -> None:
 
 
 def _never_called(module: Any) -> bool:
-    """Whether healthy models do without a call of it: attention takes its dropout's probability and its projection's
-    weight, and calls functions."""
+    """Tell whether correct models may never call a module.
+
+    Attention reads its dropout's probability and its projection's weight, and calls functions instead.
+    """
     import torch
 
     projection = getattr(torch.nn.modules.linear, "NonDynamicallyQuantizableLinear", ())
@@ -239,8 +247,10 @@ def _never_called(module: Any) -> bool:
 
 
 def _call_site(named: Named) -> str:
-    """Return `file:line` of the forward of the module's class, or of the class around it that is not torch's own; the
-    class's name where it has no code in Python."""
+    """Return `file:line` of the module's forward; the class's name where it has no code in Python.
+
+    For a module of torch's own it is the forward of the nearest module around it that is not torch's.
+    """
     owner = named
     while type(owner.inner).__module__.startswith("torch.") and owner.parent is not None:
         owner = owner.parent

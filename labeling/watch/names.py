@@ -38,8 +38,10 @@ class Named:
 
 
 def walk(model: Any) -> list[Named]:
-    """Return the modules of `model` once each, parents first, under their first names; scripted ones without what is
-    inside, which runs outside Python."""
+    """Return the modules of `model` once each, parents first, under their first names.
+
+    The modules inside a scripted one are left out: they run outside Python.
+    """
     import torch
 
     found: list[Named] = []

@@ -45,7 +45,7 @@ class Level:
 
     @property
     def words(self) -> str:
-        """ "high" or "low"."""
+        """The level in words: "high" or "low"."""
         return "low" if self.low else "high"
 
 

@@ -139,7 +139,7 @@ def _where_any(n: npt.NDArray[np.int64], values: _Floats) -> _Floats:
 
 
 def _share(part: _Floats, whole: npt.NDArray[np.number]) -> _Floats:
-    """part / whole, nan when the whole is 0."""
+    """Return part / whole, nan when the whole is 0."""
     return np.where(whole != 0, part / whole, math.nan)
 
 
@@ -149,7 +149,7 @@ def _rest(count: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> _Floats
 
 
 def _relative(error: _Floats, size: _Floats) -> _Floats:
-    """error / size; without size 0 when there is no error either, and infinite when there is."""
+    """Return error / size; where the size is 0, 0 for no error and infinity for any other."""
     return np.where(size == 0, np.where(error == 0, 0.0, math.inf), error / size)
 
 
@@ -159,7 +159,7 @@ def _larger(one: _Floats, other: _Floats) -> _Floats:
 
 
 def _correlation(xy: _Floats, xx: _Floats, yy: _Floats) -> _Floats:
-    """xy / sqrt(xx yy) within [-1, 1]; nan when a side is 0."""
+    """Return xy / sqrt(xx yy) within [-1, 1]; nan when a side is 0."""
     return np.clip(_share(xy, np.sqrt(xx) * np.sqrt(yy)), -1.0, 1.0)
 
 

@@ -113,6 +113,7 @@ class RowsLeftOut(RowSums):
 
     @property
     def count(self) -> int:
+        """Number of rows."""
         return self._count
 
     def __reduce__(self) -> tuple[Callable[..., RowSums], tuple[object, ...]]:

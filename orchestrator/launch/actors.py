@@ -67,8 +67,9 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
 
 
 def gather(refs: Sequence[Any], interrupts: Interrupts, head: HeadWatch, patience: float, late: str) -> list[Any]:
-    """The values of `refs`; LaunchError(`late`) after `patience` seconds or when the head is lost, SignalError on a
-    signal.
+    """Return the values of `refs`.
+
+    Raises LaunchError(`late`) after `patience` seconds or when the head is lost, and SignalError on a signal.
     """
     import ray
 

@@ -93,8 +93,9 @@ def _asked(interrupts: Interrupts, head: HeadWatch, onlooker: Onlooker | None) -
 def _start(
     job: Job, cluster: Cluster, run: RunDir, device: Device, hosts: Sequence[Any], interrupts: Interrupts
 ) -> tuple[list[Command], dict[str, str], list[DumpSetup]]:
-    """Number the ranks by where Ray placed their actors and start them; also the first rank's environment, and what
-    was prepared for every command's dumps.
+    """Number the ranks by where Ray placed their actors, and start them.
+
+    Return the commands, the first rank's environment, and what was prepared for every command's dumps.
     """
     late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
     grants: list[Grant] = gather(

@@ -197,8 +197,9 @@ class RankHost:
 
 
 def check_vacant(shards: Path) -> None:
-    """Raise FileExistsError when a folder holds shards: the driver may have removed a run that other hosts still have,
-    and what is left of it would be compared with the new one.
+    """Raise FileExistsError when a folder holds shards.
+
+    The driver may have removed a run that other hosts still have: its rest would be compared with the new one.
     """
     if left := shards_in(shards):
         raise FileExistsError(
@@ -214,7 +215,7 @@ def for_guard(setup: DumpSetup) -> dict[str, str]:
 
 
 def own_environment() -> dict[str, str]:
-    """This host's environment without what Ray put into it for the actor."""
+    """Return this host's environment without what Ray put into it for the actor."""
     return {name: value for name, value in os.environ.items() if not set_by_ray(name)}
 
 

@@ -125,9 +125,7 @@ class Streams:
 
     @property
     def oldest_task(self) -> int:
-        """The task of the rank that is furthest behind, of those that have set a label and have not ended; NO_TASK
-        where there is none.
-        """
+        """The earliest task of the ranks that have set a label and still run; NO_TASK where there is none."""
         return min((rank.task for rank in self._ranks.values() if rank.task >= 0 and not rank.ended), default=NO_TASK)
 
     def _is_ripe(

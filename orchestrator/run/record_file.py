@@ -38,7 +38,6 @@ def load_record(path: Path) -> RunRecord:
 
 def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
     """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
-
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)

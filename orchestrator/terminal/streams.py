@@ -1,4 +1,4 @@
-"""This process's stdout and stderr: nothing that goes out through them steers a terminal, and they may be gone.
+"""Standard output and error of this process: nothing that they print can steer a terminal, and they may be closed.
 
 Texts come from runs, dumps and other hosts: names, log lines, error texts. What is written to a stream is escaped here,
 and what rich prints in `console.py`: once each, whoever prints it.

@@ -10,8 +10,10 @@ from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 
 
 class Collected:
-    """Outcomes by (label, rank). Its pairs, and the parts of one that was split, are merged in the order of their
-    regions: the last bit of sums must not depend on which actor was first.
+    """Outcomes by (label, rank).
+
+    The pairs of a label, and the parts of a pair that was split, are merged in the order of their regions: the last bit
+    of sums must not depend on which actor was first.
     """
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
