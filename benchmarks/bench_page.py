@@ -28,7 +28,7 @@ def main() -> None:
     """Print the figures."""
     sys.path.insert(0, str(Path(__file__).parents[1]))  # the reports to look at are those of the tests
     from aclcmp.orchestrator.report.html.page import write_html
-    from tests.report.pages import large_report
+    from tests.report.html.pages import large_report
 
     labels, ranks = (int(text) for text in (*sys.argv[1:], *("10000", "64")[len(sys.argv) - 1 :]))
     report = large_report(labels, ranks)

@@ -11,7 +11,7 @@ from aclcmp.labeling.watch.names import ROOT, Named
 
 Layout = Shard | Replicate
 
-# transformers 5.23, distributed/tensor_parallel.py, each seen in a run over gloo (tests/labeling/test_watch_models.py)
+# transformers 5.23, distributed/tensor_parallel.py, each seen in a run over gloo (tests/labeling/watch/test_models.py)
 # but for sequence_parallel and the `_rep` names of earlier versions, which are taken from its source.
 _OUTPUTS: Mapping[str, Layout] = {
     "colwise": Shard(-1),

@@ -10,7 +10,7 @@ from aclcmp.labeling.shard.hdf5_types import text_of
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.writer import ShardWriter
 from tests.cli.conftest import Command
-from tests.shard.test_damage import write
+from tests.labeling.shard.test_damage import write
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
 
 def test_passes_of_an_engine_are_sides(aclcmp: Command, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from tests.foreign.folders.passes import dumped
+    from tests.dumps.sglang_writer import dumped
 
     dumped(tmp_path / "golden" / "TP0_PP0_Rank0_pid7")
     dumped(tmp_path / "same" / "TP0_PP0_Rank0_pid8")

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
 from aclcmp.orchestrator.core.diagnosis import Suspect
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import RankVerdict, Status
-from tests.compare.test_look import Stored, pair_of
+from tests.compare.diagnosis.test_second_look import Stored, pair_of
 from tests.compare.test_pair import check, encode, whole_stats
 from tests.judge.series import judged_on, of
 

@@ -19,8 +19,8 @@ from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.causes import pattern_object, what_it_looks_like
 from aclcmp.orchestrator.report.text.explain import explain
 from tests.judge.test_hints import World, X
+from tests.report.html.test_page import page_of
 from tests.report.made_up import report_of
-from tests.report.test_html import page_of
 
 ROWS = "rows 3, 9 hold 4 values that are not finite on one side alone"
 CHANNELS = "channels 5-7 hold 4 values that are not finite on one side alone"

@@ -14,7 +14,7 @@ from aclcmp.orchestrator.submit.command import submission
 from aclcmp.orchestrator.submit.kuberay.manifest import render
 from aclcmp.orchestrator.submit.ray_up import check_launcher
 
-FOLDER = Path(__file__).parent.parent.parent / "cluster_configs"
+FOLDER = Path(__file__).parents[2] / "cluster_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
 LAUNCHERS = ("two-npu-hosts.yaml", "cuda-hosts.yaml")
 

@@ -1,0 +1,80 @@
+"""Folders of forward passes that SGLang and vLLM dump."""
+
+from pathlib import Path
+
+import pytest
+
+from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.orchestrator.dumps.registry import read_dump
+from tests.dumps.atb_writer import values
+from tests.dumps.samples import by_name, read, reasons, tensors
+
+torch = pytest.importorskip("torch")
+
+from tests.dumps.sglang_writer import BATCH, dumped  # noqa: E402 (needs torch)
+
+
+def test_passes_are_tasks_in_the_order_of_computation(tmp_path: Path) -> None:
+    logits = dumped(tmp_path / "d" / "TP0_PP0_Rank0_pid7")
+    dumped(tmp_path / "d" / "TP1_PP0_Rank1_pid8")
+    index = read(tmp_path / "d")
+    assert index.tool == "SGLang's passes" and index.order == "calls" and len(index.indices) == 2
+    ran = ["model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm.0", "model.norm.1"]
+    for rank in (0, 1):
+        for number in range(3):
+            found = by_name(index, rank, number)
+            assert list(found) == BATCH + ran + (["model", "logits_processor"] if number < 2 else [])
+            if number < 2:
+                assert values(found["logits_processor"]).tolist() == logits[number].tolist()
+    assert len(index.notes) == 1 and "of the last pass it is not there" in index.notes[0]
+
+
+def test_one_rank_one_file_and_many_passes(tmp_path: Path) -> None:
+    folder = tmp_path / "TP3_PP1_Rank7_pid100"
+    dumped(folder, passes=12)
+    for where in (folder, folder / "Pass00011.pt"):
+        index = read(where)
+        assert index.tool == "SGLang's passes" and [each.header.rank for each in index.indices] == [7]
+    assert sorted({record.task for _, record, _ in tensors(read(folder))}) == list(range(12))
+    assert {record.task for _, record, _ in tensors(read(folder / "Pass00011.pt"))} == {10, 11}
+
+
+def test_what_a_skipped_pass_left_behind_is_told(tmp_path: Path) -> None:
+    """vLLM's dumper can skip passes that warm up: the output of the last of these begins the first file."""
+    dumped(tmp_path / "d" / "TP0_PP0_Rank0_pid7", skip=1)
+    index = read(tmp_path / "d")
+    assert "logits_processor" in by_name(index, task=0) and "logits_processor" not in by_name(index, task=1)
+    assert any("Pass00000 begins with is left out" in note for note in index.notes)
+
+
+def test_other_bodies_and_what_runs_before_them(tmp_path: Path) -> None:
+    folder = tmp_path / "d" / "TP0_PP0_Rank0_pid7"
+    folder.mkdir(parents=True)
+    one = torch.ones(2)
+    batch = {"language_model.forward_batch_info.input_ids": one}
+    torch.save({"visual.patch": one, "language_model.embed": one, **batch}, folder / "Pass00000.pt")
+    late = {"language_model.pp_proxy_tensors.hidden": one, "lm_head": one}
+    torch.save({**late, "visual.patch": one, "language_model.embed": one, **batch}, folder / "Pass00001.pt")
+    index = read(tmp_path / "d")
+    own = [*batch, "visual.patch", "language_model.embed"]
+    assert list(by_name(index, task=0)) == [*own, *late] and list(by_name(index, task=1)) == own
+    torch.save({"lm_head": one}, tmp_path / "Pass00000.pt")
+    assert list(by_name(read(tmp_path / "Pass00000.pt"))) == ["lm_head"]
+
+
+def test_damaged_and_dangerous_passes_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "d" / "TP0_PP0_Rank0_pid7"
+    dumped(folder)
+    whole = (folder / "Pass00001.pt").read_bytes()
+    (folder / "Pass00001.pt").write_bytes(whole[: len(whole) // 2])
+    torch.save({"model.x": torch.ones(1), "evil": Path}, folder / "Pass00002.pt")
+    refused = reasons(read(tmp_path / "d"))
+    assert list(refused) == ["Pass00001", "Pass00002"]
+    assert "truncated" in refused["Pass00001"] and "weights_only=True" in refused["Pass00002"]
+
+
+def test_two_dumps_of_a_rank_are_not_mixed(tmp_path: Path) -> None:
+    for pid in (7, 8):
+        dumped(tmp_path / "d" / f"TP0_PP0_Rank0_pid{pid}")
+    with pytest.raises(ForeignFormatError, match="Rank0_pid7 and TP0_PP0_Rank0_pid8; name one of them"):
+        read_dump(tmp_path / "d", "pta", tmp_path / "scratch")

@@ -1,0 +1,273 @@
+"""report.html in a real headless Chromium: it draws, opens labels by pointer and keys, and says nothing on the console.
+
+With ACLCMP_SCREENSHOTS=1 it also takes the pictures of docs/page.md.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.report.html.page import write_html
+from aclcmp.orchestrator.report.text.sentences import first_divergence
+from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
+from tests.report.made_up import decoder_labels, record_of, report_of
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)
+
+IMAGES = Path(__file__).parents[3] / "docs" / "images" if os.environ.get("ACLCMP_SCREENSHOTS") else None
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SWITCHES = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    *(("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()),
+)
+WIDE, PHONE = (1280, 860), (390, 844)
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine; scripts/install-chromium installs the distribution's")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture
+def opened(browser: Browser, folder: Path) -> Iterator[Open]:
+    """Open the page of a report. Whatever it writes to the console, or asks of the network, fails the test."""
+    contexts: list[BrowserContext] = []
+    troubles: list[str] = []
+
+    def asked(route: Route) -> None:
+        if route.request.url.startswith("file:"):
+            route.continue_()
+        else:
+            troubles.append(f"asked for {route.request.url}")
+            route.abort()
+
+    def open_page(report: Report, size: tuple[int, int] = WIDE, **options: Any) -> Page:
+        name = folder / f"{id(report)}.html"
+        if not name.exists():
+            write_html(report, name)
+        width, height = size
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        context.route("**/*", asked)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+        page.goto(name.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Report:
+    return decoder_report()
+
+
+def picture(page: Page, name: str) -> None:
+    if IMAGES is not None:
+        IMAGES.mkdir(exist_ok=True)
+        page.wait_for_timeout(500)  # the charting library fades in
+        page.screenshot(path=IMAGES / f"page-{name}.png")
+
+
+def ringed(page: Page) -> None:
+    """Click the cell of the first divergence and wait until its label is drawn."""
+    page.locator(".grid .first").click()
+    expect(page.locator("dialog h2")).to_have_text("layers.9.mlp.down.local")
+    expect(page.locator("dialog .chart .main-svg").first).to_be_visible()
+
+
+def no_sideways_scroll(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"))
+
+
+def test_it_draws(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    expect(page.locator("h1")).to_have_text(first_divergence(decoder)[0])
+    expect(page.locator(".grid tbody tr")).to_have_count(27)
+    marks = page.locator(".grid tbody tr").nth(10).locator(".cell").all_text_contents()
+    assert marks == ["✗"] * 16, "marks say it without colour"
+    assert page.locator(".grid tbody tr").nth(3).locator(".cell").all_text_contents() == ["·"] * 16
+    expect(page.locator("#legend")).to_contain_text("diverged, inherited")
+    picture(page, "wide")
+    page.locator("#depth").scroll_into_view_if_needed()
+    expect(page.locator("#depth-chart .main-svg").first).to_be_visible()
+    expect(page.locator("#missing")).to_contain_text("2 without actual")
+    picture(page, "depth")
+
+
+def test_a_click_opens_a_label(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    ringed(page)
+    dialog = page.locator("dialog")
+    for text in ("without the part of rank 6", "limit 0.02", "fused_mlp.py:88", "relative L2", "Relative error by row"):
+        expect(dialog).to_contain_text(text)
+    expect(dialog.locator(".chart .main-svg").nth(2)).to_be_visible()
+    expect(dialog.locator(".names button")).to_have_count(9)
+    picture(page, "label")
+    dialog.get_by_role("button", name="rank 4").click()
+    expect(dialog.locator(".tag")).to_contain_text("match")
+    for text in ("Limits: bfloat16 table", "modeling.py:212", "of the limit"):
+        expect(dialog).to_contain_text(text)
+    dialog.locator(".names button").nth(8).click()
+    expect(dialog.locator("h2")).to_have_text("layers.9.mlp.out")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).not_to_be_visible()
+
+
+def test_keys_open_a_label(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('cell')"):
+            break
+    assert page.evaluate("document.activeElement.classList.contains('first')"), "the keyboard starts where it begins"
+    for key in ("ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.locator("#readout")).to_contain_text("layers.10 · rank 6: diverged, inherited")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog h2")).to_have_text("layers.10.attn.q")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("dialog h2")).to_have_text("layers.10.attn.k")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).not_to_be_visible()
+    assert page.evaluate("document.activeElement.classList.contains('cell')"), "back where it was"
+
+
+def test_search_opens_a_label(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    page.get_by_placeholder("Find a label").fill("12.ATTN.co")
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog h2")).to_have_text("layers.12.attn.core")
+    page.get_by_role("button", name="rank 3").click()
+    expect(page.locator("dialog .tag")).to_contain_text("missing")
+
+
+def test_a_point_of_the_chart_opens_its_label(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    chart = page.locator("#depth-chart")
+    chart.scroll_into_view_if_needed()
+    point = chart.locator(".points path").nth(89)
+    expect(point).to_be_visible()
+    box = point.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(chart.locator(".hovertext")).to_contain_text("layers.9.mlp.down.local")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("dialog h2")).to_have_text("layers.9.mlp.down.local")
+
+
+def test_a_phone(opened: Open, decoder: Report) -> None:
+    page = opened(decoder, PHONE, device_scale_factor=2, is_mobile=True, has_touch=True)
+    expect(page.locator(".grid tbody tr")).to_have_count(27)
+    page.locator("#depth").scroll_into_view_if_needed()
+    expect(page.locator("#depth-chart .main-svg").first).to_be_visible()
+    assert no_sideways_scroll(page)
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "phone")
+    page.locator(".grid .first").tap()
+    expect(page.locator("dialog .chart .main-svg").nth(2)).to_be_attached()
+    assert page.evaluate("document.querySelector('.one').scrollWidth <= document.querySelector('.one').clientWidth")
+    picture(page, "phone-label")
+
+
+def test_dark(opened: Open, decoder: Report) -> None:
+    page = opened(decoder, color_scheme="dark")
+    ringed(page)
+    bar = page.locator("dialog .chart .point path").first
+    dark = bar.evaluate("bar => getComputedStyle(bar).fill")
+    picture(page, "dark")
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function("([bar, dark]) => getComputedStyle(bar).fill !== dark", arg=[bar.element_handle(), dark])
+
+
+def test_names_are_only_text(opened: Open) -> None:
+    page = opened(nasty_report())
+    assert "owned" not in page.evaluate("document.title").partition("aclcmp")[2]
+    assert not page.evaluate("document.title === 'owned'")
+    names = page.locator(".grid tbody .name").all_text_contents()
+    assert names[: len(NASTY) - 1] == [visible(name) for name in NASTY[:-1]]
+    page.locator("#depth").scroll_into_view_if_needed()
+    expect(page.locator("#depth-chart")).to_contain_text("</script>"[-8:])
+    for i, name in enumerate(NASTY):
+        page.locator(".grid tbody .name").nth(i).click()
+        expect(page.locator("dialog h2")).to_have_text(visible(name) or "(no name)")
+        expect(page.locator("dialog .sides")).to_contain_text(visible(name))
+        page.keyboard.press("Escape")
+    assert page.locator("img, iframe").count() == 0
+
+
+def test_tasks(opened: Open) -> None:
+    labels = [
+        one for task in range(3) for one in decoder_labels(2, 4, ("layers.1.mlp.out", 3) if task == 1 else None, task)
+    ]
+    page = opened(report_of(labels, run=record_of(4)))
+    expect(page.locator("#task")).to_have_value("1")
+    expect(page.locator(".grid .first")).to_have_count(1)
+    page.locator("#task").select_option("0")
+    expect(page.locator(".grid .first")).to_have_count(0)
+    page.locator("#task").select_option("all")
+    expect(page.locator(".grid tbody tr")).to_have_count(3)
+
+
+def test_nothing_was_labelled(opened: Open) -> None:
+    page = opened(report_of([]))
+    expect(page.locator("h1")).to_contain_text("Nothing was compared")
+    expect(page.locator("#heat")).not_to_be_visible()
+
+
+def test_without_a_script(opened: Open, decoder: Report) -> None:
+    page = opened(decoder, java_script_enabled=False)
+    expect(page.locator("h1")).to_have_text(first_divergence(decoder)[0])
+    expect(page.locator("noscript p")).to_have_count(1)
+    expect(page.locator("#missing")).to_contain_text("No actual side (acl) for layers.12.attn.core")
+
+
+def test_it_prints(opened: Open, decoder: Report) -> None:
+    page = opened(decoder)
+    expect(page.locator("#depth-chart .main-svg").first).to_be_attached()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_ten_thousand_labels_on_64_ranks(opened: Open, folder: Path) -> None:
+    report = large_report()
+    page = opened(report)
+    assert (folder / f"{id(report)}.html").stat().st_size <= 15 << 20
+    expect(page.locator(".grid tbody tr")).to_have_count(80)
+    page.locator(".grid .first").click()
+    expect(page.locator("dialog h2")).to_have_text("model.layers.40.block.0.out")
+    expect(page.locator("dialog .names button")).to_have_count(125)
+    expect(page.locator("dialog .chart .main-svg").first).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("#depth").scroll_into_view_if_needed()
+    expect(page.locator("#depth-chart .main-svg").first).to_be_visible()
