@@ -33,6 +33,8 @@ def entry_point(function: _Function) -> _Function:
         dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder can be written: compile in each process
         return compiled(function)
+    if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
+        return function
     # numba takes cached code for current as long as the entry point's own file is unchanged; what it calls counts too.
     stats = [path.stat() for path in _SOURCES]
     dispatcher._cache._cache_file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)
