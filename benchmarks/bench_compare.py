@@ -36,7 +36,7 @@ def lap(name):
     begun = now
 from pathlib import Path
 import aclcmp.orchestrator.cli.app
-from aclcmp.orchestrator.pipeline.answer import answer, plan_here
+from aclcmp.orchestrator.pipeline.answer import answer, plan_local_run
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
@@ -45,18 +45,18 @@ from aclcmp.orchestrator.terminal.console import report_console
 from aclcmp.orchestrator.run.record_file import opened_run
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 lap("imports")
 run, record = opened_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))
-plan = plan_here(run, record, screen, LayoutRules())
+plan = plan_local_run(run, record, screen, LayoutRules())
 lap("read 2 shards, plan 400 pairs")
 cluster = Cluster.open()
 lap("start Ray")
 pool = ActorPool(cluster.nodes)
 pool.read_indices(run, {cluster.driver_node_id: frozenset({0})})
 lap("start compare actors")
-report = answer(run, record, plan, cluster, pool, screen, Terms(Policy()))
+report = answer(run, record, plan, cluster, pool, screen, JudgingOptions(Policy()))
 lap("compare and judge")
 write_reports(report, run)
 lap("write the reports")

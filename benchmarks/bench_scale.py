@@ -36,8 +36,8 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
-from aclcmp.orchestrator.judge.evidence import evidence_of
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Policy
 
 KINDS = ("norm", "attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.act", "mlp.out", "out")
@@ -253,11 +253,11 @@ def measure(ranks: int, labels: int, rows: int, folder: Path, only: list[str]) -
     del collected
     line("merging", merging.seconds, merging.cpu, peak())
     with evidencing:
-        evidence = evidence_of(plan, outcomes, run_failed=False)
+        evidence = collect_evidence(plan, outcomes, run_failed=False)
     line("evidence", evidencing.seconds, evidencing.cpu, peak())
     policy = Policy()
     with judging:
-        judgement = judged(evidence, policy)
+        judgement = judge_evidence(evidence, policy)
     line("judging", judging.seconds, judging.cpu, peak())
     total = merging.seconds + evidencing.seconds + judging.seconds
     cpu = merging.cpu + evidencing.cpu + judging.cpu

@@ -28,9 +28,9 @@ from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey, Region
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 
@@ -87,7 +87,7 @@ def main() -> None:
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "report.h5"
-        write_h5(Report(None, "run", judged(made, policy), policy.table()), path)
+        write_h5(Report(None, "run", judge_evidence(made, policy), policy.table()), path)
         print(f"{options.labels:,} labels x {options.ranks} ranks, report.h5 of {path.stat().st_size / 1e6:.1f} MB")
 
         def raw() -> None:
@@ -96,8 +96,8 @@ def main() -> None:
 
         alone = timed("h5py reads the table", raw)
         read = timed("the report is read back", lambda: read_h5(path, None))
-        kept = evidence_in(read_h5(path, None))
-        judging = timed("it is judged", lambda: judged(kept, policy))
+        kept = evidence_of_report(read_h5(path, None))
+        judging = timed("it is judged", lambda: judge_evidence(kept, policy))
         command = [sys.executable, "-m", "aclcmp", "verdict", folder]
         timed("`aclcmp verdict`, from start to exit", lambda: subprocess.run(command, capture_output=True))
         timed("`aclcmp --version`, the same", lambda: subprocess.run([*command[:3], "--version"], capture_output=True))

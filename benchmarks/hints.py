@@ -36,7 +36,7 @@ from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.diagnose import insight
+from aclcmp.orchestrator.pipeline.diagnose import diagnose
 from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 
 CLEAN = "(round-off, by label)"
@@ -240,7 +240,7 @@ class Table:
         if first is None or first.key.label != culprit:
             count["not found"] += 1
             return
-        looks, patterns, hints = insight(here.plan, here.judgement, compare, look)
+        looks, patterns, hints = diagnose(here.plan, here.judgement, compare, look)
         said = [hint for hint in hints if hint.key == first.key]
         fitting = self.fitting.get(fault, set())
         right = [hint for hint in said if hint.kind in fitting]

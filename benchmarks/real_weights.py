@@ -35,7 +35,7 @@ from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.regions import Source
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.pipeline.diagnose import insight
+from aclcmp.orchestrator.pipeline.diagnose import diagnose
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PAIRS = (("bf16", "bf16"), ("fp32", "bf16"), ("fp16", "fp16"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp32", "fp32"))
@@ -206,7 +206,7 @@ def count(found: Found, case: Compared, roots: tuple[str, ...], where: str) -> b
 
 def count_hints(found: Found, case: Compared, culprit: str, kind: Kind, where: str) -> None:
     """Count the hints for a culprit that is named first."""
-    _, patterns, hints = insight(case.plan, case.judgement, compare, look)
+    _, patterns, hints = diagnose(case.plan, case.judgement, compare, look)
     said = [hint for hint in hints if hint.key.label == culprit]
     (pattern,) = [each for each in patterns if each.key.label == culprit]
     right = any(hint.kind in kind.hints for hint in said) or (kind.place != "" and kind.place in pattern.rows)

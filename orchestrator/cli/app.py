@@ -172,9 +172,9 @@ def run(
     4 incomplete (something was missing or nothing was compared), 70 a bug in aclcmp.
     """
     from aclcmp.orchestrator.cli.commands import run_job
-    from aclcmp.orchestrator.pipeline.judging_options import terms_of
+    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    terms = terms_of(policy, fail_on, floor)
+    terms = read_judging_options(policy, fail_on, floor)
     if terms.repeat is not None:
         raise UsageError(f"--floor {floor} is a folder; give perturb, repeat or a profile file")
     if clean and no_compare:
@@ -263,9 +263,9 @@ def compare(
     whatever ranks hold them; a run that labelled one side only is that side.
     """
     from aclcmp.orchestrator.cli.commands import compare_again, compare_two, suggest_ids
-    from aclcmp.orchestrator.pipeline.judging_options import terms_of
+    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    terms = terms_of(policy, fail_on, floor)
+    terms = read_judging_options(policy, fail_on, floor)
     if terms.again is not None:
         raise UsageError(f"--floor {floor} needs a launch; give another run of the script, or a profile file")
     if actual is not None:

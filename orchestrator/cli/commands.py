@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.core.floors import FloorSource
     from aclcmp.orchestrator.core.report import Report
     from aclcmp.orchestrator.core.run_record import RunRecord
-    from aclcmp.orchestrator.pipeline.answer import Planned
-    from aclcmp.orchestrator.pipeline.judging_options import Terms
+    from aclcmp.orchestrator.pipeline.answer import ComparisonPlan
+    from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
     from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
     from aclcmp.orchestrator.terminal.screen import Screen
 
@@ -42,7 +42,7 @@ def run_job(
     job: Job,
     address: str | None,
     output: Path | None,
-    terms: Terms,
+    terms: JudgingOptions,
     *,
     compare: bool,
     clean: bool,
@@ -91,7 +91,7 @@ def _if_head_is_lost(
     cluster: Cluster,
     run: RunDir,
     screen: Screen,
-    terms: Terms,
+    terms: JudgingOptions,
     *,
     clean: bool,
     as_json: bool,
@@ -134,7 +134,7 @@ def _launched_again(
 
 
 def compare_again(
-    folder: Path, layouts: Path | None, terms: Terms, *, clean: bool, as_json: bool, address: str | None = None
+    folder: Path, layouts: Path | None, terms: JudgingOptions, *, clean: bool, as_json: bool, address: str | None = None
 ) -> ExitCode:
     """Compare a run again: what of it lies on this host, or with `address` on the hosts of that cluster.
 
@@ -144,10 +144,10 @@ def compare_again(
     rules = _layouts(layouts)
     console, screen = terminal(as_json)
 
-    def planned() -> Planned | None:
-        from aclcmp.orchestrator.pipeline.answer import plan_here
+    def planned() -> ComparisonPlan | None:
+        from aclcmp.orchestrator.pipeline.answer import plan_local_run
 
-        plan = plan_here(run, record, screen, rules, terms.repeat) if address is None else None
+        plan = plan_local_run(run, record, screen, rules, terms.repeat) if address is None else None
         load_kernels()
         return plan
 
@@ -196,7 +196,7 @@ def compare_two(
     output: Path | None,
     id_map: Path | None,
     layouts: Path | None,
-    terms: Terms,
+    terms: JudgingOptions,
     *,
     as_json: bool,
 ) -> ExitCode:
@@ -211,7 +211,7 @@ def compare_two(
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
-        def planned() -> tuple[Side, Side, Planned]:
+        def planned() -> tuple[Side, Side, ComparisonPlan]:
             from aclcmp.orchestrator.pipeline.answer import plan_sides
 
             sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)

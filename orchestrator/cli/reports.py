@@ -41,13 +41,13 @@ def verdict(
 
     Exit codes as of `aclcmp run`.
     """
-    from aclcmp.orchestrator.pipeline.judging_options import terms_of
+    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
     from aclcmp.orchestrator.pipeline.stored_reports import judge_again, show
 
     if floor is not None and not floor.is_file():
         raise UsageError(f"--floor {floor} is no file; give a profile, or compare again for other floors")
     report, run = judge_again(
-        run_directory, terms_of(policy, fail_on, None if floor is None else str(floor)), save=save
+        run_directory, read_judging_options(policy, fail_on, None if floor is None else str(floor)), save=save
     )
     show(report, run if save else None, as_json=as_json)
     return int(report.judgement.exit_code)
@@ -60,9 +60,9 @@ def explain(
     rank: Annotated[int | None, _RANK] = None,
 ) -> int:
     """Print everything known about one label: errors, limits and by how much they would have to move, where and why."""
-    from aclcmp.orchestrator.pipeline.stored_reports import print_explained
+    from aclcmp.orchestrator.pipeline.stored_reports import print_explanation
 
-    return int(print_explained(run_directory, label, task, rank))
+    return int(print_explanation(run_directory, label, task, rank))
 
 
 def diff(
@@ -85,13 +85,19 @@ def report(
     as_json: JsonOption = False,
 ) -> int:
     """Show the report of a run again, or write it in another form. Exit code 0 whatever the report says."""
-    from aclcmp.orchestrator.pipeline.stored_reports import save_profile, say, show, stored_report, write_page
+    from aclcmp.orchestrator.pipeline.stored_reports import (
+        print_lines,
+        read_stored_report,
+        save_profile,
+        show,
+        write_page,
+    )
 
-    run, found = stored_report(run_directory)
+    run, found = read_stored_report(run_directory)
     if html:
-        say([f"Page: {write_page(found, run)}"], as_json=as_json)
+        print_lines([f"Page: {write_page(found, run)}"], as_json=as_json)
     if save_floor is not None:
-        say([save_profile(found, save_floor)], as_json=as_json)
+        print_lines([save_profile(found, save_floor)], as_json=as_json)
     if as_json or not (html or save_floor):
         show(found, as_json=as_json)
     return int(ExitCode.MATCH)

@@ -16,11 +16,11 @@ from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.values import components_of, decode
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.idmap.signatures import FEW, Numbers, Places, View, view_of, without_ones
-from aclcmp.orchestrator.plan.layouts.inferred import Guess, further_guesses, plain_guesses
-from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, Shape, Whole
-from aclcmp.orchestrator.plan.rank_labels import Held
+from aclcmp.orchestrator.plan.layouts.inferred import Guess, guess_further_layouts, guess_plain_layouts
+from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, GlobalTensor, LocalTensor, Shape
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
-Labels: TypeAlias = Mapping[str, Mapping[int, Held]]
+Labels: TypeAlias = Mapping[str, Mapping[int, RankLabel]]
 """id -> rank -> what that rank holds of the label."""
 Views: TypeAlias = dict[str, tuple[View, ...]]
 
@@ -77,42 +77,44 @@ class _Wholes:
         return found or [guess for guess in guesses if math.prod(guess.shapes[0]) in self.sizes]
 
 
-def _plain_guesses(ranks: Mapping[int, Held]) -> list[Guess]:
+def _plain_guesses(ranks: Mapping[int, RankLabel]) -> list[Guess]:
     """Return the first ways in which a label's tensors may make up a whole; none if they cannot be looked at."""
     kinds = {DTYPES[held.dtype].kind for held in ranks.values()}
     whole = all(held.source.is_whole and not held.in_blocks for held in ranks.values())
     if len(kinds) > 1 or Kind.BOOL in kinds or not whole:
         return []
     try:
-        return plain_guesses(_locals(ranks), 0, alike=False)
-    except PlacingError:
+        return guess_plain_layouts(_locals(ranks), 0, alike=False)
+    except AlignmentError:
         return []
 
 
-def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, Held], others: set[Shape]) -> list[Guess]:
+def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, RankLabel], others: set[Shape]) -> list[Guess]:
     """Where plain guesses give no shape of the other side, those of data-parallel groups of slices and their like."""
     told = any(held.record.layout is not None for held in ranks.values())
     if told or not plain or any(guess.shapes[0] in others for guess in plain):
         return []
     further = (
-        guess for guess in further_guesses(_locals(ranks), others, False, golden=False) if guess.shapes[0] in others
+        guess
+        for guess in guess_further_layouts(_locals(ranks), others, False, golden=False)
+        if guess.shapes[0] in others
     )
     return list(islice(further, _MOST_FURTHER))
 
 
-def _locals(ranks: Mapping[int, Held]) -> dict[int, Local]:
-    return {rank: Local(held.shape, held.record.layout) for rank, held in ranks.items()}
+def _locals(ranks: Mapping[int, RankLabel]) -> dict[int, LocalTensor]:
+    return {rank: LocalTensor(held.shape, held.record.layout) for rank, held in ranks.items()}
 
 
-def _view(guess: Guess, ranks: Mapping[int, Held]) -> View | None:
+def _view(guess: Guess, ranks: Mapping[int, RankLabel]) -> View | None:
     try:
         whole = guess.read().wholes[0]
-    except PlacingError:
+    except AlignmentError:
         return None
     return view_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
 
 
-def _numbers_at(whole: Whole, ranks: Mapping[int, Held], places: Places) -> Numbers:
+def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Places) -> Numbers:
     """Return the values at flat places of a whole, shape (places, 1), of complex elements (places, 2).
 
     NaN where no rank holds them, or its file cannot be read.
@@ -140,7 +142,7 @@ def _numbers_at(whole: Whole, ranks: Mapping[int, Held], places: Places) -> Numb
     return numbers
 
 
-def _numbers_of(held: Held, places: Places) -> Numbers:
+def _numbers_of(held: RankLabel, places: Places) -> Numbers:
     """Return a stored tensor's values at flat places, shape (places, components). Raises ShardError."""
     stored = open_bits(held.source)
     if stored.pages is not None and stored.bits.size > FEW:

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.matching import BY_NAME, BY_ORDER, BY_SHAPE, Fit, paired
 from aclcmp.orchestrator.idmap.similarity import LIKENESS, Form, Seen, forms_of, relation_of
 from aclcmp.orchestrator.idmap.value_evidence import Course, Evidence, Verdict, evidence_of, in_words
-from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, Rule, stars
+from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, IdRule, stars
 
 CERTAIN = 0.65
 """A rule with at least this score is proposed to be followed, one below to be looked at."""
@@ -31,7 +31,7 @@ _MOST_CELLS = 1 << 24
 class Proposal:
     """A rule, how sure it is from 0 to 1, why, in words, and how many labels of actual it is about."""
 
-    rule: Rule
+    rule: IdRule
     score: float
     reasons: tuple[str, ...]
     labels: int
@@ -54,7 +54,7 @@ class Suggestion:
     actual_only: tuple[str, ...]
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[IdRule, ...]:
         """The rules to follow: the certain ones."""
         return tuple(proposal.rule for proposal in self.proposals if proposal.certain)
 
@@ -88,7 +88,7 @@ def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
     ids = IdMap(proposal.rule for proposal in proposals)
     caught = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
     proposals = [
-        Proposal(Rule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in caught
+        Proposal(IdRule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in caught
     ] + proposals
     ids = IdMap(proposal.rule for proposal in proposals)
     golden_ids, actual_ids = _ids(golden), _ids(actual)
@@ -145,7 +145,7 @@ def _proposal(golden: Form, actual: Form, fit: Fit, evidence: Evidence, verdict:
     if len(common) < max(len(golden.labels), len(actual.labels)):
         reasons.append(f"{len(common)} labels of {len(golden.labels)} golden and {len(actual.labels)} actual")
     texts = (golden.text, actual.text) if len(common) > 1 else (common[0][0].data_id, common[0][1].data_id)
-    return Proposal(Rule(*texts), round(score, 2), tuple(reasons), len(common))
+    return Proposal(IdRule(*texts), round(score, 2), tuple(reasons), len(common))
 
 
 _WORDS = {

@@ -13,14 +13,14 @@ from pathlib import Path
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion
 from aclcmp.orchestrator.inputs.rule_file import read_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
 _PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
 
 
 def read_map(path: Path) -> IdMap:
     """Read a file of patterns. Raises UsageError, with the file and the line, for what is none."""
-    return IdMap(read_rules(path, "golden-pattern -> actual-pattern", Rule), str(path))
+    return IdMap(read_rules(path, "golden-pattern -> actual-pattern", IdRule), str(path))
 
 
 def quoted(pattern: str | None) -> str:
@@ -30,7 +30,7 @@ def quoted(pattern: str | None) -> str:
     return pattern if _PLAIN.fullmatch(pattern) and pattern.isprintable() else json.dumps(pattern)
 
 
-def rule_text(rule: Rule) -> str:
+def rule_text(rule: IdRule) -> str:
     """Return a rule as it stands in the file."""
     return f"{quoted(rule.golden)} -> {quoted(rule.actual)}"
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.inputs.user_file import read_user_file
-from aclcmp.orchestrator.plan.id_rules import shown
+from aclcmp.orchestrator.plan.id_rules import quote_id
 
 Rule = TypeVar("Rule")
 
@@ -52,10 +52,10 @@ def _sides(line: bytes, form: str) -> tuple[str | None, str | None] | None:
         raise ValueError(f"the control character {control[0]!r}; write an id that has one in double quotes, escaped")
     before, rest = first_side(text)
     if not re.match(r"->(?:\s|$)", rest):
-        raise ValueError(f"no arrow in {shown(text)}; write '{form}', with blanks around ->")
+        raise ValueError(f"no arrow in {quote_id(text)}; write '{form}', with blanks around ->")
     behind, rest = first_side(rest[2:].lstrip())
     if rest and rest[0] != "#":
-        raise ValueError(f"{shown(rest)} after the rule; one rule a line, ids with blanks in double quotes")
+        raise ValueError(f"{quote_id(rest)} after the rule; one rule a line, ids with blanks in double quotes")
     return before, behind
 
 
@@ -68,7 +68,7 @@ def first_side(text: str) -> tuple[str | None, str]:
         try:
             pattern, end = json.JSONDecoder().raw_decode(text)
         except ValueError:
-            raise ValueError(f"the quotes of {shown(text)} are not closed, or hold a wrong escape") from None
+            raise ValueError(f"the quotes of {quote_id(text)} are not closed, or hold a wrong escape") from None
         return str(pattern), text[end:].lstrip()
     found = _BARE.match(text)
     bare = found[0] if found else ""

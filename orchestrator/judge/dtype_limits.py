@@ -55,13 +55,13 @@ def limits_of(
     name = narrower(golden, actual)
     if DTYPES[name].eps is None:
         return Limits(0.0, 0.0, "exact", dtype=name)
-    warn, fail = (_grown(limit, depth) for limit in relative[table_name(name)])
+    warn, fail = (_grow_with_depth(limit, depth) for limit in relative[table_name(name)])
     times = ROWS * (1 + _WORSE * math.log2(max(rows / _MANY, 1)))
     source = f"{table_name(name)} table" + f", layer {depth}" * (depth > 0)
     return Limits(warn, fail, source, max(1.0, min(times, MOST / fail)), dtype=name)
 
 
-def _grown(limit: float, depth: int) -> float:
+def _grow_with_depth(limit: float, depth: int) -> float:
     return max(limit, min(limit * math.sqrt(1 + min(depth, _DEEPEST) / 8), MOST))
 
 
@@ -78,7 +78,7 @@ def table_name(dtype: str) -> str:
 
 
 @functools.cache
-def least_of(golden: str, actual: str) -> float:
+def round_off_of(golden: str, actual: str) -> float:
     """Return the error by which two right computations may always differ: half of the narrower dtype's eps."""
     return _eps(DTYPES[narrower(golden, actual)]) / 2
 

@@ -12,14 +12,14 @@ from aclcmp.orchestrator.judge.dtype_limits import narrower
 from aclcmp.orchestrator.judge.policy import Excuse, Policy
 
 
-def with_ignored(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
+def apply_ignore_rules(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
     """Say of a verdict that the policy ignores why it does; its status stays what it is. Nothing inherits from it."""
-    if rule := _first(policy.ignore, verdict, key, level):
+    if rule := _first_rule(policy.ignore, verdict, key, level):
         return changed(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
     return verdict
 
 
-def with_excuses(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVerdict]:
+def apply_allow_rules(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVerdict]:
     """Say of each verdict that the policy allows why it does; its status stays what it is.
 
     A divergence that inherits from one that is allowed is none of its own: `FailOn.OWN` lets it pass too.
@@ -27,18 +27,19 @@ def with_excuses(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVe
     if not policy.allow:
         return list(labels)
     return [
-        replace(each, ranks=tuple(_excused(v, each.key, each.level, policy) for v in each.ranks)) for each in labels
+        replace(each, ranks=tuple(_apply_allow_rule(v, each.key, each.level, policy) for v in each.ranks))
+        for each in labels
     ]
 
 
-def _excused(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
+def _apply_allow_rule(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
     differs = verdict.status in (*WRONG, Status.DRIFT) and not verdict.ignored
-    if differs and (rule := _first(policy.allow, verdict, key, level)):
+    if differs and (rule := _first_rule(policy.allow, verdict, key, level)):
         return changed(verdict, excused=rule.reason or "allowed by the policy")
     return verdict
 
 
-def _first(rules: Sequence[Excuse], verdict: RankVerdict, key: LabelKey, level: Level) -> Excuse | None:
+def _first_rule(rules: Sequence[Excuse], verdict: RankVerdict, key: LabelKey, level: Level) -> Excuse | None:
     dtype = narrower(*verdict.dtypes) if all(verdict.dtypes) else ""
     for rule in rules:
         here = rule.ranks is None or verdict.rank in rule.ranks

@@ -18,9 +18,9 @@ from statistics import median
 from aclcmp.orchestrator.core.levels import Level, kind_in_layers
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import WRONG, RankVerdict, Status, changed
-from aclcmp.orchestrator.judge.dtype_limits import least_of
+from aclcmp.orchestrator.judge.dtype_limits import round_off_of
+from aclcmp.orchestrator.judge.pair_status import median_row_error
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.weigh import typical_of
 
 HISTORY = 8
 """Layers that are looked back."""
@@ -88,7 +88,7 @@ def jump(errors: Sequence[float], least: float, factor: float) -> float | None:
 
 
 @dataclass(slots=True)
-class _Before:
+class _RankHistory:
     """What came before on one rank in one task."""
 
     typical: float = 0.0
@@ -109,7 +109,7 @@ class _Before:
         self.typical, self.worst = max(self.typical, typical), max(self.worst, worst)
 
 
-def with_jumps(
+def raise_jumps(
     labels: Labels, levels: Mapping[LabelKey, Level], rule: JumpRule
 ) -> list[tuple[LabelKey, list[RankVerdict]]]:
     """Make `diverged` what is below its limit but jumps beside the labels before; labels in golden order.
@@ -121,7 +121,7 @@ def with_jumps(
     if not rule.on:
         return list(labels)
     labels = [(key, list(ranks)) for key, ranks in labels]
-    before: dict[tuple[int, int], _Before] = defaultdict(_Before)
+    before: dict[tuple[int, int], _RankHistory] = defaultdict(_RankHistory)
     wrong: set[int] = set()
     jumps: list[tuple[int, int, Jump]] = []
     kinds = [_kind(key, levels) for key, _ in labels]
@@ -130,16 +130,16 @@ def with_jumps(
             for at, verdict in enumerate(ranks):
                 known = before[key.task, verdict.rank]
                 here = known, labels, place, verdict.rank, kinds
-                if _is_just_beyond(verdict) and (_carried_on(*here, of_rows=True) or math.inf) <= _CARRIED[True]:
+                if _is_just_beyond(verdict) and (_carry_on_factor(*here, of_rows=True) or math.inf) <= _CARRIED[True]:
                     words = f"nothing that follows carries it on: {verdict.reason}"
                     ranks[at] = verdict = changed(verdict, status=Status.DRIFT, reason=words)
-                found = _beside(known, verdict, kinds[place], rule)
-                if found is not None and _counts(found, _carried_on(*here, of_rows=found.of_rows)):
+                found = _jump_beside(known, verdict, kinds[place], rule)
+                if found is not None and _is_credible(found, _carry_on_factor(*here, of_rows=found.of_rows)):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
         if any((v.status in WRONG or (v.ties and v.status is Status.DRIFT)) and not v.ignored for v in ranks):
             wrong.add(key.task)
-    return _raised(labels, jumps)
+    return _mark_jumps(labels, jumps)
 
 
 def _kind(key: LabelKey, levels: Mapping[LabelKey, Level]) -> tuple[str, int] | None:
@@ -147,7 +147,7 @@ def _kind(key: LabelKey, levels: Mapping[LabelKey, Level]) -> tuple[str, int] | 
     return (kind_in_layers(key.label, layer), key.occurrence) if layer else None
 
 
-def _counts(found: Jump, carried_on: float | None) -> bool:
+def _is_credible(found: Jump, carried_on: float | None) -> bool:
     """Whether what follows a jump is out of line too, or the jump so large that it needs no witness.
 
     An error that nothing carries on is that of a part that is small beside what it is added to: where terms cancel,
@@ -166,12 +166,12 @@ def _is_just_beyond(verdict: RankVerdict) -> bool:
         return False
     given = limits.instead_of < math.inf or limits.fail == 0.0
     most = limits.fail * limits.rows
-    single = typical_of(stats, metrics) <= limits.fail and metrics.rel_l2 <= most and stats.rows.count > 1
+    single = median_row_error(stats, metrics) <= limits.fail and metrics.rel_l2 <= most and stats.rows.count > 1
     return single and not given and metrics.worst_row <= _JUST_BEYOND * most
 
 
-def _carried_on(
-    before: _Before, labels: Labels, place: int, rank: int, kinds: Sequence[object], *, of_rows: bool
+def _carry_on_factor(
+    before: _RankHistory, labels: Labels, place: int, rank: int, kinds: Sequence[object], *, of_rows: bool
 ) -> float | None:
     """How many times the usual error of their kind the next labels have, the median one of them; None of too few."""
     task, factors = labels[place][0].task, list[float]()
@@ -194,32 +194,32 @@ def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) 
     metrics, stats, limits = verdict.metrics, verdict.stats, verdict.limits
     if metrics is None or stats is None or limits is None or limits.fail == 0.0:
         return []
-    least = (1 + of_rows) * least_error(verdict)
-    error = metrics.worst_row if of_rows else typical_of(stats, metrics)
+    least = (1 + of_rows) * round_off_error(verdict)
+    error = metrics.worst_row if of_rows else median_row_error(stats, metrics)
     return [error / max(median(errors[-HISTORY:]), least)]
 
 
-def _beside(before: _Before, verdict: RankVerdict, kind: object, rule: JumpRule) -> Jump | None:
+def _jump_beside(before: _RankHistory, verdict: RankVerdict, kind: object, rule: JumpRule) -> Jump | None:
     """Return how a verdict jumps, if it does; what came before then knows it."""
     metrics, limits, stats = verdict.metrics, verdict.limits, verdict.stats
     if metrics is None or limits is None or stats is None or limits.fail == 0.0 or verdict.ignored:
         return None
-    typical, worst = (0.0, 0.0) if is_nothing(verdict) else (typical_of(stats, metrics), metrics.worst_row)
+    typical, worst = (0.0, 0.0) if is_only_round_off(verdict) else (median_row_error(stats, metrics), metrics.worst_row)
     if not math.isfinite(typical):
         return None
     worst = worst if math.isfinite(worst) else typical
     found = None
     if verdict.status in (Status.MATCH, Status.DRIFT) and not verdict.bitwise:
-        found = _jumped(before, verdict, kind, typical, worst, rule)
+        found = _find_jump(before, verdict, kind, typical, worst, rule)
     before.take(kind, typical, worst)
     return found
 
 
-def _jumped(
-    before: _Before, verdict: RankVerdict, kind: object, typical: float, worst: float, rule: JumpRule
+def _find_jump(
+    before: _RankHistory, verdict: RankVerdict, kind: object, typical: float, worst: float, rule: JumpRule
 ) -> Jump | None:
     assert verdict.limits is not None
-    least = least_error(verdict)
+    least = round_off_error(verdict)
     record, record_of_rows = typical / max(before.typical, least), worst / max(before.worst, 2 * least)
     if kind is None or verdict.stats is None:
         return None
@@ -240,14 +240,14 @@ def _jumped(
     return None
 
 
-def _raised(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tuple[LabelKey, list[RankVerdict]]]:
+def _mark_jumps(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tuple[LabelKey, list[RankVerdict]]]:
     """Make what jumps `diverged`, unless it is outranked by what is far worse later on."""
     found = [(key, ranks) for key, ranks in labels]
     later = {place: _ever_worse(labels, place) for place in {place for place, _, _ in jumps}}
     for place, at, jumped in jumps:
         key, ranks = found[place]
         verdict = ranks[at]
-        most = OUTRANKED * error_beside(verdict)
+        most = OUTRANKED * largest_error(verdict)
         worse = next((key for key, error in later[place] if error >= most), None)
         words = f"its error is {jumped.words}"
         ranks = list(ranks)
@@ -266,28 +266,28 @@ def _ever_worse(labels: Labels, place: int) -> list[tuple[LabelKey, float]]:
     for key, ranks in labels[place + 1 :]:
         if key.task != labels[place][0].task:
             break
-        error = max((error_beside(v) for v in ranks if v.status in WRONG and not v.ignored), default=-1.0)
+        error = max((largest_error(v) for v in ranks if v.status in WRONG and not v.ignored), default=-1.0)
         if error > (found[-1][1] if found else -1.0):
             found.append((key, error))
     return found
 
 
-def least_error(verdict: RankVerdict) -> float:
+def round_off_error(verdict: RankVerdict) -> float:
     """The error by which two right computations may always differ, of the type as which a verdict's label counts."""
     dtypes = (verdict.limits.dtype,) * 2 if verdict.limits is not None and verdict.limits.dtype else verdict.dtypes
-    return least_of(*dtypes)
+    return round_off_of(*dtypes)
 
 
-def is_nothing(verdict: RankVerdict) -> bool:
+def is_only_round_off(verdict: RankVerdict) -> bool:
     """Whether both sides are equal, or nothing but round-off: relative to that, its error may be anything."""
     return verdict.status is Status.MATCH and verdict.margin == 0.0
 
 
-def error_beside(verdict: RankVerdict) -> float:
+def largest_error(verdict: RankVerdict) -> float:
     """The larger error of the median row and of the worst row; infinite where values are not finite or not known."""
-    if is_nothing(verdict):
+    if is_only_round_off(verdict):
         return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
-    errors = typical_of(verdict.stats, verdict.metrics), verdict.metrics.worst_row
+    errors = median_row_error(verdict.stats, verdict.metrics), verdict.metrics.worst_row
     return max((error for error in errors if not math.isnan(error)), default=math.inf)

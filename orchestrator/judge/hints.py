@@ -10,8 +10,8 @@ from aclcmp.orchestrator.core.diagnosis import Hint, Look
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.text import figure
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.patterns import channels_of, rows_of
-from aclcmp.orchestrator.judge.where import beyond_noise, even_error, growth_of, place_of, start_of
+from aclcmp.orchestrator.judge.error_patterns import channels_of, rows_of
+from aclcmp.orchestrator.judge.error_places import beyond_noise, even_error, growth_of, place_of, start_of
 
 EXPLAINS = 0.9
 """Share of the error energy that a hint must explain."""

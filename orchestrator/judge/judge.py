@@ -25,15 +25,15 @@ from aclcmp.orchestrator.core.verdicts import (
     worst,
 )
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.evidence import evidence_of
-from aclcmp.orchestrator.judge.excuses import with_excuses, with_ignored
-from aclcmp.orchestrator.judge.growth import with_jumps
-from aclcmp.orchestrator.judge.limits import Depths, LimitsOf, Scales
-from aclcmp.orchestrator.judge.origins import with_origins
+from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
+from aclcmp.orchestrator.judge.excuses import apply_allow_rules, apply_ignore_rules
+from aclcmp.orchestrator.judge.growth import raise_jumps
+from aclcmp.orchestrator.judge.limits import Depths, LabelLimits, Scales
+from aclcmp.orchestrator.judge.origins import assign_origins
+from aclcmp.orchestrator.judge.pair_status import judge_pair, status_and_margin
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
-from aclcmp.orchestrator.judge.replicas import with_replicas
-from aclcmp.orchestrator.judge.weigh import level, weigh
+from aclcmp.orchestrator.judge.replica_verdicts import apply_replicas
 
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
@@ -62,33 +62,33 @@ def judge(
 
     `run_failed` says that a rank failed, whatever was compared; `replicas` are those that differ between ranks.
     """
-    return judged(evidence_of(plan, outcomes, run_failed=run_failed, replicas=replicas), policy)
+    return judge_evidence(collect_evidence(plan, outcomes, run_failed=run_failed, replicas=replicas), policy)
 
 
-def judged(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
+def judge_evidence(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
     """Judge every (label, rank) of which there is evidence."""
     with without_collection():
-        return _judged(evidence, policy)
+        return _judge_labels(evidence, policy)
 
 
-def _judged(evidence: Evidence, policy: Policy) -> Judgement:
+def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
     depths, scales, precisions = Depths(), Scales(), Precisions(evidence.labels)
     weighed = []
     for label in evidence.labels:
-        limits = LimitsOf(label, depths.of(label), policy, precisions, scales.of(label))
-        ranks = _weighed(label, limits)
+        limits = LabelLimits(label, depths.of(label), policy, precisions, scales.of(label))
+        ranks = _judge_ranks(label, limits)
         precisions.take(label, ranks)
         scales.take(label, ranks)
         if policy.ignore:
-            ranks = [with_ignored(each, label.key, label.level, policy) for each in ranks]
+            ranks = [apply_ignore_rules(each, label.key, label.level, policy) for each in ranks]
         weighed.append((label.key, ranks))
-    known = with_replicas(with_jumps(weighed, levels, policy.jump), evidence.replicas)
+    known = apply_replicas(raise_jumps(weighed, levels, policy.jump), evidence.replicas)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in known.labels
     ]
-    labels = with_excuses(with_origins(labels, policy.own_factor, policy.jump), policy)
+    labels = apply_allow_rules(assign_origins(labels, policy.own_factor, policy.jump), policy)
     coverage = _coverage(labels, evidence, known.untold)
     first = _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
@@ -97,7 +97,7 @@ def _judged(evidence: Evidence, policy: Policy) -> Judgement:
     return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas)
 
 
-def _weighed(label: LabelEvidence, limits_of: LimitsOf) -> list[RankVerdict]:
+def _judge_ranks(label: LabelEvidence, limits_of: LabelLimits) -> list[RankVerdict]:
     """Each rank's errors against their limits."""
     ranks = label.ranks
     levels = [_level(evidence, limits_of) for evidence in ranks]
@@ -109,14 +109,14 @@ def _weighed(label: LabelEvidence, limits_of: LimitsOf) -> list[RankVerdict]:
 _Level = tuple[Status, str | Callable[[RankVerdict], str], bool, Limits | None, float | None]
 
 
-def _level(evidence: RankEvidence, limits_of: LimitsOf) -> _Level:
+def _level(evidence: RankEvidence, limits_of: LabelLimits) -> _Level:
     """Return status, reason, bitwise, limits and margin."""
     stats, metrics = evidence.stats, evidence.metrics
     if stats is None or metrics is None:
         status = _GAP_STATUS[evidence.gap or GapKind.FAILED]
         return status, _of_sum(evidence, evidence.gap_reason), False, None, None
     limits = limits_of(evidence)
-    status, margin = level(stats, metrics, limits, evidence.ties)
+    status, margin = status_and_margin(stats, metrics, limits, evidence.ties)
     if evidence.uncovered and status in (Status.MATCH, Status.DRIFT):
         status = Status.MISSING
     if evidence.gap is GapKind.MISMATCH:
@@ -128,7 +128,7 @@ def _level(evidence: RankEvidence, limits_of: LimitsOf) -> _Level:
 def _reason(verdict: RankVerdict) -> str:
     """Why a verdict is what errors against limits made it, before anything else was known."""
     assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
-    status, _, words = weigh(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
+    status, _, words = judge_pair(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
     if verdict.uncovered and status in (Status.MATCH, Status.DRIFT):
         words = f"{verdict.uncovered}; the rest: {words}"
     return _of_sum(verdict, words)
@@ -137,7 +137,7 @@ def _reason(verdict: RankVerdict) -> str:
 def _of_common_part(verdict: RankVerdict) -> str:
     """How the shapes of a verdict's sides differ, and whether what both have agrees."""
     assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
-    status, _, words = weigh(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
+    status, _, words = judge_pair(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
     if status is Status.MATCH:
         exactly = " bit by bit" if verdict.stats.n_equal == verdict.stats.n else ""
         return f"{verdict.gap_reason} agree{exactly}"
@@ -194,7 +194,7 @@ def _first_by_rank(labels: Sequence[LabelVerdict], fail_on: FailOn) -> dict[int,
 
 def _coverage(labels: Sequence[LabelVerdict], evidence: Evidence, replicas: int) -> Coverage:
     """`replicas` differ, and no verdict says so. What is ignored counts as that alone."""
-    counts = Counter(_covered(verdict) for label in labels for verdict in label.ranks)
+    counts = Counter(_coverage_field(verdict) for label in labels for verdict in label.ranks)
     return Coverage(
         compared=counts["compared"],
         missing_golden=counts[GapKind.MISSING_GOLDEN.value],
@@ -209,7 +209,7 @@ def _coverage(labels: Sequence[LabelVerdict], evidence: Evidence, replicas: int)
     )
 
 
-def _covered(verdict: RankVerdict) -> str:
+def _coverage_field(verdict: RankVerdict) -> str:
     if verdict.ignored:
         return "ignored"
     if verdict.gap is not None:

@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Limits
-from aclcmp.orchestrator.judge.dtype_limits import MOST, ROWS, least_of, limits_of, narrower, table_name
+from aclcmp.orchestrator.judge.dtype_limits import MOST, ROWS, limits_of, narrower, round_off_of, table_name
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precision, Precisions
 
@@ -59,7 +59,7 @@ class Scales:
                 return
 
 
-class LimitsOf:
+class LabelLimits:
     """The limits of one label on its ranks, worked out once for all that were compared alike."""
 
     def __init__(self, label: LabelEvidence, depth: int, policy: Policy, precisions: Precisions, scale: float) -> None:
@@ -106,9 +106,9 @@ def limits_for(
         ):
             return Limits(rule.warn, rule.fail, f"policy: {rule.scope.pattern}", ROWS, table.fail, as_type)
     for floor in evidence.floors:
-        if floor.source in policy.floors and _tells(floor, *evidence.dtypes):
+        if floor.source in policy.floors and _is_usable(floor, *evidence.dtypes):
             warn, fail = policy.floors[floor.source]
-            noise = max(floor.rel_l2, floor.row_p50, least_of(as_type, as_type))
+            noise = max(floor.rel_l2, floor.row_p50, round_off_of(as_type, as_type))
             if fail * noise >= MOST:
                 continue
             rows = max(floor.worst_row / noise, 1.0) if floor.worst_row < float("inf") else 1.0
@@ -117,7 +117,7 @@ def limits_for(
     return table
 
 
-def _tells(floor: Floor, golden: str, actual: str) -> bool:
+def _is_usable(floor: Floor, golden: str, actual: str) -> bool:
     """Whether a floor is one, and of the pair's dtypes: what golden alone was measured by is golden's round-off."""
-    known = floor.source is FloorSource.PROFILE or least_of(golden, golden) == least_of(golden, actual)
+    known = floor.source is FloorSource.PROFILE or round_off_of(golden, golden) == round_off_of(golden, actual)
     return known and 0.0 < floor.rel_l2 < float("inf")

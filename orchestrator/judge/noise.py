@@ -9,7 +9,7 @@ from statistics import median
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Status
-from aclcmp.orchestrator.judge.weigh import typical_of
+from aclcmp.orchestrator.judge.pair_status import median_row_error
 
 _LATELY = 8
 """Labels before a label that are asked."""
@@ -37,7 +37,7 @@ def _before(labels: Sequence[LabelVerdict], place: int) -> dict[int, float]:
             stats, metrics = verdict.stats, verdict.metrics
             right = verdict.status in (Status.MATCH, Status.DRIFT) and verdict.rank in ranks
             if right and stats is not None and metrics is not None and stats.basis is Basis.VALUES:
-                error = typical_of(stats, metrics)
+                error = median_row_error(stats, metrics)
                 if 0.0 < error < 1.0 and len(errors[verdict.rank]) < _LATELY:
                     errors[verdict.rank].append(error)
         if all(len(errors[rank]) == _LATELY for rank in ranks):

@@ -10,9 +10,9 @@ from statistics import median
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
-from aclcmp.orchestrator.judge.growth import error_beside, is_nothing, jump, least_error
+from aclcmp.orchestrator.judge.growth import is_only_round_off, jump, largest_error, round_off_error
+from aclcmp.orchestrator.judge.pair_status import median_row_error
 from aclcmp.orchestrator.judge.policy import JumpRule
-from aclcmp.orchestrator.judge.weigh import typical_of
 
 _ANY_FINITE = 1e100
 """An error that explains any but a non-finite one."""
@@ -44,7 +44,7 @@ class _Before:
     """The own divergence from which what follows inherits: the last one."""
 
 
-def with_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRule) -> list[LabelVerdict]:
+def assign_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRule) -> list[LabelVerdict]:
     """Tell own from inherited, in golden order.
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
@@ -112,10 +112,10 @@ def _jumps(label: LabelVerdict, before: _Before, rule: JumpRule) -> set[int]:
         before.places[(*kind, verdict.rank)] = len(lately)
         typical.append(_typical(verdict))
         lately.append(typical[-1])
-        rows.append(min(error_beside(verdict), _WHOLLY_WRONG))
+        rows.append(min(largest_error(verdict), _WHOLLY_WRONG))
         if verdict.status not in WRONG or len(rows) < 2:
             continue
-        least = least_error(verdict)
+        least = round_off_error(verdict)
         spread = typical[-1] <= _CARRIED * median(rows[:-1])
         recent = max(lately[begin:-1], default=0.0)
         single = rows[-1] > _ROWS_TIMES * max(rows[:-1])
@@ -184,22 +184,22 @@ def _is_tolerated(verdict: RankVerdict) -> bool:
     if verdict.limits is None or verdict.limits.instead_of == math.inf:
         return False
     right = verdict.status in (Status.MATCH, Status.DRIFT) and not verdict.bitwise
-    return right and error_beside(verdict) > verdict.limits.instead_of
+    return right and largest_error(verdict) > verdict.limits.instead_of
 
 
 def _error(verdict: RankVerdict) -> float:
     """What a wrong label's error explains; infinite where it says nothing, or values are not finite."""
-    found = error_beside(verdict)
+    found = largest_error(verdict)
     return found if verdict.status is Status.NONFINITE or math.isinf(found) else min(found, _ANY_FINITE)
 
 
 def _typical(verdict: RankVerdict) -> float:
     """The error of a wrong label's median row, as far as it counts; infinite where values are not finite or known."""
-    if is_nothing(verdict):
+    if is_only_round_off(verdict):
         return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
-    found = typical_of(verdict.stats, verdict.metrics)
+    found = median_row_error(verdict.stats, verdict.metrics)
     return math.inf if math.isnan(found) else min(found, _WHOLLY_WRONG)
 
 

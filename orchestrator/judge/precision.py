@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import RankVerdict
 from aclcmp.orchestrator.judge.dtype_limits import limits_of, narrower
-from aclcmp.orchestrator.judge.growth import error_beside
+from aclcmp.orchestrator.judge.growth import largest_error
 
 _MANTISSAS = {7: "bfloat16", 10: "float16", 23: "float32"}
 """Types by the bits of their mantissas, fewest first."""
@@ -51,7 +51,7 @@ class Precisions:
     """As what labels count, asked label by label in golden order."""
 
     def __init__(self, labels: Sequence[LabelEvidence]) -> None:
-        self._actual = _held_by_actual(labels)
+        self._actual = _usual_type_of_actual(labels)
         self._paths: dict[int, _Path] = {}
         self._known: dict[tuple[int, str], str] = {}
 
@@ -73,7 +73,7 @@ class Precisions:
         if not floats:
             return
         task = label.key.task
-        counts = self._known[task, label.key.label] = _narrowest([_counts(each) for each in floats])
+        counts = self._known[task, label.key.label] = _narrowest([_counted_type(each) for each in floats])
         path = self._paths.get(task)
         own = _narrowest([self._held(each, narrower(*each.dtypes)) for each in floats])
         if path is None or not _is_narrower(path.dtype, own):
@@ -106,7 +106,7 @@ class Precisions:
         return path.dtype if path is not None else ""
 
 
-def _held_by_actual(labels: Sequence[LabelEvidence]) -> str:
+def _usual_type_of_actual(labels: Sequence[LabelEvidence]) -> str:
     """The narrow type that most of the actual side's values have though a wider one holds them; "" if there is none."""
     found: Counter[str] = Counter()
     for label in labels[:: max(len(labels) // _SAMPLE, 1)]:
@@ -132,7 +132,7 @@ def _types_of(stats: PairStats, own: str) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def _counts(verdict: RankVerdict) -> str:
+def _counted_type(verdict: RankVerdict) -> str:
     return verdict.limits.dtype if verdict.limits is not None else ""
 
 
@@ -146,4 +146,4 @@ def _is_narrower(one: str, other: str) -> bool:
 
 def _is_quiet(verdict: RankVerdict, dtype: str) -> bool:
     limits = limits_of(dtype, dtype)
-    return error_beside(verdict) <= limits.warn * limits.rows
+    return largest_error(verdict) <= limits.warn * limits.rows

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
-from aclcmp.orchestrator.judge.weigh import level
+from aclcmp.orchestrator.judge.pair_status import status_and_margin
 
 Outcomes = Mapping[tuple[LabelKey, int], PairStats | str]
 
@@ -39,7 +39,7 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
         if isinstance(stats, PairStats) and rank not in option.uncovered:
             found.append((pair, stats))
     for (pair, stats), metrics in zip(found, all_metrics([stats for _, stats in found]), strict=True):
-        status, _ = level(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
+        status, _ = status_and_margin(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
         agrees = status in (Status.MATCH, Status.DRIFT)
         holds += agrees
         constant += agrees and stats.min_x == stats.max_x
@@ -52,7 +52,7 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
     return (holds - constant) / (len(ranks) - constant)
 
 
-def proved(shares: Sequence[float | None]) -> int | None:
+def proven_answer(shares: Sequence[float | None]) -> int | None:
     """Return the number of the one reading that holds; None if none does or several do.
 
     Where several hold on all ranks their values are the same wherever they lie: then any of them will do.
@@ -65,14 +65,14 @@ def proved(shares: Sequence[float | None]) -> int | None:
     return winners[0]
 
 
-def answers(questions: Sequence[Question], shares: Sequence[Sequence[float | None]]) -> list[int | None]:
+def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[float | None]]) -> list[int | None]:
     """Answer each question by its shares; one that they leave open, or answer unlike most of its kind, as its kind is.
 
     Of one kind are labels whose names differ in the number of the layer only and that are ambiguous in the same way:
     what sound layers prove holds in a layer that is wrong. Where a question is another look at what seemed clear, an
     answer must hold on more than half of the ranks somewhere.
     """
-    found = [proved(each) for each in shares]
+    found = [proven_answer(each) for each in shares]
     of_kind: dict[object, Counter[int]] = defaultdict(Counter)
     most_ranks: dict[object, set[int]] = defaultdict(set)
     kinds = [_kind(question) for question in questions]

@@ -13,13 +13,13 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import RowSums
 from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import floors_of
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
+from aclcmp.orchestrator.judge.floor_profile import floors_from
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.profile import floors_from
-from aclcmp.orchestrator.pipeline.resolve_layouts import Compared, Outcomes
-from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, ResolvedComparison
+from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.golden_order import golden_order
 
 _MOST_KEPT = 2
@@ -54,13 +54,13 @@ class Findings:
         self.put_away: dict[Status, int] = {}
         """How many labels of tasks that are over and not kept, by status."""
 
-    def add(self, done: Compared, references: Outcomes) -> None:
+    def add(self, done: ResolvedComparison, references: Outcomes) -> None:
         """Take labels that were planned together, and golden beside their references."""
-        evidence = evidence_of(done.plan, done.outcomes, run_failed=False)
+        evidence = collect_evidence(done.plan, done.outcomes, run_failed=False)
         floors = floors_of([(FloorSource.REPEAT, done.noise), (FloorSource.REFERENCE, references)])
-        evidence = with_floors(evidence, floors)
+        evidence = add_floors(evidence, floors)
         if self._profile is not None:
-            evidence = with_floors(evidence, floors_from(self._profile, evidence))
+            evidence = add_floors(evidence, floors_from(self._profile, evidence))
         for label, plan in zip(evidence.labels, done.plan.labels, strict=True):
             if any((pair.key, pair.rank) not in done.outcomes for pair in plan.pairs):
                 continue  # its follower is gone: it is left to the end
@@ -95,7 +95,7 @@ class Findings:
                 continue
             ordered = self._ordered(task, chains.get(number, ()))
             evidence = Evidence(tuple(task.labels[key] for key in ordered), tuple(task.replicas))
-            task.judgement = judged(with_ties(evidence, task.ties), self._policy)
+            task.judgement = judge_evidence(add_ties(evidence, task.ties), self._policy)
             plan = Plan(tuple(task.plans[key] for key in ordered if key in task.plans), {}, (), 0, ())
             for question in tie_questions(plan, task.judgement):
                 name = question.ids.key, question.ids.rank
@@ -148,12 +148,12 @@ class Findings:
 
     def _make_room(self, task: _Task, ordered: Sequence[LabelKey]) -> None:
         """Put the first half of a task away, as far as nothing is wrong in it."""
-        judged = {label.key: label for label in task.judgement.labels} if task.judgement else {}
+        judge_evidence = {label.key: label for label in task.judgement.labels} if task.judgement else {}
         gone: list[LabelVerdict] = []
         for key in ordered[: len(ordered) // 2]:
-            if judged[key].status in WRONG:
+            if judge_evidence[key].status in WRONG:
                 break
-            gone.append(judged[key])
+            gone.append(judge_evidence[key])
             task.held -= len(task.labels.pop(key).ranks)
             task.plans.pop(key, None)
         self._put_away(gone)

@@ -16,7 +16,7 @@ from aclcmp.orchestrator.live.progress_text import stall, standing
 from aclcmp.orchestrator.live.rank_progress import Ledger
 from aclcmp.orchestrator.live.state import Shared
 from aclcmp.orchestrator.live.view import lines
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
 from aclcmp.orchestrator.plan.noise_plans import plan_reference
 from aclcmp.orchestrator.plan.planner import plan_run
 
@@ -105,7 +105,7 @@ class Following:
         if not indices:
             return False
         world = len(self._shared.ranks)
-        done = compared(plan_run(indices, world), self._compare)
+        done = compare_and_resolve(plan_run(indices, world), self._compare)
         reference = plan_reference(indices, world)
         references = {} if reference is None else self._compare(reference.pairs)
         if self._judging:

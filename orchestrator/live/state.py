@@ -14,7 +14,7 @@ from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.launch.follow import Watcher
 from aclcmp.orchestrator.live.progress_text import Quiet
-from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
 
 class Face(Watcher, Protocol):
@@ -37,7 +37,7 @@ class Shared:
     """One followed run. Each field is written on one side only, or is safe to be written on both."""
 
     screen: Face
-    terms: Terms | None
+    terms: JudgingOptions | None
     """How to judge; None: nothing is compared."""
     stop_at: StopAt
     lost: Callable[[], bool]

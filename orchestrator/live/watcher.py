@@ -17,7 +17,7 @@ from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.live.progress_text import Quiet
 from aclcmp.orchestrator.live.state import Face, OverError, Shared
-from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
 START_SECONDS = 2.0
 """A run that is over sooner is not followed: to start a follower takes half a second of a core of its host."""
@@ -28,7 +28,7 @@ class Live:
     """Follows one run, from `started` to `close`."""
 
     def __init__(
-        self, shards: Path, screen: Face, terms: Terms | None, stop_at: StopAt, lost: Callable[[], bool]
+        self, shards: Path, screen: Face, terms: JudgingOptions | None, stop_at: StopAt, lost: Callable[[], bool]
     ) -> None:
         """`shards` is the folder where they grow, on every host. Without `terms` nothing is compared.
 

@@ -26,14 +26,14 @@ from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import floors_of
-from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.profile import floors_from
-from aclcmp.orchestrator.pipeline.diagnose import NO_INSIGHT, insight
-from aclcmp.orchestrator.pipeline.judging_options import Terms
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
-from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
+from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
+from aclcmp.orchestrator.judge.floor_profile import floors_from
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.judge.measured_floors import floors_of
+from aclcmp.orchestrator.pipeline.diagnose import NO_FINDINGS, diagnose
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
+from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
@@ -48,7 +48,7 @@ from aclcmp.orchestrator.transfer.fetched import fetched_ranks
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class ComparisonPlan:
     """What is to be compared, and what to measure noise floors by."""
 
     plan: Plan
@@ -57,9 +57,9 @@ class Planned:
     """Where the files of ranks are; None: all on this host."""
 
 
-def plan_here(
+def plan_local_run(
     run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules, repeat: Path | None = None
-) -> Planned:
+) -> ComparisonPlan:
     """Plan a run by its shards on this host; `repeat` is another run of its script, to measure the noise by.
 
     Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
@@ -67,14 +67,14 @@ def plan_here(
     again = {
         source: _indices(other)
         for source, (other, of_other) in recorded_again(run, repeat).items()
-        if _measured(run, source, other, of_other)
+        if _may_measure_noise(run, source, other, of_other)
     }
     indices = _indices(run)
-    lost = {} if record is None else elsewhere(run, record, {index.header.rank for index in indices})
-    return _planned(indices, record, screen, lost=lost, layouts=layouts, again=again)
+    lost = {} if record is None else ranks_on_other_hosts(run, record, {index.header.rank for index in indices})
+    return _plan_indices(indices, record, screen, lost=lost, layouts=layouts, again=again)
 
 
-def _measured(run: RunDir, source: FloorSource, other: RunDir, of_other: RunRecord) -> bool:
+def _may_measure_noise(run: RunDir, source: FloorSource, other: RunDir, of_other: RunRecord) -> bool:
     """Whether a further run may measure the noise: one within a run that failed did not; one that was given does."""
     return of_other.failure is None or other.root != run.again(source.value)
 
@@ -86,7 +86,7 @@ def _indices(run: RunDir) -> list[ShardIndex]:
     return indices
 
 
-def elsewhere(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
+def ranks_on_other_hosts(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
     """The ranks of a run that ran on other hosts and of which there is no shard on this one; in words, where it is."""
     if record.cluster == LOCAL_RAY:
         return {}
@@ -99,24 +99,24 @@ def elsewhere(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int
     }
 
 
-def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> Planned:
+def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> ComparisonPlan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
     screen.labelled(len(labels), sum(label.nbytes for label in labels))
     plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
     reference = plan_reference(golden.indices, golden.world_size, layouts)
-    return Planned(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
+    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 
 def answer_two(
     golden: Side,
     actual: Side,
     report: RunDir,
-    planned: Planned,
+    planned: ComparisonPlan,
     cluster: Cluster,
     pool: ActorPool,
     screen: Screen,
-    terms: Terms,
+    terms: JudgingOptions,
 ) -> Report:
     """Compare what was planned of two sides and judge it."""
     found = answer(report, None, planned, cluster, pool, screen, terms, failed=golden.failed or actual.failed)
@@ -136,7 +136,7 @@ def plan_on_cluster(
     again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
     layouts: LayoutRules | None = None,
     known: Known | None = None,
-) -> Planned:
+) -> ComparisonPlan:
     """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
 
     `again` are further runs of its command, to measure noise floors by; `known` is what was compared while the ranks
@@ -147,10 +147,10 @@ def plan_on_cluster(
     others = {
         source: _on_cluster(*other, cluster, pool)[0]
         for source, other in again.items()
-        if _measured(run, source, *other)
+        if _may_measure_noise(run, source, *other)
     }
     heard = known.names() if known is not None and lost else ()
-    planned = _planned(indices, record, screen, problems, lost, layouts, again=others, heard=heard)
+    planned = _plan_indices(indices, record, screen, problems, lost, layouts, again=others, heard=heard)
     return replace(planned, places=places)
 
 
@@ -176,11 +176,11 @@ def _on_cluster(
 def answer(
     run: RunDir,
     record: RunRecord | None,
-    planned: Planned,
+    planned: ComparisonPlan,
     cluster: Cluster,
     pool: ActorPool,
     screen: Screen,
-    terms: Terms,
+    terms: JudgingOptions,
     *,
     clean: bool = False,
     failed: bool = False,
@@ -206,22 +206,22 @@ def answer(
         interrupted = len(found) < len(names)
         return found
 
-    done = compared(planned.plan, compare)
+    done = compare_and_resolve(planned.plan, compare)
     plan, outcomes = done.plan, done.outcomes
-    evidence = evidence_of(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
+    evidence = collect_evidence(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
     noise = [(FloorSource.REPEAT, done.noise)]
     noise += [(source, compare(floor.pairs)) for source, floor in planned.floors.items()]
-    evidence = with_floors(evidence, floors_of(noise))
+    evidence = add_floors(evidence, floors_of(noise))
     if terms.profile is not None:
-        evidence = with_floors(evidence, floors_from(terms.profile, evidence))
-    judgement = judged(evidence, terms.policy)
+        evidence = add_floors(evidence, floors_from(terms.profile, evidence))
+    judgement = judge_evidence(evidence, terms.policy)
     if questions := tie_questions(plan, judgement):
-        evidence = with_ties(evidence, count_ties(pool, questions, places))
-        judgement = judged(evidence, terms.policy)
-    looks, patterns, hints = NO_INSIGHT
+        evidence = add_ties(evidence, count_ties(pool, questions, places))
+        judgement = judge_evidence(evidence, terms.policy)
+    looks, patterns, hints = NO_FINDINGS
     if not interrupted:
         hosts = {rank.rank: rank.host for rank in record.ranks} if record else {}
-        looks, patterns, hints = insight(
+        looks, patterns, hints = diagnose(
             plan, judgement, compare, lambda suspects: look_again(pool, suspects, places), hosts
         )
     notes = [record.stopped] if record is not None and record.stopped else []
@@ -270,7 +270,7 @@ def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
     return {rank: list(paths) for rank, paths in found.items()}
 
 
-def _planned(
+def _plan_indices(
     indices: Sequence[ShardIndex],
     record: RunRecord | None,
     screen: Screen,
@@ -279,7 +279,7 @@ def _planned(
     layouts: LayoutRules | None = None,
     again: Mapping[FloorSource, Sequence[ShardIndex]] | None = None,
     heard: Collection[tuple[LabelKey, int]] = (),
-) -> Planned:
+) -> ComparisonPlan:
     world, rules = world_size(indices, record), layouts or LayoutRules()
     plan = plan_run(indices, world, rules, lost or {}, heard)
     labels = [label for index in indices for label in index.records]
@@ -289,4 +289,4 @@ def _planned(
     floors = {source: plan_repeat(indices, others, world, rules) for source, others in (again or {}).items()}
     if reference := plan_reference(indices, world, rules):
         floors[FloorSource.REFERENCE] = reference
-    return Planned(plan, floors)
+    return ComparisonPlan(plan, floors)

@@ -13,11 +13,11 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Basis, PairStats
 from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.judge.error_patterns import pattern_of
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.noise import noise_of
-from aclcmp.orchestrator.judge.patterns import pattern_of
-from aclcmp.orchestrator.pipeline.exchanged import exchanged
-from aclcmp.orchestrator.pipeline.missing_reductions import missing_reductions
+from aclcmp.orchestrator.pipeline.exchanged_labels import exchanged_label_hints
+from aclcmp.orchestrator.pipeline.missing_reductions import missing_reduction_hints
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 MOST_LOOKS = 256
@@ -30,18 +30,18 @@ MOST_RANKS_FITTED = 16
 MOST_BYTES = 4 << 30
 """Those that are not wrong by themselves are looked at again up to so many bytes of all, which takes seconds."""
 
-Insight = tuple[dict[tuple[LabelKey, int], Look], tuple[Pattern, ...], tuple[Hint, ...]]
+Findings = tuple[dict[tuple[LabelKey, int], Look], tuple[Pattern, ...], tuple[Hint, ...]]
 
-NO_INSIGHT: Insight = ({}, (), ())
+NO_FINDINGS: Findings = ({}, (), ())
 
 
-def insight(
+def diagnose(
     plan: Plan,
     judgement: Judgement,
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str] | None = None,
-) -> Insight:
+) -> Findings:
     """Look again at (label, rank) that do not match; return what was found, where errors sit, and what they look like.
 
     Patterns and hints are of labels that are wrong by themselves, in golden order. `compare` and `look` may leave out
@@ -49,19 +49,19 @@ def insight(
     have no second look.
     """
     try:
-        return _insight(plan, judgement, compare, look, hosts or {})
+        return _diagnose(plan, judgement, compare, look, hosts or {})
     except KeyboardInterrupt:
-        return NO_INSIGHT
+        return NO_FINDINGS
 
 
-def _insight(
+def _diagnose(
     plan: Plan,
     judgement: Judgement,
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str],
-) -> Insight:
-    own = [label for label in judgement.labels if _own(label)]
+) -> Findings:
+    own = [label for label in judgement.labels if _is_own(label)]
     noise = noise_of(judgement.labels, [label.key for label in own])
     suspects = _suspects(plan, judgement, own, noise)
     told = look(suspects) if suspects else {}
@@ -75,8 +75,8 @@ def _insight(
         for label in own
     )
     interrupted = len(told) < len(suspects)
-    sums = {} if interrupted else missing_reductions(plan, own[:MOST_FITTED], compare)
-    others = {} if interrupted else exchanged(plan, own, compare)
+    sums = {} if interrupted else missing_reduction_hints(plan, own[:MOST_FITTED], compare)
+    others = {} if interrupted else exchanged_label_hints(plan, own, compare)
     hints: list[Hint] = []
     for label in own:
         hints += sums.get(label.key, ())
@@ -84,7 +84,7 @@ def _insight(
     return looks, patterns, tuple(hints)
 
 
-def _own(label: LabelVerdict) -> bool:
+def _is_own(label: LabelVerdict) -> bool:
     return any(verdict.status in WRONG and verdict.origin is Origin.OWN for verdict in label.ranks)
 
 
@@ -139,7 +139,7 @@ def _rms(stats: PairStats) -> float:
 
 def _after_collectives(plan: Plan, judgement: Judgement) -> set[LabelKey]:
     """Labels of which all ranks hold the same, after one that is right and of which each rank holds another part."""
-    sliced = {label.key: _sliced(label.pairs) for label in plan.labels}
+    sliced = {label.key: _are_slices(label.pairs) for label in plan.labels}
     verdicts = judgement.labels
     return {
         here.key
@@ -151,7 +151,7 @@ def _after_collectives(plan: Plan, judgement: Judgement) -> set[LabelKey]:
     }
 
 
-def _sliced(pairs: Sequence[Pair]) -> bool | None:
+def _are_slices(pairs: Sequence[Pair]) -> bool | None:
     """Whether ranks hold different parts of a whole; None on fewer than two ranks."""
     regions: dict[int, set[object]] = {}
     for pair in pairs:

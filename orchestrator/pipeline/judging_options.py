@@ -12,7 +12,7 @@ from aclcmp.orchestrator.run.repeats import AGAIN
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class JudgingOptions:
     """The policy, and the noise floors that are asked for."""
 
     policy: Policy
@@ -25,7 +25,7 @@ class Terms:
     """The command line that says the same to `aclcmp compare`, which cannot run a command again."""
 
 
-def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> Terms:
+def read_judging_options(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> JudgingOptions:
     """Read what the options name. Raises UsageError for files that are absent or not what they should be."""
     from aclcmp.orchestrator.inputs.policy_file import read_policy
 
@@ -35,16 +35,16 @@ def terms_of(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> 
         chosen = replace(chosen, fail_on=fail_on)
         options += ("--fail-on", fail_on.value)
     if floor is None:
-        return Terms(chosen, options=options)
+        return JudgingOptions(chosen, options=options)
     if floor in AGAIN:
-        return Terms(chosen, again=AGAIN[floor], options=options)
+        return JudgingOptions(chosen, again=AGAIN[floor], options=options)
     options += ("--floor", floor)
     path = Path(floor)
     if path.is_dir():
-        return Terms(chosen, repeat=path, options=options)
+        return JudgingOptions(chosen, repeat=path, options=options)
     if not path.exists():
         words = f"--floor {floor} is neither {' nor '.join(AGAIN)}, nor a profile or a run directory that exists"
         raise UsageError(f"{words}; `aclcmp report RUN --save-floor FILE` writes a profile")
     from aclcmp.orchestrator.report.h5.profile import read_profile
 
-    return Terms(chosen, profile=read_profile(path), options=options)
+    return JudgingOptions(chosen, profile=read_profile(path), options=options)

@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.hints import EXPLAINS
-from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.judge.pair_status import judge_pair
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 _MOST_SUMMED = 64
@@ -40,7 +40,7 @@ class _Sum:
         return replace(first, more_actual=tuple(each.actual for each in others))
 
 
-def missing_reductions(
+def missing_reduction_hints(
     plan: Plan, labels: Sequence[LabelVerdict], compare: Compare
 ) -> dict[LabelKey, tuple[Hint, ...]]:
     """Return hints for labels of which the sum over groups of wrong ranks is golden.
@@ -63,7 +63,7 @@ def missing_reductions(
             continue
         outcomes = compare([each.pair for sums in attempt for each in sums])
         for sums in attempt:
-            shares = [explained_by(outcomes.get((each.pair.key, each.pair.rank)), each.verdicts) for each in sums]
+            shares = [share_explained(outcomes.get((each.pair.key, each.pair.rank)), each.verdicts) for each in sums]
             if min(shares) >= EXPLAINS:
                 found[sums[0].label.key] = _hints(sums, shares)
     return found
@@ -95,7 +95,7 @@ def _ways(pairs: Sequence[Pair]) -> list[list[list[Pair]]]:
     return ways
 
 
-def explained_by(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
+def share_explained(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
     """Return the share of the verdicts' error energy that is gone in an outcome, of the verdict where it is least.
 
     0 where the outcome is not right within their limits.
@@ -103,7 +103,7 @@ def explained_by(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict
     if not isinstance(outcome, PairStats):
         return 0.0
     limits = next((verdict.limits for verdict in verdicts if verdict.limits is not None), None)
-    if limits is None or weigh(outcome, metrics_of(outcome), limits)[0] not in (Status.MATCH, Status.DRIFT):
+    if limits is None or judge_pair(outcome, metrics_of(outcome), limits)[0] not in (Status.MATCH, Status.DRIFT):
         return 0.0
     least = min(verdict.stats.sum_dd for verdict in verdicts if verdict.stats is not None)
     return 1 - outcome.sum_dd / least if least > 0.0 else 0.0

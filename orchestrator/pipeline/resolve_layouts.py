@@ -12,9 +12,9 @@ from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Question
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.judge.proof import HOLDS, MOSTLY, agrees_otherwise, answers, kind_of, share_that_holds
-from aclcmp.orchestrator.judge.replicas import judge_replicas
-from aclcmp.orchestrator.plan.doubts import doubts
+from aclcmp.orchestrator.judge.proof import HOLDS, MOSTLY, agrees_otherwise, answer_questions, kind_of, share_that_holds
+from aclcmp.orchestrator.judge.replica_verdicts import judge_replicas
+from aclcmp.orchestrator.plan.doubts import layout_doubts
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, UNPROVED
 
 Outcomes = dict[tuple[LabelKey, int], PairStats | str]
@@ -28,7 +28,7 @@ _MOST_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ResolvedComparison:
     """A plan without questions, and what came of it."""
 
     plan: Plan
@@ -38,28 +38,28 @@ class Compared:
     """How far golden replicas lie apart that are not the same bit by bit, and are near enough to be right."""
 
 
-def compared(plan: Plan, compare: Compare) -> Compared:
+def compare_and_resolve(plan: Plan, compare: Compare) -> ResolvedComparison:
     """Compare a plan; settle its questions by comparing every option, and look again at what was inferred and differs.
 
     What an interrupted `compare` leaves out stays out: a question of which an option is not compared is not settled.
     """
     outcomes = compare(plan.pairs)
-    plan, outcomes = _settled(plan, outcomes, compare)
+    plan, outcomes = _answer_questions(plan, outcomes, compare)
     # a look at the first few of a kind tells whether the others need one: a fault makes all labels after it differ
     if first := _second_looks(plan, outcomes):
         before, known = plan, outcomes
-        plan, outcomes = _settled(_asking(plan, first), outcomes, compare)
+        plan, outcomes = _answer_questions(_with_questions(plan, first), outcomes, compare)
         found = {kind_of(label.key) for label in plan.labels if label.key in first and label.second_look is None}
         if found:
             # one kind of module has one layout: the odd layer is wrong, though its values agree in another way
             every = _questions(before, lambda label: kind_of(label.key) in found)
             outcomes = {name: known.get(name, each) if name[0] in every else each for name, each in outcomes.items()}
-            plan, outcomes = _settled(_asking(plan, every), outcomes, compare)
-    plan = replace(plan, notes=(*doubts(plan.labels, plan.levels), *plan.notes))
-    return Compared(plan, outcomes, *_replicas(plan, compare))
+            plan, outcomes = _answer_questions(_with_questions(plan, every), outcomes, compare)
+    plan = replace(plan, notes=(*layout_doubts(plan.labels, plan.levels), *plan.notes))
+    return ResolvedComparison(plan, outcomes, *_replicas(plan, compare))
 
 
-def _settled(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Outcomes]:
+def _answer_questions(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Outcomes]:
     """Answer the questions of a plan as far as values do."""
     questions = plan.questions
     if not questions:
@@ -70,7 +70,7 @@ def _settled(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Ou
         for question, each in zip(questions, rounds, strict=True)
     ]
     outcomes = dict(outcomes)
-    chosen = iter(zip(answers(questions, shares), rounds, shares, strict=True))
+    chosen = iter(zip(answer_questions(questions, shares), rounds, shares, strict=True))
     labels = []
     notes: list[str] = []
     for label in plan.labels:
@@ -83,7 +83,7 @@ def _settled(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple[Plan, Ou
             if answer is None and _is_wrong_in_all(question, found, share):
                 answer = max(range(len(share)), key=lambda number: (share[number] or 0.0, -_error(found[number])))
                 notes.append(_wrong_in_all(question, answer))
-                settled = _unproved(question.options[answer])
+                settled = _mark_as_unproved(question.options[answer])
             parts.append(settled)
             if answer is not None:
                 for pair in question.options[answer].pairs:
@@ -114,7 +114,7 @@ def _odd_one(question: Question, answer: int, other: int) -> str:
     return f"{name}: its values agree as {own}, those of most of its kind as {used}: it is cut in another way"
 
 
-def _unproved(plan: LabelPlan) -> LabelPlan:
+def _mark_as_unproved(plan: LabelPlan) -> LabelPlan:
     pairs = (replace(pair, layout=pair.layout.replace(PROVED, UNPROVED)) for pair in plan.pairs)
     return replace(plan, pairs=tuple(pairs))
 
@@ -136,7 +136,7 @@ def _wrong_in_all(question: Question, answer: int) -> str:
     )
 
 
-def _asking(plan: Plan, asked: Mapping[LabelKey, LabelPlan]) -> Plan:
+def _with_questions(plan: Plan, asked: Mapping[LabelKey, LabelPlan]) -> Plan:
     """A plan in which some labels are questions."""
     return replace(plan, labels=tuple(asked.get(label.key, label) for label in plan.labels))
 

@@ -15,10 +15,10 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import ExitCode, UsageError
-from aclcmp.orchestrator.judge.evidence import with_floors
-from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
-from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.judge.collect_evidence import add_floors
+from aclcmp.orchestrator.judge.floor_profile import floors_from, merge_profiles, profile_of
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.report.files import Written, write_reports, written
 from aclcmp.orchestrator.report.h5.labels import Grid
 from aclcmp.orchestrator.report.h5.profile import read_profile, write_profile
@@ -31,7 +31,7 @@ from aclcmp.orchestrator.run.record_file import load_record
 from aclcmp.orchestrator.terminal.console import report_console
 
 
-def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
+def read_stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
     """Read the report of a run directory, or of a folder that a comparison of two runs wrote.
 
     `with_rows`: with the sums by row that it has; `only`: which labels, as `read_h5` takes it. From here on no garbage
@@ -40,11 +40,11 @@ def stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = N
 
     Raises UsageError when there is none.
     """
-    run, record = _opened(folder)
+    run, record = _open_folder(folder)
     return run, read_h5(run.report_h5, record, with_rows=with_rows, only=only)
 
 
-def _opened(folder: Path) -> tuple[RunDir, RunRecord | None]:
+def _open_folder(folder: Path) -> tuple[RunDir, RunRecord | None]:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)
@@ -55,7 +55,7 @@ def _opened(folder: Path) -> tuple[RunDir, RunRecord | None]:
     return run, record
 
 
-def evidence_in(report: Report) -> Evidence:
+def evidence_of_report(report: Report) -> Evidence:
     """Return all that the verdicts of a report were taken from.
 
     Replicas stay as they were judged first: what they were held against is not in a report.
@@ -67,13 +67,13 @@ def evidence_in(report: Report) -> Evidence:
     return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
 
 
-def judge_again(folder: Path, terms: Terms, *, save: bool) -> tuple[Report, RunDir]:
+def judge_again(folder: Path, terms: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:
     """Judge a report's evidence by another policy; needs no tensors. `save`: the report is to be written anew."""
-    run, report = stored_report(folder, with_rows=save)
-    evidence = evidence_in(report)
+    run, report = read_stored_report(folder, with_rows=save)
+    evidence = evidence_of_report(report)
     if terms.profile is not None:
-        evidence = with_floors(evidence, floors_from(terms.profile, evidence))
-    judgement = judged(evidence, terms.policy)
+        evidence = add_floors(evidence, floors_from(terms.profile, evidence))
+    judgement = judge_evidence(evidence, terms.policy)
     known = {label.key for label in judgement.labels if any(verdict.origin for verdict in label.ranks)}
     report = replace(
         report,
@@ -92,7 +92,7 @@ def save_profile(report: Report, path: Path) -> str:
             f"the run is {report.judgement.verdict}; noise is taken from runs that match, see their report"
         )
     known = [read_profile(path)] if path.exists() else []
-    profile = merged([*known, profile_of(report.judgement)])
+    profile = merge_profiles([*known, profile_of(report.judgement)])
     write_profile(profile, path)
     return f"Profile: {path}, {len(profile):,} kinds of labels" + (" with those it had before" if known else "")
 
@@ -106,24 +106,24 @@ def write_page(report: Report, run: RunDir) -> Path:
     return run.report_html
 
 
-def print_explained(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
+def print_explanation(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
     """Print everything known about a label."""
 
     def wanted(grid: Grid) -> list[int]:
         return with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, task))
 
-    _, report = stored_report(folder, only=wanted)
+    _, report = read_stored_report(folder, only=wanted)
     for label in chosen(report, name, task):
-        say(explain(report, label, rank))
+        print_lines(explain(report, label, rank))
     return ExitCode.MATCH
 
 
 def print_diff(first: Path, second: Path) -> ExitCode:
     """Print what differs between two reports; the exit code is 1 where the second is worse."""
-    opened = [_opened(folder) for folder in (first, second)]
+    opened = [_open_folder(folder) for folder in (first, second)]
     before, after = read_two(*((run.report_h5, record) for run, record in opened))
     found = changes(before.judgement, after.judgement)
-    say(diff_lines(before, after, found))
+    print_lines(diff_lines(before, after, found))
     return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
 
 
@@ -153,7 +153,7 @@ def print_json(report: Report) -> None:
         report_console(sys.stdout).on_broken_pipe()
 
 
-def say(lines: Iterable[str], *, as_json: bool = False) -> None:
+def print_lines(lines: Iterable[str], *, as_json: bool = False) -> None:
     """Print lines for people: on stdout, or on stderr where that is for JSON."""
     console = report_console(sys.stderr if as_json else sys.stdout)
     plain = not console.encoding.startswith("utf")

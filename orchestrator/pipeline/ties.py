@@ -45,7 +45,7 @@ def tie_questions(plan: Plan, judgement: Judgement) -> list[TieQuestion]:
     return found[:MOST_QUESTIONS]
 
 
-def with_ties(evidence: Evidence, ties: Mapping[Name, int]) -> Evidence:
+def add_ties(evidence: Evidence, ties: Mapping[Name, int]) -> Evidence:
     """Say of each (label, rank) how many of its differing values are ties."""
     labels = []
     for label in evidence.labels:

@@ -19,7 +19,7 @@ _FUSED = re.compile(
 _PLAIN = re.compile(r"Shard\(dim=\d+\)")
 
 
-def doubts(labels: Sequence[LabelPlan], levels: Mapping[LabelKey, Level]) -> Iterator[str]:
+def layout_doubts(labels: Sequence[LabelPlan], levels: Mapping[LabelKey, Level]) -> Iterator[str]:
     """Say once for each kind of module what speaks against the layout under which its labels are compared."""
     told: set[tuple[str, str]] = set()
     starts: dict[tuple[int, str, int], dict[str, tuple[LabelKey, dict[int, float]]]] = defaultdict(dict)

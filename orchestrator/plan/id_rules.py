@@ -21,7 +21,7 @@ _MOST_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class IdRule:
     """`golden` and `actual` are patterns with as many stars each; None on one side drops what the other matches."""
 
     golden: str | None
@@ -33,7 +33,7 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     place: int
-    rule: Rule
+    rule: IdRule
     regex: re.Pattern[str]
 
 
@@ -49,7 +49,7 @@ class _Matcher:
         if stars(pattern):
             self.globs.append(compiled)
 
-    def first(self, data_id: str) -> tuple[Rule, tuple[str, ...]] | None:
+    def first(self, data_id: str) -> tuple[IdRule, tuple[str, ...]] | None:
         """Return the first rule that matches and what its stars stand for."""
         exact = self.exact.get(data_id)
         for compiled in self.globs:
@@ -63,7 +63,7 @@ class _Matcher:
 class IdMap:
     """What golden calls each actual label. The first rule that matches wins; without one a label keeps its name."""
 
-    def __init__(self, rules: Iterable[Rule] = (), where: str = "map") -> None:
+    def __init__(self, rules: Iterable[IdRule] = (), where: str = "map") -> None:
         """Take the rules in their order; `where` names their file in messages.
 
         Raises UsageError, with the line, for a rule that cannot be: nothing on both sides, an empty pattern, stars that
@@ -81,12 +81,12 @@ class IdMap:
                     continue
                 if (earlier := matcher.exact.get(pattern)) is not None:
                     raise self._wrong(
-                        rule, f"{shown(pattern)} is already on the {side} side of {_name(earlier.rule)}; keep one"
+                        rule, f"{quote_id(pattern)} is already on the {side} side of {_name(earlier.rule)}; keep one"
                     )
                 regex = glob_regex(_NO_STAR.sub(r"[\g<0>]", pattern))
                 matcher.add(pattern, _Compiled(place, rule, regex))
 
-    def _check(self, rule: Rule) -> None:
+    def _check(self, rule: IdRule) -> None:
         counts = {stars(pattern) for pattern in (rule.golden, rule.actual) if pattern is not None}
         if not counts:
             raise self._wrong(rule, "nothing on both sides; name the labels that it is about")
@@ -95,10 +95,10 @@ class IdMap:
         if max(counts) > MOST_STARS:
             raise self._wrong(rule, f"{max(counts)} stars in one pattern; {MOST_STARS} are the most, use more rules")
         if len(counts) > 1:
-            golden, actual = shown(rule.golden or ""), shown(rule.actual or "")
+            golden, actual = quote_id(rule.golden or ""), quote_id(rule.actual or "")
             raise self._wrong(rule, f"{golden} and {actual} differ in their number of stars; they carry over by place")
 
-    def _wrong(self, rule: Rule, what: str) -> UsageError:
+    def _wrong(self, rule: IdRule, what: str) -> UsageError:
         return UsageError(f"{self._where}:{rule.line}: {what}" if rule.line else f"{self._where}: {what}")
 
     def golden_name_of(self, actual_id: str) -> str | None:
@@ -109,9 +109,9 @@ class IdMap:
         rule, values = found
         if rule.golden is None:
             return None
-        return _filled(rule.golden, values) if values else rule.golden
+        return _fill_stars(rule.golden, values) if values else rule.golden
 
-    def rule_of(self, actual_id: str) -> Rule | None:
+    def rule_of(self, actual_id: str) -> IdRule | None:
         """Return the rule that an actual label follows; None for one that keeps its name."""
         found = self._actual.first(actual_id)
         return found[0] if found else None
@@ -131,11 +131,11 @@ class IdMap:
             other = taken.setdefault(golden_id, actual_id)
             if other != actual_id:
                 raise UsageError(
-                    f"{self._where}: {shown(other)} ({self._why(other)}) and {shown(actual_id)} "
-                    f"({self._why(actual_id)}) both become {shown(golden_id)}; drop one with '- -> ID'"
+                    f"{self._where}: {quote_id(other)} ({self._why(other)}) and {quote_id(actual_id)} "
+                    f"({self._why(actual_id)}) both become {quote_id(golden_id)}; drop one with '- -> ID'"
                 )
 
-    def unused(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[Rule]:
+    def unused(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[IdRule]:
         """Return the rules that no label of either run follows: most likely misspelt."""
         used = {found[0] for name in dict.fromkeys(actual_ids) if (found := self._actual.first(name))}
         used |= {
@@ -156,16 +156,20 @@ def stars(pattern: str) -> int:
     return len(_STAR.findall(pattern))
 
 
-def shown(text: str) -> str:
+def quote_id(text: str) -> str:
     """Return an id as it stands in a message: quoted, and not longer than a line."""
     return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
 
 
-def _name(rule: Rule) -> str:
-    return f"line {rule.line}" if rule.line else f"the rule {shown(rule.golden or '-')} -> {shown(rule.actual or '-')}"
+def _name(rule: IdRule) -> str:
+    return (
+        f"line {rule.line}"
+        if rule.line
+        else f"the rule {quote_id(rule.golden or '-')} -> {quote_id(rule.actual or '-')}"
+    )
 
 
-def _filled(pattern: str, values: tuple[str, ...]) -> str:
+def _fill_stars(pattern: str, values: tuple[str, ...]) -> str:
     """Put the values in the place of the stars; where `**` stands for nothing its dot goes, too."""
     left = iter(values)
 

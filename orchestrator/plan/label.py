@@ -12,14 +12,21 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped import NotDumped
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, Sides, Way
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.plan.layouts.alignment import Option, Placing, Side, ambiguity, other_options, solve
+from aclcmp.orchestrator.plan.layouts.alignment import (
+    AlignedRegion,
+    Alignment,
+    LabelSide,
+    ambiguity,
+    find_alignments,
+    other_alignments,
+)
 from aclcmp.orchestrator.plan.layouts.fractal_nz import column_blocks, plain_shape
-from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, Local, PlacingError, Shape
-from aclcmp.orchestrator.plan.rank_labels import Held
+from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError, LocalTensor, Shape
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
-from aclcmp.orchestrator.plan.sizes import common_pair, words_of_sizes
+from aclcmp.orchestrator.plan.sizes import common_pair, describe_sizes
 
-Ranks = Mapping[int, Held]
+Ranks = Mapping[int, RankLabel]
 Groups = tuple[frozenset[int], ...]
 """Sets of ranks that hold the same."""
 
@@ -28,22 +35,22 @@ _SLICE = "this rank did not label its slice of the whole"
 
 
 @dataclass(slots=True)
-class Seen:
+class LabelSides:
     """What all ranks hold of one label."""
 
-    goldens: dict[int, Held] = field(default_factory=dict)
-    actuals: dict[int, Held] = field(default_factory=dict)
-    nameless: dict[int, Held] = field(default_factory=dict)
+    goldens: dict[int, RankLabel] = field(default_factory=dict)
+    actuals: dict[int, RankLabel] = field(default_factory=dict)
+    nameless: dict[int, RankLabel] = field(default_factory=dict)
     """Failed labels that named no valid side."""
 
-    def add(self, rank: int, held: Held) -> None:
+    def add(self, rank: int, held: RankLabel) -> None:
         """Take one side on one rank; a failure is never hidden by another record."""
         side = held.record.side
         ranks = self.goldens if side == "pta" else self.actuals if side == "acl" else self.nameless
         if rank not in ranks or not ranks[rank].record.error:
             ranks[rank] = held
 
-    def held(self) -> Iterator[Held]:
+    def held(self) -> Iterator[RankLabel]:
         """All that is held of it."""
         return chain(self.goldens.values(), self.actuals.values(), self.nameless.values())
 
@@ -61,22 +68,22 @@ class Planner:
         self._sizes = golden_ranks, actual_ranks
         self._one_run = one_run
         self._groups: Groups = ()
-        self._solved: dict[object, list[Option] | PlacingError] = {}
+        self._solved: dict[object, list[Alignment] | AlignmentError] = {}
 
-    def know(self, labels: Iterable[Seen]) -> None:
+    def know(self, labels: Iterable[LabelSides]) -> None:
         """Take from all labels of a run which ranks hold the same golden tensors: the groups that most of them show."""
         found = Counter(groups for seen in labels if (groups := golden_groups(seen.goldens))) if self._one_run else None
         self._groups = found.most_common(1)[0][0] if found else ()
 
-    def plan(self, key: LabelKey, seen: Seen) -> LabelPlan:
+    def plan(self, key: LabelKey, seen: LabelSides) -> LabelPlan:
         """Plan one label."""
         islands = self._islands(seen)
-        plan = _Island(key, islands[0], self._one_run, self._groups).planned(self._solve)
+        plan = _RankGroup(key, islands[0], self._one_run, self._groups).planned(self._solve)
         for island in islands[1:]:
-            plan = plan.with_part(_Island(key, island, self._one_run, self._groups).planned(self._solve))
+            plan = plan.with_part(_RankGroup(key, island, self._one_run, self._groups).planned(self._solve))
         return plan
 
-    def _islands(self, seen: Seen) -> list[Seen]:
+    def _islands(self, seen: LabelSides) -> list[LabelSides]:
         """Cut a label of one run into the groups of ranks that its layouts tell, each with tensors of its own."""
         if not self._one_run or seen.nameless:
             return [seen]
@@ -94,25 +101,25 @@ class Planner:
         if len(present) < 2 or not whole or set().union(*present) != seen.ranks:
             return [seen]
         return [
-            Seen(*({r: h for r, h in side.items() if r in each} for side in (seen.goldens, seen.actuals)))
+            LabelSides(*({r: h for r, h in side.items() if r in each} for side in (seen.goldens, seen.actuals)))
             for each in present
         ]
 
-    def _solve(self, goldens: Ranks, actuals: Ranks) -> list[Option]:
-        """Solve how two sides lie. Raises PlacingError."""
+    def _solve(self, goldens: Ranks, actuals: Ranks) -> list[Alignment]:
+        """Solve how two sides lie. Raises AlignmentError."""
         alike = _alike(goldens), _alike(actuals)
         signature = (alike, self._signature(goldens, {}), self._signature(actuals, goldens))
         if signature not in self._solved:
             golden, actual = (
-                Side({rank: Local(shape, layout, host) for rank, shape, layout, host in side}, size, same)
+                LabelSide({rank: LocalTensor(shape, layout, host) for rank, shape, layout, host in side}, size, same)
                 for side, size, same in zip(signature[1:], self._sizes, alike, strict=True)
             )
             try:
-                self._solved[signature] = solve(golden, actual, one_run=self._one_run)
-            except PlacingError as error:
+                self._solved[signature] = find_alignments(golden, actual, one_run=self._one_run)
+            except AlignmentError as error:
                 self._solved[signature] = error
         found = self._solved[signature]
-        if isinstance(found, PlacingError):
+        if isinstance(found, AlignmentError):
             raise found
         return found
 
@@ -133,7 +140,7 @@ def _alike(held: Ranks) -> bool:
     return len(held) == 1 or (first is not None and all(other.content == first for other in each))
 
 
-def plain(held: Held, golden: Held | None) -> Shape:
+def plain(held: RankLabel, golden: RankLabel | None) -> Shape:
     """The shape of a tensor as it lies in the whole, also of one that is stored in blocks."""
     shape = plain_shape(held.source, golden.shape) if held.in_blocks and golden is not None else None
     return held.shape if shape is None else shape
@@ -152,10 +159,10 @@ def golden_groups(held: Ranks) -> Groups:
     return tuple(map(frozenset, alike.values())) if 1 < len(alike) < len(held) else ()
 
 
-class _Island:
+class _RankGroup:
     """The ranks of one label that are planned together."""
 
-    def __init__(self, key: LabelKey, seen: Seen, one_run: bool, groups: Groups) -> None:
+    def __init__(self, key: LabelKey, seen: LabelSides, one_run: bool, groups: Groups) -> None:
         self._key = key
         self._one_run = one_run
         self._groups = (golden_groups(seen.goldens) or groups) if one_run and len(seen.goldens) > 1 else ()
@@ -166,7 +173,7 @@ class _Island:
         self._sides = {rank: Sides(self._goldens.get(rank), self._actuals.get(rank)) for rank in sorted(seen.ranks)}
         self._dtypes = {held.dtype for side in (self._usable, self._ready) for held in side.values()}
 
-    def planned(self, solver: Callable[[Ranks, Ranks], list[Option]]) -> LabelPlan:
+    def planned(self, solver: Callable[[Ranks, Ranks], list[Alignment]]) -> LabelPlan:
         """Return the plan of these ranks."""
         sound = not self._lost and not self._nameless
         gaps = {} if sound else {rank: gap for rank in self._sides if (gap := self._failed(rank)) is not None}
@@ -174,11 +181,11 @@ class _Island:
             return self._one_sided(gaps)
         try:
             options = solver(self._usable, self._ready)
-        except PlacingError as error:
+        except AlignmentError as error:
             return self._unlike(gaps, str(error))
         options = [option for option in options if self._keeps_groups(option)] or options
         if len(options) == 1 and options[0].padded:
-            plan = replace(self._with(options[0], gaps, _settled(options[0].layout)), padded=True)
+            plan = replace(self._with(options[0], gaps, _as_proved(options[0].layout)), padded=True)
             reason = f"{options[0].words}: not told, and the values do not prove it"
             return LabelPlan(self._key, questions=(Question((plan,), self._unlike(gaps, reason)),))
         if len(options) == 1:
@@ -187,18 +194,20 @@ class _Island:
                 look = options[0]
 
                 def second_look() -> tuple[LabelPlan, ...]:
-                    return tuple(self._with(option, gaps, _settled(option.layout)) for option in other_options(look))
+                    return tuple(
+                        self._with(option, gaps, _as_proved(option.layout)) for option in other_alignments(look)
+                    )
 
                 plan = replace(plan, second_look=second_look)
             return plan
         plans = tuple(
-            replace(self._with(option, gaps, _settled(option.layout)), padded=option.padded) for option in options
+            replace(self._with(option, gaps, _as_proved(option.layout)), padded=option.padded) for option in options
         )
         ways = tuple(Way(option.words, option.lines(self._key.label)) for option in options)
         question = Question(plans, self._unplaced(gaps, ambiguity(options)), ways)
         return LabelPlan(self._key, questions=(question,))
 
-    def _keeps_groups(self, option: Option) -> bool:
+    def _keeps_groups(self, option: Alignment) -> bool:
         """Whether ranks that share an actual tensor have the same golden one, as far as is known."""
         known = {rank: number for number, group in enumerate(self._groups) for rank in group}
         shared = ({known[rank] for rank in whole.ranks if rank in known} for whole in option.actual.wholes)
@@ -255,7 +264,7 @@ class _Island:
             actual = self._ready.get(gap.rank)
             if gap.rank in gaps or actual is None or not _only_sizes_differ(golden, actual):
                 continue
-            told = words_of_sizes(golden.shape, actual.shape)
+            told = describe_sizes(golden.shape, actual.shape)
             if told is not None:
                 words[gap.rank] = told
                 pairs.append(common_pair(self._key, gap.rank, golden.source, actual.source))
@@ -271,7 +280,7 @@ class _Island:
             return sides
         return {rank: each for rank, each in sides.items() if rank in found or rank in self._actuals}
 
-    def _with(self, option: Option, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
+    def _with(self, option: Alignment, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
         """Plan the label as one reading has it."""
         found = dict(gaps)
         sides = dict(self._sides)
@@ -286,7 +295,7 @@ class _Island:
                 if parts:
                     self._check(rank, parts)
                     pairs += [pair for part in parts for pair in self._pairs(rank, part, layout)]
-            except PlacingError as error:
+            except AlignmentError as error:
                 found[rank] = Gap(self._key, rank, GapKind.MISMATCH, str(error))
                 continue
             if not parts and not left and not option.is_summand(rank):
@@ -319,7 +328,7 @@ class _Island:
         return LabelPlan(self._key, told, tuple(pairs), _by_rank(found), uncovered, tuple(replicas))
 
     def _absent(
-        self, option: Option, found: dict[int, Gap], sides: dict[int, Sides], uncovered: dict[int, str]
+        self, option: Alignment, found: dict[int, Gap], sides: dict[int, Sides], uncovered: dict[int, str]
     ) -> None:
         """Tell the parts of the whole that nobody labelled."""
         absent = False
@@ -336,22 +345,22 @@ class _Island:
                 also = f"{uncovered[rank]}; " if rank in uncovered else ""
                 uncovered[rank] = f"{also}no rank labelled {_boxes(left)} of the whole"
 
-    def _check(self, rank: int, parts: Sequence[Placing]) -> None:
-        """Raise PlacingError where what was placed cannot be compared."""
+    def _check(self, rank: int, parts: Sequence[AlignedRegion]) -> None:
+        """Raise AlignmentError where what was placed cannot be compared."""
         if self._lost and any(part.golden_summands or part.actual_summands for part in parts):
-            raise PlacingError(f"the summand of rank {self._lost[0]} is missing, so the sum is not known")
+            raise AlignmentError(f"the summand of rank {self._lost[0]} is missing, so the sum is not known")
         if len(self._dtypes) == 1:
             return
         actual = self._ready[rank].dtype
         goldens = {self._goldens[part.golden_rank].dtype for part in parts}
         if len(goldens) > 1:
-            raise PlacingError(f"its golden parts are of several types: {', '.join(sorted(goldens))}")
+            raise AlignmentError(f"its golden parts are of several types: {', '.join(sorted(goldens))}")
         for golden in goldens:
             if DTYPES[golden].kind is not DTYPES[actual].kind:
-                raise PlacingError(f"golden is {golden}, actual {actual}: values of different kinds")
+                raise AlignmentError(f"golden is {golden}, actual {actual}: values of different kinds")
 
-    def _pairs(self, rank: int, placing: Placing, layout: str) -> list[Pair]:
-        """The pairs of one part of the label on one rank: one, or one for each column block. Raises PlacingError."""
+    def _pairs(self, rank: int, placing: AlignedRegion, layout: str) -> list[Pair]:
+        """The pairs of one part of the label on one rank: one, or one for each column block. Raises AlignmentError."""
         golden, actual = self._goldens[placing.golden_rank], self._actuals[rank]
         source, other = golden.source, actual.source
         pair = Pair(
@@ -377,7 +386,7 @@ class _Island:
         if blocks is None:
             return [pair]
         if added:
-            raise PlacingError("summands in FRACTAL_NZ order cannot be added")
+            raise AlignmentError("summands in FRACTAL_NZ order cannot be added")
         return [
             replace(
                 pair,
@@ -390,17 +399,17 @@ class _Island:
         ]
 
 
-def _only_sizes_differ(golden: Held, actual: Held) -> bool:
+def _only_sizes_differ(golden: RankLabel, actual: RankLabel) -> bool:
     """Whether parts of two tensors can be compared as they lie: whole, of one kind, and no layout tells otherwise."""
     plain = all(held.source.is_whole and not held.in_blocks and not held.record.layout for held in (golden, actual))
     return plain and DTYPES[golden.dtype].kind is DTYPES[actual.dtype].kind
 
 
-def _check_summaries(pair: Pair, golden: Held, actual: Held, *, in_blocks: bool) -> None:
+def _check_summaries(pair: Pair, golden: RankLabel, actual: RankLabel, *, in_blocks: bool) -> None:
     kept = next((source.capture for source in pair.sources if not source.is_whole), "")
     cut = pair.golden_region.shape != golden.shape or pair.actual_region.shape != actual.shape
     if kept and (in_blocks or pair.more_golden or pair.more_actual or cut):
-        raise PlacingError(
+        raise AlignmentError(
             f"only the {kept} of a side was kept, of which no slice or sum can be compared; use --capture full"
         )
 
@@ -411,14 +420,14 @@ def _check_summands(pair: Pair) -> None:
         ("actual", (pair.actual, *pair.more_actual)),
     ):
         if len({(source.dtype, source.shape) for source in sources}) > 1:
-            raise PlacingError(f"the summands of the {side} side have different dtypes or shapes")
+            raise AlignmentError(f"the summands of the {side} side have different dtypes or shapes")
 
 
 def _by_rank(gaps: Mapping[int, Gap]) -> tuple[Gap, ...]:
     return tuple(gaps[rank] for rank in sorted(gaps))
 
 
-def _settled(layout: str) -> str:
+def _as_proved(layout: str) -> str:
     return layout.replace(INFERRED, "") + PROVED
 
 

@@ -15,11 +15,11 @@ from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.plan.label import Planner, Seen
+from aclcmp.orchestrator.plan.label import LabelSides, Planner
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED
 from aclcmp.orchestrator.plan.planner import plan_labels
-from aclcmp.orchestrator.plan.rank_labels import Held, held_by_rank
+from aclcmp.orchestrator.plan.rank_labels import RankLabel, labels_by_rank
 
 _NO_RULES = LayoutRules()
 
@@ -38,9 +38,9 @@ def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: Layo
     told, _ = layouts.applied(list(indices), "pta")
     if not any(record.side == REFERENCE for index in told for record in index.records):
         return None
-    ranks = list(held_by_rank(told))
+    ranks = list(labels_by_rank(told))
     wanted = {held.key for _, labels in ranks for held in labels if held.record.side == REFERENCE}
-    return _plan([(rank, _relabelled(labels, wanted)) for rank, labels in ranks], world_size, "reference")
+    return _plan([(rank, _pair_with_references(labels, wanted)) for rank, labels in ranks], world_size, "reference")
 
 
 def plan_repeat(
@@ -68,10 +68,10 @@ def plan_repeat(
     return _plan([*goldens, *actuals], world_size, "golden label in both runs")
 
 
-_Ranks = Sequence[tuple[int, Sequence[Held]]]
+_Ranks = Sequence[tuple[int, Sequence[RankLabel]]]
 
 
-def _relabelled(labels: Sequence[Held], wanted: set[LabelKey]) -> list[Held]:
+def _pair_with_references(labels: Sequence[RankLabel], wanted: set[LabelKey]) -> list[RankLabel]:
     """One rank's references as golden labels and its golden ones as actual.
 
     Where one of the two tells no layout and has the other's shape it has the other's layout.
@@ -92,14 +92,14 @@ def _relabelled(labels: Sequence[Held], wanted: set[LabelKey]) -> list[Held]:
 
 
 def _goldens(run: Sequence[ShardIndex]) -> _Ranks:
-    return [(rank, [held for held in labels if held.record.side == "pta"]) for rank, labels in held_by_rank(run)]
+    return [(rank, [held for held in labels if held.record.side == "pta"]) for rank, labels in labels_by_rank(run)]
 
 
-def _as(held: Held, side: str) -> Held:
+def _as(held: RankLabel, side: str) -> RankLabel:
     return replace(held, record=replace(held.record, side=side))
 
 
-def _in_task(held: Held, task: int) -> Held:
+def _in_task(held: RankLabel, task: int) -> RankLabel:
     key = held.key
     return replace(held, key=LabelKey(task, key.label, key.occurrence), record=replace(held.record, task=task))
 
@@ -127,7 +127,7 @@ def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
     return Plan(tuple(labels), {label.key: Level() for label in labels}, (), 0, tuple(notes))
 
 
-def _certain(label: LabelPlan, seen: Seen) -> LabelPlan:
+def _certain(label: LabelPlan, seen: LabelSides) -> LabelPlan:
     """Keep the pairs of a label that surely belong together."""
     told = any(held.record.layout is not None for held in seen.held())
     pairs = tuple(
@@ -148,13 +148,13 @@ def _is_own(pair: Pair) -> bool:
     return same_place and pair.golden.rank == pair.rank
 
 
-def _same_bits(pair: Pair, seen: Seen) -> bool:
+def _same_bits(pair: Pair, seen: LabelSides) -> bool:
     """Whether a rank is compared with another's tensor, and holds what that rank holds on its own side."""
     own, other = (seen.actuals.get(rank) for rank in (pair.rank, pair.golden.rank))
     return own is not None and other is not None and own.content is not None and own.content == other.content
 
 
-def _why(label: LabelPlan, seen: Seen) -> str:
+def _why(label: LabelPlan, seen: LabelSides) -> str:
     """Say why a label has no pair."""
     name = label.key.label
     for rank, held in sorted(seen.goldens.items()):

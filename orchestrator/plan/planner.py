@@ -16,11 +16,11 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.plan.golden_order import golden_order
 from aclcmp.orchestrator.plan.id_rules import IdMap
-from aclcmp.orchestrator.plan.label import Planner, Seen
+from aclcmp.orchestrator.plan.label import LabelSides, Planner
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
-from aclcmp.orchestrator.plan.rank_labels import Held, Keys, beside_golden, golden_chain, held_by_rank
-from aclcmp.orchestrator.plan.two_runs import mapped, one_side, same_tasks
-from aclcmp.orchestrator.plan.unreachable_ranks import lost_alone, with_lost
+from aclcmp.orchestrator.plan.rank_labels import Keys, RankLabel, chains_beside_golden, golden_chain, labels_by_rank
+from aclcmp.orchestrator.plan.two_runs import align_tasks, keep_side, map_ids
+from aclcmp.orchestrator.plan.unreachable_ranks import add_unreachable_gaps, plans_of_unreachable_ranks
 
 _MOST_WARNINGS = 3
 _NO_RULES = LayoutRules()
@@ -58,15 +58,15 @@ def plan_two(
     whatever it called it. Tasks pair by their order, labels by `ids`. Ranks of the two runs need not correspond.
     `layouts` go by golden ids. Raises UsageError where `ids` gives two actual labels one golden id.
     """
-    goldens, actuals = one_side(list(golden), "pta"), one_side(list(actual), "acl")
+    goldens, actuals = keep_side(list(golden), "pta"), keep_side(list(actual), "acl")
     notes: list[str] = []
     if ids is not None:
-        goldens, actuals, told = mapped(goldens, actuals, ids)
+        goldens, actuals, told = map_ids(goldens, actuals, ids)
         notes += told
     goldens, of_golden = layouts.applied(goldens, "pta")
     actuals, of_actual = layouts.applied(actuals, "acl")
     with without_collection():
-        plan = _plan([same_tasks(goldens, actuals), actuals], world_size)
+        plan = _plan([align_tasks(goldens, actuals), actuals], world_size)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
 
 
@@ -75,24 +75,24 @@ def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
 
 
 def plan_labels(
-    ranks: Iterable[tuple[int, Sequence[Held]]], planner: Planner
-) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, Seen]]:
+    ranks: Iterable[tuple[int, Sequence[RankLabel]]], planner: Planner
+) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, LabelSides]]:
     """Plan what ranks hold, in golden order; also return what they hold of each label.
 
     A rank may come twice, with what it holds in each of two runs.
     """
-    seen: dict[LabelKey, Seen] = {}
+    seen: dict[LabelKey, LabelSides] = {}
     chains: list[list[tuple[LabelKey, float]]] = []
     without: list[list[tuple[LabelKey, float]]] = []
     for rank, labels in ranks:
         for held in labels:
             found = seen.get(held.key)
             if found is None:
-                found = seen[held.key] = Seen()
+                found = seen[held.key] = LabelSides()
             found.add(rank, held)
         has_golden = any(held.record.side == "pta" for held in labels)
         (chains if has_golden else without).append(golden_chain(labels))
-    chains += beside_golden(without, chains)
+    chains += chains_beside_golden(without, chains)
     planner.know(seen.values())
     return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
 
@@ -110,12 +110,14 @@ def _plan(
     ranks = (
         (rank, [held for held in labels if held.record.side != REFERENCE])
         for run in runs
-        for rank, labels in held_by_rank(run, names)
+        for rank, labels in labels_by_rank(run, names)
     )
     labels, seen = plan_labels(ranks, planner)
     if lost:
-        labels = tuple([with_lost(label, seen[label.key], lost) for label in labels])
-        labels = tuple(sorted([*labels, *lost_alone(seen, heard, lost)], key=lambda label: label.key.task))
+        labels = tuple([add_unreachable_gaps(label, seen[label.key], lost) for label in labels])
+        labels = tuple(
+            sorted([*labels, *plans_of_unreachable_ranks(seen, heard, lost)], key=lambda label: label.key.task)
+        )
     keys = [label.key for label in labels]
     labelled = {index.header.rank for index in runs[-1] if any(each.side != REFERENCE for each in index.records)}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
@@ -125,8 +127,8 @@ def _plan(
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
         unreadable=sum(index.damaged for index in indices) + len(lost),
         notes=(
-            *_torn(runs),
-            *_at_once(indices),
+            *_notes_on_torn_shards(runs),
+            *_notes_on_parallel_processes(indices),
             *(note for index in indices for note in index.notes),
             *_warnings(seen),
         ),
@@ -137,7 +139,7 @@ def _world_size(run: Sequence[ShardIndex]) -> int:
     return max((max(index.header.world_size, index.header.rank + 1) for index in run), default=0)
 
 
-def _level(key: LabelKey, seen: Seen | None, *, one_run: bool) -> Level:
+def _level(key: LabelKey, seen: LabelSides | None, *, one_run: bool) -> Level:
     """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
     records = [held.record for held in seen.held()] if seen is not None else []
     paths = (record.tensor_path for record in records)
@@ -145,7 +147,7 @@ def _level(key: LabelKey, seen: Seen | None, *, one_run: bool) -> Level:
     return level_of(key.label, path, next((record.level for record in records if record.level), ""))
 
 
-def _torn(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
+def _notes_on_torn_shards(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
     """Which ranks of each run did not close their shards, in one sentence."""
     told = []
     for run, which in zip(runs, ("",) if len(runs) == 1 else (" of the golden run", " of the actual run"), strict=True):
@@ -155,7 +157,7 @@ def _torn(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
     return told
 
 
-def _at_once(indices: Sequence[ShardIndex]) -> list[str]:
+def _notes_on_parallel_processes(indices: Sequence[ShardIndex]) -> list[str]:
     """Which ranks several processes recorded as at the same time, each the same labels: their occurrences mix."""
     by_rank: dict[tuple[str, int], list[ShardIndex]] = defaultdict(list)
     for index in indices:
@@ -184,7 +186,7 @@ def _span(index: ShardIndex) -> tuple[float, float, set[tuple[int, str, str]]] |
     return (index.header.started, max(record.time for record in records), names) if records else None
 
 
-def _warnings(labels: Mapping[LabelKey, Seen]) -> list[str]:
+def _warnings(labels: Mapping[LabelKey, LabelSides]) -> list[str]:
     """What people should know of how dumps were read and how tensors were kept, each once."""
     told: Counter[str] = Counter()
     kept: Counter[str] = Counter()

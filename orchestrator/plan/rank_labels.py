@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Source
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RankLabel:
     """One side of a label on one rank. `dump` is what was found for a label that names a file, None for any other."""
 
     key: LabelKey
@@ -87,16 +87,16 @@ Keys = dict[tuple[int, str, int], LabelKey]
 """Keys that ranks share: each is there once."""
 
 
-def held_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> Iterator[tuple[int, list[Held]]]:
+def labels_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> Iterator[tuple[int, list[RankLabel]]]:
     """Yield each rank's labels over all its processes, the lowest rank first."""
     by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
     for index in indices:
         by_rank[index.header.rank].append(index)
     for rank in sorted(by_rank):
-        yield rank, merged_processes(by_rank[rank], keys)
+        yield rank, merge_processes(by_rank[rank], keys)
 
 
-def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[Held]:
+def merge_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[RankLabel]:
     """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
 
     A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
@@ -104,8 +104,8 @@ def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) ->
     """
     keys = {} if keys is None else keys
     if len(indices) == 1:
-        return _held(indices[0], indices[0].records, keys)
-    merged: list[Held] = []
+        return _labels_of_index(indices[0], indices[0].records, keys)
+    merged: list[RankLabel] = []
     next_free: dict[tuple[int, str, str], int] = defaultdict(int)
     for index in sorted(indices, key=lambda i: (i.header.started, i.header.process)):
         here: dict[tuple[int, str], set[str]] = defaultdict(set)
@@ -123,7 +123,7 @@ def merged_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) ->
             occurrence = record.occurrence + base[name]
             next_free[name] = max(next_free[name], occurrence + 1)
             counted.append(replace(record, occurrence=occurrence, seq=first_seq + record.seq))
-        merged += _held(index, counted, keys)
+        merged += _labels_of_index(index, counted, keys)
     return merged
 
 
@@ -134,7 +134,7 @@ def _counted_with(side: str, sides: set[str]) -> set[str]:
     return sides - {REFERENCE}
 
 
-def _held(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[Held]:
+def _labels_of_index(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[RankLabel]:
     """An index's labels, `counted` as they count over all processes."""
     host, rank = index.header.host, index.header.rank
     paths: dict[int, str] = {}
@@ -147,15 +147,15 @@ def _held(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list
         if record.tensor_path:
             dump = index.dumped.get(own.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
             path = dump.path if isinstance(dump, DumpedTensor) else record.tensor_path
-            found.append(Held(key, record, path, dump, host, rank))
+            found.append(RankLabel(key, record, path, dump, host, rank))
             continue
         if record.segment not in paths:
             paths[record.segment] = str(index.path(record))
-        found.append(Held(key, record, paths[record.segment], None, host, rank))
+        found.append(RankLabel(key, record, paths[record.segment], None, host, rank))
     return found
 
 
-def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
+def golden_chain(held: Sequence[RankLabel]) -> list[tuple[LabelKey, float]]:
     """A rank's labels in golden order; one that has no golden side goes behind the label before it."""
     golden = {each.key for each in held if each.record.side == "pta"}
     chain: dict[LabelKey, float] = {}
@@ -177,7 +177,7 @@ def golden_chain(held: Sequence[Held]) -> list[tuple[LabelKey, float]]:
     return list(dict(ordered).items())
 
 
-def beside_golden(
+def chains_beside_golden(
     others: Sequence[Sequence[tuple[LabelKey, float]]], goldens: Sequence[Sequence[tuple[LabelKey, float]]]
 ) -> list[list[tuple[LabelKey, float]]]:
     """Return what ranks without a golden side add to the order: where their other labels stand behind golden ones.

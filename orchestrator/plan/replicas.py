@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.plan import Replicas
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
-from aclcmp.orchestrator.plan.layouts.alignment import Option
-from aclcmp.orchestrator.plan.layouts.declared import completed, told_reading
-from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, same_place
-from aclcmp.orchestrator.plan.rank_labels import Held
+from aclcmp.orchestrator.plan.layouts.alignment import Alignment
+from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts
+from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, LocalTensor, same_place
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 _FEWEST_FOR_MOST = 3
 """Of two ranks that differ neither is most."""
 
-Ranks = Mapping[int, Held]
+Ranks = Mapping[int, RankLabel]
 
 
-def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, option: Option) -> Iterator[Replicas]:
+def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, option: Alignment) -> Iterator[Replicas]:
     """Yield what differs between ranks of one side, where it is known how both lie."""
     for side, held, whole, groups in (
         ("golden", goldens, option.golden_side, option.replica_groups[0]),
@@ -48,11 +48,11 @@ def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int]) -> Iterator[Re
 
 def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Replicas]:
     """Yield what differs between ranks of a label that the other side does not have."""
-    locals_ = {rank: Local(each.shape, each.record.layout) for rank, each in held.items()}
+    locals_ = {rank: LocalTensor(each.shape, each.record.layout) for rank, each in held.items()}
     try:
-        layouts = completed(locals_)
-        reading = None if layouts is None else told_reading(locals_, layouts)
-    except PlacingError:
+        layouts = complete_layouts(locals_)
+        reading = None if layouts is None else interpret_layouts(locals_, layouts)
+    except AlignmentError:
         return
     if reading is None:
         yield from _odd_ones(key, side, held, {})
@@ -93,7 +93,7 @@ def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool, own_ranks: 
     yield Replicas(key, side, told, tuple(map(tuple, clusters)), against, own_ranks)
 
 
-def _comparable(one: Held, other: Held) -> bool:
+def _comparable(one: RankLabel, other: RankLabel) -> bool:
     """Whether two tensors can be compared element by element; what cannot is not the same."""
     same_kind = DTYPES[one.dtype].kind is DTYPES[other.dtype].kind
     return same_kind and (one.shape, one.in_blocks) == (other.shape, other.in_blocks)
@@ -108,6 +108,6 @@ def _clusters(held: Ranks) -> list[Sequence[int]]:
     return sorted(alike.values(), key=lambda ranks: (-len(ranks), ranks[0]))
 
 
-def _pair(key: LabelKey, rank: int, reference: Held, held: Held) -> Pair:
+def _pair(key: LabelKey, rank: int, reference: RankLabel, held: RankLabel) -> Pair:
     whole = Region.whole(held.shape)
     return Pair(key, rank, reference.source, whole, held.source, whole, held.shape, whole, "replicas")

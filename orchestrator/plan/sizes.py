@@ -14,7 +14,7 @@ def odd_dimension(golden: Shape, actual: Shape) -> int | None:
     return odd[0] if len(odd) == 1 and 0 not in golden and 0 not in actual else None
 
 
-def words_of_sizes(golden: Shape, actual: Shape) -> str | None:
+def describe_sizes(golden: Shape, actual: Shape) -> str | None:
     """Say how two shapes differ along one dimension: "golden [24, 16], actual [32, 16]: 8 rows more; rows 0-23"."""
     dim = odd_dimension(golden, actual)
     if dim is None:

@@ -13,21 +13,21 @@ from aclcmp.orchestrator.plan.id_rules import IdMap
 _MOST_NAMED = 3
 
 
-def one_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
+def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
     """Keep the labels of one side of a run, or of its only side, as `side`. References are none."""
     found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
     kept = side if side in found or len(found) != 1 else next(iter(found))
-    return _changed(indices, lambda record: replace(record, side=side) if record.side == kept else None)
+    return _map_records(indices, lambda record: replace(record, side=side) if record.side == kept else None)
 
 
-def same_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) -> list[ShardIndex]:
+def align_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) -> list[ShardIndex]:
     """Give the golden tasks the numbers of the actual ones by their order; what has no counterpart comes behind all."""
-    tasks = dict(zip(_tasks(goldens), _tasks(actuals), strict=False))
+    tasks = dict(zip(task_numbers(goldens), task_numbers(actuals), strict=False))
     behind = max([*tasks.values(), -1]) + 1
-    return _changed(goldens, lambda record: replace(record, task=tasks.get(record.task, behind + record.task)))
+    return _map_records(goldens, lambda record: replace(record, task=tasks.get(record.task, behind + record.task)))
 
 
-def mapped(
+def map_ids(
     goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], ids: IdMap
 ) -> tuple[list[ShardIndex], list[ShardIndex], tuple[str, ...]]:
     """Give actual labels their golden ids, leave out what the rules drop; also what people should know of that.
@@ -56,16 +56,18 @@ def mapped(
         inputs = tuple([known for each in record.inputs if (known := name_of(each)) is not None])
         return None if name is None else replace(record, data_id=name, inputs=inputs)
 
-    kept = _changed(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
-    return kept, _changed(actuals, named), tuple(notes)
+    kept = _map_records(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
+    return kept, _map_records(actuals, named), tuple(notes)
 
 
-def _facts(record: LabelRecord, index: ShardIndex | None) -> tuple[tuple[int, ...], str]:
+def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tuple[int, ...], str]:
     dump = index.dumped.get(record.seq) if index is not None else None
     return (getattr(dump, "shape", record.shape), getattr(dump, "dtype", record.dtype))
 
 
-def _changed(indices: Sequence[ShardIndex], change: Callable[[LabelRecord], LabelRecord | None]) -> list[ShardIndex]:
+def _map_records(
+    indices: Sequence[ShardIndex], change: Callable[[LabelRecord], LabelRecord | None]
+) -> list[ShardIndex]:
     """Change every label; None leaves it out."""
     return [
         replace(index, records=tuple(new for record in index.records if (new := change(record)) is not None))
@@ -73,7 +75,7 @@ def _changed(indices: Sequence[ShardIndex], change: Callable[[LabelRecord], Labe
     ]
 
 
-def _tasks(indices: Sequence[ShardIndex]) -> list[int]:
+def task_numbers(indices: Sequence[ShardIndex]) -> list[int]:
     return sorted({record.task for index in indices for record in index.records})
 
 

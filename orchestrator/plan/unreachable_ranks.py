@@ -10,12 +10,12 @@ from itertools import chain
 from aclcmp.labeling.layout import Partial
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.plan.label import Seen
+from aclcmp.orchestrator.plan.label import LabelSides
 
 _MAY_LIE_THERE = (GapKind.MISSING_GOLDEN, GapKind.MISMATCH)
 
 
-def with_lost(label: LabelPlan, seen: Seen, lost: Mapping[int, str]) -> LabelPlan:
+def add_unreachable_gaps(label: LabelPlan, seen: LabelSides, lost: Mapping[int, str]) -> LabelPlan:
     """Add to a label's plan a gap on each lost rank, given with the reason; `seen` is what the others hold of it.
 
     Whether such a rank had the label nobody knows, so it is never taken for compared. Where a live rank lacks
@@ -26,7 +26,7 @@ def with_lost(label: LabelPlan, seen: Seen, lost: Mapping[int, str]) -> LabelPla
     return _with_gaps(label, lost, golden=bool(seen.goldens))
 
 
-def lost_alone(
+def plans_of_unreachable_ranks(
     known: Collection[LabelKey], heard: Iterable[tuple[LabelKey, int]], lost: Mapping[int, str]
 ) -> list[LabelPlan]:
     """Plans of labels that lost ranks alone had, as far as one has heard of them: none is among the `known`."""
@@ -37,7 +37,7 @@ def lost_alone(
     return [_with_gaps(LabelPlan(key), own, golden=True) for key, own in ranks.items()]
 
 
-def _sums_unnamed_ranks(seen: Seen) -> bool:
+def _sums_unnamed_ranks(seen: LabelSides) -> bool:
     layouts = {held.record.layout for held in chain(seen.goldens.values(), seen.actuals.values())}
     return any(
         isinstance(each, Partial) and each.ranks is None
@@ -58,7 +58,7 @@ def _without_sums(label: LabelPlan, lost: Mapping[int, str]) -> LabelPlan:
 def _with_gaps(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPlan:
     """`golden`: whether any rank that is there has a golden side."""
     gaps = (Gap(label.key, rank, GapKind.FAILED, f"out of reach: {why}") for rank, why in lost.items())
-    told = _told(label, lost, golden=golden)
+    told = _plan_of_reachable_ranks(label, lost, golden=golden)
     return replace(
         told,
         gaps=tuple(sorted((*told.gaps, *gaps), key=lambda gap: gap.rank)),
@@ -66,7 +66,7 @@ def _with_gaps(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> La
     )
 
 
-def _told(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPlan:
+def _plan_of_reachable_ranks(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPlan:
     """The plan of the ranks that are there."""
     why = next(iter(lost.values()))
     also = f"; it may be on rank {min(lost)}{' and others' if len(lost) > 1 else ''}: {why}"
@@ -89,8 +89,8 @@ def _told(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPl
         questions=tuple(
             replace(
                 question,
-                options=tuple(_told(option, lost, golden=golden) for option in question.options),
-                unsettled=_told(question.unsettled, lost, golden=golden),
+                options=tuple(_plan_of_reachable_ranks(option, lost, golden=golden) for option in question.options),
+                unsettled=_plan_of_reachable_ranks(question.unsettled, lost, golden=golden),
             )
             for question in label.questions
         ),

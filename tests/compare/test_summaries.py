@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.core.stats import Basis, PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
-from aclcmp.orchestrator.judge.judge import weigh
+from aclcmp.orchestrator.judge.pair_status import judge_pair
 from tests.compare.reference import reference_stats, values
 from tests.compare.test_pair import encode, random_bits
 
@@ -35,7 +35,7 @@ def stats_of(x: np.ndarray, y: np.ndarray, dtype: str = "float32", sketch: bool 
 
 
 def status_of(stats: PairStats, golden: str, actual: str) -> Status:
-    return weigh(stats, metrics_of(stats), limits_of(golden, actual))[0]
+    return judge_pair(stats, metrics_of(stats), limits_of(golden, actual))[0]
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

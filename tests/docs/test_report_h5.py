@@ -17,7 +17,7 @@ from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.judge.pair_status import judge_pair
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import LIMITS, label, layer_names, record_of, report_of, stats_of, verdict
 
@@ -35,7 +35,7 @@ def compared(error: float, row: int | None) -> RankVerdict:
         noise[np.arange(6) != row] = 0
     stats = stats_of(golden, golden + error * np.linalg.norm(golden) / np.linalg.norm(noise) * noise)
     metrics = metrics_of(stats)
-    status, margin, reason = weigh(stats, metrics, LIMITS)
+    status, margin, reason = judge_pair(stats, metrics, LIMITS)
     return replace(verdict(0), status=status, reason=reason, stats=stats, metrics=metrics, margin=margin)
 
 

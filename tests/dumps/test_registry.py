@@ -10,7 +10,7 @@ import pytest
 from aclcmp.labeling.shard.dumped import ForeignFormatError
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.dumps.registry import read_dump
-from aclcmp.orchestrator.plan.rank_labels import merged_processes
+from aclcmp.orchestrator.plan.rank_labels import merge_processes
 from tests.dumps.atb_writer import write_atb
 from tests.dumps.samples import read, same_bits, sample
 
@@ -55,7 +55,7 @@ def test_the_comparison_reads_what_is_indexed(tmp_path: Path, side: str) -> None
     arrays: dict[str, Any] = {**whole, "order": np.array(whole["x3"], order="F")}
     np.savez(tmp_path / "d" / "a_rank1.npz", **arrays)
     (index,) = read(tmp_path / "d", side).indices
-    held = merged_processes([index])
+    held = merge_processes([index])
     assert [each.record.data_id for each in held] == [*whole, "order"]
     assert (index.header.rank, index.header.world_size, index.header.pid) == (1, 2, 0)
     for each, bits in zip(held, [*whole.values(), whole["x3"]], strict=True):

@@ -14,7 +14,7 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.name_tokens import split_numbers, words_of
 from aclcmp.orchestrator.idmap.similarity import Seen
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion, suggest
-from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
 NAMES = st.text(alphabet="ab.*?[]-1", min_size=1, max_size=10)
 
@@ -43,22 +43,22 @@ NAMES = st.text(alphabet="ab.*?[]-1", min_size=1, max_size=10)
 def test_stars_carry_over_by_place(golden: str, actual: str, actual_id: str, expected: str | None) -> None:
     if expected is None:
         with pytest.raises(UsageError, match="number of stars"):
-            IdMap([Rule(golden, actual)])
+            IdMap([IdRule(golden, actual)])
     else:
-        assert IdMap([Rule(golden, actual)]).golden_name_of(actual_id) == expected
+        assert IdMap([IdRule(golden, actual)]).golden_name_of(actual_id) == expected
 
 
 def test_the_first_rule_wins_whether_exact_or_not() -> None:
-    ids = IdMap([Rule("x", "h.0.a"), Rule("l.*.b", "h.*.a"), Rule("y", "h.1.a"), Rule(None, "h.*.c")])
+    ids = IdMap([IdRule("x", "h.0.a"), IdRule("l.*.b", "h.*.a"), IdRule("y", "h.1.a"), IdRule(None, "h.*.c")])
     assert ids.golden_name_of("h.0.a") == "x"
     assert ids.golden_name_of("h.1.a") == "l.1.b"
     assert ids.golden_name_of("h.0.c") is None
     assert ids.golden_name_of("other") == "other"
-    assert ids.unused(["anything"], ["h.0.a", "h.2.a"]) == [Rule("y", "h.1.a"), Rule(None, "h.*.c")]
+    assert ids.unused(["anything"], ["h.0.a", "h.2.a"]) == [IdRule("y", "h.1.a"), IdRule(None, "h.*.c")]
 
 
 def test_golden_labels_can_be_dropped() -> None:
-    ids = IdMap([Rule("layers.*.drop", None), Rule("layers.0.drop2", "x")])
+    ids = IdMap([IdRule("layers.*.drop", None), IdRule("layers.0.drop2", "x")])
     assert not ids.keeps_golden("layers.3.drop")
     assert ids.keeps_golden("layers.0.drop2")
     assert ids.keeps_golden("x")
@@ -66,7 +66,7 @@ def test_golden_labels_can_be_dropped() -> None:
 
 
 def test_two_rules_swap() -> None:
-    ids = IdMap([Rule("a", "b"), Rule("b", "a")])
+    ids = IdMap([IdRule("a", "b"), IdRule("b", "a")])
     ids.check(["a", "b", "a"])
     assert [ids.golden_name_of(name) for name in "ab"] == ["b", "a"]
 
@@ -74,19 +74,19 @@ def test_two_rules_swap() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([Rule("a.*", "b.*.*", 3)], "map.txt:3: 'a.*' and 'b.*.*' differ in their number of stars"),
-        ([Rule("a.*", "b", 3)], "map.txt:3: 'a.*' and 'b' differ"),
-        ([Rule(None, None, 7)], "map.txt:7: nothing on both sides"),
-        ([Rule("", "a", 7)], "map.txt:7: an empty pattern"),
-        ([Rule("a", "", 7)], "map.txt:7: an empty pattern"),
-        ([Rule("a", "b", 1), Rule("a", "c", 9)], "map.txt:9: 'a' is already on the golden side of line 1"),
-        ([Rule("a", "b", 1), Rule("c", "b", 9)], "map.txt:9: 'b' is already on the actual side of line 1"),
-        ([Rule(None, "*" * 9, 2)], "map.txt:2: 5 stars in one pattern"),
-        ([Rule("x" * 9999 + "*", "y", 2)], "xxx...' and 'y' differ"),
-        ([Rule("a", ""), Rule("b", "c")], "map.txt: an empty pattern"),
+        ([IdRule("a.*", "b.*.*", 3)], "map.txt:3: 'a.*' and 'b.*.*' differ in their number of stars"),
+        ([IdRule("a.*", "b", 3)], "map.txt:3: 'a.*' and 'b' differ"),
+        ([IdRule(None, None, 7)], "map.txt:7: nothing on both sides"),
+        ([IdRule("", "a", 7)], "map.txt:7: an empty pattern"),
+        ([IdRule("a", "", 7)], "map.txt:7: an empty pattern"),
+        ([IdRule("a", "b", 1), IdRule("a", "c", 9)], "map.txt:9: 'a' is already on the golden side of line 1"),
+        ([IdRule("a", "b", 1), IdRule("c", "b", 9)], "map.txt:9: 'b' is already on the actual side of line 1"),
+        ([IdRule(None, "*" * 9, 2)], "map.txt:2: 5 stars in one pattern"),
+        ([IdRule("x" * 9999 + "*", "y", 2)], "xxx...' and 'y' differ"),
+        ([IdRule("a", ""), IdRule("b", "c")], "map.txt: an empty pattern"),
     ],
 )
-def test_rules_that_cannot_be(rules: list[Rule], message: str) -> None:
+def test_rules_that_cannot_be(rules: list[IdRule], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         IdMap(rules, "map.txt")
     assert len(str(caught.value)) < 400
@@ -96,24 +96,24 @@ def test_rules_that_cannot_be(rules: list[Rule], message: str) -> None:
 @pytest.mark.parametrize(
     ("rules", "ids", "message"),
     [
-        ([Rule("a", "b", 4)], ["a", "b"], "m:'a' (no rule, own name) and 'b' (line 4) both become 'a'"),
+        ([IdRule("a", "b", 4)], ["a", "b"], "m:'a' (no rule, own name) and 'b' (line 4) both become 'a'"),
         (
-            [Rule("a", "b"), Rule("*", "c.*")],
+            [IdRule("a", "b"), IdRule("*", "c.*")],
             ["c.a", "b"],
             "'c.a' (the rule '*' -> 'c.*') and 'b' (the rule 'a' -> 'b')",
         ),
     ],
 )
-def test_two_actual_labels_with_one_golden_name(rules: list[Rule], ids: list[str], message: str) -> None:
+def test_two_actual_labels_with_one_golden_name(rules: list[IdRule], ids: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message.replace("m:", "m: "))):
         IdMap(rules, "m").check(ids)
-    IdMap([*rules, Rule(None, "nothing")], "m").check(ids[1:])
+    IdMap([*rules, IdRule(None, "nothing")], "m").check(ids[1:])
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), max_size=4), st.lists(NAMES, max_size=6))
 def test_any_rules_map_or_are_refused_in_one_line(pairs: list[tuple[str, str]], ids: list[str]) -> None:
     try:
-        rules = IdMap([Rule(*pair) for pair in pairs])
+        rules = IdMap([IdRule(*pair) for pair in pairs])
         rules.check(ids)
     except UsageError as error:
         assert "\n" not in str(error)
@@ -127,7 +127,7 @@ def test_any_rules_map_or_are_refused_in_one_line(pairs: list[tuple[str, str]], 
 def test_a_pattern_and_its_reverse_lead_back(values: list[str], joint: str) -> None:
     values = [value.replace(".", "").replace("-", "") or "0" for value in values]
     one, other = ("".join(f"{joint}{mark}{joint}*" for _ in values) for mark in ("left", "right"))
-    there, back = IdMap([Rule(one, other)]), IdMap([Rule(other, one)])
+    there, back = IdMap([IdRule(one, other)]), IdMap([IdRule(other, one)])
     data_id = "".join(f"{joint}right{joint}{value}" for value in values)
     golden = there.golden_name_of(data_id)
     assert golden == data_id.replace("right", "left") or "right" in "".join(values)
@@ -201,7 +201,9 @@ def test_layers_become_one_rule_with_its_reasons() -> None:
     golden = seen(*(f"model.layers.{n}.self_attn.o_proj" for n in range(12)))
     actual = seen(*(f"transformer.encoder.layers.{n}.self_attention.dense" for n in range(12)))
     (proposal,) = suggest(golden, actual).proposals
-    assert proposal.rule == Rule("model.layers.*.self_attn.o_proj", "transformer.encoder.layers.*.self_attention.dense")
+    assert proposal.rule == IdRule(
+        "model.layers.*.self_attn.o_proj", "transformer.encoder.layers.*.self_attention.dense"
+    )
     assert proposal.certain
     assert proposal.labels == 12
     assert "equal shapes" in proposal.reasons
@@ -210,7 +212,7 @@ def test_layers_become_one_rule_with_its_reasons() -> None:
 
 def test_one_layer_is_told_exactly() -> None:
     (proposal,) = suggest(seen("layers.4.o_proj"), seen("h.4.dense")).proposals
-    assert proposal.rule == Rule("layers.4.o_proj", "h.4.dense")
+    assert proposal.rule == IdRule("layers.4.o_proj", "h.4.dense")
 
 
 def test_generated_ids_of_two_runs_are_one_rule() -> None:
@@ -220,7 +222,7 @@ def test_generated_ids_of_two_runs_are_one_rule() -> None:
         for stamp in ("20250101-120000", "20260202-130000")
     )
     (rule,) = suggest(golden, actual).rules
-    assert rule == Rule("data_20250101-120000_*", "data_20260202-130000_*")
+    assert rule == IdRule("data_20250101-120000_*", "data_20260202-130000_*")
     shifted = [Seen(a.data_id, b.shape, b.dtype, b.order) for a, b in zip(actual[1:], golden, strict=False)]
     assert not suggest(golden, shifted).rules, "one call more before: the counts lie"
 

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.similarity import Seen
 from aclcmp.orchestrator.idmap.suggest import Proposal, Suggestion, suggest
 from aclcmp.orchestrator.inputs.id_map_file import quoted, read_map, rule_text, suggestion_text, write_suggestion
-from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
 
 def written(folder: Path, content: "str | bytes") -> Path:
@@ -109,7 +109,7 @@ ANY_ID = st.one_of(
 def test_rules_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, golden: "str | None", actual: "str | None"
 ) -> None:
-    rule = Rule(golden, actual)
+    rule = IdRule(golden, actual)
     try:
         IdMap([rule])
     except UsageError:
@@ -121,7 +121,7 @@ def test_rules_come_back_as_they_were(
         assert golden is not None
         assert not ids.keeps_golden(golden)
     else:
-        assert ids.rule_of(actual) == Rule(golden, actual, 1)
+        assert ids.rule_of(actual) == IdRule(golden, actual, 1)
 
 
 @pytest.mark.parametrize("plain", ["a.b", "layers.*.x", "a->b", "h[3]", "é", "-x", "a/b:c"])
@@ -134,8 +134,8 @@ HOSTILE = ["two words", "a # b", "line\nbreak", "-", '"', "a -> b", "\udc80", "\
 
 def test_a_suggestion_is_a_file_of_its_certain_rules(tmp_path: Path) -> None:
     proposals = (
-        Proposal(Rule("layers.*.o_proj", "h.*.dense"), 0.9, ("names 80% alike", "in order"), 4),
-        Proposal(Rule("foo", "bar"), 0.5, ("others fit as well by name",), 1),
+        Proposal(IdRule("layers.*.o_proj", "h.*.dense"), 0.9, ("names 80% alike", "in order"), 4),
+        Proposal(IdRule("foo", "bar"), 0.5, ("others fit as well by name",), 1),
     )
     suggestion = Suggestion(3, proposals, ("left",), ("right", "right 2"))
     text = suggestion_text(suggestion, "runs/golden\nx -> y", "runs/actual")
@@ -157,7 +157,7 @@ def test_a_suggestion_is_a_file_of_its_certain_rules(tmp_path: Path) -> None:
 
 def test_hostile_ids_cannot_write_rules(tmp_path: Path) -> None:
     for number, (left, right) in enumerate(zip(HOSTILE, HOSTILE[::-1], strict=True)):
-        rule = Rule(f"golden {left}", f"actual {right}")
+        rule = IdRule(f"golden {left}", f"actual {right}")
         suggestion = Suggestion(0, (Proposal(rule, 1.0, (), 1),), tuple(HOSTILE), tuple(HOSTILE))
         path = tmp_path / str(number)
         write_suggestion(path, suggestion, left, right)

@@ -16,8 +16,8 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, RankVerdict, Status
-from aclcmp.orchestrator.judge.evidence import evidence_of
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Policy
 from tests.judge.test_judge import FACTS
 
@@ -64,14 +64,14 @@ def evidence_on(labels: Mapping[str, Both], inputs: Mapping[str, tuple[str, ...]
         planned.append(LabelPlan(key, {0: Sides(facts, facts)}, (pair,)))
         outcomes[key, 0] = stats_of(golden, actual)
     levels = {each.key: level_of(each.key.label, "", "") for each in planned}
-    return evidence_of(Plan(tuple(planned), levels, (), 0, ()), outcomes, run_failed=False)
+    return collect_evidence(Plan(tuple(planned), levels, (), 0, ()), outcomes, run_failed=False)
 
 
 def judged_on(
     labels: Mapping[str, Both], policy: Policy = POLICY, inputs: Mapping[str, tuple[str, ...]] | None = None
 ) -> Judgement:
     """The judgement of labels on one rank."""
-    return judged(evidence_on(labels, inputs), policy)
+    return judge_evidence(evidence_on(labels, inputs), policy)
 
 
 def of(judgement: Judgement, name: str) -> RankVerdict:

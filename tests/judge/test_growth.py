@@ -17,9 +17,9 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
-from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.terminal import print_report
@@ -154,7 +154,7 @@ def test_neither_another_task_nor_what_is_ignored_outranks() -> None:
         replace(each, key=LabelKey(1, *each.key[1:])) if each.key.label.startswith("tail") else each
         for each in known.labels
     ]
-    assert first(judged(replace(known, labels=tuple(moved)))) == "layers.8.mlp"
+    assert first(judge_evidence(replace(known, labels=tuple(moved)))) == "layers.8.mlp"
 
 
 def test_values_that_are_not_finite_outrank() -> None:
@@ -293,6 +293,6 @@ def test_a_stored_report_is_judged_again_as_before(errors: list[float], with_row
     found = judged_on(layers(errors))
     assert found.exit_code is ExitCode.DIVERGED
     write_h5(Report(None, "x", found, POLICY.table()), tmp_path / "report.h5")
-    again = judged(evidence_in(read_h5(tmp_path / "report.h5", None, with_rows=with_rows)))
+    again = judge_evidence(evidence_of_report(read_h5(tmp_path / "report.h5", None, with_rows=with_rows)))
     reasons = [[label.ranks[0].reason for label in each.labels] for each in (found, again)]
     assert wrong(again) == wrong(found) and reasons[0] == reasons[1]

@@ -17,7 +17,7 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.diagnose import Insight, insight
+from aclcmp.orchestrator.pipeline.diagnose import Findings, diagnose
 from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 from tests.judge.wrong import FACTS, KEY, label_of, look_of
 
@@ -100,11 +100,11 @@ class World:
         keys = [label.key for label in self.labels]
         return Plan(tuple(self.labels), {key: level_of(key.label, "", "") for key in keys}, (), 0, ())
 
-    def insight(self, look=None) -> Insight:
+    def diagnose(self, look=None) -> Findings:
         plan = self.plan
         judgement = judge(plan, self.compare(plan.pairs), run_failed=False)
         self.compared = 0
-        return insight(plan, judgement, self.compare, look or self.look, {0: "a"})
+        return diagnose(plan, judgement, self.compare, look or self.look, {0: "a"})
 
 
 def summands(count: int, seed: int = 5) -> list[np.ndarray]:
@@ -116,7 +116,7 @@ def summands(count: int, seed: int = 5) -> list[np.ndarray]:
 def test_a_missing_reduction(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.add(X, summands(4))
-    looks, patterns, hints = world.insight()
+    looks, patterns, hints = world.diagnose()
     assert sorted(looks) == [(KEY, rank) for rank in range(4)]
     (hint,) = hints
     assert (hint.kind, hint.ranks) == ("missing reduction", (0, 1, 2, 3)) and hint.explained > 0.99
@@ -129,7 +129,7 @@ def test_a_missing_reduction_in_groups(tmp_path: Path, order: list[int]) -> None
     parts = [*summands(2, 5), *summands(2, 6)]
     world = World(tmp_path)
     world.add(X, [parts[i] for i in order])
-    (hint,) = world.insight()[2]
+    (hint,) = world.diagnose()[2]
     first = "ranks 0, 1" if order[1] == 1 else "ranks 0, 2"
     assert hint.words == f"the sum over {first} is golden, and so of 1 more groups: a reduction over them is missing"
 
@@ -138,7 +138,7 @@ def test_no_reduction_is_missing(tmp_path: Path) -> None:
     world = World(tmp_path)
     random = np.random.default_rng(3)
     world.add(X, [X + random.standard_normal(X.shape) for _ in range(4)])
-    assert world.insight()[2] == ()
+    assert world.diagnose()[2] == ()
     assert world.compared == 1 + 2 + 2  # all four, neighbours, a step apart
 
 
@@ -147,7 +147,7 @@ def test_after_a_collective(tmp_path: Path) -> None:
     halves = [X[:, :64], X[:, 64:]]
     world.add(X, halves, "before")
     world.add(X, [X[::-1], X[::-1]], "after")
-    _, (pattern,), (hint,) = world.insight()
+    _, (pattern,), (hint,) = world.diagnose()
     assert "right on all before: the collective" in pattern.ranks
     assert (hint.kind, hint.ranks) == ("reversed", (0, 1))
 
@@ -159,17 +159,17 @@ def test_without_a_second_look_there_is_a_report(tmp_path: Path) -> None:
     def interrupted(suspects: Sequence[Suspect]) -> Looks:
         raise KeyboardInterrupt
 
-    assert world.insight(interrupted) == ({}, (), ())
-    looks, (pattern,), hints = world.insight(lambda suspects: {each.name: "died" for each in suspects})
+    assert world.diagnose(interrupted) == ({}, (), ())
+    looks, (pattern,), hints = world.diagnose(lambda suspects: {each.name: "died" for each in suspects})
     assert (looks, hints) == ({}, ()) and pattern.by_rank == {0: 1.0}
-    world.insight(lambda suspects: {})
+    world.diagnose(lambda suspects: {})
     assert world.compared == 0  # after an interrupt nothing more is compared
 
 
 def test_what_matches_is_not_looked_at(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.add(X, [X, X * np.float32(1 + 1e-7)])
-    assert world.insight(lambda suspects: pytest.fail("looked")) == ({}, (), ())
+    assert world.diagnose(lambda suspects: pytest.fail("looked")) == ({}, (), ())
 
 
 def test_the_noise_of_the_labels_before_is_left_out_of_hints_and_patterns(tmp_path: Path) -> None:
@@ -185,6 +185,6 @@ def test_the_noise_of_the_labels_before_is_left_out_of_hints_and_patterns(tmp_pa
         for number in range(before):
             world.add(X, [X * (1 + noise * random.standard_normal(X.shape).astype(np.float32))], f"before {number}")
         world.add(x, [y])
-        _, (pattern,), hints = world.insight()
+        _, (pattern,), hints = world.diagnose()
         assert [hint.kind for hint in hints] == (["one row"] if before else []), before
         assert pattern.rows == ("row 40 holds all of it" if before else "")

@@ -15,11 +15,11 @@ from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFac
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Origin, Status, changed
-from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.limits import Depths, limits_for
+from aclcmp.orchestrator.judge.pair_status import judge_pair, status_and_margin
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.weigh import level, weigh
 from tests.report.made_up import stats_of
 
 KEYS = [LabelKey(0, f"layers.{layer}.mlp", 0) for layer in range(4)]
@@ -60,8 +60,10 @@ def told(evidence: Evidence, policy: Policy) -> list[tuple[object, ...]]:
                 found.append((None, None, each.gap_reason))
                 continue
             assert each.metrics == metrics_of(each.stats)
-            status, margin, words = weigh(each.stats, each.metrics, limits_for(label, each, depth, policy), each.ties)
-            assert level(each.stats, each.metrics, limits_for(label, each, depth, policy), each.ties) == (
+            status, margin, words = judge_pair(
+                each.stats, each.metrics, limits_for(label, each, depth, policy), each.ties
+            )
+            assert status_and_margin(each.stats, each.metrics, limits_for(label, each, depth, policy), each.ties) == (
                 status,
                 margin,
             )
@@ -71,8 +73,8 @@ def told(evidence: Evidence, policy: Policy) -> list[tuple[object, ...]]:
 
 def test_words_are_those_of_weighing() -> None:
     plan, outcomes = plan_and_outcomes()
-    evidence = evidence_of(plan, outcomes, run_failed=False)
-    verdicts = [verdict for label in judged(evidence).labels for verdict in label.ranks]
+    evidence = collect_evidence(plan, outcomes, run_failed=False)
+    verdicts = [verdict for label in judge_evidence(evidence).labels for verdict in label.ranks]
     assert [verdict.rank for verdict in verdicts] == list(range(8)) * 4
     for verdict, (status, margin, words) in zip(verdicts, told(evidence, Policy()), strict=True):
         if verdict.stats is None:
@@ -88,7 +90,7 @@ def test_words_are_those_of_weighing() -> None:
 
 def test_a_verdict_with_other_fields_keeps_its_words() -> None:
     plan, outcomes = plan_and_outcomes()
-    one = judged(evidence_of(plan, outcomes, run_failed=False)).labels[3].ranks[4]
+    one = judge_evidence(collect_evidence(plan, outcomes, run_failed=False)).labels[3].ranks[4]
     other = changed(one, origin=Origin.OWN)
     assert other == replace(one, origin=Origin.OWN) and other.reason == one.reason != ""
     assert changed(one, reason="so").reason == "so" and pickle.loads(pickle.dumps(one)) == one
@@ -96,10 +98,10 @@ def test_a_verdict_with_other_fields_keeps_its_words() -> None:
 
 def test_floors_are_added_to_what_is_made_later() -> None:
     plan, outcomes = plan_and_outcomes()
-    evidence = evidence_of(plan, outcomes, run_failed=False)
+    evidence = collect_evidence(plan, outcomes, run_failed=False)
     repeat, profile = Floor(FloorSource.REPEAT, 1e-7, 1e-7), Floor(FloorSource.PROFILE, 2e-7, 2e-7)
     better = Floor(FloorSource.PROFILE, 3e-7, 3e-7)
-    found = with_floors(with_floors(evidence, {KEYS[1]: (profile,)}), {KEYS[1]: (repeat, better), KEYS[2]: (repeat,)})
+    found = add_floors(add_floors(evidence, {KEYS[1]: (profile,)}), {KEYS[1]: (repeat, better), KEYS[2]: (repeat,)})
     assert [{each.floors for each in label.ranks} for label in found.labels] == [
         {()},
         {(repeat, better)},
@@ -108,10 +110,10 @@ def test_floors_are_added_to_what_is_made_later() -> None:
     ]
     assert [each.rank for each in found.labels[1].ranks] == list(range(8))
     plain = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in found.labels)
-    assert judged(found) == judged(replace(found, labels=plain))
+    assert judge_evidence(found) == judge_evidence(replace(found, labels=plain))
 
 
 def test_evidence_may_still_be_given_as_it_is() -> None:
     bare = LabelEvidence(KEYS[0], level_of("x", "", ""), (RankEvidence(rank=0, golden=None, actual=None),))
-    assert judged(Evidence((bare,))).labels[0].ranks[0].status is Status.FAILED
-    assert judged(Evidence((replace(bare, ranks=()),))).labels[0].status is Status.MATCH
+    assert judge_evidence(Evidence((bare,))).labels[0].ranks[0].status is Status.FAILED
+    assert judge_evidence(Evidence((replace(bare, ranks=()),))).labels[0].status is Status.MATCH

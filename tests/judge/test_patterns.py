@@ -10,8 +10,8 @@ import pytest
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Look
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
-from aclcmp.orchestrator.judge.patterns import pattern_of
-from aclcmp.orchestrator.judge.where import Along, growth_of, place_of
+from aclcmp.orchestrator.judge.error_patterns import pattern_of
+from aclcmp.orchestrator.judge.error_places import AxisSums, growth_of, place_of
 from tests.judge.wrong import label_of, look_of
 
 X = np.random.default_rng(0).standard_normal((64, 128))
@@ -86,8 +86,8 @@ def test_ranks_of_different_wholes_are_not_added_up() -> None:
     assert pattern_of(label, looks, {}).channels == ""
 
 
-def along(dd: np.ndarray, xx: np.ndarray | None = None, group: int = 1) -> Along:
-    return Along("row", group, np.arange(len(dd)), np.ones(len(dd)) if xx is None else xx, np.asarray(dd, float))
+def along(dd: np.ndarray, xx: np.ndarray | None = None, group: int = 1) -> AxisSums:
+    return AxisSums("row", group, np.arange(len(dd)), np.ones(len(dd)) if xx is None else xx, np.asarray(dd, float))
 
 
 def words(dd: np.ndarray, **more) -> str:

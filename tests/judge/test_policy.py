@@ -16,12 +16,12 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.evidence import evidence_of, with_floors
-from aclcmp.orchestrator.judge.floors import floors_of
+from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
+from aclcmp.orchestrator.judge.floor_profile import floors_from, merge_profiles, profile_of
 from aclcmp.orchestrator.judge.growth import jump
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
-from aclcmp.orchestrator.judge.profile import floors_from, merged, profile_of
 from tests.judge.test_judge import FACTS, X, plan_of, stats
 
 DEFAULT = Policy()
@@ -37,7 +37,7 @@ def with_error(error: float) -> PairStats:
 
 def evidence(errors: dict[str, float], inputs: dict[str, tuple[str, ...]] | None = None) -> Evidence:
     plan = plan_of(list(errors))
-    found = evidence_of(plan, {(key, 0): with_error(errors[key.label]) for key in plan.keys}, run_failed=False)
+    found = collect_evidence(plan, {(key, 0): with_error(errors[key.label]) for key in plan.keys}, run_failed=False)
     labels = []
     for label in found.labels:
         facts = replace(FACTS, inputs=(inputs or {}).get(label.key.label, ()))
@@ -60,7 +60,7 @@ def layers(errors: list[float]) -> dict[str, float]:
 def test_limits_grow_with_depth() -> None:
     errors = {"layers.0.x": 6e-4, "layers.24.x": 6e-4, "head": 6e-4}
     policy = replace(DEFAULT, own_factor=1e9)
-    found = judged(evidence(errors), policy)
+    found = judge_evidence(evidence(errors), policy)
     assert list(statuses(found).values()) == [Status.DIVERGED, Status.DRIFT, Status.DRIFT]
     limits = found.labels[1].ranks[0].limits
     assert (
@@ -73,20 +73,20 @@ def test_limits_grow_with_depth() -> None:
 def test_a_floor_is_better_than_the_table_and_the_first_source_counts() -> None:
     key = LabelKey(0, "x", 0)
     floors = (Floor(FloorSource.PROFILE, 1e-2, 1e-2), Floor(FloorSource.REFERENCE, 1e-4, 4e-4))
-    found = judged(with_floors(evidence({"x": 2e-4}), {key: floors})).labels[0].ranks[0]
+    found = judge_evidence(add_floors(evidence({"x": 2e-4}), {key: floors})).labels[0].ranks[0]
     assert found.limits is not None and found.limits.source == "3 x reference floor"
     assert (found.limits.warn, found.limits.fail, found.limits.rows) == pytest.approx((1.5e-4, 3e-4, 4.0))
     assert found.status is Status.DRIFT
-    assert judged(with_floors(evidence({"x": 4e-4}), {key: floors})).labels[0].status is Status.DIVERGED
+    assert judge_evidence(add_floors(evidence({"x": 4e-4}), {key: floors})).labels[0].status is Status.DIVERGED
 
 
 def test_a_floor_of_zero_limits_nothing_and_none_is_below_round_off() -> None:
     key = LabelKey(0, "x", 0)
     nothing = (Floor(FloorSource.REPEAT, 0.0, 0.0),)
-    assert judged(with_floors(evidence({"x": 5e-6}), {key: nothing})).labels[0].status is Status.MATCH
+    assert judge_evidence(add_floors(evidence({"x": 5e-6}), {key: nothing})).labels[0].status is Status.MATCH
     tiny = (Floor(FloorSource.REPEAT, 1e-12, 1e-12),)
-    assert judged(with_floors(evidence({"x": 1e-7}), {key: tiny})).labels[0].status is Status.MATCH
-    assert judged(with_floors(evidence({"x": 5e-6}), {key: tiny})).labels[0].status is Status.DIVERGED
+    assert judge_evidence(add_floors(evidence({"x": 1e-7}), {key: tiny})).labels[0].status is Status.MATCH
+    assert judge_evidence(add_floors(evidence({"x": 5e-6}), {key: tiny})).labels[0].status is Status.DIVERGED
 
 
 def test_floors_are_the_largest_over_ranks_and_what_was_not_read_counts_not() -> None:
@@ -101,20 +101,20 @@ def test_a_rule_of_the_policy_is_asked_before_floors() -> None:
     key = LabelKey(0, "x", 0)
     policy = replace(DEFAULT, rules=(LimitRule(Scope("x", "float32"), 0.1, 0.4), LimitRule(Scope(), 1e-9, 1e-9)))
     floors = {key: (Floor(FloorSource.REFERENCE, 1e-4, 1e-4),)}
-    found = judged(with_floors(evidence({"x": 0.15, "y": 1e-6}), floors), policy)
+    found = judge_evidence(add_floors(evidence({"x": 0.15, "y": 1e-6}), floors), policy)
     assert statuses(found) == {"x": Status.DRIFT, "y": Status.DIVERGED}
 
 
 def test_what_drifts_and_jumps_is_wrong() -> None:
     steady = [2e-5 * 1.05**i for i in range(10)]
-    found = judged(evidence(layers([*steady, 1e-4, 1e-4])))
+    found = judge_evidence(evidence(layers([*steady, 1e-4, 1e-4])))
     wrong = found.first_divergence
     assert wrong is not None and wrong.key.label == "layers.10.mlp"
     assert "times that of the layers before it" in wrong.why
     assert statuses(found)["layers.11.mlp"] is Status.DRIFT, "what follows carries the error and is judged by level"
-    assert judged(evidence(layers(steady + [3e-5] * 4))).exit_code is ExitCode.MATCH
+    assert judge_evidence(evidence(layers(steady + [3e-5] * 4))).exit_code is ExitCode.MATCH
     quiet = replace(DEFAULT, jump=JumpRule(on=False))
-    assert judged(evidence(layers([*steady, 1e-4])), quiet).exit_code is ExitCode.MATCH
+    assert judge_evidence(evidence(layers([*steady, 1e-4])), quiet).exit_code is ExitCode.MATCH
 
 
 @given(st.lists(st.floats(1e-7, 1e-2), min_size=1, max_size=20), st.floats(1.0, 1.6))
@@ -124,7 +124,7 @@ def test_steady_growth_is_no_jump(start: list[float], growth: float) -> None:
 
 
 def test_own_or_inherited() -> None:
-    found = judged(evidence({"a": 1e-6, "b": 0.1, "c": 0.2, "d": 0.2, "e": 0.95, "f": 0.95}))
+    found = judge_evidence(evidence({"a": 1e-6, "b": 0.1, "c": 0.2, "d": 0.2, "e": 0.95, "f": 0.95}))
     assert origins(found) == dict(
         zip("abcdef", [None, Origin.OWN, Origin.INHERITED, Origin.INHERITED, Origin.OWN, Origin.INHERITED], strict=True)
     )
@@ -135,7 +135,7 @@ def test_own_or_inherited() -> None:
 def test_named_inputs_tell_independent_roots() -> None:
     errors = {"vision": 0.5, "text": 0.4, "merged": 0.6, "other": 0.5}
     inputs = {"text": ("tokens", "embedding"), "merged": ("vision", "text"), "other": ("clean",)}
-    found = judged(evidence({"clean": 1e-7, "embedding": 1e-7, **errors}, inputs))
+    found = judge_evidence(evidence({"clean": 1e-7, "embedding": 1e-7, **errors}, inputs))
     told = {name: origin for name, origin in origins(found).items() if origin}
     assert told == {
         "vision": Origin.OWN,
@@ -153,43 +153,43 @@ def excused(judgement: Judgement) -> dict[str, str]:
 def test_allowed_labels_keep_their_status_and_do_not_fail() -> None:
     allow = (Excuse(Scope("b"), "known"), Excuse(Scope("c"), "small", up_to=0.15))
     policy = replace(DEFAULT, allow=allow)
-    found = judged(evidence({"a": 1e-6, "b": 0.1, "c": 0.12}), policy)
+    found = judge_evidence(evidence({"a": 1e-6, "b": 0.1, "c": 0.12}), policy)
     assert found.exit_code is ExitCode.MATCH and found.first_divergence is None
     assert statuses(found)["b"] is Status.DIVERGED and excused(found) == {"b": "known", "c": "small"}
-    found = judged(evidence({"a": 1e-6, "b": 0.1, "c": 0.2}), policy)
+    found = judge_evidence(evidence({"a": 1e-6, "b": 0.1, "c": 0.2}), policy)
     assert found.exit_code is ExitCode.DIVERGED and found.first_divergence is not None
     assert (found.first_divergence.key.label, found.first_divergence.origin) == ("c", Origin.INHERITED)
-    assert judged(evidence({"a": 1e-6, "b": 0.1, "c": 0.2}), replace(policy, fail_on=FailOn.OWN)).exit_code == 0
+    assert judge_evidence(evidence({"a": 1e-6, "b": 0.1, "c": 0.2}), replace(policy, fail_on=FailOn.OWN)).exit_code == 0
     other_rank = (Excuse(Scope("b"), "", ranks=frozenset({7})),)
-    assert judged(evidence({"b": 0.1}), replace(DEFAULT, allow=other_rank)).exit_code is ExitCode.DIVERGED
+    assert judge_evidence(evidence({"b": 0.1}), replace(DEFAULT, allow=other_rank)).exit_code is ExitCode.DIVERGED
 
 
 def test_ignored_labels_are_in_no_count() -> None:
     gap = Gap(LabelKey(0, "b", 0), 0, GapKind.MISSING_ACTUAL, "no actual")
     plan = plan_of(["a", "b", "c"], gaps=(gap,))
     outcomes = {(LabelKey(0, "a", 0), 0): with_error(1e-6), (LabelKey(0, "c", 0), 0): with_error(0.3)}
-    known = evidence_of(plan, outcomes, run_failed=False)
+    known = collect_evidence(plan, outcomes, run_failed=False)
     policy = replace(DEFAULT, ignore=(Excuse(Scope("[bc]"), "debug"),))
-    found = judged(known, policy)
+    found = judge_evidence(known, policy)
     assert found.exit_code is ExitCode.MATCH
     assert (found.coverage.compared, found.coverage.missing_actual, found.coverage.ignored) == (1, 0, 2)
     everything = replace(DEFAULT, ignore=(Excuse(Scope(), ""),))
-    assert judged(known, everything).exit_code is ExitCode.INCOMPLETE, "nothing compared is never green"
+    assert judge_evidence(known, everything).exit_code is ExitCode.INCOMPLETE, "nothing compared is never green"
 
 
 def test_fail_on() -> None:
     drifting = evidence({"a": 1e-4})
-    assert judged(drifting).exit_code is ExitCode.MATCH
-    assert judged(drifting, replace(DEFAULT, fail_on=FailOn.DRIFT)).exit_code is ExitCode.DIVERGED
-    assert judged(evidence({"a": 0.1}), replace(DEFAULT, fail_on=FailOn.OWN)).exit_code is ExitCode.DIVERGED
+    assert judge_evidence(drifting).exit_code is ExitCode.MATCH
+    assert judge_evidence(drifting, replace(DEFAULT, fail_on=FailOn.DRIFT)).exit_code is ExitCode.DIVERGED
+    assert judge_evidence(evidence({"a": 0.1}), replace(DEFAULT, fail_on=FailOn.OWN)).exit_code is ExitCode.DIVERGED
 
 
 def test_a_profile_of_right_runs_is_a_floor_by_kind() -> None:
-    right = judged(evidence(layers([1e-5, 9e-5])))
-    profile = merged([profile_of(right), profile_of(judged(evidence(layers([2e-5]))))])
+    right = judge_evidence(evidence(layers([1e-5, 9e-5])))
+    profile = merge_profiles([profile_of(right), profile_of(judge_evidence(evidence(layers([2e-5]))))])
     ((key, usual),) = profile.items()
     assert key.kind == "layers.*.mlp" and key.golden_dtype == "float32" and key.golden_device == "cpu"
     assert usual.rel_l2 == pytest.approx(9e-5, rel=0.01) and usual.measured == 3
     later = evidence({"layers.30.mlp": 3e-4, "other": 3e-4})
-    found = judged(with_floors(later, floors_from(profile, later)))
+    found = judge_evidence(add_floors(later, floors_from(profile, later)))
     assert statuses(found) == {"layers.30.mlp": Status.DIVERGED, "other": Status.DRIFT}

@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from tests.judge.series import BF16, Array, Both, evidence_on, first, judged_on, of, off, rounded, wrong
 
@@ -173,5 +173,5 @@ def test_each_rank_counts_by_the_inputs_that_it_names() -> None:
         replace(only, rank=rank, golden=replace(only.golden, inputs=(name,)))
         for rank, name in enumerate(("half", "wide"))
     ]
-    found = judged(replace(known, labels=(*before, replace(label, ranks=tuple(ranks)))))
+    found = judge_evidence(replace(known, labels=(*before, replace(label, ranks=tuple(ranks)))))
     assert [each.status for each in found.labels[-1].ranks] == [Status.MATCH, Status.DIVERGED]

@@ -12,7 +12,7 @@ from rich.console import Console
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Excuse, LimitRule, Policy, Scope
 from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.judge.series import Both, evidence_on, first, judged_on, of, off, wrong
@@ -127,7 +127,7 @@ def test_ties_are_not_what_the_policy_lets_pass() -> None:
         replace(each, ranks=(replace(each.ranks[0], ties=1),)) if each.key.label == "ids" else each
         for each in known.labels
     ]
-    found = judged(replace(known, labels=tuple(tied)))
+    found = judge_evidence(replace(known, labels=tuple(tied)))
     assert first(found) == "layers.0.out" and of(found, "layers.0.out").origin is Origin.INHERITED
     text = printed(found)
     assert "which the policy lets pass" not in text and "It inherits from ids, of which ties flipped." in text

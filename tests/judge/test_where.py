@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.rounding import rounder
+from aclcmp.orchestrator.judge.error_places import AxisSums, even_error, place_of, start_of
 from aclcmp.orchestrator.judge.hints import hints_of
-from aclcmp.orchestrator.judge.where import Along, even_error, place_of, start_of
 from tests.judge.wrong import label_of, look_of
 
 BF16 = rounder("bfloat16")
@@ -169,12 +169,14 @@ def test_an_error_that_goes_with_golden_is_not_even() -> None:
 def test_errors_of_other_sizes_are_not_even() -> None:
     assert kinds(X, X + 0.5 * error()) == []  # more than a quantisation costs
     assert "even error" not in kinds(X, X + 0.05 * np.linspace(0.3, 1, 96)[:, None] * error())
-    assert even_error(Along("row", 1, np.arange(4), np.ones(4), np.ones(4))) == 0.0  # of four rows that may be chance
-    assert even_error(Along("row", 1, np.arange(9), np.ones(9), np.full(9, 0.04))) == pytest.approx(0.2)
+    assert (
+        even_error(AxisSums("row", 1, np.arange(4), np.ones(4), np.ones(4))) == 0.0
+    )  # of four rows that may be chance
+    assert even_error(AxisSums("row", 1, np.arange(9), np.ones(9), np.full(9, 0.04))) == pytest.approx(0.2)
 
 
-def along(dd: np.ndarray, xx: np.ndarray | None = None) -> Along:
-    return Along("row", 1, np.arange(len(dd)), np.ones(len(dd)) if xx is None else xx, np.asarray(dd, float))
+def along(dd: np.ndarray, xx: np.ndarray | None = None) -> AxisSums:
+    return AxisSums("row", 1, np.arange(len(dd)), np.ones(len(dd)) if xx is None else xx, np.asarray(dd, float))
 
 
 def test_round_off_of_one_massive_row_does_not_outweigh_a_wrong_one() -> None:

@@ -22,7 +22,7 @@ from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.writer import ShardWriter
-from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from tests.labeling.shard.conftest import bits_of, record_of
 from tests.labeling.test_api import run_script
@@ -221,7 +221,7 @@ def test_a_plan_tells_them() -> None:
 def test_a_map_gives_those_of_actual_labels_their_golden_names() -> None:
     golden = [index(0, label("layers.0.mlp", "pta", 0, inputs=("h.0.attn",)), world_size=1)]
     actual = [index(0, label("h.0.ffn", "acl", 0, inputs=("h.0.attn", "extra", "x", "h.0.ffn")), world_size=1)]
-    rules = [Rule("layers.*.mlp", "h.*.ffn"), Rule("layers.*.attention", "h.*.attn"), Rule(None, "extra")]
+    rules = [IdRule("layers.*.mlp", "h.*.ffn"), IdRule("layers.*.attention", "h.*.attn"), IdRule(None, "extra")]
     plan = plan_two(golden, actual, 1, IdMap(rules))
     sides = plan.labels[0].sides[0]
     assert len(plan.pairs) == 1

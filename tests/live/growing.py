@@ -19,7 +19,7 @@ from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.live.interim_verdicts import Findings
 from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
 from aclcmp.orchestrator.live.rank_progress import Ledger
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
 
 Array = npt.NDArray[np.floating]
@@ -68,7 +68,7 @@ class Follower:
         names: dict[str, None] = {}
         while indices := self.ledger.take_ripe(now):
             names |= dict.fromkeys(record.data_id for index in indices for record in index.records)
-            self.findings.add(compared(plan_run(indices, self.world), self.compare), {})
+            self.findings.add(compare_and_resolve(plan_run(indices, self.world), self.compare), {})
         return list(names)
 
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:

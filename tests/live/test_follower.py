@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.live import interim_verdicts
 from aclcmp.orchestrator.live.follower import stand_back
-from aclcmp.orchestrator.pipeline.resolve_layouts import compared
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
 from tests.live.growing import Follower, Rank
 
@@ -42,9 +42,9 @@ def test_the_comparison_at_the_end_takes_all_from_what_was_followed(tmp_path: Pa
     indices = [read_shard(rank.writer.files) for rank in ranks]
     assert len(ranks[0].writer.files.segments()) > 2  # they have rotated
     asked = follower.asked
-    final = compared(plan_run(indices, 3), follower.compare)
+    final = compare_and_resolve(plan_run(indices, 3), follower.compare)
     assert follower.asked == asked  # nothing had to be read again
-    alone = compared(plan_run(indices, 3), Follower(tmp_path, 3).compare)
+    alone = compare_and_resolve(plan_run(indices, 3), Follower(tmp_path, 3).compare)
     assert final.plan.pairs == alone.plan.pairs and final.outcomes.keys() == alone.outcomes.keys()
     for name, stats in final.outcomes.items():
         assert isinstance(stats, PairStats)

@@ -23,7 +23,7 @@ from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.live import loop, progress_text
 from aclcmp.orchestrator.live.watcher import Live
-from aclcmp.orchestrator.pipeline.judging_options import Terms
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, aclcmp
 
@@ -140,7 +140,7 @@ def followed(cluster: Cluster, script: Path, tmp_path: Path) -> Followed:
         timeout: float | None = None,
     ) -> tuple[RunRecord, Notes, Live, RunDir]:
         notes, folder = Notes(), RunDir.create(tmp_path / "run")
-        terms = Terms(Policy()) if compare else None
+        terms = JudgingOptions(Policy()) if compare else None
         live = Live(folder.shards, notes, terms, StopAt.NEVER, lambda: cluster.head.lost)
         command = (sys.executable, str(script), *map(str, arguments))
         beside = threading.Thread(target=meanwhile, args=(notes,))

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status, worst
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.resolve_layouts import compared
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
@@ -36,7 +36,7 @@ def answered(
         else:
             first, second = (opened_side(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
             plan = plan_two(first.indices, second.indices, second.world_size, ids, rules)
-        done = compared(plan, _compare)
+        done = compare_and_resolve(plan, _compare)
         return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.plan.id_rules import IdMap, Rule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 from tests.models.comparing import answered, check_green
 from tests.models.running import Ranks
 
@@ -44,7 +44,7 @@ def id_map(*, dump_is_golden: bool) -> IdMap:
     only_theirs = ["**.input.*", "**.kwargs.**", "**.parameters.*"]
     drops = [(name, None) if dump_is_golden else (None, name) for name in only_theirs]
     only_ours = (None, "forward.logits") if dump_is_golden else ("forward.logits", None)
-    return IdMap([Rule(golden, actual) for golden, actual in (*both, *drops, only_ours)])
+    return IdMap([IdRule(golden, actual) for golden, actual in (*both, *drops, only_ours)])
 
 
 def test_a_dump_is_golden_for_tensor_parallel_ranks(ranks: Ranks, dump: Path, tmp_path: Path) -> None:

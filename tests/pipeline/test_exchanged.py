@@ -37,7 +37,7 @@ class Labels(World):
         return [(hint.key.label, hint.words) for hint in self.hints() if hint.kind == "another label"]
 
     def hints(self) -> tuple[Hint, ...]:
-        return self.insight()[2]
+        return self.diagnose()[2]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.run_record import Failure
-from aclcmp.orchestrator.pipeline.answer import plan_here
+from aclcmp.orchestrator.pipeline.answer import plan_local_run
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record, save_record
@@ -41,7 +41,7 @@ def test_a_run_that_failed_measures_no_noise(tmp_path: Path, what: str) -> None:
         )
     elif what == "was killed before it began":
         again.record.unlink()
-    planned = plan_here(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules())
+    planned = plan_local_run(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules())
     assert (FloorSource.REPEAT in planned.floors) is (what == "went well")
-    given = plan_here(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules(), run.root)
+    given = plan_local_run(run, load_record(run.record), Screen(Console(quiet=True)), LayoutRules(), run.root)
     assert FloorSource.REPEAT in given.floors

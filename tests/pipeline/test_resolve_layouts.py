@@ -19,7 +19,7 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compared
+from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 
 Array = npt.NDArray[np.floating]
@@ -72,7 +72,7 @@ class Run:
         return found
 
     def judged(self, golden: "Run | None" = None) -> Judgement:
-        done = compared(self.plan(golden), self.compare)
+        done = compare_and_resolve(self.plan(golden), self.compare)
         assert not done.plan.questions
         self.notes = done.plan.notes
         return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
@@ -388,7 +388,7 @@ def test_replicas_of_other_types_are_compared_and_what_is_not_compared_is_not_gr
         calls.append(len(pairs))
         return run.compare(pairs) if len(calls) == 1 else {}
 
-    done = compared(run.plan(), interrupted)
+    done = compare_and_resolve(run.plan(), interrupted)
     judgement = judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
     assert len(calls) > 1 and judgement.exit_code == 4 and judgement.coverage.replicas == 2
 

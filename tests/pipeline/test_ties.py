@@ -8,9 +8,9 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import evidence_of
-from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
+from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from tests.judge.test_judge import X, stats
 
 IDS = (X[:, 0] * 100).astype("int64")
@@ -36,12 +36,12 @@ def made(*, scores_before: bool = True, named: str = "") -> tuple[Plan, Evidence
         (LabelKey(0, "ids", 0), 0): stats(IDS, WRONG_IDS),
         (LabelKey(0, "next", 0), 0): stats(X, X * 2),
     }
-    return plan, evidence_of(plan, outcomes, run_failed=False)
+    return plan, collect_evidence(plan, outcomes, run_failed=False)
 
 
 def test_ids_are_held_beside_the_scores_before_them_or_named() -> None:
     plan, known = made()
-    (question,) = tie_questions(plan, judged(known))
+    (question,) = tie_questions(plan, judge_evidence(known))
     assert question.scores.shape == X.shape and 0 < question.noise < 1e-5
     assert tie_questions(*_judged(made(scores_before=False))) == []
     assert tie_questions(*_judged(made(named="other"))) == []
@@ -54,18 +54,18 @@ def test_a_mask_is_no_ids() -> None:
     (pair,) = label.pairs
     mask = replace(pair, golden=replace(pair.golden, dtype="bool"), actual=replace(pair.actual, dtype="bool"))
     plan = replace(plan, labels=(plan.labels[0], replace(label, pairs=(mask,)), plan.labels[2]))
-    assert tie_questions(plan, judged(known)) == []
+    assert tie_questions(plan, judge_evidence(known)) == []
 
 
 def _judged(both: tuple[Plan, Evidence]) -> tuple[Plan, Judgement]:
-    return both[0], judged(both[1])
+    return both[0], judge_evidence(both[1])
 
 
 def test_all_ties_drift_and_what_follows_inherits() -> None:
     _, known = made()
     key = LabelKey(0, "ids", 0)
-    assert {v.key.label: v.status for v in judged(known).labels}["ids"] is Status.DIVERGED
-    found = judged(with_ties(known, {(key, 0): 1}))
+    assert {v.key.label: v.status for v in judge_evidence(known).labels}["ids"] is Status.DIVERGED
+    found = judge_evidence(add_ties(known, {(key, 0): 1}))
     ids, after = found.labels[1], found.labels[2]
     assert ids.status is Status.DRIFT and "all of them ties" in ids.ranks[0].reason
     assert after.ranks[0].origin is Origin.INHERITED and after.root == key
@@ -74,9 +74,9 @@ def test_all_ties_drift_and_what_follows_inherits() -> None:
 
 def test_some_ties_do_not_excuse_the_others() -> None:
     _, known = made()
-    found = judged(with_ties(known, {(LabelKey(0, "ids", 0), 0): 0}))
+    found = judge_evidence(add_ties(known, {(LabelKey(0, "ids", 0), 0): 0}))
     assert found.labels[1].status is Status.DIVERGED
     label = known.labels[1]
     more = replace(label, ranks=tuple(replace(each, ties=3) for each in label.ranks))
-    found = judged(replace(known, labels=(known.labels[0], more, known.labels[2])))
+    found = judge_evidence(replace(known, labels=(known.labels[0], more, known.labels[2])))
     assert found.labels[1].status is Status.DIVERGED and "3 of them are ties" in found.labels[1].ranks[0].reason

@@ -17,9 +17,9 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.judge.evidence import evidence_of
-from aclcmp.orchestrator.judge.judge import judged
-from aclcmp.orchestrator.pipeline.ties import tie_questions, with_ties
+from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
+from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from tests.compare.diagnosis.test_second_look import Stored
 from tests.judge.series import Array, Both, of, off, stats_of, wrong
 from tests.judge.test_judge import FACTS
@@ -43,9 +43,9 @@ def answered(labels: dict[str, Both], folder: Path, inputs: dict[str, tuple[str,
         planned.append(LabelPlan(key, {0: Sides(facts, facts)}, (pair,)))
         outcomes[key, 0] = stats_of(golden, actual)
     plan = Plan(tuple(planned), {each.key: level_of(each.key.label, "", "") for each in planned}, (), 0, ())
-    evidence = evidence_of(plan, outcomes, run_failed=False)
-    questions = tie_questions(plan, judged(evidence))
-    return judged(with_ties(evidence, {(each.ids.key, 0): count_ties(each) for each in questions}))
+    evidence = collect_evidence(plan, outcomes, run_failed=False)
+    questions = tie_questions(plan, judge_evidence(evidence))
+    return judge_evidence(add_ties(evidence, {(each.ids.key, 0): count_ties(each) for each in questions}))
 
 
 def chosen(scores: npt.NDArray[np.float64]) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.core.regions import LabelKey, Source
-from aclcmp.orchestrator.plan.sizes import common_pair, odd_dimension, words_of_sizes
+from aclcmp.orchestrator.plan.sizes import common_pair, describe_sizes, odd_dimension
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
@@ -35,7 +35,7 @@ SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
     ],
 )
 def test_the_difference_in_words(golden: tuple[int, ...], actual: tuple[int, ...], words: str) -> None:
-    assert words_of_sizes(golden, actual) == words
+    assert describe_sizes(golden, actual) == words
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_difference_in_words(golden: tuple[int, ...], actual: tuple[int, ...
     ],
 )
 def test_what_is_no_difference_in_one_size(golden: tuple[int, ...], actual: tuple[int, ...]) -> None:
-    assert odd_dimension(golden, actual) is None and words_of_sizes(golden, actual) is None
+    assert odd_dimension(golden, actual) is None and describe_sizes(golden, actual) is None
 
 
 @given(SHAPES, SHAPES)
@@ -61,9 +61,9 @@ def test_what_both_have_is_the_start_of_each(golden: tuple[int, ...], actual: tu
     assert dim == swapped
     if dim is None:
         return
-    words = words_of_sizes(golden, actual)
+    words = describe_sizes(golden, actual)
     assert words is not None and str(list(golden)) in words and str(list(actual)) in words
-    assert ("more" in words) is (actual[dim] > golden[dim]) and "fewer" in (words, words_of_sizes(actual, golden))[
+    assert ("more" in words) is (actual[dim] > golden[dim]) and "fewer" in (words, describe_sizes(actual, golden))[
         actual[dim] > golden[dim]
     ]
     sources = [Source("f", 0, "float32", shape) for shape in (golden, actual)]

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
-from aclcmp.orchestrator.pipeline.stored_reports import print_diff, print_explained
+from aclcmp.orchestrator.pipeline.stored_reports import print_diff, print_explanation
 from aclcmp.orchestrator.report import as_json, flat
 from aclcmp.orchestrator.report.as_csv import write_csv
 from aclcmp.orchestrator.report.as_json import schema, write_json
@@ -180,10 +180,10 @@ def test_the_commands_use_the_index(tmp_path: Path, capsys: pytest.CaptureFixtur
     for name, labels in (("a", odd_labels(culprit=None)), ("b", odd_labels())):
         (tmp_path / name).mkdir()
         write_h5(report_of(labels), tmp_path / name / "report.h5")
-    assert print_explained(tmp_path / "b", CULPRIT[0], None, None) is ExitCode.MATCH
+    assert print_explanation(tmp_path / "b", CULPRIT[0], None, None) is ExitCode.MATCH
     assert "rank 5: diverged, own" in capsys.readouterr().out
     with pytest.raises(UsageError, match="did you mean"):
-        print_explained(tmp_path / "b", "layers.2.mlp.down.locl", None, None)
+        print_explanation(tmp_path / "b", "layers.2.mlp.down.locl", None, None)
     assert print_diff(tmp_path / "a", tmp_path / "b") is ExitCode.DIVERGED
     assert capsys.readouterr().out.startswith("Wrong labels: 0 -> ")
 

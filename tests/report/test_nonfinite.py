@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.diagnosis import nonfinite_places
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.diagnose import insight
+from aclcmp.orchestrator.pipeline.diagnose import diagnose
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.causes import pattern_object, what_it_looks_like
@@ -29,7 +29,7 @@ CHANNELS = "channels 5-7 hold 4 values that are not finite on one side alone"
 def report_on(world: World) -> Report:
     plan = world.plan
     judgement = judge(plan, world.compare(plan.pairs), run_failed=False)
-    looks, patterns, hints = insight(plan, judgement, world.compare, world.look)
+    looks, patterns, hints = diagnose(plan, judgement, world.compare, world.look)
     return replace(report_of([]), judgement=judgement, looks=looks, patterns=patterns, hints=hints)
 
 

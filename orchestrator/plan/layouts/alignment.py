@@ -11,23 +11,23 @@ from itertools import islice
 
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.core.text import ranks_text
-from aclcmp.orchestrator.plan.layouts.box_cover import Boxes, cover
+from aclcmp.orchestrator.plan.layouts.box_cover import BoxIndex, cover
 from aclcmp.orchestrator.plan.layouts.inferred import (
     GROUPED,
     PLAIN,
     Guess,
-    further_guesses,
-    fused_of,
-    plain_guesses,
-    stacked_guesses,
-    zigzag_of,
+    fused_interpretations,
+    guess_further_layouts,
+    guess_plain_layouts,
+    guess_stacks,
+    zigzag_interpretation,
 )
 from aclcmp.orchestrator.plan.layouts.interpretations import (
-    Local,
-    Piece,
-    PlacingError,
-    Reading,
-    Whole,
+    AlignmentError,
+    GlobalTensor,
+    LayoutInterpretation,
+    LocalTensor,
+    TensorBox,
     same_place,
     shapes_text,
 )
@@ -36,13 +36,13 @@ Shape = tuple[int, ...]
 
 OWN = -1
 """In place of a golden whole's number: that which the rank itself holds a part of, if any."""
-MOST_OPTIONS = 8
+MOST_ALIGNMENTS = 8
 """More readings than this are not told apart by comparing them all."""
 _MOST_OTHERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Placing:
+class AlignedRegion:
     """A part of a rank's actual tensor and the same part of a golden one, each as a region of its own local tensor."""
 
     whole_shape: Shape
@@ -56,64 +56,70 @@ class Placing:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class LabelSide:
     """One side of a label: what the ranks hold, how many ranks the job has, and whether all is surely the same."""
 
-    pieces: Mapping[int, Local]
+    pieces: Mapping[int, LocalTensor]
     world_size: int
     alike: bool
 
 
-def solve(golden: Side, actual: Side, *, one_run: bool) -> list[Option]:
+def find_alignments(golden: LabelSide, actual: LabelSide, *, one_run: bool) -> list[Alignment]:
     """Return how the two sides of a label can lie beside each other; more than one if the shapes do not tell.
 
     Both sides are read such that their wholes have one shape. Where several readings do, replicas go before slices, and
-    plain slices before groups of ranks, padding and missing ranks. Raises PlacingError when nothing fits.
+    plain slices before groups of ranks, padding and missing ranks. Raises AlignmentError when nothing fits.
     """
-    goldens = plain_guesses(golden.pieces, golden.world_size, golden.alike, golden=True)
-    actuals = plain_guesses(actual.pieces, actual.world_size, actual.alike)
+    goldens = guess_plain_layouts(golden.pieces, golden.world_size, golden.alike, golden=True)
+    actuals = guess_plain_layouts(actual.pieces, actual.world_size, actual.alike)
     fitting = _fitting(goldens, actuals)
     if not any(max(g.tier, a.tier) == PLAIN for g, a in fitting):
-        fitting = _fitting(*_widened(golden, actual, goldens, actuals))
+        fitting = _fitting(*_further_guesses(golden, actual, goldens, actuals))
     best = min(map(_rank, fitting), default=None)
     options = _options(golden, actual, [pair for pair in fitting if _rank(pair) == best], one_run)
     if not options:
         sides = ", ".join(f"{name} has {_words(side)}" for name, side in (("golden", golden), ("actual", actual)))
-        raise PlacingError(f"{sides}: no layout fits both")
-    if len(options) > MOST_OPTIONS:
-        raise PlacingError(ambiguity(options))
+        raise AlignmentError(f"{sides}: no layout fits both")
+    if len(options) > MOST_ALIGNMENTS:
+        raise AlignmentError(ambiguity(options))
     return options
 
 
-def other_options(option: Option) -> list[Option]:
+def other_alignments(option: Alignment) -> list[Alignment]:
     """Return what else shapes allow, of a label of which shapes alone said how it lies; at most _MOST_OTHERS.
 
-    These are the order of context parallelism, fused projections, and what `solve` puts behind plain slices. Tensors of
-    one shape on both sides are what they seem: a layout for each would explain a fault away. So would a sum: where the
-    reduction is missing that is the fault.
+    These are the order of context parallelism, fused projections, and what `find_alignments` puts behind plain slices.
+    Tensors of one shape on both sides are what they seem: a layout for each would explain a fault away. So would a sum:
+    where the reduction is missing, that is the fault.
     """
     if option.golden.replicated and option.actual.replicated:
         return []
     return list(islice(_others(option), _MOST_OTHERS))
 
 
-def _others(option: Option) -> Iterator[Option]:
+def _others(option: Alignment) -> Iterator[Alignment]:
     golden, actual = option.golden_side, option.actual_side
-    zigzags = [zigzag_of(reading, side.pieces) for reading, side in ((option.golden, golden), (option.actual, actual))]
-    pairs: list[tuple[Reading | None, Reading | None]] = [
+    zigzags = [
+        zigzag_interpretation(reading, side.pieces)
+        for reading, side in ((option.golden, golden), (option.actual, actual))
+    ]
+    pairs: list[tuple[LayoutInterpretation | None, LayoutInterpretation | None]] = [
         *((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1])),
-        *((option.golden, fused) for fused in fused_of(option.actual, actual.pieces)),
-        *((fused, option.actual) for fused in fused_of(option.golden, golden.pieces)),
+        *((option.golden, fused) for fused in fused_interpretations(option.actual, actual.pieces)),
+        *((fused, option.actual) for fused in fused_interpretations(option.golden, golden.pieces)),
     ]
     for g, a in pairs:
         if g is not None and a is not None:
-            yield Option(golden, actual, g, a, option.matches, option.one_run)
+            yield Alignment(golden, actual, g, a, option.matches, option.one_run)
     plain = [
-        plain_guesses(side.pieces, side.world_size, side.alike, golden=side is golden) for side in (golden, actual)
+        guess_plain_layouts(side.pieces, side.world_size, side.alike, golden=side is golden)
+        for side in (golden, actual)
     ]
-    fitting = [pair for pair in _fitting(*_widened(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED]
+    fitting = [
+        pair for pair in _fitting(*_further_guesses(golden, actual, *plain)) if max(g.tier for g in pair) == GROUPED
+    ]
     for guesses in sorted(fitting, key=_rank):
-        with suppress(PlacingError):
+        with suppress(AlignmentError):
             # a golden tensor that nothing is compared with proves nothing
             yield from (
                 each
@@ -122,13 +128,15 @@ def _others(option: Option) -> Iterator[Option]:
             )
 
 
-def _widened(golden: Side, actual: Side, goldens: list[Guess], actuals: list[Guess]) -> tuple[list[Guess], list[Guess]]:
+def _further_guesses(
+    golden: LabelSide, actual: LabelSide, goldens: list[Guess], actuals: list[Guess]
+) -> tuple[list[Guess], list[Guess]]:
     """Add what is tried after plain readings."""
 
-    def further(side: Side, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
-        if _told(side):
-            return [*guesses, *stacked_guesses(guesses)]
-        return [*guesses, *further_guesses(side.pieces, wholes, side.alike, golden=side is golden)]
+    def further(side: LabelSide, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
+        if _is_declared(side):
+            return [*guesses, *guess_stacks(guesses)]
+        return [*guesses, *guess_further_layouts(side.pieces, wholes, side.alike, golden=side is golden)]
 
     goldens = further(golden, goldens, _shapes(actuals))
     return goldens, further(actual, actuals, _shapes(goldens))
@@ -141,28 +149,30 @@ def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:
     return not both, max(golden.tier, actual.tier), not one
 
 
-def _options(golden: Side, actual: Side, pairs: list[tuple[Guess, Guess]], one_run: bool) -> list[Option]:
-    """Read pairs of guesses. Raises PlacingError when all of several cannot be."""
-    options: list[Option] = []
-    problem: PlacingError | None = None
+def _options(golden: LabelSide, actual: LabelSide, pairs: list[tuple[Guess, Guess]], one_run: bool) -> list[Alignment]:
+    """Read pairs of guesses. Raises AlignmentError when all of several cannot be."""
+    options: list[Alignment] = []
+    problem: AlignmentError | None = None
     for first, second in pairs:
         try:
             g, a = first.read(), second.read()
-            options += [Option(golden, actual, g, a, each, one_run, second.padded) for each in _matches(g, a, one_run)]
-        except PlacingError as error:
+            options += [
+                Alignment(golden, actual, g, a, each, one_run, second.padded) for each in _matches(g, a, one_run)
+            ]
+        except AlignmentError as error:
             problem = error
     if not options and problem is not None:
         raise problem
     return options
 
 
-def ambiguity(options: list[Option]) -> str:
+def ambiguity(options: list[Alignment]) -> str:
     """Say that several readings are possible, and which."""
     ways = "; ".join(dict.fromkeys(option.words for option in options[:4]))
     return f"ambiguous: the shapes of all ranks allow {len(options)} layouts: {ways}"
 
 
-def _told(side: Side) -> bool:
+def _is_declared(side: LabelSide) -> bool:
     return any(piece.layout is not None for piece in side.pieces.values())
 
 
@@ -180,13 +190,13 @@ def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Gu
     ]
 
 
-def _words(side: Side) -> str:
+def _words(side: LabelSide) -> str:
     layouts = {str(piece.layout.brief) for piece in side.pieces.values() if piece.layout is not None}
     told = f" with layout {', '.join(sorted(layouts))}" if layouts else ""
     return f"shape {shapes_text(side.pieces)}{told}"
 
 
-def _matches(golden: Reading, actual: Reading, one_run: bool) -> list[dict[int, int]]:
+def _matches(golden: LayoutInterpretation, actual: LayoutInterpretation, one_run: bool) -> list[dict[int, int]]:
     """Return which golden whole goes with which actual one, by their numbers, in each way that is possible.
 
     In one run the wholes that ranks share belong together. Otherwise they pair in order; where several of one side go
@@ -210,14 +220,14 @@ def _matches(golden: Reading, actual: Reading, one_run: bool) -> list[dict[int, 
         fitting = [way for way in ways if even and all(each <= {way[number]} for number, each in known.items())]
         return fitting or [dict.fromkeys(range(ours), OWN)]
     if not even:
-        raise PlacingError(
+        raise AlignmentError(
             f"golden is {golden.words} and makes {theirs} tensors, actual {actual.words} and makes {ours}: "
             "which belong together is not known; tell their ranks"
         )
     return ways
 
 
-def _beside(own: Reading, other: Reading, one_run: bool) -> list[list[int]]:
+def _beside(own: LayoutInterpretation, other: LayoutInterpretation, one_run: bool) -> list[list[int]]:
     """Ranks of whose tensors each is the whole of what ranks of the other side share."""
     if not own.replicated or other.replicated or len(own.wholes) == 1:
         return []
@@ -229,20 +239,20 @@ def _beside(own: Reading, other: Reading, one_run: bool) -> list[list[int]]:
 
 
 @dataclass
-class Option:
+class Alignment:
     """One way in which the two sides of a label lie beside each other; all labels that lie alike share it."""
 
-    golden_side: Side
-    actual_side: Side
-    golden: Reading
-    actual: Reading
+    golden_side: LabelSide
+    actual_side: LabelSide
+    golden: LayoutInterpretation
+    actual: LayoutInterpretation
     matches: Mapping[int, int]
     """Number of the golden whole for that of each actual one, or OWN."""
     one_run: bool
     padded: bool = False
     """Whether a part of the last actual slice counts as padding though nothing tells so: its values must prove it."""
-    _placed: dict[int, tuple[list[Placing], list[Region]]] = field(default_factory=dict)
-    _boxes: dict[int, Boxes] = field(default_factory=dict)
+    _placed: dict[int, tuple[list[AlignedRegion], list[Region]]] = field(default_factory=dict)
+    _boxes: dict[int, BoxIndex] = field(default_factory=dict)
     _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
     """Of golden and actual: the number of a rank's whole."""
 
@@ -290,7 +300,7 @@ class Option:
     @property
     def guessed(self) -> bool:
         """Whether nothing tells it of a side that several ranks hold."""
-        return any(len(side.pieces) > 1 and not _told(side) for side in (self.golden_side, self.actual_side))
+        return any(len(side.pieces) > 1 and not _is_declared(side) for side in (self.golden_side, self.actual_side))
 
     @cached_property
     def replica_groups(self) -> tuple[list[list[int]], list[list[int]]]:
@@ -323,17 +333,17 @@ class Option:
         """Whether a rank's actual tensor is added to that of another rank, with which it is compared."""
         return any(rank in others for whole in self.actual.wholes for others in whole.summands.values())
 
-    def place(self, rank: int) -> tuple[list[Placing], list[Region]]:
+    def place(self, rank: int) -> tuple[list[AlignedRegion], list[Region]]:
         """Find the golden regions for `rank`'s actual tensor, and the parts of the whole that none holds.
 
         The nearest golden is taken first: the rank's own, then those of its host, then others. A rank whose tensor is
-        added to another's has nothing to find. Raises PlacingError.
+        added to another's has nothing to find. Raises AlignmentError.
         """
         if rank not in self._placed:
             self._placed[rank] = self._place(rank)
         return self._placed[rank]
 
-    def _place(self, rank: int) -> tuple[list[Placing], list[Region]]:
+    def _place(self, rank: int) -> tuple[list[AlignedRegion], list[Region]]:
         actual = self.actual.wholes[self._numbers[1][rank]]
         golden, number = self._golden_of(rank)
         if rank not in actual.pieces:
@@ -341,10 +351,10 @@ class Option:
         if golden is None:
             return [], [piece.whole for piece in actual.pieces[rank]]
         if golden.shape != actual.shape:
-            raise PlacingError(
+            raise AlignmentError(
                 f"golden makes a whole of {list(golden.shape)}, actual one of {list(actual.shape)} on rank {rank}"
             )
-        found: list[Placing] = []
+        found: list[AlignedRegion] = []
         left: list[Region] = []
         for piece in actual.pieces[rank]:
             if piece.whole.size == 0:
@@ -356,7 +366,7 @@ class Option:
             for (holder, held), part in parts:
                 there = tuple(a - b for a, b in zip(held.local.start, held.whole.start, strict=True))
                 found.append(
-                    Placing(
+                    AlignedRegion(
                         whole_shape=actual.shape,
                         region=part,
                         golden_rank=holder,
@@ -368,7 +378,7 @@ class Option:
                 )
         return found, left
 
-    def _golden_of(self, rank: int) -> tuple[Whole | None, int]:
+    def _golden_of(self, rank: int) -> tuple[GlobalTensor | None, int]:
         goldens, actuals = self._numbers
         number = self.matches[actuals[rank]]
         if number == OWN:
@@ -376,25 +386,25 @@ class Option:
         return (self.golden.wholes[number] if number != OWN else None), number
 
     def _empty(
-        self, rank: int, golden: Whole, piece: Piece
-    ) -> tuple[list[tuple[tuple[int, Piece], Region]], list[Region]]:
+        self, rank: int, golden: GlobalTensor, piece: TensorBox
+    ) -> tuple[list[tuple[tuple[int, TensorBox], Region]], list[Region]]:
         """A tensor without elements is compared with any golden one, if there is one."""
         holder = rank if rank in golden.pieces else min(golden.pieces)
         held = golden.pieces[holder][0]
         if any(n > m for n, m in zip(piece.whole.shape, held.whole.shape, strict=True)):
             return [], [piece.whole]
         nowhere = Region((0,) * len(golden.shape), piece.whole.shape)
-        at_start = Piece(nowhere, Region(piece.whole.start, held.whole.shape))
+        at_start = TensorBox(nowhere, Region(piece.whole.start, held.whole.shape))
         return [((holder, at_start), piece.whole)], []
 
     def _nearest(
-        self, rank: int, golden: Whole, number: int, wanted: Region
-    ) -> Iterator[tuple[tuple[int, Piece], Region]]:
+        self, rank: int, golden: GlobalTensor, number: int, wanted: Region
+    ) -> Iterator[tuple[tuple[int, TensorBox], Region]]:
         """Golden pieces by nearness, of other ranks only those that have something of what is wanted."""
         for piece in golden.pieces.get(rank, ()):
             yield (rank, piece), piece.whole
         if number not in self._boxes:
-            self._boxes[number] = Boxes(
+            self._boxes[number] = BoxIndex(
                 (holder, piece) for holder, several in golden.pieces.items() for piece in several
             )
         host = self.actual_side.pieces[rank].host

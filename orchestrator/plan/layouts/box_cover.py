@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.layouts.interpretations import Piece
+from aclcmp.orchestrator.plan.layouts.interpretations import TensorBox
 
 Holder = TypeVar("Holder")
 
@@ -56,13 +56,13 @@ def difference(box: Region, hole: Region) -> list[Region]:
     return parts
 
 
-class Boxes:
+class BoxIndex:
     """Pieces by where they begin along the dimension in which they differ most.
 
     Finding takes O(log n) and the number of pieces found; where pieces differ in length, of those beside them too.
     """
 
-    def __init__(self, held: Iterable[tuple[int, Piece]]) -> None:
+    def __init__(self, held: Iterable[tuple[int, TensorBox]]) -> None:
         """Take pieces with the ranks that hold them."""
         each = list(held)
         starts = [piece.whole.start for _, piece in each]
@@ -74,7 +74,7 @@ class Boxes:
         self._starts = [piece.whole.start[self._dim] if self._dim >= 0 else 0 for _, piece in each]
         self._longest = max((piece.whole.shape[self._dim] for _, piece in each), default=0) if self._dim >= 0 else 0
 
-    def touching(self, wanted: Region) -> list[tuple[int, Piece]]:
+    def touching(self, wanted: Region) -> list[tuple[int, TensorBox]]:
         """Return the pieces that may share something with a box, and all that do."""
         if self._dim < 0:
             return list(self._held)

@@ -11,22 +11,27 @@ from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard,
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.plan.layouts.interpretations import (
-    Local,
-    Piece,
-    PlacingError,
-    Reading,
+    AlignmentError,
+    GlobalTensor,
+    LayoutInterpretation,
+    LocalTensor,
     Shape,
-    Whole,
+    TensorBox,
     shapes_text,
 )
 
 _Layouts = Mapping[int, Layout]
 
 
-def told_reading(
-    pieces: Mapping[int, Local], layouts: _Layouts, everyone: Sequence[int] = (), *, words: str = "", told: bool = True
-) -> Reading:
-    """Return where the tensors lie if `layouts` are theirs. Raises PlacingError where that cannot be.
+def interpret_layouts(
+    pieces: Mapping[int, LocalTensor],
+    layouts: _Layouts,
+    everyone: Sequence[int] = (),
+    *,
+    words: str = "",
+    told: bool = True,
+) -> LayoutInterpretation:
+    """Return where the tensors lie if `layouts` are theirs. Raises AlignmentError where that cannot be.
 
     `everyone` are the ranks of a group that is not named, those that have the label if it is empty.
     """
@@ -36,13 +41,13 @@ def told_reading(
         _whole({rank: pieces[rank] for rank in ranks}, {rank: layouts[rank] for rank in ranks}, groups)
         for ranks in groups.linked()
     )
-    return Reading(words or _words(layouts, groups, len(wholes)), told, wholes)
+    return LayoutInterpretation(words or _words(layouts, groups, len(wholes)), told, wholes)
 
 
-def completed(pieces: Mapping[int, Local]) -> dict[int, Layout] | None:
+def complete_layouts(pieces: Mapping[int, LocalTensor]) -> dict[int, Layout] | None:
     """Return every rank's layout, None where no rank tells one.
 
-    Ranks that tell none have that of the others where it names no ranks. Raises PlacingError where it does.
+    Ranks that tell none have that of the others where it names no ranks. Raises AlignmentError where it does.
     """
     layouts = {rank: piece.layout for rank, piece in pieces.items() if piece.layout is not None}
     if not layouts:
@@ -50,7 +55,7 @@ def completed(pieces: Mapping[int, Local]) -> dict[int, Layout] | None:
     silent = [rank for rank in sorted(pieces) if rank not in layouts]
     named = [rank for rank, each in layouts.items() if each.spans is not None or any(p.ranks for p in each.placements)]
     if silent and named:
-        raise PlacingError(f"only some ranks tell where their part lies: {ranks_text(silent)} tell no layout")
+        raise AlignmentError(f"only some ranks tell where their part lies: {ranks_text(silent)} tell no layout")
     first = layouts[min(layouts)]
     return layouts | dict.fromkeys(silent, first)
 
@@ -64,8 +69,8 @@ def _words(layouts: _Layouts, groups: _Groups, wholes: int) -> str:
     return first.brief
 
 
-def _check_alike(pieces: Mapping[int, Local], layouts: _Layouts) -> None:
-    """Raise PlacingError unless all ranks tell the same kind of layout, for dimensions that their tensors have."""
+def _check_alike(pieces: Mapping[int, LocalTensor], layouts: _Layouts) -> None:
+    """Raise AlignmentError unless all ranks tell the same kind of layout, for dimensions that their tensors have."""
     kinds: dict[object, int] = {}
     for rank in sorted(layouts):
         layout, dims = layouts[rank], len(pieces[rank].shape)
@@ -74,15 +79,15 @@ def _check_alike(pieces: Mapping[int, Local], layouts: _Layouts) -> None:
                 what = (
                     "only sums are made up of their parts" if "Partial" in placement.words else "it is not understood"
                 )
-                raise PlacingError(f"{layout.brief}: {what}")
+                raise AlignmentError(f"{layout.brief}: {what}")
             if isinstance(placement, Shard) and not -dims <= placement.dim < dims:
-                raise PlacingError(f"layout {layout.brief} does not fit {shapes_text(pieces)}: no such dimension")
+                raise AlignmentError(f"layout {layout.brief} does not fit {shapes_text(pieces)}: no such dimension")
         kinds.setdefault((dims, tuple(_kind(each, dims) for each in layout.placements), layout.spans is None), rank)
     if len(kinds) > 1:
         told = ", ".join(
             f"{layouts[rank].brief} for {list(pieces[rank].shape)} on rank {rank}" for rank in kinds.values()
         )
-        raise PlacingError(f"ranks tell different layouts: {told}")
+        raise AlignmentError(f"ranks tell different layouts: {told}")
 
 
 def _kind(placement: Placement, dims: int) -> object:
@@ -94,8 +99,8 @@ def _kind(placement: Placement, dims: int) -> object:
 class _Groups:
     """Which ranks each placement of a rank goes over, and the rank's number among them."""
 
-    def __init__(self, layouts: _Layouts, pieces: Mapping[int, Local], everyone: Sequence[int]) -> None:
-        """Raises PlacingError, with the ranks' shapes, where they contradict each other."""
+    def __init__(self, layouts: _Layouts, pieces: Mapping[int, LocalTensor], everyone: Sequence[int]) -> None:
+        """Raises AlignmentError, with the ranks' shapes, where they contradict each other."""
         self._of: dict[int, tuple[Sequence[int], ...]] = {
             rank: tuple(everyone if p.ranks is None else p.ranks for p in layout.placements)
             for rank, layout in layouts.items()
@@ -106,7 +111,7 @@ class _Groups:
             for axis, group in enumerate(several):
                 if rank not in self.numbers(group):
                     named = f"names {ranks_text(group)}, without rank {rank}"
-                    raise PlacingError(f"the layout of rank {rank} {named}; {shapes_text(pieces)}")
+                    raise AlignmentError(f"the layout of rank {rank} {named}; {shapes_text(pieces)}")
                 if (axis, group) in checked:
                     continue
                 checked.add((axis, group))
@@ -114,7 +119,7 @@ class _Groups:
                     if other in self._of and self._of[other][axis] != group:
                         theirs = self._of[other][axis]
                         how = "order ranks differently" if set(theirs) == set(group) else "overlap"
-                        raise PlacingError(
+                        raise AlignmentError(
                             f"layouts {how}: rank {rank} names {ranks_text(group)}, rank {other} {ranks_text(theirs)}; "
                             f"{shapes_text(pieces)}"
                         )
@@ -159,12 +164,12 @@ class _Groups:
         return list(sets.values())
 
 
-def _whole(pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> Whole:
+def _whole(pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups) -> GlobalTensor:
     """The whole that linked ranks make up."""
     first = min(pieces)
     dims, placements = len(pieces[first].shape), layouts[first].placements
     if layouts[first].spans is None:
-        along = [_Along(dim, pieces, layouts, groups) for dim in range(dims)]
+        along = [_DimensionCuts(dim, pieces, layouts, groups) for dim in range(dims)]
         shape = tuple(each.size for each in along)
         spans: dict[int, Sequence[Spans]] = {rank: [each.spans[rank] for each in along] for rank in pieces}
     else:
@@ -173,37 +178,37 @@ def _whole(pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> W
     summed = [axis for axis, placement in enumerate(placements) if isinstance(placement, Partial)]
     missing = {member for rank in pieces for group in groups.of(rank) for member in group} - set(pieces)
     if not summed:
-        return Whole(shape, placed, {}, tuple(sorted(missing)))
+        return GlobalTensor(shape, placed, {}, tuple(sorted(missing)))
     unnamed = any(placements[axis].ranks is None for axis in summed)
     if unnamed and len(placements) > 1 and any(isinstance(placement, Replicate) for placement in placements):
-        raise PlacingError(f"{layouts[first].brief}: summands beside replicas of them: tell the ranks of each")
+        raise AlignmentError(f"{layouts[first].brief}: summands beside replicas of them: tell the ranks of each")
     if missing:
-        raise PlacingError(
+        raise AlignmentError(
             f"the summand of {ranks_text(sorted(missing))} is missing, so the sum is not known; {shapes_text(pieces)}"
         )
     summands: dict[int, tuple[int, ...]] = {}
     for ranks in groups.linked(summed, pieces):
-        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
+        alike: dict[tuple[TensorBox, ...], list[int]] = defaultdict(list)
         for rank in ranks:
             alike[placed[rank]].append(rank)
         if len(alike) > 1 and not unnamed:
-            raise PlacingError(f"summands lie in different places: {shapes_text({r: pieces[r] for r in ranks})}")
+            raise AlignmentError(f"summands lie in different places: {shapes_text({r: pieces[r] for r in ranks})}")
         summands |= {same[0]: tuple(same[1:]) for same in alike.values()}
-    return Whole(shape, {rank: placed[rank] for rank in summands}, summands)
+    return GlobalTensor(shape, {rank: placed[rank] for rank in summands}, summands)
 
 
-def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[Piece, ...]:
+def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[TensorBox, ...]:
     """The boxes that stretches along each dimension make up."""
     if 0 in shape:
         start = tuple(each[0][0] if each else 0 for each in spans)
-        return (Piece(Region.whole(shape), Region(start, shape)),)
+        return (TensorBox(Region.whole(shape), Region(start, shape)),)
     choices = []
     for each in spans:
         locals_ = itertools.accumulate((length for _, length in each), initial=0)
         boxes = [(local, start, length) for (start, length), local in zip(each, locals_, strict=False)]
         choices.append([box for box in boxes if box[2]])
     return tuple(
-        Piece(
+        TensorBox(
             Region(tuple(local for local, _, _ in box), tuple(length for _, _, length in box)),
             Region(tuple(start for _, start, _ in box), tuple(length for _, _, length in box)),
         )
@@ -211,24 +216,24 @@ def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[Piece, ...]:
     )
 
 
-def _known_spans(pieces: Mapping[int, Local], layouts: _Layouts) -> tuple[Shape, dict[int, Sequence[Spans]]]:
+def _known_spans(pieces: Mapping[int, LocalTensor], layouts: _Layouts) -> tuple[Shape, dict[int, Sequence[Spans]]]:
     """What DTensors and other tools' dumps say of where they lie."""
     wholes = sorted({layout.whole_shape or () for layout in layouts.values()})
     if len(wholes) != 1:
-        raise PlacingError(f"ranks tell different wholes: {', '.join(str(list(whole)) for whole in wholes)}")
+        raise AlignmentError(f"ranks tell different wholes: {', '.join(str(list(whole)) for whole in wholes)}")
     spans = {rank: layout.spans or () for rank, layout in layouts.items()}
     for rank, each in spans.items():
         if tuple(sum(length for _, length in along) for along in each) != pieces[rank].shape:
             places = [list(map(list, along)) for along in each]
-            raise PlacingError(f"{list(pieces[rank].shape)} on rank {rank} cannot lie at {places} of the whole")
+            raise AlignmentError(f"{list(pieces[rank].shape)} on rank {rank} cannot lie at {places} of the whole")
     return wholes[0], dict(spans)
 
 
-class _Along:
+class _DimensionCuts:
     """How linked ranks share one dimension: the whole's `size`, and each rank's `spans`."""
 
-    def __init__(self, dim: int, pieces: Mapping[int, Local], layouts: _Layouts, groups: _Groups) -> None:
-        """Raises PlacingError, with the ranks and their shapes, where sizes do not fit."""
+    def __init__(self, dim: int, pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups) -> None:
+        """Raises AlignmentError, with the ranks and their shapes, where sizes do not fit."""
         self._pieces = pieces
         self._sizes = {rank: piece.shape[dim] for rank, piece in pieces.items()}
         self._layouts = layouts
@@ -343,12 +348,12 @@ class _Along:
             raise self._error(f"has parts={parts} of the whole, which {self._count} ranks cannot share evenly")
         return tuple(part // self._count for part in parts)
 
-    def _error(self, what: str) -> PlacingError:
+    def _error(self, what: str) -> AlignmentError:
         layout = self._layouts[min(self._layouts)].brief
-        return PlacingError(f"layout {layout}: dimension {self._dim} {what}; {shapes_text(self._pieces)}")
+        return AlignmentError(f"layout {layout}: dimension {self._dim} {what}; {shapes_text(self._pieces)}")
 
 
-def stacked(reading: Reading, dim: int) -> Reading | None:
+def stack_groups(reading: LayoutInterpretation, dim: int) -> LayoutInterpretation | None:
     """Return the wholes of groups of ranks as slices of one along `dim`, in their order; None where they do not fit.
 
     So a batch lies that data-parallel groups share.
@@ -362,11 +367,11 @@ def stacked(reading: Reading, dim: int) -> Reading | None:
         return None
     cuts = [0, *itertools.accumulate(whole.shape[dim] for whole in wholes)]
 
-    def moved(pieces: tuple[Piece, ...], start: int) -> tuple[Piece, ...]:
+    def moved(pieces: tuple[TensorBox, ...], start: int) -> tuple[TensorBox, ...]:
         by = tuple(start if d == dim else 0 for d in range(len(shape)))
-        return tuple(Piece(piece.local, piece.whole.moved(by)) for piece in pieces)
+        return tuple(TensorBox(piece.local, piece.whole.moved(by)) for piece in pieces)
 
-    together = Whole(
+    together = GlobalTensor(
         (*shape[:dim], cuts[-1], *shape[dim + 1 :]),
         {
             rank: moved(pieces, start)
@@ -376,4 +381,4 @@ def stacked(reading: Reading, dim: int) -> Reading | None:
         {rank: others for whole in wholes for rank, others in whole.summands.items()},
         tuple(rank for whole in wholes for rank in whole.missing),
     )
-    return Reading(f"Shard(dim={dim}) of groups of ranks, each {reading.words}", False, (together,))
+    return LayoutInterpretation(f"Shard(dim={dim}) of groups of ranks, each {reading.words}", False, (together,))

@@ -9,8 +9,15 @@ from functools import partial
 
 from aclcmp.labeling.layout import Layout, Placement, Replicate, Shard
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.layouts.declared import completed, stacked, told_reading
-from aclcmp.orchestrator.plan.layouts.interpretations import Local, Piece, PlacingError, Reading, Shape, Whole
+from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts, stack_groups
+from aclcmp.orchestrator.plan.layouts.interpretations import (
+    AlignmentError,
+    GlobalTensor,
+    LayoutInterpretation,
+    LocalTensor,
+    Shape,
+    TensorBox,
+)
 
 PLAIN, GROUPED, LACKING = 1, 2, 3
 """In this order: replicas, or a slice for each rank; groups of ranks, two dimensions, padding; ranks are missing."""
@@ -22,27 +29,27 @@ class Guess:
 
     shapes: tuple[Shape, ...]
     tier: int
-    read: Callable[[], Reading]
+    read: Callable[[], LayoutInterpretation]
     replicas: bool = False
     padded: bool = False
     """Whether it takes a part of the last slice for padding, as nothing but the other side's size suggests."""
 
 
-Pieces = Mapping[int, Local]
+Pieces = Mapping[int, LocalTensor]
 
 
-def plain_guesses(pieces: Pieces, world_size: int, alike: bool, *, golden: bool = False) -> list[Guess]:
+def guess_plain_layouts(pieces: Pieces, world_size: int, alike: bool, *, golden: bool = False) -> list[Guess]:
     """Return the readings that come first: as told, else as replicas or slices in the order of ranks.
 
     `alike`: all tensors are surely the same, and slices only if nothing else fits; golden ones that are the same on
     several ranks are no slices. Where some ranks of the job lack
-    the label, equal slices may be those of an even split over all. Raises PlacingError where layouts contradict each
+    the label, equal slices may be those of an even split over all. Raises AlignmentError where layouts contradict each
     other or the shapes.
     """
-    layouts = completed(pieces)
+    layouts = complete_layouts(pieces)
     absent = [rank for rank in range(world_size) if rank not in pieces]
     if layouts is not None:
-        return _told(pieces, layouts, range(world_size) if absent else range(0))
+        return _guess_as_declared(pieces, layouts, range(world_size) if absent else range(0))
     found = []
     if len({piece.shape for piece in pieces.values()}) == 1:
         found.append(_replicas(pieces, alike))
@@ -58,7 +65,7 @@ def plain_guesses(pieces: Pieces, world_size: int, alike: bool, *, golden: bool 
     return found
 
 
-def further_guesses(pieces: Pieces, wholes: set[Shape], alike: bool, *, golden: bool) -> Iterator[Guess]:
+def guess_further_layouts(pieces: Pieces, wholes: set[Shape], alike: bool, *, golden: bool) -> Iterator[Guess]:
     """Yield the readings that are tried where no plain one fits, of `wholes` that the other side may be.
 
     They are for ranks of equal shapes: slices that several ranks hold each, wholes of several groups of ranks, slices
@@ -70,7 +77,7 @@ def further_guesses(pieces: Pieces, wholes: set[Shape], alike: bool, *, golden: 
     if len(shapes) != 1 or len(pieces) < 2:
         return
     (shape,) = shapes
-    count, order = len(pieces), _Order(pieces)
+    count, order = len(pieces), _RankOrder(pieces)
     blocks = [size for size in range(2, count) if count % size == 0]
     for dim in _cut_dims(pieces):
         for size in blocks:
@@ -97,7 +104,7 @@ def _on_all(placement: Placement) -> _Placements:
     return lambda _: (placement,)
 
 
-class _Order:
+class _RankOrder:
     """Ranks in their order, cut into blocks of neighbours or into every n-th."""
 
     def __init__(self, ranks: Iterable[int]) -> None:
@@ -124,21 +131,21 @@ class _Order:
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
 
 
-def stacked_guesses(told: Sequence[Guess]) -> Iterator[Guess]:
+def guess_stacks(told: Sequence[Guess]) -> Iterator[Guess]:
     """Yield the readings in which groups of ranks, as told, hold slices of one whole."""
     for guess in told:
         reading = guess.read()
         for dim in range(len(reading.wholes[0].shape)) if len(reading.wholes) > 1 else ():
-            together = stacked(reading, dim)
+            together = stack_groups(reading, dim)
             if together is not None:
                 yield Guess((together.wholes[0].shape,), GROUPED, partial(_same, together))
 
 
-def _same(reading: Reading) -> Reading:
+def _same(reading: LayoutInterpretation) -> LayoutInterpretation:
     return reading
 
 
-def fused_of(reading: Reading, pieces: Pieces) -> list[Reading]:
+def fused_interpretations(reading: LayoutInterpretation, pieces: Pieces) -> list[LayoutInterpretation]:
     """Return how slices that were inferred to be plain may be several, side by side, as fused projections have them.
 
     These are gate and up; query, key and value of one size, or with several query heads for each of the others.
@@ -157,26 +164,26 @@ def fused_of(reading: Reading, pieces: Pieces) -> list[Reading]:
     return found
 
 
-def zigzag_of(reading: Reading, pieces: Pieces) -> Reading | None:
+def zigzag_interpretation(reading: LayoutInterpretation, pieces: Pieces) -> LayoutInterpretation | None:
     """Return the zigzag order of slices that were inferred to lie in plain order; None where that cannot be."""
     if reading.sliced is None or len(pieces) < 2:
         return None
     try:
         return _guess(pieces, PLAIN, {}, _on_all(Shard(reading.sliced, zigzag=True))).read()
-    except PlacingError:
+    except AlignmentError:
         return None
 
 
-def _told(pieces: Pieces, layouts: dict[int, Layout], everyone: range) -> list[Guess]:
-    reading = told_reading(pieces, layouts)
+def _guess_as_declared(pieces: Pieces, layouts: dict[int, Layout], everyone: range) -> list[Guess]:
+    reading = interpret_layouts(pieces, layouts)
     shapes = tuple(whole.shape for whole in reading.wholes)
     found = [Guess(shapes, PLAIN, lambda: reading, reading.replicated)]
     first = layouts[min(layouts)]
     alone = len(first.placements) == 1 and isinstance(first.placements[0], Shard) and first.placements[0].ranks is None
     if everyone and alone and first.spans is None:
         try:
-            wider = told_reading(pieces, layouts, everyone)
-        except PlacingError:  # slices of different sizes: those that are there make up the whole, or nothing does
+            wider = interpret_layouts(pieces, layouts, everyone)
+        except AlignmentError:  # slices of different sizes: those that are there make up the whole, or nothing does
             return found
         found.append(Guess(tuple(whole.shape for whole in wider.wholes), LACKING, lambda: wider))
     return found
@@ -186,11 +193,11 @@ def _replicas(pieces: Pieces, alike: bool) -> Guess:
     """All ranks hold the same, or each a tensor of its own: their shapes do not tell."""
     shape = next(iter(pieces.values())).shape
     whole = Region.whole(shape)
-    held = (Piece(whole, whole),)
+    held = (TensorBox(whole, whole),)
 
-    def read() -> Reading:
+    def read() -> LayoutInterpretation:
         together = [dict.fromkeys(pieces, held)] if alike or len(pieces) == 1 else [{rank: held} for rank in pieces]
-        return Reading("same shape", True, tuple(Whole(shape, each) for each in together))
+        return LayoutInterpretation("same shape", True, tuple(GlobalTensor(shape, each) for each in together))
 
     return Guess((shape,), PLAIN, read, replicas=True)
 
@@ -206,11 +213,11 @@ def _guess(
     shape = next(iter(pieces.values())).shape
     shapes = (tuple(whole.get(dim, size) for dim, size in enumerate(shape)),)
 
-    def read() -> Reading:
+    def read() -> LayoutInterpretation:
         layouts = {rank: Layout(placements(rank)) for rank in pieces}
         first = layouts[min(layouts)]
         over = f" in {groups} groups of ranks" if groups > 1 else ""
-        reading = told_reading(pieces, layouts, words=first.brief + over, told=False)
+        reading = interpret_layouts(pieces, layouts, words=first.brief + over, told=False)
         sliced = next((dim for dim in whole if first.placements == (Shard(dim),)), None)
         return replace(reading, sliced=sliced, layouts=layouts)
 

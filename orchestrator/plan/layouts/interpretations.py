@@ -21,12 +21,12 @@ UNPROVED = ", one of several that fit"
 _MOST_SHAPES = 4
 
 
-class PlacingError(Exception):
+class AlignmentError(Exception):
     """The shapes and layouts of a label do not fit; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)
-class Local:
+class LocalTensor:
     """One side of a label on one rank."""
 
     shape: Shape
@@ -35,7 +35,7 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TensorBox:
     """A box of a rank's local tensor, and the box of the same shape that it is in the whole."""
 
     local: Region
@@ -43,11 +43,11 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class GlobalTensor:
     """A tensor that several ranks hold together. What a rank holds beyond its pieces is padding."""
 
     shape: Shape
-    pieces: Mapping[int, tuple[Piece, ...]]
+    pieces: Mapping[int, tuple[TensorBox, ...]]
     summands: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Ranks whose tensors are added to that of a rank in `pieces`; they have no pieces of their own."""
     missing: tuple[int, ...] = ()
@@ -67,13 +67,13 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LayoutInterpretation:
     """Where every rank's tensor of one side lies."""
 
     words: str
     told: bool
     """Whether layouts say so, or nothing needs to be said, and not the shapes alone."""
-    wholes: tuple[Whole, ...]
+    wholes: tuple[GlobalTensor, ...]
     """More than one where groups of ranks hold tensors of their own, as data-parallel groups do."""
     sliced: int | None = None
     """The dimension along which shapes alone say that plain slices lie."""
@@ -91,18 +91,18 @@ class Reading:
         return self.words if self.told else f"{self.words}{INFERRED}"
 
 
-def same_place(reading: Reading) -> list[list[int]]:
+def same_place(reading: LayoutInterpretation) -> list[list[int]]:
     """Return the sets of ranks that hold the same pieces of one whole."""
     found = []
     for whole in reading.wholes:
-        alike: dict[tuple[Piece, ...], list[int]] = defaultdict(list)
+        alike: dict[tuple[TensorBox, ...], list[int]] = defaultdict(list)
         for rank, pieces in whole.pieces.items() if not whole.summands else ():
             alike[pieces].append(rank)
         found += [ranks for ranks in alike.values() if len(ranks) > 1]
     return found
 
 
-def shapes_text(pieces: Mapping[int, Local]) -> str:
+def shapes_text(pieces: Mapping[int, LocalTensor]) -> str:
     """Say which ranks have which shapes: "[4, 8] on ranks 0, 1; [2, 8] on rank 2"."""
     shapes: dict[Shape, list[int]] = {}
     for rank, piece in sorted(pieces.items()):

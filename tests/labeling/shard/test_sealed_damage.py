@@ -23,7 +23,7 @@ from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.rank_labels import held_by_rank
+from aclcmp.orchestrator.plan.rank_labels import labels_by_rank
 from tests.labeling.shard.test_damage import write
 
 LABELS = 6
@@ -35,7 +35,7 @@ def outcome(folder: Path) -> str:
     try:
         (files,) = shards_in(folder)
         index = read_shard(files)
-        ((_, held),) = held_by_rank([index])
+        ((_, held),) = labels_by_rank([index])
     except AclcmpError:
         return "refused"
     told = bool(index.notes) or index.torn
@@ -134,7 +134,7 @@ def test_a_flipped_bit_of_a_label_fails_it_alone_and_recovery_keeps_the_others(t
     with files.segment(0).open("r+b") as file:
         file.seek((record.offset or 0) + 3)
         file.write(b"\x99")
-    ((_, held),) = held_by_rank([read_shard(files)])
+    ((_, held),) = labels_by_rank([read_shard(files)])
     for each in held:
         if each.key.label == "x2":
             with pytest.raises(AclcmpError, match=r"rank00003\.h5: the 400 bytes .* not those that were recorded"):

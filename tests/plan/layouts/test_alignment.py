@@ -11,24 +11,37 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.layouts.alignment import Option, Placing, Side, other_options, solve
+from aclcmp.orchestrator.plan.layouts.alignment import (
+    AlignedRegion,
+    Alignment,
+    LabelSide,
+    find_alignments,
+    other_alignments,
+)
 from aclcmp.orchestrator.plan.layouts.box_cover import cover, intersection
-from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError
+from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, LocalTensor
 
 
-def plain(*shape: int, layout: str | None = None) -> Local:
+def plain(*shape: int, layout: str | None = None) -> LocalTensor:
     """A tensor with a layout as journals hold it: what cannot be compared is kept as it was told."""
-    return Local(shape, Layout.from_json(json.dumps({"placements": [layout]})) if layout else None)
+    return LocalTensor(shape, Layout.from_json(json.dumps({"placements": [layout]})) if layout else None)
 
 
 def options(
-    goldens: dict[int, Local], actuals: dict[int, Local], world: int = 0, *, alike: bool = False, one_run: bool = True
-) -> list[Option]:
-    sides = (Side(pieces, world, alike or len(pieces) == 1) for pieces in (goldens, actuals))
-    return solve(*sides, one_run=one_run)
+    goldens: dict[int, LocalTensor],
+    actuals: dict[int, LocalTensor],
+    world: int = 0,
+    *,
+    alike: bool = False,
+    one_run: bool = True,
+) -> list[Alignment]:
+    sides = (LabelSide(pieces, world, alike or len(pieces) == 1) for pieces in (goldens, actuals))
+    return find_alignments(*sides, one_run=one_run)
 
 
-def only_option(goldens: dict[int, Local], actuals: dict[int, Local], world: int = 0, **kind: bool) -> Option:
+def only_option(
+    goldens: dict[int, LocalTensor], actuals: dict[int, LocalTensor], world: int = 0, **kind: bool
+) -> Alignment:
     (option,) = options(goldens, actuals, world, **kind)
     return option
 
@@ -37,7 +50,7 @@ def box_of(region: Region) -> tuple[slice, ...]:
     return tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))
 
 
-def only(placer: Option, rank: int) -> Placing:
+def only(placer: Alignment, rank: int) -> AlignedRegion:
     (placing,), left = placer.place(rank)
     assert not left
     return placing
@@ -79,7 +92,7 @@ def test_any_split_against_any_other(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(2, 7), min_size=1, max_size=3), label="shape"))
     whole = np.arange(math.prod(shape)).reshape(shape)
 
-    def side(told: bool) -> tuple[dict[int, Local], dict[int, np.ndarray]]:
+    def side(told: bool) -> tuple[dict[int, LocalTensor], dict[int, np.ndarray]]:
         dim = data.draw(st.integers(-1, len(shape) - 1), label="dim")
         if dim < 0:
             arrays = [whole] * data.draw(st.integers(1, 3))
@@ -88,16 +101,19 @@ def test_any_split_against_any_other(data: st.DataObject) -> None:
             most = shape[dim] - 1
             cuts = sorted(data.draw(st.sets(st.integers(1, most), min_size=1, max_size=most), label="cuts"))
             arrays, layout = np.split(whole, cuts, axis=dim), Layout((Shard(dim),))
-        locals_ = {r: Local(a.shape, layout if told else None) for r, a in enumerate(arrays)}
+        locals_ = {r: LocalTensor(a.shape, layout if told else None) for r, a in enumerate(arrays)}
         return locals_, dict(enumerate(arrays))
 
     told = data.draw(st.booleans(), label="layouts are told")
     (goldens, golden_arrays), (actuals, actual_arrays) = side(told), side(told)
     alike = len({a.tobytes() for a in golden_arrays.values()}) == 1
     try:
-        sides = Side(goldens, 0, alike), Side(actuals, 0, len({a.tobytes() for a in actual_arrays.values()}) == 1)
-        found = solve(*sides, one_run=False)
-    except PlacingError:
+        sides = (
+            LabelSide(goldens, 0, alike),
+            LabelSide(actuals, 0, len({a.tobytes() for a in actual_arrays.values()}) == 1),
+        )
+        found = find_alignments(*sides, one_run=False)
+    except AlignmentError:
         assert not told
         return
     if told:
@@ -105,7 +121,7 @@ def test_any_split_against_any_other(data: st.DataObject) -> None:
     assert any(all(agrees(option, rank, golden_arrays, actual_arrays) for rank in actual_arrays) for option in found)
 
 
-def agrees(option: Option, rank: int, goldens: dict[int, np.ndarray], actuals: dict[int, np.ndarray]) -> bool:
+def agrees(option: Alignment, rank: int, goldens: dict[int, np.ndarray], actuals: dict[int, np.ndarray]) -> bool:
     """Whether every element of a rank's actual tensor meets an equal golden one, once."""
     parts, left = option.place(rank)
     seen = np.zeros(actuals[rank].shape, int)
@@ -157,8 +173,10 @@ def test_same_shape_is_compared_as_it_is_on_its_own_rank() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_said(golden: dict[int, Local], actual: dict[int, Local], world: int, words: str) -> None:
-    with pytest.raises(PlacingError, match=words):
+def test_what_does_not_fit_is_said(
+    golden: dict[int, LocalTensor], actual: dict[int, LocalTensor], world: int, words: str
+) -> None:
+    with pytest.raises(AlignmentError, match=words):
         only_option(golden, actual, world).place(0)
 
 
@@ -176,19 +194,19 @@ def test_negative_dim_and_explicit_layout() -> None:
 
 def test_dtensor_tells_its_own_place() -> None:
     layout = Layout((Shard(0), Shard(1)), (4, 4), (((2, 2),), ((0, 2),)))
-    placing = only(only_option({0: plain(4, 4)}, {0: Local((2, 2), layout)}, 8), 0)
+    placing = only(only_option({0: plain(4, 4)}, {0: LocalTensor((2, 2), layout)}, 8), 0)
     assert placing.golden_region == Region((2, 0), (2, 2))
 
 
 @pytest.mark.parametrize(("spans", "shape"), [((((2, 1),), ((0, 4),)), (2, 4)), ((((0, 2),),), (2, 4)), ((), (2,))])
 def test_impossible_places_are_refused(spans: tuple[tuple[tuple[int, int], ...], ...], shape: tuple[int, ...]) -> None:
     layout = Layout((Shard(0),), (4, 4), spans)
-    with pytest.raises(PlacingError, match="cannot lie at"):
-        options({0: plain(4, 4)}, {0: Local(shape, layout)}, 1)
+    with pytest.raises(AlignmentError, match="cannot lie at"):
+        options({0: plain(4, 4)}, {0: LocalTensor(shape, layout)}, 1)
 
 
 def test_equal_shapes_at_different_places_do_not_meet() -> None:
-    first, second = (Local((4, 4), Layout((Shard(0),), (8, 4), (((start, 4),), ((0, 4),)))) for start in (0, 4))
+    first, second = (LocalTensor((4, 4), Layout((Shard(0),), (8, 4), (((start, 4),), ((0, 4),)))) for start in (0, 4))
     assert only_option({0: first}, {0: second}, 2).place(0) == ([], [Region((4, 0), (4, 4))])
 
 
@@ -223,8 +241,8 @@ def test_summands_are_added_on_the_first_of_their_ranks() -> None:
 def test_sharded_summands() -> None:
     """A DTensor over 2 x 2 ranks: summands along one mesh dimension, slices along the other."""
 
-    def local(start: int) -> Local:
-        return Local((4, 3), Layout((Partial(), Shard(1)), (4, 6), (((0, 4),), ((start, 3),))))
+    def local(start: int) -> LocalTensor:
+        return LocalTensor((4, 3), Layout((Partial(), Shard(1)), (4, 6), (((0, 4),), ((start, 3),))))
 
     placer = only_option({0: plain(4, 6)}, {0: local(0), 1: local(3), 2: local(0), 3: local(3)}, 4)
     assert [only(placer, rank).actual_summands for rank in (0, 1)] == [(2,), (3,)]
@@ -234,11 +252,11 @@ def test_sharded_summands() -> None:
 
 def test_the_nearest_golden_is_taken() -> None:
     """The rank's own, then one of its host, then any."""
-    golden = {r: Local((8,), None, host=host) for r, host in enumerate("aabb")}
-    actual = {r: Local((8,), None, host=host) for r, host in enumerate("aabbba")}
+    golden = {r: LocalTensor((8,), None, host=host) for r, host in enumerate("aabb")}
+    actual = {r: LocalTensor((8,), None, host=host) for r, host in enumerate("aabbba")}
     option = only_option(golden, actual, 6, alike=True)
     assert [only(option, rank).golden_rank for rank in range(6)] == [0, 1, 2, 3, 2, 0]
-    option = only_option({0: golden[0]}, {r: Local((4,), None, host="ab"[r]) for r in range(2)}, 2)
+    option = only_option({0: golden[0]}, {r: LocalTensor((4,), None, host="ab"[r]) for r in range(2)}, 2)
     assert only(option, 1).golden_region == Region((4,), (4,))
 
 
@@ -286,23 +304,23 @@ def test_a_padded_last_slice() -> None:
 
 def test_zigzag_is_what_is_looked_at_next() -> None:
     option = only_option({0: plain(8)}, {r: plain(4) for r in range(2)}, 2)
-    second, *others = other_options(option)
+    second, *others = other_alignments(option)
     assert {each.actual.words for each in others} == {"Shard(dim=0, parts=(2, 2))", "Shard(dim=0, parts=(2, 1, 1))"}
     assert [part.region.start for part in second.place(0)[0]] == [(0,), (6,)]
     assert [part.region.start for part in second.place(1)[0]] == [(2,), (4,)]
-    assert not other_options(only_option({0: plain(8)}, {0: plain(8)}, 1))
+    assert not other_alignments(only_option({0: plain(8)}, {0: plain(8)}, 1))
 
 
 def test_two_runs_of_two_and_four_groups() -> None:
     """Golden tensors of two groups of ranks that differ: neighbours share one, or every second does."""
     found = options({r: plain(8) for r in range(2)}, {r: plain(8) for r in range(4)}, one_run=False)
     assert [[only(option, r).golden_rank for r in range(4)] for option in found] == [[0, 0, 1, 1], [0, 1, 0, 1]]
-    with pytest.raises(PlacingError, match="which belong together is not known"):
+    with pytest.raises(AlignmentError, match="which belong together is not known"):
         options({r: plain(8) for r in range(2)}, {r: plain(8) for r in range(3)}, one_run=False)
 
 
 def test_what_no_rank_holds_of_the_whole_is_told() -> None:
     """A DTensor over three ranks of which the last has no label."""
-    actual = {r: Local((2, 3), Layout((Shard(0),), (6, 3), (((2 * r, 2),), ((0, 3),)))) for r in range(2)}
+    actual = {r: LocalTensor((2, 3), Layout((Shard(0),), (6, 3), (((2 * r, 2),), ((0, 3),)))) for r in range(2)}
     option = only_option({0: plain(6, 3)}, actual, 2)
     assert option.holes == {0: [Region((4, 0), (2, 3))]} and not option.missing

@@ -10,21 +10,26 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
 from aclcmp.orchestrator.core.regions import Region
-from aclcmp.orchestrator.plan.layouts.declared import completed, told_reading
-from aclcmp.orchestrator.plan.layouts.interpretations import Local, PlacingError, Reading, Whole
+from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts
+from aclcmp.orchestrator.plan.layouts.interpretations import (
+    AlignmentError,
+    GlobalTensor,
+    LayoutInterpretation,
+    LocalTensor,
+)
 
 
 def box_of(region: Region) -> tuple[slice, ...]:
     return tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))
 
 
-def reading_of(locals_: dict[int, Local], everyone: range = range(0)) -> Reading:
-    layouts = completed(locals_)
+def reading_of(locals_: dict[int, LocalTensor], everyone: range = range(0)) -> LayoutInterpretation:
+    layouts = complete_layouts(locals_)
     assert layouts is not None
-    return told_reading(locals_, layouts, everyone)
+    return interpret_layouts(locals_, layouts, everyone)
 
 
-def check(whole: Whole, array: np.ndarray, locals_: dict[int, np.ndarray], complete: bool = True) -> None:
+def check(whole: GlobalTensor, array: np.ndarray, locals_: dict[int, np.ndarray], complete: bool = True) -> None:
     """Every piece holds what the whole has there; all pieces together hold all of it."""
     seen = np.zeros(array.shape, bool)
     assert whole.shape == array.shape
@@ -62,7 +67,7 @@ def test_any_mesh_as_torch_has_it(data: st.DataObject) -> None:
                 local = np.array_split(local, mesh[axis], axis=dim)[place[axis]]
                 placements.append(Shard(dim - data.draw(st.sampled_from([0, len(shape)])), ranks=tuple(group)))
         arrays[rank], layouts[rank] = local, Layout(tuple(placements))
-    (whole,) = told_reading({r: Local(a.shape, layouts[r]) for r, a in arrays.items()}, layouts).wholes
+    (whole,) = interpret_layouts({r: LocalTensor(a.shape, layouts[r]) for r, a in arrays.items()}, layouts).wholes
     check(whole, array, arrays)
 
 
@@ -80,7 +85,9 @@ def test_fused_parts(data: st.DataObject) -> None:
     arrays = {rank: np.concatenate([each[rank] for each in cut], axis=dim) for rank in range(count)}
     of_whole = even and data.draw(st.booleans())
     locals_ = {
-        r: Local(a.shape, Layout((Shard(dim, parts=tuple(sizes if of_whole else [e[r].shape[dim] for e in cut])),)))
+        r: LocalTensor(
+            a.shape, Layout((Shard(dim, parts=tuple(sizes if of_whole else [e[r].shape[dim] for e in cut])),))
+        )
         for r, a in arrays.items()
     }
     (whole,) = reading_of(locals_).wholes
@@ -95,7 +102,7 @@ def test_zigzag(count: int, chunk: int, columns: int, first: bool) -> None:
     chunks = np.split(array, 2 * count, axis=0 if first else 1)
     arrays = {r: np.concatenate([chunks[r], chunks[2 * count - 1 - r]], axis=0 if first else 1) for r in range(count)}
     layout = Layout((Shard(0 if first else -1, zigzag=True),))
-    (whole,) = reading_of({r: Local(a.shape, layout) for r, a in arrays.items()}).wholes
+    (whole,) = reading_of({r: LocalTensor(a.shape, layout) for r, a in arrays.items()}).wholes
     check(whole, array, arrays)
 
 
@@ -107,19 +114,19 @@ def test_padding_is_not_compared(count: int, size: int, data: st.DataObject) -> 
     padded = np.concatenate([array, np.full((count * size - total, 2), -1)])
     arrays = dict(enumerate(np.split(padded, count)))
     layout = Layout((Shard(0, size=total),))
-    (whole,) = reading_of({r: Local(a.shape, layout) for r, a in arrays.items()}).wholes
+    (whole,) = reading_of({r: LocalTensor(a.shape, layout) for r, a in arrays.items()}).wholes
     check(whole, array, arrays, complete=False)
 
 
-def local(shape: tuple[int, ...], *placements: Placement) -> Local:
-    return Local(shape, Layout(placements))
+def local(shape: tuple[int, ...], *placements: Placement) -> LocalTensor:
+    return LocalTensor(shape, Layout(placements))
 
 
 def test_summands_by_their_groups() -> None:
     """Tensor parallel over 2 inside of data parallel over 2, told with and without the latter."""
     held = {r: local((4,), Partial(range(r // 2 * 2, r // 2 * 2 + 2))) for r in range(4)}
     assert [whole.summands for whole in reading_of(held).wholes] == [{0: (1,)}, {2: (3,)}]
-    both = {r: Local((4,), Layout((Replicate(), *held[r].layout.placements))) for r in range(4)}
+    both = {r: LocalTensor((4,), Layout((Replicate(), *held[r].layout.placements))) for r in range(4)}
     (whole,) = reading_of(both).wholes
     assert whole.summands == {0: (1,), 2: (3,)}
 
@@ -167,13 +174,13 @@ def test_absent_ranks_of_a_group_are_missing() -> None:
             {r: local((r + 1,), Shard(0, ranks=range(4))) for r in range(2)},
             "4 slices of different sizes, and 2 are missing",
         ),
-        ({0: local((3,), Shard(0, ranks=range(2))), 1: Local((3,), None)}, "rank 1 tell no layout"),
+        ({0: local((3,), Shard(0, ranks=range(2))), 1: LocalTensor((3,), None)}, "rank 1 tell no layout"),
         (
             {r: local((3,), Shard(0, ranks=range(2)), Shard(0, ranks=(r,), size=3)) for r in range(2)},
             "is cut twice",
         ),
     ],
 )
-def test_what_cannot_be_is_said_with_ranks_and_shapes(held: dict[int, Local], words: str) -> None:
-    with pytest.raises(PlacingError, match=words):
+def test_what_cannot_be_is_said_with_ranks_and_shapes(held: dict[int, LocalTensor], words: str) -> None:
+    with pytest.raises(AlignmentError, match=words):
         reading_of(held)

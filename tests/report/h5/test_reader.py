@@ -20,7 +20,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.report.as_json import write_json
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
@@ -87,7 +87,10 @@ def test_it_is_judged_again_as_before(tmp_path: Path) -> None:
         replace(each, ranks=tuple(replace(v, dtypes=("float32", "float32")) for v in each.ranks)) for each in labels
     ]
     report = report_of(labels, run=record_of(8))
-    before, after = judged(evidence_in(report.judgement)), judged(evidence_in(again(report, tmp_path).judgement))
+    before, after = (
+        judge_evidence(evidence_in(report.judgement)),
+        judge_evidence(evidence_in(again(report, tmp_path).judgement)),
+    )
     assert [each.status for each in before.labels] == [each.status for each in after.labels]
     assert before.first_divergence == after.first_divergence is not None
 

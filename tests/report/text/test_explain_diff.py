@@ -13,9 +13,9 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.inputs.policy_file import read_policy
-from aclcmp.orchestrator.judge.judge import judged
+from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from aclcmp.orchestrator.pipeline.stored_reports import evidence_in
+from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
 from aclcmp.orchestrator.report.text.explain import chosen, explain
 from tests.judge.test_policy import evidence
@@ -23,7 +23,7 @@ from tests.report.made_up import label, report_of, side, verdict
 
 
 def report(errors: dict[str, float], policy: Policy | None = None) -> Report:
-    found = judged(evidence(errors), policy or Policy())
+    found = judge_evidence(evidence(errors), policy or Policy())
     return replace(report_of([]), judgement=found)
 
 
@@ -39,7 +39,7 @@ def test_by_how_much_the_limit_would_have_to_move() -> None:
     start = lines.index("[[label]]")
     pattern, warn, fail = (line.partition(" = ")[2] for line in lines[start + 1 : start + 4])
     scope = Scope(pattern.strip('"'))
-    again = judged(evidence_in(found), Policy(rules=(LimitRule(scope, float(warn), float(fail)),)))
+    again = judge_evidence(evidence_of_report(found), Policy(rules=(LimitRule(scope, float(warn), float(fail)),)))
     assert [each.status for each in again.labels] == [Status.MATCH, Status.DRIFT], "the rule that it gives does it"
     assert "layers     1.0e-06 2.0e-01" in told
 
@@ -50,7 +50,7 @@ def test_the_rule_that_it_gives_is_toml_whatever_the_name(name: str, tmp_path: P
     lines = [line.strip() for line in text(found, name).splitlines()]
     start = lines.index("[[label]]")
     (tmp_path / "policy.toml").write_text("\n".join(lines[start : start + 4]), encoding="ascii")
-    again = judged(evidence_in(found), read_policy(tmp_path / "policy.toml"))
+    again = judge_evidence(evidence_of_report(found), read_policy(tmp_path / "policy.toml"))
     assert [each.status for each in again.labels] == [Status.DRIFT]
 
 

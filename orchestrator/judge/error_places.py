@@ -50,7 +50,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
+class AxisSums:
     """Sums along one axis of a whole tensor, in groups of `group` neighbours; `noun`: what one place is called."""
 
     noun: str
@@ -60,7 +60,7 @@ class Along:
     sum_xx: Floats
     sum_dd: Floats
 
-    def beyond(self, noise: float) -> Along:
+    def beyond(self, noise: float) -> AxisSums:
         """Return the sums without the error of places where it is no more than the noise, relative to golden there.
 
         Nothing is left out where the other places are hardly more wrong: it is then chance which are beyond the noise.
@@ -91,7 +91,7 @@ def beyond_noise(noise: float) -> float:
     return _BEYOND * noise
 
 
-def place_of(along: Along) -> Place | None:
+def place_of(along: AxisSums) -> Place | None:
     """Return where the error is concentrated; None where it is spread, or where golden is what is concentrated."""
     known = np.isfinite(along.sum_dd).all() and np.isfinite(along.sum_xx).all()
     if len(along.index) < 2 or not known or not along.sum_dd.sum() > 0.0:
@@ -100,7 +100,7 @@ def place_of(along: Along) -> Place | None:
     return few if few and few.kind != "few" else _period(along) or few or _stretch(along)
 
 
-def growth_of(along: Along) -> Place | None:
+def growth_of(along: AxisSums) -> Place | None:
     """Return how the error grows with the place: relative to golden, from each eighth of the places to the next."""
     if len(along.index) < _LEAST_GROWING or not np.isfinite(along.sum_dd).all() or not (along.sum_xx > 0).all():
         return None
@@ -118,7 +118,7 @@ def growth_of(along: Along) -> Place | None:
     return Place("growth", words, float(shares[last - 1]))
 
 
-def start_of(along: Along, right: float) -> Place | None:
+def start_of(along: AxisSums, right: float) -> Place | None:
     """Return from which place on errors are above `right`, where they come at once and not by chance so late."""
     count = len(along.index)
     if count < _LEAST_GROWING or not np.isfinite(along.sum_dd).all() or not (along.sum_xx > 0).all():
@@ -136,7 +136,7 @@ def start_of(along: Along, right: float) -> Place | None:
     return Place("start", words, share)
 
 
-def even_error(along: Along) -> float:
+def even_error(along: AxisSums) -> float:
     """Return the relative error of the median place where it is about the same in all places; 0 where it is not."""
     known = along.sum_xx > 0
     if known.sum() < _FEWEST_EVEN or not np.isfinite(along.sum_dd[known]).all():
@@ -150,7 +150,7 @@ def _share(sums: Floats, places: Ints) -> float:
     return float(sums[places].sum()) / total if total else 0.0
 
 
-def _few(along: Along) -> Place | None:
+def _few(along: AxisSums) -> Place | None:
     """A few places, wherever they are."""
     order = np.argsort(-along.sum_dd, kind="stable")
     shares = np.cumsum(along.sum_dd[order]) / along.sum_dd.sum()
@@ -162,11 +162,11 @@ def _few(along: Along) -> Place | None:
         return None
     low, high = int(chosen[0]), int(chosen[-1])
     if high - low + 1 <= 2 * count:  # holes in a stretch are chance
-        return _told(along, np.arange(low, high + 1), "one" if count == 1 else "stretch")
-    return _told(along, chosen, "few")
+        return _place_in_words(along, np.arange(low, high + 1), "one" if count == 1 else "stretch")
+    return _place_in_words(along, chosen, "few")
 
 
-def _stretch(along: Along) -> Place | None:
+def _stretch(along: AxisSums) -> Place | None:
     """Up to half of the places side by side, beyond which there is next to nothing."""
     energy = np.concatenate([[0.0], np.cumsum(along.sum_dd)]) / along.sum_dd.sum()
     left = (1 - _CLEAN) / 2
@@ -175,27 +175,27 @@ def _stretch(along: Along) -> Place | None:
     chosen = np.arange(low, high)
     if 2 * len(chosen) > len(along.index) or _golden_is_there(along, chosen, 2 * _GOLDEN * MOST):
         return None
-    return _told(along, chosen, "stretch") if _contrast(along, chosen) > 3 else None
+    return _place_in_words(along, chosen, "stretch") if _contrast(along, chosen) > 3 else None
 
 
-def _golden_is_there(along: Along, chosen: Ints, most: float) -> bool:
+def _golden_is_there(along: AxisSums, chosen: Ints, most: float) -> bool:
     """Whether the places hold more of golden than `most`, and are hardly more wrong than the others."""
     return _share(along.sum_xx, chosen) > most and _contrast(along, chosen) < _CONTRAST
 
 
-def _contrast(along: Along, chosen: Ints) -> float:
+def _contrast(along: AxisSums, chosen: Ints) -> float:
     """How many times larger the relative error is in some places than in the others."""
     inside, outside = _relative(along, chosen), _relative(along, np.setdiff1d(np.arange(len(along.index)), chosen))
     return inside / outside if outside else np.inf
 
 
-def _relative(along: Along, places: Ints) -> float:
+def _relative(along: AxisSums, places: Ints) -> float:
     size = float(along.sum_xx[places].sum())
     error = float(along.sum_dd[places].sum())
     return (error / size) ** 0.5 if size else (0.0 if error == 0.0 else np.inf)
 
 
-def _told(along: Along, chosen: Ints, kind: str) -> Place:
+def _place_in_words(along: AxisSums, chosen: Ints, kind: str) -> Place:
     share = _share(along.sum_dd, chosen)
     if kind == "stretch" and chosen[-1] == len(along.index) - 1 and chosen[0] > 0:
         kind = "end"
@@ -222,7 +222,7 @@ def _runs(first: Ints, last: Ints) -> Iterator[tuple[int, int]]:
             begin = i
 
 
-def _period(along: Along) -> Place | None:
+def _period(along: AxisSums) -> Place | None:
     """A few residues of the place's number by a power of two, as tiles and groups of a quantisation have it."""
     if along.group != 1:
         return None

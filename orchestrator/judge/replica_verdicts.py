@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import WRONG, Origin, RankVerdict, Status, changed
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
-from aclcmp.orchestrator.judge.weigh import weigh
+from aclcmp.orchestrator.judge.pair_status import judge_pair
 
 _MOST_NAMED = 8
 _RAISED = (Status.MATCH, Status.DRIFT, Status.MISSING)
@@ -54,7 +54,7 @@ def _view(replicas: Replicas, number: int, found: Found) -> ReplicaVerdict:
             unread += cluster
         else:
             metrics = metrics_of(stats)
-            status, _, _ = weigh(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
+            status, _, _ = judge_pair(stats, metrics, limits_of(pair.golden.dtype, pair.actual.dtype))
             good = status in (Status.MATCH, Status.DRIFT)
             (agreeing if good else odd).extend(cluster)
             largest = largest if good else max(largest, metrics.rel_l2)
@@ -80,7 +80,7 @@ def _reason(verdict: ReplicaVerdict) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class WithReplicas:
+class JudgedReplicas:
     """Labels whose verdicts know of replicas, the replicas, and how many odd or unread ranks no verdict tells of."""
 
     labels: list[tuple[LabelKey, list[RankVerdict]]]
@@ -88,9 +88,9 @@ class WithReplicas:
     untold: int
 
 
-def with_replicas(
+def apply_replicas(
     labels: Sequence[tuple[LabelKey, list[RankVerdict]]], replicas: Sequence[ReplicaVerdict]
-) -> WithReplicas:
+) -> JudgedReplicas:
     """Make `diverged` what seems to be in order on ranks whose replicas differ, and say again which are odd.
 
     Where some of them are wrong beside golden, those are the odd ones and no other is. Of as many ranks that differ as
@@ -114,15 +114,15 @@ def with_replicas(
             if replica.own_ranks:
                 unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
                 raised = differing if unknown else set(replica.odd)
-                ranks = [_raised(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
+                ranks = [_raise_status(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
             if replica.told and not (ranks and all(v.ignored for v in ranks)):
                 tells = {v.rank for v in ranks if v.status in WRONG} if replica.own_ranks else set()
                 untold += len(set(replica.odd) - tells) + len(replica.unread)
         found.append((key, ranks))
-    return WithReplicas(found, tuple(told), untold)
+    return JudgedReplicas(found, tuple(told), untold)
 
 
-def _raised(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:
+def _raise_status(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:
     if raise_it and replica.told and verdict.status in _RAISED:
         return changed(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
     return changed(verdict, reason=f"{verdict.reason}; {replica.reason}")

@@ -37,7 +37,7 @@ class _Stream:
     """The number of the layer that returned it."""
 
 
-class Memory:
+class ResidualStreams:
     """The residual stream of every task, occurrence and rank; asked label by label in golden order.
 
     The stream is what layers return: labels of the level "layer". Where their numbers begin anew another one begins,
@@ -56,7 +56,7 @@ class Memory:
         stream = self._streams.get(place)
         if level.granularity == "layer" and not level.low:
             layer = int(level.layer) if level.layer.isdecimal() else stream.layer if stream else 0
-            stream = _followed(stream if stream and stream.layer <= layer else None, rows)
+            stream = _next_stream(stream if stream and stream.layer <= layer else None, rows)
             stream.layer = layer
             self._streams[place] = stream
         if stream is None or stream.larger is None or not np.array_equal(stream.index, rows.index):
@@ -67,7 +67,7 @@ class Memory:
         return with_memory(metrics, rows, stream.larger, _GONE)
 
 
-def _followed(stream: _Stream | None, rows: RowSums) -> _Stream:
+def _next_stream(stream: _Stream | None, rows: RowSums) -> _Stream:
     """Take up what the next layer returned."""
     norms = np.sqrt(rows.sum_xx)
     if stream is None or not np.array_equal(stream.index, rows.index):

@@ -21,7 +21,7 @@ _usual_numbers = numbers_called(PairStats, "n", "n_equal", "n_finite", "sum_xx",
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
-def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None, str]:
+def judge_pair(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None, str]:
     """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
 
     Exact types diverge with any difference, but drift where all of them are `ties`. Floats are held against the limits
@@ -40,15 +40,15 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
             return Status.DRIFT, None, f"{differing} differ, all of them ties: the noise of the scores explains it"
         tied = f"; {ties:,} of them are ties" if ties else ""
         return Status.DIVERGED, None, f"{differing} differ; none may{tied}"
-    if stats.basis is not Basis.VALUES and _squares_are_lost(stats):
+    if stats.basis is not Basis.VALUES and _loses_squares(stats):
         return Status.FAILED, None, f"squares leave float64, where {stats.basis.value} tell nothing; use --capture full"
-    if stats.basis is Basis.VALUES and (largest := _of_round_off(stats, limits)) is not None:
+    if stats.basis is Basis.VALUES and (largest := _largest_of_round_off(stats, limits)) is not None:
         return Status.MATCH, 0.0, f"nothing but round-off on both sides: no value is larger than {largest:.2g}"
     if not isfinite(stats.sum_xx + stats.sum_dd) or (stats.sum_dd == 0.0 and metrics.max_abs > 0.0):
         # squares that overflow or underflow float64 say nothing: the largest error relative to the largest value does
         words = f"largest error {metrics.linf_rel:.2g} of the largest value"
-        return _against(metrics.linf_rel, words, limits)
-    error = error_of(stats, metrics, limits)
+        return _words_within_limits(metrics.linf_rel, words, limits)
+    error = limiting_error(stats, metrics, limits)
     words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
@@ -58,19 +58,19 @@ def weigh(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> 
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:
         words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
-    return _against(error, words, limits)
+    return _words_within_limits(error, words, limits)
 
 
-def level(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
-    """Return status and margin as `weigh` does, without the words, which take most of its time."""
+def status_and_margin(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
+    """Return status and margin as `judge_pair` does, without the words, which take most of its time."""
     n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
     usual = n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd)
     if usual and xx > _CLEARLY * limits.scale**2 * n:
-        return _held(error_of(stats, metrics, limits), limits)
-    return weigh(stats, metrics, limits, ties)[:2]
+        return _within_limits(limiting_error(stats, metrics, limits), limits)
+    return judge_pair(stats, metrics, limits, ties)[:2]
 
 
-def _of_round_off(stats: PairStats, limits: Limits) -> float | None:
+def _largest_of_round_off(stats: PairStats, limits: Limits) -> float | None:
     """Return the largest value where all of both sides is round-off beside the labels before; None where it is not.
 
     Golden that is zero beside values of size s may be a difference that cancelled: actual's is then up to 2 eps s.
@@ -88,7 +88,7 @@ def _of_round_off(stats: PairStats, limits: Limits) -> float | None:
     return largest if largest <= nothing else None
 
 
-def error_of(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
+def limiting_error(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
     """Return what is held against the limits: the error of the median row, or of the worst row if it is worse there.
 
     What has one row only is held against the limits for rows.
@@ -99,25 +99,25 @@ def error_of(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
     return max(whole, metrics.row_p50, metrics.worst_row / limits.rows)
 
 
-def typical_of(stats: PairStats, metrics: Metrics) -> float:
+def median_row_error(stats: PairStats, metrics: Metrics) -> float:
     """Return the error of the median row, of the whole where there are no rows."""
     return metrics.row_p50 if stats.rows.count else metrics.rel_l2
 
 
-def _squares_are_lost(stats: PairStats) -> bool:
+def _loses_squares(stats: PairStats) -> bool:
     """Whether sums of squares overflow, or underflow to 0 although values are not 0."""
     largest = max(abs(stats.min_x), abs(stats.max_x), abs(stats.min_y), abs(stats.max_y))
     return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
 
 
-def _held(error: float, limits: Limits) -> tuple[Status, float]:
+def _within_limits(error: float, limits: Limits) -> tuple[Status, float]:
     if not error <= limits.fail:  # nan too: what cannot be weighed is not green
         return Status.DIVERGED, error / limits.fail
     return Status.DRIFT if error > limits.warn else Status.MATCH, error / limits.fail
 
 
-def _against(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
-    status, margin = _held(error, limits)
+def _words_within_limits(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+    status, margin = _within_limits(error, limits)
     limit = limits.warn if status is Status.DRIFT else limits.fail
     rows = f", {limit * limits.rows:.3g} for the worst row" if limits.rows != 1.0 else ""
     told = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"

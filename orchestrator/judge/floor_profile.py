@@ -31,7 +31,7 @@ def profile_of(judgement: Judgement) -> dict[ProfileKey, Usual]:
     return found
 
 
-def merged(profiles: Sequence[Profile]) -> dict[ProfileKey, Usual]:
+def merge_profiles(profiles: Sequence[Profile]) -> dict[ProfileKey, Usual]:
     """Return one profile for several: of each kind the larger errors."""
     found: dict[ProfileKey, Usual] = {}
     for profile in profiles:

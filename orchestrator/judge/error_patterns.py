@@ -11,7 +11,7 @@ from aclcmp.orchestrator.core.diagnosis import ChannelSums, Look, Pattern, nonfi
 from aclcmp.orchestrator.core.stats import RowSums
 from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
-from aclcmp.orchestrator.judge.where import Along, place_of
+from aclcmp.orchestrator.judge.error_places import AxisSums, place_of
 
 _ALONE = 0.9
 _ALIKE = 4.0
@@ -46,22 +46,22 @@ def pattern_of(
     return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *told)
 
 
-def rows_of(verdicts: Sequence[RankVerdict]) -> Along | None:
+def rows_of(verdicts: Sequence[RankVerdict]) -> AxisSums | None:
     """Add up the sums by row of several ranks; None where there are none, or the ranks' wholes differ."""
     rows = [verdict.stats.rows for verdict in verdicts if verdict.stats is not None and verdict.stats.rows.index.size]
     if not rows or len({each.group for each in rows}) > 1:
         return None
     total = reduce(RowSums.merge, rows)
-    return Along("row", total.group, total.index, total.sum_xx, total.sum_dd)
+    return AxisSums("row", total.group, total.index, total.sum_xx, total.sum_dd)
 
 
-def channels_of(looks: Sequence[Look]) -> Along | None:
+def channels_of(looks: Sequence[Look]) -> AxisSums | None:
     """Add up the sums by channel of several ranks; None where there are none, or the ranks' wholes differ."""
     channels = [look.channels for look in looks if look.channels.index.size]
     if not channels or len({each.group for each in channels}) > 1:
         return None
     total = reduce(ChannelSums.merge, channels)
-    return Along("channel", total.group, total.index, total.sum_xx, total.sum_dd)
+    return AxisSums("channel", total.group, total.index, total.sum_xx, total.sum_dd)
 
 
 def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int, str], collective: bool) -> str:

@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.judge.memory import Memory
+from aclcmp.orchestrator.judge.residual_stream import ResidualStreams
 
 if TYPE_CHECKING:
     from aclcmp.orchestrator.core.evidence import ReplicaVerdict
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 lazily(LabelEvidence, "ranks")
 _SLOTS = slots_of(RankEvidence)
-_changed = copier(RankEvidence, _SLOTS)
+_copy_evidence = copier(RankEvidence, _SLOTS)
 
 
-def evidence_of(
+def collect_evidence(
     plan: Plan,
     outcomes: Outcomes,
     *,
@@ -41,13 +41,13 @@ def evidence_of(
     with without_collection():
         labels = [
             LabelEvidence(planned.key, plan.levels[planned.key], cast("tuple[RankEvidence, ...]", known))
-            for planned, known in zip(plan.labels, _all_known(plan, outcomes), strict=True)
+            for planned, known in zip(plan.labels, _collect_outcomes(plan, outcomes), strict=True)
         ]
     return Evidence(tuple(labels), tuple(replicas), plan.unreadable, plan.silent_ranks, run_failed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Known:
+class _LabelOutcomes:
     """What came of one label, from which its evidence is made each time it is asked for: a million are 136 MB."""
 
     planned: LabelPlan
@@ -92,7 +92,7 @@ class _Known:
         }
 
 
-def _all_known(plan: Plan, outcomes: Outcomes) -> list[_Known]:
+def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:
     found = [
         tuple([outcomes.get((label.key, pair.rank), "was not compared") for pair in _first_pairs(label)])
         for label in plan.labels
@@ -102,7 +102,7 @@ def _all_known(plan: Plan, outcomes: Outcomes) -> list[_Known]:
     for start in range(0, len(compared), TOGETHER):
         metrics += all_metrics(compared[start : start + TOGETHER])
     each_metrics = iter(metrics)
-    memory = Memory()
+    memory = ResidualStreams()
     known = []
     for planned, outcomes_of in zip(plan.labels, found, strict=True):
         level = plan.levels[planned.key]
@@ -111,7 +111,7 @@ def _all_known(plan: Plan, outcomes: Outcomes) -> list[_Known]:
             memory.of(planned.key, level, rank, one, next(each_metrics)) if isinstance(one, PairStats) else None
             for rank, one in zip(ranks, outcomes_of, strict=True)
         ]
-        known.append(_Known(planned, outcomes_of, tuple(with_memory)))
+        known.append(_LabelOutcomes(planned, outcomes_of, tuple(with_memory)))
     return known
 
 
@@ -120,10 +120,12 @@ def _first_pairs(planned: LabelPlan) -> list[Pair]:
     return [next(pairs) for _, pairs in groupby(planned.pairs, attrgetter("rank"))]
 
 
-def with_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]) -> Evidence:
+def add_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]) -> Evidence:
     """Add noise floors by label; one of a source that a label has already takes its place."""
     labels = [
-        LabelEvidence(each.key, each.level, cast("tuple[RankEvidence, ...]", _Floored(each, floors[each.key])))
+        LabelEvidence(
+            each.key, each.level, cast("tuple[RankEvidence, ...]", _EvidenceWithFloors(each, floors[each.key]))
+        )
         if each.key in floors
         else each
         for each in evidence.labels
@@ -132,7 +134,7 @@ def with_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Floored:
+class _EvidenceWithFloors:
     """A label's evidence with further floors, made each time it is asked for."""
 
     label: LabelEvidence
@@ -142,7 +144,7 @@ class _Floored:
         """Return the evidence of each rank."""
         ranks = self.label.ranks
         together = {known: self._added(known) for known in {each.floors for each in ranks}}
-        return tuple([_changed(each, floors=together[each.floors]) for each in ranks])
+        return tuple([_copy_evidence(each, floors=together[each.floors]) for each in ranks])
 
     def _added(self, known: tuple[Floor, ...]) -> tuple[Floor, ...]:
         by_source = {floor.source: floor for floor in (*known, *self.floors)}

@@ -12,7 +12,7 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.hints import EXPLAINS
-from aclcmp.orchestrator.pipeline.missing_reductions import explained_by
+from aclcmp.orchestrator.pipeline.missing_reductions import share_explained
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 _MOST_LABELS = 8
@@ -22,7 +22,9 @@ _MOST_OTHERS = 6
 _MOST_RANKS = 16
 
 
-def exchanged(plan: Plan, labels: Sequence[LabelVerdict], compare: Compare) -> dict[LabelKey, tuple[Hint, ...]]:
+def exchanged_label_hints(
+    plan: Plan, labels: Sequence[LabelVerdict], compare: Compare
+) -> dict[LabelKey, tuple[Hint, ...]]:
     """Return hints for labels of which the actual side is golden's other label, on all ranks where it diverged.
 
     Asked are labels of the same shape: those of the same parent, the same one of the layer or the call before and
@@ -43,7 +45,7 @@ def exchanged(plan: Plan, labels: Sequence[LabelVerdict], compare: Compare) -> d
         outcomes = compare([pair for each in pairs.values() for pair in each]) if any(pairs.values()) else {}
         for key in pairs:
             _, others, wrong = asked[key]
-            shares = [explained_by(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
+            shares = [share_explained(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
             if min(shares) >= EXPLAINS:
                 found[key] = (_hint(key, others[number].key, tuple(wrong), min(shares)),)
     return found
