@@ -61,6 +61,7 @@ def map_ids(
 
 
 def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tuple[int, ...], str]:
+    """Return shape and dtype of a label's tensor, those of the dumped file where it names one."""
     dump = index.dumped.get(record.seq) if index is not None else None
     return (getattr(dump, "shape", record.shape), getattr(dump, "dtype", record.dtype))
 
@@ -76,6 +77,7 @@ def _map_records(
 
 
 def task_numbers(indices: Sequence[ShardIndex]) -> list[int]:
+    """Return the numbers of a run's tasks, sorted."""
     return sorted({record.task for index in indices for record in index.records})
 
 
