@@ -22,7 +22,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.summary import packed_size, summarise
+from aclcmp.labeling.shard.tensor_summary import packed_size, summarise
 from aclcmp.orchestrator.compare.summaries import error_bar, stats_of_summaries
 from aclcmp.orchestrator.core.stats import Basis
 

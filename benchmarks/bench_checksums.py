@@ -27,8 +27,8 @@ from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.sync import BackgroundSync
-from aclcmp.labeling.shard.writer import ShardWriter
 from aclcmp.orchestrator.compare.kernels import memory_map
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_reader import read_label
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
@@ -117,8 +117,8 @@ def recorded_run(run: RunDir, ranks: int) -> RunRecord:
 
 def numpy_seconds(run: Path) -> float:
     """Seconds for six metrics of all pairs by plain float64 numpy calls, one process, no report: the yardstick."""
-    from aclcmp.labeling.shard.files import shards_in
-    from aclcmp.labeling.shard.reader import read_shard
+    from aclcmp.labeling.shard.shard_files import shards_in
+    from aclcmp.labeling.shard.shard_reader import read_shard
 
     begun = time.perf_counter()
     for files in shards_in(run / "shards"):

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.layout import Layout, Placement, Shard
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import PairStats

@@ -21,7 +21,7 @@ from bench_compare import recorded_run
 
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
 

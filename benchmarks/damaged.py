@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import NotDumped
+from aclcmp.labeling.shard.dumped_tensor import NotDumped
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.dumps.registry import read_dump
 from aclcmp.orchestrator.inputs.id_map_file import read_map

@@ -10,12 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from aclcmp.labeling import scripted
+from aclcmp.labeling import torchscript
 from aclcmp.labeling.graphs import (
     COMPILED,
     SCRIPTED,
-    leave_untraced,
     must_not_break,
+    skip_tracing,
     traced_local,
     traced_site,
     tracing_dynamo,
@@ -115,7 +115,7 @@ def _skipped_in_graph() -> bool:
     if asking is None:
         return False
     if not must_not_break(asking):
-        leave_untraced(set_label, _record_from, set_task_id, _next_task)
+        skip_tracing(set_label, _record_from, set_task_id, _next_task)
         return False
     call, site = asking.f_code.co_name, traced_site(asking)
     name = traced_local(asking, "data_id") or f"label at {site}" if call == "set_label" else call
@@ -162,7 +162,7 @@ _skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _record_from._torchdynamo_disable = True  # type: ignore[attr-defined]
 _next_task._torchdynamo_disable = True  # type: ignore[attr-defined]
 for _call in (set_label, set_task_id, gen_id):
-    scripted.stand_in(_call, getattr(scripted, _call.__name__), _note_script)
+    torchscript.stand_in(_call, getattr(torchscript, _call.__name__), _note_script)
 
 
 def _before_fork() -> None:

@@ -14,7 +14,7 @@ _MOST_INPUT_CHARACTERS = 1 << 14
 """Of all inputs of a label: in the table of a sealed shard every label has room for the longest list."""
 
 
-def checked_side(data_src: Any) -> str:
+def check_side(data_src: Any) -> str:
     """Return a side as it is stored, one of SIDES."""
     if not isinstance(data_src, str) or data_src not in SIDE_NAMES:
         raise LabelError(
@@ -23,7 +23,7 @@ def checked_side(data_src: Any) -> str:
     return SIDE_NAMES[data_src]
 
 
-def checked_id(data_id: Any, what: str = "data_id") -> str:
+def check_id(data_id: Any, what: str = "data_id") -> str:
     """Return an id that can name a label; `what` is what it is called in the error."""
     if not isinstance(data_id, str) or not data_id:
         raise LabelError(f"{what} must be a non-empty string, not {_shown(data_id)}")
@@ -32,7 +32,7 @@ def checked_id(data_id: Any, what: str = "data_id") -> str:
     return data_id
 
 
-def checked_inputs(inputs: Any) -> tuple[str, ...]:
+def check_inputs(inputs: Any) -> tuple[str, ...]:
     """Return the ids from which a label was computed, as given; none for None."""
     if inputs is None:
         return ()
@@ -40,7 +40,7 @@ def checked_inputs(inputs: Any) -> tuple[str, ...]:
         raise LabelError(f"inputs={_shown(inputs)} is one string; give a list of ids: inputs=[{_shown(inputs)}]")
     if not isinstance(inputs, Sequence) or isinstance(inputs, (bytes, bytearray, memoryview)):
         raise LabelError(f"inputs is a {type(inputs).__name__}; give a list of the ids of the labels it was made from")
-    ids = tuple(checked_id(each, "each of inputs") for each in inputs[:_MOST_INPUTS])
+    ids = tuple(check_id(each, "each of inputs") for each in inputs[:_MOST_INPUTS])
     if len(inputs) > _MOST_INPUTS or sum(map(len, ids)) > _MOST_INPUT_CHARACTERS:
         raise LabelError(
             f"inputs are {len(inputs):,} ids; give at most {_MOST_INPUTS:,} of together {_MOST_INPUT_CHARACTERS:,} "

@@ -79,7 +79,7 @@ def traced_site(asking: Any) -> str:
     return "compiled code"
 
 
-def leave_untraced(*functions: Any) -> None:
+def skip_tracing(*functions: Any) -> None:
     """Make dynamo compile neither these functions nor what they call, where they run after a break of the graph."""
     with suppress(Exception):
         frames = sys.modules["torch._dynamo.eval_frame"]
@@ -88,7 +88,7 @@ def leave_untraced(*functions: Any) -> None:
             frames.set_code_exec_strategy(function.__code__, strategy)
 
 
-def why_not(torch: Any, value: Any) -> str:
+def reason_not_copyable(torch: Any, value: Any) -> str:
     """Say why a torch.Tensor cannot be copied at this moment; "" where it can. Calls no operation of torch."""
     with suppress(AttributeError):  # versions of torch that cannot be asked
         if _in_transform(torch) and torch._C._functorch.is_functorch_wrapped_tensor(value):

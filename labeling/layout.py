@@ -218,7 +218,7 @@ def layout_of(value: object) -> Layout:
     return Layout(placements)
 
 
-def placed(placement: Any, ranks: Sequence[int] | None) -> Placement:
+def dtensor_placement(placement: Any, ranks: Sequence[int] | None) -> Placement:
     """One of a DTensor's placements, over these ranks of its mesh; what cannot be compared becomes `Unknown`."""
     try:
         checked = _checked(placement)

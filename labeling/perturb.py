@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, TypeVar
 
-from aclcmp.labeling import scripted
+from aclcmp.labeling import torchscript
 from aclcmp.labeling.graphs import UNBREAKABLE, must_not_break, tracing_dynamo
 from aclcmp.labeling.identity import PERTURB
 
@@ -68,8 +68,8 @@ def _skipped_in_graph() -> bool:
 
 
 _skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
-scripted.stand_in(
-    perturb, scripted.perturb, lambda: _say("Tensor", "it is in code of torch.jit.script") if _seed else None
+torchscript.stand_in(
+    perturb, torchscript.perturb, lambda: _say("Tensor", "it is in code of torch.jit.script") if _seed else None
 )
 
 

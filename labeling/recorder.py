@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.arguments import check_values, checked_id, checked_inputs, checked_side, plain_id
+from aclcmp.labeling.arguments import check_id, check_inputs, check_side, check_values, plain_id
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
 from aclcmp.labeling.identity import (
@@ -30,11 +30,11 @@ from aclcmp.labeling.identity import (
     rank_identity,
     ranks_here,
 )
-from aclcmp.labeling.lowlevel import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
-from aclcmp.labeling.selection import Selection
+from aclcmp.labeling.label_filter import LabelFilter
+from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import SIDE_NAMES, LabelRecord
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.tensors import HostTensor, host_tensor
 
 
@@ -42,7 +42,7 @@ class Recorder:
     """Records the labels of one process into one shard. Thread-safe; a forked child gets a recorder of its own."""
 
     def __init__(
-        self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: Selection, task: int = -1
+        self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: LabelFilter, task: int = -1
     ) -> None:
         self._folder = folder
         self._header = header
@@ -68,10 +68,10 @@ class Recorder:
         folder = Path(os.environ[SHARD_DIR])
         strict = os.environ.get(STRICT) == "1"
         try:
-            selection, capture = Selection.from_environment(), Capture(os.environ.get(CAPTURE) or Capture.FULL)
+            selection, capture = LabelFilter.from_environment(), Capture(os.environ.get(CAPTURE) or Capture.FULL)
         except ValueError as error:
             _say(f"all labels are recorded in full: {error}")
-            selection, capture = Selection(), Capture.FULL
+            selection, capture = LabelFilter(), Capture.FULL
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
 
     def next_task(self) -> None:
@@ -102,11 +102,11 @@ class Recorder:
             seq, self._seq = self._seq, self._seq + 1
             sources: tuple[str, ...] = ()
             try:
-                side, name = checked_side(data_src), checked_id(data_id)
+                side, name = check_side(data_src), check_id(data_id)
                 occurrence = self._next_occurrence(
                     (task, name, side)
                 )  # counted first: a label that fails keeps its own
-                sources = checked_inputs(inputs)
+                sources = check_inputs(inputs)
                 check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()
                 if data_val is None:
@@ -233,7 +233,7 @@ class Recorder:
         capture = self._budget.of(len(tensor.bits))
         if capture is Capture.FULL:
             return tensor.bits, capture
-        from aclcmp.labeling.shard.summary import packed_size, summarise
+        from aclcmp.labeling.shard.tensor_summary import packed_size, summarise
 
         sketch = capture is Capture.FINGERPRINT
         if packed_size(tensor.shape, sketch) >= len(tensor.bits):

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.graphs import why_not
-from aclcmp.labeling.layout import Layout, layout_of, placed
+from aclcmp.labeling.graphs import reason_not_copyable
+from aclcmp.labeling.layout import Layout, dtensor_placement, layout_of
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 _BYTE = np.dtype(np.uint8)
@@ -35,7 +35,7 @@ def host_tensor(value: Any, layout: Any = None) -> HostTensor:
     recorded = None if layout is None else layout_of(layout)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
-        if reason := why_not(torch, value):
+        if reason := reason_not_copyable(torch, value):
             raise LabelError(reason)
         if hasattr(value, "to_local") and hasattr(value, "placements"):
             recorded = recorded or _dtensor_layout(value)
@@ -86,5 +86,5 @@ def _dtensor_layout(value: Any) -> Layout:
         groups.append(None if len(ranks) == dist.get_world_size() else ranks)
     shape, start = compute_local_shape_and_global_offset(value.shape, mesh, value.placements)
     spans = tuple(((int(begin), int(size)),) for begin, size in zip(start, shape, strict=True))
-    placements = tuple(placed(each, ranks) for each, ranks in zip(value.placements, groups, strict=True))
+    placements = tuple(dtensor_placement(each, ranks) for each, ranks in zip(value.placements, groups, strict=True))
     return Layout(placements, tuple(value.shape), spans)

@@ -34,7 +34,7 @@ def text_type(size: int) -> np.dtype[Any]:
     return kind
 
 
-def encoded(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Return `text` as UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) becomes an escape."""
     return text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")
 
@@ -45,7 +45,7 @@ def set_text(owner: Any, name: str, text: str) -> None:
     h5py itself writes texts of variable length. Those lie in heaps, where a damaged byte can make HDF5 loop for ever,
     deaf to Ctrl-C, when they are read.
     """
-    value = encoded(text) or b"\0"
+    value = encode_text(text) or b"\0"
     kind = h5t.C_S1.copy()
     kind.set_size(len(value))
     kind.set_cset(h5t.CSET_UTF8)
@@ -55,6 +55,6 @@ def set_text(owner: Any, name: str, text: str) -> None:
     h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(np.array(value), kind)
 
 
-def text_of(value: str | bytes) -> str:
+def decode_text(value: str | bytes) -> str:
     """Return a stored text, of fixed length as we write it or of variable length. Raises UnicodeDecodeError."""
     return value.decode("utf-8") if isinstance(value, bytes) else value

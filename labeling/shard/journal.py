@@ -156,7 +156,7 @@ def read_journal(path: Path) -> Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class JournalPart:
     """What a journal says from some byte on, in whole lines; `offset` is where the next look begins."""
 
     offset: int
@@ -166,7 +166,7 @@ class Grown:
     ended: bool = False
 
 
-def read_on(path: Path, offset: int, most: int) -> Grown:
+def read_journal_from(path: Path, offset: int, most: int) -> JournalPart:
     """Read what was appended to a journal behind `offset`, about `most` bytes of it, while others may write it.
 
     A last line that is not whole yet is left for the next time; one that is damaged is passed over.
@@ -194,7 +194,7 @@ def read_on(path: Path, offset: int, most: int) -> Grown:
                     ended = True
                 else:
                     records.append(LabelRecord.from_fields(content))
-    return Grown(offset + len(new) - len(rest), tuple(records), header, ended)
+    return JournalPart(offset + len(new) - len(rest), tuple(records), header, ended)
 
 
 def _checked(line: bytes) -> str | None:

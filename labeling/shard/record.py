@@ -33,7 +33,7 @@ class LabelRecord:
     """One label of one side, as one rank recorded it.
 
     A label that failed has `error` set and no bytes (`offset` None). A label that names a file of the accelerated
-    library has `tensor_path` set and no bytes. Where `capture` is not "full" the bytes are a `summary.Summary` of the
+    library has `tensor_path` set and no bytes. Where `capture` is not "full" the bytes are a `TensorSummary` of the
     tensor that `dtype` and `shape` describe. `checksum` is `payload_checksum` of the bytes.
     """
 

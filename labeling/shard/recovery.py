@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aclcmp.labeling.atomic_file import part_path
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.replacing import part_of
-from aclcmp.labeling.shard.files import ShardFiles, parse_segment
 from aclcmp.labeling.shard.journal import Journal, JournalWriter, ShardHeader, read_journal
-from aclcmp.labeling.shard.reader import read_bytes, read_shard, sealed_segment, verified
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
+from aclcmp.labeling.shard.shard_files import ShardFiles, parse_segment
+from aclcmp.labeling.shard.shard_reader import read_bytes, read_shard, sealed_segment, verify_record
 from aclcmp.labeling.shard.sync import sync
 
 
@@ -62,7 +62,7 @@ def _recovered(files: ShardFiles) -> Recovery:
     journal, readable = _journal_of(files, [header for header, _ in sealed.values()])
     before = [record for _, found in sealed.values() for record in found]
     before += [record for record in journal.records if record.segment not in sealed]
-    now = [verified(files, record) for record in before]
+    now = [verify_record(files, record) for record in before]
     lost = tuple(new for was, new in zip(before, now, strict=True) if new.error and not was.error)
     records = sorted(now, key=lambda record: record.seq)
     torn = sorted({record.segment for record in now if record.segment not in sealed} | {each.segment for each in lost})
@@ -125,7 +125,7 @@ def _rebuild(
 ) -> None:
     """Write segment `number` anew and put it in place; the records get their new offsets."""
     target = files.segment(number)
-    part = part_of(target)
+    part = part_path(target)
     segment = None
     try:
         segment = Segment(part)
@@ -146,7 +146,7 @@ def _rebuild(
 
 
 def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[LabelRecord], damaged: int) -> None:
-    part = part_of(files.journal)
+    part = part_path(files.journal)
     try:
         writer = JournalWriter(part, header)
         try:

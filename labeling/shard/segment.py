@@ -20,10 +20,10 @@ import numpy.typing as npt
 from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
 from aclcmp.labeling.shard.checksum import pieces_checksum
-from aclcmp.labeling.shard.files import dataset_name, escape
-from aclcmp.labeling.shard.hdf5_types import encoded, hdf5_type, set_text, text_type
+from aclcmp.labeling.shard.hdf5_types import encode_text, hdf5_type, set_text, text_type
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import dataset_name, escape
 
 _PENDING = b"pending"
 _ALIGNED_FROM, _PAGE = 1 << 16, 4096
@@ -219,5 +219,5 @@ def _cell(record: LabelRecord, name: str) -> bytes:
     if name == "layout":
         return record.layout.to_json().encode() if record.layout else b""
     if name == "inputs":
-        return encoded(_inputs_text(record)) if record.inputs else b""
-    return encoded(str(getattr(record, name)))
+        return encode_text(_inputs_text(record)) if record.inputs else b""
+    return encode_text(str(getattr(record, name)))

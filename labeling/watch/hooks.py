@@ -15,11 +15,11 @@ from typing import Any
 
 from aclcmp.labeling.api import record_at
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.labeling.watch.moment import Moment
-from aclcmp.labeling.watch.names import Named
-from aclcmp.labeling.watch.parallel import Known
-from aclcmp.labeling.watch.telling import tell
-from aclcmp.labeling.watch.values import tensors_in, unreadable
+from aclcmp.labeling.watch.messages import tell
+from aclcmp.labeling.watch.module_names import Named
+from aclcmp.labeling.watch.nested_tensors import tensors_in, unreadable
+from aclcmp.labeling.watch.torch_state import Moment
+from aclcmp.labeling.watch.tp_layouts import Known
 
 
 class Tap:

@@ -69,7 +69,7 @@ def _examine(file: Path | None, address: str | None) -> Examination:
     from aclcmp.orchestrator.doctor.examine import examine_cluster, examine_machine
 
     if file is not None:
-        from aclcmp.orchestrator.doctor.clusterfiles import examine_file
+        from aclcmp.orchestrator.doctor.examine_cluster_file import examine_file
 
         return examine_file(file)
     return examine_machine() if address is None else examine_cluster(address)

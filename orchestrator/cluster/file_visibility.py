@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
-from aclcmp.labeling.shard.files import shards_in
+from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Seen
 from aclcmp.orchestrator.run.directory import RunDir

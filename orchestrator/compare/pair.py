@@ -94,20 +94,20 @@ def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
 def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
     """Return the statistics of a pair of which one side at least is there as a summary only."""
     # here and not above: no actor needs it for tensors that were kept whole
-    from aclcmp.labeling.shard.summary import Summary, summarise
+    from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
 
     if pair.more_golden or pair.more_actual:
         raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
 
-    def kept(side: Source) -> Summary:
+    def kept(side: Source) -> TensorSummary:
         packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
-        summary = Summary.unpack(np.asarray(open_packed(side).bits, np.uint8) if packed is None else packed)
+        summary = TensorSummary.unpack(np.asarray(open_packed(side).bits, np.uint8) if packed is None else packed)
         if not summary.fits(side.dtype, side.shape):
             raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
         return summary
 
-    def taken(side: Source, sketch: bool) -> Summary:
+    def taken(side: Source, sketch: bool) -> TensorSummary:
         whole = Operand.mapped(side, Region.whole(side.shape), fetched=fetched)
         bits = np.asarray(whole.bits).view(np.uint8)
         summary = summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)

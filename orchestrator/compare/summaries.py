@@ -1,7 +1,7 @@
 """The statistics of a pair of which summaries alone are known: what they say for sure, and what they let one estimate.
 
 With d = y - x, norms give bounds on |d| by the triangle inequality, over the whole and row by row, and sums give one
-by Cauchy and Schwarz; random projections give an unbiased estimate (see `aclcmp.labeling.shard.summary`).
+by Cauchy and Schwarz; random projections give an unbiased estimate (see `aclcmp.labeling.shard.tensor_summary`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.summary import ROW_SKETCH_SIZE, SKETCH_SIZE, Summary
+from aclcmp.labeling.shard.tensor_summary import ROW_SKETCH_SIZE, SKETCH_SIZE, TensorSummary
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
 _CERTAIN = 1 + 3 * math.sqrt(2 / ROW_SKETCH_SIZE)
@@ -30,7 +30,7 @@ def error_bar(basis: Basis) -> float | None:
     return math.sqrt(2 / SKETCH_SIZE) if basis is Basis.FINGERPRINT else None
 
 
-def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actual_dtype: str) -> PairStats:
+def stats_of_summaries(golden: TensorSummary, actual: TensorSummary, golden_dtype: str, actual_dtype: str) -> PairStats:
     """Return what summaries of x (golden) and y (actual) tell of the pair.
 
     - Equal digests of one dtype, or of exact types of any: all values are equal, and every figure follows.
@@ -59,7 +59,7 @@ def stats_of_summaries(golden: Summary, actual: Summary, golden_dtype: str, actu
     return _different(golden, actual, basis)
 
 
-def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
+def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
     with np.errstate(all="ignore"):  # squares that overflowed: the sums stay infinite or become nan
         row_dd = np.square(np.sqrt(y.row_squares) - np.sqrt(x.row_squares))
         sum_dd = _lower_bound(x, y, float(row_dd.sum()))
@@ -79,7 +79,7 @@ def _different(x: Summary, y: Summary, basis: Basis) -> PairStats:
     return stats
 
 
-def _sketched_rows(x: Summary, y: Summary, row_dd: npt.NDArray[np.float64]) -> RowSums:
+def _sketched_rows(x: TensorSummary, y: TensorSummary, row_dd: npt.NDArray[np.float64]) -> RowSums:
     """Sums by group of rows, each of d^2 as large as its projections and its norms say that it is at least."""
     groups = len(x.row_sketches)
     together = 1
@@ -101,7 +101,7 @@ def _worst(rows: RowSums) -> float:
         return float(np.nan_to_num(rows.sum_dd / np.maximum(rows.sum_xx, floor)).max())
 
 
-def _equal(x: Summary, y: Summary, basis: Basis, max_ulp: int) -> PairStats:
+def _equal(x: TensorSummary, y: TensorSummary, basis: Basis, max_ulp: int) -> PairStats:
     return replace(
         _stats(x, y, basis, 0.0, np.zeros(x.row_squares.size)),
         n_equal=x.n,
@@ -117,7 +117,7 @@ def _equal(x: Summary, y: Summary, basis: Basis, max_ulp: int) -> PairStats:
     )
 
 
-def _lower_bound(x: Summary, y: Summary, of_rows: float) -> float:
+def _lower_bound(x: TensorSummary, y: TensorSummary, of_rows: float) -> float:
     """Return the largest of three: what the norms by row, the sums, and the extremes say that sum d^2 is at least."""
     n = x.n - max(x.n_nonfinite, y.n_nonfinite)
     if n == 0:
@@ -127,7 +127,9 @@ def _lower_bound(x: Summary, y: Summary, of_rows: float) -> float:
     return max(of_rows, of_sums, of_extremes * of_extremes)
 
 
-def _stats(x: Summary, y: Summary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]) -> PairStats:
+def _stats(
+    x: TensorSummary, y: TensorSummary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]
+) -> PairStats:
     """Return what follows from moments and the given sums of d^2; what single elements would tell is unknown."""
     in_common = x.n_nonfinite if x.places == y.places else UNKNOWN
     return PairStats(

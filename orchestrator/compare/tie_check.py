@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.values import decode
+from aclcmp.labeling.shard.element_values import decode
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import Pair, Source

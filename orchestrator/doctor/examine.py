@@ -16,8 +16,8 @@ from aclcmp.orchestrator.cluster.cluster import Cluster, Node
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
 from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
-from aclcmp.orchestrator.doctor.loading import LOADING_SECONDS
 from aclcmp.orchestrator.doctor.network import look_at_network
+from aclcmp.orchestrator.doctor.torch_loading import LOADING_SECONDS
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 _CLOCK_ROUNDS = 3

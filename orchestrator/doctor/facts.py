@@ -17,9 +17,9 @@ import psutil
 
 from aclcmp.orchestrator.cluster.versions import Versions, code_digest, installed
 from aclcmp.orchestrator.doctor.ascend import Ascend, look_for_ascend
-from aclcmp.orchestrator.doctor.folders import Folder, look_at_folder, owner_of, ray_folder
-from aclcmp.orchestrator.doctor.loading import Loading, try_loading
+from aclcmp.orchestrator.doctor.disk_folders import Folder, look_at_folder, owner_of, ray_folder
 from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, look_at_network
+from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
 
 HEALTH_DEFAULTS = {"period_ms": 3000, "timeout_ms": 10000, "failure_threshold": 5}
 """Ray 2.60's own settings."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from aclcmp.orchestrator.doctor.ascend import pairing
+from aclcmp.orchestrator.doctor.disk_folders import Folder
 from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
-from aclcmp.orchestrator.doctor.folders import Folder
 
 MIB, GIB = 1 << 20, 1 << 30
 _SHM_NEEDED = 94 * MIB

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
-from aclcmp.labeling.shard.dumped import ForeignFormatError, naming, shown, words_of
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, error_text, name_file_in_errors, printable
 
 _LONGEST_READ = 16 << 20
 """Bytes of an archive's index, which zipfile reads in one piece: 100,000 members with names of 100 letters."""
@@ -87,7 +87,7 @@ class Archive:
             raise self._error(member, "is encrypted")
 
     def _error(self, member: zipfile.ZipInfo, what: str) -> ForeignFormatError:
-        return ForeignFormatError(f"{shown(self.path)} ({shown(member.filename)}): {what}")
+        return ForeignFormatError(f"{printable(self.path)} ({printable(member.filename)}): {what}")
 
 
 class _Reader(io.BufferedReader):
@@ -96,23 +96,27 @@ class _Reader(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
         if (left if size is None or size < 0 else min(size, left)) > _LONGEST_READ:
-            raise ForeignFormatError(f"{shown(str(self.name))}: its index is longer than that of any file of tensors")
+            raise ForeignFormatError(
+                f"{printable(str(self.name))}: its index is longer than that of any file of tensors"
+            )
         return super().read(size)
 
 
 @contextmanager
 def opened(path: str) -> Iterator[Archive]:
     """Open an archive. Raises ForeignFormatError when it, or what is done within, shows that it is damaged."""
-    with naming(path):
+    with name_file_in_errors(path):
         try:
             with _Reader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
                 members = tuple(member for member in archive.infolist() if not member.is_dir())
                 if len(members) > _MOST_MEMBERS:
-                    raise ForeignFormatError(f"{shown(path)}: holds more than {_MOST_MEMBERS} files; save fewer in one")
+                    raise ForeignFormatError(
+                        f"{printable(path)}: holds more than {_MOST_MEMBERS} files; save fewer in one"
+                    )
                 yield Archive(path, file, members, archive)
         except ForeignFormatError:
             raise
         except DAMAGED as error:
             raise ForeignFormatError(
-                f"{shown(path)}: is truncated or damaged, or no archive ({words_of(error)})"
+                f"{printable(path)}: is truncated or damaged, or no archive ({error_text(error)})"
             ) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import ForeignFormatError, naming, shown, words_of
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, error_text, name_file_in_errors, printable
 
 MOST_RANKS = 1_000_000
 """Larger numbers are no ranks: planning takes time and memory for each."""
@@ -51,7 +51,7 @@ def files_below(folder: Path) -> list[File]:
 
 
 def _walk(root: str, folder: str, parts: tuple[str, ...]) -> Iterator[File]:
-    with naming(folder), os.scandir(folder) as entries:
+    with name_file_in_errors(folder), os.scandir(folder) as entries:
         listed = list(entries)
     for entry in listed:
         below = (*parts, entry.name)
@@ -69,11 +69,15 @@ def _linked(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
     try:
         status = Path(real).stat()
     except OSError as error:
-        yield File(parts, path, f"{shown(path)}: {words_of(error)}")
+        yield File(parts, path, f"{printable(path)}: {error_text(error)}")
         return
     if stat.S_ISREG(status.st_mode):
         inside = os.path.commonpath((real, root)) == root
-        why = "" if inside else f"{shown(path)} leads outside {shown(root)}, which is refused; copy the file into there"
+        why = (
+            ""
+            if inside
+            else f"{printable(path)} leads outside {printable(root)}, which is refused; copy the file into there"
+        )
         yield File(parts, real, why, status.st_mtime)
 
 
@@ -122,5 +126,5 @@ def check_one_folder(files: Iterable[tuple[int, File]]) -> None:
         folder = file.parts[:-1]
         other = folders.setdefault(rank, folder)
         if other != folder:
-            both = " and ".join(shown("/".join(each)) or "the folder itself" for each in (other, folder))
+            both = " and ".join(printable("/".join(each)) or "the folder itself" for each in (other, folder))
             raise ForeignFormatError(f"rank {rank} has dumps in both {both}; name one of them")

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, placed
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped, shown
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard, Spans, dtensor_placement
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped, printable
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.dumps.order import Order
 
 
@@ -56,7 +56,7 @@ class Found:
     @property
     def label(self) -> str:
         """The name on one line that any terminal takes, never empty."""
-        return shown(self.name) or "tensor"
+        return printable(self.name) or "tensor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def dump_index(
     lost = []
     if absent:
         told = ", ".join(map(str, absent[:8])) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
-        lost = [f"{shown(folder.name)}: no dump of rank {told} of {ranks}"]
+        lost = [f"{printable(folder.name)}: no dump of rank {told} of {ranks}"]
     host = socket.gethostname()
     indices = []
     for rank in sorted(by_rank):
@@ -106,7 +106,7 @@ def dump_index(
             )
         header = ShardHeader(folder.name, rank, ranks, rank, 0, host, 0, 0.0)
         indices.append(ShardIndex(ShardFiles(folder, rank), header, tuple(records), dumped=dumped))
-    empty = [] if found else [f"{shown(folder.name)}: the dump holds no tensor"]
+    empty = [] if found else [f"{printable(folder.name)}: the dump holds no tensor"]
     return DumpIndex(tool, tuple(indices), (*notes, *unclear, *lost, *empty))
 
 
@@ -189,7 +189,8 @@ def _over_their_ranks(splits: Mapping[int, Sequence[Split]]) -> dict[int, tuple[
             along[axis, _but(places[rank], axis)].append(rank)
     return {
         rank: tuple(
-            placed(split.placement, along[axis, _but(places[rank], axis)]) for axis, split in enumerate(several)
+            dtensor_placement(split.placement, along[axis, _but(places[rank], axis)])
+            for axis, split in enumerate(several)
         )
         for rank, several in splits.items()
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.shard.dumped import ForeignFormatError, NotDumped, naming, shown
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, NotDumped, name_file_in_errors, printable
 from aclcmp.orchestrator.dumps.files import File, rank_of, step_of
 from aclcmp.orchestrator.dumps.index import Found, Split
 from aclcmp.orchestrator.dumps.scratch import Scratch
@@ -67,7 +67,7 @@ def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], 
         rank = processes.index(dump.process) if dump.rank is None else dump.rank
         ranks = max(ranks, rank + 1)
         before = len(found)
-        where = shown("/".join(folder)) or "the dump"
+        where = printable("/".join(folder)) or "the dump"
         if not dump.indices:
             notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
             for file in sorted(dump.data.values(), key=lambda file: file.time):
@@ -116,15 +116,15 @@ def _of_file(rank: int, step: int, file: File, scratch: Scratch) -> Iterator[Fou
 def _indexed(rank: int, dump: _Dump, index: File, scratch: Scratch) -> Iterator[Found]:
     data = _parsed(index).get("data")
     if not isinstance(data, dict):
-        raise ForeignFormatError(f"{shown(index.path)}: has no data of msprobe's")
+        raise ForeignFormatError(f"{printable(index.path)}: has no data of msprobe's")
     for name, leaf in _leaves(data):
         file_name = leaf.get("data_name")
         splits = _splits(leaf, rank)
         if not isinstance(file_name, str):
-            why = NotDumped(f"msprobe kept statistics only of {shown(name)}; dump with task tensor")
+            why = NotDumped(f"msprobe kept statistics only of {printable(name)}; dump with task tensor")
             yield Found(rank, dump.step, name, why, index.path, index.time)
         elif file_name not in dump.data:
-            why = NotDumped(f"{shown(file_name)[:300]} is named in {shown(index.path)}, but is not in {_DATA}")
+            why = NotDumped(f"{printable(file_name)[:300]} is named in {printable(index.path)}, but is not in {_DATA}")
             yield Found(rank, dump.step, name, why, index.path, index.time)
         else:
             file = dump.data[file_name]
@@ -193,10 +193,10 @@ def _place(mesh: Any, rank: int) -> tuple[tuple[int, int], ...] | None:
 
 
 def _parsed(file: File) -> dict[str, Any]:
-    where = shown(file.path)
+    where = printable(file.path)
     if file.refused:
         raise ForeignFormatError(file.refused)
-    with naming(file.path), Path(file.path).open("rb") as content:
+    with name_file_in_errors(file.path), Path(file.path).open("rb") as content:
         text = content.read(_MAX_JSON + 1)
     if len(text) > _MAX_JSON:
         raise ForeignFormatError(f"{where}: is longer than any dump.json of msprobe's")

@@ -18,7 +18,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown, words_of
+from aclcmp.labeling.shard.dumped_tensor import (
+    DumpedTensor,
+    ForeignFormatError,
+    NotDumped,
+    error_text,
+    name_file_in_errors,
+    printable,
+)
 from aclcmp.orchestrator.dumps.archive import DAMAGED, Archive, opened
 from aclcmp.orchestrator.dumps.scratch import Scratch
 
@@ -59,8 +66,8 @@ def read_npy(path: str, scratch: Scratch) -> DumpedTensor:
 
     Raises ForeignFormatError when it cannot be read: damaged, or not of numbers.
     """
-    with naming(path), Path(path).open("rb") as file:
-        return _placed(file, path, shown(path), 0, os.fstat(file.fileno()).st_size, scratch)
+    with name_file_in_errors(path), Path(path).open("rb") as file:
+        return _placed(file, path, printable(path), 0, os.fstat(file.fileno()).st_size, scratch)
 
 
 def read_npz(path: str, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | NotDumped]]:
@@ -74,7 +81,7 @@ def read_npz(path: str, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | 
 
 
 def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> DumpedTensor | NotDumped:
-    where = f"{shown(archive.path)} ({shown(member.filename)})"
+    where = f"{printable(archive.path)} ({printable(member.filename)})"
     try:
         if not member.filename.endswith(".npy"):
             raise ForeignFormatError(f"{where}: is no .npy file")
@@ -91,7 +98,7 @@ def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> Dump
         text = str(error)
         return NotDumped(text if text.startswith(where) else f"{where}: {text}", unreadable=True)
     except DAMAGED as error:
-        return NotDumped(f"{where}: is damaged ({words_of(error)})", unreadable=True)
+        return NotDumped(f"{where}: is damaged ({error_text(error)})", unreadable=True)
 
 
 def _placed(
@@ -154,7 +161,9 @@ def _checked(fields: dict[str, Any], where: str, begin: int) -> _Header:
     named = _DESCR.fullmatch(descr) if isinstance(descr, str) else None
     dtype = _DTYPES.get(named[2]) if named else "complex32" if descr == [("r", "<f2"), ("i", "<f2")] else None
     if dtype is None:
-        raise ForeignFormatError(f"{where}: elements of type {shown(str(descr))[:80]} cannot be compared; save numbers")
+        raise ForeignFormatError(
+            f"{where}: elements of type {printable(str(descr))[:80]} cannot be compared; save numbers"
+        )
     if not isinstance(shape, tuple) or len(shape) > _MAX_DIMS or not isinstance(fortran, bool):
         raise ForeignFormatError(f"{where}: its header states no shape")
     if not all(type(size) is int and 0 <= size < 2**63 for size in shape):

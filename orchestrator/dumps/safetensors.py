@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown
+from aclcmp.labeling.shard.dumped_tensor import (
+    DumpedTensor,
+    ForeignFormatError,
+    NotDumped,
+    name_file_in_errors,
+    printable,
+)
 
 _MAX_HEADER = 100_000_000  # as the library's own reader
 _MAX_TENSORS = 100_000
@@ -46,8 +52,8 @@ def read_safetensors(path: str) -> list[tuple[str, DumpedTensor | NotDumped]]:
     Tensors beyond the end of the file, or of a type that cannot be compared, are NotDumped. Raises ForeignFormatError
     when the file cannot be read: its header is damaged, or tensors overlap.
     """
-    where = shown(path)
-    with naming(path), Path(path).open("rb") as file:
+    where = printable(path)
+    with name_file_in_errors(path), Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_MAX_HEADER, size - 8):
@@ -59,7 +65,7 @@ def read_safetensors(path: str) -> list[tuple[str, DumpedTensor | NotDumped]]:
     before = 0
     for entry in sorted(_entries(text, where), key=lambda entry: (entry.first, entry.stop)):
         if entry.first < before:
-            raise ForeignFormatError(f"{where}: {shown(entry.name)[:200]!r} overlaps another tensor")
+            raise ForeignFormatError(f"{where}: {printable(entry.name)[:200]!r} overlaps another tensor")
         before = entry.stop
         found.append((entry.name, _tensor(entry, path, 8 + length, size)))
     return found
@@ -103,10 +109,10 @@ def _entries(text: bytes, where: str) -> list[_Entry]:
 
 
 def _tensor(entry: _Entry, path: str, begin: int, size: int) -> DumpedTensor | NotDumped:
-    where = f"{shown(path)} ({shown(entry.name)[:200]})"
+    where = f"{printable(path)} ({printable(entry.name)[:200]})"
     dtype = _DTYPES.get(entry.dtype)
     if dtype is None:
-        return NotDumped(f"{where}: dtype {shown(entry.dtype)[:40]} is not supported yet", unreadable=True)
+        return NotDumped(f"{where}: dtype {printable(entry.dtype)[:40]} is not supported yet", unreadable=True)
     if math.prod(entry.shape) * DTYPES[dtype].itemsize != entry.stop - entry.first:
         return NotDumped(f"{where}: its bytes do not make {list(entry.shape)} of {entry.dtype}", unreadable=True)
     if begin + entry.stop > size:

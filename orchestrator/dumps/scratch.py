@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, naming, shown
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, name_file_in_errors, printable
 
 _RESERVE = 256 << 20  # bytes that are left free for what else the machine does
 _MOST = "ACLCMP_MOST_UNPACKED"
@@ -50,7 +50,7 @@ class Scratch:
         shape = tuple(source.shape)
         nbytes = math.prod(shape) * memory.itemsize
         path = self._new(nbytes, of)
-        with naming(str(path)), path.open("w+b") as file:
+        with name_file_in_errors(str(path)), path.open("w+b") as file:
             np.lib.format.write_array_header_2_0(file, _header(memory, shape))
             offset = file.tell()
             if nbytes:
@@ -72,7 +72,7 @@ class Scratch:
         """
         path = self._new(size, of)
         left = size
-        with naming(str(path)), path.open("wb") as file:
+        with name_file_in_errors(str(path)), path.open("wb") as file:
             while chunk := stream.read(min(_CHUNK, left + 1)):
                 left -= len(chunk)
                 if left < 0:
@@ -85,7 +85,7 @@ class Scratch:
 
     def _new(self, size: int, of: str) -> Path:
         self._check(size, of)
-        with naming(str(self._above)):
+        with name_file_in_errors(str(self._above)):
             if self._folder is None:
                 self._above.mkdir(parents=True, exist_ok=True)
                 self._folder = Path(os.path.realpath(tempfile.mkdtemp(prefix="copies-", dir=self._above)))
@@ -98,14 +98,14 @@ class Scratch:
 
     def _check(self, size: int, of: str) -> None:
         """Raise ForeignFormatError when copies of the file `of` would take more than they should."""
-        with naming(of):
+        with name_file_in_errors(of):
             own = Path(of).stat().st_size
         told = os.environ.get(_MOST, "")
         most = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else max(_ALWAYS, min(_RATIO * own, _LARGE), 4 * own)
         whole = self._unpacked[of] + size
         if whole > most:
             raise ForeignFormatError(
-                f"{shown(of)} has {own} bytes, but would unpack to {whole} and more; more than {most} are refused. "
+                f"{printable(of)} has {own} bytes, but would unpack to {whole} and more; more than {most} are refused. "
                 f"Where the file is right, set {_MOST} to the bytes that it may take"
             )
 

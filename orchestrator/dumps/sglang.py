@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped, printable
 from aclcmp.orchestrator.dumps.files import MOST_RANKS, File, check_one_folder
 from aclcmp.orchestrator.dumps.index import Found, Split
 from aclcmp.orchestrator.dumps.scratch import Scratch
@@ -74,7 +74,7 @@ def read_sglang(files: Sequence[File], scratch: Scratch) -> SglangDump:
             try:
                 splits = _splits(content.plain.get("meta.dims"), tensor, axes)
             except DimsError as error:
-                notes[f"{shown(str(error))}; the layout is inferred"] += 1
+                notes[f"{printable(str(error))}; the layout is inferred"] += 1
             inner = name.removeprefix("value").lstrip(".")
             full = f"{each.name}.{inner}" if inner else each.name
             found.append(Found(each.rank, each.step, full, tensor, each.file.path, each.file.time, splits))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped
 from aclcmp.orchestrator.dumps.files import File, check_one_folder, placed
 from aclcmp.orchestrator.dumps.index import Found
 from aclcmp.orchestrator.dumps.scratch import Scratch

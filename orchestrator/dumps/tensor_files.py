@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, shown
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped, printable
 from aclcmp.orchestrator.dumps.files import File, placed
 from aclcmp.orchestrator.dumps.index import Found
 from aclcmp.orchestrator.dumps.npy import read_npy, read_npz
@@ -54,7 +54,7 @@ def read_tensor_files(files: Sequence[File], scratch: Scratch) -> tuple[list[Fou
         before = len(several)
         several += [(rank, task, outer, inner, tensor, file) for inner, tensor in read_tensors(file, scratch)]
         if len(several) == before:
-            notes.append(f"{shown('/'.join(file.parts))} holds no tensor")
+            notes.append(f"{printable('/'.join(file.parts))} holds no tensor")
     short = Counter((rank, task, inner or outer) for rank, task, outer, inner, _, _ in several)
     alone = max(short.values(), default=0) == 1
     found = []

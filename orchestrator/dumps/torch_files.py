@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped, naming, shown
+from aclcmp.labeling.shard.dumped_tensor import (
+    DumpedTensor,
+    ForeignFormatError,
+    NotDumped,
+    name_file_in_errors,
+    printable,
+)
 from aclcmp.orchestrator.dumps.archive import opened
 from aclcmp.orchestrator.dumps.scratch import Scratch
 
@@ -44,7 +50,7 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
 
     Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not load.
     """
-    where = shown(path)
+    where = printable(path)
     _load_torch(where)
     import torch
 
@@ -60,7 +66,7 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
     place = _Place(path, scratch, in_place)
     for name, value in list(_leaves(content, where)):  # all, so that no time is lost on a file that is refused
         if isinstance(value, torch.Tensor):
-            tensors.append((name, place.tensor(value, f"{where} ({shown(name)[:200]})" if name else where)))
+            tensors.append((name, place.tensor(value, f"{where} ({printable(name)[:200]})" if name else where)))
         elif value is None or isinstance(value, (str, int, float, bool)):
             plain[name] = value
     return TorchFile(tuple(tensors), plain)
@@ -97,12 +103,12 @@ def _told(error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     inner = re.search(r"WeightsUnpickler error: (.*)", text)
     told = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
-    return shown(told)[:400] or type(error).__name__
+    return printable(told)[:400] or type(error).__name__
 
 
 def _is_plain_archive(path: str, where: str) -> bool:
     """Whether a file is an archive whose tensors are as they lie. Raises ForeignFormatError when it is compressed."""
-    with naming(path), Path(path).open("rb") as file:
+    with name_file_in_errors(path), Path(path).open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return False
     with opened(path) as archive:

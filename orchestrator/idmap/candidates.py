@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.shard.dumped import NotDumped
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.dumped_tensor import NotDumped
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.idmap.similarity import Seen
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, merge_processes
 from aclcmp.orchestrator.plan.two_runs import keep_side, shape_and_dtype, task_numbers

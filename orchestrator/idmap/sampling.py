@@ -13,7 +13,7 @@ import numpy as np
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.values import components_of, decode
+from aclcmp.labeling.shard.element_values import components_of, decode
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.idmap.signatures import FEW, Numbers, Places, View, view_of, without_ones
 from aclcmp.orchestrator.plan.layouts.inferred import Guess, guess_further_layouts, guess_plain_layouts

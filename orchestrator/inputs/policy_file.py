@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.patterns import glob_regex
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.errors import FailOn, UsageError

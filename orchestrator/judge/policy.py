@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aclcmp.labeling.patterns import glob_regex
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey

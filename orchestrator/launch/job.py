@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from aclcmp.labeling.selection import parse_labels, parse_tasks
+from aclcmp.labeling.label_filter import parse_labels, parse_tasks
 from aclcmp.orchestrator.core.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Job, Launcher
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.detect_launcher import own_launcher

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from aclcmp.labeling.shard.files import shards_in
+from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.orchestrator.cluster.ports import free_port
 from aclcmp.orchestrator.cluster.ray_start import set_by_ray
 from aclcmp.orchestrator.launch import guard

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
 
 if TYPE_CHECKING:

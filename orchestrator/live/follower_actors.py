@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.outcomes import Collected
 from aclcmp.orchestrator.compare.actors.remote_reads import Read

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.files import ShardFiles, shards_in
-from aclcmp.labeling.shard.journal import Grown, read_on
+from aclcmp.labeling.shard.journal import JournalPart, read_journal_from
+from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
 
 _MOST_BYTES = 4 << 20
 """Of all journals, for each call."""
@@ -22,7 +22,7 @@ class ShardNews:
     """What is new in one shard."""
 
     files: ShardFiles
-    grown: Grown
+    grown: JournalPart
 
 
 def read_news(folder: Path, ranks: frozenset[int], known: Mapping[ShardFiles, int]) -> list[ShardNews]:
@@ -35,7 +35,7 @@ def read_news(folder: Path, ranks: frozenset[int], known: Mapping[ShardFiles, in
             break
         offset = known.get(files, 0)
         with suppress(OSError, ShardFormatError):  # not there yet, or damaged: the comparison at the end will say so
-            grown = read_on(files.journal, offset, min(_AT_ONCE, room))
+            grown = read_journal_from(files.journal, offset, min(_AT_ONCE, room))
             if grown.offset > offset:
                 room -= grown.offset - offset
                 found.append(ShardNews(files, grown))

@@ -12,9 +12,9 @@ from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.text import of_ranks, visible
 from aclcmp.orchestrator.live.follower_actors import TICK, Followers
 from aclcmp.orchestrator.live.interim_verdicts import Findings
+from aclcmp.orchestrator.live.live_state import Shared
 from aclcmp.orchestrator.live.progress_text import stall, standing
 from aclcmp.orchestrator.live.rank_progress import Ledger
-from aclcmp.orchestrator.live.state import Shared
 from aclcmp.orchestrator.live.view import lines
 from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
 from aclcmp.orchestrator.plan.noise_plans import plan_reference

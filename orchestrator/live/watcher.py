@@ -15,8 +15,8 @@ from pathlib import Path
 from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
+from aclcmp.orchestrator.live.live_state import Face, OverError, Shared
 from aclcmp.orchestrator.live.progress_text import Quiet
-from aclcmp.orchestrator.live.state import Face, OverError, Shared
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
 START_SECONDS = 2.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.cluster.file_locations import Places, places_of, told_of_lost, where
 from aclcmp.orchestrator.cluster.file_visibility import look_around

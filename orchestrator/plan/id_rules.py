@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aclcmp.labeling.patterns import glob_regex
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.errors import UsageError
 
 MOST_STARS = 4

@@ -9,7 +9,7 @@ from itertools import chain
 
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import NotDumped
+from aclcmp.labeling.shard.dumped_tensor import NotDumped
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, Sides, Way
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.plan.layouts.alignment import (

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan

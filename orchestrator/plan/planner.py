@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.shard.dumped import DumpedTensor
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
 from aclcmp.labeling.shard.record import REFERENCE
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan

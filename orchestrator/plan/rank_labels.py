@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey, Source
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.plan.id_rules import IdMap
 
 _MOST_NAMED = 3

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aclcmp.labeling.atomic_file import replace_atomically
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.labeling.replacing import replacing
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.report.as_csv import write_csv
@@ -52,7 +52,7 @@ def write_reports(report: Report, run: RunDir) -> Written:
 def written(path: Path) -> Iterator[Path]:
     """Give a path to write to, and put it in the file's place. Raises AclcmpError when that fails."""
     try:
-        with replacing(path) as part:
+        with replace_atomically(path) as part:
             yield part
     except (OSError, RuntimeError) as error:  # h5py raises the latter where it cannot close a file
         raise AclcmpError(f"cannot write {path}: {words_of(error)}") from error

@@ -1,4 +1,4 @@
-"""The run directory: every file name in it is written here and nowhere else (shards: see labeling.shard.files)."""
+"""The run directory. Every file name in it is written here and nowhere else (shards: labeling.shard.shard_files)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aclcmp.labeling.replacing import replacing
+from aclcmp.labeling.atomic_file import replace_atomically
 from aclcmp.orchestrator.core.run_record import SCHEMA, RunRecord, VersionedRecord
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.directory import RunDir
@@ -14,7 +14,7 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 def save_record(record: RunRecord, path: Path) -> None:
     """Write run.json in one step. Raises OSError."""
-    with replacing(path) as part:
+    with replace_atomically(path) as part:
         part.write_text(record.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
 
 

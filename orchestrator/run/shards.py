@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.run.directory import RunDir
 
 
@@ -16,8 +16,8 @@ def read_indices(run: RunDir, ranks: frozenset[int] | None = None) -> tuple[list
     For labels that name a file of the accelerated library the file is looked for, on this host too.
     """
     # here and not above: actors that only compare read by offset and save HDF5's 13 MiB
-    from aclcmp.labeling.shard.files import shards_in
-    from aclcmp.labeling.shard.reader import read_shard
+    from aclcmp.labeling.shard.shard_files import shards_in
+    from aclcmp.labeling.shard.shard_reader import read_shard
     from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
 
     def with_dumps(index: ShardIndex) -> ShardIndex:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.errors import UsageError

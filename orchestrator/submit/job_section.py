@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.selection import parse_labels, parse_tasks
+from aclcmp.labeling.label_filter import parse_labels, parse_tasks
 from aclcmp.orchestrator.core.job import RANK_VARIABLES, VISIBILITY_VARIABLES, Device, Fetch, Launcher, Visibility
 from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.inputs.user_file import meant

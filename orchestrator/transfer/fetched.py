@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 
-from aclcmp.labeling.replacing import replacing
+from aclcmp.labeling.atomic_file import replace_atomically
 from aclcmp.orchestrator.run.directory import RunDir
 
 _SCHEMA = 1
@@ -24,5 +24,5 @@ def fetched_ranks(run: RunDir) -> frozenset[int]:
 def add_fetched(run: RunDir, ranks: Iterable[int]) -> None:
     """Note that the shards of these ranks are here. Raises OSError."""
     content = {"schema": _SCHEMA, "ranks": sorted(fetched_ranks(run) | set(ranks))}
-    with replacing(run.fetched) as part:
+    with replace_atomically(run.fetched) as part:
         part.write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from aclcmp.labeling.shard.files import parse_segment
+from aclcmp.labeling.shard.shard_files import parse_segment
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.transfer.safe_open import split_path
 

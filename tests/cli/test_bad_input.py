@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import pytest
 
-from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from tests.cli.conftest import Command
 from tests.labeling.shard.test_damage import write
 
@@ -137,7 +137,7 @@ def damaged(folder: Path, how: str) -> None:
         os.truncate(path, path.stat().st_size // 2)
     elif how == "from the future":
         with h5py.File(path, "r+") as file:
-            file.attrs["header"] = text_of(file.attrs["header"]).replace('"schema": 1', '"schema": 99')
+            file.attrs["header"] = decode_text(file.attrs["header"]).replace('"schema": 1', '"schema": 99')
     else:
         with h5py.File(path, "r+") as file:
             file["tasks/0/x"] = h5py.ExternalLink("/etc/passwd", "/x")

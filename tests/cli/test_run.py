@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from tests.cli.conftest import Command
 from tests.sigint import as_in_a_terminal

@@ -17,7 +17,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.load_checks import check_loading
-from aclcmp.orchestrator.doctor.loading import try_loading
+from aclcmp.orchestrator.doctor.torch_loading import try_loading
 from tests.doctor.hosts import told
 
 pytestmark = pytest.mark.model

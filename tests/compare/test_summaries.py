@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.summary import SKETCH_SIZE, Summary, summarise
+from aclcmp.labeling.shard.tensor_summary import SKETCH_SIZE, TensorSummary, summarise
 from aclcmp.orchestrator.compare.summaries import error_bar, stats_of_summaries
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.regions import Region
@@ -25,7 +25,7 @@ SIGMA = math.sqrt(2 / SKETCH_SIZE)
 """Relative standard deviation of an estimated sum of squares, at most."""
 
 
-def summary_of(bits: np.ndarray, dtype: str, sketch: bool = True) -> Summary:
+def summary_of(bits: np.ndarray, dtype: str, sketch: bool = True) -> TensorSummary:
     flat = np.ascontiguousarray(bits).reshape(-1).view(np.uint8)
     return summarise(flat, dtype, bits.shape, sketch=sketch)
 

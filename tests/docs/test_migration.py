@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 from aclcmp.labeling import capture
-from aclcmp.labeling.shard.summary import MAX_ROWS, SKETCH_SIZE, packed_size
+from aclcmp.labeling.shard.tensor_summary import MAX_ROWS, SKETCH_SIZE, packed_size
 from aclcmp.orchestrator.cli.app import app
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.stats import Basis

@@ -7,11 +7,11 @@ from typing import Any
 
 from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.ascend import Ascend
+from aclcmp.orchestrator.doctor.disk_folders import Folder
 from aclcmp.orchestrator.doctor.facts import Devices, Health, NodeFacts, Token
 from aclcmp.orchestrator.doctor.findings import Told
-from aclcmp.orchestrator.doctor.folders import Folder
-from aclcmp.orchestrator.doctor.loading import Loading
 from aclcmp.orchestrator.doctor.network import Network
+from aclcmp.orchestrator.doctor.torch_loading import Loading
 
 GIB = 1 << 30
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.doctor.clusterfiles import examine_file
 from aclcmp.orchestrator.doctor.examine import why_no_job_server
+from aclcmp.orchestrator.doctor.examine_cluster_file import examine_file
 from aclcmp.orchestrator.doctor.findings import Level
 from aclcmp.orchestrator.errors import UsageError
 

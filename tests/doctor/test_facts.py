@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.doctor.ascend import RELEASED_FOR, Ascend, look_for_ascend, pairing
+from aclcmp.orchestrator.doctor.disk_folders import look_at_folder
 from aclcmp.orchestrator.doctor.facts import (
     Devices,
     Health,
@@ -25,7 +26,6 @@ from aclcmp.orchestrator.doctor.facts import (
     own_token,
     sessions_of,
 )
-from aclcmp.orchestrator.doctor.folders import look_at_folder
 from aclcmp.orchestrator.doctor.network import goes_by_proxy, look_at_network, reserves
 
 

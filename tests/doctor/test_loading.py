@@ -15,7 +15,7 @@ import pytest
 from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.findings import Finding, Level
-from aclcmp.orchestrator.doctor.loading import Loading, try_loading
+from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
 from tests.doctor.hosts import told
 
 BOTH = Versions("1", "3.11.7", torch="2.13.0", torch_npu="2.13.0")

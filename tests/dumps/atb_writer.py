@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
 
 CODES = {
     "float32": 0,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.dumps.index import DumpIndex
 from aclcmp.orchestrator.dumps.registry import read_dump

@@ -101,7 +101,7 @@ def test_damaged_indices_and_names(tmp_path: Path, seed: int) -> None:
 
 def test_splits_of_any_numbers() -> None:
     from aclcmp.labeling.layout import Layout
-    from aclcmp.labeling.shard.dumped import DumpedTensor
+    from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
     from aclcmp.orchestrator.dumps.index import Found, dump_index
 
     rng = random.Random(0)

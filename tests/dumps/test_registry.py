@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.dumps.registry import read_dump
 from aclcmp.orchestrator.plan.rank_labels import merge_processes

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import SHAPES, by_name, made, read, reasons, same_bits, sample

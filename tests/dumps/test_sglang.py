@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from aclcmp.labeling.layout import Partial, Replicate
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.index import Split
 from aclcmp.orchestrator.dumps.registry import read_dump
 from aclcmp.orchestrator.dumps.sglang_dims import DimsError, splits_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 from tests.dumps.atb_writer import values
@@ -226,7 +226,7 @@ def test_a_torch_that_cannot_be_loaded(tmp_path: Path, torch_py: str, words: str
     )
     script = """
 import os, pathlib
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 try:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 
 GLM = Path(__file__).parents[2] / "examples" / "glm"

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from tests.examples.glm_ranks import GLM, errors_by_label, run_rounds
 
 pytestmark = pytest.mark.model

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_reader import read_shard
 from tests.examples.glm_ranks import GLM, rank_environment
 
 pytestmark = pytest.mark.model

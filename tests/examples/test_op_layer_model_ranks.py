@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.examples.op_layer_model_ranks import TURNS, Ranks, Round, execution_folder, find, read_strictly, run_rounds
 
 pytestmark = pytest.mark.model

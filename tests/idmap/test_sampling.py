@@ -13,13 +13,13 @@ import pytest
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.layout import Layout, Partial, Shard, layout_of
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.summary import summarise
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.labeling.shard.shard_writer import ShardWriter
+from aclcmp.labeling.shard.tensor_summary import summarise
 from aclcmp.orchestrator.idmap import sampling
 from aclcmp.orchestrator.idmap.candidates import held_by
 from aclcmp.orchestrator.idmap.sampling import Views, look_at

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_label, read_shard
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 
 
 def run_script(

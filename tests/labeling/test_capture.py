@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.capture import Budget, Capture
-from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
-from aclcmp.labeling.shard.summary import Summary, summarise
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
 from tests.labeling.test_api import run_script
 
 LABELS = """
@@ -47,7 +47,7 @@ def test_a_summary_stands_for_the_tensor(tmp_path: Path, capture: Capture) -> No
         assert (record.capture, record.dtype, record.shape) == (capture.value, "float32", (64, 1024))
         value = np.arange(65536, dtype=np.float32).reshape(64, 1024) + record.task
         expected = summarise(value.reshape(-1).view(np.uint8), "float32", value.shape, sketch=capture.value != "stats")
-        found = Summary.unpack(read_label(index, record))
+        found = TensorSummary.unpack(read_label(index, record))
         assert found.digest == expected.digest and np.array_equal(found.sketch, expected.sketch)
         assert record.nbytes < value.nbytes / 15
 

@@ -212,14 +212,14 @@ def test_capture_is_asked_for_before_anything_is_copied(device: str) -> None:
 
     import torch
 
-    from aclcmp.labeling.graphs import why_not
+    from aclcmp.labeling.graphs import reason_not_copyable
 
     value = types.SimpleNamespace(device=types.SimpleNamespace(type=device))
     for capturing in (True, False):
         stream = types.SimpleNamespace(is_current_stream_capturing=lambda capturing=capturing: capturing)
         asked = types.SimpleNamespace(_C=torch._C, compiler=torch.compiler, **{device: stream})
-        assert ("while a device graph is captured" in why_not(asked, value)) == capturing
-    assert why_not(torch, torch.ones(2)) == ""
+        assert ("while a device graph is captured" in reason_not_copyable(asked, value)) == capturing
+    assert reason_not_copyable(torch, torch.ones(2)) == ""
 
 
 def test_off_means_off_in_graphs_too(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from aclcmp.labeling.identity import RankIdentity, distributed_identity
-from aclcmp.labeling.shard.files import shards_in
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.run.directory import RunDir

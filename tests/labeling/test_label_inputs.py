@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.files import dataset_name, shards_in
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.recovery import recover
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_files import dataset_name, shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from tests.labeling.shard.conftest import bits_of, record_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.reader import read_label
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model

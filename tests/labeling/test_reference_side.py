@@ -6,8 +6,8 @@ import h5py
 import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Shard
-from aclcmp.labeling.shard.reader import read_label
 from aclcmp.labeling.shard.recovery import recover
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.labeling.test_api import run_script
 
 

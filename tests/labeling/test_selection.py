@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.selection import Selection, parse_labels, parse_tasks
+from aclcmp.labeling.label_filter import LabelFilter, parse_labels, parse_tasks
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)).map(sorted), min_size=1, max_size=5))
 def test_tasks_are_inclusive_ranges(bounds: list[list[int]]) -> None:
     text = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in bounds)
-    chosen = Selection(tasks=parse_tasks(text))
+    chosen = LabelFilter(tasks=parse_tasks(text))
     for task in range(60):
         assert chosen.wants(task, "x") == any(a <= task <= b for a, b in bounds)
 
@@ -23,7 +23,7 @@ def test_what_is_no_range_is_told(text: str) -> None:
 
 
 def test_a_label_is_found_anywhere_in_its_id() -> None:
-    chosen = Selection(labels=parse_labels(r"layers\.(1|3)\.mlp"))
+    chosen = LabelFilter(labels=parse_labels(r"layers\.(1|3)\.mlp"))
     assert chosen.wants(0, "model.layers.3.mlp.out")
     assert not chosen.wants(0, "model.layers.2.mlp.out")
     assert chosen.wants(0, 7)  # a mistake must reach the recorder, which tells it
@@ -32,6 +32,6 @@ def test_a_label_is_found_anywhere_in_its_id() -> None:
 
 
 def test_no_wish_is_everything() -> None:
-    assert Selection.from_environment({}) == Selection()
-    chosen = Selection.from_environment({"ACLCMP_LABELS": "out", "ACLCMP_TASKS": "1"})
+    assert LabelFilter.from_environment({}) == LabelFilter()
+    chosen = LabelFilter.from_environment({"ACLCMP_LABELS": "out", "ACLCMP_TASKS": "1"})
     assert chosen.wants(1, "out") and not chosen.wants(0, "out") and not chosen.wants(1, "in")

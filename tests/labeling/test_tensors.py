@@ -7,7 +7,7 @@ import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.reader import read_label
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.core.regions import Pair

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.reader import read_shard
+from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.result_cache import Known
 from aclcmp.orchestrator.core.regions import LabelKey

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal, read_on
+from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal, read_journal_from
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.live import journal_tail
 from aclcmp.orchestrator.live.journal_tail import read_news
@@ -22,18 +22,18 @@ def record(number: int, name: str = "x") -> LabelRecord:
 def test_a_journal_is_read_as_it_grows(tmp_path: Path) -> None:
     path = tmp_path / "j"
     with pytest.raises(FileNotFoundError):
-        read_on(path, 0, 1 << 20)
+        read_journal_from(path, 0, 1 << 20)
     writer = JournalWriter(path, HEADER)
-    first = read_on(path, 0, 1 << 20)
+    first = read_journal_from(path, 0, 1 << 20)
     assert first.header == HEADER and first.records == () and first.offset == path.stat().st_size
-    assert read_on(path, first.offset, 1 << 20).offset == first.offset
+    assert read_journal_from(path, first.offset, 1 << 20).offset == first.offset
     writer.commit(record(0))
     writer.commit(record(1))
-    second = read_on(path, first.offset, 1 << 20)
+    second = read_journal_from(path, first.offset, 1 << 20)
     assert [each.data_id for each in second.records] == ["x0", "x1"] and second.header is None and not second.ended
     writer.end()
     writer.close()
-    last = read_on(path, second.offset, 1 << 20)
+    last = read_journal_from(path, second.offset, 1 << 20)
     assert last.ended and last.records == () and last.offset == path.stat().st_size
     assert (*first.records, *second.records, *last.records) == read_journal(path).records
 
@@ -48,17 +48,17 @@ def test_what_is_torn_waits_and_what_is_damaged_is_passed_over(tmp_path: Path) -
     lines = whole.splitlines(keepends=True)
     for cut in range(len(whole)):  # wherever a reader comes in
         path.write_bytes(whole[:cut])
-        found = read_on(path, 0, 1 << 20)
+        found = read_journal_from(path, 0, 1 << 20)
         path.write_bytes(whole)
-        rest = read_on(path, found.offset, 1 << 20)
+        rest = read_journal_from(path, found.offset, 1 << 20)
         assert found.offset == sum(map(len, whole[:cut].splitlines(keepends=True)[: whole[:cut].count(b"\n")]))
         assert [each.seq for each in (*found.records, *rest.records)] == [0, 1, 2, 3]
     lines[2] = lines[2].replace(b"x1", b"y1")
     path.write_bytes(b"".join(lines))
-    assert [each.seq for each in read_on(path, 0, 1 << 20).records] == [0, 2, 3]
+    assert [each.seq for each in read_journal_from(path, 0, 1 << 20).records] == [0, 2, 3]
     path.write_bytes(b"".join(lines[1:]))
     with pytest.raises(ShardFormatError):
-        read_on(path, 0, 1 << 20)
+        read_journal_from(path, 0, 1 << 20)
 
 
 def test_each_look_is_bounded_and_none_is_lost(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_each_look_is_bounded_and_none_is_lost(tmp_path: Path) -> None:
     writer.close()
     longest = max(map(len, path.read_bytes().splitlines(keepends=True)))
     offset, seen = 0, []
-    while (found := read_on(path, offset, 100)).offset > offset:
+    while (found := read_journal_from(path, offset, 100)).offset > offset:
         assert found.offset - offset <= 100 + longest
         offset = found.offset
         seen += [each.seq for each in found.records]

@@ -10,10 +10,10 @@ import pytest
 
 from aclcmp.labeling.layout import Layout, Replicate, Shard
 from aclcmp.labeling.shard.checksum import payload_checksum
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard, layout_from_text
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.stats import PairStats

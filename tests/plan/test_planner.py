@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from aclcmp.labeling.layout import Layout, Partial, Replicate, Shard
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 

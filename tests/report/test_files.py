@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from aclcmp.labeling import replacing
+from aclcmp.labeling import atomic_file
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.report.files import write_reports, written
 from aclcmp.orchestrator.run.directory import RunDir
@@ -39,7 +39,7 @@ def test_on_a_full_disk_the_older_report_stays_and_the_others_are_written(
             part.symlink_to("/dev/full")
         return part
 
-    monkeypatch.setattr(replacing, "part_of", full)
+    monkeypatch.setattr(atomic_file, "part_path", full)
     (tmp_path / name).write_text("older")
     done = write_reports(report_of(decoder_labels(4, 4)), RunDir(tmp_path, "x"))
     (problem,) = done.problems

@@ -20,7 +20,7 @@ from aclcmp.orchestrator.run.dump_cleanup import remove_dumps
 from aclcmp.orchestrator.run.shards import read_indices
 
 if TYPE_CHECKING:
-    from aclcmp.labeling.shard.index import ShardIndex
+    from aclcmp.labeling.shard.shard_index import ShardIndex
     from aclcmp.orchestrator.core.diagnosis import TieQuestion
 
 

@@ -12,7 +12,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor

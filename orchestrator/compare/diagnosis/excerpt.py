@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.values import components_of
+from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.core.regions import Pair, Region
 from aclcmp.orchestrator.core.stats import RowSums
 

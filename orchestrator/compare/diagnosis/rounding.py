@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.values import FLOAT8, FLOAT8_VALUES
+from aclcmp.labeling.shard.element_values import FLOAT8, FLOAT8_VALUES
 
 Floats = npt.NDArray[np.float64]
 

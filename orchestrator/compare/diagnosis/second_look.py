@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.values import components_of, decode
+from aclcmp.labeling.shard.element_values import components_of, decode
 from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, read_dense
 from aclcmp.orchestrator.compare.diagnosis.excerpt import placed
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.values import FLOAT8_VALUES
+from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
 from aclcmp.orchestrator.compare.kernels.jit import compiled
 
 _Bytes = npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped
 from aclcmp.orchestrator.dumps.atb.file import read_atb
 from aclcmp.orchestrator.dumps.files import File, natural
 from aclcmp.orchestrator.dumps.index import Found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from aclcmp.labeling.shard.dumped import NotDumped, shown
+from aclcmp.labeling.shard.dumped_tensor import NotDumped, printable
 
 TICK = 0.05
 """Seconds that a file's time may be behind the label's: the file system's clock ticks coarsely."""
@@ -74,7 +74,7 @@ def answers(
         there = sorted(files_of.get(task, ()), key=lambda file: (file.execution, file.written))
         if not there:
             others = ", ".join(map(str, sorted(other for other in files_of if other is not None)[:10]))
-            reason = f"{shown(labels[0].tensor_path)} was dumped in task {others}, not in this label's"
+            reason = f"{printable(labels[0].tensor_path)} was dumped in task {others}, not in this label's"
             found |= {label.seq: NotDumped(reason) for label in mine}
         else:
             found |= _within_files(_of_files(mine, there, count), mine, count)
@@ -112,7 +112,7 @@ def _within_files(
         holds = count(file)
         if holds not in (len(executions), len(sharing)):
             reason = (
-                f"cannot tell which of the {holds} tensors in {shown(file.path)} belongs to which label (labels: "
+                f"cannot tell which of the {holds} tensors in {printable(file.path)} belongs to which label (labels: "
                 f"{len(sharing)}, executions: {len(executions)}); label every execution that is dumped, and empty the "
                 "dump folder before the run"
             )
@@ -171,8 +171,9 @@ def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | 
     begins = _begins(labels)
     if len(labels) > 1 and files[0].written >= begins[-1]:
         reason = (
-            f"cannot tell which of the {len(files)} executions that dumped {shown(labels[0].tensor_path)} belongs to "
-            f"which of {len(labels)} labels: all were written after the last label; keep the files' times when copying"
+            f"cannot tell which of the {len(files)} executions that dumped {printable(labels[0].tensor_path)} belongs "
+            f"to which of {len(labels)} labels: all were written after the last label; "
+            "keep the files' times when copying"
         )
         return {label.seq: NotDumped(reason) for label in labels}
     found: dict[int, Answer | NotDumped] = {}
@@ -205,14 +206,14 @@ def _without(k: int, labels: list[Wanted], begins: list[float], files: list[Dump
     successive = _SUCCESSIVE if len(labels) > 1 else ""
     if first == len(files):
         return NotDumped(
-            f"{shown(files[-1].path)} was last written at {clock(files[-1].written)}, before this label was set "
+            f"{printable(files[-1].path)} was last written at {clock(files[-1].written)}, before this label was set "
             f"at {clock(labels[k].time)}; let the library dump more executions (ATB_SAVE_TENSOR_RANGE){successive}"
         )
     later = files[first]
     owner = labels[bisect_right(begins, later.written) - 1]
     return NotDumped(
-        f"{shown(later.path)} was written at {clock(later.written)} for a later execution, that of label {owner.seq} "
-        f"set at {clock(owner.time)}; this one's was overwritten or not dumped{successive}"
+        f"{printable(later.path)} was written at {clock(later.written)} for a later execution, that of label "
+        f"{owner.seq} set at {clock(owner.time)}; this one's was overwritten or not dumped{successive}"
     )
 
 

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, naming, shown, words_of
+from aclcmp.labeling.shard.dumped_tensor import (
+    DumpedTensor,
+    ForeignFormatError,
+    error_text,
+    name_file_in_errors,
+    printable,
+)
 from aclcmp.orchestrator.dumps.atb.codes import AS_GIVEN, DTYPE_NAMES, FRACTAL_NZ, ND, PRIVATE
 
 _BEGIN = b"$Version="
@@ -40,11 +46,11 @@ def read_atb(path: Path, within: Path) -> tuple[DumpedTensor, ...]:
     once), may leave by links or `..`. What can be read but is odd is told in `warnings`. Raises ForeignFormatError
     when a tensor in the file cannot be read, whatever the reason.
     """
-    with naming(str(path)):
+    with name_file_in_errors(str(path)):
         try:
             return _read(os.path.realpath(path), os.path.realpath(within), (), {})
         except ValueError as error:  # a name with a NUL in it
-            raise ForeignFormatError(f"{shown(str(path))}: {words_of(error)}") from error
+            raise ForeignFormatError(f"{printable(str(path))}: {error_text(error)}") from error
 
 
 def execution_folder(path: Path) -> Path:
@@ -114,7 +120,9 @@ def _read(
 ) -> tuple[DumpedTensor, ...]:
     """Read a file by its real path. `trail` are the files that pointed here, `known` what was read already."""
     if os.path.commonpath((path, within)) != within:
-        raise ForeignFormatError(f"{shown(path)}: lies outside {shown(within)}, which is refused; copy it into there")
+        raise ForeignFormatError(
+            f"{printable(path)}: lies outside {printable(within)}, which is refused; copy it into there"
+        )
     if path in known:
         return known[path]
     tensors: list[DumpedTensor] = []
@@ -123,8 +131,8 @@ def _read(
         begin: int | None = 0
         while begin is not None:
             if len(tensors) == _MAX_TENSORS:
-                raise ForeignFormatError(f"{shown(path)}: holds more than {_MAX_TENSORS} tensors; dump it again")
-            where = shown(path) + (f" (tensor {len(tensors) + 1}, at byte {begin})" if begin else "")
+                raise ForeignFormatError(f"{printable(path)}: holds more than {_MAX_TENSORS} tensors; dump it again")
+            where = printable(path) + (f" (tensor {len(tensors) + 1}, at byte {begin})" if begin else "")
             header = _read_header(file, begin, path, where)
             tensor, begin = _locate(file, size, header)
             if tensor is None:
@@ -135,11 +143,11 @@ def _read(
 
 
 def _open(path: str) -> BinaryIO:
-    with naming(path):  # not blocking: the name may be a pipe's
+    with name_file_in_errors(path):  # not blocking: the name may be a pipe's
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ForeignFormatError(f"{shown(path)}: is no regular file; name the file of a tensor")
+        raise ForeignFormatError(f"{printable(path)}: is no regular file; name the file of a tensor")
     return os.fdopen(descriptor, "rb")
 
 
@@ -231,7 +239,7 @@ def _follow(
         )
     trail += (header.path,)
     if target in trail or len(trail) > _MAX_HOPS:
-        raise header.damaged(f"points to {shown(target)}, and so on in circles or too far")
+        raise header.damaged(f"points to {printable(target)}, and so on in circles or too far")
     try:
         found = _read(target, within, trail, known)
     except ForeignFormatError as error:
@@ -241,7 +249,7 @@ def _follow(
     shape = header.shape(DTYPES[dtype].itemsize)
     if last.dtype != dtype or math.prod(last.shape) != math.prod(shape):
         raise header.damaged(
-            f"is {dtype} {list(shape)}, but points to {shown(target)}, which is {last.dtype} {list(last.shape)}"
+            f"is {dtype} {list(shape)}, but points to {printable(target)}, which is {last.dtype} {list(last.shape)}"
         )
     fractal_nz, warnings = header.layout()
     warnings += tuple(warning for warning in last.warnings if warning not in warnings)
@@ -266,6 +274,8 @@ def _pointed_to(header: _Header) -> Path:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries if entry.name.startswith(f"{number}_")]
         if len(names) != 1:
-            raise header.damaged(f"stands for {value[:80]}, but {shown(str(folder))} holds {len(names)} {number}_...")
+            raise header.damaged(
+                f"stands for {value[:80]}, but {printable(str(folder))} holds {len(names)} {number}_..."
+            )
         folder /= names[0]
     return folder / ("before" if named[3] else "after") / named[2]

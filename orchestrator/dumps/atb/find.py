@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped
 from aclcmp.orchestrator.dumps.atb.executions import Answer, DumpFile, Wanted, answers
 from aclcmp.orchestrator.dumps.atb.file import read_atb
 from aclcmp.orchestrator.dumps.atb.folders import DumpPlaces

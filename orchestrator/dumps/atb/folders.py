@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import NotDumped, shown, words_of
+from aclcmp.labeling.shard.dumped_tensor import NotDumped, error_text, printable
 from aclcmp.orchestrator.dumps.atb.executions import TICK, DumpFile, clock
 from aclcmp.orchestrator.dumps.atb.file import execution_folder
 
@@ -60,12 +60,14 @@ class DumpPlaces:
     def find(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
         """Return every file of that name, one for each execution, or why there is none."""
         if "\0" in tensor_path or len(tensor_path) > _MAX_PATH:
-            return NotDumped(f"{shown(tensor_path)[:80]!r} is no path of at most {_MAX_PATH} characters")
+            return NotDumped(f"{printable(tensor_path)[:80]!r} is no path of at most {_MAX_PATH} characters")
         if tensor_path.startswith("/"):
             return self._absolute(tensor_path)
         parts = tuple(part for part in tensor_path.split("/") if part not in ("", "."))
         if not parts or ".." in parts or len(parts) > _MAX_DEPTH:
-            return NotDumped(f"{shown(tensor_path)!r} does not lead into a dump folder; give the file's path below it")
+            return NotDumped(
+                f"{printable(tensor_path)!r} does not lead into a dump folder; give the file's path below it"
+            )
         refused: NotDumped | None = None
         for root, executions in self._executions.items():
             for places in (executions, [_Place(root, root)]):
@@ -88,27 +90,27 @@ class DumpPlaces:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
             real = os.path.realpath(path) if linked else f"{self._realpath(parent)}/{name}"
             if os.path.commonpath((real, place.root)) != place.root:
-                why = f"{shown(path)} leads outside {shown(place.root)}, which is refused; copy the file into there"
+                why = f"{printable(path)} leads outside {printable(place.root)}, which is refused; copy the file there"
                 return NotDumped(why, unreadable=True)
             written = Path(real).stat().st_mtime
             if written < self._since - TICK:
                 return NotDumped(
-                    f"{shown(path)} was last written at {clock(written)}, before this process began to label at "
+                    f"{printable(path)} was last written at {clock(written)}, before this process began to label at "
                     f"{clock(self._since)}: it is an earlier run's, or the label came too late; label before the "
                     "library runs, or give an absolute path"
                 )
             return DumpFile(real, place.root, written, place.execution, place.task)
         except OSError as error:
-            return NotDumped(f"{shown(path)}: {words_of(error)}", unreadable=True)
+            return NotDumped(f"{printable(path)}: {error_text(error)}", unreadable=True)
 
     def _absolute(self, tensor_path: str) -> tuple[DumpFile, ...] | NotDumped:
         path = Path(os.path.realpath(tensor_path))
         try:
             return (DumpFile(str(path), str(execution_folder(path)), path.stat().st_mtime),)
         except FileNotFoundError:
-            return NotDumped(f"{shown(tensor_path)} does not exist{self._near(str(path.parent), path.name)}")
+            return NotDumped(f"{printable(tensor_path)} does not exist{self._near(str(path.parent), path.name)}")
         except OSError as error:
-            return NotDumped(f"{shown(tensor_path)}: {words_of(error)}", unreadable=True)
+            return NotDumped(f"{printable(tensor_path)}: {error_text(error)}", unreadable=True)
 
     def _execution_folders(self, root: str) -> Iterator[_Place]:
         own = re.compile(rf"{self._pid}_([0-9]{{1,18}})")
@@ -189,7 +191,7 @@ class DumpPlaces:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self._unlisted[folder] = words_of(error)
+            self._unlisted[folder] = error_text(error)
         return names
 
     def _all_names(self, folder: str) -> list[str]:
@@ -197,18 +199,20 @@ class DumpPlaces:
 
     def _nowhere(self, tensor_path: str, parts: tuple[str, ...]) -> NotDumped:
         pid = self._pid
-        roots = ", ".join(shown(root) + ("" if Path(root).is_dir() else " (no such folder)") for root in self._roots)
-        unlisted = "".join(f"; {shown(folder)}: {why}" for folder, why in list(self._unlisted.items())[:_SHOWN])
+        roots = ", ".join(
+            printable(root) + ("" if Path(root).is_dir() else " (no such folder)") for root in self._roots
+        )
+        unlisted = "".join(f"; {printable(folder)}: {why}" for folder, why in list(self._unlisted.items())[:_SHOWN])
         if self._anybodys:
             unlisted += (
-                f"; thread_* folders in {shown(', '.join(self._anybodys[:_SHOWN]))} were not taken because they may be "
-                "another rank's: call set_task_id() before the library runs"
+                f"; thread_* folders in {printable(', '.join(self._anybodys[:_SHOWN]))} were not taken because they "
+                "may be another rank's: call set_task_id() before the library runs"
             )
         threads = ",thread_*" if self._own else ""
         return NotDumped(
-            f"{shown(tensor_path)} was not dumped: looked in {roots or 'no folder'} for it and for "
+            f"{printable(tensor_path)} was not dumped: looked in {roots or 'no folder'} for it and for "
             "{,atb_temp/,ait_dump*/,msit_dump*/,atb_dump_data/}{,tensors/,data/}"
-            f"{{{pid},{pid}_*,*_{pid}{threads}}}/{{,*/}}{shown(tensor_path)}{unlisted}{self._hint(parts)}"
+            f"{{{pid},{pid}_*,*_{pid}{threads}}}/{{,*/}}{printable(tensor_path)}{unlisted}{self._hint(parts)}"
         )
 
     def _hint(self, parts: tuple[str, ...]) -> str:
@@ -233,7 +237,7 @@ class DumpPlaces:
         self._hints -= 1
         keys = difflib.get_close_matches(name.casefold(), list(listing)[:_COMPARED], _SHOWN // 2, 0.8)
         if near := [name for key in keys for name in listing[key]]:
-            return f"; {shown(folder)} holds no {shown(name)}; did you mean {shown(', '.join(near))}?"
+            return f"; {printable(folder)} holds no {printable(name)}; did you mean {printable(', '.join(near))}?"
         names = self._all_names(folder)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return f"; {shown(folder)} holds no {shown(name)}, but {shown(', '.join(names[:_SHOWN]))}{more}"
+        return f"; {printable(folder)} holds no {printable(name)}, but {printable(', '.join(names[:_SHOWN]))}{more}"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.labeling.layout import Layout
-from aclcmp.labeling.patterns import glob_regex
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_index import ShardIndex
 
 _MOST_NAMED = 3
 

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.orchestrator.core.diagnosis import (
     HISTOGRAM_BINS,
     HISTOGRAM_LOWEST,
@@ -156,4 +156,4 @@ def _keys(keys: Sequence[LabelKey]) -> Columns:
 
 
 def _key(row: Mapping[str, Any]) -> LabelKey:
-    return LabelKey(int(row["task"]), text_of(row["label"]), int(row["occurrence"]))
+    return LabelKey(int(row["task"]), decode_text(row["label"]), int(row["occurrence"]))

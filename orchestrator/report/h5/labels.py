@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.hdf5_types import encoded
+from aclcmp.labeling.shard.hdf5_types import encode_text
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.report.flat import COLUMNS, Values, blocks
@@ -46,7 +46,7 @@ def write_labels(file: h5py.File, judgement: Judgement) -> None:
     for block in blocks(judgement):
         columns = block.columns(_TEXTS)
         for name, texts in columns.items():
-            widths[name] = max(widths[name], max(len(encoded(text)) for text in set(texts)))
+            widths[name] = max(widths[name], max(len(encode_text(text)) for text in set(texts)))
         kept = [columns] if len(block.labels) == count else []  # of one block they are not made again
     kinds = [
         (c.name, column_type(widths[c.name], count) if c.kind is str else np.dtype(_NUMPY[c.kind])) for c in COLUMNS
@@ -64,7 +64,7 @@ def write_labels(file: h5py.File, judgement: Judgement) -> None:
 
 
 def _bytes_of(texts: Values) -> list[bytes]:
-    known = {text: encoded(text) for text in set(texts)}
+    known = {text: encode_text(text) for text in set(texts)}
     return [known[text] for text in texts]
 
 

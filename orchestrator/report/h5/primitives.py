@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.hdf5_types import encoded, set_text, text_of, text_type
+from aclcmp.labeling.shard.hdf5_types import decode_text, encode_text, set_text, text_type
 from aclcmp.labeling.shard.plain import check_dataset
 from aclcmp.orchestrator.report.flat import Scalar
 
@@ -79,7 +79,7 @@ def write_table(group: Any, name: str, columns: Columns) -> None:
 def _array(kind: type[Scalar], values: Sequence[Any]) -> npt.NDArray[Any]:
     if kind is not str:
         return np.array(values, dtype=_NUMPY[kind])
-    texts = [encoded(text) for text in values]
+    texts = [encode_text(text) for text in values]
     return np.array(texts, dtype=column_type(max(map(len, texts), default=1), len(texts)))
 
 
@@ -105,7 +105,7 @@ def columns_of(table: npt.NDArray[np.void], known: dict[str, dict[Any, str]]) ->
             texts = known.setdefault(column, {})
             if len(texts) > _MOST_KNOWN:
                 texts.clear()
-            texts.update((value, text_of(value)) for value in set(values) - texts.keys())
+            texts.update((value, decode_text(value)) for value in set(values) - texts.keys())
             values = [texts[value] for value in values]
         columns[column] = values
     return columns

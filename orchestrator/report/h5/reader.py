@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from aclcmp.labeling.errors import ShardFormatError
-from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.orchestrator.core.compact import from_columns, without_collection
 from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
@@ -123,7 +123,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdict]) -> Report:
     by_rank = {int(row["rank"]): _key(row) for row in read_table(file, "first_by_rank")}
-    verdict = text_of(file.attrs["verdict"])
+    verdict = decode_text(file.attrs["verdict"])
     if verdict not in _VERDICTS:
         raise ValueError(f"its verdict is {verdict[:80]!r}")
     judgement = Judgement(
@@ -136,10 +136,10 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
         tuple(_replicas(file)),
     )
     policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
-    notes = tuple(text_of(note) for note in own_dataset(file, "notes")[:])
+    notes = tuple(decode_text(note) for note in own_dataset(file, "notes")[:])
     looks, patterns, hints = read_looks(file)
-    run_id = text_of(own_group(file, "run").attrs["run_id"])
-    order = text_of(file.attrs["order"]) if "order" in file.attrs else "calls"
+    run_id = decode_text(own_group(file, "run").attrs["run_id"])
+    order = decode_text(file.attrs["order"]) if "order" in file.attrs else "calls"
     return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order)
 
 
@@ -251,7 +251,7 @@ def _kept_rows(file: h5py.File) -> dict[RowKey, RowSums]:
         data = own_group(group, name)
         error, golden = own_dataset(data, "error_norm")[:], own_dataset(data, "golden_norm")[:]
         index, per_group = own_dataset(data, "row_group")[:], int(data.attrs["rows_per_group"])
-        key = int(data.attrs["task"]), text_of(data.attrs["label"]), int(data.attrs["occurrence"])
+        key = int(data.attrs["task"]), decode_text(data.attrs["label"]), int(data.attrs["occurrence"])
         for i, rank in enumerate(own_dataset(data, "rank")[:].tolist()):
             held = ~np.isnan(error[i])
             found[(*key, rank)] = RowSums(per_group, index[held], golden[i][held] ** 2, error[i][held] ** 2)
@@ -271,9 +271,9 @@ def _replicas(file: h5py.File) -> Iterator[ReplicaVerdict]:
 def _first(attributes: Mapping[str, Any]) -> FirstDivergence | None:
     if not attributes["found"]:
         return None
-    key = LabelKey(int(attributes["task"]), text_of(attributes["label"]), int(attributes["occurrence"]))
+    key = LabelKey(int(attributes["task"]), decode_text(attributes["label"]), int(attributes["occurrence"]))
     ranks = tuple(int(rank) for rank in attributes["ranks"])
-    origin, why, site = (text_of(attributes[name]) for name in ("origin", "why", "call_site"))
+    origin, why, site = (decode_text(attributes[name]) for name in ("origin", "why", "call_site"))
     return FirstDivergence(key, ranks, Origin(origin), why, site)
 
 
@@ -301,4 +301,4 @@ def _tuple(text: str) -> tuple[Any, ...]:
 
 
 def _scalar(value: Any) -> str | float:
-    return text_of(value) if isinstance(value, (str, bytes)) else float(value)
+    return decode_text(value) if isinstance(value, (str, bytes)) else float(value)

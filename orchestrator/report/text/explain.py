@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import groupby
 from math import isnan
 
-from aclcmp.labeling.patterns import glob_regex
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.core.diagnosis import nonfinite_places
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.plan import SideFacts

@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from aclcmp.labeling.shard.index import ShardIndex
 from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import Places
 from aclcmp.orchestrator.compare.actors.actor import CompareActor

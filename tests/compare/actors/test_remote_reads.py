@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.summary import summarise
+from aclcmp.labeling.shard.tensor_summary import summarise
 from aclcmp.orchestrator.compare.actors import remote_reads
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes, read_dense, reads_of

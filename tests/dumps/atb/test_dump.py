@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.dumped import DumpedTensor
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
 from tests.dumps.atb_writer import CODES, values, write_atb, write_pointer
 from tests.dumps.samples import by_name, read, reasons, same_bits, sample, tensors
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.labeling.shard.dumped import NotDumped
+from aclcmp.labeling.shard.dumped_tensor import NotDumped
 from aclcmp.orchestrator.dumps.atb.executions import TICK, Answer, DumpFile, Wanted, answers
 
 T = 1_700_000_000.0

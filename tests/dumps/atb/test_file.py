@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import DumpedTensor, ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError
 from aclcmp.orchestrator.dumps.atb.codes import DTYPE_NAMES
 from aclcmp.orchestrator.dumps.atb.file import read_atb
 from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped import ForeignFormatError
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.atb.file import read_atb
 from tests.dumps.atb_writer import CODES, atb_header, write_atb, write_pointer
 

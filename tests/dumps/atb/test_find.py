@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
 from tests.dumps.atb_writer import values, write_atb, write_pointer
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.segment import index_checksum
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from tests.labeling.shard.conftest import bits_of, record_of
 
 
@@ -91,7 +91,7 @@ def test_schema_from_the_future(tmp_path: Path, header: ShardHeader) -> None:
     writer = write(tmp_path, header)
     writer.files.journal.unlink()
     with h5py.File(writer.files.segment(0), "r+") as file:
-        file.attrs["header"] = text_of(file.attrs["header"]).replace('"schema": 1', '"schema": 2')
+        file.attrs["header"] = decode_text(file.attrs["header"]).replace('"schema": 1', '"schema": 2')
     with pytest.raises(ShardFormatError, match=r"schema 2.*use the version that wrote it"):
         read_shard(writer.files)
 
@@ -119,7 +119,7 @@ def test_impossible_rows_are_refused(tmp_path: Path, header: ShardHeader, column
         row = file["labels"][:]
         row[column][1] = value
         file["labels"][:] = row
-        file.attrs["checksum"] = index_checksum(text_of(file.attrs["header"]), 0, row)
+        file.attrs["checksum"] = index_checksum(decode_text(file.attrs["header"]), 0, row)
     with pytest.raises(ShardFormatError, match=r"table of labels|truncated|do not make"):
         read_shard(writer.files)
 
@@ -149,7 +149,7 @@ def test_a_shard_of_an_earlier_version_is_read(tmp_path: Path, header: ShardHead
     with h5py.File(writer.files.segment(0), "r+") as file:
         del file.attrs["checksum"]
         for name in ("header", "run_id", "host", "versions"):
-            file.attrs[name] = text_of(file.attrs[name])  # of variable length
+            file.attrs[name] = decode_text(file.attrs[name])  # of variable length
     assert len(read_shard(writer.files).records) == 5
 
 

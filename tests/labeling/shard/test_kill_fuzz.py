@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from aclcmp.labeling.shard.files import dataset_name, shards_in
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
+from aclcmp.labeling.shard.shard_files import dataset_name, shards_in
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 
 KILLS = 60
 

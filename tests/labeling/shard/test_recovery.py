@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from aclcmp.labeling.errors import ShardError, ShardFormatError
-from aclcmp.labeling.shard.files import ShardFiles, shards_in
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.segment import Segment
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from tests.labeling.shard.conftest import bits_of, record_of
 from tests.labeling.shard.test_damage import write
 

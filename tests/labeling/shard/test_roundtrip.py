@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.files import ShardFiles, dataset_name, escape, parse_segment, shards_in
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.writer import ShardWriter
+from aclcmp.labeling.shard.shard_files import ShardFiles, dataset_name, escape, parse_segment, shards_in
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from tests.labeling.shard.conftest import bits_of, record_of
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.errors import AclcmpError, ShardFormatError
-from aclcmp.labeling.shard import reader
-from aclcmp.labeling.shard.files import ShardFiles, shards_in
-from aclcmp.labeling.shard.hdf5_types import text_of
+from aclcmp.labeling.shard import shard_reader
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.reader import read_label, read_shard
 from aclcmp.labeling.shard.recovery import recover
+from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.plan.rank_labels import labels_by_rank
@@ -181,12 +181,12 @@ def test_a_damaged_heap_in_a_shard_of_an_earlier_version_does_not_hang(
     with h5py.File(files.segment(0), "r+") as file:
         del file.attrs["checksum"]
         for name in ("header", "run_id", "host", "versions"):
-            file.attrs[name] = text_of(file.attrs[name])
+            file.attrs[name] = decode_text(file.attrs[name])
     content = bytearray(files.segment(0).read_bytes())
     heap = content.index(b"GCOL")
     content[heap + 16 : heap + 512] = bytes(496)
     files.segment(0).write_bytes(content)
-    monkeypatch.setattr(reader, "check_opens", partial(reader.check_opens, seconds=2))
+    monkeypatch.setattr(shard_reader, "check_opens", partial(shard_reader.check_opens, seconds=2))
     if not journal:
         files.journal.unlink()
     with pytest.raises(ShardFormatError, match=r"did not open within 2 s|cannot be read"):

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.summary import (
+from aclcmp.labeling.shard.element_values import FLOAT8, components_of, decode
+from aclcmp.labeling.shard.tensor_summary import (
     MAX_ROW_SKETCHES,
     MAX_ROWS,
     SKETCH_SIZE,
-    Summary,
+    TensorSummary,
     packed_size,
     row_groups,
     summarise,
 )
-from aclcmp.labeling.shard.values import FLOAT8, components_of, decode
 from tests.compare.reference import values
 from tests.compare.test_pair import FLAVOURS, random_bits
 
@@ -32,7 +32,7 @@ def flat_bytes(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def summary_of(array: np.ndarray, sketch: bool = True) -> Summary:
+def summary_of(array: np.ndarray, sketch: bool = True) -> TensorSummary:
     return summarise(flat_bytes(array), array.dtype.name, array.shape, sketch=sketch)
 
 
@@ -115,15 +115,15 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
         np.testing.assert_allclose(found.row_squares, expected, rtol=1e-12)
     assert found.sketch.size == (SKETCH_SIZE if sketch else 0)
     assert len(found.row_sketches) <= MAX_ROW_SKETCHES and bool(len(found.row_sketches)) == (sketch and x.size > 0)
-    assert_same(Summary.unpack(found.pack()), found)
-    assert_same(Summary.unpack(found.pack().view(np.uint8)), found)
+    assert_same(TensorSummary.unpack(found.pack()), found)
+    assert_same(TensorSummary.unpack(found.pack().view(np.uint8)), found)
     assert found.pack().nbytes == packed_size(shape, sketch)
     assert found.fits(name, shape)
     assert not found.n or not found.fits(name, (*shape, 2))
 
 
-def assert_same(found: Summary, expected: Summary) -> None:
-    for name in Summary.__dataclass_fields__:
+def assert_same(found: TensorSummary, expected: TensorSummary) -> None:
+    for name in TensorSummary.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
@@ -163,7 +163,7 @@ def test_tells_what_has_been_read_and_reads_unaligned_bytes() -> None:
 @pytest.mark.parametrize("values", [(1e308, 1e308, -1e308), (1e200, -1e200), (5e-324, 1e-200)])
 def test_squares_beyond_float64_neither_warn_nor_break_the_format(values: tuple[float, ...]) -> None:
     found = summary_of(np.array(values * 70_000).reshape(-1, 2))
-    assert_same(Summary.unpack(found.pack()), found)
+    assert_same(TensorSummary.unpack(found.pack()), found)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (300, 1000), (9000, 3), (3, 70000), (70000,), (2, 40000)])
@@ -251,7 +251,7 @@ def test_refuses_damaged_numbers(place: str, value: float) -> None:
     packed = summary_of(np.arange(6.0)).pack()
     packed[HEAD[place]] = value
     with pytest.raises(ShardFormatError):
-        Summary.unpack(packed)
+        TensorSummary.unpack(packed)
 
 
 def test_refuses_damage_behind_the_head() -> None:
@@ -260,12 +260,12 @@ def test_refuses_damage_behind_the_head() -> None:
         damaged = packed.copy()
         damaged[place] = value
         with pytest.raises(ShardFormatError):
-            Summary.unpack(damaged)
+            TensorSummary.unpack(damaged)
     for damaged in (packed[:-1], np.append(packed, 0.0), packed[:18], packed.reshape(1, -1), packed.view(np.uint8)[1:]):
         with pytest.raises(ShardFormatError):
-            Summary.unpack(damaged)
+            TensorSummary.unpack(damaged)
     with pytest.raises(ShardFormatError):
-        Summary.unpack(np.zeros(10**6, np.uint8))
+        TensorSummary.unpack(np.zeros(10**6, np.uint8))
 
 
 @settings(max_examples=200, deadline=None)
@@ -274,7 +274,7 @@ def test_refuses_damage_behind_the_head() -> None:
 )
 def test_garbage_is_refused_or_sound(garbage: bytes | np.ndarray) -> None:
     try:
-        found = Summary.unpack(np.frombuffer(garbage, np.uint8) if isinstance(garbage, bytes) else garbage)
+        found = TensorSummary.unpack(np.frombuffer(garbage, np.uint8) if isinstance(garbage, bytes) else garbage)
     except ShardFormatError:
         return
     assert found.n >= found.n_nonfinite >= 0 and (found.row_squares >= 0).all()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.layout import Shard
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_label, read_shard
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
 

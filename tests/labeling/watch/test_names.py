@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.watch.names import Patterns, nearest, renamer
+from aclcmp.labeling.watch.module_names import Patterns, nearest, renamer
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.labeling.shard.index import ShardIndex
-from aclcmp.labeling.shard.reader import read_label
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.labeling.test_api import run_script
 
 pytestmark = pytest.mark.model

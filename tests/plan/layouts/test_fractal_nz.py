@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.labeling.shard.dumped import DumpedTensor
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.regions import Source

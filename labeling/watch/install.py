@@ -10,7 +10,10 @@ from typing import Any
 
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.shard.record import SIDE_NAMES
-from aclcmp.labeling.watch.choosing import (
+from aclcmp.labeling.watch.hooks import Callers, Hook, Shared, Tap
+from aclcmp.labeling.watch.messages import few, tell_here
+from aclcmp.labeling.watch.module_names import ROOT, Named, Pattern, Patterns, Rename, walk
+from aclcmp.labeling.watch.select_modules import (
     LabelIds,
     choose,
     hookable,
@@ -19,11 +22,8 @@ from aclcmp.labeling.watch.choosing import (
     tell_unused_rules,
     wanted_names,
 )
-from aclcmp.labeling.watch.hooks import Callers, Hook, Shared, Tap
-from aclcmp.labeling.watch.moment import Moment
-from aclcmp.labeling.watch.names import ROOT, Named, Pattern, Patterns, Rename, walk
-from aclcmp.labeling.watch.parallel import Known, known_layouts
-from aclcmp.labeling.watch.telling import few, tell_here
+from aclcmp.labeling.watch.torch_state import Moment
+from aclcmp.labeling.watch.tp_layouts import Known, known_layouts
 
 _hooked: weakref.WeakKeyDictionary[Any, set[tuple[str, bool]]] = weakref.WeakKeyDictionary()
 """Module -> (side, whether its inputs) that are labelled: a second watch must not label them twice."""

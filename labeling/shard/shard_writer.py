@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.checksum import payload_checksum
-from aclcmp.labeling.shard.files import ShardFiles
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import Segment
+from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.sync import BackgroundSync, sync
 
 SEGMENT_BYTES = 2**30

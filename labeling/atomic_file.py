@@ -9,18 +9,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def part_of(path: Path) -> Path:
+def part_path(path: Path) -> Path:
     """Return a name beside a file, of this process and moment alone, to write its content to."""
     return path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.part")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """Give a path to write to, and put it in the place of `path` in one step. Raises OSError; the old file stays then.
 
     Readers see the old file or the new one. Of two writers the later one remains.
     """
-    part = part_of(path)
+    part = part_path(path)
     try:
         yield part
         part.replace(path)

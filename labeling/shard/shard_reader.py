@@ -21,12 +21,12 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardError, ShardFormatError
 from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.files import ShardFiles
-from aclcmp.labeling.shard.hdf5_types import text_of
-from aclcmp.labeling.shard.index import ShardIndex
+from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.segment import index_checksum
+from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.trial import check_opens
 
 _WINDOW = 8 << 20
@@ -67,7 +67,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         torn, damaged = True, 1
     if journal is not None:
         open_still = [record for record in journal.records if record.segment not in sealed]
-        records.extend(verified(files, record) for record in open_still)
+        records.extend(verify_record(files, record) for record in open_still)
         torn, damaged = bool(open_still) or not journal.ended, journal.damaged
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
@@ -83,7 +83,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:
     """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape.
 
-    Of a label that was not captured in full it returns the packed `summary.Summary`, float64. Raises ShardError
+    Of a label that was not captured in full it returns the packed `TensorSummary`, float64. Raises ShardError
     where the bytes are not there, or not those that were recorded.
     """
     if record.offset is None:
@@ -117,7 +117,7 @@ def _check_torn(path: Path, number: int, journal: Journal | None, why: str) -> N
         )
 
 
-def verified(files: ShardFiles, record: LabelRecord) -> LabelRecord:
+def verify_record(files: ShardFiles, record: LabelRecord) -> LabelRecord:
     """Return a torn segment's record as it is when its bytes are whole, else as a failed one."""
     if record.offset is None or record.error:
         return record
@@ -186,7 +186,7 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
             _check_texts(file, path)
             if not file.attrs.get("sealed", False) or "labels" not in file:
                 raise _NotSealedError("it is not a sealed shard")
-            told = text_of(file.attrs["header"])
+            told = decode_text(file.attrs["header"])
             header = ShardHeader.from_json(told, path)
             _refuse_links(file, path)
             table = _plain_table(file["labels"], path)

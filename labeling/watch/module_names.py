@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.patterns import TOKEN, glob_regex
+from aclcmp.labeling.globs import TOKEN, glob_regex
 
 Pattern: TypeAlias = "str | re.Pattern[str]"
 Rename: TypeAlias = "Mapping[str, str | None] | Callable[[str], str | None]"

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from aclcmp.orchestrator.doctor.disk_folders import ray_folder
 from aclcmp.orchestrator.doctor.examine import Examination, examine_cluster
 from aclcmp.orchestrator.doctor.findings import Finding, bad, ok, warn
-from aclcmp.orchestrator.doctor.folders import ray_folder
 from aclcmp.orchestrator.doctor.network import is_loopback
 from aclcmp.orchestrator.doctor.show import from_json
 from aclcmp.orchestrator.errors import LaunchError, UsageError

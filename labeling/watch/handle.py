@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from aclcmp.labeling.watch.names import Pattern, Rename
-    from aclcmp.labeling.watch.setting import Hooks
+    from aclcmp.labeling.watch.install import Hooks
+    from aclcmp.labeling.watch.module_names import Pattern, Rename
 
 _live: set[Watch] = set()
 
@@ -111,7 +111,7 @@ def watch(
     """
     if not is_on():
         return Watch()
-    from aclcmp.labeling.watch.setting import Hooks
+    from aclcmp.labeling.watch.install import Hooks
 
     return Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
 

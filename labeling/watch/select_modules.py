@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.watch.names import ROOT, Named, Pattern, Patterns, Rename, nearest, renamer
-from aclcmp.labeling.watch.telling import tell_here
+from aclcmp.labeling.watch.messages import tell_here
+from aclcmp.labeling.watch.module_names import ROOT, Named, Pattern, Patterns, Rename, nearest, renamer
 
 _MAX_ID = 1024
 

@@ -37,25 +37,25 @@ class NotDumped:
     """True: the file is there but cannot be read. False: it is missing."""
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return a name of any file on one line that any terminal takes."""
     if text.isprintable():  # as nearly all are: a dump may name a million
         return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def words_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return an error of any library in words, on one line that is never empty."""
     told = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-    return shown(told)[:400] or type(error).__name__
+    return printable(told)[:400] or type(error).__name__
 
 
 @contextmanager
-def naming(path: str) -> Iterator[None]:
+def name_file_in_errors(path: str) -> Iterator[None]:
     """Let the system's errors within name the file: they become ForeignFormatErrors. Those of ours pass as they are."""
     try:
         yield
     except ForeignFormatError:  # an OSError too, with its words already
         raise
     except OSError as error:
-        raise ForeignFormatError(f"{shown(path)}: {words_of(error)}") from error
+        raise ForeignFormatError(f"{printable(path)}: {error_text(error)}") from error

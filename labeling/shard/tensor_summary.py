@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.values import components_of, decode
+from aclcmp.labeling.shard.element_values import components_of, decode
 
 SKETCH_SIZE = 1024
 ROW_SKETCH_SIZE = 16
@@ -49,7 +49,7 @@ _SIGNS_OF_BYTE: _Float64 = np.array([[-1.0 if byte >> bit & 1 else 1.0 for bit i
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Summary:
+class TensorSummary:
     """A tensor in brief; complex elements count as two. Sums and extremes run over finite values, in float64."""
 
     n: int
@@ -94,7 +94,7 @@ class Summary:
         return np.concatenate([head, self.row_squares, self.sketch, self.row_sketches.reshape(-1)])
 
     @staticmethod
-    def unpack(stored: _Float64 | _Bytes) -> Summary:
+    def unpack(stored: _Float64 | _Bytes) -> TensorSummary:
         """Read what `pack` returned, as numbers or as their flat little-endian bytes; raises ShardFormatError."""
         if stored.ndim != 1 or not _HEAD <= stored.nbytes / 8 <= _MOST or stored.nbytes % 8:
             raise ShardFormatError(f"a tensor's summary of {stored.nbytes} bytes is damaged: label the tensor again")
@@ -112,7 +112,7 @@ class Summary:
         *digests, row_group, rows, size, groups = map(int, rest)
         if size not in (0, SKETCH_SIZE) or numbers.size != _HEAD + rows + size + groups * ROW_SKETCH_SIZE:
             raise ShardFormatError("a tensor's summary is damaged (its length is wrong): label the tensor again")
-        summary = Summary(
+        summary = TensorSummary(
             n=int(n),
             nan=int(nan),
             posinf=int(posinf),
@@ -189,7 +189,7 @@ def summarise(
     *,
     sketch: bool,
     release: Callable[[int, int], None] = _keep,
-) -> Summary:
+) -> TensorSummary:
     """Return the summary of a tensor stored as the flat bytes `bits`, dense in C order; ValueError on a wrong length.
 
     Reads 65,536 values at a time and calls `release(start, stop)` when the elements start <= i < stop have been read;
@@ -218,7 +218,7 @@ def summarise(
             if projection:
                 projection.add(values)
         release(start // components, stop // components)
-    return Summary(
+    return TensorSummary(
         n=n,
         nan=moments.nan,
         posinf=moments.posinf,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aclcmp.labeling.layout import Replicate, Shard
-from aclcmp.labeling.watch.names import ROOT, Named
+from aclcmp.labeling.watch.module_names import ROOT, Named
 
 Layout = Shard | Replicate
 

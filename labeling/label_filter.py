@@ -12,17 +12,17 @@ from aclcmp.labeling.identity import LABELS, TASKS
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class LabelFilter:
     """Label ids in which `labels` is found (None: all), and tasks within one of the ranges (None: all)."""
 
     labels: re.Pattern[str] | None = None
     tasks: tuple[range, ...] | None = None
 
     @staticmethod
-    def from_environment(environ: Mapping[str, str] = os.environ) -> Selection:
+    def from_environment(environ: Mapping[str, str] = os.environ) -> LabelFilter:
         """Read what the launcher passes on. Raises LabelError."""
         labels, tasks = environ.get(LABELS, ""), environ.get(TASKS, "")
-        return Selection(parse_labels(labels) if labels else None, parse_tasks(tasks) if tasks else None)
+        return LabelFilter(parse_labels(labels) if labels else None, parse_tasks(tasks) if tasks else None)
 
     def wants(self, task: int, data_id: object) -> bool:
         """Whether a label is recorded. An id that is no text is wanted: it is a mistake that must be told."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aclcmp.labeling.shard.dumped import DumpedTensor, NotDumped
-from aclcmp.labeling.shard.files import ShardFiles
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_files import ShardFiles
 
 
 @dataclass(frozen=True, slots=True)
