@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.labeling.watch.test_watching import ids, watched
+from tests.labeling.watch.test_handle import ids, watched
 
 pytestmark = pytest.mark.model
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.labeling.test_api import run_script
-from tests.labeling.watch.test_watching import PREAMBLE, ids, values, watched
+from tests.labeling.watch.test_handle import PREAMBLE, ids, values, watched
 
 pytestmark = pytest.mark.model
 
