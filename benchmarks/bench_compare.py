@@ -42,12 +42,12 @@ from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.report.files import write_reports
 from aclcmp.orchestrator.terminal.console import report_console
-from aclcmp.orchestrator.run.record_file import opened_run
+from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 lap("imports")
-run, record = opened_run(Path(sys.argv[1]))
+run, record = open_run(Path(sys.argv[1]))
 screen = Screen(report_console(open("/dev/null", "w")))
 plan = plan_local_run(run, record, screen, LayoutRules())
 lap("read 2 shards, plan 400 pairs")

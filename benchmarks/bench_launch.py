@@ -39,9 +39,9 @@ from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.terminal.console import report_console
 class Steps(Screen):
-    def started(self, ranks):
+    def on_start(self, ranks):
         step("placing and starting 8 actors and their ranks")
-        super().started(ranks)
+        super().on_start(ranks)
 screen = Steps(report_console(sys.stderr))
 step("importing aclcmp")
 with Cluster.open() as cluster:

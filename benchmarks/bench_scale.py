@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -242,14 +242,14 @@ def measure(ranks: int, labels: int, rows: int, folder: Path, only: list[str]) -
     line("the plan alone", 0.0, 0.0, peak())
     merging, evidencing, judging = Clock(), Clock(), Clock()
     with merging:
-        collected = Collected(plan.pairs)
+        collected = OutcomeCollector(plan.pairs)
     for some, results in batches(plan, made):
         with merging:
             collected.add(some, results)
         del some, results
     gc.enable()
     with merging:
-        outcomes = collected.finished()
+        outcomes = collected.complete()
     del collected
     line("merging", merging.seconds, merging.cpu, peak())
     with evidencing:

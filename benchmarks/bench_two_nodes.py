@@ -64,7 +64,7 @@ def write(folder: Path) -> None:
 def measure(rounds: int) -> None:
     """Compare all pairs as if they lay on one host, and as if half of them lay on the other."""
     from aclcmp.orchestrator.cluster.cluster import Cluster
-    from aclcmp.orchestrator.cluster.file_locations import Places
+    from aclcmp.orchestrator.cluster.file_locations import FileLocations
     from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
     from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
     from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -83,9 +83,9 @@ def measure(rounds: int) -> None:
         first, second = (node.node_id for node in cluster.nodes)
         pool = ActorPool(cluster.nodes)
         ways = {
-            "one": Places(first),
-            "two": Places(first, {rank: second for rank in range(RANKS // 2, RANKS)}),
-            "other": Places(second),
+            "one": FileLocations(first),
+            "two": FileLocations(first, {rank: second for rank in range(RANKS // 2, RANKS)}),
+            "other": FileLocations(second),
         }
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 1):

@@ -25,7 +25,7 @@ from fault_cases import DEPTHS, VISIBLE, Model, seeds_of
 from planting import Fault, Recorded, Setting
 
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
-from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
+from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
 from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
 from aclcmp.orchestrator.core.diagnosis import Looks, Suspect
 from aclcmp.orchestrator.core.levels import level_of, with_parents
@@ -114,7 +114,7 @@ def compare(pairs: Sequence[Pair]) -> Outcomes:
 
 def look(suspects: Sequence[Suspect]) -> Looks:
     """Look again in this process."""
-    return {suspect.name: look_at(suspect) for suspect in suspects}
+    return {suspect.name: diagnose_pairs(suspect) for suspect in suspects}
 
 
 def compared(goldens: dict[str, Source], actual: Recorded, stored: Stored) -> Compared:
@@ -225,7 +225,7 @@ class Table:
             assert isinstance(stats, PairStats)
             if stats.sum_dd == 0.0:
                 continue
-            seen = look_at(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
+            seen = diagnose_pairs(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
             (verdict,) = [each for each in sound.judgement.labels if each.key == pair.key]
             wrong = replace(verdict, ranks=(replace(verdict.ranks[0], status=Status.DIVERGED),))
             said = hints_of(wrong, {pair.rank: seen})

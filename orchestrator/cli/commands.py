@@ -18,11 +18,11 @@ from rich.text import Text
 from aclcmp.orchestrator.core.job import Fetch, Job, StopAt
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.interrupts import held
-from aclcmp.orchestrator.launch.job import check
+from aclcmp.orchestrator.launch.job_check import check
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.record_file import opened_run
-from aclcmp.orchestrator.run.repeats import recorded_again
-from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, slow_steps, terminal
+from aclcmp.orchestrator.run.record_file import open_run
+from aclcmp.orchestrator.run.repeats import find_repeats
+from aclcmp.orchestrator.terminal.startup import nothing, open_cluster, slow_steps, terminal
 from aclcmp.orchestrator.transfer.command import also_fetched
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run_job(
     check(job)
     RunDir.check_vacant(output)
     console, screen = terminal(as_json)
-    with opened_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
+    with open_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
         from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
         from aclcmp.orchestrator.live.watcher import Live
@@ -82,7 +82,7 @@ def run_job(
             pool = ActorPool(cluster.refresh())
             planned = plan_on_cluster(run, record, cluster, pool, screen, again, known=live.known)
             report = answer(run, record, planned, cluster, pool, screen, terms, clean=clean, known=live.known)
-            cluster.head.when_lost(None)
+            cluster.head.on_loss(None)
         code = _reported(report, run, console, as_json)
         return also_fetched(code, run, record, cluster, fetch, console)
 
@@ -111,7 +111,7 @@ def _if_head_is_lost(
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "aclcmp", "compare", str(run.root), *options])
 
-    cluster.head.when_lost(compare_alone)
+    cluster.head.on_loss(compare_alone)
 
 
 def _launched_again(
@@ -140,7 +140,7 @@ def compare_again(
 
     `layouts` is a file that corrects those told. Returns the exit code.
     """
-    run, record = opened_run(folder)
+    run, record = open_run(folder)
     rules = _layouts(layouts)
     console, screen = terminal(as_json)
 
@@ -151,7 +151,7 @@ def compare_again(
         load_kernels()
         return plan
 
-    with opened_cluster(address, screen, planned) as (cluster, plan):
+    with open_cluster(address, screen, planned) as (cluster, plan):
         from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
         from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
 
@@ -160,31 +160,31 @@ def compare_again(
                 _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
             pool = ActorPool(cluster.refresh())
             if plan is None:
-                again = recorded_again(run, terms.repeat)
+                again = find_repeats(run, terms.repeat)
                 plan = plan_on_cluster(run, record, cluster, pool, screen, again, rules)
             report = answer(run, record, plan, cluster, pool, screen, terms, clean=clean)
-            cluster.head.when_lost(None)
+            cluster.head.on_loss(None)
         return _reported(report, run, console, as_json)
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
     """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
-    from aclcmp.orchestrator.idmap.candidates import held_by, seen
-    from aclcmp.orchestrator.idmap.sampling import look_at
+    from aclcmp.orchestrator.idmap.candidates import candidate_labels, labels_by_rank
+    from aclcmp.orchestrator.idmap.sampling import sample_values
     from aclcmp.orchestrator.idmap.suggest import suggest
     from aclcmp.orchestrator.inputs.id_map_file import suggestion_text
-    from aclcmp.orchestrator.run.sources import opened_side
+    from aclcmp.orchestrator.run.sources import open_source
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         indices = {
-            side: opened_side(folder, side, Path(scratch)).indices
+            side: open_source(folder, side, Path(scratch)).indices
             for folder, side in ((golden, "pta"), (actual, "acl"))
         }
-        tensors = [held_by(found, side) for side, found in indices.items()]
+        tensors = [labels_by_rank(found, side) for side, found in indices.items()]
         with slow_steps("looking at values", sum(map(len, tensors))) as step:
-            views = look_at(tensors[0], tensors[1], step)
+            views = sample_values(tensors[0], tensors[1], step)
     sides = [
-        [replace(label, views=known.get(label.data_id, ())) for label in seen(found, side)]
+        [replace(label, views=known.get(label.data_id, ())) for label in candidate_labels(found, side)]
         for (side, found), known in zip(indices.items(), views, strict=True)
     ]
     return suggestion_text(suggest(*sides), str(golden), str(actual))
@@ -202,7 +202,7 @@ def compare_two(
 ) -> ExitCode:
     """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
     from aclcmp.orchestrator.inputs.id_map_file import read_map
-    from aclcmp.orchestrator.run.sources import Side, opened_side
+    from aclcmp.orchestrator.run.sources import LabelSource, open_source
 
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
@@ -211,15 +211,15 @@ def compare_two(
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
-        def planned() -> tuple[Side, Side, ComparisonPlan]:
+        def planned() -> tuple[LabelSource, LabelSource, ComparisonPlan]:
             from aclcmp.orchestrator.pipeline.answer import plan_sides
 
-            sides = opened_side(golden, "pta", copies), opened_side(actual, "acl", copies)
+            sides = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
             plan = plan_sides(*sides, screen, ids, rules)
             load_kernels()
             return *sides, plan
 
-        with opened_cluster(None, screen, planned) as (cluster, (first, second, plan)):
+        with open_cluster(None, screen, planned) as (cluster, (first, second, plan)):
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer_two
 

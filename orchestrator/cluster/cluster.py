@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from aclcmp.orchestrator.cluster.head_watch import HERE_GONE, HeadWatch
-from aclcmp.orchestrator.cluster.ray_start import check_address, join, no_answer, simulated, start_local
+from aclcmp.orchestrator.cluster.ray_start import check_address, join, no_answer, simulated_resources, start_local
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 LOCAL_RAY = "local Ray"
@@ -83,7 +83,7 @@ class Cluster:
         Raises UsageError when no Ray answers at the address, LaunchError when the local one does not start.
         """
         if address is None:
-            claimed = dict(simulated() if simulate is None else simulate)
+            claimed = dict(simulated_resources() if simulate is None else simulate)
             return cls(None, lambda: start_local(claimed), patience=None)
         if simulate:
             raise UsageError("resources are simulated on a local Ray only; leave --address out")

@@ -18,7 +18,7 @@ RanOn = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class FileLocations:
     """Where the files of ranks are read."""
 
     default: str
@@ -42,17 +42,17 @@ class Places:
         home = self.home(rank)
         return self.alike.get(home, frozenset((home,)))
 
-    def without(self, node: str) -> Places:
+    def without(self, node: str) -> FileLocations:
         """The same after a node is lost: its ranks are at home on others that see the same files, if there are any."""
         if not (others := sorted(self.alike.get(node, frozenset()) - {node})):
             return self
         homes = {rank: others[rank % len(others)] if home == node else home for rank, home in self.homes.items()}
         alike = {each: group - {node} for each, group in self.alike.items() if each != node}
-        return Places(self.default, homes, alike)
+        return FileLocations(self.default, homes, alike)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NodeView:
     """What a node sees of a run directory."""
 
     there: bool
@@ -64,24 +64,24 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocatedShards:
     """Where the shards of a run are, as its nodes say."""
 
-    places: Places
+    places: FileLocations
     readers: Mapping[str, frozenset[int]]
     """By node the ranks whose shards it shall index: each rank once."""
     lost: Mapping[int, str]
     """Ranks whose shards nobody can read now, and in words why."""
 
 
-def places_of(ran: Mapping[int, RanOn], nodes: Sequence[Node], seen: Mapping[str, Seen | str]) -> Found:
+def locate_shards(ran: Mapping[int, RanOn], nodes: Sequence[Node], seen: Mapping[str, NodeView | str]) -> LocatedShards:
     """Find the node for each rank of a run.
 
     `nodes` are alive, the driver's first; `seen` is what each of them sees, or why it did not say. A rank's files are
     read where it ran, or where that cannot be asked from a copy that another node has. A rank of which there is no
     shard where it ran has recorded nothing: it is not lost.
     """
-    looked = {node.node_id: each for node in nodes if isinstance(each := seen.get(node.node_id), Seen)}
+    looked = {node.node_id: each for node in nodes if isinstance(each := seen.get(node.node_id), NodeView)}
     groups = {home: frozenset(node for node, each in looked.items() if home in each.nodes) for home in looked}
     homes: dict[int, str] = {}
     lost: dict[int, str] = {}
@@ -103,7 +103,7 @@ def places_of(ran: Mapping[int, RanOn], nodes: Sequence[Node], seen: Mapping[str
             homes[rank] = own
     alike = {home: group for home, group in groups.items() if len(group) > 1}
     by_node = {node: frozenset(ranks) for node, ranks in readers.items()}
-    return Found(Places(nodes[0].node_id, homes, alike), by_node, lost)
+    return LocatedShards(FileLocations(nodes[0].node_id, homes, alike), by_node, lost)
 
 
 def node_of(place: RanOn, nodes: Iterable[Node]) -> str | None:
@@ -124,7 +124,7 @@ def where(place: RanOn) -> str:
     return f"host {host} ({ip})"
 
 
-def told_of_lost(lost: Mapping[int, str]) -> list[str]:
+def unreachable_sentences(lost: Mapping[int, str]) -> list[str]:
     """One sentence for all ranks that are lost for the same reason."""
     by_reason: dict[str, list[int]] = defaultdict(list)
     for rank, reason in sorted(lost.items()):

@@ -8,33 +8,33 @@ from contextlib import suppress
 
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.cluster.file_locations import Seen
+from aclcmp.orchestrator.cluster.file_locations import NodeView
 from aclcmp.orchestrator.run.directory import RunDir
 
 
-def look_around(run: RunDir, cluster: Cluster) -> dict[str, Seen | str]:
+def probe_visibility(run: RunDir, cluster: Cluster) -> dict[str, NodeView | str]:
     """Ask every node what it sees of a run; return that by node id, or why a node did not say."""
     nodes = [node.node_id for node in cluster.nodes]
     if len(nodes) == 1:
-        there, ranks, _ = look(run, ())
-        return {nodes[0]: Seen(there, ranks, frozenset(nodes))}
-    left = cluster.ask(leave, run).items()
+        there, ranks, _ = check_visibility(run, ())
+        return {nodes[0]: NodeView(there, ranks, frozenset(nodes))}
+    left = cluster.ask(write_nonce, run).items()
     owners = {answer[0]: node for node, answer in left if not isinstance(answer, str) and answer}
     try:
-        answers = cluster.ask(look, run, tuple(owners))
+        answers = cluster.ask(check_visibility, run, tuple(owners))
     finally:
-        cluster.ask(take_away, run, tuple(owners))
-    found: dict[str, Seen | str] = {}
+        cluster.ask(remove_nonces, run, tuple(owners))
+    found: dict[str, NodeView | str] = {}
     for node, answer in answers.items():
         if isinstance(answer, str):
             found[node] = answer
         else:
             there, ranks, seen = answer
-            found[node] = Seen(there, ranks, frozenset({node, *(owners[token] for token in seen)}))
+            found[node] = NodeView(there, ranks, frozenset({node, *(owners[token] for token in seen)}))
     return found
 
 
-def leave(run: RunDir) -> tuple[str, ...]:
+def write_nonce(run: RunDir) -> tuple[str, ...]:
     """Leave a file in a run directory of this node; return its token, nothing where that cannot be."""
     token = secrets.token_hex(8)
     try:
@@ -45,7 +45,7 @@ def leave(run: RunDir) -> tuple[str, ...]:
     return (token,)
 
 
-def look(run: RunDir, tokens: Sequence[str]) -> tuple[bool, frozenset[int], tuple[str, ...]]:
+def check_visibility(run: RunDir, tokens: Sequence[str]) -> tuple[bool, frozenset[int], tuple[str, ...]]:
     """Tell whether the run directory is on this node, the ranks whose shards lie in it, and which tokens it sees.
 
     Files are opened by their names: the listing of a network folder may be old, a name that was never asked for is not.
@@ -59,7 +59,7 @@ def look(run: RunDir, tokens: Sequence[str]) -> tuple[bool, frozenset[int], tupl
     return run.root.is_dir(), ranks, tuple(seen)
 
 
-def take_away(run: RunDir, tokens: Sequence[str]) -> bool:
+def remove_nonces(run: RunDir, tokens: Sequence[str]) -> bool:
     """Remove what nodes left."""
     for token in tokens:
         with suppress(OSError):

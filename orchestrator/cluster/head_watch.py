@@ -22,7 +22,7 @@ _MOST_SECONDS = PERIOD + _TRY_SECONDS + 1.0
 """A try that took longer counts for so much: a machine that slept, or stood still, did not ask all the time."""
 
 
-class Answers:
+class FailureTimer:
     """For how long every try has failed. Pure: the clock is given."""
 
     def __init__(self, now: float) -> None:
@@ -52,7 +52,7 @@ class HeadWatch:
         self._closing = threading.Event()
         threading.Thread(target=self._watch, name="head-watch", daemon=True).start()
 
-    def when_lost(self, then: Callable[[], object] | None) -> None:
+    def on_loss(self, then: Callable[[], object] | None) -> None:
         """Have this called in the thread that finds the loss, at once if it is known. None: nothing any more."""
         with self._lock:
             self._then = then
@@ -73,7 +73,7 @@ class HeadWatch:
         self._closing.set()
 
     def _watch(self) -> None:
-        answers, refusals = Answers(time.monotonic()), 0
+        answers, refusals = FailureTimer(time.monotonic()), 0
         while not self.lost and not self._closing.wait(PERIOD):
             answers.tried(time.monotonic(), answered=bool(_connects(self.address)))
             refusals = refusals + 1 if self._here and _connects(self._here) is False else 0

@@ -15,7 +15,7 @@ def free_port() -> int:
     Not one of those that the kernel hands out itself: it would soon give it to somebody's connection, and a rank
     imports torch for long before it listens.
     """
-    lowest, highest = handed_out()
+    lowest, highest = ephemeral_ports()
     candidates = [port for port in _CANDIDATES if not lowest <= port <= highest]
     for port in [*random.sample(candidates, min(_TRIES, len(candidates))), 0]:
         with socket.socket() as probe:
@@ -27,7 +27,7 @@ def free_port() -> int:
     raise OSError("no free TCP port: see /proc/sys/net/ipv4/ip_local_port_range")
 
 
-def handed_out(root: Path = Path("/")) -> tuple[int, int]:
+def ephemeral_ports(root: Path = Path("/")) -> tuple[int, int]:
     """The first and the last of the ports that the kernel hands out; Linux' own where that cannot be read."""
     try:
         lowest, highest = map(int, (root / "proc/sys/net/ipv4/ip_local_port_range").read_text().split())

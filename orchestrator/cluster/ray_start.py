@@ -184,7 +184,7 @@ def authentication() -> dict[str, str]:
     return variables
 
 
-def simulated() -> dict[str, float]:
+def simulated_resources() -> dict[str, float]:
     """The resources that SIMULATE names. Raises UsageError for what is no JSON."""
     text = os.environ.get(SIMULATE, "")
     if not text:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """Versions on one host; "" is not installed there."""
+    """Versions on one host; "" is not installed_versions there."""
 
     aclcmp: str
     python: str
@@ -22,7 +22,7 @@ class Versions:
     torch_npu: str = ""
 
 
-def installed() -> Versions:
+def installed_versions() -> Versions:
     """Read the versions of this process's Python."""
     packages = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch_npu")
     return Versions(python=platform.python_version(), **{name: _version(name) for name in packages})

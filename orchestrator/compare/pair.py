@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, open_packed
+from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, open_summary
 from aclcmp.orchestrator.compare.kernels.decode import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
-from aclcmp.orchestrator.compare.kernels.kernel_args import Limits, Rows, Side, Totals
+from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
-from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, Reading, Stored, Summed
+from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, OperandReader, StoredOperand, SumOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
@@ -102,7 +102,7 @@ def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
 
     def kept(side: Source) -> TensorSummary:
         packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
-        summary = TensorSummary.unpack(np.asarray(open_packed(side).bits, np.uint8) if packed is None else packed)
+        summary = TensorSummary.unpack(np.asarray(open_summary(side).bits, np.uint8) if packed is None else packed)
         if not summary.fits(side.dtype, side.shape):
             raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
         return summary
@@ -162,7 +162,7 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     x_reading, y_reading = _reading(golden, components), _reading(actual, components)
     counted_shape, counted = _counted(whole_shape, region, components)
     rows = _rows(counted_shape, counted)
-    limits = Limits(*tolerance(x_dtype, y_dtype), x_dtype.lowest, y_dtype.lowest)
+    limits = KernelLimits(*tolerance(x_dtype, y_dtype), x_dtype.lowest, y_dtype.lowest)
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
     summed = bool(golden.more or actual.more)
@@ -206,25 +206,27 @@ def _check_alike(summand: tuple[str, tuple[int, ...]], other: tuple[str, tuple[i
         raise ValueError("summands differ: {} {} in one place and {} {} in another".format(*summand, *other))
 
 
-def _reading(operand: Operand, components: int) -> Reading:
+def _reading(operand: Operand, components: int) -> OperandReader:
     """Return how the kernels get at an operand's elements, or at their real and imaginary parts."""
 
-    def stored(each: Operand) -> Stored:
-        return Stored(
+    def stored(each: Operand) -> StoredOperand:
+        return StoredOperand(
             _side(each, components), lambda start, stop: each.release(start // components, stop // components)
         )
 
     if not operand.more:
         return stored(operand)
     exact = DTYPES[operand.dtype].kind in (Kind.INT, Kind.BOOL)
-    return Summed([stored(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
+    return SumOperand([stored(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
 
 
-def _side(operand: Operand, components: int) -> Side:
+def _side(operand: Operand, components: int) -> KernelOperand:
     data = np.asarray(operand.bits).view(np.uint8)
     data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
     itemsize = operand.bits.itemsize // components
-    return Side(data, itemsize, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components)))
+    return KernelOperand(
+        data, itemsize, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components))
+    )
 
 
 def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
@@ -235,7 +237,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
     return Rows(width, group, walk, np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups))
 
 
-def _windows(x_side: Side, y_side: Side, size: int, most: int) -> Iterator[tuple[int, int]]:
+def _windows(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of the up to `most` elements to read at a time, such that few pages get mapped."""
     span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
     window = size * _WINDOW_BYTES // span

@@ -15,7 +15,7 @@ _EACH = 4096
 """About what a pair and its statistics take, without sums by row."""
 
 
-class Known:
+class ResultCache:
     """Statistics by pairs. A pair says where its bytes lie, and those of a label that was committed never change."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from aclcmp.orchestrator.cluster.versions import Versions, code_digest, installed
+from aclcmp.orchestrator.cluster.versions import Versions, code_digest, installed_versions
 from aclcmp.orchestrator.doctor.ascend import Ascend, look_for_ascend
 from aclcmp.orchestrator.doctor.disk_folders import Folder, look_at_folder, owner_of, ray_folder
 from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, look_at_network
@@ -106,7 +106,7 @@ def gather_facts(question: Question) -> NodeFacts:
     sessions = sessions_of(_parent(), environ)
     cluster_file = sessions / "ray_current_cluster"
     ports = (*HCCL_PORTS, *(() if question.head_port else RAY_PORTS))
-    versions = installed()
+    versions = installed_versions()
     return NodeFacts(
         versions=versions,
         code=code_digest(),

@@ -110,8 +110,8 @@ def _hccl_ports(network: Network, where: str) -> Findings:
         who = ", ".join(sorted({name or "another user" for port, name in network.taken if port in HCCL_PORTS}))
         yield warn(f"port {busy[0]} of HCCL's 60000-60015 is taken by {who}: HCCL's start fails", where, fix)
     low, high = network.local_ports
-    handed_out = [p for p in HCCL_PORTS if low <= p <= high and not reserves(network.reserved_ports, p)]
-    if handed_out:
+    ephemeral_ports = [p for p in HCCL_PORTS if low <= p <= high and not reserves(network.reserved_ports, p)]
+    if ephemeral_ports:
         yield warn(
             "the system may hand out HCCL's ports 60000-60015 to anybody: HCCL's start fails now and then",
             where,

@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import psutil
 
-from aclcmp.orchestrator.cluster.ports import handed_out
+from aclcmp.orchestrator.cluster.ports import ephemeral_ports
 
 HCCL_PORTS = range(60000, 60016)
 """What HCCL listens on unless HCCL_IF_BASE_PORT says otherwise (CANN's documentation, envref_07_0074)."""
@@ -75,7 +75,7 @@ def look_at_network(
         socket_names=tuple((name, environ[name]) for name in SOCKET_NAMES if environ.get(name)),
         proxied=tuple(peer for peer in peers if goes_by_proxy(peer, environ)),
         free_port=_is_free(0),
-        local_ports=handed_out(root),
+        local_ports=ephemeral_ports(root),
         reserved_ports=_read(root / "proc/sys/net/ipv4/ip_local_reserved_ports"),
         taken=_taken([port for port in ports if not _is_free(port)]),
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aclcmp.orchestrator.idmap.similarity import Form, Matrix, name_likeness, shape_likeness
-from aclcmp.orchestrator.idmap.value_evidence import value_likeness
+from aclcmp.orchestrator.idmap.similarity import Form, Matrix, name_similarity, shape_similarity
+from aclcmp.orchestrator.idmap.value_evidence import value_similarity
 
 BY_NAME, BY_SHAPE, BY_ORDER = 0.55, 0.25, 0.2
 """What each counts in a score."""
@@ -20,7 +20,7 @@ _VALUES_TIE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FormMatch:
     """How golden form number `golden` goes with actual form number `actual`."""
 
     golden: int
@@ -33,7 +33,7 @@ class Fit:
     """Where others would fit as well: "name" or "values"; else ""."""
 
 
-def paired(golden: Sequence[Form], actual: Sequence[Form]) -> list[Fit]:
+def match_forms(golden: Sequence[Form], actual: Sequence[Form]) -> list[FormMatch]:
     """Pair forms, each at most once, those of the same text in any case; in golden order.
 
     Takes time and memory as the number of golden forms times that of actual ones.
@@ -42,7 +42,7 @@ def paired(golden: Sequence[Form], actual: Sequence[Form]) -> list[Fit]:
     pairs = pairing.solve()
     in_order = set(pairing.chain(pairing.pairs_as_matrix()))
     return [
-        Fit(i, j, float(pairing.name[i, j]), (i, j) in in_order, pairing.rivals.get((i, j), ""))
+        FormMatch(i, j, float(pairing.name[i, j]), (i, j) in in_order, pairing.rivals.get((i, j), ""))
         for i, j in sorted(pairs.items())
     ]
 
@@ -52,9 +52,9 @@ class _Pairing:
 
     def __init__(self, golden: Sequence[Form], actual: Sequence[Form]) -> None:
         self._golden, self._actual = golden, actual
-        self._shape = shape_likeness(golden, actual)
-        self.name = name_likeness(golden, actual) * (self._shape >= 0)
-        self._values = value_likeness(golden, actual) * (self._shape >= 0)
+        self._shape = shape_similarity(golden, actual)
+        self.name = name_similarity(golden, actual) * (self._shape >= 0)
+        self._values = value_similarity(golden, actual) * (self._shape >= 0)
         self._pairs: dict[int, int] = {}
         self.rivals: dict[tuple[int, int], str] = {}
 

@@ -75,7 +75,7 @@ def split_numbers(data_id: str) -> tuple[str, tuple[int, ...]]:
     return "*".join([*form, data_id[end:]]), tuple(numbers)
 
 
-def words_of(form: str) -> frozenset[str]:
+def name_tokens(form: str) -> frozenset[str]:
     """Return the words of an id, those that mean the same as one: "self_attention.dense" is {attn, out, proj}."""
     text = _HUMP.sub("_", form).lower().replace("*", " ")
     for pattern, word in _SAME:

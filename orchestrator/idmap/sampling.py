@@ -15,20 +15,20 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.element_values import components_of, decode
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
-from aclcmp.orchestrator.idmap.signatures import FEW, Numbers, Places, View, view_of, without_ones
+from aclcmp.orchestrator.idmap.signatures import FEW, Numbers, Places, ValueSignature, signature_of, without_ones
 from aclcmp.orchestrator.plan.layouts.inferred import Guess, guess_further_layouts, guess_plain_layouts
 from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, GlobalTensor, LocalTensor, Shape
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 Labels: TypeAlias = Mapping[str, Mapping[int, RankLabel]]
 """id -> rank -> what that rank holds of the label."""
-Views: TypeAlias = dict[str, tuple[View, ...]]
+Signatures: TypeAlias = dict[str, tuple[ValueSignature, ...]]
 
 _MOST_FURTHER = 8
 _LARGEST = 1 << 60
 
 
-def look_at(golden: Labels, actual: Labels, looked: Callable[[], None]) -> tuple[Views, Views]:
+def sample_values(golden: Labels, actual: Labels, looked: Callable[[], None]) -> tuple[Signatures, Signatures]:
     """Return how the values of both sides' labels look, by id; `looked` is called after each label.
 
     A side is seen in each way that its layouts, or else its shapes, allow and that gives a shape of the other side, or
@@ -47,7 +47,7 @@ def look_at(golden: Labels, actual: Labels, looked: Callable[[], None]) -> tuple
         for side, found, others in zip(sides, plain, reversed(known), strict=True)
     ]
     wholes = [_Wholes.of(chain.from_iterable(side.values())) for side in guesses]
-    views: tuple[Views, Views] = ({}, {})
+    views: tuple[Signatures, Signatures] = ({}, {})
     for side, found, others, into in zip(sides, guesses, reversed(wholes), views, strict=True):
         for name, ranks in side.items():
             seen = [view for guess in others.fitting(found[name]) if (view := _view(guess, ranks))]
@@ -106,12 +106,12 @@ def _locals(ranks: Mapping[int, RankLabel]) -> dict[int, LocalTensor]:
     return {rank: LocalTensor(held.shape, held.record.layout) for rank, held in ranks.items()}
 
 
-def _view(guess: Guess, ranks: Mapping[int, RankLabel]) -> View | None:
+def _view(guess: Guess, ranks: Mapping[int, RankLabel]) -> ValueSignature | None:
     try:
         whole = guess.read().wholes[0]
     except AlignmentError:
         return None
-    return view_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
+    return signature_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
 
 
 def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Places) -> Numbers:

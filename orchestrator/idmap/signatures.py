@@ -36,7 +36,7 @@ _LARGEST = 1e150  # its square is a float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class ValueSignature:
     """One way to see a label's tensors on all ranks as one whole."""
 
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ def places(count: int) -> Places:
     return (starts[:, None] + np.arange(_STRETCH)).ravel()
 
 
-def view_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]) -> View | None:
+def signature_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]) -> ValueSignature | None:
     """Look at a whole of `shape`; None if it proves nothing.
 
     `numbers_at` gives the values at ascending flat places, shape (places, numbers for each element).
@@ -81,7 +81,7 @@ def view_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]) -> 
     sample = np.where(_usable(sample), sample, np.nan)
     if np.unique(sample[_usable(sample)]).size < _TELLING:
         return None
-    return View(without_ones(shape), sample, spread)
+    return ValueSignature(without_ones(shape), sample, spread)
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def distances(golden: Sequence[Sequence[View]], actual: Sequence[Sequence[View]]) -> Numbers:
+def distances(golden: Sequence[Sequence[ValueSignature]], actual: Sequence[Sequence[ValueSignature]]) -> Numbers:
     """Return the relative L2 of each golden label (rows) to each actual one (columns), given the views of each.
 
     Of several views the nearest count. NaN where nothing can be said: no whole of as many elements on both sides, or
@@ -113,9 +113,9 @@ def distances(golden: Sequence[Sequence[View]], actual: Sequence[Sequence[View]]
     return found
 
 
-def _by_size(labels: Sequence[Sequence[View]]) -> dict[tuple[int, int], list[tuple[int, View]]]:
-    """Views, with the number of their label, by the whole's number of elements and that of numbers looked at."""
-    found: dict[tuple[int, int], list[tuple[int, View]]] = defaultdict(list)
+def _by_size(labels: Sequence[Sequence[ValueSignature]]) -> dict[tuple[int, int], list[tuple[int, ValueSignature]]]:
+    """Signatures, with the number of their label, by the whole's number of elements and that of numbers looked at."""
+    found: dict[tuple[int, int], list[tuple[int, ValueSignature]]] = defaultdict(list)
     for number, views in enumerate(labels):
         for view in views:
             found[math.prod(view.shape), view.sample.size].append((number, view))
@@ -128,7 +128,9 @@ def _usable(numbers: Numbers) -> npt.NDArray[np.bool_]:
     return usable
 
 
-def _spread_alike(golden: Sequence[View], actual: Sequence[View], count: int) -> npt.NDArray[np.bool_]:
+def _spread_alike(
+    golden: Sequence[ValueSignature], actual: Sequence[ValueSignature], count: int
+) -> npt.NDArray[np.bool_]:
     """Which pairs have spreads that differ by less than those of `count` values drawn twice from one distribution."""
     alike = np.zeros((len(golden), len(actual)), bool)
     rows, columns = ([n for n, view in enumerate(side) if view.spread is not None] for side in (golden, actual))

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.idmap.name_tokens import split_numbers, words_of
-from aclcmp.orchestrator.idmap.signatures import View
+from aclcmp.orchestrator.idmap.name_tokens import name_tokens, split_numbers
+from aclcmp.orchestrator.idmap.signatures import ValueSignature
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
@@ -21,14 +21,14 @@ _COMMON = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CandidateLabel:
     """A label of one task on one side. `dtype` is torch's name, `order` its place in the recording."""
 
     data_id: str
     shape: tuple[int, ...]
     dtype: str
     order: int
-    views: tuple[View, ...] = field(default=(), compare=False, repr=False)
+    views: tuple[ValueSignature, ...] = field(default=(), compare=False, repr=False)
     """What is known of its values, in each way in which its tensors on all ranks may make up a whole."""
 
 
@@ -38,30 +38,30 @@ class Form:
 
     text: str
     words: frozenset[str]
-    labels: dict[tuple[int, ...], Seen]
+    labels: dict[tuple[int, ...], CandidateLabel]
 
     @property
-    def first(self) -> Seen:
+    def first(self) -> CandidateLabel:
         """The label that was recorded first."""
         return next(iter(self.labels.values()))
 
 
-def forms_of(side: Sequence[Seen]) -> list[Form]:
+def forms_of(side: Sequence[CandidateLabel]) -> list[Form]:
     """Return the forms of one side, in order of their first labels."""
     forms: dict[str, Form] = {}
     for seen in sorted(side, key=lambda s: (s.order, s.data_id)):
         text, numbers = split_numbers(seen.data_id)
-        form = forms.setdefault(text, Form(text, words_of(text), {}))
+        form = forms.setdefault(text, Form(text, name_tokens(text), {}))
         form.labels.setdefault(numbers, seen)
     return list(forms.values())
 
 
-LIKENESS = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
+SIMILARITY = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
 """How much each relation between two shapes speaks for a pair. A part: one dimension is a multiple of the other's."""
 
 
 def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
-    """Return which of LIKENESS two shapes are."""
+    """Return which of SIMILARITY two shapes are."""
     if golden == actual:
         return "equal"
     if [n for n in golden if n != 1] == [n for n in actual if n != 1] or math.prod(golden) == math.prod(actual):
@@ -74,7 +74,7 @@ def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
     return "different"
 
 
-def shape_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
+def shape_similarity(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     """From 0 to 1 by the shapes of the first labels; -1 where numbers or kinds of elements cannot agree."""
     kinds: list[dict[Any, list[int]]] = []
     for forms in (golden, actual):
@@ -86,7 +86,7 @@ def shape_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     for (shape, kind, numbers), rows in kinds[0].items():
         for (other, other_kind, other_numbers), columns in kinds[1].items():
             if kind == other_kind and not numbers.isdisjoint(other_numbers):
-                likeness[np.ix_(rows, columns)] = LIKENESS[relation_of(shape, other)]
+                likeness[np.ix_(rows, columns)] = SIMILARITY[relation_of(shape, other)]
     return likeness
 
 
@@ -102,7 +102,7 @@ def _kind(dtype: str) -> str:
     return next((kind for start, kind in kinds.items() if dtype.startswith(start)), "integer")
 
 
-def name_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
+def name_similarity(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     """Twice the weight of the common words over the weight of all (Dice); what all of a side have weighs least."""
     forms = [*golden, *actual]
     place = {word: number for number, word in enumerate(sorted({word for form in forms for word in form.words}))}

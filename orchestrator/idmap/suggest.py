@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.idmap.matching import BY_NAME, BY_ORDER, BY_SHAPE, Fit, paired
-from aclcmp.orchestrator.idmap.similarity import LIKENESS, Form, Seen, forms_of, relation_of
-from aclcmp.orchestrator.idmap.value_evidence import Course, Evidence, Verdict, evidence_of, in_words
+from aclcmp.orchestrator.idmap.matching import BY_NAME, BY_ORDER, BY_SHAPE, FormMatch, match_forms
+from aclcmp.orchestrator.idmap.similarity import SIMILARITY, CandidateLabel, Form, forms_of, relation_of
+from aclcmp.orchestrator.idmap.value_evidence import (
+    AgreementTrend,
+    PairVerdict,
+    ValueEvidence,
+    evidence_of,
+    value_reasons,
+)
 from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, IdRule, stars
 
 CERTAIN = 0.65
@@ -59,7 +65,7 @@ class Suggestion:
         return tuple(proposal.rule for proposal in self.proposals if proposal.certain)
 
 
-def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
+def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) -> Suggestion:
     """Propose rules from actual to golden for one task's labels of each side; of one id the first label counts.
 
     Values that agree prove a pair. Where most differ it is doubtful, unless something before agrees and hardly anything
@@ -75,9 +81,9 @@ def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
             "propose rules between; write rules by hand, with stars"
         )
     same = {seen.data_id for seen in golden} & {seen.data_id for seen in actual}
-    fits = paired(theirs, ours)
+    fits = match_forms(theirs, ours)
     evidence = [evidence_of(theirs[fit.golden], ours[fit.actual]) for fit in fits]
-    course = Course(evidence)
+    course = AgreementTrend(evidence)
     proposals = [
         proposal
         for fit, pair in zip(fits, evidence, strict=True)
@@ -102,11 +108,11 @@ def suggest(golden: Sequence[Seen], actual: Sequence[Seen]) -> Suggestion:
     )
 
 
-def _ids(side: Sequence[Seen]) -> dict[str, None]:
+def _ids(side: Sequence[CandidateLabel]) -> dict[str, None]:
     return dict.fromkeys(seen.data_id for seen in sorted(side, key=lambda s: (s.order, s.data_id)))
 
 
-def _that_hold(proposals: list[Proposal], actual: Sequence[Seen]) -> list[Proposal]:
+def _that_hold(proposals: list[Proposal], actual: Sequence[CandidateLabel]) -> list[Proposal]:
     """Put those without stars first, then leave out, the least sure first, what gives two labels of actual one id."""
     kept = sorted(proposals, key=lambda p: stars(p.rule.actual or "") > 0)
     while kept:
@@ -122,22 +128,24 @@ def _that_hold(proposals: list[Proposal], actual: Sequence[Seen]) -> list[Propos
     return kept
 
 
-def _proposal(golden: Form, actual: Form, fit: Fit, evidence: Evidence, verdict: Verdict) -> Proposal | None:
+def _proposal(
+    golden: Form, actual: Form, fit: FormMatch, evidence: ValueEvidence, verdict: PairVerdict
+) -> Proposal | None:
     """Return a pair of forms as a rule; None where it cannot be written as one."""
     if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
         return None
     common = [(golden.labels[n], seen) for n, seen in actual.labels.items() if n in golden.labels]
     relations = Counter(relation_of(one.shape, other.shape) for one, other in common)
-    shape = sum(LIKENESS[relation] * count for relation, count in relations.items()) / len(common)
+    shape = sum(SIMILARITY[relation] * count for relation, count in relations.items()) / len(common)
     score = BY_NAME * fit.name + BY_SHAPE * shape + BY_ORDER * fit.in_order
-    if verdict is Verdict.PROVED:
+    if verdict is PairVerdict.PROVED:
         score = 1 - _LEFT_BY_VALUES * (1 - score)
         unsure = fit.rivals == "values"
     else:
         unsure = bool(fit.rivals or relations["different"])
-    score *= (_UNSURE if unsure else 1) * (_AGAINST if verdict is Verdict.AGAINST else 1)
+    score *= (_UNSURE if unsure else 1) * (_AGAINST if verdict is PairVerdict.AGAINST else 1)
     reasons = [f"names {fit.name:.0%} alike", *_in_words(relations), "in order" if fit.in_order else "out of order"]
-    reasons += in_words(evidence)
+    reasons += value_reasons(evidence)
     if fit.rivals == "values":
         reasons.append("others have the same values")
     elif fit.rivals:

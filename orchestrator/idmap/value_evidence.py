@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, distances
-from aclcmp.orchestrator.idmap.similarity import Form, Matrix, Seen
+from aclcmp.orchestrator.idmap.similarity import CandidateLabel, Form, Matrix
 
 _LEAST = 0.1
 """The likeness of labels that only just agree."""
@@ -19,7 +19,7 @@ _HEALTHY = 0.25
 """Where more of what follows agrees than this, no bug came before."""
 
 
-class Verdict(Enum):
+class PairVerdict(Enum):
     """What values say of a pair of forms."""
 
     PROVED = "proved"
@@ -28,26 +28,26 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ValueEvidence:
     """What values say of the labels of two forms."""
 
-    found: tuple[tuple[Seen, float], ...]
+    found: tuple[tuple[CandidateLabel, float], ...]
     """Golden labels, in order of recording, and their relative L2; without those of which values say nothing."""
     one_apart: bool = False
     """Whether labels agree with those of the next layer, or the one before, and much less with those of their own."""
 
     @property
-    def agreeing(self) -> list[Seen]:
+    def agreeing(self) -> list[CandidateLabel]:
         """The golden labels that agree."""
         return [seen for seen, distance in self.found if distance <= AGREE]
 
     @property
-    def differing(self) -> list[tuple[Seen, float]]:
+    def differing(self) -> list[tuple[CandidateLabel, float]]:
         """The golden labels that differ, and how much."""
         return [(seen, distance) for seen, distance in self.found if distance >= DIFFER]
 
 
-def value_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
+def value_similarity(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     """From 0, nothing agrees, to 1, all is the same: the mean over the labels of which values say something."""
     total, count = np.zeros((2, len(golden), len(actual)))
     by_numbers: list[dict[tuple[int, ...], list[int]]] = []
@@ -71,7 +71,7 @@ def value_likeness(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
     return likeness
 
 
-def evidence_of(golden: Form, actual: Form) -> Evidence:
+def evidence_of(golden: Form, actual: Form) -> ValueEvidence:
     """Look at the labels that two forms have in common."""
     found = tuple(
         (seen, apart)
@@ -79,7 +79,7 @@ def evidence_of(golden: Form, actual: Form) -> Evidence:
         if numbers in actual.labels and not np.isnan(apart := _apart(seen, actual.labels[numbers]))
     )
     own = _middle([apart for _, apart in found])
-    return Evidence(found, own > _ROUND_OFF and any(_agree_shifted(golden, actual, step, own) for step in (1, -1)))
+    return ValueEvidence(found, own > _ROUND_OFF and any(_agree_shifted(golden, actual, step, own) for step in (1, -1)))
 
 
 def _agree_shifted(golden: Form, actual: Form, step: int, own: float) -> bool:
@@ -92,19 +92,19 @@ def _agree_shifted(golden: Form, actual: Form, step: int, own: float) -> bool:
     return _middle([apart for apart in shifted if not np.isnan(apart)]) <= min(AGREE, own / 3)
 
 
-def _apart(golden: Seen, actual: Seen) -> float:
+def _apart(golden: CandidateLabel, actual: CandidateLabel) -> float:
     if not golden.views or not actual.views:
         return float("nan")
     return float(distances([golden.views], [actual.views])[0, 0])
 
 
-class Course:
+class AgreementTrend:
     """How the values of all pairs go along the run, by which the effect of a bug is told from a wrong pair.
 
     After a bug hardly anything agrees any more. A pair that differs while what follows agrees is most likely no pair.
     """
 
-    def __init__(self, pairs: Iterable[Evidence]) -> None:
+    def __init__(self, pairs: Iterable[ValueEvidence]) -> None:
         """Take what is known of all pairs, those of the same name too."""
         all_of_them = [pair for pair in pairs if pair.found]
         told = [(seen.order, True) for pair in all_of_them for seen in pair.agreeing]
@@ -119,25 +119,25 @@ class Course:
         before, total = int(self._agreeing[place]), int(self._agreeing[-1])
         return before > 0 and total - before <= _HEALTHY * (self._orders.size - place)
 
-    def verdict(self, pair: Evidence) -> Verdict:
+    def verdict(self, pair: ValueEvidence) -> PairVerdict:
         """Say what values say of a pair.
 
         Proved: at least half of the labels agree, or the first does and a bug may explain the others. Against: most
         differ, from the first on, and no bug explains it.
         """
         if not pair.found:
-            return Verdict.OPEN
+            return PairVerdict.OPEN
         if pair.one_apart:
-            return Verdict.AGAINST
+            return PairVerdict.AGAINST
         starts_well = pair.found[0][1] <= AGREE
         unexplained = sum(not self.explains(seen.order) for seen, _ in pair.differing)
         doubtful = 2 * unexplained > len(pair.found)
         if 2 * len(pair.agreeing) >= len(pair.found) or (starts_well and not doubtful):
-            return Verdict.PROVED
-        return Verdict.AGAINST if doubtful and not starts_well else Verdict.OPEN
+            return PairVerdict.PROVED
+        return PairVerdict.AGAINST if doubtful and not starts_well else PairVerdict.OPEN
 
 
-def in_words(pair: Evidence) -> list[str]:
+def value_reasons(pair: ValueEvidence) -> list[str]:
     """Return what values say of a pair as reasons: "values agree (3 of 28 labels)", and how much the others differ."""
     total = f"{len(pair.found)} label{'s' * (len(pair.found) != 1)}"
     agreeing, differing = pair.agreeing, pair.differing

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.core.run_record import Failure, RankState
-from aclcmp.orchestrator.launch.follow import TAIL, Command, Outcome, Reason
+from aclcmp.orchestrator.launch.follow_ranks import TAIL, Command, Outcome, Reason
 
 _PORT_TAKEN = ("Address already in use", "EADDRINUSE", "address already in use")
 

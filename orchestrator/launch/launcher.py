@@ -13,14 +13,14 @@ from aclcmp.orchestrator.core.job import Device, Job, Launcher
 from aclcmp.orchestrator.core.run_record import Failure, RunRecord
 from aclcmp.orchestrator.errors import LaunchError
 from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
-from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
+from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
 from aclcmp.orchestrator.launch.failure import failure, interrupted, stopping
-from aclcmp.orchestrator.launch.follow import Command, Onlooker, Outcome, Reason, Watcher, follow
-from aclcmp.orchestrator.launch.job import check
+from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, StopAdviser, Watcher, follow
+from aclcmp.orchestrator.launch.job_check import check
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
 from aclcmp.orchestrator.launch.rank_host import Start
-from aclcmp.orchestrator.launch.record_writer import Scribe
+from aclcmp.orchestrator.launch.record_writer import RecordWriter
 from aclcmp.orchestrator.launch.signals import Interrupts
 from aclcmp.orchestrator.run.directory import RunDir
 
@@ -37,8 +37,8 @@ def check_fit(job: Job, cluster: Cluster) -> Device:
     return resolve_device(job, cluster.nodes)
 
 
-def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, onlooker: Onlooker | None = None) -> RunRecord:
-    """Run the job to its end, or until the `onlooker` has seen enough, and return what is saved as run.json.
+def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: StopAdviser | None = None) -> RunRecord:
+    """Run the job to its end, or until the `adviser` has seen enough, and return what is saved as run.json.
 
     Ranks that fail, hang or are interrupted (the first SIGINT or SIGTERM) are part of the record, not exceptions; no
     process of them is left. The record is saved when the ranks start (as if aclcmp were killed now) and at the end.
@@ -46,20 +46,20 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, onlooker: 
     signal. Where the cluster's head is lost, which `cluster.head` says too, no further call into Ray will do.
     """
     device = check_fit(job, cluster)
-    scribe = Scribe(job, device, cluster.address_words, run, watcher.say)
+    writer = RecordWriter(job, device, cluster.address_words, run, watcher.say)
     with Interrupts() as interrupts:
         try:
             with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as hosts:
-                commands, scribe.environment, setups = _start(job, cluster, run, device, hosts, interrupts)
-                scribe.low_level = sentences(setups)
-                scribe.save(commands, _UNFINISHED)
-                if scribe.low_level:
-                    watcher.prepared(scribe.low_level)
-                watcher.started([rank for command in commands for rank in command.ranks])
+                commands, writer.environment, setups = _start(job, cluster, run, device, hosts, interrupts)
+                writer.low_level = sentences(setups)
+                writer.save(commands, _UNFINISHED)
+                if writer.low_level:
+                    watcher.on_dump_setup(writer.low_level)
+                watcher.on_start([rank for command in commands for rank in command.ranks])
 
                 def found(outcome: Outcome) -> Failure | None:
                     head = cluster.head.words if outcome.reason is Reason.HEAD else ""
-                    stood = onlooker.standing if onlooker else ""
+                    stood = adviser.progress if adviser else ""
                     return failure(commands, outcome, interrupts.caught, job.timeout, head, stood)
 
                 try:
@@ -67,27 +67,27 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, onlooker: 
                         commands,
                         watcher,
                         job.timeout,
-                        lambda: _asked(interrupts, cluster.head, onlooker),
+                        lambda: _asked(interrupts, cluster.head, adviser),
                         lambda outcome: stopping(outcome, found(outcome)),
                     )
                 except KeyboardInterrupt:
-                    scribe.save(commands, interrupted(interrupts.caught, "the ranks were killed"))
+                    writer.save(commands, interrupted(interrupts.caught, "the ranks were killed"))
                     raise
-                scribe.stopped = onlooker.stopped if onlooker and outcome.reason is Reason.ENOUGH else ""
-                return scribe.save(commands, found(outcome))
+                writer.stopped = adviser.stop_reason if adviser and outcome.reason is Reason.ENOUGH else ""
+                return writer.save(commands, found(outcome))
         except SignalError:
-            return scribe.save((), interrupted(interrupts.caught, "no rank had started"))
+            return writer.save((), interrupted(interrupts.caught, "no rank had started"))
         except LaunchError as error:
-            scribe.save((), Failure(rank=None, what=str(error)))
+            writer.save((), Failure(rank=None, what=str(error)))
             raise
 
 
-def _asked(interrupts: Interrupts, head: HeadWatch, onlooker: Onlooker | None) -> Reason | None:
+def _asked(interrupts: Interrupts, head: HeadWatch, adviser: StopAdviser | None) -> Reason | None:
     if interrupts.caught is not None:
         return Reason.SIGNAL
     if head.lost:
         return Reason.HEAD
-    return Reason.ENOUGH if onlooker and onlooker.stopped else None
+    return Reason.ENOUGH if adviser and adviser.stop_reason else None
 
 
 def _start(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node
-from aclcmp.orchestrator.cluster.versions import Versions, installed
+from aclcmp.orchestrator.cluster.versions import Versions, installed_versions
 from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.launch.placement import RESOURCE, resolve_device, spread
@@ -25,8 +25,8 @@ def hosts_for(job: Job, nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 def preflight(cluster: Cluster, nodes: Sequence[Node]) -> None:
     """Raise UsageError that names every host which has no aclcmp, another one, another Python, or gives no answer."""
-    answers = cluster.ask(installed, nodes=nodes, patience=_SECONDS)
-    here = installed()
+    answers = cluster.ask(installed_versions, nodes=nodes, patience=_SECONDS)
+    here = installed_versions()
     problems = [why for node in nodes if (why := _why_not(node, answers[node.node_id], here))]
     if problems:
         raise UsageError(f"nothing was started: {'; '.join(problems)}. `aclcmp doctor --address` tells more")

@@ -21,7 +21,7 @@ from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.orchestrator.cluster.ports import free_port
 from aclcmp.orchestrator.cluster.ray_start import set_by_ray
 from aclcmp.orchestrator.launch import guard
-from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, prepare
+from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.placement import Grant
 
 BEAT_SECONDS = 3.0

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.core.run_record import Failure, RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.launch.environment import recorded
-from aclcmp.orchestrator.launch.follow import Command
+from aclcmp.orchestrator.launch.follow_ranks import Command
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
 
 _DISTRIBUTIONS = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch-npu", "transformers")
 
 
-class Scribe:
+class RecordWriter:
     """Writes the record of one run, as often as asked."""
 
     def __init__(self, job: Job, device: Device, cluster: str, run: RunDir, say: Callable[[str], None]) -> None:

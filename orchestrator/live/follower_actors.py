@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.shard_files import ShardFiles
-from aclcmp.orchestrator.cluster.file_locations import Places
-from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
+from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
 from aclcmp.orchestrator.compare.actors.schedule import away, batches, home
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
@@ -96,7 +96,7 @@ class Followers:
         gone = self._ranks.keys() - self._actors.keys()
         return frozenset().union(*(self._ranks[node] for node in {*gone, *self._news_asked}))
 
-    def compare(self, pairs: Sequence[Pair], places: Places, meanwhile: Meanwhile) -> Outcomes:
+    def compare(self, pairs: Sequence[Pair], places: FileLocations, meanwhile: Meanwhile) -> Outcomes:
         """Compare pairs where most of each lies; return what came of each (label, rank) that could be.
 
         `meanwhile()` is called several times a second; what it raises ends the comparison.
@@ -105,7 +105,7 @@ class Followers:
         for pair in pairs:
             by_node[home(pair, places)].append(pair)
         work = {node: deque(batches(each, node, places)) for node, each in by_node.items()}
-        collected = Collected(pairs)
+        collected = OutcomeCollector(pairs)
         while any(work.values()):
             batch = {node: left.popleft() for node, left in work.items() if left}
             needed = {node: away(each, node, places) for node, each in batch.items()}
@@ -117,10 +117,10 @@ class Followers:
             }
             for node, results in self._results(calls, meanwhile).items():
                 collected.add(batch[node], results)
-        return collected.finished()
+        return collected.complete()
 
     def count_ties(
-        self, questions: Sequence[TieQuestion], places: Places, meanwhile: Meanwhile
+        self, questions: Sequence[TieQuestion], places: FileLocations, meanwhile: Meanwhile
     ) -> dict[tuple[LabelKey, int], int]:
         """Ask how many ids that differ are ties; of what cannot be asked nothing is told."""
         found: dict[tuple[LabelKey, int], int] = {}

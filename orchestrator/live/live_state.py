@@ -10,9 +10,9 @@ from typing import Protocol
 
 from rich.text import Text
 
-from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.job import Placement, StopAt
-from aclcmp.orchestrator.launch.follow import Watcher
+from aclcmp.orchestrator.launch.follow_ranks import Watcher
 from aclcmp.orchestrator.live.progress_text import Quiet
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
@@ -43,7 +43,7 @@ class Shared:
     lost: Callable[[], bool]
     """Whether no call into Ray will do any more."""
     quiet: Quiet
-    known: Known = field(default_factory=Known)
+    known: ResultCache = field(default_factory=ResultCache)
     """What was compared, by the thread."""
     ranks: Mapping[int, Placement] = field(default_factory=dict)
     running: frozenset[int] = frozenset()

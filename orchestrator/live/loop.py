@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.schedule import may_be_cut
 from aclcmp.orchestrator.core.job import StopAt
 from aclcmp.orchestrator.core.regions import Pair
@@ -38,7 +38,7 @@ class Following:
         self._ledger = Ledger(sorted(shared.ranks), planning=terms is not None)
         self._findings = None if terms is None else Findings(terms.policy, terms.profile)
         nodes = {rank: each.node_id for rank, each in shared.ranks.items()}
-        self._places = Places(next(iter(nodes.values())), nodes)
+        self._places = FileLocations(next(iter(nodes.values())), nodes)
         self._hosts = {rank: each.host for rank, each in shared.ranks.items()}
         self._judging = shared.screen.room is not None or shared.stop_at is not StopAt.NEVER
         self._asked_at = 0.0

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.live.live_state import Face, OverError, Shared
@@ -39,44 +39,44 @@ class Live:
         self._thread: threading.Thread | None = None
         self._stood = ""
 
-    def prepared(self, sentences: Sequence[str]) -> None:
+    def on_dump_setup(self, sentences: Sequence[str]) -> None:
         """Pass it on."""
-        self._shared.screen.prepared(sentences)
+        self._shared.screen.on_dump_setup(sentences)
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         """The ranks run: follow them."""
         shared = self._shared
-        shared.screen.started(ranks)
+        shared.screen.on_start(ranks)
         shared.ranks = {rank.rank: rank for rank in ranks}
         shared.running = frozenset(shared.ranks)
         shared.quiet.news(time.monotonic())
         self._thread = threading.Thread(target=self._follow, name="live", daemon=True)
         self._thread.start()
 
-    def line(self, rank: int, text: str) -> None:
+    def on_line(self, rank: int, text: str) -> None:
         """Pass it on; somebody is alive."""
         self._shared.quiet.news(time.monotonic())
-        self._shared.screen.line(rank, text)
+        self._shared.screen.on_line(rank, text)
 
     def say(self, text: str) -> None:
         """Pass it on."""
         self._shared.screen.say(text)
 
-    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+    def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
         """Pass it on; the rank is waited for no more."""
         shared = self._shared
         shared.quiet.news(time.monotonic())
         shared.running -= {rank}
         shared.ended.append(rank)
-        shared.screen.finished(rank, state, exit_code)
+        shared.screen.on_end(rank, state, exit_code)
 
     @property
-    def stopped(self) -> str:
+    def stop_reason(self) -> str:
         """Why the run is to end now, in words; "" to go on."""
         return self._shared.stopped
 
     @property
-    def standing(self) -> str:
+    def progress(self) -> str:
         """Where the ranks that ran stood when this was first known, in words; "" as long as it is not known.
 
         It is asked when the ranks are stopped, and again when none runs any more.
@@ -85,7 +85,7 @@ class Live:
         return self._stood
 
     @property
-    def known(self) -> Known:
+    def known(self) -> ResultCache:
         """What was compared; complete when `close` has returned."""
         return self._shared.known
 

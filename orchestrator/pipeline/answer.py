@@ -11,12 +11,12 @@ from rich.filesize import decimal
 
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
-from aclcmp.orchestrator.cluster.file_locations import Places, places_of, told_of_lost, where
-from aclcmp.orchestrator.cluster.file_visibility import look_around
+from aclcmp.orchestrator.cluster.file_locations import FileLocations, locate_shards, unreachable_sentences, where
+from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
 from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
-from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.plan import Plan
@@ -40,9 +40,9 @@ from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.repeats import recorded_again
+from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.run.shards import read_indices
-from aclcmp.orchestrator.run.sources import Side, world_size
+from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched import fetched_ranks
 
@@ -53,7 +53,7 @@ class ComparisonPlan:
 
     plan: Plan
     floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
-    places: Places | None = None
+    places: FileLocations | None = None
     """Where the files of ranks are; None: all on this host."""
 
 
@@ -66,7 +66,7 @@ def plan_local_run(
     """
     again = {
         source: _indices(other)
-        for source, (other, of_other) in recorded_again(run, repeat).items()
+        for source, (other, of_other) in find_repeats(run, repeat).items()
         if _may_measure_noise(run, source, other, of_other)
     }
     indices = _indices(run)
@@ -99,18 +99,20 @@ def ranks_on_other_hosts(run: RunDir, record: RunRecord, here: Collection[int]) 
     }
 
 
-def plan_sides(golden: Side, actual: Side, screen: Screen, ids: IdMap | None, layouts: LayoutRules) -> ComparisonPlan:
+def plan_sides(
+    golden: LabelSource, actual: LabelSource, screen: Screen, ids: IdMap | None, layouts: LayoutRules
+) -> ComparisonPlan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
-    screen.labelled(len(labels), sum(label.nbytes for label in labels))
+    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
     plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
     reference = plan_reference(golden.indices, golden.world_size, layouts)
     return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 
 def answer_two(
-    golden: Side,
-    actual: Side,
+    golden: LabelSource,
+    actual: LabelSource,
     report: RunDir,
     planned: ComparisonPlan,
     cluster: Cluster,
@@ -135,7 +137,7 @@ def plan_on_cluster(
     screen: Screen,
     again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
     layouts: LayoutRules | None = None,
-    known: Known | None = None,
+    known: ResultCache | None = None,
 ) -> ComparisonPlan:
     """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
 
@@ -156,11 +158,11 @@ def plan_on_cluster(
 
 def _on_cluster(
     run: RunDir, record: RunRecord, cluster: Cluster, pool: ActorPool
-) -> tuple[list[ShardIndex], tuple[str, ...], dict[int, str], Places]:
+) -> tuple[list[ShardIndex], tuple[str, ...], dict[int, str], FileLocations]:
     """Index a run's shards where they lie; also what could not be read, and which ranks are lost and why."""
     nodes = [node for node in cluster.refresh() if node.node_id in pool.cores]
     ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
-    found = places_of(ran, nodes, look_around(run, cluster))
+    found = locate_shards(ran, nodes, probe_visibility(run, cluster))
     indices: list[ShardIndex] = []
     problems: list[str] = []
     lost = dict(found.lost)
@@ -184,14 +186,14 @@ def answer(
     *,
     clean: bool = False,
     failed: bool = False,
-    known: Known | None = None,
+    known: ResultCache | None = None,
 ) -> Report:
     """Compare what was planned and judge it.
 
     `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`;
     `known` is what was compared while the ranks ran.
     """
-    places = planned.places or Places(cluster.driver_node_id)
+    places = planned.places or FileLocations(cluster.driver_node_id)
     interrupted = False
 
     def compare(pairs: Sequence[Pair]) -> Outcomes:
@@ -199,7 +201,7 @@ def answer(
         if interrupted:  # Ctrl-C ends the comparison, not one round of it
             return {}
         names = {(pair.key, pair.rank) for pair in pairs}
-        screen.comparing(len(names))
+        screen.add_pairs(len(names))
         found, left = known.take(pairs) if known is not None else ({}, pairs)
         screen.advance(len(found), 0)
         found |= compare_pairs(pool, left, places, screen.advance)
@@ -283,8 +285,8 @@ def _plan_indices(
     world, rules = world_size(indices, record), layouts or LayoutRules()
     plan = plan_run(indices, world, rules, lost or {}, heard)
     labels = [label for index in indices for label in index.records]
-    screen.labelled(len(labels), sum(label.nbytes for label in labels))
-    notes = (*told_of_lost(lost or {}), *plan.notes, *problems)
+    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
+    notes = (*unreachable_sentences(lost or {}), *plan.notes, *problems)
     plan = replace(plan, unreadable=plan.unreadable + len(problems), notes=notes)
     floors = {source: plan_repeat(indices, others, world, rules) for source, others in (again or {}).items()}
     if reference := plan_reference(indices, world, rules):

@@ -8,7 +8,7 @@ from pathlib import Path
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.run.repeats import AGAIN
+from aclcmp.orchestrator.run.repeats import REPEATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,14 @@ def read_judging_options(policy: Path | None, fail_on: FailOn | None, floor: str
         options += ("--fail-on", fail_on.value)
     if floor is None:
         return JudgingOptions(chosen, options=options)
-    if floor in AGAIN:
-        return JudgingOptions(chosen, again=AGAIN[floor], options=options)
+    if floor in REPEATS:
+        return JudgingOptions(chosen, again=REPEATS[floor], options=options)
     options += ("--floor", floor)
     path = Path(floor)
     if path.is_dir():
         return JudgingOptions(chosen, repeat=path, options=options)
     if not path.exists():
-        words = f"--floor {floor} is neither {' nor '.join(AGAIN)}, nor a profile or a run directory that exists"
+        words = f"--floor {floor} is neither {' nor '.join(REPEATS)}, nor a profile or a run directory that exists"
         raise UsageError(f"{words}; `aclcmp report RUN --save-floor FILE` writes a profile")
     from aclcmp.orchestrator.report.h5.profile import read_profile
 

@@ -36,7 +36,7 @@ def load_record(path: Path) -> RunRecord:
         raise UsageError(f"{path} cannot be read: {error.errors()[0]['msg']}") from None
 
 
-def opened_run(folder: Path) -> tuple[RunDir, RunRecord]:
+def open_run(folder: Path) -> tuple[RunDir, RunRecord]:
     """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")

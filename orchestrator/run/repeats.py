@@ -7,16 +7,16 @@ from pathlib import Path
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.record_file import opened_run
+from aclcmp.orchestrator.run.record_file import open_run
 
-AGAIN = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
+REPEATS = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
 """What `--floor` may say to have the command run a second time."""
 
 
-def recorded_again(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
+def find_repeats(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
     """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
-    folders = {source: run.again(source.value) for source in AGAIN.values()}
-    found = {source: opened_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
+    folders = {source: run.again(source.value) for source in REPEATS.values()}
+    found = {source: open_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
     if repeat is not None:
-        found[FloorSource.REPEAT] = opened_run(repeat)
+        found[FloorSource.REPEAT] = open_run(repeat)
     return found

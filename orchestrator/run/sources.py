@@ -10,12 +10,12 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.run.record_file import opened_run
+from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.shards import read_indices
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class LabelSource:
     """The labels of a side, and what people should know of it."""
 
     root: Path
@@ -30,7 +30,7 @@ class Side:
     """What the order of its labels rests on: "calls", "times" of files, or "names"."""
 
 
-def opened_side(folder: Path, side: str, scratch: Path) -> Side:
+def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
     """Open a run directory or another tool's dump on this host as `side`; what must be copied goes below `scratch`.
 
     Raises UsageError when it is neither, or cannot be read.
@@ -42,16 +42,16 @@ def opened_side(folder: Path, side: str, scratch: Path) -> Side:
         dump = read_dump(folder, side, scratch)
     if dump is not None:
         ranks = max((index.header.world_size for index in dump.indices), default=0)
-        opened = Side(
+        opened = LabelSource(
             folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes, dump.order.value
         )
     else:
-        run, record = opened_run(folder)
+        run, record = open_run(folder)
         found, problems = read_indices(run)
         if problems:
             raise UsageError("; ".join(problems))
         words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
-        opened = Side(run.root, tuple(found), world_size(found, record), words, run_failed(record))
+        opened = LabelSource(run.root, tuple(found), world_size(found, record), words, run_failed(record))
     if not any(index.records for index in opened.indices):
         return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))
     return opened

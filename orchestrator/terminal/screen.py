@@ -77,12 +77,12 @@ class Screen:
         """Print one line above the bars."""
         self._console.print(Text(visible(text)), soft_wrap=True)
 
-    def prepared(self, sentences: Sequence[str]) -> None:
+    def on_dump_setup(self, sentences: Sequence[str]) -> None:
         """What the launcher prepared for the library's dumps."""
         for sentence in sentences:
             self.say(sentence)
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         """The ranks run."""
         self._total, self._ended = len(ranks), 0
         self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
@@ -98,7 +98,7 @@ class Screen:
         """Show these lines below the bars from now on."""
         self._bars.below = below
 
-    def line(self, rank: int, text: str) -> None:
+    def on_line(self, rank: int, text: str) -> None:
         """One line of a rank's output, with the rank before it; on a terminal in its colours."""
         if self._console.is_terminal:
             shown = Text.from_ansi(coloured(text))
@@ -112,21 +112,21 @@ class Screen:
             except BrokenPipeError:
                 self._console.on_broken_pipe()
 
-    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+    def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
         """A rank has ended."""
         self._ended += 1
         if self._ranks is not None:
             told = f"{self._ended}/{self._total} {'finished' if state is RankState.FINISHED else 'ended'}"
             self._bars.update(self._ranks, completed=self._ended, told=told)
 
-    def labelled(self, labels: int, nbytes: int) -> None:
+    def show_recorded(self, labels: int, nbytes: int) -> None:
         """What the ranks recorded is known."""
         told = f"{labels:,} labels, {decimal(nbytes)}"
         if self._ranks is not None:
             self._bars.update(self._ranks, told=f"{self._ended}/{self._total} ended   {told}")
         self._progress(f"recorded {told}")
 
-    def comparing(self, pairs: int) -> None:
+    def add_pairs(self, pairs: int) -> None:
         """The comparison begins, or finds that so many more are to be compared."""
         self._pairs += pairs
         if self._compare is None:

@@ -24,9 +24,7 @@ _SLOW = 2.0
 
 
 @contextmanager
-def opened_cluster(
-    address: str | None, screen: Screen, meanwhile: Callable[[], Work]
-) -> Iterator[tuple[Cluster, Work]]:
+def open_cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
     """Open a cluster, which takes seconds, and do something else meanwhile."""
     check_interrupt()
     with ThreadPoolExecutor(1) as pool:

@@ -9,9 +9,9 @@ from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.record_file import opened_run
-from aclcmp.orchestrator.run.repeats import recorded_again
-from aclcmp.orchestrator.terminal.startup import nothing, opened_cluster, terminal
+from aclcmp.orchestrator.run.record_file import open_run
+from aclcmp.orchestrator.run.repeats import find_repeats
+from aclcmp.orchestrator.terminal.startup import nothing, open_cluster, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +27,12 @@ def fetch_again(folder: Path, address: str | None, what: Fetch) -> ExitCode:
 
     `address` is that of the cluster, by default the one that the run joined. Raises UsageError when it joined none.
     """
-    run, record = opened_run(folder)
+    run, record = open_run(folder)
     console, screen = terminal(False)
     if record.cluster == LOCAL_RAY:
         console.print(f"Nothing needs fetching: {run.root} was made on one host", soft_wrap=True, markup=False)
         return ExitCode.MATCH
-    with opened_cluster(address or record.cluster, screen, nothing) as (cluster, _):
+    with open_cluster(address or record.cluster, screen, nothing) as (cluster, _):
         return _fetched(run, record, cluster, what, console)
 
 
@@ -51,7 +51,7 @@ def _fetched(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, cons
     from aclcmp.orchestrator.transfer.fetch import bring
 
     code = bring(run, record, cluster, what, console)
-    for other, of_other in recorded_again(run, None).values():
+    for other, of_other in find_repeats(run, None).values():
         if code is not ExitCode.FAILED:
             code = max(code, bring(other, of_other, cluster, what, console), key=_WORSE.index)
     return code

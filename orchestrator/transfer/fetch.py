@@ -14,8 +14,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.cluster.file_locations import Seen, node_of, where
-from aclcmp.orchestrator.cluster.file_visibility import look_around
+from aclcmp.orchestrator.cluster.file_locations import NodeView, node_of, where
+from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.errors import ExitCode
@@ -54,7 +54,7 @@ def hosts_of(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch) -> A
     for rank in record.ranks:
         ranks.setdefault((rank.node_id, rank.ip, rank.host), set()).add(rank.rank)
     nodes = cluster.refresh()
-    seen = look_around(run, cluster)
+    seen = probe_visibility(run, cluster)
     far, problems, shared = [], [], []
     for number, (place, own) in enumerate(ranks.items()):
         node = node_of(place, nodes)
@@ -63,7 +63,7 @@ def hosts_of(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch) -> A
             problems.append(f"{where(place)} has left the cluster")
         elif node == cluster.driver_node_id:
             continue
-        elif not isinstance(sight, Seen):
+        elif not isinstance(sight, NodeView):
             problems.append(f"{where(place)} cannot be asked: {sight}")
         elif cluster.driver_node_id in sight.nodes:
             shared.append(where(place))

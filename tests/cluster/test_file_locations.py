@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Node
-from aclcmp.orchestrator.cluster.file_locations import Found, Places, Seen, node_of, places_of, told_of_lost
-from aclcmp.orchestrator.cluster.file_visibility import leave, look, take_away
+from aclcmp.orchestrator.cluster.file_locations import (
+    FileLocations,
+    LocatedShards,
+    NodeView,
+    locate_shards,
+    node_of,
+    unreachable_sentences,
+)
+from aclcmp.orchestrator.cluster.file_visibility import check_visibility, remove_nonces, write_nonce
 from aclcmp.orchestrator.compare.actors import schedule
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.compare.actors.test_schedule import pair_of
@@ -18,12 +25,12 @@ NODES = [Node(name, f"10.0.0.{number}", f"host-{name}", 2, {}) for number, name 
 RAN = {rank: (NODES[rank // 2].node_id, NODES[rank // 2].ip, NODES[rank // 2].host) for rank in range(6)}
 
 
-def seen(ranks: str = "", nodes: str = "", *, there: bool = True) -> Seen:
-    return Seen(there, frozenset(map(int, ranks)), frozenset(nodes))
+def seen(ranks: str = "", nodes: str = "", *, there: bool = True) -> NodeView:
+    return NodeView(there, frozenset(map(int, ranks)), frozenset(nodes))
 
 
-def found(a: Seen | str, b: Seen | str, c: Seen | str, nodes: list[Node] = NODES) -> Found:
-    return places_of(RAN, nodes, dict(zip("abc", (a, b, c), strict=True)))
+def found(a: NodeView | str, b: NodeView | str, c: NodeView | str, nodes: list[Node] = NODES) -> LocatedShards:
+    return locate_shards(RAN, nodes, dict(zip("abc", (a, b, c), strict=True)))
 
 
 def test_nothing_shared() -> None:
@@ -65,7 +72,7 @@ def test_a_copy_counts_only_where_the_source_is_gone() -> None:
 
 def test_a_host_is_found_again_by_address_and_name() -> None:
     back = [NODES[0], replace(NODES[1], node_id="e"), replace(NODES[2], host="other", node_id="d")]
-    here = places_of(RAN, back, {"a": seen("01", "a"), "e": seen("2", "e"), "d": seen("4", "d")})
+    here = locate_shards(RAN, back, {"a": seen("01", "a"), "e": seen("2", "e"), "d": seen("4", "d")})
     assert here.places.home(2) == here.places.home(3) == "e"
     assert here.places.home(4) == "d", "by its shards, though the host has another name"
     assert here.lost.keys() == {5}
@@ -87,17 +94,17 @@ def test_lost_ranks_and_why() -> None:
     assert "which has no such run directory now" in empty.lost[3]
     silent = found(seen("01", "a"), seen("2", "b"), seen("45", "c"))
     assert not silent.lost and silent.places.home(3) == "b", "a rank that recorded nothing is not lost"
-    assert told_of_lost(gone.lost) == [
+    assert unreachable_sentences(gone.lost) == [
         "ranks 4-5: their shards lie on host host-c (10.0.0.3), which has left the cluster"
     ]
 
 
 def test_ranks_that_the_record_does_not_name() -> None:
-    here = places_of({}, NODES, {"a": seen("", "a"), "b": seen("79", "b"), "c": seen("9", "c")})
+    here = locate_shards({}, NODES, {"a": seen("", "a"), "b": seen("79", "b"), "c": seen("9", "c")})
     assert here.readers == {"b": {7, 9}} and here.places.home(0) == "a"
 
 
-SHARED = Places("a", dict.fromkeys(range(6), "a"), {node: frozenset("abc") for node in "abc"})
+SHARED = FileLocations("a", dict.fromkeys(range(6), "a"), {node: frozenset("abc") for node in "abc"})
 
 
 def test_work_on_shared_files_is_spread_over_all_that_see_them() -> None:
@@ -116,7 +123,7 @@ def test_small_work_stays_where_its_ranks_ran() -> None:
 
 
 def test_what_is_not_shared_stays() -> None:
-    places = Places("a", {0: "a", 1: "d"}, {node: frozenset("abc") for node in "abc"})
+    places = FileLocations("a", {0: "a", 1: "d"}, {node: frozenset("abc") for node in "abc"})
     pairs = [pair_of((2048, 2048), (2048, 2048), (0, 0), (0,), (1,)) for _ in range(20)]
     assert schedule.spread(pairs, places, dict.fromkeys("abcd", 2)).keys() == {"d"}
     assert schedule.away(pairs[:1], "d", places).keys() == {"a"}
@@ -133,16 +140,20 @@ def test_what_a_node_leaves_is_seen_through_the_same_folder_alone(tmp_path: Path
     other.root.mkdir()
     (first.shards / "rank00003.journal").touch()
     (first.shards / "rank00004.h5.part").touch()
-    (token,), (second,) = leave(first), leave(other)
-    assert leave(RunDir(tmp_path / "none", "r")) == ()
+    (token,), (second,) = write_nonce(first), write_nonce(other)
+    assert write_nonce(RunDir(tmp_path / "none", "r")) == ()
     tokens = (token, second, "../other/run")
-    assert look(first, tokens) == (True, {3}, (token,))
-    assert look(other, tokens) == (True, frozenset(), (second,))
-    assert look(RunDir(tmp_path / "none", "r"), tokens) == (False, frozenset(), ())
-    assert take_away(first, tokens) and take_away(other, tokens)
+    assert check_visibility(first, tokens) == (True, {3}, (token,))
+    assert check_visibility(other, tokens) == (True, frozenset(), (second,))
+    assert check_visibility(RunDir(tmp_path / "none", "r"), tokens) == (False, frozenset(), ())
+    assert remove_nonces(first, tokens) and remove_nonces(other, tokens)
     assert [path.name for path in first.root.iterdir()] == ["shards"] and not list(other.root.iterdir())
 
 
 @pytest.mark.parametrize("rank", [0, 5, 77])
 def test_one_place_for_all(rank: int) -> None:
-    assert Places("a").home(rank) == "a" and Places("a").sees("a", rank) and not Places("a").sees("b", rank)
+    assert (
+        FileLocations("a").home(rank) == "a"
+        and FileLocations("a").sees("a", rank)
+        and not FileLocations("a").sees("b", rank)
+    )

@@ -24,11 +24,11 @@ def test_ports_in_use_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
         taken.bind(("", 0))
         used = taken.getsockname()[1]
         monkeypatch.setattr(ports, "_CANDIDATES", range(used, used + 1))
-        monkeypatch.setattr(ports, "handed_out", lambda: (1, 1))
+        monkeypatch.setattr(ports, "ephemeral_ports", lambda: (1, 1))
         assert ports.free_port() != used
 
 
 def test_where_the_kernel_hands_out_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "handed_out", lambda: (1024, 65_535))
+    monkeypatch.setattr(ports, "ephemeral_ports", lambda: (1024, 65_535))
     monkeypatch.setattr(random, "sample", lambda candidates, count: list(candidates)[:count])
     assert ports.free_port() > 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
+from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
 from aclcmp.orchestrator.core.diagnosis import Suspect
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import RankVerdict, Status
@@ -140,7 +140,7 @@ def test_a_second_look_tells_where_only_one_side_hides(name: str, tmp_path: Path
     x, y = mask(name, -np.inf), mask(name, LOWEST[name])
     y[3, 9] = y[3, 11] = y[7, 11] = encode(np.array([-1.0]), name)[0]
     pair = pair_of(stored.source(x, name), stored.source(y, name))
-    look = look_at(Suspect((pair,), 1.0))
+    look = diagnose_pairs(Suspect((pair,), 1.0))
     assert (look.nonfinite_rows.index.tolist(), look.nonfinite_rows.count.tolist()) == ([3, 7], [2, 1])
     assert (look.nonfinite_channels.index.tolist(), look.nonfinite_channels.count.tolist()) == ([9, 11], [1, 2])
     assert not look.channels.sum_dd.any() and np.isfinite(look.channels.sum_xx).all()

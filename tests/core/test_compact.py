@@ -9,7 +9,7 @@ from math import inf, isnan, nan
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.core.compact import from_columns, from_table, numbers_called, table
 from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -94,12 +94,12 @@ def test_what_is_collected_is_complete_whatever_comes_first() -> None:
         return [Pair(LabelKey(0, "x", 0), rank, source, each, source, each, (4, 4), each, "") for each in regions]
 
     first, second, third = pairs(0), pairs(1), pairs(2)
-    collected = Collected([*first, *second, *third])
+    collected = OutcomeCollector([*first, *second, *third])
     empty, some = PairStats.empty(), stats(3)
     assert collected.add(first, [empty, replace(some, rows=RowSums.empty(1)), empty]) == 1
     assert collected.add(second[1:], ["gone", some]) == 1 and collected.add(second[:1], [empty]) == 0
     assert collected.add(third[:2], [empty, some]) == 0
-    found = collected.finished()
+    found = collected.complete()
     assert sorted(rank for _, rank in found) == [0, 1] and found[LabelKey(0, "x", 0), 1] == "gone"
 
 
@@ -110,9 +110,9 @@ def test_sums_do_not_depend_on_which_actor_was_first() -> None:
     results = [replace(stats(seed), sum_dd=value) for seed, value in enumerate((1.0, 1e16, -1e16))]
     found = []
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        collected = Collected(pairs)
+        collected = OutcomeCollector(pairs)
         for place in order:
             collected.add([pairs[place]], [results[place]])
-        found.append(collected.finished()[LabelKey(0, "x", 0), 0])
+        found.append(collected.complete()[LabelKey(0, "x", 0), 0])
     assert isinstance(found[0], PairStats)
     assert [each.sum_dd for each in found if isinstance(each, PairStats)] == [found[0].sum_dd] * 3

@@ -18,8 +18,8 @@ from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.dumps.atb.codes import DTYPE_NAMES
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.launch import dump
-from aclcmp.orchestrator.launch.dump import DumpOrder, filters, prepare, switches
+from aclcmp.orchestrator.launch import dump_setup
+from aclcmp.orchestrator.launch.dump_setup import DumpOrder, filters, prepare, switches
 from aclcmp.orchestrator.report.as_csv import ORIGINAL
 from tests.launch.test_probe import install
 
@@ -129,8 +129,8 @@ def test_columns_statuses_and_exit_codes(page: str) -> None:
 @pytest.fixture
 def no_map_is_left() -> Iterator[None]:
     yield
-    folder = dump.MAPS / str(os.getpid())
-    (folder / dump.MAP_NAME).unlink(missing_ok=True)
+    folder = dump_setup.MAPS / str(os.getpid())
+    (folder / dump_setup.MAP_NAME).unlink(missing_ok=True)
     folder.rmdir()
 
 
@@ -194,4 +194,4 @@ def test_the_figures_of_the_disk() -> None:
     assert f"every {capture._LOOK_AGAIN >> 20} MiB" in full
     assert f"fewer than {capture._TIGHT_TASKS} more" in full
     assert f"{capture._MOST_RESERVE >> 30} GiB at most" in full
-    assert f"less than {dump.SCARCE >> 30} GiB" in full
+    assert f"less than {dump_setup.SCARCE >> 30} GiB" in full

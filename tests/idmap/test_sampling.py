@@ -21,8 +21,8 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.tensor_summary import summarise
 from aclcmp.orchestrator.idmap import sampling
-from aclcmp.orchestrator.idmap.candidates import held_by
-from aclcmp.orchestrator.idmap.sampling import Views, look_at
+from aclcmp.orchestrator.idmap.candidates import labels_by_rank
+from aclcmp.orchestrator.idmap.sampling import Signatures, sample_values
 from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances
 
 Array = npt.NDArray[Any]
@@ -51,14 +51,14 @@ def whole(seed: int = 0, shape: tuple[int, ...] = LARGE) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def looked(golden: list[ShardIndex], actual: list[ShardIndex]) -> tuple[Views, Views]:
+def looked(golden: list[ShardIndex], actual: list[ShardIndex]) -> tuple[Signatures, Signatures]:
     steps = []
-    views = look_at(held_by(golden, "pta"), held_by(actual, "acl"), lambda: steps.append(1))
-    assert len(steps) == len(held_by(golden, "pta")) + len(held_by(actual, "acl"))
+    views = sample_values(labels_by_rank(golden, "pta"), labels_by_rank(actual, "acl"), lambda: steps.append(1))
+    assert len(steps) == len(labels_by_rank(golden, "pta")) + len(labels_by_rank(actual, "acl"))
     return views
 
 
-def apart(views: tuple[Views, Views], golden: str = "x", actual: str = "y") -> float:
+def apart(views: tuple[Signatures, Signatures], golden: str = "x", actual: str = "y") -> float:
     return float(distances([views[0].get(golden, ())], [views[1].get(actual, ())])[0, 0])
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.idmap.name_tokens import split_numbers, words_of
-from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.name_tokens import name_tokens, split_numbers
+from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion, suggest
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
@@ -175,11 +175,11 @@ def test_numbers_of_ids(data_id: str, form: str, numbers: tuple[int, ...]) -> No
     ],
 )
 def test_words_that_mean_the_same(one: str, other: str) -> None:
-    assert words_of(one) == words_of(other)
+    assert name_tokens(one) == name_tokens(other)
 
 
-def seen(*ids: str, shape: tuple[int, ...] = (2, 8), dtype: str = "float32") -> list[Seen]:
-    return [Seen(data_id, shape, dtype, order) for order, data_id in enumerate(ids)]
+def seen(*ids: str, shape: tuple[int, ...] = (2, 8), dtype: str = "float32") -> list[CandidateLabel]:
+    return [CandidateLabel(data_id, shape, dtype, order) for order, data_id in enumerate(ids)]
 
 
 def pairs_of(suggestion: Suggestion, *, certain: bool = True) -> set[tuple[str | None, str | None]]:
@@ -218,12 +218,12 @@ def test_one_layer_is_told_exactly() -> None:
 def test_generated_ids_of_two_runs_are_one_rule() -> None:
     shapes = [(2, n) for n in range(1, 6)]
     golden, actual = (
-        [Seen(f"data_{stamp}_{n}", shape, "float32", n) for n, shape in enumerate(shapes)]
+        [CandidateLabel(f"data_{stamp}_{n}", shape, "float32", n) for n, shape in enumerate(shapes)]
         for stamp in ("20250101-120000", "20260202-130000")
     )
     (rule,) = suggest(golden, actual).rules
     assert rule == IdRule("data_20250101-120000_*", "data_20260202-130000_*")
-    shifted = [Seen(a.data_id, b.shape, b.dtype, b.order) for a, b in zip(actual[1:], golden, strict=False)]
+    shifted = [CandidateLabel(a.data_id, b.shape, b.dtype, b.order) for a, b in zip(actual[1:], golden, strict=False)]
     assert not suggest(golden, shifted).rules, "one call more before: the counts lie"
 
 
@@ -244,8 +244,8 @@ def test_kinds_of_elements_have_to_agree() -> None:
 
 def test_names_without_meaning_pair_by_order_and_are_not_certain() -> None:
     shapes = [(4,), (8, 8), (3,), (4,)]
-    golden = [Seen("abcd"[n], shape, "float32", n) for n, shape in enumerate(shapes)]
-    actual = [Seen("wxyz"[n], shape, "bfloat16", n) for n, shape in enumerate(shapes)]
+    golden = [CandidateLabel("abcd"[n], shape, "float32", n) for n, shape in enumerate(shapes)]
+    actual = [CandidateLabel("wxyz"[n], shape, "bfloat16", n) for n, shape in enumerate(shapes)]
     result = suggest(golden, actual)
     assert pairs_of(result, certain=False) == set(zip("abcd", "wxyz", strict=True))
     assert not result.rules
@@ -284,12 +284,12 @@ BLOCK = ["input_layernorm", *(f"self_attn.{name}_proj" for name in "qkvo"), "sel
 BLOCK += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "mlp", ""]
 
 
-def model(layers: int) -> list[Seen]:
+def model(layers: int) -> list[CandidateLabel]:
     names = ["model.embed_tokens"]
     names += [f"model.layers.{n}.{part}".rstrip(".") for n in range(layers) for part in BLOCK]
     names += ["model.norm", "lm_head"]
     shape = {"q_proj": (2, 8), "k_proj": (2, 4), "v_proj": (2, 4), "up_proj": (2, 24), "gate_proj": (2, 24)}
-    return [Seen(name, shape.get(name.split(".")[-1], (2, 8)), "float32", n) for n, name in enumerate(names)]
+    return [CandidateLabel(name, shape.get(name.split(".")[-1], (2, 8)), "float32", n) for n, name in enumerate(names)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -308,7 +308,7 @@ def test_planted_renames_are_found(seed: int, layers: int, shuffled: bool, dropp
         for old, new in swaps.items():
             name = re.sub(rf"\b{old}\b", new, name)
         truth[name] = one.data_id
-        actual.append(Seen(name, one.shape, "float16", order))
+        actual.append(CandidateLabel(name, one.shape, "float16", order))
     result = suggest(golden, actual)
     rules = IdMap(result.rules)
     rules.check(truth)
@@ -333,11 +333,11 @@ LABELS = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(LABELS, st.sampled_from([(), (2,), (4,), (2, 3)])), max_size=12), st.integers(0, 2**32))
 def test_any_names_give_rules_that_hold(labels: list[tuple[str, tuple[int, ...]]], seed: int) -> None:
-    sides: tuple[list[Seen], list[Seen]] = ([], [])
+    sides: tuple[list[CandidateLabel], list[CandidateLabel]] = ([], [])
     chance = random.Random(seed)
     for name, shape in labels:
         side = chance.choice(sides)
-        side.append(Seen(name, shape, chance.choice(["float32", "int64"]), len(side)))
+        side.append(CandidateLabel(name, shape, chance.choice(["float32", "int64"]), len(side)))
     result = suggest(*sides)
     for rules in (result.rules, [proposal.rule for proposal in result.proposals]):
         IdMap(rules).check([one.data_id for one in sides[1]])
@@ -358,7 +358,7 @@ MODELS = """
 import sys
 import torch
 from transformers import GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 
 def labels(model):
     found = []
@@ -366,7 +366,8 @@ def labels(model):
         def record(module, args, output):
             output = output[0] if isinstance(output, tuple) else output
             if isinstance(output, torch.Tensor):
-                found.append(Seen(name, tuple(output.shape), str(output.dtype).removeprefix("torch."), len(found)))
+                dtype = str(output.dtype).removeprefix("torch.")
+                found.append(CandidateLabel(name, tuple(output.shape), dtype, len(found)))
         return record
     for name, module in model.named_modules():
         module.register_forward_hook(hook(name))
@@ -385,7 +386,7 @@ print(repr({
 """
 
 
-def real_models() -> dict[str, list[Seen]]:
+def real_models() -> dict[str, list[CandidateLabel]]:
     done = subprocess.run([sys.executable, "-c", MODELS], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     listed = ast.parse(done.stdout.strip().splitlines()[-1], mode="eval").body
@@ -396,7 +397,7 @@ def real_models() -> dict[str, list[Seen]]:
         assert isinstance(value, ast.List)
         calls = [call for call in value.elts if isinstance(call, ast.Call)]
         sides[str(key.value)] = [
-            Seen(**{k.arg or "": ast.literal_eval(k.value) for k in call.keywords}) for call in calls
+            CandidateLabel(**{k.arg or "": ast.literal_eval(k.value) for k in call.keywords}) for call in calls
         ]
     return sides
 
@@ -423,7 +424,8 @@ def test_real_models() -> None:
     assert not {"q_proj", "k_proj", "v_proj"} & {rule.golden.split(".")[-1] for rule in gpt2.rules if rule.golden}
     for name, labels in sides.items():
         renamed = [
-            Seen(f"Module.net.{label.data_id}.forward.0", label.shape, "float16", label.order) for label in labels
+            CandidateLabel(f"Module.net.{label.data_id}.forward.0", label.shape, "float16", label.order)
+            for label in labels
         ]
         rules = IdMap(proposal.rule for proposal in suggest(labels, renamed).proposals)
         assert [rules.golden_name_of(one.data_id) for one in renamed] == [label.data_id for label in labels], name

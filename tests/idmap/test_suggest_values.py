@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances, places, view_of
-from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances, places, signature_of
+from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Proposal, Suggestion, suggest
 from aclcmp.orchestrator.plan.id_rules import IdMap
 
@@ -26,12 +26,12 @@ Model = dict[str, Array]
 SHAPE = (3, 40)
 
 
-def seen(model: Model, order: Sequence[str] = (), dtype: str = "float32") -> list[Seen]:
+def seen(model: Model, order: Sequence[str] = (), dtype: str = "float32") -> list[CandidateLabel]:
     """The labels of a run of one rank, in the model's order or another."""
     found = []
     for number, name in enumerate(order or model):
-        view = view_of(model[name].shape, lambda p, name=name: model[name].ravel()[p].astype(float)[:, None])
-        found.append(Seen(name, model[name].shape, dtype, number, (view,) if view else ()))
+        view = signature_of(model[name].shape, lambda p, name=name: model[name].ravel()[p].astype(float)[:, None])
+        found.append(CandidateLabel(name, model[name].shape, dtype, number, (view,) if view else ()))
     return found
 
 
@@ -196,8 +196,8 @@ def test_where_nothing_agrees_all_is_proposed_and_nothing_certain() -> None:
     actual = renamed(broken(golden, 0), PORTED)
     suggestion = suggest(seen(golden), seen(actual))
     assert not suggestion.rules and len(suggestion.proposals) == len(PARTS) + 3
-    paired = IdMap(each.rule for each in suggestion.proposals)
-    assert [paired.golden_name_of(name) for name in actual] == list(golden)
+    match_forms = IdMap(each.rule for each in suggestion.proposals)
+    assert [match_forms.golden_name_of(name) for name in actual] == list(golden)
 
 
 def test_much_round_off_says_nothing() -> None:
@@ -302,7 +302,7 @@ def test_places_lie_within(count: int) -> None:
     )
 )
 def test_any_values_give_rules_that_hold(labels: list[tuple[str, tuple[int, ...], int, float, bool]]) -> None:
-    sides: tuple[list[Seen], list[Seen]] = ([], [])
+    sides: tuple[list[CandidateLabel], list[CandidateLabel]] = ([], [])
     for name, shape, seed, factor, right in labels:
         value = np.random.default_rng(seed).standard_normal(shape)
         value.flat[:: 1 + seed] *= factor

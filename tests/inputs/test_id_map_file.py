@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.idmap.similarity import Seen
+from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import Proposal, Suggestion, suggest
 from aclcmp.orchestrator.inputs.id_map_file import quoted, read_map, rule_text, suggestion_text, write_suggestion
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
@@ -168,8 +168,8 @@ def test_hostile_ids_cannot_write_rules(tmp_path: Path) -> None:
 
 
 def test_from_labels_to_a_map(tmp_path: Path) -> None:
-    golden = [Seen(f"model.layers.{n}.self_attn.o_proj", (2, 4), "float32", n) for n in range(4)]
-    actual = [Seen(f"h.{n}.attention.dense", (2, 4), "float16", n) for n in range(4)]
+    golden = [CandidateLabel(f"model.layers.{n}.self_attn.o_proj", (2, 4), "float32", n) for n in range(4)]
+    actual = [CandidateLabel(f"h.{n}.attention.dense", (2, 4), "float16", n) for n in range(4)]
     write_suggestion(tmp_path / "m", suggest(golden, actual), "a", "b")
     ids = read_map(tmp_path / "m")
     assert [ids.golden_name_of(one.data_id) for one in actual] == [one.data_id for one in golden]

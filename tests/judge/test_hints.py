@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
+from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.diagnosis import Fit, Looks, Suspect
 from aclcmp.orchestrator.core.levels import level_of
@@ -93,7 +93,7 @@ class World:
         return {(pair.key, pair.rank): read_pair_stats(pair) for pair in pairs}
 
     def look(self, suspects: Sequence[Suspect]) -> Looks:
-        return {suspect.name: look_at(suspect) for suspect in suspects}
+        return {suspect.name: diagnose_pairs(suspect) for suspect in suspects}
 
     @property
     def plan(self) -> Plan:

@@ -28,19 +28,19 @@ class Notes:
         self.said: list[str] = []
         self.ends: dict[int, tuple[RankState, int | None]] = {}
 
-    def prepared(self, sentences: Sequence[str]) -> None:
+    def on_dump_setup(self, sentences: Sequence[str]) -> None:
         self.sentences = tuple(sentences)
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         self.placements = list(ranks)
 
-    def line(self, rank: int, text: str) -> None:
+    def on_line(self, rank: int, text: str) -> None:
         self.lines.append((rank, text))
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+    def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
         assert rank not in self.ends
         self.ends[rank] = (state, exit_code)
 

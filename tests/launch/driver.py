@@ -14,19 +14,19 @@ from aclcmp.orchestrator.run.directory import RunDir
 class Printer:
     """Prints what happens."""
 
-    def prepared(self, sentences: Sequence[str]) -> None:
+    def on_dump_setup(self, sentences: Sequence[str]) -> None:
         print(*sentences, sep="\n", flush=True)
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         print("started", flush=True)
 
-    def line(self, rank: int, text: str) -> None:
+    def on_line(self, rank: int, text: str) -> None:
         print(f"[rank{rank}] {text}", flush=True)
 
     def say(self, text: str) -> None:
         print(text, flush=True)
 
-    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+    def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
         print("finished", rank, state.value, exit_code, flush=True)
 
 

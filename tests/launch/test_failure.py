@@ -12,7 +12,7 @@ import pytest
 from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.launch.failure import failure
-from aclcmp.orchestrator.launch.follow import Command, Outcome, Reason
+from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason
 
 HINT = (
     "; torch_npu, which torch loads by itself, does not find CANN's libhccl.so: source CANN's set_env.sh (usually "

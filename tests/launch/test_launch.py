@@ -114,7 +114,7 @@ def test_daemons_end_with_their_rank(run_job: Run, tmp_path: Path) -> None:
 class Impatient(Notes):
     """Ends the run as soon as it runs, as `kill` would."""
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.launch.dump import Probe, find_probe, has_symbol
+from aclcmp.orchestrator.launch.dump_setup import Probe, find_probe, has_symbol
 
 CXX11 = b"\0_ZN3atb5Probe10SaveTensorERKNSt7__cxx1112basic_stringIcEE\0"
 PLAIN = b"\0_ZN3atb5Probe10SaveTensorERKSs\0_ZNSt7__cxx1112basic_stringIcE6appendEPKc\0"

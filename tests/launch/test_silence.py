@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from aclcmp.orchestrator.cluster import head_watch
-from aclcmp.orchestrator.cluster.head_watch import Answers, HeadWatch
+from aclcmp.orchestrator.cluster.head_watch import FailureTimer, HeadWatch
 from aclcmp.orchestrator.launch.silence import SILENT_SECONDS, Silence
 
 NAMES = {"a": "host a", "b": "host b"}
@@ -42,7 +42,7 @@ def test_a_driver_that_stood_still_takes_no_host_for_silent() -> None:
 
 
 def test_the_head_is_not_lost_for_a_driver_that_slept() -> None:
-    answers = Answers(0.0)
+    answers = FailureTimer(0.0)
     answers.tried(1.0, answered=True)
     answers.tried(61.0, answered=False)  # awake, and the network is not there yet
     assert 0 < answers.silent < head_watch.LOST_SECONDS
@@ -52,7 +52,7 @@ def test_the_head_is_not_lost_for_a_driver_that_slept() -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, 6.0])
 def test_the_head_is_lost_after_tries_that_all_fail(seconds: float) -> None:
-    answers, now = Answers(0.0), 0.0
+    answers, now = FailureTimer(0.0), 0.0
     while answers.silent <= head_watch.LOST_SECONDS:
         now += seconds
         answers.tried(now, answered=False)
@@ -65,12 +65,12 @@ def test_a_head_that_answers_no_more_is_told_once(monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as server:
         watch = HeadWatch(f"127.0.0.1:{server.getsockname()[1]}", lost_after=0.05)
         server.accept()[0].close()
-        watch.when_lost(told.set)
+        watch.on_loss(told.set)
         assert not watch.lost
     assert told.wait(60) and watch.lost
-    watch.when_lost(None)
+    watch.on_loss(None)
     late = threading.Event()
-    watch.when_lost(late.set)
+    watch.on_loss(late.set)
     assert late.is_set()  # at once
 
 
@@ -81,7 +81,7 @@ def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPat
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as raylet:
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet)]
         watch = HeadWatch(*addresses)
-        watch.when_lost(told.set)
+        watch.on_loss(told.set)
         raylet.accept()[0].close()
         if gone:
             raylet.close()

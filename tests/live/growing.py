@@ -13,7 +13,7 @@ from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.live.interim_verdicts import Findings
@@ -56,7 +56,7 @@ class Follower:
     def __init__(self, folder: Path, world: int) -> None:
         self.folder, self.world = folder, world
         self.ledger = Ledger(range(world), planning=True)
-        self.known = Known()
+        self.known = ResultCache()
         self.findings = Findings(Policy(), None)
         self.read: dict[ShardFiles, int] = {}
         self.asked = 0

@@ -9,7 +9,7 @@ import pytest
 
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.compare.pair import read_pair_stats
-from aclcmp.orchestrator.compare.result_cache import Known
+from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Status
@@ -155,12 +155,12 @@ def test_known_is_bounded_and_asks_again_what_failed(tmp_path: Path) -> None:
         rank.writer.close()
     pairs = plan_run([read_shard(rank.writer.files) for rank in ranks], 2).pairs
     found = {(pair.key, pair.rank): read_pair_stats(pair) for pair in pairs}
-    small = Known(most_bytes=3 * 5000)
+    small = ResultCache(most_bytes=3 * 5000)
     small.keep(pairs, found)
     assert 0 < len(small) < len(pairs)
     taken, left = small.take(pairs)
     assert len(taken) + len(left) == len(pairs) and taken.keys().isdisjoint({(pair.key, pair.rank) for pair in left})
-    failed = Known()
+    failed = ResultCache()
     failed.keep(pairs, dict.fromkeys(found, "host b is lost"))
     assert failed.take(pairs) == ({}, pairs)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes
@@ -17,9 +17,9 @@ from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.run.record_file import opened_run
+from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.shards import read_indices
-from aclcmp.orchestrator.run.sources import opened_side
+from aclcmp.orchestrator.run.sources import open_source
 
 
 def answered(
@@ -29,21 +29,21 @@ def answered(
     rules = told or LayoutRules()
     with TemporaryDirectory() as scratch:
         if actual is None:
-            run, record = opened_run(golden)
+            run, record = open_run(golden)
             indices, problems = read_indices(run)
             assert not problems
             plan = plan_run(indices, len(record.ranks), rules)
         else:
-            first, second = (opened_side(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
+            first, second = (open_source(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
             plan = plan_two(first.indices, second.indices, second.world_size, ids, rules)
         done = compare_and_resolve(plan, _compare)
         return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
 
 
 def _compare(pairs: Sequence[Pair]) -> Outcomes:
-    found = Collected(pairs)
+    found = OutcomeCollector(pairs)
     found.add(pairs, [read_pair_stats(pair) for pair in pairs])
-    return found.finished()
+    return found.complete()
 
 
 def statuses(judgement: Judgement) -> dict[str, Status]:

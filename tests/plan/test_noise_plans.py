@@ -15,7 +15,7 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.stats import PairStats
-from aclcmp.orchestrator.idmap.candidates import held_by, seen
+from aclcmp.orchestrator.idmap.candidates import candidate_labels, labels_by_rank
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRule, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
@@ -138,8 +138,8 @@ def test_the_main_plan_is_the_same_with_references_and_without(number: int) -> N
     assert told(plan_run(with_them, 3)) == told(plan_run(without, 3))
     assert told(plan_two(with_them, with_them, 3, IdMap())) == told(plan_two(without, without, 3, IdMap()))
     for side in ("pta", "acl"):
-        assert seen(with_them, side) == seen(without, side)
-        assert set(held_by(with_them, side)) == set(held_by(without, side))
+        assert candidate_labels(with_them, side) == candidate_labels(without, side)
+        assert set(labels_by_rank(with_them, side)) == set(labels_by_rank(without, side))
     repeat = plan_repeat(with_them, with_them, 3)
     assert repeat.pairs == plan_repeat(without, without, 3).pairs
     assert {pair.key for pair in repeat.pairs} <= set(plan_run(without, 3).keys)

@@ -59,7 +59,7 @@ def a_terminal() -> Iterator[tuple[io.TextIOWrapper, list[str]]]:
 def test_a_rank_in_a_pipe(text: str) -> None:
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with Screen(report_console(out)) as screen:
-        screen.line(3, f"see {text}: \x1b[31mred\x1b[0m\t目录")
+        screen.on_line(3, f"see {text}: \x1b[31mred\x1b[0m\t目录")
         screen.say(f"label {text}\nforged")
     out.seek(0)
     line, said = out.read().splitlines()
@@ -73,7 +73,7 @@ def test_a_rank_on_a_terminal(text: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("NO_COLOR", raising=False)
     with a_terminal() as (stream, got):
         screen = Screen(report_console(stream))
-        screen.line(3, f"see {text}: \x1b[31mred\x1b[0m")
+        screen.on_line(3, f"see {text}: \x1b[31mred\x1b[0m")
         stream.flush()
     plain = got[0].replace("\x1b[36m", "").replace("\x1b[31m", "").replace("\x1b[0m", "")
     assert not steers(plain) and plain.startswith("[rank3] see ") and plain.endswith(": red\n")

@@ -81,10 +81,10 @@ class CompareActor:
     def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
         """Look again at what does not match; return what was found, or in words why it could not be read."""
         # here and not above: most comparisons have nothing to look at again
-        from aclcmp.orchestrator.compare.diagnosis.second_look import look_at
+        from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
 
         try:
-            return look_at(suspect, {read: found for each in fetched for read, found in each.items()})
+            return diagnose_pairs(suspect, {read: found for each in fetched for read, found in each.items()})
         except Exception as error:  # a report without a second look is better than none
             return _told(error, "cannot be looked at again")
         finally:

@@ -14,9 +14,9 @@ from typing import Any
 
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Node
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.actors.work_queue import Post
+from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot
 from aclcmp.orchestrator.run.directory import RunDir
 
 _MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
@@ -44,16 +44,16 @@ class ActorPool:
         """How many actors compare on each node."""
         self.lost: set[str] = set()
         """Nodes that were lost in a comparison; the next ones begin without them."""
-        self._comparing: dict[str, list[Post]] = {}
-        self._reading: dict[str, list[Post]] = {}
+        self._comparing: dict[str, list[ActorSlot]] = {}
+        self._reading: dict[str, list[ActorSlot]] = {}
 
-    def comparing(self, node: str) -> list[Post]:
+    def comparing(self, node: str) -> list[ActorSlot]:
         """The compare actors of a node, started when they are first asked for."""
         if node not in self._comparing:
             self._comparing[node] = self._posts(node, self.cores[node])
         return self._comparing[node]
 
-    def reading(self, node: str) -> list[Post]:
+    def reading(self, node: str) -> list[ActorSlot]:
         """The readers of a node. They never wait for another actor, so nothing can wait in a circle."""
         if node not in self._reading:
             self._reading[node] = self._posts(node, -(-self.cores[node] // _CORES_PER_READER))
@@ -69,12 +69,12 @@ class ActorPool:
 
         return not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
 
-    def left(self, places: Places) -> Places:
+    def left(self, places: FileLocations) -> FileLocations:
         """Return the places without the nodes that are lost."""
-        return reduce(Places.without, self.lost, places)
+        return reduce(FileLocations.without, self.lost, places)
 
-    def _posts(self, node: str, count: int) -> list[Post]:
-        return [Post(self.start(node)) for _ in range(count)]
+    def _posts(self, node: str, count: int) -> list[ActorSlot]:
+        return [ActorSlot(self.start(node)) for _ in range(count)]
 
     def read_indices(
         self, run: RunDir, readers: Mapping[str, frozenset[int]]

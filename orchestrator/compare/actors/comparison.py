@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aclcmp.orchestrator.cluster.file_locations import Places
-from aclcmp.orchestrator.compare.actors.outcomes import Collected
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
+from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
 from aclcmp.orchestrator.compare.actors.schedule import away, batches, home, pair_bytes, spread
-from aclcmp.orchestrator.compare.actors.work_queue import Call, Post, Task, Team
+from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot, Call, NodeQueue, Task
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats
@@ -24,22 +24,22 @@ class Comparison:
     """What waits, what runs, and what came of it."""
 
     def __init__(
-        self, pool: ActorPool, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]
+        self, pool: ActorPool, pairs: Sequence[Pair], places: FileLocations, advance: Callable[[int, int], None]
     ) -> None:
         """Take the arguments of `compare_pairs`; nothing is begun yet."""
-        self.outcomes = Collected(pairs)
+        self.outcomes = OutcomeCollector(pairs)
         self._pool = pool
         self._places = places
         self._advance = advance
-        self._teams: dict[str, Team] = {}
+        self._teams: dict[str, NodeQueue] = {}
         for node, work in spread(pairs, places, pool.cores).items():
             self._team(node).waiting.extend(batches(work, node, places))
-        self._readers: dict[str, Team] = {}
+        self._readers: dict[str, NodeQueue] = {}
         self._running: dict[Any, Call] = {}
 
-    def _team(self, node: str) -> Team:
+    def _team(self, node: str) -> NodeQueue:
         if node not in self._teams:
-            self._teams[node] = Team(node, self._pool.comparing(node), self._begin)
+            self._teams[node] = NodeQueue(node, self._pool.comparing(node), self._begin)
         return self._teams[node]
 
     def run(self) -> None:
@@ -61,7 +61,7 @@ class Comparison:
             call.team.feed()
             call.task.team.feed()
 
-    def _begin(self, team: Team, post: Post, batch: list[Pair]) -> None:
+    def _begin(self, team: NodeQueue, post: ActorSlot, batch: list[Pair]) -> None:
         """Compare a batch, or ask for what it needs from other nodes."""
         task = Task(team, post, batch)
         post.calls += 1
@@ -69,13 +69,13 @@ class Comparison:
         task.asked = len(needed)
         for node, reads in needed.items():
             if node not in self._readers:
-                self._readers[node] = Team(node, self._pool.reading(node), self._read)
+                self._readers[node] = NodeQueue(node, self._pool.reading(node), self._read)
             self._readers[node].waiting.append((task, reads))
             self._readers[node].feed()
         if not needed:
             self._compare(task)
 
-    def _read(self, team: Team, post: Post, wanted: tuple[Task, list[Read]]) -> None:
+    def _read(self, team: NodeQueue, post: ActorSlot, wanted: tuple[Task, list[Read]]) -> None:
         task, reads = wanted
         if task.over:
             return
@@ -88,7 +88,7 @@ class Comparison:
         self._call(done, task, task.team, task.post)
 
     def _call(
-        self, done: Any, task: Task, team: Team, post: Post, reads: Sequence[Read] = (), found: Any = None
+        self, done: Any, task: Task, team: NodeQueue, post: ActorSlot, reads: Sequence[Read] = (), found: Any = None
     ) -> None:
         alone = team.most == post.calls == 1
         self._running[done] = Call(task, team, post, post.actor, alone, reads, found)
@@ -161,7 +161,7 @@ class Comparison:
 
 
 def compare_pairs(
-    pool: ActorPool, pairs: Sequence[Pair], places: Places, advance: Callable[[int, int], None]
+    pool: ActorPool, pairs: Sequence[Pair], places: FileLocations, advance: Callable[[int, int], None]
 ) -> Outcomes:
     """Compare all pairs, each where most of it lies; return each (label, rank)'s statistics or why it has none.
 
@@ -172,10 +172,12 @@ def compare_pairs(
     comparison = Comparison(pool, pairs, pool.left(places), advance)
     with suppress(KeyboardInterrupt):
         comparison.run()
-    return comparison.outcomes.finished()
+    return comparison.outcomes.complete()
 
 
-def count_ties(pool: ActorPool, questions: Sequence[TieQuestion], places: Places) -> dict[tuple[LabelKey, int], int]:
+def count_ties(
+    pool: ActorPool, questions: Sequence[TieQuestion], places: FileLocations
+) -> dict[tuple[LabelKey, int], int]:
     """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
     places = pool.left(places)
     asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]

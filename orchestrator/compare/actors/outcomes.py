@@ -9,7 +9,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 
 
-class Collected:
+class OutcomeCollector:
     """Outcomes by (label, rank).
 
     The pairs of a label, and the parts of a pair that was split, are merged in the order of their regions: the last bit
@@ -43,7 +43,7 @@ class Collected:
                 self._complete[name] = result
         return len(self._complete) - before_it
 
-    def finished(self) -> Outcomes:
+    def complete(self) -> Outcomes:
         """Return the outcomes of those that are complete."""
         return dict(self._complete)
 

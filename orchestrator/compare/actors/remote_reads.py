@@ -50,7 +50,7 @@ def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
     return found
 
 
-def open_packed(source: Source) -> MappedBits:
+def open_summary(source: Source) -> MappedBits:
     """Map a summary's packed bytes. Raises ShardError where they cannot be read or are not those that were recorded."""
     packed = open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
     packed.check()
@@ -65,7 +65,7 @@ def read_dense(read: Read) -> Bytes:
     """
     source, region = read
     if not source.is_whole:
-        return np.array(open_packed(source).bits, np.uint8)
+        return np.array(open_summary(source).bits, np.uint8)
     stored = open_bits(source)
     itemsize = stored.bits.itemsize
     tensor = stored.bits.view(_ELEMENTS[itemsize]).reshape(source.shape)

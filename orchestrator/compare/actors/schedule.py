@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.remote_reads import Read, read_bytes, reads_of
 from aclcmp.orchestrator.compare.kernels.region_split import pieces, within
 from aclcmp.orchestrator.core.regions import Pair, Region
@@ -28,7 +28,7 @@ def pair_bytes(pair: Pair) -> int:
     return pair.region.size * sum(DTYPES[source.dtype].itemsize for source in pair.sources)
 
 
-def home(pair: Pair, places: Places) -> str:
+def home(pair: Pair, places: FileLocations) -> str:
     """Return the node that reads most of the bytes of a pair as its own; the actual side's where several read as many.
 
     Of nodes that share files it is the one where the rank ran.
@@ -43,7 +43,7 @@ def home(pair: Pair, places: Places) -> str:
     return max(sorted(held), key=lambda node: (held[node], node == actual))
 
 
-def spread(pairs: Iterable[Pair], places: Places, cores: Mapping[str, int]) -> dict[str, list[Pair]]:
+def spread(pairs: Iterable[Pair], places: FileLocations, cores: Mapping[str, int]) -> dict[str, list[Pair]]:
     """Return the pairs that each node compares, in their order; `cores` are those of the nodes that can compare.
 
     Where nodes see the same files the work on them is spread: a pair leaves the node where its rank ran if that has
@@ -65,7 +65,7 @@ def spread(pairs: Iterable[Pair], places: Places, cores: Mapping[str, int]) -> d
     return dict(found)
 
 
-def away(pairs: Sequence[Pair], node: str, places: Places) -> dict[str, list[Read]]:
+def away(pairs: Sequence[Pair], node: str, places: FileLocations) -> dict[str, list[Read]]:
     """Return what must travel to `node` to compare `pairs` there: by the node that holds it, each read once."""
     found: dict[str, dict[Read, None]] = defaultdict(dict)
     for pair in pairs:
@@ -103,14 +103,14 @@ def split(pair: Pair, fetched: int = 0) -> list[Pair]:
     ]
 
 
-def may_be_cut(pair: Pair, places: Places) -> bool:
+def may_be_cut(pair: Pair, places: FileLocations) -> bool:
     """Whether a pair may be compared in parts, which depends on where it is compared: so does the last bit of sums."""
     size = pair_bytes(pair)
     nodes = {places.home(source.rank) for source in pair.sources}
     return size > SPLIT_BYTES or (len(nodes) > 1 and size > FETCH_BYTES)
 
 
-def batches(pairs: Iterable[Pair], node: str, places: Places) -> list[list[Pair]]:
+def batches(pairs: Iterable[Pair], node: str, places: FileLocations) -> list[list[Pair]]:
     """Group pairs that are compared on `node` into calls of about equal work, large ones split; order is kept.
 
     What travels for one call is at most FETCH_BYTES, unless it is one pair that cannot be cut.
@@ -134,7 +134,7 @@ def batches(pairs: Iterable[Pair], node: str, places: Places) -> list[list[Pair]
     return grouped
 
 
-def _away(pair: Pair, node: str, places: Places) -> list[Read]:
+def _away(pair: Pair, node: str, places: FileLocations) -> list[Read]:
     """What of a pair's reads no file on a node holds; often nothing, which is told fast."""
     if all(places.sees(node, source.rank) for source in pair.sources):
         return []

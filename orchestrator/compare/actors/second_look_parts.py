@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes
 from aclcmp.orchestrator.compare.actors.schedule import FETCH_BYTES, away, home, split
-from aclcmp.orchestrator.compare.actors.work_queue import Post
+from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot
 from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect
 from aclcmp.orchestrator.core.regions import Pair
 
 
-def parts(suspects: Sequence[Suspect], places: Places) -> Iterator[Suspect]:
+def parts(suspects: Sequence[Suspect], places: FileLocations) -> Iterator[Suspect]:
     """Yield the calls of actors that look at all suspects: each pair, large ones in parts, and each excerpt.
 
     What travels for a call is at most FETCH_BYTES; an excerpt of which more would travel is not looked at.
@@ -29,7 +29,7 @@ def parts(suspects: Sequence[Suspect], places: Places) -> Iterator[Suspect]:
             yield Suspect((), suspect.rms, suspect.excerpt)
 
 
-def merged(suspects: Sequence[Suspect], places: Places, done: Sequence[tuple[Suspect, Look | str]]) -> Looks:
+def merged(suspects: Sequence[Suspect], places: FileLocations, done: Sequence[tuple[Suspect, Look | str]]) -> Looks:
     """Put together what came of the parts; a suspect of which a part is not done is left out.
 
     Where the excerpt alone could not be looked at the rest is told.
@@ -48,12 +48,12 @@ def merged(suspects: Sequence[Suspect], places: Places, done: Sequence[tuple[Sus
     return {name: look for name, look in found.items() if left[name] == 0}
 
 
-def _travels(pairs: Sequence[Pair], places: Places) -> int:
+def _travels(pairs: Sequence[Pair], places: FileLocations) -> int:
     node = home(pairs[0], places)
     return sum(read_bytes(read) for reads in away(pairs, node, places).values() for read in reads)
 
 
-def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: Places) -> Looks:
+def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: FileLocations) -> Looks:
     """Look again at what does not match; return what was found for each (label, rank), or why nothing was.
 
     `places` as in `compare_pairs`. What an actor left undone because it died is done by another, once. On
@@ -67,7 +67,7 @@ def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: Places) -> 
     for part in parts(suspects, places):
         waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))
     idle = {node: list(pool.comparing(node)) for node in waiting}
-    running: dict[Any, tuple[Suspect, bool, str, Post]] = {}
+    running: dict[Any, tuple[Suspect, bool, str, ActorSlot]] = {}
     done: list[tuple[Suspect, Look | str]] = []
     with suppress(KeyboardInterrupt):
         while any(waiting.values()) or running:
@@ -92,7 +92,7 @@ def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: Places) -> 
     return merged(suspects, places, done)
 
 
-def _fetched(pool: ActorPool, part: Suspect, node: str, places: Places) -> list[Any]:
+def _fetched(pool: ActorPool, part: Suspect, node: str, places: FileLocations) -> list[Any]:
     """References to what of a part lies on other nodes."""
     needed = away([*part.pairs, *part.excerpt], node, places)
     readers = {holder: min(pool.reading(holder), key=lambda post: post.calls) for holder in needed}

@@ -15,7 +15,7 @@ CALLS_PER_ACTOR = 2
 
 
 @dataclass(slots=True, eq=False)
-class Post:
+class ActorSlot:
     """A place for an actor, where another takes over when it dies, and how many calls it has."""
 
     actor: Any
@@ -23,12 +23,12 @@ class Post:
 
 
 @dataclass(slots=True, eq=False)
-class Team:
+class NodeQueue:
     """The actors of a node that do one kind of work, and the work that waits for them."""
 
     node: str
-    posts: list[Post]
-    begin: Callable[[Team, Post, Any], None]
+    posts: list[ActorSlot]
+    begin: Callable[[NodeQueue, ActorSlot, Any], None]
     """Give a post one of what waits."""
     waiting: deque[Any] = field(default_factory=deque)
     most: int = CALLS_PER_ACTOR
@@ -51,8 +51,8 @@ class Team:
 class Task:
     """A batch that the actor at a post will compare when what it needs from other nodes is there."""
 
-    team: Team
-    post: Post
+    team: NodeQueue
+    post: ActorSlot
     batch: list[Pair]
     asked: int = 0
     """How many nodes have been asked for something and have not answered."""
@@ -66,8 +66,8 @@ class Call:
     """A call of the actor at a post of a team; `alone`: it has no other call."""
 
     task: Task
-    team: Team
-    post: Post
+    team: NodeQueue
+    post: ActorSlot
     actor: Any
     alone: bool
     reads: Sequence[Read] = ()

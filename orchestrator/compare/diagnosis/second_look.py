@@ -37,7 +37,7 @@ _WINDOW = 1 << 18  # Elements: 2 MiB of each side in float64, 4 MiB of complex o
 Floats = npt.NDArray[np.float64]
 
 
-def look_at(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
+def diagnose_pairs(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
     """Look at all pairs of a (label, rank) again, and try fits on its excerpt.
 
     Positions where a side is not finite count on neither side, and are counted where the other is not so too. What lies

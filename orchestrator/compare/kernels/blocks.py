@@ -15,7 +15,7 @@ import llvmlite.binding  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.kernels.jit import compiled
+from aclcmp.orchestrator.compare.kernels.jit import jit
 
 _Floats = npt.NDArray[np.floating]
 _Int64 = npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class Sums(NamedTuple):
     max_rel_d: np.float64
 
 
-class Counts(NamedTuple):
+class ThresholdCounts(NamedTuple):
     """Positions beyond the three thresholds; of each position alone, so that it does not matter how blocks are cut."""
 
     over_1k: np.int64
@@ -58,7 +58,7 @@ class Counts(NamedTuple):
     over_tolerance: np.int64
 
 
-class Order(NamedTuple):
+class BitExtremes(NamedTuple):
     """Extremes, and what compares bits. Ordinals are sign-magnitude bits made two's complement, which orders floats."""
 
     min_x: np.int64
@@ -74,15 +74,17 @@ class Order(NamedTuple):
     bits_y: np.int64
 
 
-def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, float, float], tuple[Sums, Counts, Order]]:
+def _make_reduce(
+    real: Any, bits: Any, unsigned: Any
+) -> Callable[[Any, Any, float, float], tuple[Sums, ThresholdCounts, BitExtremes]]:
     zero, thousandth, five_thousandths = real(0), real(1e-3), real(5e-3)
     none, negative_zero, largest = bits(0), bits(np.iinfo(bits).min), bits(np.iinfo(bits).max)
-    no_sums, no_counts = Sums(*[np.float64(0)] * 11), Counts(*[np.int64(0)] * 3)
+    no_sums, no_counts = Sums(*[np.float64(0)] * 11), ThresholdCounts(*[np.int64(0)] * 3)
     first, last = np.int64(negative_zero), np.int64(largest)
-    no_order = Order(last, first, last, first, np.int64(0), np.uint64(0), np.int64(0), np.int64(0))
+    no_order = BitExtremes(last, first, last, first, np.int64(0), np.uint64(0), np.int64(0), np.int64(0))
 
-    @compiled
-    def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, Counts, Order]:
+    @jit
+    def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, ThresholdCounts, BitExtremes]:
         """Reduce two blocks in their own type, strip by strip; what strips give is added up in 64 bits."""
         x_bits, y_bits = x.view(bits), y.view(bits)
         atol_real, rtol_real = real(atol), real(rtol)
@@ -144,8 +146,10 @@ def _make_reduce(real: Any, bits: Any, unsigned: Any) -> Callable[[Any, Any, flo
                 max(sums.max_abs_d, np.float64(bits(max_abs_d).view(real))),
                 max(sums.max_rel_d, np.float64(bits(max_rel_d).view(real))),
             )
-            counts = Counts(counts.over_1k + over_1k, counts.over_5k + over_5k, counts.over_tolerance + over_tolerance)
-            order = Order(
+            counts = ThresholdCounts(
+                counts.over_1k + over_1k, counts.over_5k + over_5k, counts.over_tolerance + over_tolerance
+            )
+            order = BitExtremes(
                 min(order.min_x, np.int64(min_x)),
                 max(order.max_x, np.int64(max_x)),
                 min(order.min_y, np.int64(min_y)),
@@ -164,7 +168,7 @@ reduce32 = _make_reduce(np.float32, np.int32, np.uint32)
 reduce64 = _make_reduce(np.float64, np.int64, np.uint64)
 
 
-@compiled
+@jit
 def max_distance(x: _Floats, y: _Floats, scale: float) -> np.uint64:
     """Return the largest distance of ordinals of float32, after multiplication by `scale`."""
     largest = np.uint32(0)
@@ -177,21 +181,21 @@ def max_distance(x: _Floats, y: _Floats, scale: float) -> np.uint64:
     return np.uint64(largest)
 
 
-@compiled
+@jit
 def float32_of(ordinal: np.int64) -> float:
     """Value of an ordinal of float32."""
     value = np.float64(np.int32(abs(ordinal)).view(np.float32))
     return value if ordinal >= 0 else -value
 
 
-@compiled
+@jit
 def float64_of(ordinal: np.int64) -> float:
     """Value of an ordinal of float64."""
     value = np.int64(abs(ordinal)).view(np.float64)
     return value if ordinal >= 0 else -value
 
 
-@compiled
+@jit
 def count_equal(x: _Int64, y: _Int64, same_sign: bool) -> int:
     """Count equal integers; unless `same_sign`, one of the arrays holds the bits of uint64."""
     count = 0
@@ -200,7 +204,7 @@ def count_equal(x: _Int64, y: _Int64, same_sign: bool) -> int:
     return count
 
 
-@compiled
+@jit
 def max_difference(x: _Floats, y: _Floats) -> float:
     """Return the largest |d| of finite values, with d taken in float64."""
     largest = np.int64(0)
@@ -209,7 +213,7 @@ def max_difference(x: _Floats, y: _Floats) -> float:
     return np.int64(largest).view(np.float64)
 
 
-@compiled
+@jit
 def find_difference(x: _Floats, y: _Floats, fx: _Floats, fy: _Floats, difference: float) -> int:
     """Return the first position where |d| is `difference`; -1 if there is none.
 
@@ -221,7 +225,7 @@ def find_difference(x: _Floats, y: _Floats, fx: _Floats, fy: _Floats, difference
     return -1
 
 
-@compiled
+@jit
 def square_sums(x: _Floats, y: _Floats, begin: int, end: int) -> tuple[float, float]:
     """Return the sums of x^2 and d^2 over begin <= i < end, in float64."""
     xx, dd = 0.0, 0.0

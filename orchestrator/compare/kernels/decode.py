@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
-from aclcmp.orchestrator.compare.kernels.jit import compiled
+from aclcmp.orchestrator.compare.kernels.jit import jit
 
 _Bytes = npt.NDArray[np.uint8]
 _Float32 = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ CODES = {
 """Code of each element type, or of the components of a complex one, by torch's name."""
 
 
-@compiled
+@jit
 def decode32(data: _Bytes, code: int, scratch: _Float32) -> _Float32:
     """Return the float32 values of the elements in `data`: float32 as a view of it, all else in `scratch`."""
     if code == FLOAT32:
@@ -73,7 +73,7 @@ def decode32(data: _Bytes, code: int, scratch: _Float32) -> _Float32:
     return scratch
 
 
-@compiled
+@jit
 def decode64(data: _Bytes, code: int, scratch: _Float64, scratch32: _Float32, exact: _Int64) -> _Float64:
     """Return the float64 values of the elements in `data`: float64 as a view of it, all else in `scratch`.
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.kernels.jit import compiled
+from aclcmp.orchestrator.compare.kernels.jit import jit
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 _Bytes = npt.NDArray[np.uint8]
 _Int64 = npt.NDArray[np.int64]
 
 
-@compiled
+@jit
 def run_start(base: int, sizes: _Int64, strides: _Int64, number: int) -> int:
     """Flat index at which run `number` of a walk begins."""
     index = base
@@ -27,7 +27,7 @@ def run_start(base: int, sizes: _Int64, strides: _Int64, number: int) -> int:
     return index
 
 
-@compiled
+@jit
 def _copy_runs(source: Any, walk: Walk, number: int, within: int, out: Any) -> None:
     """Fill `out` with the elements from element `within` of run `number` on."""
     # Taken from the walk once: each access to an array in a tuple counts references, which costs more than a short run.
@@ -44,7 +44,7 @@ def _copy_runs(source: Any, walk: Walk, number: int, within: int, out: Any) -> N
         within = 0
 
 
-@compiled
+@jit
 def stretch(data: _Bytes, itemsize: int, walk: Walk, position: int, scratch: _Bytes) -> _Bytes:
     """Return the bytes of as many elements as `scratch` holds, from the region's element number `position` on.
 

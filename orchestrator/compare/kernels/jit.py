@@ -22,7 +22,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model":
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
 
 
-def compiled(function: _Function) -> _Function:
+def jit(function: _Function) -> _Function:
     """Compile `function` into the entry points that call it."""
     return cast("_Function", numba.njit(**_OPTIONS)(function))
 
@@ -32,7 +32,7 @@ def entry_point(function: _Function) -> _Function:
     try:
         dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder can be written: compile in each process
-        return compiled(function)
+        return jit(function)
     if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
         return function
     # numba takes cached code for current as long as the entry point's own file is unchanged; what it calls counts too.

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from aclcmp.orchestrator.compare.kernels import blocks
 from aclcmp.orchestrator.compare.kernels.decode import UINT64, decode32, decode64
 from aclcmp.orchestrator.compare.kernels.gather import run_start, stretch
-from aclcmp.orchestrator.compare.kernels.jit import compiled, entry_point
-from aclcmp.orchestrator.compare.kernels.kernel_args import Limits, Rows, Side, Totals
+from aclcmp.orchestrator.compare.kernels.jit import entry_point, jit
+from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 _Floats = npt.NDArray[np.floating]
@@ -35,7 +35,7 @@ _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own,
 _SAFE_SQUARES = 2.0**-100
 
 
-@compiled
+@jit
 def _segment(rows: Rows, position: int) -> tuple[int, int]:
     """Return the row group of an element, and the end of the elements from there on that share the group."""
     return _segment_at(
@@ -43,7 +43,7 @@ def _segment(rows: Rows, position: int) -> tuple[int, int]:
     )
 
 
-@compiled
+@jit
 def _segment_at(
     width: int, group: int, run: int, base: int, sizes: _Int64, strides: _Int64, position: int
 ) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def _segment_at(
     return whole_row // group, (row + count) * width
 
 
-@compiled
+@jit
 def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, current: int, segment_end: int) -> tuple[int, int]:
     """Add up a block that begins at `position` by rows; return the group and segment end of its last element."""
     # Taken from the tuple once: each access to an array in it counts references, which costs more than a short row.
@@ -75,8 +75,8 @@ def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, current: int, s
         current, segment_end = _segment_at(width, group, run, base, sizes, strides, position + begin)
 
 
-@compiled
-def _add(totals: Totals, sums: blocks.Sums, counts: blocks.Counts) -> None:
+@jit
+def _add(totals: Totals, sums: blocks.Sums, counts: blocks.ThresholdCounts) -> None:
     """Add a block's sums and counts."""
     totals.sums[0] += sums.x
     totals.sums[1] += sums.y
@@ -93,7 +93,7 @@ def _add(totals: Totals, sums: blocks.Sums, counts: blocks.Counts) -> None:
     totals.counts[4] += counts.over_tolerance
 
 
-@compiled
+@jit
 def _widen(totals: Totals, low_x: float, high_x: float, low_y: float, high_y: float) -> None:
     """Widen the ranges of x and y."""
     totals.extremes[0] = min(totals.extremes[0], low_x)
@@ -102,7 +102,7 @@ def _widen(totals: Totals, low_x: float, high_x: float, low_y: float, high_y: fl
     totals.extremes[3] = max(totals.extremes[3], high_y)
 
 
-@compiled
+@jit
 def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> None:
     """Take up the block's largest |d| if it is a new one; fx and fy are x and y with zeros at non-finite pairs."""
     largest = blocks.max_difference(fx, fy)
@@ -114,12 +114,12 @@ def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats
         totals.position[0] = position + at
 
 
-@compiled
-def _mask_nonfinite(totals: Totals, limits: Limits, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> int:
+@jit
+def _mask_nonfinite(totals: Totals, limits: KernelLimits, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> int:
     """Copy x and y to fx and fy, with zeros where not both are finite; return the number of these positions.
 
-    Counts them, and widens the ranges by the finite ones. Where both are -inf or the lowest value of their types, as
-    masks have them, both count as -inf.
+    Non-finite values are counted, and the ranges are widened by the finite ones. Where both sides are -inf or the
+    lowest value of their types, as in masks, both count as -inf.
     """
     count = 0
     for i in range(x.size):
@@ -154,7 +154,7 @@ def _mask_nonfinite(totals: Totals, limits: Limits, x: _Floats, y: _Floats, fx: 
     return count
 
 
-@compiled
+@jit
 def _nonfinite_class(value: float) -> int:
     """0 for NaN, 1 and 2 for positive and negative infinity, -1 for finite values."""
     if np.isnan(value):
@@ -164,7 +164,7 @@ def _nonfinite_class(value: float) -> int:
     return -1
 
 
-@compiled
+@jit
 def _safe(sum_of_squares: float, all_zero: bool) -> bool:
     """Whether float32 was wide enough to sum these squares."""
     return all_zero or _SAFE_SQUARES <= sum_of_squares < np.inf
@@ -173,8 +173,10 @@ def _safe(sum_of_squares: float, all_zero: bool) -> bool:
 def _make_scan_chunk(reduce: Any, value_of: Any, infinity: np.int64) -> Any:
     is_float32 = reduce is blocks.reduce32
 
-    @compiled
-    def scan_chunk(x: Any, y: Any, position: int, rows: Rows, limits: Limits, scale: float, totals: Totals) -> None:
+    @jit
+    def scan_chunk(
+        x: Any, y: Any, position: int, rows: Rows, limits: KernelLimits, scale: float, totals: Totals
+    ) -> None:
         """Add a chunk's elements, the first of which is number `position` of the region, to `totals` and `rows`."""
         group, segment_end = _segment(rows, position)
         begin = 0
@@ -227,7 +229,7 @@ _scan_chunk32 = _make_scan_chunk(blocks.reduce32, blocks.float32_of, np.int64(0x
 _scan_chunk64 = _make_scan_chunk(blocks.reduce64, blocks.float64_of, np.int64(0x7FF0000000000000))
 
 
-@compiled
+@jit
 def _chunk_size(x_walk: Walk, y_walk: Walk, position: int, stop: int) -> int:
     """Number of elements in the chunk that begins at `position`; long runs are read in place, not copied together."""
     size = min(CHUNK, stop - position)
@@ -239,7 +241,14 @@ def _chunk_size(x_walk: Walk, y_walk: Walk, position: int, stop: int) -> int:
 
 @entry_point
 def scan32(
-    x_side: Side, y_side: Side, rows: Rows, limits: Limits, scale: float, start: int, stop: int, totals: Totals
+    x_side: KernelOperand,
+    y_side: KernelOperand,
+    rows: Rows,
+    limits: KernelLimits,
+    scale: float,
+    start: int,
+    stop: int,
+    totals: Totals,
 ) -> None:
     """Add to `totals` and `rows` the elements start <= i < stop of a pair whose values float32 holds exactly.
 
@@ -261,7 +270,14 @@ def scan32(
 
 @entry_point
 def scan64(
-    x_side: Side, y_side: Side, rows: Rows, limits: Limits, integers: bool, start: int, stop: int, totals: Totals
+    x_side: KernelOperand,
+    y_side: KernelOperand,
+    rows: Rows,
+    limits: KernelLimits,
+    integers: bool,
+    start: int,
+    stop: int,
+    totals: Totals,
 ) -> None:
     """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` tells of which kind."""
     raw = np.empty((2, 8 * CHUNK), np.uint8)

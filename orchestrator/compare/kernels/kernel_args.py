@@ -13,7 +13,7 @@ _Float64 = npt.NDArray[np.float64]
 _Int64 = npt.NDArray[np.int64]
 
 
-class Side(NamedTuple):
+class KernelOperand(NamedTuple):
     """One operand: its stored bytes, the code of its element type, and the walk of the region to be compared."""
 
     data: npt.NDArray[np.uint8]
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     sum_dd: _Float64
 
 
-class Limits(NamedTuple):
+class KernelLimits(NamedTuple):
     """Tolerance of one element, |d| <= atol + rtol |x|, and which values stand for -inf."""
 
     rtol: float

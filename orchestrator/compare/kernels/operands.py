@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.kernels.decode import FLOAT64, INT64, UINT64, decode64
 from aclcmp.orchestrator.compare.kernels.gather import stretch
-from aclcmp.orchestrator.compare.kernels.jit import compiled, entry_point
-from aclcmp.orchestrator.compare.kernels.kernel_args import Side
+from aclcmp.orchestrator.compare.kernels.jit import entry_point, jit
+from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 SUM_WINDOW = 262_144
@@ -23,14 +23,14 @@ _CHUNK = 8_192  # elements decoded at a time, which stay in a first-level cache 
 _NO_LEVELS = np.empty(0, np.int64)
 
 
-class Reading(Protocol):
+class OperandReader(Protocol):
     """One operand, read window by window."""
 
     @property
-    def reach(self) -> Side:
+    def reach(self) -> KernelOperand:
         """Where the operand's elements lie in storage."""
 
-    def window(self, start: int, stop: int) -> Side:
+    def window(self, start: int, stop: int) -> KernelOperand:
         """Return what holds the region's elements start <= i < stop, by their numbers in the region."""
 
     def release(self, start: int, stop: int) -> None:
@@ -38,19 +38,19 @@ class Reading(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class StoredOperand:
     """An operand that is one stored tensor."""
 
-    side: Side
+    side: KernelOperand
     free: Callable[[int, int], None]
     """Called with (start, stop) when the stored tensor's components start <= i < stop have been read."""
 
     @property
-    def reach(self) -> Side:
+    def reach(self) -> KernelOperand:
         """Where its elements lie."""
         return self.side
 
-    def window(self, start: int, stop: int) -> Side:
+    def window(self, start: int, stop: int) -> KernelOperand:
         """Return the same side for every window: the kernels find the elements themselves."""
         return self.side
 
@@ -59,14 +59,14 @@ class Stored:
         self.free(self.side.walk.flat_index(start), self.side.walk.flat_index(stop - 1) + 1)
 
 
-class Summed:
+class SumOperand:
     """An operand that is the sum of stored tensors of one element type and shape, of the same region of each.
 
     Floats are added in float64, in the order given and as IEEE 754 has it (inf - inf is NaN). Integers are added in 64
     bits, and bools as 0 and 1. Sums are never rounded to the narrower stored type.
     """
 
-    def __init__(self, summands: Sequence[Stored], exact: bool, size: int) -> None:
+    def __init__(self, summands: Sequence[StoredOperand], exact: bool, size: int) -> None:
         """Prepare for windows of up to SUM_WINDOW of `size` elements; `exact`: integers or bools."""
         self._summands = tuple(summands)
         self._exact = exact
@@ -75,11 +75,11 @@ class Summed:
         self._sums = np.empty(min(size, SUM_WINDOW), np.int64)
 
     @property
-    def reach(self) -> Side:
+    def reach(self) -> KernelOperand:
         """Where the elements of each summand lie, of the first for example."""
         return self._summands[0].side
 
-    def window(self, start: int, stop: int) -> Side:
+    def window(self, start: int, stop: int) -> KernelOperand:
         """Add up the summands there, one after the other, each released when it has been read."""
         sums = self._sums[: stop - start]
         for number, summand in enumerate(self._summands):
@@ -88,13 +88,13 @@ class Summed:
         data = sums.view(np.uint8)
         data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
         # Elements go by their numbers in the region, so the first of them would be `start` elements into the window.
-        return Side(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
+        return KernelOperand(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
 
     def release(self, start: int, stop: int) -> None:
         """Keep the window's memory for the next one."""
 
 
-@compiled
+@jit
 def _add(sums: Any, values: Any, first: bool) -> None:
     # Element by element, since `sums += values` is not vectorised: 3 times slower for float32.
     if first:
@@ -106,7 +106,7 @@ def _add(sums: Any, values: Any, first: bool) -> None:
 
 
 @entry_point
-def add_up(side: Side, start: int, stop: int, exact: bool, first: bool, sums: npt.NDArray[np.int64]) -> None:
+def add_up(side: KernelOperand, start: int, stop: int, exact: bool, first: bool, sums: npt.NDArray[np.int64]) -> None:
     """Write (`first`) or add the region's elements start <= i < stop to `sums`: int64 if `exact`, else float64's bits.
 
     Integers beyond int64 keep their lowest 64 bits, which are those of uint64.

@@ -14,7 +14,7 @@ import pytest
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
@@ -50,7 +50,7 @@ def test_a_split_pair_has_the_statistics_of_the_whole(cluster: Cluster, tmp_path
     pool = ActorPool(cluster.nodes)
     pair = pair_of(tmp_path / "large", 0, shape)
     outcomes = compare_pairs(
-        pool, [pair], Places(cluster.driver_node_id), lambda pairs, size: done.append((pairs, size))
+        pool, [pair], FileLocations(cluster.driver_node_id), lambda pairs, size: done.append((pairs, size))
     )
     stats = outcomes[pair.key, 0]
     assert isinstance(stats, PairStats)
@@ -64,7 +64,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_compared(cluster: Cluster, tmp
     write(tmp_path / "good")
     (tmp_path / "short").write_bytes(b"1234")
     pairs = [pair_of(tmp_path / name, rank) for rank, name in enumerate(("good", "short", "missing"))]
-    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), lambda *_: None)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, FileLocations(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert isinstance(told[0], PairStats)
     assert isinstance(told[1], str) and "truncated" in told[1]
@@ -90,7 +90,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
         if not killed:
             kill_one()
 
-    outcomes = compare_pairs(pool, pairs, Places(cluster.driver_node_id), advance)
+    outcomes = compare_pairs(pool, pairs, FileLocations(cluster.driver_node_id), advance)
     assert killed
     assert len(outcomes) == 8
     assert all(isinstance(outcome, PairStats) for outcome in outcomes.values())
@@ -103,7 +103,7 @@ def test_interrupt_keeps_what_is_done(cluster: Cluster, tmp_path: Path) -> None:
     def advance(pairs: int, size: int) -> None:
         raise KeyboardInterrupt
 
-    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), advance)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, FileLocations(cluster.driver_node_id), advance)
     assert 0 < len(outcomes) < 2000
 
 
@@ -121,7 +121,7 @@ def test_a_pair_that_kills_its_actor_takes_no_other_along(
     monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Fragile)
     write(tmp_path / "data")
     pairs = [pair_of(tmp_path / "data", rank) for rank in range(300)]
-    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, Places(cluster.driver_node_id), lambda *_: None)
+    outcomes = compare_pairs(ActorPool(cluster.nodes), pairs, FileLocations(cluster.driver_node_id), lambda *_: None)
     told = [outcomes[pair.key, pair.rank] for pair in pairs]
     assert [rank for rank, outcome in enumerate(told) if isinstance(outcome, str)] == [100]
     assert "died" in str(told[100])
@@ -159,7 +159,7 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
 
     monkeypatch.setattr("aclcmp.orchestrator.compare.actors.actor_pool.CompareActor", Mortal)
     node, run = cluster.driver_node_id, RunDir(tmp_path / "run", "r")
-    pool, places = ActorPool(cluster.nodes), Places(node)
+    pool, places = ActorPool(cluster.nodes), FileLocations(node)
     for folder in (run.shards, run.dumps):
         folder.mkdir(parents=True)
     write_shard(run.shards, ShardHeader("r", 3, 4, 0, 0, "host", 1, 0.0))

@@ -21,7 +21,7 @@ import pytest
 
 from aclcmp.labeling.shard.tensor_summary import summarise
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node, _survey
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.cluster.ray_start import authentication
 from aclcmp.orchestrator.compare.actors import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
@@ -133,8 +133,8 @@ class Spread:
         self._random = np.random.default_rng(0)
 
     @property
-    def places(self) -> Places:
-        return Places(self.nodes[0].node_id, {rank: self.nodes[rank % 2].node_id for rank in range(2000)})
+    def places(self) -> FileLocations:
+        return FileLocations(self.nodes[0].node_id, {rank: self.nodes[rank % 2].node_id for rank in range(2000)})
 
     def bits(self, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         return random_bits(self._random, dtype, shape, "ordinary")
@@ -285,7 +285,7 @@ def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) ->
     with added_node() as (third, process):
         ids = spread.nodes[0].node_id, spread.nodes[1].node_id, third.node_id
         homes = {rank: ids[rank % 3] for rank in range(6)}
-        places = Places(ids[0], homes, {node: frozenset(ids[1:]) for node in ids[1:]})
+        places = FileLocations(ids[0], homes, {node: frozenset(ids[1:]) for node in ids[1:]})
         pool = ActorPool([*spread.nodes, third])
         pairs = [spread.simple(f"x{i}", i % 6, i // 6 % 6) for i in range(36)]
         for post in pool.comparing(third.node_id) + pool.reading(third.node_id):

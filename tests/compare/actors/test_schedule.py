@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors import schedule
 from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes
 from aclcmp.orchestrator.compare.kernels.region_split import pieces, within
@@ -17,8 +17,8 @@ SHAPES = st.lists(st.integers(1, 40), min_size=0, max_size=4)
 SMALL = st.lists(st.integers(1, 11), min_size=0, max_size=4)
 
 
-here = Places("here")
-own = Places("none", {rank: f"node{rank}" for rank in range(10)})
+here = FileLocations("here")
+own = FileLocations("none", {rank: f"node{rank}" for rank in range(10)})
 
 
 def pair_of(
@@ -179,7 +179,7 @@ def test_batches_carry_little(drawn: list[tuple[tuple[int, int], list[int], list
 def test_what_many_pairs_share_travels_once() -> None:
     pairs = [pair_of((64, 1024), (64, 1024), (0, 0), (0,), (rank,)) for rank in range(1, 5)]
 
-    places = Places("here", {0: "there"})
+    places = FileLocations("here", {0: "there"})
     (batch,) = schedule.batches(pairs, "here", places)
     assert batch == pairs
     assert schedule.away(batch, "here", places) == {"there": [(pairs[0].golden, pairs[0].golden_region)]}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, look_at
+from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, diagnose_pairs
 from aclcmp.orchestrator.core.diagnosis import Counts, Look, Suspect
 from aclcmp.orchestrator.core.regions import Region
 from tests.compare.diagnosis.test_second_look import Stored, pair_of
@@ -25,7 +25,7 @@ def looked(folder: Path, x: np.ndarray, y: np.ndarray, dtype: str = "float32", s
     golden, actual = (stored.source(encode(side.ravel(), dtype).reshape(x.shape), dtype) for side in (x, y))
     whole = Region.whole(x.shape)
     parts = [whole] if seed is None else split_at_random(np.random.default_rng(seed), whole, 3)
-    return look_at(Suspect(tuple(pair_of(golden, actual, part) for part in parts), 1.0))
+    return diagnose_pairs(Suspect(tuple(pair_of(golden, actual, part) for part in parts), 1.0))
 
 
 def places(counts: Counts) -> dict[int, int]:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.cluster.file_locations import Places
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense, reads_of
 from aclcmp.orchestrator.compare.actors.schedule import split
 from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
-from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, channel_group, look_at
+from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, channel_group, diagnose_pairs
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, Look, Suspect
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -94,7 +94,7 @@ def test_parts_add_up_to_numpys_sums(tmp_path_factory, case) -> None:
         errors = np.abs(y - x)[finite & (x != y)]
         rms = 0.37
         bins = np.floor(np.log2(errors / rms)) - HISTOGRAM_LOWEST
-    look = look_at(Suspect(pairs, rms))
+    look = diagnose_pairs(Suspect(pairs, rms))
     assert look.channels.index.tolist() == sorted(expected)
     for group, xx, dd in zip(look.channels.index, look.channels.sum_xx, look.channels.sum_dd, strict=True):
         assert (xx, dd) == pytest.approx(expected[int(group)], rel=1e-9)
@@ -109,7 +109,7 @@ def test_many_channels_are_summed_in_groups(tmp_path: Path) -> None:
     y = x + random.standard_normal(x.shape).astype(np.float32)
     stored = Stored(tmp_path / "tensors")
     pair = pair_of(stored.source(x, "float32"), stored.source(y, "float32"), Region((0, 7), (3, 8000)))
-    look = look_at(Suspect((pair,), 1.0))
+    look = diagnose_pairs(Suspect((pair,), 1.0))
     expected = expected_sums(*(side.astype(float) for side in (x[:, 7:8007], y[:, 7:8007])), pair.region, x.shape)
     assert look.channels.group == channel_group(x.shape) == 4
     assert dict(zip(look.channels.index.tolist(), look.channels.sum_dd, strict=True)) == pytest.approx(
@@ -127,7 +127,7 @@ def test_windows_and_sums_over_ranks(tmp_path: Path) -> None:
     sources = [stored.source(part, "float64", rank) for rank, part in enumerate(parts)]
     pair = replace(pair_of(golden, sources[0]), more_actual=tuple(sources[1:]))
     stats = read_pair_stats(pair)
-    look = look_at(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
+    look = diagnose_pairs(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
     assert look.channels.sum_dd == pytest.approx((0.25 * x**2).sum(0), rel=1e-9)
     assert look.fits[0].kind == "scale" and "1.5 times" in look.fits[0].words
 
@@ -140,7 +140,10 @@ def test_what_was_fetched_gives_the_same(tmp_path: Path, name: str) -> None:
     pair = pair_of(golden, actual, Region((3, 10), (30, 33)))
     excerpt = excerpt_of([pair], RowSums.empty())
     fetched = {read: read_dense(read) for read in reads_of(pair)}
-    here, there = look_at(Suspect((pair,), 1.0, excerpt)), look_at(Suspect((pair,), 1.0, excerpt), fetched)
+    here, there = (
+        diagnose_pairs(Suspect((pair,), 1.0, excerpt)),
+        diagnose_pairs(Suspect((pair,), 1.0, excerpt), fetched),
+    )
     assert here.channels.sum_dd.tolist() == there.channels.sum_dd.tolist()
     assert here.histogram.tolist() == there.histogram.tolist()
     assert here.fits == there.fits
@@ -156,7 +159,7 @@ def test_an_excerpt_is_where_the_error_is_and_whole_rows(tmp_path: Path) -> None
     assert found.region.shape == (1, 20, 64)
     assert found.region.start[1] <= 317 < found.region.end[1]
     assert found.region == found.golden_region == found.actual_region
-    look = look_at(Suspect((), 1.0, (found,)))
+    look = diagnose_pairs(Suspect((), 1.0, (found,)))
     assert look.fits[0].words.startswith("in 1,280 of 25,600 values, where the error is largest: ")
 
 
@@ -172,7 +175,7 @@ def test_the_slices_of_a_fused_projection_are_one_box(tmp_path: Path) -> None:
     ]
     excerpt = excerpt_of(pairs, RowSums.empty())
     assert len(excerpt) == 2
-    (fit, *_) = look_at(Suspect(tuple(pairs), 1.0, excerpt)).fits
+    (fit, *_) = diagnose_pairs(Suspect(tuple(pairs), 1.0, excerpt)).fits
     assert fit.explained == 1.0 and fit.kind in ("permuted channels", "shifted channels")
 
 
@@ -194,7 +197,7 @@ def test_complex_elements_have_parts(tmp_path: Path) -> None:
     stored = Stored(tmp_path / "tensors")
     pair = pair_of(stored.source(x, "complex64"), stored.source(2 * x, "complex64"))
     assert DTYPES["complex64"].kind is Kind.COMPLEX
-    look = look_at(Suspect((pair,), 1.0, excerpt_of([pair], RowSums.empty())))
+    look = diagnose_pairs(Suspect((pair,), 1.0, excerpt_of([pair], RowSums.empty())))
     assert look.channels.sum_dd == pytest.approx((np.abs(x.astype(complex)) ** 2).sum(0))
     assert look.histogram.sum() == 2 * x.size and look.fits[0].kind == "scale"
 
@@ -223,7 +226,7 @@ def test_real_actors_look_at_whole_and_split_pairs(
         stats = read_pair_stats(pairs[0])
         assert isinstance(stats, PairStats)
         suspects.append(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
-    looks = look_again(ActorPool(cluster.nodes), suspects, Places(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id))
     first, second = looks[KEY, 0], looks[KEY, 1]
     assert isinstance(first, Look) and isinstance(second, Look)
     assert first.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
@@ -250,7 +253,7 @@ def test_an_interrupted_look_keeps_what_is_done(
         return wait(*args, **kwargs)
 
     monkeypatch.setattr(ray, "wait", interrupted)
-    looks = look_again(ActorPool(cluster.nodes), suspects, Places(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id))
     assert len(looks) == 5 and all(isinstance(look, Look) for look in looks.values())
 
 
@@ -268,7 +271,9 @@ def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> 
         nodes = {0: cluster.driver_node_id, 1: node.node_id, 2: cluster.driver_node_id}
         pool = ActorPool([*cluster.nodes, node])
         looks = look_again(
-            pool, [Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)], Places(cluster.driver_node_id, nodes)
+            pool,
+            [Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)],
+            FileLocations(cluster.driver_node_id, nodes),
         )
     for rank in (1, 2):
         look = looks[KEY, rank]

@@ -27,31 +27,31 @@ STOP_SECONDS = 15.0
 class Watcher(Protocol):
     """Who wants to see the run. All calls come from the thread that called `launch`."""
 
-    def prepared(self, sentences: Sequence[str]) -> None:
+    def on_dump_setup(self, sentences: Sequence[str]) -> None:
         """With `--low-level`: what was prepared for the library's dumps, before `started`."""
 
-    def started(self, ranks: Sequence[Placement]) -> None:
+    def on_start(self, ranks: Sequence[Placement]) -> None:
         """The ranks run, here."""
 
-    def line(self, rank: int, text: str) -> None:
+    def on_line(self, rank: int, text: str) -> None:
         """One line of output. Under launcher `script` a node's lines come with the node's first rank."""
 
     def say(self, text: str) -> None:
         """Something that people should know now."""
 
-    def finished(self, rank: int, state: RankState, exit_code: int | None) -> None:
+    def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
         """The rank has ended."""
 
 
-class Onlooker(Protocol):
+class StopAdviser(Protocol):
     """Who knows more of the run than what its commands print. Asked often, from the thread that called `launch`."""
 
     @property
-    def stopped(self) -> str:
+    def stop_reason(self) -> str:
         """Why the run is to end now though nothing failed, in words; "" to go on."""
 
     @property
-    def standing(self) -> str:
+    def progress(self) -> str:
         """Where the ranks that run stood last, in words; "" if that is not known."""
 
 
@@ -130,7 +130,7 @@ def follow(
         if command.state is None:
             command.state, command.exit_code, command.finished = state, code, when
             for rank in command.ranks:
-                watcher.finished(rank.rank, state, code)
+                watcher.on_end(rank.rank, state, code)
 
     def stop(reason: Reason) -> None:
         nonlocal outcome, give_up
@@ -195,9 +195,9 @@ def _names(commands: Sequence[Command]) -> dict[str, str]:
 def _show(command: Command, batch: Batch, watcher: Watcher) -> None:
     rank = command.ranks[0].rank
     if batch.hidden:
-        watcher.line(rank, f"... {batch.hidden:,} lines not shown, see {command.log}")
+        watcher.on_line(rank, f"... {batch.hidden:,} lines not shown, see {command.log}")
     for line in batch.lines:
-        watcher.line(rank, line)
+        watcher.on_line(rank, line)
     command.hear(batch.lines)
 
 

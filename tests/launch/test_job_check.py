@@ -10,7 +10,7 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Job, Launcher
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job import check
+from aclcmp.orchestrator.launch.job_check import check
 
 
 def job(folder: Path, *command: str, **options: Any) -> Job:

@@ -18,8 +18,8 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Launcher
 from aclcmp.orchestrator.core.run_record import RunRecord
-from aclcmp.orchestrator.launch import dump
-from aclcmp.orchestrator.launch.dump import DumpOrder, DumpSetup, sentences
+from aclcmp.orchestrator.launch import dump_setup
+from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.rank_host import RankHost, Start
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
@@ -188,7 +188,7 @@ def test_somebody_elses_folder_is_not_used(tmp_path: Path) -> None:
 HOST = """
 import sys, time
 from pathlib import Path
-from aclcmp.orchestrator.launch.dump import DumpOrder
+from aclcmp.orchestrator.launch.dump_setup import DumpOrder
 from aclcmp.orchestrator.launch.rank_host import RankHost, Start
 root = Path(sys.argv[1])
 host = RankHost()
@@ -311,7 +311,7 @@ def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     free = shutil.disk_usage(tmp_path).free
     ran = Ran(tmp_path, "true")
     assert abs(ran.setup.free - free) < 1 << 30
-    monkeypatch.setattr(dump, "SCARCE", 1 << 80)
+    monkeypatch.setattr(dump_setup, "SCARCE", 1 << 80)
     assert sentences([ran.setup])[-1].endswith("GiB are free where they go")
 
 
