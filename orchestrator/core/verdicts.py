@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of
@@ -17,41 +18,74 @@ from aclcmp.orchestrator.errors import ExitCode
 _NO_LEVEL = Level()
 
 
+class Group(Enum):
+    """Kinds of statuses: what they mean for the answer."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    """Not as it should be, and no reason to fail."""
+    WRONG = "wrong"
+    """A reason for exit code 1."""
+    GAP = "gap"
+    """Not compared, or only in part: a reason for exit code 4."""
+
+
 class Status(str, Enum):
-    """What the comparison of one (label, rank) means."""
+    """What the comparison of one (label, rank) means, and how that is ordered, stored and shown."""
 
-    MATCH = "match"
-    DRIFT = "drift"
-    DIVERGED = "diverged"
-    NONFINITE = "nonfinite"
-    MISMATCH = "mismatch"
-    MISSING = "missing"
-    FAILED = "failed"
+    #         value, number, severity, group, mark, ascii, style, colour, point
+    MATCH = "match", 1, 0, Group.GOOD, "·", ".", "green", "match", "circle"
+    DRIFT = "drift", 2, 10, Group.WARNING, "~", "~", "yellow", "drift", "triangle-up"
+    DIVERGED = "diverged", 3, 60, Group.WRONG, "✗", "x", "bold red", "wrong", "x"
+    NONFINITE = "nonfinite", 4, 50, Group.WRONG, "N", "N", "bold red", "wrong", "star"
+    MISMATCH = "mismatch", 5, 30, Group.GAP, "≠", "#", "magenta", "gap", "circle-open"
+    MISSING = "missing", 6, 20, Group.GAP, "?", "?", "magenta", "gap", "circle-open"
+    FAILED = "failed", 7, 40, Group.GAP, "!", "!", "magenta", "gap", "circle-open"
+
+    _value_: str
+    number: int
+    """What report.h5 stores. A number keeps its meaning for ever; 0 stands for no verdict."""
+    severity: int
+    """Of several statuses the one with the largest severity counts."""
+    group: Group
+    mark: str
+    """Its symbol, one terminal cell wide."""
+    ascii: str
+    """The symbol where the terminal shows ASCII only."""
+    style: str
+    """Its colour on the terminal, as rich names it."""
+    colour: str
+    """Its colour on the page: a class of grid.css, one of match, drift, wrong and gap."""
+    point: str
+    """Its marker in the page's charts, as Plotly names it."""
+
+    def __new__(
+        cls,
+        value: str,
+        number: int,
+        severity: int,
+        group: Group,
+        mark: str,
+        ascii: str,
+        style: str,
+        colour: str,
+        point: str,
+    ) -> Status:
+        """Make a member whose value is only its name in reports."""
+        status = str.__new__(cls, value)
+        status._value_ = value
+        status.number, status.severity, status.group = number, severity, group
+        status.mark, status.ascii, status.style, status.colour, status.point = mark, ascii, style, colour, point
+        return status
 
 
-_SEVERITY = (
-    Status.MATCH,
-    Status.DRIFT,
-    Status.MISSING,
-    Status.MISMATCH,
-    Status.FAILED,
-    Status.NONFINITE,
-    Status.DIVERGED,
-)
-
-
-WRONG = (Status.DIVERGED, Status.NONFINITE)
-"""What makes the exit code 1."""
-
-
-def severity(status: Status) -> int:
-    """How grave a status is."""
-    return _SEVERITY.index(status)
+WRONG = tuple(status for status in Status if status.group is Group.WRONG)
+"""The statuses that make the exit code 1."""
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The gravest of at least one status."""
-    return max(set(statuses), key=severity)
+    """Return the most severe of at least one status."""
+    return max(set(statuses), key=attrgetter("severity"))
 
 
 class Origin(str, Enum):

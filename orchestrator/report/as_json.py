@@ -32,9 +32,14 @@ _SIDE = tuple(f.name for f in fields(SideFacts))
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of report.json."""
+    """Return the JSON Schema (draft 2020-12) of report.json: that of the file, with the statuses and the figures."""
     text = resources.files(__package__).joinpath("report.schema.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    found: dict[str, Any] = json.loads(text)
+    types = {"int": {"type": "integer"}, "float": {"$ref": "#/$defs/float"}}
+    figures = {field.name: types[str(field.type)] for field in fields(Metrics)}
+    found["$defs"]["status"] = {"enum": [status.value for status in Status]}
+    found["$defs"]["metrics"] |= {"required": list(figures), "additionalProperties": False, "properties": figures}
+    return found
 
 
 def write_json(report: Report, path: Path) -> None:

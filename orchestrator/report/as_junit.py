@@ -20,7 +20,7 @@ from xml.sax.xmlreader import AttributesImpl
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
-from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, worst
+from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.report.text.sentences import failure, gaps, replicas
 from aclcmp.orchestrator.terminal.cells import shorten
@@ -185,11 +185,12 @@ def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
 
 def _tag(verdict: RankVerdict, fail_on: FailOn) -> str:
     """What a verdict makes of its test case, as it counts for the exit code."""
-    if verdict.status is Status.MATCH or (verdict.status is Status.DRIFT and fail_on is not FailOn.DRIFT):
+    group = verdict.status.group
+    if group is Group.GOOD or (group is Group.WARNING and fail_on is not FailOn.DRIFT):
         return ""
     if verdict.excused or (fail_on is FailOn.OWN and verdict.origin is Origin.INHERITED):
         return "skipped"
-    return "failure" if verdict.status in (*WRONG, Status.DRIFT) else "error"
+    return "error" if group is Group.GAP else "failure"
 
 
 def _reason(verdict: RankVerdict, root: LabelKey | None) -> str:

@@ -12,13 +12,13 @@ from aclcmp.orchestrator.core.compact import empty_table, from_table
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, verdicts_from, worst
+from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status, verdicts_from, worst
 from aclcmp.orchestrator.report.h5.labels import Grid
 from aclcmp.orchestrator.report.h5.primitives import own_dataset, own_group
 
-_STATUSES: list[Status | None] = [None, *Status]
+_STATUSES = {status.number: status for status in Status}
 _ORIGINS: list[Origin | None] = [None, Origin.OWN, Origin.INHERITED]
-_QUIET = [_STATUSES.index(Status.MATCH), _STATUSES.index(Status.DRIFT)]
+_IN_ORDER = [status.number for status in Status if status.group in (Group.GOOD, Group.WARNING)]
 
 
 def worth_telling(grid: Grid, other: Grid) -> list[int]:
@@ -31,7 +31,7 @@ def worth_telling(grid: Grid, other: Grid) -> list[int]:
 def _in_order(grid: Grid) -> dict[LabelKey, bytes]:
     """Labels that match or drift wherever they are, and packed on which ranks they are."""
     there = grid.status != 0
-    in_order = np.flatnonzero((np.isin(grid.status, _QUIET) | ~there).all(axis=1))
+    in_order = np.flatnonzero((np.isin(grid.status, _IN_ORDER) | ~there).all(axis=1))
     return {grid.keys[number]: np.packbits(there[number]).tobytes() for number in in_order.tolist()}
 
 

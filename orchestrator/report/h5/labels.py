@@ -3,7 +3,7 @@
 /labels               table, one row per (label, rank), the columns of `flat.COLUMNS`
 /grid/labels          table, one row per label: task, label, occurrence, layer, first_row and rows (in /labels)
 /grid/rank            the ranks, ascending
-/grid/status          label x rank: 0 where the rank has no such label, else the place of its status in `Status`, from 1
+/grid/status          label x rank: 0 where the rank has no such label, else `Status.number`
 /grid/origin          label x rank: 0 none, 1 own, 2 inherited
 /grid/excused         label x rank: whether a policy lets it pass
 """
@@ -32,8 +32,9 @@ from aclcmp.orchestrator.report.h5.primitives import (
 
 _NUMPY = {int: "i8", float: "f8", bool: "?"}
 _TEXTS = [column for column in COLUMNS if column.kind is str]
-_STATUS = {status: number for number, status in enumerate(Status, 1)}
 _ORIGIN = {None: 0, Origin.OWN: 1, Origin.INHERITED: 2}
+_KNOWN = ((0, *(status.number for status in Status)), tuple(_ORIGIN.values()), (False, True))
+"""The codes that /grid/status, /grid/origin and /grid/excused may hold."""
 
 Codes = npt.NDArray[np.uint8]
 
@@ -76,7 +77,7 @@ def write_grid(file: h5py.File, judgement: Judgement) -> None:
     status, origin, excused = (np.zeros((len(labels), len(ranks)), np.uint8) for _ in range(3))
     for number, label in enumerate(labels):
         at = [column[verdict.rank] for verdict in label.ranks]
-        status[number, at] = [_STATUS[verdict.status] for verdict in label.ranks]
+        status[number, at] = [verdict.status.number for verdict in label.ranks]
         origin[number, at] = [_ORIGIN[verdict.origin] for verdict in label.ranks]
         excused[number, at] = [bool(verdict.excused) for verdict in label.ranks]
     rows = np.array([len(label.ranks) for label in labels], int)
@@ -124,7 +125,7 @@ def read_grid(file: h5py.File) -> Grid | None:
     ranks = own_dataset(group, "rank")[:].tolist()
     if any(each.shape != (len(keys), len(ranks)) for each in codes):
         raise ValueError("/grid has not one place for each label and rank")
-    if any((each > most).any() for each, most in zip(codes, (len(_STATUS), len(_ORIGIN) - 1, 1), strict=True)):
+    if not all(np.isin(each, known).all() for each, known in zip(codes, _KNOWN, strict=True)):
         raise ValueError("/grid has codes that mean nothing")
     if any(not 0 <= first <= last <= len(own_dataset(file, "labels")) for first, last in rows):
         raise ValueError("/grid tells of rows that are not there")

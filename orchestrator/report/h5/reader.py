@@ -173,7 +173,7 @@ def _label(columns: Columns, at: int, key: LabelKey) -> LabelVerdict:
     """A label without its ranks, from its first row."""
     granularity, words, layer, status = (columns[n][at] for n in ("granularity", "level", "layer", "label_status"))
     level = Level(granularity, words == "low", layer, _other(columns, at, "parent"))
-    return LabelVerdict(key, Status(status), (), level, _other(columns, at, "root"))
+    return LabelVerdict(key, _STATUSES[status], (), level, _other(columns, at, "root"))
 
 
 class _Made:

@@ -2,12 +2,6 @@
 // Error against depth: the worst and the median rank of every label in golden order, over the band of round-off.
 
 const MOST_POINTS = 1500;
-const SYMBOLS = [
-  ["diverged", "x"],
-  ["nonfinite", "star"],
-  ["drift", "triangle-up"],
-  ["match", "circle"],
-];
 
 /** Return one point per label, or per run of consecutive labels where there are too many: the worst of each. */
 function depthPoints(page, rows) {
@@ -68,10 +62,7 @@ async function drawDepth(page, rows, open) {
     return [plainText(labelName(page, p.label)), ...rest].join("<br>");
   });
   const small = points.length > 400 ? 2 : 4;
-  const symbol = (p) =>
-    inherits(page, p)
-      ? "circle"
-      : (SYMBOLS.find(([status]) => page.faces[p.face]?.words.startsWith(status))?.[1] ?? "circle-open");
+  const symbol = (p) => (inherits(page, p) ? "circle" : (page.faces[p.face]?.point ?? "circle-open"));
   const band = (limit, fill) => ({
     type: "scatter",
     mode: "lines",
@@ -165,9 +156,9 @@ function inherits(page, point) {
 }
 
 function pointColour(page, point) {
-  const [status] = (page.faces[point.face]?.colour ?? "").split(" ");
-  if (status === "diverged" || status === "nonfinite") return colour(inherits(page, point) ? "after-ink" : "wrong");
-  return colour(status === "drift" ? "drift-strong" : status === "match" ? "match-ink" : "gap-text");
+  if (inherits(page, point)) return colour("after-ink");
+  const [name] = (page.faces[point.face]?.colour ?? "gap").split(" ");
+  return colour({ match: "match-ink", drift: "drift-strong", wrong: "wrong" }[name] ?? "gap-text");
 }
 
 /** Return [x, name] of as many layers as there is room for. */

@@ -10,9 +10,8 @@ from math import nan
 import numpy as np
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, worst
+from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.report.html.packed import log_codes
-from aclcmp.orchestrator.report.text.columns import mark
 
 _MOST_COLUMNS = 128
 _MOST_CELLS = 1_300_000
@@ -117,17 +116,17 @@ class Face:
     excused: bool = False
 
     @property
-    def mark(self) -> str:
-        """The symbol of its status, the one of the terminal."""
-        return mark(self.status, plain=False).plain
-
-    @property
     def colour(self) -> str:
-        """The name of its colour in page.css."""
+        """The name of its colour: faces of one name look alike."""
         if self.excused:
             return "excused"
-        wrong = self.status in WRONG
-        return f"{self.status.value} inherited" if wrong and self.origin is Origin.INHERITED else self.status.value
+        inherited = self.status.group is Group.WRONG and self.origin is Origin.INHERITED
+        return f"{self.status.value} inherited" if inherited else self.status.value
+
+    @property
+    def classes(self) -> str:
+        """Its classes in grid.css: the colour of its status, then the words of its own."""
+        return self.colour if self.excused else f"{self.status.colour} {self.colour}"
 
     @property
     def words(self) -> str:
@@ -137,10 +136,9 @@ class Face:
 
 
 def _gravity(face: Face) -> tuple[bool, bool, int, int, bool]:
-    steps = sum(worst([face.status, other]) is face.status for other in Status)
     origin = (Origin.INHERITED, None, Origin.OWN).index(face.origin)
     harmless = face.status is Status.MATCH
-    return not harmless, not face.excused, steps, origin, not face.bitwise
+    return not harmless, not face.excused, face.status.severity, origin, not face.bitwise
 
 
 FACES = tuple(

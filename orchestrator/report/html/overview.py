@@ -26,7 +26,10 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
     limits = [_limits(label) for label in labels]
     return {
         "codes": {"lowest": LOWEST, "per_decade": PER_DECADE},
-        "faces": [{"mark": face.mark, "colour": face.colour, "words": face.words} for face in FACES],
+        "faces": [
+            {"mark": face.status.mark, "colour": face.classes, "words": face.words, "point": face.status.point}
+            for face in FACES
+        ],
         "columns": [
             {"name": fold_ranks(ranks), "ranks": ranks, "hosts": sorted({hosts[r] for r in ranks if r in hosts})}
             for ranks in columns

@@ -13,7 +13,6 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
-from aclcmp.orchestrator.report.html.grid import Face
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
 from aclcmp.orchestrator.terminal.cells import shorten
@@ -21,10 +20,10 @@ from aclcmp.orchestrator.terminal.cells import shorten
 _MOST_FINDINGS = 4
 _LONGEST_NAME = 80
 _MARKS = {
-    "match": Face(Status.MATCH).mark,
-    "diverged": Face(Status.DIVERGED).mark,
-    "failed": Face(Status.FAILED).mark,
-    "incomplete": Face(Status.MISSING).mark,
+    "match": Status.MATCH.mark,
+    "diverged": Status.DIVERGED.mark,
+    "failed": Status.FAILED.mark,
+    "incomplete": Status.MISSING.mark,
 }
 
 Table = list[tuple[str, str]]

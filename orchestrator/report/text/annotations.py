@@ -8,14 +8,13 @@ from pathlib import PurePath
 
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
-from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST = 10
 """GitHub shows so many errors and so many warnings of one step."""
 _LONGEST_NAME = 80
 _LONGEST_LINE = 500
-_GAPS = (Status.MISSING, Status.MISMATCH, Status.FAILED)
 
 
 def annotations(report: Report, environ: Mapping[str, str]) -> list[str]:
@@ -56,24 +55,24 @@ class _Places:
 
 def _errors(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
     for label in labels:
-        own = [verdict for verdict in _held(label, *WRONG) if verdict.origin is not Origin.INHERITED]
+        own = [verdict for verdict in _held(label, Group.WRONG) if verdict.origin is not Origin.INHERITED]
         if own:
             yield _command("error", places, label, own)
 
 
 def _warnings(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
-    drifting = [label for label in labels if _held(label, Status.DRIFT)]
+    drifting = [label for label in labels if _held(label, Group.WARNING)]
     for label in drifting[:1]:
         others = count(len(drifting) - 1, "other label")
         more = [f"{others} above the noise floor"] if len(drifting) > 1 else []
-        yield _command("warning", places, label, _held(label, Status.DRIFT), more)
+        yield _command("warning", places, label, _held(label, Group.WARNING), more)
     for label in labels:
-        if absent := _held(label, *_GAPS):
+        if absent := _held(label, Group.GAP):
             yield _command("warning", places, label, absent)
 
 
-def _held(label: LabelVerdict, *statuses: Status) -> list[RankVerdict]:
-    return [verdict for verdict in label.ranks if verdict.status in statuses and not verdict.excused]
+def _held(label: LabelVerdict, group: Group) -> list[RankVerdict]:
+    return [verdict for verdict in label.ranks if verdict.status.group is group and not verdict.excused]
 
 
 def _command(

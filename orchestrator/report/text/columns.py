@@ -5,56 +5,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from rich.text import Text
 
 from aclcmp.orchestrator.core.text import fold_ranks, of_ranks
-from aclcmp.orchestrator.core.verdicts import Status, severity
+from aclcmp.orchestrator.core.verdicts import Group, Status
 
 
-class Let(Enum):
-    """What is shown in place of a status that the policy lets pass."""
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is shown in place of a status that the policy lets pass; it has the properties of a status."""
 
-    ALLOWED = "allowed"
+    value: str = "allowed"
+    severity: int = Status.DRIFT.severity + 1
+    group: Group = Group.WARNING
+    mark: str = "○"
+    ascii: str = "o"
+    style: str = "cyan"
 
 
-Shown = Status | Let
+ALLOWED = Allowed()
+Shown = Status | Allowed
 Marks = tuple[Shown | None, ...]
-
-_MARKS: dict[Shown | None, tuple[str, str, str]] = {
-    Status.MATCH: ("·", ".", "green"),
-    Status.DRIFT: ("~", "~", "yellow"),
-    Let.ALLOWED: ("○", "o", "cyan"),
-    Status.DIVERGED: ("✗", "x", "bold red"),
-    Status.NONFINITE: ("N", "N", "bold red"),
-    Status.MISMATCH: ("≠", "#", "magenta"),
-    Status.MISSING: ("?", "?", "magenta"),
-    Status.FAILED: ("!", "!", "magenta"),
-    None: (" ", " ", ""),
-}
-
-
-def gravity(shown: Shown) -> float:
-    """How grave what is shown is: what is allowed is more than drift, and less than anything else."""
-    return severity(Status.DRIFT) + 0.5 if isinstance(shown, Let) else severity(shown)
 
 
 def mark(status: Shown | None, plain: bool) -> Text:
-    """Return the one-cell symbol of a status; `plain`: in ASCII."""
-    symbol, ascii_symbol, style = _MARKS[status]
-    return Text(ascii_symbol if plain else symbol, style)
-
-
-def style(status: Shown) -> str:
-    """Return the colour of a status."""
-    return _MARKS[status][2]
+    """Return the one-cell symbol of a status, blank where there is none; `plain`: in ASCII."""
+    if status is None:
+        return Text(" ")
+    return Text(status.ascii if plain else status.mark, status.style)
 
 
 def legend(statuses: set[Shown], plain: bool) -> str:
     """Return what the symbols mean, for the statuses that occur; that of a match speaks for itself."""
-    told = [each for each in (*Status, *Let) if each in statuses and each is not Status.MATCH]
-    return "  ".join(f"{mark(each, plain).plain} {each.value}" for each in told)
+    explained = [each for each in (*Status, ALLOWED) if each in statuses and each is not Status.MATCH]
+    return "  ".join(f"{mark(each, plain).plain} {each.value}" for each in explained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +97,10 @@ def _letter(index: int) -> str:
 
 
 def _counted(rows: Sequence[Marks], plain: bool) -> RankBlock:
+    order: tuple[Shown, ...] = (ALLOWED, *reversed(Status))
+
     def cell(marks: Marks) -> Text:
         counts = Counter(status for status in marks if status is not None)
-        return Text(" ").join([mark(s, plain) + Text(str(counts[s])) for s in (*Let, *reversed(Status)) if counts[s]])
+        return Text(" ").join([mark(each, plain) + Text(str(counts[each])) for each in order if counts[each]])
 
     return RankBlock("ranks", tuple(cell(marks) for marks in rows), ())

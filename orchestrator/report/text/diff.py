@@ -132,4 +132,4 @@ def _status(verdict: RankVerdict | None) -> str:
     if verdict is None:
         return "absent"
     error = f" {figure(verdict.metrics.rel_l2)}" if verdict.metrics else ""
-    return verdict.status.value + error
+    return f"{verdict.status.value}{error}"

@@ -11,13 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.text.columns import Let, Marks, Shown, gravity
+from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.report.text.columns import ALLOWED, Marks, Shown
 
-_GAPS = {Status.MISSING, Status.MISMATCH, Status.FAILED}
+_HARMLESS = (Group.GOOD, Group.WARNING)
+_SEVERITY = attrgetter("severity")
 _BREAK = re.compile(r"[./]")
 _AROUND = 3
 """Rows shown before the first one of interest when a task has too many."""
@@ -60,8 +62,8 @@ class Row:
     @property
     def quiet(self) -> bool:
         """Whether the labels match, nearly match, or are wrong by inheritance only, and all were compared."""
-        harmless = self.status in (Status.MATCH, Status.DRIFT, Let.ALLOWED) or self.origin is Origin.INHERITED
-        return harmless and not self.named and _GAPS.isdisjoint(self.marks)
+        harmless = self.status.group in _HARMLESS or self.origin is Origin.INHERITED
+        return harmless and not self.named and all(mark is None or mark.group is not Group.GAP for mark in self.marks)
 
 
 def row_of(
@@ -75,7 +77,7 @@ def row_of(
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
     origin = _strongest(verdict.origin for verdict in label.ranks if not verdict.excused)
     shown = {rank: _shown(verdict) for rank, verdict in by_rank.items()}
-    status = max(shown.values(), key=gravity, default=label.status)
+    status = max(shown.values(), key=_SEVERITY, default=label.status)
     return Row(
         first=index,
         last=index,
@@ -95,8 +97,8 @@ def row_of(
 
 def _shown(verdict: RankVerdict) -> Shown:
     """What a verdict is shown as."""
-    differs = verdict.status not in (Status.MATCH, Status.MISSING, Status.MISMATCH, Status.FAILED)
-    return Let.ALLOWED if verdict.excused and not verdict.ignored and differs else verdict.status
+    differs = verdict.status.group in (Group.WARNING, Group.WRONG)
+    return ALLOWED if verdict.excused and not verdict.ignored and differs else verdict.status
 
 
 def merge(rows: Sequence[Row]) -> Row:
@@ -106,12 +108,12 @@ def merge(rows: Sequence[Row]) -> Row:
     counts: Counter[tuple[Shown, Origin | None]] = Counter()
     for row in rows:
         counts.update({(status, origin): number for status, origin, number in row.counts})
-    gravest = sorted(counts, key=lambda each: (-gravity(each[0]), each[1] is not Origin.OWN))
+    gravest = sorted(counts, key=lambda each: (-each[0].severity, each[1] is not Origin.OWN))
     return Row(
         first=rows[0].first,
         last=rows[-1].last,
         marks=tuple(_worst(marks) for marks in zip(*(row.marks for row in rows), strict=True)),
-        status=max((row.status for row in rows), key=gravity),
+        status=max((row.status for row in rows), key=_SEVERITY),
         origin=_strongest(row.origin for row in rows),
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
@@ -242,7 +244,7 @@ def _weakest(bases: Iterable[Basis]) -> Basis:
 
 
 def _worst(marks: Iterable[Shown | None]) -> Shown | None:
-    return max((mark for mark in marks if mark is not None), key=gravity, default=None)
+    return max((mark for mark in marks if mark is not None), key=_SEVERITY, default=None)
 
 
 def _strongest(origins: Iterable[Origin | None]) -> Origin | None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import figure, fold_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, Status
-from aclcmp.orchestrator.report.text.columns import RankBlock, Shown, legend, rank_block, style
+from aclcmp.orchestrator.report.text.columns import RankBlock, Shown, legend, rank_block
 from aclcmp.orchestrator.report.text.fold import Row, RunNames, fold, merge, row_of, with_insides
 from aclcmp.orchestrator.terminal.cells import shorten
 
@@ -144,7 +144,7 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
         Basis.NORMS: (at_least, at_least),
     }[row.basis]
     origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
-    colour = "yellow" if row.origin is Origin.INHERITED else style(row.status)
+    colour = "yellow" if row.origin is Origin.INHERITED else row.status.style
     status = row.status.value
     if row.is_mixed:
         status, origin, colour = "mixed", "", ""
