@@ -46,7 +46,7 @@ screen = Steps(report_console(sys.stderr))
 step("importing aclcmp")
 with Cluster.open() as cluster:
     step("starting a local Ray")
-    launch(Job((sys.executable, sys.argv[1]), 8, Path.cwd()), cluster, RunDir.create(Path(sys.argv[2])), screen)
+    launch(Job((sys.executable, sys.argv[1]), Path.cwd(), ranks=8), cluster, RunDir.create(Path(sys.argv[2])), screen)
     step("the ranks themselves, until all have ended")
 step("stopping the local Ray")
 """

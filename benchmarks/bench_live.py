@@ -109,7 +109,7 @@ def timed(cluster: Cluster, folder: Path, ranks: int, seconds: float, *, followe
     live = Live(run.shards, screen, JudgingOptions(Policy()), StopAt.NEVER, lambda: cluster.head.lost)
     command = (sys.executable, str(folder / "job.py"), str(seconds), str(target))
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    job = Job(command, ranks, folder, device=Device.CPU, env=threads)
+    job = Job(command, folder, ranks=ranks, device=Device.CPU, env=threads)
     driver = time.process_time()
     try:
         record = launch(job, cluster, run, live if followed else screen)

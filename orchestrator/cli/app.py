@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.doctor import doctor
-from aclcmp.orchestrator.cli.options import parse_variables, split_command
+from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
 from aclcmp.orchestrator.cli.reports import (
+    CleanOption,
     FailOnOption,
     JsonOption,
     PolicyOption,
@@ -26,7 +26,9 @@ from aclcmp.orchestrator.cli.reports import (
     verdict,
 )
 from aclcmp.orchestrator.cli.submit import attach, fetch, jobs, send_files, stop, submit
-from aclcmp.orchestrator.core.job import Device, Fetch, Job, Launcher, StopAt, Visibility
+from aclcmp.orchestrator.core.job import RunOptions
+from aclcmp.orchestrator.core.option_checks import find_refusal
+from aclcmp.orchestrator.core.option_fields import Group, as_option
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
 
@@ -109,115 +111,27 @@ def _main(
     pass
 
 
-@app.command()
-def run(
-    command: Annotated[str, typer.Option("--exec", help='Command to run on every rank, e.g. "bash run.sh". No shell.')],
-    ranks: Annotated[int, typer.Option(help="Number of ranks.")] = 1,
-    nodes: Annotated[int | None, typer.Option(help="Spread the ranks evenly over this many nodes.")] = None,
-    device: Annotated[Device, typer.Option(help="What each rank gets.")] = Device.AUTO,
-    address: Annotated[
-        str | None, typer.Option(help="Join the Ray cluster at HOST:PORT (or auto). Default: start a local Ray.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="New run directory. Default: aclcmp-runs/<date>-<time>.")] = None,
-    env: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Set a variable for the ranks. Repeatable.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds after which ranks that still run are stopped.")] = None,
-    visibility: Annotated[
-        Visibility, typer.Option(help="A rank sees all granted devices of its node (as under torchrun), or its own.")
-    ] = Visibility.NODE,
-    launcher: Annotated[
-        Launcher, typer.Option(help="script: the command starts its own ranks (torchrun, mpirun), once per node.")
-    ] = Launcher.RAY,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="A label that cannot be recorded raises in the script.")
-    ] = False,
-    no_compare: Annotated[bool, typer.Option("--no-compare", help="Run and record only; compare later.")] = False,
-    low_level: Annotated[
-        bool,
-        typer.Option(
-            "--low-level", help="Make the accelerated library dump its tensors, for labels with a tensor_path."
-        ),
-    ] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
-    labels: Annotated[
-        str, typer.Option(metavar="REGEX", help="Record only labels in whose id this is found.", show_default=False)
-    ] = "",
-    tasks: Annotated[str, typer.Option(metavar="0-3,7", help="Record only these tasks.", show_default=False)] = "",
-    capture: Annotated[
-        Capture,
-        typer.Option(help="What is kept of a tensor: all, moments and a random projection, or moments alone."),
-    ] = Capture.FULL,
-    fetch: Annotated[
-        Fetch,
-        typer.Option(help="What is brought here from the other hosts at the end: shards, or logs and dumps as well."),
-    ] = Fetch.REPORT,
-    policy: PolicyOption = None,
-    floor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="perturb|repeat|PROFILE",
-            help="Where noise floors come from: a second run, its input perturbed or not, or a stored profile.",
-        ),
-    ] = None,
-    fail_on: FailOnOption = None,
-    stop_at: Annotated[
-        StopAt, typer.Option(help="Stop the ranks as soon as a label is seen that is wrong by itself.")
-    ] = StopAt.NEVER,
-    as_json: JsonOption = False,
-) -> int:
+@app.command(cls=GroupedCommand)
+@takes(RunOptions)
+def run(**values: Any) -> int:
     """Run a command on every rank, compare what it labelled, report.
 
     Exit codes: 0 everything compared and matching, 1 diverged, 2 wrong usage, 3 a rank failed or timed out,
     4 incomplete (something was missing or nothing was compared), 70 a bug in aclcmp.
     """
+    options = make_options(RunOptions, values)
+    if refusal := find_refusal(options, as_option):
+        raise refusal.as_usage_error()
     from aclcmp.orchestrator.cli.commands import run_job
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    terms = read_judging_options(policy, fail_on, floor)
+    terms = read_judging_options(options.policy, options.fail_on, options.floor)
     if terms.repeat is not None:
-        raise UsageError(f"--floor {floor} is a folder; give perturb, repeat or a profile file")
-    if clean and no_compare:
-        raise UsageError("--clean removes dumps that match, and --no-compare compares none; give one of them")
-    if stop_at is not StopAt.NEVER and no_compare:
-        raise UsageError(
-            f"--stop-at {stop_at.value} needs a comparison, and --no-compare allows none; give one of them"
-        )
-    if stop_at is not StopAt.NEVER and terms.again is not None:
-        words = f"--stop-at {stop_at.value} judges while the command runs, --floor {floor} measures in a second run"
-        raise UsageError(f"{words}; give a profile, which `aclcmp report RUN --save-floor FILE` writes")
-    job = Job(
-        command=split_command(command),
-        ranks=ranks,
-        cwd=Path.cwd(),
-        nodes=nodes,
-        device=device,
-        env=parse_variables(env or []),
-        timeout=timeout,
-        visibility=visibility,
-        launcher=launcher,
-        strict=strict,
-        low_level=low_level,
-        labels=labels,
-        tasks=tasks,
-        capture=capture,
-    )
-    return int(
-        run_job(
-            job,
-            address,
-            output,
-            terms,
-            compare=not no_compare,
-            clean=clean,
-            as_json=as_json,
-            fetch=fetch,
-            stop_at=stop_at,
-        )
-    )
+        raise UsageError(f"--floor {options.floor} is a folder; give perturb, repeat or a profile file")
+    return int(run_job(options, terms))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def compare(
     run_directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run directory, e.g. aclcmp-runs/20260101-120000; or the golden run.")
@@ -227,10 +141,17 @@ def compare(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Compare on the hosts of the Ray cluster at HOST:PORT, where their shards lie."),
+        typer.Option(
+            help="Compare on the hosts of the Ray cluster at HOST:PORT, where their shards lie.",
+            rich_help_panel=Group.RAY.value,
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.")
+        Path | None,
+        typer.Option(
+            help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.",
+            rich_help_panel=Group.OUTPUT.value,
+        ),
     ] = None,
     id_map: Annotated[
         Path | None,
@@ -245,13 +166,14 @@ def compare(
             help="File of lines `[golden|actual] pattern -> Shard(dim=1)`, where layouts are to be corrected."
         ),
     ] = None,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove the library's dumps that match.")] = False,
+    clean: CleanOption = False,
     policy: PolicyOption = None,
     floor: Annotated[
         str | None,
         typer.Option(
             metavar="RUN|PROFILE",
             help="Where noise floors come from: another run of the same script, or a stored profile.",
+            rich_help_panel=Group.JUDGING.value,
         ),
     ] = None,
     fail_on: FailOnOption = None,
@@ -310,5 +232,5 @@ def recover(
 
 
 for _command in (report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
-    app.command()(_command)
+    app.command(cls=GroupedCommand)(_command)
 app.command(hidden=True)(send_files)

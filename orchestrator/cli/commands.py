@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from aclcmp.orchestrator.core.job import Fetch, Job, StopAt
+from aclcmp.orchestrator.core.job import Job, RunOptions
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.interrupts import held
-from aclcmp.orchestrator.launch.job_check import check
+from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
@@ -38,21 +38,12 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.terminal.screen import Screen
 
 
-def run_job(
-    job: Job,
-    address: str | None,
-    output: Path | None,
-    terms: JudgingOptions,
-    *,
-    compare: bool,
-    clean: bool,
-    as_json: bool,
-    fetch: Fetch = Fetch.REPORT,
-    stop_at: StopAt = StopAt.NEVER,
-) -> ExitCode:
+def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
-    check(job)
-    RunDir.check_vacant(output)
+    job = Job.of(options, Path.cwd())
+    check_job(job)
+    RunDir.check_vacant(options.output)
+    compare, clean, as_json, address = not options.no_compare, options.clean, options.as_json, options.address
     console, screen = terminal(as_json)
     with open_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
@@ -62,10 +53,10 @@ def run_job(
         device = check_fit(job, cluster)
         if address is not None:
             preflight(cluster, hosts_for(job, cluster.nodes))
-        run = RunDir.create(output)
+        run = RunDir.create(options.output)
         _print_head(console, job, device.value, cluster, run)
         with screen:
-            live = Live(run.shards, screen, terms if compare else None, stop_at, lambda: cluster.head.lost)
+            live = Live(run.shards, screen, terms if compare else None, options.stop_at, lambda: cluster.head.lost)
             try:
                 record = launch(job, cluster, run, live, live)
             finally:
@@ -75,7 +66,7 @@ def run_job(
                 _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
-                return also_fetched(_recorded_only(record, run, screen), run, record, cluster, fetch, console)
+                return also_fetched(_recorded_only(record, run, screen), run, record, cluster, options.fetch, console)
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
 
@@ -84,7 +75,7 @@ def run_job(
             report = answer(run, record, planned, cluster, pool, screen, terms, clean=clean, known=live.known)
             cluster.head.on_loss(None)
         code = _reported(report, run, console, as_json)
-        return also_fetched(code, run, record, cluster, fetch, console)
+        return also_fetched(code, run, record, cluster, options.fetch, console)
 
 
 def _if_head_is_lost(

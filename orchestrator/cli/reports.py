@@ -7,22 +7,17 @@ from typing import Annotated
 
 import typer
 
+from aclcmp.orchestrator.cli.options import typer_option
+from aclcmp.orchestrator.core.option_fields import Group
 from aclcmp.orchestrator.errors import ExitCode, FailOn, UsageError
 
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="Run directory, or the folder of the report on two runs.")
 ]
-PolicyOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Policy (TOML): limits, allowed and ignored labels, floors.")
-]
-FailOnOption = Annotated[
-    FailOn | None,
-    typer.Option(
-        help="What makes the exit code 1: any divergence, only one that is its own, or drift too. Default: any.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print report.json on stdout, for programs.")]
+PolicyOption = Annotated[Path | None, typer_option("policy")]
+FailOnOption = Annotated[FailOn | None, typer_option("fail_on")]
+CleanOption = Annotated[bool, typer_option("clean")]
+JsonOption = Annotated[bool, typer_option("as_json")]
 _TASK = typer.Option(help="Only in this task.", show_default=False)
 _RANK = typer.Option(help="This rank in full, instead of the worst.", show_default=False)
 
@@ -31,10 +26,17 @@ def verdict(
     run_directory: RunArgument,
     policy: PolicyOption = None,
     floor: Annotated[
-        Path | None, typer.Option(metavar="PROFILE", help="Noise floors by `aclcmp report RUN --save-floor PROFILE`.")
+        Path | None,
+        typer.Option(
+            metavar="PROFILE",
+            rich_help_panel=Group.JUDGING.value,
+            help="Noise floors by `aclcmp report RUN --save-floor PROFILE`.",
+        ),
     ] = None,
     fail_on: FailOnOption = None,
-    save: Annotated[bool, typer.Option("--save", help="Write the report files of RUN anew.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write the report files of RUN anew.", rich_help_panel=Group.OUTPUT.value)
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Judge a run again by another policy, from its report alone: no tensors, no ranks, no Ray.

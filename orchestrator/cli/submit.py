@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from aclcmp.orchestrator.core.job import Device, Fetch
+from aclcmp.orchestrator.cli.options import given_overrides, takes_overrides
+from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
 
 AddressOption = Annotated[
@@ -17,24 +18,14 @@ OutputOption = Annotated[Path | None, typer.Option(metavar="DIR", help="Where it
 JobArgument = Annotated[str, typer.Argument(metavar="ID", help="As printed by `aclcmp submit` and `aclcmp jobs`.")]
 
 
+@takes_overrides
 def submit(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Cluster file (YAML) with the job; see cluster_configs/.")
     ],
-    command: Annotated[
-        str | None, typer.Option("--exec", help="Command to run on every rank, instead of the file's.")
-    ] = None,
-    ranks: Annotated[int | None, typer.Option(help="Number of ranks, instead of the file's.")] = None,
-    nodes: Annotated[int | None, typer.Option(help="Number of nodes, instead of the file's.")] = None,
-    device: Annotated[Device | None, typer.Option(help="What each rank gets, instead of the file's.")] = None,
-    env: Annotated[
-        list[str] | None, typer.Option(metavar="K=V", help="Set a variable, besides the file's. Repeatable.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds, instead of the file's.")] = None,
     working_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to upload, instead of the file's.")
     ] = None,
-    fetch: Annotated[Fetch | None, typer.Option(help="What is brought here at the end.")] = None,
     address: AddressOption = None,
     output: Annotated[
         Path | None,
@@ -46,26 +37,17 @@ def submit(
     render: Annotated[
         bool, typer.Option("--render", help="Print the RayJob of a KubeRay file, for kubectl, and do nothing.")
     ] = False,
+    **options: Any,
 ) -> int:
     """Run a job on a cluster from here: upload, follow its log, bring its report.
 
     Ctrl-C asks whether to stop the job or to let it run. Exit codes as of `aclcmp run`; 4 where it was left running.
     """
-    from aclcmp.orchestrator.cli.options import parse_variables
     from aclcmp.orchestrator.submit.actions import Wishes, submit_file
 
-    flags = {
-        "exec": command,
-        "ranks": ranks,
-        "nodes": nodes,
-        "device": None if device is None else device.value,
-        "timeout": timeout,
-        "working_dir": None if working_dir is None else str(working_dir),
-        "fetch": None if fetch is None else fetch.value,
-    }
-    override: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
-    if env:
-        override["env"] = parse_variables(env)
+    override = given_overrides(options)
+    if working_dir is not None:
+        override["working_dir"] = str(working_dir)
     return submit_file(file, override, Wishes(address, output, dry_run, up, render, detach), Path.cwd())
 
 

@@ -21,6 +21,10 @@ class FloorSource(str, Enum):
     """The error of the same kind of label in earlier runs that were right (TAO, arXiv 2510.16028)."""
 
 
+REPEATS = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
+"""Values of `--floor` that have the command run a second time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Floor:
     """The noise of one label: relative L2 error of the whole tensor, of its worst row and of its median row."""

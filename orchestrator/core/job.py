@@ -1,13 +1,25 @@
-"""What is to be launched, as the user asked for it."""
+"""The options of a run and of a cluster file's job, and the job that is launched by them.
+
+This is the one list: `aclcmp run` and `aclcmp submit` (`cli/options.py`), the section of a cluster file
+(`submit/job_section.py`) and the command line that a cluster gets (`submit/command.py`) are made from it.
+`option_checks.py` says which values and combinations are refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
 from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.label_filter import parse_labels, parse_tasks
+from aclcmp.orchestrator.core.option_fields import Group, Option
+from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.errors import FailOn
 
 
 class Device(str, Enum):
@@ -46,6 +58,15 @@ class StopAt(str, Enum):
     """A label that is wrong by itself, by what is compared while the ranks run."""
 
 
+class Fetch(str, Enum):
+    """How much of a run the driver's host gets: each has what is before it, too."""
+
+    REPORT = "report"
+    SHARDS = "shards"
+    ALL = "all"
+    """Logs and the library's dumps as well."""
+
+
 RANK_VARIABLES = frozenset(
     {
         "RANK",
@@ -65,43 +86,185 @@ RANK_VARIABLES = frozenset(
 VISIBILITY_VARIABLES = {Device.NPU: "ASCEND_RT_VISIBLE_DEVICES", Device.CUDA: "CUDA_VISIBLE_DEVICES"}
 
 
+_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+
+
+def split_command(text: str) -> tuple[str, ...]:
+    """Split the text of --exec into words as a shell does. Raises ValueError when a quote is not closed."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{redacted(text)!r} cannot be split into words: {error}") from None
+
+
+def refuse_words(words: Sequence[str]) -> tuple[str, str] | None:
+    """Say what is wrong with the words of a command, wherever it is to run."""
+    if not words or not words[0]:
+        return "", 'no command; give a command such as "python run.py"'
+    if shell := next((word for word in words if word in _SHELL_WORDS), None):
+        return "", f"no shell runs the command, so {shell!r} would be an argument; use bash -c '...' or a script"
+    return None
+
+
+def _refuse_command(text: str) -> tuple[str, str] | None:
+    try:
+        return refuse_words(split_command(text))
+    except ValueError as error:
+        return "", str(error)
+
+
+def _refuse_ranks(count: int) -> tuple[str, str] | None:
+    return (str(count), "at least one rank is needed") if count < 1 else None
+
+
+def _refuse_nodes(count: int | None) -> tuple[str, str] | None:
+    return (str(count), "at least one node is needed") if count is not None and count < 1 else None
+
+
+def _refuse_variables(env: Mapping[str, str]) -> tuple[str, str] | None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name + value:
+            return repr(name), "this is not a variable's name and value"
+        if name in RANK_VARIABLES or name in VISIBILITY_VARIABLES.values() or name.startswith("ACLCMP_"):
+            return name, "aclcmp sets this variable for every rank; it cannot be overridden"
+    return None
+
+
+def _refuse_seconds(seconds: float | None) -> tuple[str, str] | None:
+    wrong = seconds is not None and not seconds > 0
+    return (f"{seconds:g}", "give a positive number of seconds") if wrong else None
+
+
+def _refuse_labels(pattern: str) -> tuple[str, str] | None:
+    try:
+        parse_labels(pattern)
+    except LabelError as error:
+        return "", str(error).removeprefix("--labels ")
+    return None
+
+
+def _refuse_tasks(text: str) -> tuple[str, str] | None:
+    try:
+        if text:
+            parse_tasks(text)
+    except LabelError as error:
+        return "", str(error).removeprefix("--tasks ")
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """The options that concern the ranks and what they record."""
+
+    ranks: Annotated[int, Option("Number of ranks.", Group.RANKS, _refuse_ranks, override=True)] = 1
+    nodes: Annotated[
+        int | None,
+        Option("Spread the ranks evenly over this many nodes.", Group.RANKS, _refuse_nodes, override=True),
+    ] = None
+    """Exactly this many nodes, with equally many ranks each. None: as few as hold the devices."""
+    device: Annotated[Device, Option("What each rank gets.", Group.RANKS, override=True)] = Device.AUTO
+    env: Annotated[
+        Mapping[str, str],
+        Option("Set a variable for the ranks. Repeatable.", Group.RANKS, _refuse_variables, "K=V", override=True),
+    ] = field(default_factory=dict)
+    timeout: Annotated[
+        float | None,
+        Option("Seconds after which ranks that still run are stopped.", Group.RANKS, _refuse_seconds, override=True),
+    ] = None
+    visibility: Annotated[
+        Visibility,
+        Option("A rank sees all granted devices of its node (as under torchrun), or its own.", Group.RANKS),
+    ] = Visibility.NODE
+    launcher: Annotated[
+        Launcher,
+        Option("script: the command starts its own ranks (torchrun, mpirun), once per node.", Group.RANKS),
+    ] = Launcher.RAY
+    strict: Annotated[bool, Option("A label that cannot be recorded raises in the script.", Group.CAPTURE)] = False
+    low_level: Annotated[
+        bool,
+        Option("Make the accelerated library dump its tensors, for labels with a tensor_path.", Group.CAPTURE),
+    ] = False
+    labels: Annotated[
+        str, Option("Record only labels in whose id this is found.", Group.CAPTURE, _refuse_labels, "REGEX")
+    ] = ""
+    tasks: Annotated[str, Option("Record only these tasks.", Group.CAPTURE, _refuse_tasks, "0-3,7")] = ""
+    capture: Annotated[
+        Capture,
+        Option("What is kept of a tensor: all, moments and a random projection, or moments alone.", Group.CAPTURE),
+    ] = Capture.FULL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions(LaunchOptions):
+    """The options that `aclcmp run` and the section of a cluster file share."""
+
+    exec: Annotated[
+        str,
+        Option(
+            'Command to run on every rank, e.g. "bash run.sh". No shell.', Group.RANKS, _refuse_command, override=True
+        ),
+    ]
+    no_compare: Annotated[bool, Option("Run and record only; compare later.", Group.JUDGING)] = False
+    policy: Annotated[
+        Path | None,
+        Option("Policy (TOML): limits, allowed and ignored labels, floors.", Group.JUDGING, metavar="FILE"),
+    ] = None
+    floor: Annotated[
+        str | None,
+        Option(
+            "Where noise floors come from: a second run, its input perturbed or not, or a stored profile.",
+            Group.JUDGING,
+            metavar="perturb|repeat|PROFILE",
+        ),
+    ] = None
+    fail_on: Annotated[
+        FailOn | None,
+        Option(
+            "What makes the exit code 1: any divergence, only one that is its own, or drift too. Default: any.",
+            Group.JUDGING,
+        ),
+    ] = None
+    stop_at: Annotated[
+        StopAt, Option("Stop the ranks as soon as a label is seen that is wrong by itself.", Group.JUDGING)
+    ] = StopAt.NEVER
+    clean: Annotated[bool, Option("Remove the library's dumps that match.", Group.OUTPUT)] = False
+    fetch: Annotated[
+        Fetch,
+        Option(
+            "What is brought here from the other hosts at the end: shards, or logs and dumps as well.",
+            Group.OUTPUT,
+            override=True,
+        ),
+    ] = Fetch.REPORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(JobOptions):
+    """All options of `aclcmp run`."""
+
+    address: Annotated[
+        str | None, Option("Join the Ray cluster at HOST:PORT (or auto). Default: start a local Ray.", Group.RAY)
+    ] = None
+    output: Annotated[Path | None, Option("New run directory. Default: aclcmp-runs/<date>-<time>.", Group.OUTPUT)] = (
+        None
+    )
+    as_json: Annotated[bool, Option("Print report.json on stdout, for programs.", Group.OUTPUT, flag="--json")] = False
+
+
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(LaunchOptions):
     """One launch as the user asked for it."""
 
     command: tuple[str, ...]
-    ranks: int
     cwd: Path
-    nodes: int | None = None
-    """Exactly this many nodes, with equally many ranks each. None: as few as hold the devices."""
-    device: Device = Device.AUTO
-    env: Mapping[str, str] | None = None
-    """Added to the ranks' environment."""
-    timeout: float | None = None
-    """Seconds for the whole job."""
-    visibility: Visibility = Visibility.NODE
-    launcher: Launcher = Launcher.RAY
-    strict: bool = False
-    """A label that cannot be recorded raises in the user's script."""
-    low_level: bool = False
-    """Make the accelerated library dump its own tensors, for labels that name its files."""
-    labels: str = ""
-    """Regular expression: only labels in whose id it is found are recorded; "": all."""
-    tasks: str = ""
-    """Only labels of these tasks are recorded, e.g. "0-3,7"; "": all."""
-    capture: Capture = Capture.FULL
-    """How much of a tensor is kept."""
     perturb: int | None = None
     """Seed by which `aclcmp.perturb` changes the last bit of the model's input; None: it does not."""
 
-
-class Fetch(str, Enum):
-    """How much of a run the driver's host gets: each has what is before it, too."""
-
-    REPORT = "report"
-    SHARDS = "shards"
-    ALL = "all"
-    """Logs and the library's dumps as well."""
+    @classmethod
+    def of(cls, options: JobOptions, cwd: Path) -> Job:
+        """Return the launch that options ask for. Raises ValueError for a command that cannot be split."""
+        launch = {each.name: getattr(options, each.name) for each in fields(LaunchOptions)}
+        return cls(split_command(options.exec), cwd, **launch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def rank_environment(
     if job.device is Device.CPU:
         # torch would load torch_npu by itself, and die of it where CANN or the driver is not there.
         environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
-    environment.update(job.env or {})
+    environment.update(job.env)
     environment |= {
         "MASTER_ADDR": meeting.address,
         "MASTER_PORT": str(meeting.port),

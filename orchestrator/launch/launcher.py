@@ -17,7 +17,7 @@ from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentence
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
 from aclcmp.orchestrator.launch.failure import failure, interrupted, stopping
 from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, StopAdviser, Watcher, follow
-from aclcmp.orchestrator.launch.job_check import check
+from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
 from aclcmp.orchestrator.launch.rank_host import Start
 from aclcmp.orchestrator.launch.record_writer import RecordWriter
@@ -32,7 +32,7 @@ def check_fit(job: Job, cluster: Cluster) -> Device:
 
     `launch` does the same; calling it first allows to refuse a job before its run directory is made.
     """
-    check(job)
+    check_job(job)
     spread(job, cluster.nodes)
     return resolve_device(job, cluster.nodes)
 
@@ -123,7 +123,7 @@ def _start(
             log, dumps = run.node_log(head.group_rank), run.node_dumps(head.group_rank)
         else:
             log, dumps = run.log(head.rank), run.rank_dumps(head.rank)
-        dump = DumpOrder(dumps, frozenset(job.env or {})) if job.low_level else None
+        dump = DumpOrder(dumps, frozenset(job.env)) if job.low_level else None
         order = Start(job.command, environment, not same_node, job.cwd, log, run.shards, dump)
         host = hosts[head.actor]
         starting.append(host.start.remote(order))

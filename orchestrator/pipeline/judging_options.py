@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aclcmp.orchestrator.core.floors import FloorSource, Profile
+from aclcmp.orchestrator.core.floors import REPEATS, FloorSource, Profile
 from aclcmp.orchestrator.errors import FailOn, UsageError
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.run.repeats import REPEATS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.floors import REPEATS, FloorSource
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
-
-REPEATS = {"perturb": FloorSource.PERTURBED, "repeat": FloorSource.REPEAT}
-"""What `--floor` may say to have the command run a second time."""
 
 
 def find_repeats(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:

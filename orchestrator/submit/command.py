@@ -8,13 +8,18 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from secrets import token_hex
 
+from aclcmp.orchestrator.core.detect_launcher import MAX_SCRIPT
+from aclcmp.orchestrator.core.floors import REPEATS
+from aclcmp.orchestrator.core.job import JobOptions, split_command
+from aclcmp.orchestrator.core.option_checks import find_refusal
+from aclcmp.orchestrator.core.option_fields import as_key, as_text, options_of
 from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.job_section import NOT_OPTIONS, Section
+from aclcmp.orchestrator.inputs.policy_file import read_policy
+from aclcmp.orchestrator.submit.job_section import Section
 
 ALWAYS_EXCLUDED = (
     ".git/",
@@ -72,18 +77,13 @@ def submission(section: Section, job_id: str, beside: Path) -> Submission:
 def arguments(section: Section) -> list[str]:
     """Return the command line that does what a section says, without the secrets among its variables."""
     words = ["aclcmp", "run"]
-    for name, info in Section.model_fields.items():
-        value = getattr(section, name)
-        option = "--" + name.replace("_", "-")
-        if name in NOT_OPTIONS or (value == info.default and name != "ranks"):
-            continue
-        if name == "env":
-            for variable, text in value.items():
-                words += [] if is_secret(variable, text) else [option, f"{variable}={text}"]
-        elif value is True:
-            words.append(option)
-        elif value is not False:
-            words += [option, _word(value)]
+    for each in options_of(JobOptions):
+        value = getattr(section, each.name)
+        if each.takes_pairs:
+            pairs = [f"{name}={text}" for name, text in value.items() if not is_secret(name, text)]
+            words += [word for pair in pairs for word in (each.flag, pair)]
+        elif value != each.default or each.name == "ranks":
+            words += [each.flag] if value is True else [each.flag, as_text(value)]
     return words
 
 
@@ -99,18 +99,35 @@ def packed(request: bytes) -> str:
     return base64.urlsafe_b64encode(zlib.compress(request, 9)).decode()
 
 
-def _word(value: object) -> str:
-    if isinstance(value, Enum):
-        return str(value.value)
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
 def _working_dir(section: Section, beside: Path) -> Path | None:
+    """Return the folder that is uploaded. Raises UsageError where it, or what the job names within it, is wrong."""
     if section.working_dir is None:
         return None
     folder = (beside / Path(section.working_dir).expanduser()).resolve()
     if not folder.is_dir():
         raise UsageError(f"working_dir {section.working_dir}: {folder} is no folder here")
-    if section.policy is not None and not (folder / section.policy).is_file() and section.policy[0] not in "/~":
-        raise UsageError(f"policy {section.policy}: no such file in the working_dir {folder}")
+
+    def read_script(name: str) -> bytes:
+        if not _is_uploaded(name):
+            raise FileNotFoundError(name)
+        with (folder / name).open("rb") as file:
+            return file.read(MAX_SCRIPT)
+
+    if refusal := find_refusal(section, as_key, read_script):
+        raise UsageError(refusal.text)
+    program = split_command(section.exec)[0]
+    if "/" in program and _is_uploaded(program) and not (folder / program).is_file():
+        raise UsageError(f"exec {program}: no such file in the working_dir {folder}")
+    if section.policy is not None and _is_uploaded(str(section.policy)):
+        if not (folder / section.policy).is_file():
+            raise UsageError(f"policy {section.policy}: no such file in the working_dir {folder}")
+        read_policy(folder / section.policy)
+    profile = None if section.floor in REPEATS else section.floor
+    if profile is not None and _is_uploaded(profile) and not (folder / profile).is_file():
+        raise UsageError(f"floor {profile}: no such profile in the working_dir {folder}")
     return folder
+
+
+def _is_uploaded(path: str) -> bool:
+    """Whether a path of a section is within the working directory."""
+    return path[0] not in "/~"

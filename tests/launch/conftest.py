@@ -62,7 +62,7 @@ def run_job(cluster: Cluster, tmp_path: Path) -> Callable[..., tuple[RunRecord, 
 
     def run(*command: str, ranks: int, device: str = "cpu", **options: Any) -> tuple[RunRecord, Notes, RunDir]:
         notes, folder = Notes(), RunDir.create(tmp_path / "run")
-        job = Job(command, ranks, tmp_path, device=Device(device), **options)
+        job = Job(command, tmp_path, ranks=ranks, device=Device(device), **options)
         return launch(job, cluster, folder, notes), notes, folder
 
     return run

@@ -34,6 +34,6 @@ if __name__ == "__main__":
     with Cluster.open() as cluster:
         print("opened", flush=True)
         folder, ranks, *command = sys.argv[1:]
-        job = Job(tuple(command), int(ranks), Path.cwd())
+        job = Job(tuple(command), Path.cwd(), ranks=int(ranks))
         launch(job, cluster, RunDir.create(Path(folder)), Printer())
     print("closed", flush=True)

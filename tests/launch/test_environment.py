@@ -27,7 +27,7 @@ DRIVER = {
 def environment(
     driver: dict[str, str] = DRIVER, device: Device = Device.NPU, same_node: bool = True, **options: Any
 ) -> dict[str, str]:
-    job = replace(Job(("true",), 8, Path("/")), **options)
+    job = replace(Job(("true",), Path("/"), ranks=8), **options)
     return rank_environment(job, device, PLACE, MEETING, driver, same_node=same_node, interface="eth0")
 
 
@@ -56,7 +56,7 @@ def test_on_the_cpu_torch_loads_no_backend_by_itself() -> None:
     name = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
     def seen(driver: dict[str, str], **env: str) -> str:
-        job = Job(("true",), 8, Path("/"), device=Device.CPU, env=env)
+        job = Job(("true",), Path("/"), ranks=8, device=Device.CPU, env=env)
         return rank_environment(job, Device.CPU, PLACE, MEETING, driver, same_node=True, interface=None)[name]
 
     assert (seen({}), seen({name: "1"}), seen({}, **{name: "1"})) == ("0", "0", "1")
@@ -82,7 +82,13 @@ def test_the_interface_that_owns_the_address_is_named_unless_the_user_did() -> N
     assert (seen["GLOO_SOCKET_IFNAME"], seen["HCCL_SOCKET_IFNAME"], seen["HCCL_IF_IP"]) == ("eth0", "eth0", "10.0.0.2")
     assert seen["NCCL_SOCKET_IFNAME"] == "ib0"
     alone = rank_environment(
-        Job(("true",), 8, Path("/")), Device.CPU, PLACE, replace(MEETING, nodes=1), {}, same_node=True, interface="eth0"
+        Job(("true",), Path("/"), ranks=8),
+        Device.CPU,
+        PLACE,
+        replace(MEETING, nodes=1),
+        {},
+        same_node=True,
+        interface="eth0",
     )
     assert "GLOO_SOCKET_IFNAME" not in alone
 

@@ -10,11 +10,11 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Job, Launcher
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.job_check import check
+from aclcmp.orchestrator.launch.job_check import check_job as check
 
 
 def job(folder: Path, *command: str, **options: Any) -> Job:
-    return replace(Job(command or ("true",), 4, folder), **options)
+    return replace(Job(command or ("true",), folder, ranks=4), **options)
 
 
 def test_a_sound_job_passes(weird_path: Path) -> None:

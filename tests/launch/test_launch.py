@@ -120,7 +120,7 @@ class Impatient(Notes):
 
 def test_a_signal_stops_the_ranks_and_the_record_comes_back(cluster: Cluster, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    job = Job(("bash", "-c", "trap 'exit 0' TERM; sleep 600 & wait"), 2, tmp_path, device=Device.CPU)
+    job = Job(("bash", "-c", "trap 'exit 0' TERM; sleep 600 & wait"), tmp_path, ranks=2, device=Device.CPU)
     record = launch(job, cluster, RunDir.create(tmp_path / "run"), Impatient())
     assert record.failure is not None and record.failure.rank is None
     assert record.failure.what == "interrupted by SIGTERM; the ranks that ran were stopped"
@@ -131,7 +131,9 @@ def test_a_signal_stops_the_ranks_and_the_record_comes_back(cluster: Cluster, tm
 def test_working_directory_stdin_and_weird_paths(cluster: Cluster, weird_path: Path) -> None:
     notes, run = Notes(), RunDir.create(weird_path / "run")
     script = 'pwd; cat; echo "$1"; ls -d "$ACLCMP_SHARD_DIR"'
-    record = launch(Job(("bash", "-c", script, "-", "a 'b' $c"), 1, weird_path, device=Device.CPU), cluster, run, notes)
+    record = launch(
+        Job(("bash", "-c", script, "-", "a 'b' $c"), weird_path, ranks=1, device=Device.CPU), cluster, run, notes
+    )
     assert record.failure is None
     assert notes.of(0) == [str(weird_path), "a 'b' $c", str(run.shards)]
 
@@ -156,17 +158,17 @@ def test_npu_ranks_with_visibility_own(run_job: Run) -> None:
 def test_more_than_the_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
     ip = cluster.nodes[0].ip
     with pytest.raises(UsageError, match=re.escape(f"asked for 9 NPU, the cluster has 8 ({ip}: 8)")):
-        check_fit(Job(("true",), 9, tmp_path), cluster)
+        check_fit(Job(("true",), tmp_path, ranks=9), cluster)
     with pytest.raises(UsageError, match="asked for 2 nodes"):
-        check_fit(Job(("true",), 8, tmp_path, nodes=2), cluster)
+        check_fit(Job(("true",), tmp_path, ranks=8, nodes=2), cluster)
     with pytest.raises(UsageError, match="asked for 1 GPU, the cluster has none"):
-        check_fit(Job(("true",), 1, tmp_path, device=Device.CUDA), cluster)
+        check_fit(Job(("true",), tmp_path, ranks=1, device=Device.CUDA), cluster)
 
 
 def test_a_missing_working_directory(cluster: Cluster, tmp_path: Path) -> None:
     run = RunDir.create(tmp_path / "run")
     with pytest.raises(LaunchError, match=r"^the working directory /no/such/folder does not exist on host \S+$"):
-        launch(Job(("true",), 1, Path("/no/such/folder"), device=Device.CPU), cluster, run, Notes())
+        launch(Job(("true",), Path("/no/such/folder"), ranks=1, device=Device.CPU), cluster, run, Notes())
     record = load_record(run.record)
     assert record.failure is not None and "/no/such/folder" in record.failure.what
 

@@ -43,7 +43,7 @@ def test_a_host_with_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_npus_asked_for_where_there_are_none() -> None:
-    job, node = Job(("true",), 2, Path("/"), device=Device.NPU), Node("a", "10.0.0.1", "h", 4, {"CPU": 4.0})
+    job, node = Job(("true",), Path("/"), ranks=2, device=Device.NPU), Node("a", "10.0.0.1", "h", 4, {"CPU": 4.0})
     with pytest.raises(UsageError) as refusal:
         spread(job, [node])
     assert str(refusal.value) == f"asked for 2 NPU, the cluster has none ({what_is_missing()}); --device cpu needs none"

@@ -20,7 +20,7 @@ def node(number: int, **resources: float) -> Node:
 
 
 def job(ranks: int, **options: Any) -> Job:
-    return replace(Job(("true",), ranks, Path("/")), **options)
+    return replace(Job(("true",), Path("/"), ranks=ranks), **options)
 
 
 TWO = (node(1, NPU=4.0), node(2, NPU=4.0))

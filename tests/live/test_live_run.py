@@ -146,7 +146,7 @@ def followed(cluster: Cluster, script: Path, tmp_path: Path) -> Followed:
         beside = threading.Thread(target=meanwhile, args=(notes,))
         beside.start()
         try:
-            job = Job(command, 2, tmp_path, device=Device.CPU, timeout=timeout)
+            job = Job(command, tmp_path, ranks=2, device=Device.CPU, timeout=timeout)
             record = launch(job, cluster, folder, live, live)
         finally:
             live.close()

@@ -9,7 +9,7 @@ import pytest
 from aclcmp.orchestrator.core.redaction import HIDDEN
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.command import arguments, on_cluster, submission
-from aclcmp.orchestrator.submit.job_section import NOT_OPTIONS, Section, read_section
+from aclcmp.orchestrator.submit.job_section import keys, read_section
 from tests.cli.conftest import Command, aclcmp
 
 __all__ = ["aclcmp"]
@@ -17,16 +17,19 @@ __all__ = ["aclcmp"]
 
 def test_keys_are_the_options_of_run(aclcmp: Command) -> None:
     options = set(re.findall(r"^\s+--([a-z-]+)", aclcmp("run", "--help").out, re.MULTILINE))
-    keys = {name.replace("_", "-") for name in set(Section.model_fields) - NOT_OPTIONS}
-    assert keys == options - {"address", "help", "json", "output"}
+    shared = {name.replace("_", "-") for name in set(keys()) - {"working_dir", "excludes", "output"}}
+    assert shared == options - {"address", "help", "json", "output"}
 
 
-def test_every_option_is_given(aclcmp: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "also", [{"no_compare": "true", "floor": "perturb"}, {"stop_at": "first-divergence", "clean": "true"}]
+)
+def test_every_option_is_given(aclcmp: Command, tmp_path: Path, also: dict[str, str]) -> None:
     everything = {
         "exec": "python 'a b.py' $HOME", "ranks": "4", "nodes": "2", "device": "cpu", "env": {"A": "x y", "B": "$A"},
-        "timeout": "1.5", "visibility": "own", "launcher": "script", "strict": "true", "no_compare": "true",
+        "timeout": "1.5", "visibility": "own", "launcher": "script", "strict": "true",
         "low_level": "true", "labels": "^a|b$", "tasks": "0-3", "capture": "stats", "policy": "p.toml",
-        "floor": "perturb", "fail_on": "own", "fetch": "all", "stop_at": "first-divergence",
+        "fail_on": "own", "fetch": "all", **also,
     }  # fmt: skip
     words = arguments(read_section(everything, "here"))
     assert words[:4] == ["aclcmp", "run", "--exec", "python 'a b.py' $HOME"]
@@ -37,9 +40,7 @@ def test_every_option_is_given(aclcmp: Command, tmp_path: Path) -> None:
             assert words[words.index(option) + 1] == value
     assert [words[at + 1] for at, word in enumerate(words) if word == "--env"] == ["A=x y", "B=$A"]
     (tmp_path / "p.toml").touch()
-    contradicting = ("--no-compare", "--floor", "perturb")
-    words = [word for word in words[1:] if word not in contradicting]
-    done = aclcmp(*words, "--ranks", "0")  # it understands all of them, and refuses the last
+    done = aclcmp(*words[1:], "--ranks", "0")  # it understands all of them, and refuses the last
     assert done.code == 2 and "--ranks 0" in done.err, done
 
 
@@ -55,7 +56,7 @@ def test_a_long_time_is_not_rounded() -> None:
 
 
 def test_the_shell_gives_the_words_back(tmp_path: Path) -> None:
-    section = read_section({"exec": "python 'it''s' \"two words\" $(id) `id` ; |", "env": {"A": "'$B\"\n"}}, "here")
+    section = read_section({"exec": "python 'it''s' \"two words\" $(id) `id` \"; |\"", "env": {"A": "'$B\"\n"}}, "here")
     job = submission(section, "aclcmp-1", tmp_path)
     show = tmp_path / "aclcmp"
     show.write_text('#!/bin/sh\nfor each in "$@"; do printf "%s\\0" "$each"; done\n')

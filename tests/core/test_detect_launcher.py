@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.launch.detect_launcher import own_launcher
+from aclcmp.orchestrator.core.detect_launcher import ReadScript, own_launcher
+
+
+def within(folder: Path) -> ReadScript:
+    """Return a function that reads the files of a folder."""
+    return lambda name: (folder / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,7 @@ from aclcmp.orchestrator.launch.detect_launcher import own_launcher
     ],
 )
 def test_words(command: str, found: str | None, tmp_path: Path) -> None:
-    assert own_launcher(command.split(), tmp_path) == found
+    assert own_launcher(command.split(), within(tmp_path)) == found
 
 
 @pytest.mark.parametrize(
@@ -61,17 +66,17 @@ def test_words(command: str, found: str | None, tmp_path: Path) -> None:
 def test_shell_scripts(text: str, found: bool, tmp_path: Path) -> None:
     script = tmp_path / "run.sh"
     script.write_text(text)
-    assert bool(own_launcher(["bash", "-e", "run.sh", "x"], tmp_path)) is found
-    assert bool(own_launcher(["bash", "-c", text], tmp_path)) is found
+    assert bool(own_launcher(["bash", "-e", "run.sh", "x"], within(tmp_path))) is found
+    assert bool(own_launcher(["bash", "-c", text], within(tmp_path))) is found
     script.write_text("#!/usr/bin/env bash\n" + text)
-    assert bool(own_launcher(["./run.sh"], tmp_path)) is found
+    assert bool(own_launcher(["./run.sh"], within(tmp_path))) is found
 
 
 def test_other_scripts_and_programs_are_not_read_as_shell(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("#!/usr/bin/env python\ntorchrun = 1\n")
     (tmp_path / "elf").write_bytes(b"\x7fELF\x00torchrun")
-    assert own_launcher(["./run"], tmp_path) is None
-    assert own_launcher(["./elf"], tmp_path) is None
-    assert own_launcher(["bash", "elf"], tmp_path) is None
-    assert own_launcher(["bash", "absent.sh"], tmp_path) is None
-    assert own_launcher(["bash"], tmp_path) is None
+    assert own_launcher(["./run"], within(tmp_path)) is None
+    assert own_launcher(["./elf"], within(tmp_path)) is None
+    assert own_launcher(["bash", "elf"], within(tmp_path)) is None
+    assert own_launcher(["bash", "absent.sh"], within(tmp_path)) is None
+    assert own_launcher(["bash"], within(tmp_path)) is None

@@ -1,11 +1,11 @@
-"""Does a command start its own ranks? Only what is plain is recognised: the answer refuses a launch."""
+"""The launcher that a command runs by itself, if any. Only plain cases are recognised, because one refuses a launch."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
 
 _LAUNCHERS = frozenset({"torchrun", "mpirun", "mpiexec", "srun", "deepspeed", "msrun", "horovodrun"})
 _MODULES = frozenset({"torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch", "deepspeed"})
@@ -16,11 +16,17 @@ _CLOSING = frozenset({"fi", "done", "esac", "}"})
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _HEREDOC = re.compile(r"(?<!<)<<-?\s*(['\"]?)([A-Za-z_]\w*)\1")
 _OPERATORS = frozenset(";&|()")
-_MAX_SCRIPT = 1 << 20
 
 
-def own_launcher(command: Sequence[str], cwd: Path) -> str | None:
-    """The launcher that `command` runs ("torchrun", or "torchrun in run.sh"), or None.
+MAX_SCRIPT = 1 << 20
+"""Bytes of a script that are looked at."""
+
+ReadScript = Callable[[str], bytes]
+"""Read the first `MAX_SCRIPT` bytes of a file that a command names. Raises OSError."""
+
+
+def own_launcher(command: Sequence[str], read: ReadScript) -> str | None:
+    """Return the launcher that `command` runs ("torchrun", or "torchrun in run.sh"), or None.
 
     Looks at the command's own words and, where it runs a shell script, at the script's commands outside of any branch,
     loop or function: what a branch runs is the script's own business.
@@ -28,7 +34,7 @@ def own_launcher(command: Sequence[str], cwd: Path) -> str | None:
     words = _without_prefixes(command)
     if found := _launcher(words):
         return found
-    script = _script(words, cwd)
+    script = _script(words, read)
     if script is None:
         return None
     name, text = script
@@ -63,8 +69,8 @@ def _launcher(words: Sequence[str]) -> str | None:
     return None
 
 
-def _script(words: Sequence[str], cwd: Path) -> tuple[str, str] | None:
-    """Name and text of the shell script that `words` run."""
+def _script(words: Sequence[str], read: ReadScript) -> tuple[str, str] | None:
+    """Return name and text of the shell script that `words` run, None where it is none or cannot be read."""
     if not words:
         return None
     if words[0].rpartition("/")[2] in _SHELLS:
@@ -74,20 +80,19 @@ def _script(words: Sequence[str], cwd: Path) -> tuple[str, str] | None:
             return None
         if any("c" in option for option in options if not option.startswith("--")):
             return "the command", operands[0]
-        path = cwd / operands[0]
+        path = operands[0]
     else:
-        path = cwd / words[0]
+        path = words[0]
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_SCRIPT)
+        content = read(path)
     except OSError:
         return None  # not a script here; whether the command exists is checked elsewhere
     shell = words[0].rpartition("/")[2] in _SHELLS or re.match(rb"#!.*\b(ba|da|z)?sh\b", content)
-    return (path.name, content.decode(errors="replace")) if shell else None
+    return (PurePosixPath(path).name, content.decode(errors="replace")) if shell else None
 
 
 def _plain_commands(text: str) -> Iterator[list[str]]:
-    """The commands of a shell script that run unconditionally, each as its words, up to a plain `exit`."""
+    """Yield the commands of a shell script that run unconditionally, each as its words, up to a plain `exit`."""
     branches = 0  # open if, for, case, {, ...
     parentheses = 0  # open subshells, substitutions, arrays
     for tokens in _token_lines(text):
@@ -113,7 +118,7 @@ def _plain_commands(text: str) -> Iterator[list[str]]:
 
 
 def _token_lines(text: str) -> Iterator[list[str]]:
-    """Each line's words and operators; continuations and open quotes joined, comments and here-documents left out."""
+    """Yield each line's words and operators: lines that go on are joined, comments and here-documents left out."""
     lines = iter(text.replace("\\\n", " ").splitlines())
     pending = ""
     for line in lines:
