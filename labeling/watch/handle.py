@@ -1,7 +1,6 @@
-"""`watch`: hooks on a model's modules, labels under the modules' names, and word of those that never ran.
+"""`watch` and the handle that it returns: labels by hooks on a model's modules, under the modules' names.
 
-Importing this costs next to nothing, for programs import it that label nothing: all that works comes with the first
-watch.
+Programs that label nothing import this module too, so the hooks themselves are imported by the first watch.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _live: set[Watch] = set()
 
 
 class Watch:
-    """The hooks of one call of `watch`; leaving it as a context manager, or `close`, takes them off."""
+    """The hooks of one call of `watch`. `close`, or the end of a `with` block, removes them."""
 
     def __init__(self, hooks: Hooks | None = None) -> None:
         self.ids: dict[str, str] = {} if hooks is None else hooks.ids
         """Module name -> id of its label."""
         self.notes: tuple[str, ...] = () if hooks is None else hooks.notes
-        """What is not labelled, or not as its name says, and why."""
+        """Modules that are not labelled, or not under their own name, with the reason."""
         self._hooks = hooks
         if hooks is not None:
             _live.add(self)
@@ -47,21 +46,21 @@ class Watch:
     ) -> None:
         self._remove()
         if error is None:
-            self._tell_silent()
+            self._report_silent()
 
     def close(self) -> None:
-        """Take the hooks off, and say which watched modules never ran."""
+        """Remove the hooks, and print which watched modules never ran."""
         self._remove()
-        self._tell_silent()
+        self._report_silent()
 
     def _remove(self) -> None:
         if self._hooks is not None:
             self._hooks.remove()
         _live.discard(self)
 
-    def _tell_silent(self) -> None:
+    def _report_silent(self) -> None:
         if self._hooks is not None:
-            self._hooks.tell_silent()
+            self._hooks.report_silent()
 
 
 def watch(
@@ -116,12 +115,12 @@ def watch(
     return Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
 
 
-def _tell_all() -> None:
-    if hasattr(sys, "last_value"):  # the script ends by an exception, which says more
+def _report_all() -> None:
+    if hasattr(sys, "last_value"):  # the script ended with an exception, which tells more
         return
-    for watching in list(_live):
-        watching._tell_silent()
+    for handle in list(_live):
+        handle._report_silent()
 
 
 if is_on():
-    atexit.register(_tell_all)
+    atexit.register(_report_all)

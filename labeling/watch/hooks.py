@@ -1,8 +1,8 @@
-"""The hooks of a watched module: they label what passes by, and change, keep and raise nothing.
+"""The hooks of a watched module. They label the tensors that pass, and neither change, keep nor raise anything.
 
 Measured with torch 2.13: torch.compile traces the hooks of a model into its code, where a copy to the host would break
-the graph (an error with `fullgraph=True`), so there they record nothing, and say so when they are traced; where code
-compiled before is used again they are not even traced.
+the graph (an error with `fullgraph=True`). There they record nothing, and print that when they are traced. Code that
+was compiled before and is used again does not even trace them.
 """
 
 from __future__ import annotations
@@ -15,72 +15,72 @@ from typing import Any
 
 from aclcmp.labeling.api import record_at
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.labeling.watch.messages import tell
-from aclcmp.labeling.watch.module_names import Named
-from aclcmp.labeling.watch.nested_tensors import tensors_in, unreadable
-from aclcmp.labeling.watch.torch_state import Moment
-from aclcmp.labeling.watch.tp_layouts import Known
+from aclcmp.labeling.watch.messages import print_once
+from aclcmp.labeling.watch.module_names import NamedModule
+from aclcmp.labeling.watch.nested_tensors import opaque_leaf, tensors_in
+from aclcmp.labeling.watch.torch_state import TorchState
+from aclcmp.labeling.watch.tp_layouts import ModuleLayouts
 
 
 class Tap:
-    """One watched module of one side: where its labels get their ids, call site and layouts, and whether it ran."""
+    """One watched module on one side: the ids, call site and layouts of its labels, and whether it ran."""
 
     def __init__(
         self,
         side: str,
         data_id: str,
-        named: Named,
-        known: Known,
+        named: NamedModule,
+        layouts: ModuleLayouts,
         label_id: Callable[[str], str | None],
         level: str,
-        moment: Moment,
+        torch_state: TorchState,
     ) -> None:
         self.side = side
         self.data_id = data_id
         self.ran = False
-        self.optional = _never_called(named.inner)
+        self.optional = _may_stay_uncalled(named.inner)
         self.weights = frozenset(id(weight) for weight in named.inner._parameters.values() if weight is not None)
-        """Identities of its own parameters: a tied module that only lends its weight to another does not run."""
+        """Identities of its own parameters. A tied module whose weight another module uses need not run itself."""
         self.call_site = _call_site(named)
-        self.moment = moment
+        self.torch_state = torch_state
         self._first = _first_parameter(named.inner)
-        self._known = known
+        self._layouts = layouts
         self._label_id = label_id
         self._ids: dict[str, str | None] = {}
         self._level = level
 
     def after(self, _args: Any, output: Any) -> None:
         """Label what the module returned."""
-        if self._known.packed:
+        if self._layouts.packed:
             return
-        if not self._record("", output, self._known.of_output) and (strange := unreadable(output)) is not None:
-            kind = type(strange).__qualname__
-            tell(
-                f"watch: {self.data_id!r}: its output {'is' if strange is output else 'holds'} a {kind}, in which no "
+        if not self._record("", output, self._layouts.output_layout) and (opaque := opaque_leaf(output)) is not None:
+            kind = type(opaque).__qualname__
+            print_once(
+                f"watch: {self.data_id!r}: its output {'is' if opaque is output else 'holds'} a {kind}, in which no "
                 "tensor is found: not labelled",
-                kind=f"unreadable {type(strange).__module__}.{kind}",
+                kind=f"unreadable {type(opaque).__module__}.{kind}",
             )
 
     def before(self, args: Any, kwargs: dict[str, Any]) -> None:
-        """Label what the module is given, before it can write to it."""
-        if not args and self._first in kwargs:  # the first one may be given by name: the same label
+        """Label the module's inputs, before the module can write to them."""
+        if not args and self._first in kwargs:  # the first argument may be passed by name; its label is the same
             kwargs = dict(kwargs)
             args = (kwargs.pop(self._first),)
-        self._record(".input", args[0] if len(args) == 1 else args, lambda _tensor: self._known.taken)
+        self._record(".input", args[0] if len(args) == 1 else args, lambda _tensor: self._layouts.input)
         self._record(".input", kwargs, lambda _tensor: None)
 
-    def guarded(self, act: Callable[[Any, Any], None], *given: Any) -> None:
-        """Do `after` or `before` if this is the moment for it. Raises nothing but what a strict run asks for."""
+    def run_safely(self, action: Callable[[Any, Any], None], *values: Any) -> None:
+        """Run `after` or `before` where the call is to be labelled. Raises nothing, except in a strict run."""
         try:
-            if self._is_a_call():
+            if self._is_recordable_call():
                 self.ran = True
-                act(*given)
+                action(*values)
         except AclcmpError:
             raise
         except Exception as error:
-            with suppress(Exception):  # an error that cannot even be shown
+            with suppress(Exception):  # the text of the error may raise too
                 why = f"{type(error).__name__}: {error}"
-                tell(f"watch could not label what passes {self.data_id!r}: {why}", kind=why)
+                print_once(f"watch could not label what passes {self.data_id!r}: {why}", kind=why)
 
     def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> bool:
         """Label the tensors in a value; return whether there are any."""
@@ -89,7 +89,7 @@ class Tap:
             found = True
             name = self._id(kind + end)
             if name is not None:
-                # a DTensor tells its own layout
+                # a DTensor carries its own layout
                 layout = None if end or hasattr(tensor, "placements") else layout_of(tensor)
                 record_at(self.call_site, self.side, name, tensor, layout, self._level)
         return found
@@ -99,17 +99,17 @@ class Tap:
             self._ids[end] = self._label_id(end)
         return self._ids[end]
 
-    def _is_a_call(self) -> bool:
-        """Whether a forward pass with values to copy is under way."""
-        if self.moment.in_backward():
+    def _is_recordable_call(self) -> bool:
+        """Tell whether this is a forward pass whose values can be copied."""
+        if self.torch_state.in_backward():
             return False
-        if self.moment.is_tracing():
+        if self.torch_state.is_tracing():
             self.ran = True
-            tell("watch: what runs under torch.jit.trace is not labelled; run the model itself")
+            print_once("watch: what runs under torch.jit.trace is not labelled; run the model itself")
             return False
-        if self.moment.is_capturing():
+        if self.torch_state.is_capturing():
             self.ran = True
-            tell(
+            print_once(
                 f"watch: {self.data_id!r} runs while a device graph is captured, where nothing can be copied, and the "
                 "graph's replay calls no hooks: run without graphs, or call set_label on the graph's outputs",
                 kind="captured",
@@ -119,19 +119,19 @@ class Tap:
 
 
 class Callers:
-    """The modules that are running and have a shared module inside, the innermost last."""
+    """The running modules that contain a shared module, the innermost last."""
 
     def __init__(self, is_compiling: Callable[[], bool]) -> None:
         self._is_compiling = is_compiling
         self._running = threading.local()
 
     def enter(self, module: Any, _args: Any) -> None:
-        """A module begins (a forward pre-hook)."""
+        """Note that a module begins (a forward pre-hook)."""
         if not self._is_compiling():
             self._stack().append(id(module))
 
     def leave(self, module: Any, _args: Any, _output: Any) -> None:
-        """It ends, also by an exception (a forward hook that is always called)."""
+        """Note that a module ends, also by an exception (a forward hook that is always called)."""
         if self._is_compiling():
             return
         stack = self._stack()
@@ -139,7 +139,7 @@ class Callers:
             pass
 
     def innermost(self, among: Collection[int]) -> int | None:
-        """Return the identity of the innermost running module of several."""
+        """Return the identity of the innermost running module among several; None where none of them runs."""
         return next((each for each in reversed(self._stack()) if each in among), None)
 
     def _stack(self) -> list[int]:
@@ -149,7 +149,7 @@ class Callers:
         return stack
 
     def __reduce__(self) -> tuple[type[Callers], tuple[Callable[[], bool]]]:
-        # copies and pickles of a watched model hold one that does nothing, as while compiling
+        # copies and pickles of a watched model get an object that notes nothing, as while compiling
         return Callers, (_always,)
 
 
@@ -157,31 +157,31 @@ def _always() -> bool:
     return True
 
 
-class Shared:
-    """A module that several others hold: each call is labelled under the name that it has in the module that calls."""
+class SharedTap:
+    """A module with several parents: each call is labelled under the module's name in the parent that calls it."""
 
     def __init__(self, first: Tap, by_caller: Mapping[int, Tap | None], callers: Callers) -> None:
         """Take the taps by the identity of the calling module: None where its calls are not labelled.
 
         `first` serves calls from all other places.
         """
-        self.side, self.data_id, self.moment = first.side, first.data_id, first.moment
+        self.side, self.data_id, self.torch_state = first.side, first.data_id, first.torch_state
         self._first, self._by_caller, self._callers = first, by_caller, callers
 
     def after(self, args: Any, output: Any) -> None:
         """Label what the module returned."""
-        self.guarded(self.after, args, output)
+        self.run_safely(self.after, args, output)
 
     def before(self, args: Any, kwargs: dict[str, Any]) -> None:
-        """Label what the module is given."""
-        self.guarded(self.before, args, kwargs)
+        """Label the module's inputs."""
+        self.run_safely(self.before, args, kwargs)
 
-    def guarded(self, act: Callable[[Any, Any], None], *given: Any) -> None:
-        """Do `after` or `before` of the caller's tap, if this is the moment for it."""
+    def run_safely(self, action: Callable[[Any, Any], None], *values: Any) -> None:
+        """Run `after` or `before` of the caller's tap, where the call is to be labelled."""
         caller = self._callers.innermost(self._by_caller)
         tap = self._first if caller is None else self._by_caller[caller]
         if tap is not None:
-            tap.guarded(tap.after if act == self.after else tap.before, *given)
+            tap.run_safely(tap.after if action == self.after else tap.before, *values)
         self._first.ran |= tap is None or tap.ran
 
 
@@ -191,36 +191,36 @@ class Hook:
     Copies and pickles of a watched model hold a hook that does nothing.
     """
 
-    __slots__ = ("_act", "_is_compiling", "_traced", "tap")
+    __slots__ = ("_action", "_is_compiling", "_report_tracing", "tap")
 
-    def __init__(self, tap: Tap | Shared, act: Callable[[Any, Any], None]) -> None:
+    def __init__(self, tap: Tap | SharedTap, action: Callable[[Any, Any], None]) -> None:
         self.tap = tap
-        self._act = act
-        self._is_compiling = tap.moment.is_compiling
+        self._action = action
+        self._is_compiling = tap.torch_state.is_compiling
 
-        def traced() -> bool:
-            tell(
+        def report_tracing() -> bool:
+            print_once(
                 f"watch: {tap.data_id!r} runs in compiled code, where hooks record nothing: run it eagerly, or call "
                 "set_label outside the compiled part",
                 kind="compiled",
             )
             return True
 
-        # What torch.compiler.assume_constant_result sets, without its import of the whole compiler.
-        traced._dynamo_marked_constant = True  # type: ignore[attr-defined]
-        self._traced = traced
+        # torch.compiler.assume_constant_result sets this too, but its import loads the whole compiler.
+        report_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]
+        self._report_tracing = report_tracing
 
     def __call__(self, _module: Any, args: Any, passed: Any) -> None:
         """Label what passes; in compiled code record nothing."""
         if self._is_compiling():
-            self._traced()
+            self._report_tracing()
         else:
-            self.tap.guarded(self._act, args, passed)
+            self.tap.run_safely(self._action, args, passed)
 
     @property
     def __name__(self) -> str:
         """No name: torch.jit.script asks for it, and learns from the error what to do."""
-        # torch.jit.script compiles hooks too and asks each for its name first: the place to say what helps.
+        # torch.jit.script compiles hooks too and reads the name of each first, so this is the place for the advice.
         raise AttributeError("torch.jit.script cannot compile the hooks of aclcmp.watch: script a model, then watch it")
 
     def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
@@ -232,10 +232,10 @@ def _make_inert() -> Callable[..., None]:
 
 
 def _inert(*_args: Any, **_kwargs: Any) -> None:
-    """The hook of a copy."""
+    """Do nothing: the hook of a copied model."""
 
 
-def _never_called(module: Any) -> bool:
+def _may_stay_uncalled(module: Any) -> bool:
     """Tell whether correct models may never call a module.
 
     Attention reads its dropout's probability and its projection's weight, and calls functions instead.
@@ -246,7 +246,7 @@ def _never_called(module: Any) -> bool:
     return isinstance(module, (torch.nn.modules.dropout._DropoutNd, projection))
 
 
-def _call_site(named: Named) -> str:
+def _call_site(named: NamedModule) -> str:
     """Return `file:line` of the module's forward; the class's name where it has no code in Python.
 
     For a module of torch's own it is the forward of the nearest module around it that is not torch's.
@@ -265,7 +265,7 @@ def _first_parameter(module: Any) -> str:
 
 
 def _forward(kind: type) -> Any:
-    """The class's forward without its decorators."""
+    """Return the class's forward without its decorators."""
     function = getattr(kind, "forward", None)
     with suppress(ValueError):
         return inspect.unwrap(function) if callable(function) else None

@@ -1,4 +1,4 @@
-"""Setting the hooks of one `watch`: chooses the modules, names their labels, and says what is not labelled."""
+"""Installation of the hooks of one `watch`: it selects modules, assigns ids, and reports what is not labelled."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.shard.record import SIDE_NAMES
-from aclcmp.labeling.watch.hooks import Callers, Hook, Shared, Tap
-from aclcmp.labeling.watch.messages import few, tell_here
-from aclcmp.labeling.watch.module_names import ROOT, Named, Pattern, Patterns, Rename, walk
+from aclcmp.labeling.watch.hooks import Callers, Hook, SharedTap, Tap
+from aclcmp.labeling.watch.messages import abbreviate, print_once_per_host
+from aclcmp.labeling.watch.module_names import ROOT, NamedModule, Pattern, Patterns, Rename, walk
 from aclcmp.labeling.watch.select_modules import (
     LabelIds,
-    choose,
+    assign_ids,
     hookable,
     is_scripted,
-    label_names,
-    tell_unused_rules,
-    wanted_names,
+    report_unused_renames,
+    select_modules,
+    watched_aliases,
 )
-from aclcmp.labeling.watch.torch_state import Moment
-from aclcmp.labeling.watch.tp_layouts import Known, known_layouts
+from aclcmp.labeling.watch.torch_state import TorchState
+from aclcmp.labeling.watch.tp_layouts import ModuleLayouts, module_layouts
 
 _hooked: weakref.WeakKeyDictionary[Any, set[tuple[str, bool]]] = weakref.WeakKeyDictionary()
-"""Module -> (side, whether its inputs) that are labelled: a second watch must not label them twice."""
+"""Module -> (side, True for inputs and False for outputs) that are labelled; a second watch must not repeat them."""
 
 
 class Hooks:
-    """The hooks of one watch, their taps, and what is to be known of them."""
+    """The hooks of one watch, their taps, and notes about modules that are not labelled."""
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class Hooks:
         prefix: str,
         layouts: bool,
     ) -> None:
-        """Raises LabelError for a wrong argument, and where there is nothing to watch."""
-        modules, self.side = _modules(model), _known_side(side)
-        known = dict(zip(modules, known_layouts(modules) if layouts else repeat(Known()), strict=False))
-        chosen = choose(modules, include, exclude)
-        wanted = {named: wanted_names(named, include, exclude) for named in chosen if named.aliases}
+        """Install the hooks. Raises LabelError for a wrong argument, and where there is nothing to watch."""
+        modules, self.side = _modules(model), _check_side(side)
+        known = dict(zip(modules, module_layouts(modules) if layouts else repeat(ModuleLayouts()), strict=False))
+        chosen = select_modules(modules, include, exclude)
+        wanted = {named: watched_aliases(named, include, exclude) for named in chosen if named.aliases}
         shared = [alias for named, aliases in wanted.items() for alias in aliases if alias is not named]
-        names = label_names([*chosen, *shared], rename, prefix)
-        tell_unused_rules(rename, modules)
+        names = assign_ids([*chosen, *shared], rename, prefix)
+        report_unused_renames(rename, modules)
         self._label_ids = LabelIds(
             {name for named in modules for name in named.names},
             Patterns(exclude or ()),
@@ -60,59 +60,59 @@ class Hooks:
         self.taps: list[Tap] = []
         self._handles: list[Any] = []
         self._marks: list[tuple[weakref.ref[Any], tuple[str, bool]]] = []
-        doubled: list[str] = []
-        watched: list[Named] = []
-        moment = Moment()
-        callers, calling, by_path = Callers(moment.is_compiling), set[int](), set[str]()
+        already_watched: list[str] = []
+        watched: list[NamedModule] = []
+        torch_state = TorchState()
+        callers, calling, by_path = Callers(torch_state.is_compiling), set[int](), set[str]()
 
-        def tap_of(named: Named, of: Named) -> Tap | None:
+        def make_tap(named: NamedModule, hooked: NamedModule) -> Tap | None:
             if (data_id := names.get(named.name)) is None:
                 return None
-            ends = partial(self._label_ids.of, named.name, data_id)
+            ends = partial(self._label_ids.tensor_id, named.name, data_id)
             level = "model" if data_id == (prefix or ROOT) else _level(named)
-            return Tap(self.side, data_id, named, known[of], ends, level, moment)
+            return Tap(self.side, data_id, named, known[hooked], ends, level, torch_state)
 
         try:
             for named in chosen:
-                if (tap := tap_of(named, named)) is None:
+                if (tap := make_tap(named, named)) is None:
                     continue
-                several: dict[int, Tap | None] = {}
+                by_caller: dict[int, Tap | None] = {}
                 for alias in (named, *named.aliases) if named in wanted else ():
-                    caller, of_alias = _caller(alias), tap if alias is named else tap_of(alias, named)
+                    caller, alias_tap = _caller(alias), tap if alias is named else make_tap(alias, named)
                     if caller is not None:
-                        of_alias = of_alias if alias in wanted[named] else None
-                        several[id(caller)] = several.get(id(caller)) or of_alias
+                        alias_tap = alias_tap if alias in wanted[named] else None
+                        by_caller[id(caller)] = by_caller.get(id(caller)) or alias_tap
                         if id(caller) not in calling:
                             calling.add(id(caller))
                             self._handles.append(caller.register_forward_pre_hook(callers.enter))
                             self._handles.append(caller.register_forward_hook(callers.leave, always_call=True))
-                hooked = Shared(tap, several, callers) if len(several) > 1 else tap
-                if self._hook(named.module, hooked, inputs=inputs):
+                any_tap = SharedTap(tap, by_caller, callers) if len(by_caller) > 1 else tap
+                if self._hook(named.module, any_tap, inputs=inputs):
                     watched.append(named)
-                    if len(several) > 1:
+                    if len(by_caller) > 1:
                         by_path.add(named.name)
                         self.ids |= {a.name: names[a.name] for a in wanted[named] if a.name in names}
                     else:
                         self.ids[named.name] = tap.data_id
                     self.taps.append(tap)
                 else:
-                    doubled.append(named.name)
+                    already_watched.append(named.name)
         except BaseException:
             self.remove()
             raise
-        self.notes = tuple(_notes(self.side, modules, watched, known, doubled, by_path))
+        self.notes = tuple(_notes(self.side, modules, watched, known, already_watched, by_path))
 
     def remove(self) -> None:
-        """Take them off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         for module, mark in self._marks:
-            if (known := module()) is not None:
-                _hooked.get(known, set()).discard(mark)
+            if (alive := module()) is not None:
+                _hooked.get(alive, set()).discard(mark)
         self._handles, self._marks = [], []
 
-    def tell_silent(self) -> None:
-        """Say which modules never ran though they should have, and which patterns excluded nothing."""
+    def report_silent(self) -> None:
+        """Print which modules never ran though they should have, and which patterns excluded nothing."""
         taps, self.taps = self.taps, []
         used = {weight for tap in taps if tap.ran for weight in tap.weights}
         silent = [
@@ -121,15 +121,15 @@ class Hooks:
             if not (tap.ran or tap.optional or (tap.weights and tap.weights <= used))  # tied: only its weight is used
         ]
         if silent:
-            tell_here(
+            print_once_per_host(
                 f"watch, side {self.side!r}: {len(silent)} of {len(taps)} watched modules never ran, or ran in "
-                f"compiled code or a replayed device graph, where hooks do not fire: {few(silent)}"
+                f"compiled code or a replayed device graph, where hooks do not fire: {abbreviate(silent)}"
             )
         if any(tap.ran for tap in taps):
-            self._label_ids.tell_unused()
+            self._label_ids.report_unmatched_excludes()
 
-    def _hook(self, module: Any, tap: Tap | Shared, *, inputs: bool) -> bool:
-        """Register what is not registered yet; return whether anything was."""
+    def _hook(self, module: Any, tap: Tap | SharedTap, *, inputs: bool) -> bool:
+        """Register the hooks that the module does not have yet; return whether there were any."""
         marks = _hooked.setdefault(module, set())
         added = False
         for before in (True, False) if inputs else (False,):
@@ -147,16 +147,16 @@ class Hooks:
         return added
 
 
-def _caller(named: Named) -> Any:
-    """The nearest module around one that is called, not only indexed."""
+def _caller(named: NamedModule) -> Any:
+    """Return the nearest module around `named` that is called, not only indexed; None where there is none."""
     around = named.parent
     while around is not None and around not in hookable([around]):
         around = around.parent
     return None if around is None else around.module
 
 
-def _modules(model: Any) -> list[Named]:
-    """The modules that can be hooked; raises LabelError for what is no module."""
+def _modules(model: Any) -> list[NamedModule]:
+    """Return the modules of a model. Raises LabelError for anything that is no torch.nn.Module."""
     import torch
 
     if not isinstance(model, torch.nn.Module):
@@ -164,29 +164,29 @@ def _modules(model: Any) -> list[Named]:
     return walk(model)
 
 
-def _known_side(side: Any) -> str:
+def _check_side(side: Any) -> str:
     if not isinstance(side, str) or side not in SIDE_NAMES:
         raise LabelError(f"watch: side={side!r} is not a side; use 'pta' (golden), 'acl' (actual) or 'ref' (reference)")
     return SIDE_NAMES[side]
 
 
-def _level(named: Named) -> str:
-    """An operation has no parts; what has some is judged by its name."""
+def _level(named: NamedModule) -> str:
+    """Return "op" for a module without parts, "" for others, whose level follows from their id."""
     return "" if any(child is not None for child in named.inner._modules.values()) else "op"
 
 
 def _notes(
     side: str,
-    modules: list[Named],
-    watched: list[Named],
-    known: dict[Named, Known],
-    doubled: list[str],
+    modules: list[NamedModule],
+    watched: list[NamedModule],
+    known: dict[NamedModule, ModuleLayouts],
+    already_watched: list[str],
     by_path: set[str],
 ) -> Iterator[str]:
-    """What users may miss in the report; what they would take for a fault of theirs is said at once, too."""
+    """Yield notes on modules that are missing in the report; print those that look like a mistake of the user."""
     for named in watched:
         if named.name in by_path:
-            others = few([alias.name for alias in named.aliases])
+            others = abbreviate([alias.name for alias in named.aliases])
             yield f"{named.name!r} is also {others}: each call has the name of where it is called"
         else:
             yield from (
@@ -196,8 +196,8 @@ def _notes(
     for names, why in (
         ([n.name for n in watched if known[n].packed], "several slices lie side by side in its output: not labelled"),
         ([n.name for n in modules if is_scripted(n.inner)], "it is scripted and takes no hooks: not labelled"),
-        (doubled, f"it is watched already on side {side!r}: not labelled twice"),
+        (already_watched, f"it is watched already on side {side!r}: not labelled twice"),
     ):
         if names:
-            tell_here(f"watch, side {side!r}: {few(names)}: {why}")
+            print_once_per_host(f"watch, side {side!r}: {abbreviate(names)}: {why}")
             yield from (f"{name!r}: {why}" for name in names)

@@ -1,4 +1,4 @@
-"""What a watch says on stderr: each line once, and what every rank would say alike only on the first of its host."""
+"""Messages of a watch on stderr. Each is printed once; one that all ranks share, by the first rank of each host."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from aclcmp.labeling.identity import rank_identity
 
 _SHOWN = 5
 
-_told: set[str] = set()
+_printed: set[str] = set()
 
 
-def tell(text: str, kind: str = "") -> None:
-    """Say one line on stderr, once in a process; of one kind only the first."""
-    if (kind or text) not in _told:
-        _told.add(kind or text)
+def print_once(text: str, kind: str = "") -> None:
+    """Print a line to stderr once per process; of several lines of one `kind` only the first."""
+    if (kind or text) not in _printed:
+        _printed.add(kind or text)
         with suppress(Exception):  # a daemon has no stderr, or a closed one; a notebook's may be anything
             sys.stderr.write(f"aclcmp: {text}\n")
 
 
-def tell_here(text: str) -> None:
-    """Say what other ranks say too: on the first of this host."""
+def print_once_per_host(text: str) -> None:
+    """Print a line that other ranks print too: only on the first rank of this host."""
     if rank_identity().local_rank == 0:
-        tell(text)
+        print_once(text)
 
 
-def few(names: Sequence[str]) -> str:
-    """Return the first few of the names, and how many more there are."""
+def abbreviate(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The tensors in what a module takes or returns, each with the end of its label's id."""
+"""The tensors inside the inputs or the output of a module, each with the ending of its label's id."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ Path = tuple["str | int", ...]
 _CACHES = frozenset({"past_key_values", "past_key_value", "layer_past", "cache_params"})
 _DEEPEST = 8  # a list may hold itself
 _PLAIN = (type(None), str, bytes, int, float, complex)
-"""What is no tensor and hides none."""
+"""Types that contain no tensors."""
 
 
 def tensors_in(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (end of the id, tensor): `""` for the only one and the first of a tuple, `".1"`, `".key"`, `".1.0"`.
+    """Yield (ending of the id, tensor): `""` for a single tensor and the first of a tuple, `".1"`, `".key"`, `".1.0"`.
 
-    Tuples and lists count by place, mappings, named tuples and dataclasses go by key; of keys that read alike (1 and
-    "1") the second is `".1~2"`. What is no tensor, and key-value caches, are passed over.
+    Items of tuples and lists are named by position, those of mappings, named tuples and dataclasses by key. Where two
+    keys have the same text (1 and "1") the second is `".1~2"`. Key-value caches, and values that are no tensors, are
+    skipped.
     """
     import torch
 
-    times: dict[str, int] = {}
+    counts: dict[str, int] = {}
     tensors = ((path, leaf) for path, leaf in _leaves(value) if isinstance(leaf, torch.Tensor))
     for number, (path, tensor) in enumerate(tensors):
         first = number == 0 and all(isinstance(step, int) for step in path)
         end = "" if first else "".join(f".{step}" for step in path)
-        times[end] = times.get(end, 0) + 1
-        yield end if times[end] == 1 else f"{end}~{times[end]}", tensor
+        counts[end] = counts.get(end, 0) + 1
+        yield end if counts[end] == 1 else f"{end}~{counts[end]}", tensor
 
 
-def unreadable(value: Any) -> Any:
-    """Return the first thing in a value without tensors that may hide some (an object, a set, a generator), or None."""
+def opaque_leaf(value: Any) -> Any:
+    """Return the first object inside `value` that may hide tensors (an object, a set, a generator), or None."""
     return next((leaf for _, leaf in _leaves(value) if not isinstance(leaf, _PLAIN)), None)
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What is no container of a known kind, with the way to it."""
+    """Yield each item that is no container of a known kind, with the path to it."""
     items = _items(value)
     if items is None:
         yield path, value
@@ -48,7 +49,7 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _items(value: Any) -> Iterable[tuple[str | int, Any]] | None:
-    """What a container holds, nothing for a cache, and None for what is neither."""
+    """Return the items of a container, nothing for a key-value cache, and None for anything else."""
     if type(value).__name__.endswith("Cache"):
         return ()
     if isinstance(value, Mapping):

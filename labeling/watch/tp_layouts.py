@@ -1,4 +1,4 @@
-"""Layouts of what a tensor-parallel module takes and gives, where its plan or its weights say them for certain."""
+"""Layouts of the inputs and outputs of tensor-parallel modules, where their plan or their weights state them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aclcmp.labeling.layout import Replicate, Shard
-from aclcmp.labeling.watch.module_names import ROOT, Named
+from aclcmp.labeling.watch.module_names import ROOT, NamedModule
 
 Layout = Shard | Replicate
 
-# transformers 5.23, distributed/tensor_parallel.py, each seen in a run over gloo (tests/labeling/watch/test_models.py)
-# but for sequence_parallel and the `_rep` names of earlier versions, which are taken from its source.
+# transformers 5.23, distributed/tensor_parallel.py; each was observed in a run over gloo
+# (tests/labeling/watch/test_models.py) except sequence_parallel and the `_rep` names of earlier versions, which are
+# taken from its source.
 _OUTPUTS: Mapping[str, Layout] = {
     "colwise": Shard(-1),
     "colwise_gather_output": Replicate(),
@@ -40,47 +41,47 @@ _INPUTS: Mapping[str, Layout] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of one module before it runs; None: nothing."""
+class ModuleLayouts:
+    """Layouts of one module that are known before it runs; None: unknown."""
 
-    taken: Layout | None = None
-    given: Layout | None = None
+    input: Layout | None = None
+    output: Layout | None = None
     packed: bool = False
-    """Several projections' slices lie side by side in its output: no slice of the whole, so not comparable."""
+    """The output holds slices of several projections side by side, so it is no slice of the whole: not comparable."""
     rows: int | None = None
     """Rows of the local slice of a Linear's weight: an output this wide is the slice of the whole output."""
     ranks: Sequence[int] | None = None
     """The ranks that share the weight; None: all."""
 
-    def of_output(self, tensor: Any) -> Layout | None:
+    def output_layout(self, tensor: Any) -> Layout | None:
         """Return the layout of the module's only output."""
-        if self.given is None and self.rows is not None and tensor.ndim and tensor.shape[-1] == self.rows:
+        if self.output is None and self.rows is not None and tensor.ndim and tensor.shape[-1] == self.rows:
             return Shard(-1, ranks=self.ranks)
-        return self.given
+        return self.output
 
 
-def known_layouts(modules: list[Named]) -> Iterator[Known]:
-    """Yield for each module what its model's transformers plan, or else its own DTensor weight, tells."""
-    # Only the model that was distributed has a size; its plan holds its children's rules too.
+def module_layouts(modules: list[NamedModule]) -> Iterator[ModuleLayouts]:
+    """Yield the layouts of each module, from its model's transformers plan or else from its own DTensor weight."""
+    # Only the model that was distributed has a size; its plan also holds the rules of its children.
     plans = [
         (named.name, named.inner._tp_plan, _ranks(getattr(named.inner, "_device_mesh", None)))
         for named in modules
-        if isinstance(getattr(named.inner, "_tp_plan", None), dict) and _more_than_one(named.inner)
+        if isinstance(getattr(named.inner, "_tp_plan", None), dict) and _is_distributed(named.inner)
     ]
     for named in modules:
-        found, ranks = _style(named.name, plans)
-        style = getattr(named.inner, "_hf_tp_plan", None) or found
-        packed, rows = _weight(named.inner)
+        planned, ranks = _planned_style(named.name, plans)
+        style = getattr(named.inner, "_hf_tp_plan", None) or planned
+        packed, rows = _weight_slice(named.inner)
         packed |= isinstance(style, str) and "packed" in style
         if isinstance(style, str):
-            taken, given = _INPUTS.get(style), None if packed else _OUTPUTS.get(style)
-            yield Known(_over(taken, ranks), _over(given, ranks), packed)
+            output = None if packed else _OUTPUTS.get(style)
+            yield ModuleLayouts(_over(_INPUTS.get(style), ranks), _over(output, ranks), packed)
         else:
             mesh = getattr(getattr(named.inner, "weight", None), "device_mesh", None) if rows is not None else None
-            yield Known(packed=packed, rows=None if packed else rows, ranks=_ranks(mesh))
+            yield ModuleLayouts(packed=packed, rows=None if packed else rows, ranks=_ranks(mesh))
 
 
-def _more_than_one(model: Any) -> bool:
+def _is_distributed(model: Any) -> bool:
     size = getattr(model, "_tp_size", None)
     return isinstance(size, int) and size > 1
 
@@ -90,7 +91,7 @@ def _over(layout: Layout | None, ranks: Sequence[int] | None) -> Layout | None:
 
 
 def _ranks(mesh: Any) -> list[int] | None:
-    """The ranks of a mesh's tensor-parallel dimension through this one; None where they are all, or are not known."""
+    """Return the ranks of a mesh's tensor-parallel dimension around this rank; None for all ranks, or if unknown."""
     import torch.distributed as dist
 
     names = getattr(mesh, "mesh_dim_names", None) or ()
@@ -100,8 +101,13 @@ def _ranks(mesh: Any) -> list[int] | None:
     return None if len(ranks) == dist.get_world_size() else ranks
 
 
-def _style(name: str, plans: list[tuple[str, dict[str, str], list[int] | None]]) -> tuple[str | None, list[int] | None]:
-    """A rule names a module outright, or with a star for each number; also return the ranks that it is about."""
+def _planned_style(
+    name: str, plans: list[tuple[str, dict[str, str], list[int] | None]]
+) -> tuple[str | None, list[int] | None]:
+    """Return the style that a plan gives a module, and the plan's ranks.
+
+    A rule names a module in full, or with a star for each number.
+    """
     for root, plan, ranks in plans:
         if root == ROOT or name.startswith(f"{root}."):
             own = name if root == ROOT else name[len(root) + 1 :]
@@ -111,8 +117,8 @@ def _style(name: str, plans: list[tuple[str, dict[str, str], list[int] | None]])
     return None, None
 
 
-def _weight(module: Any) -> tuple[bool, int | None]:
-    """Whether a Linear's weight holds several slices side by side, and the rows of its only one."""
+def _weight_slice(module: Any) -> tuple[bool, int | None]:
+    """Return whether a Linear's weight holds several slices side by side, and the number of rows if it is one slice."""
     import torch
 
     if not isinstance(module, torch.nn.Linear):
