@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("aclcmp", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("aclcmp")  # for all tests: how long an example takes says how busy the machine is
 
 _WIPED = (
     "RANK",

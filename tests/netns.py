@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
 from tests.conftest import _WIPED as WIPED
+from tests.processes import PATIENCE, living
 
 _UNSHARE = ("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -98,19 +99,14 @@ class Host:
     def processes(self) -> list[psutil.Process]:
         """All processes of the host but its first and its shells' holders, as this process sees them."""
         own = Path(f"/proc/{self.pid}/ns/pid").readlink()
-        found = []
-        for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                if process.pid != self.pid and Path(f"/proc/{process.pid}/ns/pid").readlink() == own:
-                    found.append(process)
-        return found
+        return living(lambda each: each.pid != self.pid and Path(f"/proc/{each.pid}/ns/pid").readlink() == own)
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the command that runs `arguments` on the host, in its private folder."""
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid", f"--wdns={self.work}"]
         return [*enter, *map(str, arguments)]
 
-    def run(self, *arguments: str | Path, timeout: float = 240) -> Done:
+    def run(self, *arguments: str | Path, timeout: float = PATIENCE) -> Done:
         """Run a command on the host and wait for its end."""
         done = subprocess.run(
             self.command(*arguments), env=self.environ, capture_output=True, text=True, timeout=timeout,
@@ -199,7 +195,7 @@ def _held(*arguments: str | Path) -> Iterator[int]:
         yield first.pid
     finally:
         holder.stdin.close()
-        holder.wait(60)
+        holder.wait(PATIENCE)
         holder.stdout.close()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sigint import as_in_a_terminal
+from tests.processes import as_in_a_terminal
 
 _SLOW = """
 import signal, time

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from tests.cli.conftest import Command
-from tests.sigint import as_in_a_terminal
+from tests.processes import PATIENCE, as_in_a_terminal, catches, command_of, living, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -91,17 +92,14 @@ def test_interrupt_reports_what_was_labelled(script: Path, tmp_path: Path, numbe
         command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal
     )
     assert running.stdout is not None
-    hanging = 0
-    while hanging < 2:
-        hanging += "hanging" in running.stdout.readline()
+    for _ in range(2):
+        next(line for line in running.stdout if "hanging" in line)
     running.send_signal(number)
-    rest, _ = running.communicate(timeout=120)
+    rest, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3
     assert "interrupted" in rest
     assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
-    time.sleep(1)
-    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(p)]
-    assert not left
+    wait_until(lambda: not living(lambda each: str(tmp_path) in command_of(each)))
 
 
 def test_a_killed_raylet(script: Path, tmp_path: Path) -> None:
@@ -109,11 +107,11 @@ def test_a_killed_raylet(script: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aclcmp", "--exec", "python model.py hang", "--ranks", "2", "--output", "out"]
     running = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
-    hanging = 0
-    while hanging < 2:
-        hanging += "hanging" in running.stdout.readline()
-    next(each for each in psutil.Process(running.pid).children() if each.name() == "raylet").kill()
-    rest, _ = running.communicate(timeout=120)
+    for _ in range(2):
+        next(line for line in running.stdout if "hanging" in line)
+    (raylet,) = living(lambda each: each.name() == "raylet", psutil.Process(running.pid).children())
+    raylet.kill()
+    rest, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3
     assert f"{HERE_GONE}: comparing what lies on this host" in rest and f"Run failed: {HERE_GONE}; the ranks" in rest
     assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
@@ -214,7 +212,7 @@ def test_torchrun_under_launcher_script(aclcmp: Command, script: Path, tmp_path:
 def test_interrupted_comparisons(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     """Whenever Ctrl-C or SIGTERM comes: one line or a partial report, exit code 3 or 4, no traceback, no Ray left."""
     assert aclcmp("--exec", "python model.py", "--no-compare", "--output", "out").code == 0
-    for delay, number in ((0.5, signal.SIGINT), (1.2, signal.SIGINT), (2.0, signal.SIGTERM), (3.0, signal.SIGTERM)):
+    for delay, number in ((0.0, signal.SIGINT), (0.7, signal.SIGINT), (1.5, signal.SIGTERM), (2.5, signal.SIGTERM)):
         running = subprocess.Popen(
             [sys.executable, "-m", "aclcmp", "compare", "out"],
             cwd=tmp_path,
@@ -223,10 +221,11 @@ def test_interrupted_comparisons(aclcmp: Command, script: Path, tmp_path: Path) 
             text=True,
             preexec_fn=as_in_a_terminal,
         )
+        wait_until(partial(catches, running.pid, signal.SIGTERM))
         time.sleep(delay)
         running.send_signal(number)
-        told, _ = running.communicate(timeout=120)
-        assert running.returncode in (3, 4) or (delay >= 2.0 and running.returncode == 0), (delay, told)
+        told, _ = running.communicate(timeout=PATIENCE)
+        assert running.returncode in (3, 4) or (delay and running.returncode == 0), (delay, told)
         assert "Traceback" not in told
 
 
@@ -238,5 +237,5 @@ def test_a_reader_that_leaves_does_not_end_the_run(script: Path, tmp_path: Path)
     assert process.stdout is not None
     assert b"aclcmp" in process.stdout.readline()
     process.stdout.close()
-    assert process.wait(240) == 1
+    assert process.wait(PATIENCE) == 1
     assert report_of(tmp_path / "out")["first_divergence"]["label"] == "layers.2.act"

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.netns import Done, Host, hosts, ray_on, start_ray
-from tests.sigint import as_in_a_terminal
+from tests.processes import PATIENCE, as_in_a_terminal, command_of, kill, living, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -89,7 +91,7 @@ def test_hosts_are_hosts(two: list[Host]) -> None:
     (a.files / "only-a").write_text("a")
     assert a.run("cat", "only-a").out == "a" and b.run("cat", "only-a").code != 0
     assert not list(Path(a.work).iterdir())  # neither does this process see them there
-    ask = "import socket; socket.create_connection(('10.77.0.2', 22), timeout=5)"
+    ask = "import socket; socket.create_connection(('10.77.0.2', 22), timeout=60)"
     assert "refused" in a.run(sys.executable, "-c", ask).err  # it is reached
     nodes = "import ray; ray.init('auto', log_to_driver=False); print(len(ray.nodes()))"
     assert b.run(sys.executable, "-c", nodes).out.strip() == "2"
@@ -130,8 +132,12 @@ def test_a_run_is_followed_on_both_hosts(two: list[Host]) -> None:
     assert 4 <= len(report["labels"]) < 600 and report["first_divergence"]["ranks"] == [3]
     assert again(two[0], "compare", "early", "--address", f"{two[0].ip}:6379").code == 1
     assert report_of(two[0], "early") == report
-    left = [" ".join(process.cmdline()) for host in two for process in host.processes()]
-    assert not any("slow.py" in each or "Follower" in each for each in left), left
+
+    def left() -> list[psutil.Process]:
+        processes = [each for host in two for each in host.processes()]
+        return living(lambda each: re.search(r"slow\.py|Follower", command_of(each)), processes)
+
+    wait_until(lambda: not left(), left)
 
 
 def test_later_without_the_other_host(two: list[Host], bad: dict) -> None:
@@ -186,11 +192,17 @@ def test_ctrl_c_keeps_what_is_there(two: list[Host], bad: dict) -> None:
         preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     part = near / "fetching.part" / "dumps" / "rank00002" / "large.bin"
-    while not (part.exists() and part.stat().st_size) and process.poll() is None:
+
+    def begun() -> bool:
+        with suppress(FileNotFoundError):
+            return part.stat().st_size > 0
+        return process.poll() is not None
+
+    while not begun():
         time.sleep(0.01)
     (python,) = psutil.Process(process.pid).children()
     python.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3 and "Interrupted; what is here is kept, go on with `aclcmp fetch " in out, out
     kept = part.stat().st_size
     assert 0 < kept < 700 << 20
@@ -217,8 +229,7 @@ def test_a_shared_folder(two: list[Host]) -> None:
 
 
 def test_a_host_is_lost(two: list[Host], bad: dict) -> None:
-    for process in two[1].processes():
-        process.kill()
+    kill(two[1].processes())
     done = again(two[0], "compare", "good", "--address", "10.77.0.1:6379")
     assert done.code == 4, done
     report = report_of(two[0], "good")

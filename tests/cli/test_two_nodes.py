@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.ray
 
@@ -41,7 +42,7 @@ def address() -> Iterator[str]:
     )
     assert found, "the cluster did not start"
     yield found
-    process.communicate("", timeout=60)
+    process.communicate("", timeout=PATIENCE)
 
 
 def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, address: str) -> None:

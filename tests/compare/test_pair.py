@@ -5,7 +5,7 @@ import warnings
 
 import ml_dtypes
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
@@ -128,7 +128,7 @@ def split(rng: np.random.Generator, region: Region, depth: int) -> list[Region]:
     return split(rng, low, depth - 1) + split(rng, high, depth - 1)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400)
 @given(pairs())
 def test_parts_add_up_to_the_whole(pair):
     x_bits, y_bits, x_name, y_name, rng = pair

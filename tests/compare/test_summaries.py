@@ -116,7 +116,7 @@ def test_the_estimate_is_unbiased_and_its_deviation_as_promised(pattern: str, wi
     assert abs(np.mean(ratios) - 1) <= 5 * SIGMA / math.sqrt(10)  # the shifted ones share most lines: count 10
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)  # estimates have tails
+@settings(max_examples=150, derandomize=True)  # estimates have tails
 @given(
     st.sampled_from([name for name in DTYPES if DTYPES[name].kind in (Kind.FLOAT, Kind.COMPLEX)]),
     st.sampled_from(SHAPES),

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from aclcmp.orchestrator.cluster.versions import Versions
@@ -17,6 +16,7 @@ from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.findings import Finding, Level
 from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
 from tests.doctor.hosts import told
+from tests.processes import living, wait_until
 
 BOTH = Versions("1", "3.11.7", torch="2.13.0", torch_npu="2.13.0")
 FINE = "class ones:\n    def __init__(self, size): pass\n    def numpy(self): pass\n"
@@ -104,8 +104,7 @@ def test_a_process_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> 
     assert loading.failed == "torch" and not loading.in_time
     found = finding(loading)
     assert found.level is Level.BAD and found.what == "`import torch` did not end within 3 s"
-    psutil.wait_procs([each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())], 10)
-    assert not any(mark in (each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
+    wait_until(lambda: not living(lambda each: mark in each.cmdline()))
 
 
 def test_what_is_printed_is_kept_in_part(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import psutil
 
 from tests.faults.scene import LONG, Scene
+from tests.processes import kill, living
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,16 @@ class Fault:
 
 
 def _kill_rank(scene: Scene) -> None:
-    for process in scene.ranks_on(scene.hosts[1]):
-        if process.environ()["RANK"] == "3" and process.cmdline()[1] == "model.py":
-            process.kill()
+    ranks = scene.ranks_on(scene.hosts[1])
+    kill(living(lambda each: each.environ()["RANK"] == "3" and each.cmdline()[1:2] == ["model.py"], ranks))
 
 
 def _kill_head(scene: Scene) -> None:
-    for process in scene.ray_on(scene.hosts[0], "gcs_server"):
-        process.kill()
+    kill(scene.ray_on(scene.hosts[0], "gcs_server"))
 
 
 def _kill_host(scene: Scene) -> None:
-    for process in scene.hosts[1].processes():
-        process.kill()
+    kill(scene.hosts[1].processes())
 
 
 def _small_disk(scene: Scene, output: str) -> None:
@@ -85,8 +83,7 @@ def _comparers(scene: Scene) -> list[psutil.Process]:
 def _kill_comparer(scene: Scene) -> None:
     found = _comparers(scene)
     assert found, scene.printed
-    for process in found:
-        process.kill()
+    kill(found)
 
 
 RANK = Fault(

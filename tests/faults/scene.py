@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from tests.netns import Host, hosts, ray_on
+from tests.processes import PATIENCE, command_of, descendants, kill, living
 
 SCRIPT = """
 import os, signal, sys, time
@@ -48,8 +49,6 @@ for step in range(steps):
 
 LONG = ("60", "1", "48")
 """Steps, seconds between them, and rows: a run that does not end while something happens to it."""
-PATIENCE = 240.0
-"""Seconds within which whatever is waited for must come, also on a machine under load."""
 
 
 @dataclass
@@ -128,35 +127,28 @@ class Scene:
 
     def ranks_on(self, host: Host) -> list[psutil.Process]:
         """The processes of this run's ranks on a host, their guards too."""
-        found = []
-        for process in host.processes():
-            with suppress(psutil.Error):
-                if process.environ().get("ACLCMP_SHARD_DIR", "").startswith(f"{host.work}/{self.output}/"):
-                    found.append(process)
-        return found
+        shards = f"{host.work}/{self.output}/"
+        return living(lambda each: each.environ().get("ACLCMP_SHARD_DIR", "").startswith(shards), host.processes())
 
     def ray_on(self, host: Host, name: str) -> list[psutil.Process]:
         """The processes of Ray on a host in whose command line or title this is found; "": all."""
-        found = []
-        for process in host.processes():
-            with suppress(psutil.Error):
-                line = " ".join(process.cmdline())
-                if name in line and ("ray::" in line or "/ray/" in line):
-                    found.append(process)
-        return found
+
+        def is_named(process: psutil.Process) -> bool:
+            line = command_of(process)
+            return name in line and ("ray::" in line or "/ray/" in line)
+
+        return living(is_named, host.processes())
 
     def kill_driver(self) -> None:
         """Kill the command itself, not its hold from outside."""
         assert self.process is not None
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            process.kill()
+        kill(descendants(self.process.pid))
         self.process.wait(PATIENCE)
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         assert self.process is not None
-        for process in psutil.Process(self.process.pid).children(recursive=False):
-            process.send_signal(signal.SIGINT)
+        kill(psutil.Process(self.process.pid).children(), signal.SIGINT)
 
     @property
     def printed(self) -> str:

@@ -292,7 +292,7 @@ def model(layers: int) -> list[CandidateLabel]:
     return [CandidateLabel(name, shape.get(name.split(".")[-1], (2, 8)), "float32", n) for n, name in enumerate(names)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.booleans(), st.floats(0, 0.5))
 def test_planted_renames_are_found(seed: int, layers: int, shuffled: bool, dropped: float) -> None:
     chance = random.Random(seed)
@@ -330,7 +330,7 @@ LABELS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(LABELS, st.sampled_from([(), (2,), (4,), (2, 3)])), max_size=12), st.integers(0, 2**32))
 def test_any_names_give_rules_that_hold(labels: list[tuple[str, tuple[int, ...]]], seed: int) -> None:
     sides: tuple[list[CandidateLabel], list[CandidateLabel]] = ([], [])

@@ -93,7 +93,7 @@ def proposal_of(suggestion: Suggestion, end: str) -> Proposal:
     return found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.booleans())
 def test_a_permutation_of_ids_without_meaning_is_found(seed: int, count: int, narrow: bool) -> None:
     chance, rng = random.Random(seed), np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def test_a_permutation_of_ids_without_meaning_is_found(seed: int, count: int, na
     assert all("values agree (1 of 1 label)" in proposal.reasons for proposal in suggestion.proposals)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.integers(1, 6))
 def test_words_without_meaning_in_layers_are_found(seed: int, layers: int) -> None:
     chance = random.Random(seed)
@@ -146,7 +146,7 @@ def test_values_win_over_names() -> None:
     check_maps(suggest(seen(golden), seen(actual)), golden, actual)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 6), st.data())
 def test_a_bug_does_not_break_what_names_find(layers: int, data: st.DataObject) -> None:
     golden = transformer(layers)

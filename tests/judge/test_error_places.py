@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.rounding import rounder
@@ -239,7 +239,7 @@ def test_sums_that_overflow_have_no_place() -> None:
     assert place_of(along(dd, golden).beyond(NOISE)) is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     rows=st.sampled_from([5, 16, 72, 300]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
@@ -111,7 +111,7 @@ for heavy in ("torch", "ray", "h5py", "numpy"):
     subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.lists(st.lists(IDS, max_size=4), min_size=1, max_size=5))
 def test_they_come_back_from_the_journal_the_table_and_a_recovered_shard(
     tmp_path_factory: pytest.TempPathFactory, several: list[list[str]]

@@ -1,14 +1,11 @@
-"""One Ray for the tests of a module, and ways to look for processes that should be gone."""
+"""One Ray for the tests of a module, and a watcher of what they launch."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
@@ -66,30 +63,6 @@ def run_job(cluster: Cluster, tmp_path: Path) -> Callable[..., tuple[RunRecord, 
         return launch(job, cluster, folder, notes), notes, folder
 
     return run
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """All living processes with `mark` in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                if mark.encode() in (entry / "environ").read_bytes():
-                    process = psutil.Process(int(entry.name))
-                    if process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                        found.append(process)
-            except (OSError, psutil.Error):
-                continue  # it ended while we looked
-    return found
-
-
-def wait_until(condition: Callable[[], object], seconds: float, words: Callable[[], object]) -> None:
-    """Poll until `condition`; fail with `words()` after `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {words()}")
-        time.sleep(0.1)
 
 
 def without_ray_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentence
 from aclcmp.orchestrator.launch.rank_host import RankHost, Start
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
-from tests.launch.conftest import Notes, marked, wait_until
+from tests.launch.conftest import Notes
 from tests.launch.test_launch import variables
 from tests.launch.test_probe import install
 from tests.launch.test_rank_host import end
+from tests.processes import kill, marked, wait_until
 
 MAP = Path(f"/tmp/{os.getpid()}")
 NOTHING: Mapping[str, str] = {}
@@ -210,16 +210,14 @@ def test_killed_hosts_and_guards_leave_no_map(tmp_path: Path, victim: str) -> No
         return marked(f"MARK={tmp_path}")
 
     try:
-        wait_until(lambda: len(running()) >= 5, 60, running)  # two of the guard, bash, two sleeps
+        wait_until(lambda: len(running()) >= 5, running)  # two of the guard, bash, two sleeps
         assert (folder / "ait_compare_acl_map.txt").is_file()
         if victim == "host":
             process.kill()
         else:
-            for each in sorted(running(), key=lambda each: each.pid):
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()  # the guard first, then what only a living guard could have ended
-        wait_until(lambda: not folder.exists(), 60, lambda: list(folder.iterdir()))
-        wait_until(lambda: not running(), 60, running)
+            kill(sorted(running(), key=lambda each: each.pid))  # the guard first, or it would end the others
+        wait_until(lambda: not folder.exists(), lambda: list(folder.iterdir()))
+        wait_until(lambda: not running(), running)
     finally:
         process.kill()
         process.wait()

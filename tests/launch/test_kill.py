@@ -19,8 +19,8 @@ from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch import driver
-from tests.launch.conftest import marked, wait_until, without_ray_settings
-from tests.sigint import as_in_a_terminal
+from tests.launch.conftest import without_ray_settings
+from tests.processes import as_in_a_terminal, command_of, kill, living, marked, wait_until
 
 pytestmark = pytest.mark.ray
 RANKS = 3
@@ -32,7 +32,6 @@ while :; do wait; done
 """
 """A rank that ignores SIGTERM, with children in its own group, in a session of their own, and orphaned."""
 PER_RANK = 6  # outer guard, inner guard, bash, three sleeps
-SECONDS = 180  # for a machine under load; the driver hears of its raylet's death only after some 15 s
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,12 @@ class Running:
 
     def actors(self) -> list[psutil.Process]:
         """The rank hosts."""
-        return [each for each in self.everything() if "RankHost" in " ".join(each.cmdline())]
+        return living(lambda each: "RankHost" in command_of(each), self.everything())
 
     def raylet(self) -> psutil.Process:
         """The local raylet."""
-        return next(each for each in psutil.Process(self.process.pid).children() if each.name() == "raylet")
+        (found,) = living(lambda each: each.name() == "raylet", psutil.Process(self.process.pid).children())
+        return found
 
     def record(self) -> RunRecord:
         """What run.json says."""
@@ -85,8 +85,7 @@ def starting(tmp_path: Path) -> Iterator[Running]:
     try:
         yield run
     finally:
-        for each in run.everything():
-            each.kill()
+        kill(run.everything())
         process.wait()
 
 
@@ -94,7 +93,7 @@ def starting(tmp_path: Path) -> Iterator[Running]:
 def running(starting: Running) -> Running:
     """The same, with all processes of all ranks up."""
     run = starting
-    wait_until(lambda: len(run.ranks()) == RANKS * PER_RANK or run.process.poll() is not None, SECONDS, run.ranks)
+    wait_until(lambda: len(run.ranks()) == RANKS * PER_RANK or run.process.poll() is not None, run.ranks)
     assert run.process.poll() is None, run.output.read_text()
     return run
 
@@ -106,8 +105,8 @@ def gone(run: Running) -> str:
         # Two of Ray's own agents give a killed cluster up only after 60 s.
         return [each for each in run.everything() if not re.search("DashboardAgent|RuntimeEnvAgent", str(each))]
 
-    wait_until(lambda: not run.ranks(), SECONDS, run.ranks)
-    wait_until(lambda: not left(), SECONDS, left)
+    wait_until(lambda: not run.ranks(), run.ranks)
+    wait_until(lambda: not left(), left)
     assert not list(run.home.iterdir())  # Ray would write a token here
     return run.output.read_text()
 
@@ -132,7 +131,7 @@ def test_sigterm_and_sighup(running: Running, number: signal.Signals) -> None:
 
 def test_second_ctrl_c(running: Running) -> None:
     os.killpg(running.process.pid, signal.SIGINT)
-    wait_until(lambda: "stopping" in running.output.read_text(), SECONDS, running.ranks)
+    wait_until(lambda: "stopping" in running.output.read_text(), running.ranks)
     os.killpg(running.process.pid, signal.SIGINT)
     assert "KeyboardInterrupt" in gone(running)
     record = running.record()
@@ -163,9 +162,9 @@ def test_kill_raylet(running: Running) -> None:
 
 
 def test_ctrl_c_while_ray_starts(starting: Running) -> None:
-    def daemons() -> list[str]:
-        return [each.name() for each in starting.everything() if each.pid != starting.process.pid]
+    def daemons() -> list[psutil.Process]:
+        return [each for each in starting.everything() if each.pid != starting.process.pid]
 
-    wait_until(daemons, SECONDS, daemons)
+    wait_until(daemons, daemons)
     os.killpg(starting.process.pid, signal.SIGINT)
     assert "KeyboardInterrupt" in gone(starting)

@@ -17,7 +17,8 @@ from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.launch.launcher import check_fit, launch
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
-from tests.launch.conftest import Notes, marked
+from tests.launch.conftest import Notes
+from tests.processes import marked
 
 pytestmark = pytest.mark.ray
 Run = Callable[..., tuple[RunRecord, Notes, RunDir]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.launch.rank_host import Batch, RankHost, Start, check_vacant
-from tests.launch.conftest import marked
+from tests.processes import marked
 
 
 @pytest.fixture

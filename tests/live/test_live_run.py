@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from aclcmp.orchestrator.live.watcher import Live
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, aclcmp
+from tests.processes import PATIENCE, command_of, descendants, living, wait_until
 
 pytestmark = pytest.mark.ray
 __all__ = ["aclcmp"]
@@ -117,7 +117,7 @@ class Notes:
     def wait(self, labels: int) -> bool:
         """Wait until so many labels are shown."""
         with self.changed:
-            return self.changed.wait_for(lambda: self.compared() >= labels, 120)
+            return self.changed.wait_for(lambda: self.compared() >= labels, PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -158,32 +158,16 @@ def followed(cluster: Cluster, script: Path, tmp_path: Path) -> Followed:
 
 
 def followers() -> list[psutil.Process]:
-    return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if each.status() != psutil.STATUS_ZOMBIE and "Follower" in " ".join(each.cmdline())
-    ]
+    return living(lambda each: "Follower" in command_of(each), descendants())
 
 
 def ranks_come_first(follower: psutil.Process) -> bool:
     """Whether Linux gives a rank's session more of a core than the follower's, or none of the two has one's own."""
-    ranks = [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if each.cmdline()[1:2] and each.cmdline()[1].endswith("model.py")
-    ]
+    ranks = living(lambda each: "".join(each.cmdline()[1:2]).endswith("model.py"), descendants())
     if len(ranks) != 2 or {each.nice() for each in ranks} != {psutil.Process().nice()}:
         return False
     shares = Path(f"/proc/{follower.pid}/autogroup")
     return os.getsid(follower.pid) == follower.pid and (not shares.exists() or "nice 15" in shares.read_text())
-
-
-def gone() -> bool:
-    """Whether no follower is left, after some time if it must be."""
-    until = time.monotonic() + 20
-    while followers() and time.monotonic() < until:
-        time.sleep(0.2)
-    return not followers()
 
 
 def test_a_killed_follower_does_no_harm(followed: Followed) -> None:
@@ -205,7 +189,7 @@ def test_a_killed_follower_does_no_harm(followed: Followed) -> None:
     assert notes.said == ["interrupted: stopping the ranks (once more to kill them)"]
     assert record.failure is not None and record.failure.what.startswith("interrupted by SIGINT")
     assert len(live.known) >= 2 * seen[3]
-    assert gone()
+    wait_until(lambda: not followers(), followers)
 
 
 def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +198,7 @@ def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypat
 
     def until_told(notes: Notes) -> None:
         with notes.changed:
-            notes.changed.wait_for(lambda: notes.said, 120)
+            notes.changed.wait_for(lambda: notes.said, PATIENCE)
         threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     monkeypatch.setattr(loop, "plan_run", broken)
@@ -224,7 +208,7 @@ def test_what_goes_wrong_in_following_is_told_once(followed: Followed, monkeypat
         "live comparison stopped: RuntimeError: no such luck; all is compared at the end",
         "interrupted: stopping the ranks (once more to kill them)",
     ]
-    assert gone()
+    wait_until(lambda: not followers(), followers)
 
 
 def test_a_hang_is_told_and_a_timeout_says_where_ranks_stood(
@@ -238,10 +222,10 @@ def test_a_hang_is_told_and_a_timeout_says_where_ranks_stood(
     assert sum("no news" in each for each in notes.said) == 1
     assert record.failure is not None and record.failure.what.startswith("timed out after 45 s")
     assert record.failure.what.endswith(words)
-    assert gone()
+    wait_until(lambda: not followers(), followers)
 
 
 def test_a_short_run_is_not_followed(followed: Followed) -> None:
     record, notes, live, _ = followed(-1, -1, 2, 0)
     assert record.failure is None and notes.said == [] and len(live.known) == 0
-    assert gone()
+    wait_until(lambda: not followers(), followers)

@@ -41,7 +41,7 @@ NASTY = [
 @given(NAMES, st.sampled_from(Status))
 @example(NASTY, Status.DIVERGED)
 @example(list(reversed(NASTY)), Status.MATCH)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_name(names: list[str], status: Status) -> None:
     origin = Origin.OWN if status is Status.DIVERGED else None
     labels = [label(name, [verdict(0, status if i % 2 else Status.MATCH, origin)]) for i, name in enumerate(names)]

@@ -181,7 +181,7 @@ def test_classes() -> None:
 @given(NAMES, st.sampled_from(Status))
 @example(NASTY, Status.DIVERGED)
 @example(["\ufffe", "\x7f", "]]>", "&amp;", "<script>alert(1)</script>", '"', "\t"], Status.MISSING)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_name(names: list[str], status: Status) -> None:
     origin = Origin.OWN if status in (Status.DIVERGED, Status.NONFINITE) else None
     labels = [label(name, [replace(verdict(0, status, origin), reason=name)]) for name in names]

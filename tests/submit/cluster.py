@@ -20,6 +20,7 @@ import psutil
 
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.conftest import _WIPED as WIPED
+from tests.processes import PATIENCE, command_of, kill, living
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def own_cluster(folder: Path, cpus: int = 4) -> Iterator[OwnCluster]:
 
 
 def _wait_for(url: str, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + 240
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and head.poll() is None:
         request = urllib.request.Request(f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
         try:
-            with urllib.request.urlopen(request, timeout=5):
+            with urllib.request.urlopen(request, timeout=60):
                 return
         except OSError:
             time.sleep(0.3)
@@ -97,7 +98,6 @@ def _end(head: subprocess.Popen[bytes], temp: Path) -> None:
     except subprocess.TimeoutExpired:
         head.kill()
         head.wait()
-    left = [each for each in psutil.process_iter(["cmdline"]) if str(temp) in " ".join(each.info["cmdline"] or [])]
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, 10)
+    left = living(lambda each: str(temp) in command_of(each))
+    kill(left)
+    psutil.wait_procs(left, PATIENCE)

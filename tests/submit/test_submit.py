@@ -4,13 +4,13 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.processes import PATIENCE, living, wait_until
 from tests.submit.client import Laptop
 from tests.submit.cluster import OwnCluster, own_cluster
 
@@ -140,7 +140,7 @@ def test_ctrl_c(laptop: Laptop) -> None:
     assert process.stdout is not None
     next(line for line in process.stdout if "tick 2" in line)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4 and f"aclcmp stop {job}" in said
     assert re.search(f"{job} +running", laptop.run("jobs").out)
 
@@ -150,7 +150,7 @@ def test_ctrl_c(laptop: Laptop) -> None:
         terminal.wait_for(r"\[s\]top")
         terminal.type("s\n")
         assert terminal.exit_code() == 3 and "stopped" in terminal.text
-    assert _left() == []
+    wait_until(lambda: not _ranks(cluster), lambda: _ranks(cluster))
     assert laptop.run("fetch", job, "--output", "stopped").code == 0
     report = json.loads((laptop.folder / "stopped/report.json").read_text())
     assert [label["status"] for label in report["labels"]] == ["match"] * 3  # it had the time to compare
@@ -173,15 +173,8 @@ def test_other_people_s_jobs(cluster: OwnCluster, laptop: Laptop) -> None:
     assert "is neither a run directory nor a job's id" in laptop.run("fetch", "no/such").err
 
 
-def _left() -> list[str]:
-    """Ranks that still run; they may take a moment to end."""
-    until = time.monotonic() + 20
-    while found := [
-        " ".join(each.info["cmdline"])
-        for each in psutil.process_iter(["cmdline"])
-        if each.info["cmdline"] and each.info["cmdline"][-2:] == ["model.py", "hang"]
-    ]:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.3)
-    return found
+def _ranks(cluster: OwnCluster) -> list[psutil.Process]:
+    """Ranks of this cluster that still run."""
+    return living(
+        lambda each: each.cmdline()[-2:] == ["model.py", "hang"] and each.environ()["HOME"] == str(cluster.home)
+    )

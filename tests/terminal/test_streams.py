@@ -19,7 +19,7 @@ from aclcmp.orchestrator.core.text import visible_lines
 from aclcmp.orchestrator.terminal.console import report_console
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.terminal.streams import harmless_streams
-from tests.sigint import as_in_a_terminal
+from tests.processes import as_in_a_terminal
 
 HOSTILE = [
     "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;ZXZpbA==\x1b\\", "\x1b]8;;http://evil\x1b\\click\x1b]8;;\x1b\\", "\x1bc",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.labeling.shard.test_damage import write as write_shard
+from tests.processes import command_of, descendants, kill, living
 
 pytestmark = pytest.mark.ray
 
@@ -77,18 +77,12 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
     pairs = [pair_of(tmp_path / "data", rank, shape) for rank in range(8)]
     pool = ActorPool(cluster.nodes)
     assert pool.comparing(cluster.driver_node_id)  # the actors are started
-    killed: list[int] = []
-
-    def kill_one() -> None:
-        for process in psutil.process_iter(["cmdline"]):
-            if process.info["cmdline"] and "ray::CompareActor" in process.info["cmdline"][0]:
-                os.kill(process.pid, signal.SIGKILL)
-                killed.append(process.pid)
-                return
+    killed: list[psutil.Process] = []
 
     def advance(pairs: int, size: int) -> None:
         if not killed:
-            kill_one()
+            killed.append(living(lambda each: "ray::CompareActor" in command_of(each), descendants())[0])
+            kill(killed)
 
     outcomes = compare_pairs(pool, pairs, FileLocations(cluster.driver_node_id), advance)
     assert killed

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits
+from tests.processes import PATIENCE, command_of, descendants, kill, living
 
 pytestmark = pytest.mark.ray
 
@@ -52,7 +53,7 @@ def added_node() -> Iterator[tuple[Node, subprocess.Popen[bytes]]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not (new := [node for node in _survey()[1] if node.node_id not in before]):
             assert process.poll() is None and time.monotonic() < end, "the second node did not start"
             time.sleep(0.1)
@@ -60,10 +61,11 @@ def added_node() -> Iterator[tuple[Node, subprocess.Popen[bytes]]]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE)
         noted = Path("/tmp/ray/ray_current_cluster")  # what "auto" would mean from now on
-        if noted.exists() and noted.read_text() == address:
-            noted.unlink()
+        with suppress(FileNotFoundError):
+            if noted.read_text() == address:
+                noted.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -216,18 +218,16 @@ def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> 
         for rank in (0, 2)
     ]
     spread.compare([spread.simple("start", 1, 0)])  # the actors are there
-    actors = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and "ray::Probed" in process.info["cmdline"][0]
-    ]
+    actors = living(lambda each: "ray::Probed" in command_of(each), descendants())
     assert len(actors) >= 4
     before = {actor: actor.memory_info().rss for actor in actors}
     most, done = 0, threading.Event()
 
     def watch() -> None:
         nonlocal most
-        while not done.wait(0.005):
+        over = False
+        while not over:
+            over = done.wait(0.005)
             most = max(most, *(actor.memory_info().rss - rss for actor, rss in before.items()))
 
     watcher = threading.Thread(target=watch)
@@ -290,8 +290,7 @@ def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) ->
         pairs = [spread.simple(f"x{i}", i % 6, i // 6 % 6) for i in range(36)]
         for post in pool.comparing(third.node_id) + pool.reading(third.node_id):
             assert post.actor
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.kill()
+        kill([*descendants(process.pid), psutil.Process(process.pid)])
         outcomes = compare_pairs(pool, pairs, places, lambda *done: spread.advanced.append(done))
         for pair in pairs:
             assert repr(outcomes[pair.key, pair.rank]) == repr(read_pair_stats(pair)), pair
@@ -304,8 +303,7 @@ def test_a_node_that_dies(spread: Spread) -> None:
         spread.pool = ActorPool(spread.nodes)
         pairs = [spread.simple(f"x{i}", i % 2, i // 2 % 2) for i in range(12)]
         assert all(isinstance(result, PairStats) for result in spread.compare(pairs))
-        for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.kill()
+        kill([*descendants(process.pid), psutil.Process(process.pid)])
         for pair, result in zip(pairs, spread.compare(pairs), strict=True):
             if pair.actual.rank == 1:
                 assert str(result).startswith(f"its compare actor on host {third.host} died: ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
@@ -44,7 +44,7 @@ def regions(draw: st.DrawFn) -> tuple[tuple[int, ...], Region]:
     return shape, Region(tuple(a for a, _ in spans), tuple(b - a for a, b in spans))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200)
 @given(regions(), st.sampled_from(sorted(DTYPES)), st.sampled_from([0, 8, 4_093]), st.sampled_from([1, 64, 4 << 20]))
 def test_a_region_is_read_as_it_is(
     tmp_path: Path, drawn: tuple[tuple[int, ...], Region], dtype: str, offset: int, window: int
@@ -151,7 +151,9 @@ def test_memory_is_that_of_the_slice(tmp_path: Path) -> None:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.001):
+        over = False
+        while not over:
+            over = done.wait(0.001)
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)

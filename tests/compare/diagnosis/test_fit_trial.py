@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fit_trial import Candidate, Trial
@@ -82,7 +82,7 @@ def test_too_little_that_is_known_explains_nothing() -> None:
         assert trial.explained(Candidate("any", 1, 2 * x, "", known)) == explained
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     size=st.sampled_from([1e-3, 0.1, 10.0]),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
@@ -65,7 +65,7 @@ EXACT = ("zero", "constant", "rows zero", "columns zero", "clipped", "rectified"
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32),
     name=st.sampled_from(["float64", "float32", "float16", "bfloat16"]),
@@ -85,7 +85,7 @@ def test_a_planted_change_is_named(change: str, seed: int, name: str, shape: tup
     assert all(fit.explained <= 1.0 for fit in fits)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.sampled_from([(16,), (300,), (4, 4), (1, 512), (20, 16), (64, 48), (17, 3, 32), (512, 2), (2, 512)]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, diagnose_pairs
@@ -90,7 +90,7 @@ def test_a_scalar_and_a_vector_have_one_row(tmp_path: Path) -> None:
     assert places(look.nonfinite_rows) == {0: 2} and places(look.nonfinite_channels) == {4: 1, 5: 1}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple),

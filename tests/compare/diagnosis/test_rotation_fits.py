@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
@@ -101,7 +101,7 @@ def test_other_lengths_are_no_turn() -> None:
     assert told(x, y) == ("", "")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([1e-2, 0.1, 1.0]), heads=st.sampled_from([(), (3, 64), (192,)]))
 def test_noise_is_no_turn(seed: int, size: float, heads: tuple[int, ...]) -> None:
     random = np.random.default_rng(seed)

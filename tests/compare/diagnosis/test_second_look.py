@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
@@ -78,7 +78,7 @@ def cases(draw):
     return random_bits(rng, x_name, shape, flavour), random_bits(rng, y_name, shape, flavour), x_name, y_name, rng
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(cases())
 def test_parts_add_up_to_numpys_sums(tmp_path_factory, case) -> None:
     x_bits, y_bits, x_name, y_name, rng = case
@@ -179,7 +179,7 @@ def test_the_slices_of_a_fused_projection_are_one_box(tmp_path: Path) -> None:
     assert fit.explained == 1.0 and fit.kind in ("permuted channels", "shifted channels")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 300), st.integers(0, 2**32))
 def test_excerpts_are_bounded(shape: list[int], most: int, seed: int) -> None:
     source = Source("f", 0, "float32", tuple(shape))

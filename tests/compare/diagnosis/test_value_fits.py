@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD
@@ -168,7 +168,7 @@ def test_a_factor_by_row_that_may_be_one_by_channel_is_not_told(shape: tuple[int
     assert kinds(x, x * channels) == ["scale by channel"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     shape=st.sampled_from([(72, 256), (16, 64), (2, 40, 64), (300, 4), (1, 512), (4, 3, 16, 32)]),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
@@ -120,7 +120,7 @@ def sums(draw: st.DrawFn) -> tuple[list[Array], list[Array], str, str, np.random
     return x, y, x_name, y_name, rng
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150)
 @given(sums())
 def test_statistics_are_those_of_the_assembled_sums(drawn: Any) -> None:
     x, y, x_name, y_name, rng = drawn
@@ -261,7 +261,9 @@ def test_memory_does_not_grow_with_the_summands(tmp_path: Path) -> None:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.001):
+        over = False
+        while not over:
+            over = done.wait(0.001)
             peak = max(peak, process.memory_info().rss)
 
     watcher = threading.Thread(target=watch)

@@ -27,7 +27,7 @@ from aclcmp.orchestrator.plan.rank_labels import labels_by_rank
 from tests.labeling.shard.test_damage import write
 
 LABELS = 6
-SECONDS_EACH = 10
+SECONDS_EACH = 60
 
 
 def outcome(folder: Path) -> str:

@@ -76,7 +76,7 @@ def test_decodes_all_bit_patterns(name: str) -> None:
     np.testing.assert_array_equal(np.signbit(found)[found == found], np.signbit(expected)[found == found])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(list(DTYPES)),
     st.sampled_from(SHAPES),
@@ -268,7 +268,7 @@ def test_refuses_damage_behind_the_head() -> None:
         TensorSummary.unpack(np.zeros(10**6, np.uint8))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=400) | st.lists(st.floats() | st.integers(0, 5), max_size=40).map(lambda x: np.array(x, "<f8"))
 )

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
@@ -45,7 +45,6 @@ def check(whole: GlobalTensor, array: np.ndarray, locals_: dict[int, np.ndarray]
     assert seen.all()
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_mesh_as_torch_has_it(data: st.DataObject) -> None:
     """Placements are applied from the outermost mesh dimension in; slices may be uneven; ranks come in any order."""

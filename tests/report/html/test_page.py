@@ -144,7 +144,7 @@ def test_names_are_only_text(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=8, unique=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_name(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     labels = [label(name, [verdict(0, Status.DIVERGED, Origin.OWN), verdict(1)]) for name in names]
     page = page_of(report_of(labels, notes=tuple(names)), tmp_path_factory.mktemp("page"))

@@ -107,7 +107,7 @@ def test_what_is_excused_is_not_told() -> None:
 
 @given(NAMES, st.text(max_size=40))
 @example(NASTY, "::error::x\r\n::stop-commands::y")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_name(names: list[str], reason: str) -> None:
     ranks = [replace(verdict(0, Status.DIVERGED, Origin.OWN), reason=reason)]
     labels = [label(name, [replace(ranks[0], actual=replace(side("acl"), call_site=name))]) for name in names]
