@@ -168,6 +168,14 @@ def test_one_module_per_file_format() -> None:
     assert all(user.startswith(("labeling/shard/", "orchestrator/report/")) for user in h5py_users), h5py_users
 
 
+def test_dumps_are_reached_through_their_registry() -> None:
+    ways_in = {"aclcmp.orchestrator.dumps.registry", "aclcmp.orchestrator.dumps.atb.find_dumps"}
+    for path in modules("orchestrator"):
+        if "dumps" not in path.relative_to(ROOT).parts:
+            used = {name for name in imports(path) if name.startswith("aclcmp.orchestrator.dumps")}
+            assert used <= ways_in, f"{path}: {used - ways_in}"
+
+
 def test_exported_names_are_frozen() -> None:
     import aclcmp
 

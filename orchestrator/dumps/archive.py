@@ -1,4 +1,4 @@
-"""Zip archives as numpy and torch write them: where their members lie, within bounds that no file of theirs exceeds."""
+"""Zip archives as numpy and torch write them: places of their members, within bounds that real files never exceed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_READ = 16 << 20
 """Bytes of an archive's index, which zipfile reads in one piece: 100,000 members with names of 100 letters."""
 _MOST_MEMBERS = 100_000
 _WINDOW = 4 << 20
-_UTF8 = 0x800  # the flag of a member whose name is not of the oldest kind
+_UTF8 = 0x800  # the flag of a member whose name is UTF-8
 _LOCAL = 30  # bytes of a member's own header, without its name
 _KNOWN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 DAMAGED = (
@@ -29,19 +29,19 @@ DAMAGED = (
     lzma.LZMAError,
     OSError,  # of bz2
     EOFError,
-    NotImplementedError,  # a compression of which zipfile knows only the name
+    NotImplementedError,  # a compression that zipfile cannot unpack
     RuntimeError,  # encrypted
     struct.error,
     ValueError,
     IndexError,
     OverflowError,
 )
-"""What reading a damaged archive raises."""
+"""Errors that reading a damaged archive raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive that is open."""
+    """An open archive."""
 
     path: str
     file: BinaryIO
@@ -50,7 +50,7 @@ class Archive:
     _zip: zipfile.ZipFile
 
     def begin(self, member: zipfile.ZipInfo) -> int:
-        """Return where the bytes of a stored member begin. Raises ForeignFormatError when they cannot be there."""
+        """Return the offset of the bytes of a stored member. Raises ForeignFormatError when they cannot be there."""
         self._check(member)
         self.file.seek(member.header_offset)
         local = self.file.read(_LOCAL)
@@ -66,16 +66,16 @@ class Archive:
         return begin
 
     def check_sum(self, member: zipfile.ZipInfo, begin: int) -> None:
-        """Raise ForeignFormatError when the bytes of a stored member are not those that were written (1.5 GB/s)."""
+        """Raise ForeignFormatError when a stored member's bytes do not have its checksum (1.5 GB/s)."""
         self.file.seek(begin)
         left, checksum = member.file_size, 0
         while piece := self.file.read(min(left, _WINDOW)):
             left -= len(piece)
             checksum = zlib.crc32(piece, checksum)
         if checksum != member.CRC:
-            raise self._error(member, "is damaged: it has not the checksum that the archive tells")
+            raise self._error(member, "is damaged: its checksum is not the one in the archive")
 
-    def unpacked(self, member: zipfile.ZipInfo) -> IO[bytes]:
+    def unpack(self, member: zipfile.ZipInfo) -> IO[bytes]:
         """Return a stream of a member's bytes. Raises ForeignFormatError when numpy knows no such compression."""
         self._check(member)
         if member.compress_type not in _KNOWN:
@@ -90,8 +90,8 @@ class Archive:
         return ForeignFormatError(f"{printable(self.path)} ({printable(member.filename)}): {what}")
 
 
-class _Reader(io.BufferedReader):
-    """A file of which nobody reads far too much at once, whatever its bytes say."""
+class _BoundedReader(io.BufferedReader):
+    """A file that refuses to read far too much at once, as a damaged archive may ask for."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
@@ -103,11 +103,11 @@ class _Reader(io.BufferedReader):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[Archive]:
-    """Open an archive. Raises ForeignFormatError when it, or what is done within, shows that it is damaged."""
+def open_archive(path: str) -> Iterator[Archive]:
+    """Open an archive. Raises ForeignFormatError when opening it, or the body of the `with`, finds it damaged."""
     with name_file_in_errors(path):
         try:
-            with _Reader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+            with _BoundedReader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
                 members = tuple(member for member in archive.infolist() if not member.is_dir())
                 if len(members) > _MOST_MEMBERS:
                     raise ForeignFormatError(

@@ -1,6 +1,6 @@
-"""msprobe's dumps: `stepN/rankR/dump.json` tells the tensors in order, `dump_tensor_data/` holds their files.
+"""msprobe's dumps: `stepN/rankR/dump.json` lists the tensors in order, `dump_tensor_data/` holds their files.
 
-msprobe writes `dump.json` when it is stopped: of a run that was killed the files' names and times tell the order.
+msprobe writes `dump.json` when it is stopped: in a run that was killed, names and order are those of the files.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, NotDumped, name_file_in_errors, printable
-from aclcmp.orchestrator.dumps.files import File, rank_of, step_of
-from aclcmp.orchestrator.dumps.index import Found, Split
-from aclcmp.orchestrator.dumps.scratch import Scratch
-from aclcmp.orchestrator.dumps.tensor_files import SUFFIXES, read_tensors
+from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
+from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
+from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
+from aclcmp.orchestrator.dumps.listing import File, rank_of, step_of
+from aclcmp.orchestrator.dumps.tensor_files import TensorFiles
 
 _INDICES = ("dump.json", "debug.json")
 _DATA = "dump_tensor_data"
 _CATEGORIES = {"input_args": "input", "input_kwargs": "input"}
 _GRADIENT = ".parameters_grad."
-"""What the operation of parameters' gradients has in its name; each of its categories is one parameter's."""
+"""Part of the name of an operation for gradients of parameters; each of its categories is one parameter's."""
 _PROCESS = re.compile(r"proc([0-9]{1,10})")
 _MAX_JSON = 2 << 30
+_TENSOR_FILES = TensorFiles()
 
 
 @dataclass(slots=True)
-class _Dump:
+class _RankFolder:
     """One rank's folder in one step."""
 
     step: int = 0
@@ -38,161 +40,174 @@ class _Dump:
     data: dict[str, File] = field(default_factory=dict)
 
 
-def is_msprobe(files: Sequence[File]) -> bool:
-    """Whether there is a folder of msprobe's tensors, or an index with its fields."""
-    for file in files:
+class MsprobeDump(DumpFormat):
+    """Tensors under msprobe's full names, such as `Module.fc.Linear.forward.0.output.0`."""
+
+    tool = "msprobe"
+
+    def recognise(self, file: File) -> bool:
+        """Accept files in a folder of msprobe's tensors, and an index with msprobe's fields."""
         if len(file.parts) > 1 and file.parts[-2] == _DATA:
             return True
-        if file.parts[-1] in _INDICES and not file.refused:
-            try:
-                if isinstance(_parsed(file).get("data"), dict):
-                    return True
-            except ForeignFormatError:
+        if file.parts[-1] not in _INDICES or file.refused:
+            return False
+        try:
+            return isinstance(_read_json(file).get("data"), dict)
+        except ForeignFormatError:
+            return False
+
+    def read(self, file: File, dump: DumpFiles) -> FileContent:
+        """Read a file of `dump_tensor_data/`."""
+        return _TENSOR_FILES.read(file, dump)
+
+    def index(self, dump: DumpFiles) -> DumpContent:
+        """Return the tensors that the indices list; each folder `procN` is a rank, in the order of the numbers.
+
+        A tensor that was not saved, as in a dump of statistics, is there with its name only.
+        """
+        folders = _rank_folders(dump.files)
+        processes = sorted({folder.process for folder in folders.values() if folder.rank is None})
+        notes = [f"ranks are processes in the order of their numbers: {processes}"] if len(processes) > 1 else []
+        entries: list[DumpEntry] = []
+        ranks = 0
+        for path, folder in folders.items():
+            rank = processes.index(folder.process) if folder.rank is None else folder.rank
+            ranks = max(ranks, rank + 1)
+            before = len(entries)
+            where = printable("/".join(path)) or "the dump"
+            if not folder.indices:
+                notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
+                for file in sorted(folder.data.values(), key=lambda file: file.time):
+                    entries += self._unlisted(rank, folder, file, dump)
+            for index in folder.indices:
+                try:
+                    entries += self._listed(rank, folder, index, dump)
+                except ForeignFormatError as error:
+                    notes.append(str(error))
+                    for file in folder.data.values():
+                        entries += self._unlisted(rank, folder, file, dump)
+            if len(entries) == before:
+                notes.append(f"{where} holds no tensor")
+        return DumpContent(entries, notes, ranks)
+
+    def _unlisted(self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles) -> list[DumpEntry]:
+        """Return the tensors of a file of which no index says anything."""
+        return self._entries(rank, folder, file, dump) if _TENSOR_FILES.recognise(file) else []
+
+    def _entries(
+        self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles, splits: tuple[AxisSplit, ...] | None = None
+    ) -> list[DumpEntry]:
+        stem = file.parts[-1].removesuffix(file.suffix)
+        return [
+            DumpEntry(rank, folder.step, f"{stem}.{name}" if name else stem, tensor, file.path, file.time, splits)
+            for name, tensor in self.try_read(file, dump).tensors
+        ]
+
+    def _listed(self, rank: int, folder: _RankFolder, index: File, dump: DumpFiles) -> list[DumpEntry]:
+        """Return the tensors that one index lists. Raises ForeignFormatError when it cannot be read."""
+        data = _read_json(index).get("data")
+        if not isinstance(data, dict):
+            raise ForeignFormatError(f"{printable(index.path)}: has no data of msprobe's")
+        entries: list[DumpEntry] = []
+        for name, fields in _tensors_in(data):
+            file_name = fields.get("data_name")
+            if isinstance(file_name, str) and file_name in folder.data:
+                entries += self._entries(rank, folder, folder.data[file_name], dump, _splits(fields, rank))
                 continue
-    return False
+            if isinstance(file_name, str):
+                why = f"{printable(file_name)[:300]} is named in {printable(index.path)}, but is not in {_DATA}"
+            else:
+                why = f"msprobe kept statistics only of {printable(name)}; dump with task tensor"
+            entries.append(DumpEntry(rank, folder.step, name, NotDumped(why), index.path, index.time))
+        return entries
 
 
-def read_msprobe(files: Sequence[File], scratch: Scratch) -> tuple[list[Found], list[str], int]:
-    """Return msprobe's tensors under msprobe's full names, notes, and how many ranks there are folders of.
-
-    Of dumps of statistics, and of tensors that were not saved, there is only the name. A `procN` is a rank in the order
-    of processes.
-    """
-    dumps = _dumps(files)
-    processes = sorted({dump.process for dump in dumps.values() if dump.rank is None})
-    notes = [f"ranks are processes in the order of their numbers: {processes}"] if len(processes) > 1 else []
-    found: list[Found] = []
-    ranks = 0
-    for folder, dump in dumps.items():
-        rank = processes.index(dump.process) if dump.rank is None else dump.rank
-        ranks = max(ranks, rank + 1)
-        before = len(found)
-        where = printable("/".join(folder)) or "the dump"
-        if not dump.indices:
-            notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
-            for file in sorted(dump.data.values(), key=lambda file: file.time):
-                found += _of_file(rank, dump.step, file, scratch)
-        for index in dump.indices:
-            try:
-                found += _indexed(rank, dump, index, scratch)
-            except ForeignFormatError as error:
-                notes.append(str(error))
-                found += [each for file in dump.data.values() for each in _of_file(rank, dump.step, file, scratch)]
-        if len(found) == before:
-            notes.append(f"{where} holds no tensor")
-    return found, notes, ranks
-
-
-def _dumps(files: Sequence[File]) -> dict[tuple[str, ...], _Dump]:
-    dumps: dict[tuple[str, ...], _Dump] = {}
+def _rank_folders(files: Sequence[File]) -> dict[tuple[str, ...], _RankFolder]:
+    """Return the folders that hold indices or data, by their paths below the dump."""
+    folders: dict[tuple[str, ...], _RankFolder] = {}
     for file in files:
         *above, name = file.parts
-        data = bool(above) and above[-1] == _DATA
-        if not data and name not in _INDICES:
+        is_data = bool(above) and above[-1] == _DATA
+        if not is_data and name not in _INDICES:
             continue
-        folder = tuple(above[:-1] if data else above)
-        dump = dumps.get(folder)
-        if dump is None:
-            dump = dumps[folder] = _Dump()
-            for part in folder:
+        path = tuple(above[:-1] if is_data else above)
+        folder = folders.get(path)
+        if folder is None:
+            folder = folders[path] = _RankFolder()
+            for part in path:
                 step, (rank, _), process = step_of(part), rank_of(part), _PROCESS.fullmatch(part)
-                dump.step = dump.step if step is None else step
-                dump.rank = dump.rank if rank is None else rank
-                dump.process = int(process[1]) if process else dump.process
-        if data:
-            dump.data[name] = file
+                folder.step = folder.step if step is None else step
+                folder.rank = folder.rank if rank is None else rank
+                folder.process = int(process[1]) if process else folder.process
+        if is_data:
+            folder.data[name] = file
         else:
-            dump.indices.append(file)
-    return dumps
+            folder.indices.append(file)
+    return folders
 
 
-def _of_file(rank: int, step: int, file: File, scratch: Scratch) -> Iterator[Found]:
-    if file.suffix in SUFFIXES:
-        name = file.parts[-1].removesuffix(file.suffix)
-        for inner, tensor in read_tensors(file, scratch):
-            yield Found(rank, step, f"{name}.{inner}" if inner else name, tensor, file.path, file.time)
-
-
-def _indexed(rank: int, dump: _Dump, index: File, scratch: Scratch) -> Iterator[Found]:
-    data = _parsed(index).get("data")
-    if not isinstance(data, dict):
-        raise ForeignFormatError(f"{printable(index.path)}: has no data of msprobe's")
-    for name, leaf in _leaves(data):
-        file_name = leaf.get("data_name")
-        splits = _splits(leaf, rank)
-        if not isinstance(file_name, str):
-            why = NotDumped(f"msprobe kept statistics only of {printable(name)}; dump with task tensor")
-            yield Found(rank, dump.step, name, why, index.path, index.time)
-        elif file_name not in dump.data:
-            why = NotDumped(f"{printable(file_name)[:300]} is named in {printable(index.path)}, but is not in {_DATA}")
-            yield Found(rank, dump.step, name, why, index.path, index.time)
-        else:
-            file = dump.data[file_name]
-            told = file_name.removesuffix(file.suffix)
-            for inner, tensor in read_tensors(file, scratch):
-                full = f"{told}.{inner}" if inner else told
-                yield Found(rank, dump.step, full, tensor, file.path, file.time, splits)
-
-
-def _leaves(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield msprobe's full names and what it wrote of each tensor, in the order of its calls."""
+def _tensors_in(data: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each tensor's full name and its fields, in the order of msprobe's calls."""
     for operation, categories in data.items():
         if isinstance(categories, dict) and "type" not in categories:
             for category, values in categories.items():
-                lone = isinstance(values, list) and len(values) == 1 and _GRADIENT in operation
+                is_gradient = isinstance(values, list) and len(values) == 1 and _GRADIENT in operation
                 name = f"{operation}.{_CATEGORIES.get(category, category)}"
-                yield from _below(name, values[0] if lone else values)
+                yield from _tensors_below(name, values[0] if is_gradient else values)
         else:
-            yield from _below(operation, categories)
+            yield from _tensors_below(operation, categories)
 
 
-def _below(name: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _tensors_below(name: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(value, list):
         for k, each in enumerate(value):
-            yield from _below(f"{name}.{k}", each)
+            yield from _tensors_below(f"{name}.{k}", each)
     elif isinstance(value, dict) and isinstance(value.get("type"), str):
         if "dtype" in value and "shape" in value:
             yield name, value
     elif isinstance(value, dict):
         for key, each in value.items():
-            yield from _below(f"{name}.{key}", each)
+            yield from _tensors_below(f"{name}.{key}", each)
 
 
-def _splits(leaf: Mapping[str, Any], rank: int) -> tuple[Split, ...] | None:
-    """What a DTensor's mesh and placements say; None where there are none, or they do not fit each other."""
-    mesh, placements = leaf.get("device_mesh"), leaf.get("placements")
-    place = _place(mesh, rank)
-    if not isinstance(placements, list) or place is None or len(place) != len(placements) or not placements:
+def _splits(fields: Mapping[str, Any], rank: int) -> tuple[AxisSplit, ...] | None:
+    """Return the splits that a DTensor's mesh and placements state; None where they are absent or do not fit."""
+    placements = fields.get("placements")
+    coordinates = _mesh_coordinates(fields.get("device_mesh"), rank)
+    if not isinstance(placements, list) or not placements or coordinates is None:
+        return None
+    if len(coordinates) != len(placements):
         return None
     splits = []
-    for (number, size), placement in zip(place, placements, strict=True):
+    for (number, size), placement in zip(coordinates, placements, strict=True):
         if not isinstance(placement, dict) or len(placement) != 1:
             return None
-        kind, fields = next(iter(placement.items()))
-        dim = fields.get("dim") if isinstance(fields, dict) else None
+        kind, arguments = next(iter(placement.items()))
+        dim = arguments.get("dim") if isinstance(arguments, dict) else None
         if kind == "Shard" and type(dim) is int and dim >= 0:
-            splits.append(Split(number, size, dim))
-        elif kind == "Partial" and isinstance(fields, dict) and fields.get("reduce_op") == "sum":
-            splits.append(Split(number, size, summed=True))
+            splits.append(AxisSplit(number, size, dim))
+        elif kind == "Partial" and isinstance(arguments, dict) and arguments.get("reduce_op") == "sum":
+            splits.append(AxisSplit(number, size, summed=True))
         elif kind == "Replicate":
-            splits.append(Split(number, size))
+            splits.append(AxisSplit(number, size))
         else:
             return None
     return tuple(splits)
 
 
-def _place(mesh: Any, rank: int) -> tuple[tuple[int, int], ...] | None:
-    """Where a rank is in a mesh of ranks, nested lists: its index and the size of each dimension."""
+def _mesh_coordinates(mesh: Any, rank: int) -> tuple[tuple[int, int], ...] | None:
+    """Return a rank's index along each dimension of a mesh (nested lists of ranks), each with that dimension's size."""
     if type(mesh) is int:
         return () if mesh == rank else None
     for k, inner in enumerate(mesh if isinstance(mesh, list) else ()):
-        below = _place(inner, rank)
+        below = _mesh_coordinates(inner, rank)
         if below is not None:
             return ((k, len(mesh)), *below)
     return None
 
 
-def _parsed(file: File) -> dict[str, Any]:
+def _read_json(file: File) -> dict[str, Any]:
+    """Return the content of an index. Raises ForeignFormatError when it cannot be read or is no object."""
     where = printable(file.path)
     if file.refused:
         raise ForeignFormatError(file.refused)

@@ -9,7 +9,6 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,8 @@ from aclcmp.labeling.shard.dumped_tensor import (
     name_file_in_errors,
     printable,
 )
-from aclcmp.orchestrator.dumps.archive import DAMAGED, Archive, opened
+from aclcmp.orchestrator.dumps.archive import DAMAGED, Archive, open_archive
+from aclcmp.orchestrator.dumps.format import FileContent
 from aclcmp.orchestrator.dumps.scratch import Scratch
 
 _MAGIC = b"\x93NUMPY"
@@ -47,9 +47,9 @@ _DESCR = re.compile(r"([<>|=]?)([fiubcV][0-9]{1,2})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _NpyHeader:
     begin: int
-    """The byte of the first element."""
+    """The offset of the first element."""
     dtype: str
     shape: tuple[int, ...]
     big: bool
@@ -61,23 +61,26 @@ class _Header:
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
-def read_npy(path: str, scratch: Scratch) -> DumpedTensor:
-    """Return the tensor of a `.npy` file, given without links, of a copy if it is big-endian or in Fortran order.
+def read_npy(path: str, scratch: Scratch) -> FileContent:
+    """Return the tensor of a `.npy` file, given without links; it is copied if it is big-endian or in Fortran order.
 
     Raises ForeignFormatError when it cannot be read: damaged, or not of numbers.
     """
     with name_file_in_errors(path), Path(path).open("rb") as file:
-        return _placed(file, path, printable(path), 0, os.fstat(file.fileno()).st_size, scratch)
+        tensor = _locate(file, path, printable(path), 0, os.fstat(file.fileno()).st_size, scratch)
+    return FileContent((("", tensor),))
 
 
-def read_npz(path: str, scratch: Scratch) -> Iterator[tuple[str, DumpedTensor | NotDumped]]:
-    """Yield names and tensors of a `.npz` file in its order; compressed ones are extracted.
+def read_npz(path: str, scratch: Scratch) -> FileContent:
+    """Return the tensors of a `.npz` file; compressed ones are extracted.
 
     Raises ForeignFormatError when the archive cannot be read.
     """
-    with opened(path) as archive:
-        for member in archive.members:
-            yield member.filename.removesuffix(".npy"), _member(archive, member, scratch)
+    with open_archive(path) as archive:
+        tensors = [
+            (member.filename.removesuffix(".npy"), _member(archive, member, scratch)) for member in archive.members
+        ]
+    return FileContent(tuple(tensors), in_call_order=True)
 
 
 def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> DumpedTensor | NotDumped:
@@ -88,12 +91,12 @@ def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> Dump
         if member.compress_type == zipfile.ZIP_STORED:
             begin = archive.begin(member)
             archive.check_sum(member, begin)
-            return _placed(archive.file, archive.path, where, begin, begin + member.file_size, scratch)
-        with archive.unpacked(member) as stream:
-            extracted = scratch.extracted(stream, member.file_size, archive.path)
-        with extracted.open("rb") as copy:
-            found = _placed(copy, str(extracted), where, 0, member.file_size, scratch, archive.path)
-        return replace(found, warnings=("compressed; a copy is compared", *found.warnings))
+            return _locate(archive.file, archive.path, where, begin, begin + member.file_size, scratch)
+        with archive.unpack(member) as stream:
+            extracted = scratch.extract(stream, member.file_size, archive.path)
+        with extracted.open("rb") as file:
+            tensor = _locate(file, str(extracted), where, 0, member.file_size, scratch, archive.path)
+        return replace(tensor, warnings=("compressed; a copy is compared", *tensor.warnings))
     except ForeignFormatError as error:
         text = str(error)
         return NotDumped(text if text.startswith(where) else f"{where}: {text}", unreadable=True)
@@ -101,12 +104,12 @@ def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> Dump
         return NotDumped(f"{where}: is damaged ({error_text(error)})", unreadable=True)
 
 
-def _placed(
+def _locate(
     file: BinaryIO, path: str, where: str, begin: int, end: int, scratch: Scratch, of: str = ""
 ) -> DumpedTensor:
     """Return the tensor whose header begins at `begin` and whose bytes must end by `end`.
 
-    `of` is the file of the user's that `path` was unpacked from, if any.
+    `of` is the user's file that `path` was unpacked from, if any.
     """
     header = _read_header(file, where, begin, end)
     missing = header.begin + header.nbytes - end
@@ -121,13 +124,13 @@ def _placed(
     what = " and ".join(["big-endian"] * header.big + ["in Fortran order"] * header.fortran)
     pages = mmap.mmap(file.fileno(), header.begin + header.nbytes, access=mmap.ACCESS_READ)
     elements = np.ndarray(header.shape, memory, pages, header.begin, order="F" if header.fortran else "C")
-    found = scratch.copied(
+    copy = scratch.copy(
         elements, header.dtype, f"{what}; a copy is compared", of or path, lambda: pages.madvise(mmap.MADV_DONTNEED)
     )
-    return replace(found, warnings=(*found.warnings, *warnings))
+    return replace(copy, warnings=(*copy.warnings, *warnings))
 
 
-def _read_header(file: BinaryIO, where: str, begin: int, end: int) -> _Header:
+def _read_header(file: BinaryIO, where: str, begin: int, end: int) -> _NpyHeader:
     file.seek(begin)
     start = file.read(min(12, max(end - begin, 0)))
     version = start[6] if len(start) > 6 else 0
@@ -144,7 +147,7 @@ def _read_header(file: BinaryIO, where: str, begin: int, end: int) -> _Header:
     fields = _fields(file.read(length), "utf-8" if version == 3 else "latin-1")
     if fields is None:
         raise ForeignFormatError(f"{where}: its header is not numpy's")
-    return _checked(fields, where, begin + first + length)
+    return _parse_fields(fields, where, begin + first + length)
 
 
 @lru_cache(maxsize=256)  # the files of a folder have few shapes
@@ -156,7 +159,7 @@ def _fields(text: bytes, encoding: str) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) and set(fields) == {"descr", "fortran_order", "shape"} else None
 
 
-def _checked(fields: dict[str, Any], where: str, begin: int) -> _Header:
+def _parse_fields(fields: dict[str, Any], where: str, begin: int) -> _NpyHeader:
     descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
     named = _DESCR.fullmatch(descr) if isinstance(descr, str) else None
     dtype = _DTYPES.get(named[2]) if named else "complex32" if descr == [("r", "<f2"), ("i", "<f2")] else None
@@ -173,4 +176,4 @@ def _checked(fields: dict[str, Any], where: str, begin: int) -> _Header:
     big = bool(named) and named is not None and named[1] == ">" and DTYPES[dtype].itemsize > 1
     fortran = fortran and sum(size > 1 for size in shape) > 1
     void = ("2-byte elements without a type, taken as bfloat16: numpy stores that so",) if dtype == "bfloat16" else ()
-    return _Header(begin, dtype, shape, big, fortran, void)
+    return _NpyHeader(begin, dtype, shape, big, fortran, void)

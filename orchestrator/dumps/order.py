@@ -1,4 +1,4 @@
-"""In which order a dump's tensors were computed, where its files do not keep it: by their times, or by their names."""
+"""The order in which a dump's tensors were computed, by the times or the names of files that do not keep it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from aclcmp.orchestrator.dumps.files import natural
+from aclcmp.orchestrator.dumps.listing import natural
 
 
-class Order(str, Enum):
-    """What the order of labels rests on, the best first."""
+class OrderBasis(str, Enum):
+    """The evidence that the order of labels rests on, the best first."""
 
     CALLS = "calls"
     """The order in which they were recorded."""
@@ -21,13 +21,13 @@ class Order(str, Enum):
 
 
 _DISTINCT = 0.9
-"""Files of which so many have a time of their own were written one after another."""
+"""Files were written one after another where this share of them has a time of its own."""
 
 _BEHIND = (1 << 30, ())
-"""A container comes behind its parts: what a module returns is there when all inside it is."""
+"""Sorts a container behind its parts: a module returns after all modules inside it."""
 
-# Parts of names as models have them (transformers, ggml, Megatron), in the order of computation; what is none of them
-# stands in the middle, by its natural order.
+# Parts of names as models have them (transformers, ggml, Megatron), in the order of computation. Unknown parts come in
+# the middle, in natural order.
 _PARTS = (
     r"embed.*|wte|.*embeddings?|inp_embd",
     r"wpe|rotary.*|pos(?:itions?|_.*|ition_.*)?",
@@ -44,7 +44,7 @@ _PARTS = (
     r"o_proj|out_proj|wo|o|attn_out|attn_output",
     r"(?:post_attention|post_attn|ffn|mlp|attn_post)_?(?:layer_?norm|norm|ln)|ln_?2|norm_?2|ln_mlp|post_attention_.*",
     r"pre_(?:feedforward|ffn|mlp)_.*",
-    r"",  # what is not known
+    r"",  # unknown parts
     r"mlp|ffn|feed_?forward|moe|block_sparse_moe|intermediate|experts?",
     r"router|gate|gate_proj|w1|c_fc|fc_?in|fc1|dense_h_to_4h|gate_up.*|ffn_gate",
     r"up_proj|w3|ffn_up",
@@ -62,25 +62,26 @@ _UNKNOWN = _PARTS.index("")
 
 
 def call_key(name: str) -> tuple[tuple[int, object], ...]:
-    """Return a key that sorts names as a model computes: by parts, layers by number, containers behind their parts."""
+    """Return a sort key in a model's order of computation: part by part, layers by number, containers last."""
     if layered := re.fullmatch(r"([A-Za-z_][\w.]*?)-(\d{1,5})((?: \([^()]*\))*)", name):  # ggml: attn_norm-12
         name = f"layers.{layered[2]}.{layered[1]}{layered[3]}" if layered[1] != "l_out" else f"layers.{layered[2]}"
     parts = [part for part in re.split(r"[./]", name) if part]
-    return (*((_rank(part), natural(part)) for part in parts), _BEHIND)
+    return (*((_position(part), natural(part)) for part in parts), _BEHIND)
 
 
-def _rank(part: str) -> int:
+def _position(part: str) -> int:
     return next((number for number, known in _KNOWN if known.fullmatch(part)), _UNKNOWN)
 
 
-def order_of(names: Sequence[str], times: Sequence[float]) -> tuple[Order, list[int]]:
-    """Return what tells the order of tensors, one to a file, and their places in it.
+def find_order(names: Sequence[str], times: Sequence[float]) -> tuple[OrderBasis, list[int]]:
+    """Return what the order of tensors rests on, and their indices in that order.
 
-    Times do where most files have one of their own, unless they follow the alphabet, as copies of files do.
+    `times` are those of their files. Times count where most of them differ, unless their order is the alphabet's, as
+    when files were copied. Names count otherwise.
     """
-    by_name = sorted(range(len(names)), key=lambda place: call_key(names[place]))
-    by_time = sorted(range(len(names)), key=lambda place: (times[place], place))
-    alphabet = sorted(range(len(names)), key=lambda place: names[place])
+    by_name = sorted(range(len(names)), key=lambda index: call_key(names[index]))
+    by_time = sorted(range(len(names)), key=lambda index: (times[index], index))
+    alphabet = sorted(range(len(names)), key=lambda index: names[index])
     if len(set(times)) >= _DISTINCT * len(times) and len(times) > 1 and by_time != alphabet:
-        return Order.TIMES, by_time
-    return Order.NAMES, by_name
+        return OrderBasis.TIMES, by_time
+    return OrderBasis.NAMES, by_name

@@ -17,8 +17,10 @@ from aclcmp.labeling.shard.dumped_tensor import (
     name_file_in_errors,
     printable,
 )
+from aclcmp.orchestrator.dumps.format import FileContent, NamedTensor
+from aclcmp.orchestrator.dumps.scratch import Scratch
 
-_MAX_HEADER = 100_000_000  # as the library's own reader
+_MAX_HEADER = 100_000_000  # the limit of the library's own reader
 _MAX_TENSORS = 100_000
 _MAX_DIMS = 64
 _MAX_BYTES = 2**62
@@ -43,11 +45,11 @@ _DTYPES = {
     "I64": "int64",
     "U64": "uint64",
 }
-"""The format's names, and torch's."""
+"""torch's names by the format's."""
 
 
-def read_safetensors(path: str) -> list[tuple[str, DumpedTensor | NotDumped]]:
-    """Return names and tensors of a file, in the order of their bytes.
+def read_safetensors(path: str, scratch: Scratch) -> FileContent:
+    """Return the tensors of a file in the order of their bytes; none needs a copy in `scratch`.
 
     Tensors beyond the end of the file, or of a type that cannot be compared, are NotDumped. Raises ForeignFormatError
     when the file cannot be read: its header is damaged, or tensors overlap.
@@ -61,14 +63,14 @@ def read_safetensors(path: str) -> list[tuple[str, DumpedTensor | NotDumped]]:
         text = file.read(length)
     if text.count(b"{") > _MAX_TENSORS:
         raise ForeignFormatError(f"{where}: holds more than {_MAX_TENSORS} tensors; save fewer in one file")
-    found: list[tuple[str, DumpedTensor | NotDumped]] = []
-    before = 0
+    tensors: list[NamedTensor] = []
+    end = 0
     for entry in sorted(_entries(text, where), key=lambda entry: (entry.first, entry.stop)):
-        if entry.first < before:
+        if entry.first < end:
             raise ForeignFormatError(f"{where}: {printable(entry.name)[:200]!r} overlaps another tensor")
-        before = entry.stop
-        found.append((entry.name, _tensor(entry, path, 8 + length, size)))
-    return found
+        end = entry.stop
+        tensors.append((entry.name, _tensor(entry, path, 8 + length, size)))
+    return FileContent(tuple(tensors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,14 @@ class _Entry:
     """The format's name."""
     shape: tuple[int, ...]
     first: int
-    """Its bytes, counted from the end of the header."""
+    """Where its bytes begin, counted from the end of the header."""
     stop: int
 
 
 def _entries(text: bytes, where: str) -> list[_Entry]:
     damaged = ForeignFormatError(f"{where}: its header is not that of a .safetensors file")
     try:
-        header = json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_refused)
+        header = json.loads(text.decode(), object_pairs_hook=_unique_keys, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise damaged from error
     if not isinstance(header, dict):
@@ -120,11 +122,11 @@ def _tensor(entry: _Entry, path: str, begin: int, size: int) -> DumpedTensor | N
     return DumpedTensor(path, begin + entry.first, dtype, entry.shape)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("repeated")
     return dict(pairs)
 
 
-def _refused(text: str) -> None:
+def _refuse(text: str) -> None:
     raise ValueError(text)

@@ -29,7 +29,7 @@ _WINDOW = 16 << 20  # bytes that are copied before memory is given back
 
 
 class Scratch:
-    """A folder of copies below another; made when the first one is."""
+    """A folder of copies below another one, made with the first copy."""
 
     def __init__(self, above: Path) -> None:
         """Make copies in a new folder below `above`."""
@@ -38,12 +38,12 @@ class Scratch:
         self._copies = 0
         self._unpacked: dict[str, int] = defaultdict(int)
 
-    def copied(
+    def copy(
         self, source: npt.NDArray[Any], dtype: str, warning: str, of: str, release: Callable[[], object] = bool
     ) -> DumpedTensor:
-        """Return a dense little-endian copy, a .npy file, of an array of `dtype`'s bits in any order.
+        """Copy an array of `dtype`'s bits in any order into a .npy file, dense and little-endian.
 
-        `of` is the file that it is of; `release` is called now and then, to give back the memory of a mapped `source`.
+        `of` is the file that holds the array; `release` is called now and then to free the memory of a mapped `source`.
         Raises ForeignFormatError when the disk has no room, or `of` would unpack to more than any file should.
         """
         memory = DTYPES[dtype].memory
@@ -54,7 +54,9 @@ class Scratch:
             np.lib.format.write_array_header_2_0(file, _header(memory, shape))
             offset = file.tell()
             if nbytes:
-                os.posix_fallocate(file.fileno(), offset, nbytes)  # writing into a map of a full disk kills
+                os.posix_fallocate(
+                    file.fileno(), offset, nbytes
+                )  # writing into a mapped file on a full disk kills the process
                 pages = mmap.mmap(file.fileno(), offset + nbytes)
         if nbytes:
             target = np.ndarray(shape or (1,), memory, pages, offset)
@@ -65,10 +67,10 @@ class Scratch:
                 release()
         return DumpedTensor(str(path), offset, dtype, shape, warnings=(warning,))
 
-    def extracted(self, stream: IO[bytes], size: int, of: str) -> Path:
-        """Return a file with the next `size` bytes of `stream`, which unpacks a part of the file `of`.
+    def extract(self, stream: IO[bytes], size: int, of: str) -> Path:
+        """Write the next `size` bytes of `stream`, which unpacks a part of the file `of`, into a file and return it.
 
-        Raises ForeignFormatError when the stream is shorter or longer, and as `copied` does.
+        Raises ForeignFormatError when the stream is shorter or longer, and for the reasons of `copy`.
         """
         path = self._new(size, of)
         left = size
@@ -84,7 +86,7 @@ class Scratch:
         return path
 
     def _new(self, size: int, of: str) -> Path:
-        self._check(size, of)
+        self._check_size(size, of)
         with name_file_in_errors(str(self._above)):
             if self._folder is None:
                 self._above.mkdir(parents=True, exist_ok=True)
@@ -96,17 +98,19 @@ class Scratch:
         self._unpacked[of] += size
         return self._folder / f"{self._copies:06d}.npy"
 
-    def _check(self, size: int, of: str) -> None:
-        """Raise ForeignFormatError when copies of the file `of` would take more than they should."""
+    def _check_size(self, size: int, of: str) -> None:
+        """Raise ForeignFormatError when the copies from the file `of` would take too many bytes."""
         with name_file_in_errors(of):
             own = Path(of).stat().st_size
-        told = os.environ.get(_MOST, "")
-        most = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else max(_ALWAYS, min(_RATIO * own, _LARGE), 4 * own)
-        whole = self._unpacked[of] + size
-        if whole > most:
+        setting = os.environ.get(_MOST, "")
+        most = (
+            int(setting) if re.fullmatch(r"[0-9]{1,18}", setting) else max(_ALWAYS, min(_RATIO * own, _LARGE), 4 * own)
+        )
+        total = self._unpacked[of] + size
+        if total > most:
             raise ForeignFormatError(
-                f"{printable(of)} has {own} bytes, but would unpack to {whole} and more; more than {most} are refused. "
-                f"Where the file is right, set {_MOST} to the bytes that it may take"
+                f"{printable(of)} has {own} bytes, but would unpack to {total} and more; more than {most} are refused. "
+                f"If the file is right, set {_MOST} to the bytes that it may take"
             )
 
 

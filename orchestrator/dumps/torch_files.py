@@ -1,6 +1,6 @@
 """torch's files, loaded with `weights_only=True`: tensors are read inside the archive that `torch.save` wrote.
 
-Where torch has mapped a tensor tells its place in the file: no knowledge of torch's archives is needed for it.
+torch maps the file into memory: a tensor's address tells its place in the file, without knowledge of the archive.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +23,18 @@ from aclcmp.labeling.shard.dumped_tensor import (
     name_file_in_errors,
     printable,
 )
-from aclcmp.orchestrator.dumps.archive import opened
+from aclcmp.orchestrator.dumps.archive import open_archive
+from aclcmp.orchestrator.dumps.format import FileContent, NamedTensor, Plain
 from aclcmp.orchestrator.dumps.scratch import Scratch
 
-_MOST = 100_000  # values in a file; references to one list, nested, would make any number of them
+_MOST = 100_000  # values in a file: nested references to one list would make any number of them
 _DEPTH = 64
-_PROOF = 64  # bytes
+_CHECKED = 64  # bytes
 _AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
-Plain = str | int | float | bool | None
 
-
-@dataclass(frozen=True, slots=True)
-class TorchFile:
-    """What a file holds, by dotted names such as `a.b.0`; the name of a tensor that is the whole file is ""."""
-
-    tensors: tuple[tuple[str, DumpedTensor | NotDumped], ...]
-    """In the file's order."""
-    plain: dict[str, Plain]
-    """What else it holds."""
-
-
-def read_torch(path: str, scratch: Scratch) -> TorchFile:
-    """Return what a `.pt` or `.pth` file holds; what cannot be read in its place is copied.
+def read_torch(path: str, scratch: Scratch) -> FileContent:
+    """Return the tensors of a `.pt` or `.pth` file by dotted names; those that cannot be read in place are copied.
 
     Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not load.
     """
@@ -59,17 +47,19 @@ def read_torch(path: str, scratch: Scratch) -> TorchFile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of types that torch will drop
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
-    except Exception as error:  # whatever damage makes of it
-        raise ForeignFormatError(f"{where}: torch.load(weights_only=True) refuses it: {_told(error)}") from error
-    tensors: list[tuple[str, DumpedTensor | NotDumped]] = []
-    plain: dict[str, Plain] = {}
-    place = _Place(path, scratch, in_place)
-    for name, value in list(_leaves(content, where)):  # all, so that no time is lost on a file that is refused
+    except Exception as error:  # a damaged file raises anything
+        raise ForeignFormatError(
+            f"{where}: torch.load(weights_only=True) refuses it: {_first_sentence(error)}"
+        ) from error
+    tensors: list[NamedTensor] = []
+    metadata: dict[str, Plain] = {}
+    locator = _TensorLocator(path, scratch, in_place)
+    for name, value in list(_leaves(content, where)):  # all at first: a file that is refused costs no copies
         if isinstance(value, torch.Tensor):
-            tensors.append((name, place.tensor(value, f"{where} ({printable(name)[:200]})" if name else where)))
+            tensors.append((name, locator.tensor(value, f"{where} ({printable(name)[:200]})" if name else where)))
         elif value is None or isinstance(value, (str, int, float, bool)):
-            plain[name] = value
-    return TorchFile(tuple(tensors), plain)
+            metadata[name] = value
+    return FileContent(tuple(tensors), in_call_order=True, metadata=metadata)
 
 
 def _load_torch(where: str) -> None:
@@ -83,10 +73,10 @@ def _load_torch(where: str) -> None:
         importlib.import_module("torch")
     except ModuleNotFoundError as error:
         if error.name != "torch":
-            raise ForeignFormatError(_unloadable(where, error)) from error
+            raise _unloadable(where, error) from error
         raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
-    except Exception as error:  # a library of the system's that is not there, or whatever else torch dies of
-        raise ForeignFormatError(_unloadable(where, error)) from error
+    except Exception as error:  # such as a library of the system that is missing
+        raise _unloadable(where, error) from error
     finally:
         if before is None:
             del os.environ[_AUTOLOAD]
@@ -94,24 +84,27 @@ def _load_torch(where: str) -> None:
             os.environ[_AUTOLOAD] = before
 
 
-def _unloadable(where: str, error: Exception) -> str:
-    return f"{where}: torch is needed to read it and cannot be loaded ({_told(error)}); `aclcmp doctor` tells more"
+def _unloadable(where: str, error: Exception) -> ForeignFormatError:
+    why = _first_sentence(error)
+    return ForeignFormatError(
+        f"{where}: torch is needed to read it and cannot be loaded ({why}); `aclcmp doctor` tells more"
+    )
 
 
-def _told(error: Exception) -> str:
-    """What torch says, without its advice."""
+def _first_sentence(error: Exception) -> str:
+    """Return what torch says, without its advice."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     inner = re.search(r"WeightsUnpickler error: (.*)", text)
-    told = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
-    return printable(told)[:400] or type(error).__name__
+    sentence = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
+    return printable(sentence)[:400] or type(error).__name__
 
 
 def _is_plain_archive(path: str, where: str) -> bool:
-    """Whether a file is an archive whose tensors are as they lie. Raises ForeignFormatError when it is compressed."""
+    """Tell whether a file is an archive in this byte order. Raises ForeignFormatError when it is compressed."""
     with name_file_in_errors(path), Path(path).open("rb") as file:
         if file.read(4) != b"PK\3\4":
             return False
-    with opened(path) as archive:
+    with open_archive(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.members):
             raise ForeignFormatError(
                 f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
@@ -124,7 +117,7 @@ def _is_plain_archive(path: str, where: str) -> bool:
 
 
 def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield what is no dict, list or tuple, by dotted names."""
+    """Yield all values that are not containers (dict, list, tuple), by dotted names."""
     pending: list[tuple[str, Any, int]] = [("", content, 0)]
     left = _MOST
     while pending:
@@ -144,8 +137,8 @@ def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
         pending.extend((f"{name}.{key}" if name else str(key), each, depth + 1) for key, each in reversed(keyed))
 
 
-class _Place:
-    """Finds where in a file the tensors lie that torch loaded from it."""
+class _TensorLocator:
+    """Finds the places in a file of the tensors that torch loaded from it."""
 
     def __init__(self, path: str, scratch: Scratch, in_place: bool) -> None:
         self._path = path
@@ -178,12 +171,12 @@ class _Place:
             bits = bits.view(same_size.get(bits.element_size(), bits.dtype))  # numpy lacks some of torch's types
             why = "not dense" if not dense else "not in an archive of this byte order"
             elements = bits.numpy().view(DTYPES[dtype].memory)
-            return self._scratch.copied(elements, dtype, f"{why}; a copy is compared", self._path)
+            return self._scratch.copy(elements, dtype, f"{why}; a copy is compared", self._path)
         except (ForeignFormatError, RuntimeError, MemoryError) as error:
-            return NotDumped(f"{where}: cannot be copied: {_told(error)}", unreadable=True)
+            return NotDumped(f"{where}: cannot be copied: {_first_sentence(error)}", unreadable=True)
 
     def _offset(self, value: Any) -> int | None:
-        """Return the byte of the first element in the file, proved on the first bytes; None where it is not mapped."""
+        """Return the offset of the first element in the file, checked on the first bytes; None where not mapped."""
         address = value.data_ptr()
         first, end, begin = self._mapped
         if not first <= address < end:
@@ -194,25 +187,25 @@ class _Place:
             return None
         import torch
 
-        proof = bytes(value.reshape(-1).view(torch.uint8)[:_PROOF].numpy())
+        first_bytes = bytes(value.reshape(-1).view(torch.uint8)[:_CHECKED].numpy())
         with Path(self._path).open("rb") as file:
             file.seek(offset)
             within = offset + nbytes <= os.fstat(file.fileno()).st_size
-            return offset if within and file.read(len(proof)) == proof else None
+            return offset if within and file.read(len(first_bytes)) == first_bytes else None
 
 
 def _mapping(path: str, address: int) -> tuple[int, int, int]:
-    """Return the map of a file into this process that holds an address: first, end, offset of the first in the file."""
-    named = b" " + os.fsencode(path).replace(b"\n", b"\\012") + b"\n"
+    """Return the mapping of a file that holds an address: its first address, its end, its offset in the file."""
+    line_end = b" " + os.fsencode(path).replace(b"\n", b"\\012") + b"\n"
     try:
         maps = Path("/proc/self/maps").read_bytes()
-    except OSError:  # no such file but on Linux
+    except OSError:  # only Linux has this file
         return 0, 0, 0
-    found = maps.find(named)
+    found = maps.find(line_end)
     while found >= 0:
         bounds, _, offset, *_ = maps[maps.rfind(b"\n", 0, found) + 1 : found].split()
         first, end = (int(bound, 16) for bound in bounds.split(b"-"))
         if first <= address < end:
             return first, end, int(offset, 16)
-        found = maps.find(named, found + 1)
+        found = maps.find(line_end, found + 1)
     return 0, 0, 0

@@ -18,7 +18,7 @@ def read_indices(run: RunDir, ranks: frozenset[int] | None = None) -> tuple[list
     # here and not above: actors that only compare read by offset and save HDF5's 13 MiB
     from aclcmp.labeling.shard.shard_files import shards_in
     from aclcmp.labeling.shard.shard_reader import read_shard
-    from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
+    from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
 
     def with_dumps(index: ShardIndex) -> ShardIndex:
         wanted = [

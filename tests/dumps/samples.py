@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.dumps.index import DumpIndex
+from aclcmp.orchestrator.dumps.dump_index import DumpIndex
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 

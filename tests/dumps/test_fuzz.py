@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.dumps.index import Split
+from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import write_atb
 from tests.dumps.samples import check, made
@@ -102,7 +102,7 @@ def test_damaged_indices_and_names(tmp_path: Path, seed: int) -> None:
 def test_splits_of_any_numbers() -> None:
     from aclcmp.labeling.layout import Layout
     from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
-    from aclcmp.orchestrator.dumps.index import Found, dump_index
+    from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry, build_index
 
     rng = random.Random(0)
     for _ in range(2_000):
@@ -110,7 +110,7 @@ def test_splits_of_any_numbers() -> None:
         for rank in range(rng.randint(1, 4)):
             shape = tuple(rng.randint(0, 3) for _ in range(rng.randint(0, 3)))
             splits = tuple(
-                Split(
+                AxisSplit(
                     rng.choice((0, rank, 9)),
                     rng.choice((1, 2, 1_000_000)),
                     rng.choice((None, 0, 1, 5)),
@@ -118,7 +118,7 @@ def test_splits_of_any_numbers() -> None:
                 )
                 for _ in range(rng.randint(0, 3))
             )
-            found.append(Found(rank, 0, "x", DumpedTensor("/x", 0, "float32", shape), "/x", splits=splits))
-        for index in dump_index("any", Path("/x"), "pta", found).indices:
+            found.append(DumpEntry(rank, 0, "x", DumpedTensor("/x", 0, "float32", shape), "/x", splits=splits))
+        for index in build_index("any", Path("/x"), "pta", DumpContent(found)).indices:
             for record in index.records:
                 assert record.layout is None or Layout.from_json(record.layout.to_json()) == record.layout

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.dumps.order import Order, call_key, order_of
+from aclcmp.orchestrator.dumps.order import OrderBasis, call_key, find_order
 from aclcmp.orchestrator.dumps.registry import read_dump
 
 LLAMA = (
@@ -43,9 +43,9 @@ def test_names_sort_as_models_compute(names: tuple[str, ...]) -> None:
 
 def test_times_tell_unless_they_follow_the_alphabet() -> None:
     names = ["layers.0.mlp", "layers.0.self_attn", "layers.1.mlp"]
-    assert order_of(names, [2.0, 1.0, 3.0]) == (Order.TIMES, [1, 0, 2])
-    assert order_of(names, [1.0, 2.0, 3.0]) == (Order.NAMES, [1, 0, 2]), "as copies of files do"
-    assert order_of(names, [1.0, 1.0, 1.0]) == (Order.NAMES, [1, 0, 2])
+    assert find_order(names, [2.0, 1.0, 3.0]) == (OrderBasis.TIMES, [1, 0, 2])
+    assert find_order(names, [1.0, 2.0, 3.0]) == (OrderBasis.NAMES, [1, 0, 2]), "as copies of files do"
+    assert find_order(names, [1.0, 1.0, 1.0]) == (OrderBasis.NAMES, [1, 0, 2])
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", np.zeros(3))
         os.utime(tmp_path / f"{name}.npy", (1e9 + when, 1e9 + when))
     index = read_dump(tmp_path, "pta", tmp_path / "scratch")
-    assert index is not None and index.order is Order.TIMES
+    assert index is not None and index.order is OrderBasis.TIMES
     assert [record.data_id for record in index.indices[0].records] == ["z", "m", "a"]
     np.savez(tmp_path / "one.npz", z=np.zeros(2), m=np.zeros(2), a=np.zeros(2))
     index = read_dump(tmp_path / "one.npz", "pta", tmp_path / "scratch")
-    assert index is not None and index.order is Order.CALLS
+    assert index is not None and index.order is OrderBasis.CALLS
     assert [record.data_id for record in index.indices[0].records] == ["z", "m", "a"]

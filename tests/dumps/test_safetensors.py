@@ -10,6 +10,7 @@ import pytest
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
+from aclcmp.orchestrator.dumps.scratch import Scratch
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import SHAPES, by_name, made, read, reasons, same_bits, sample
 
@@ -84,7 +85,7 @@ def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path, name: str) -> Non
     path = tmp_path / "x.safetensors"
     path.write_bytes(BAD[name])
     with pytest.raises(ForeignFormatError, match=r"x\.safetensors") as caught:
-        read_safetensors(str(path))
+        read_safetensors(str(path), Scratch(tmp_path))
     assert str(caught.value).isprintable()
 
 

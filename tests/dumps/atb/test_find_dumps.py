@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
-from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
+from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
 from tests.dumps.atb_writer import values, write_atb, write_pointer
 
 PID = 4711

@@ -7,9 +7,9 @@ import pytest
 
 from aclcmp.labeling.layout import Partial, Replicate
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
-from aclcmp.orchestrator.dumps.index import Split
+from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
 from aclcmp.orchestrator.dumps.registry import read_dump
-from aclcmp.orchestrator.dumps.sglang_dims import DimsError, splits_of
+from aclcmp.orchestrator.dumps.sglang_dims import DimsError, parse_dims
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors
 
@@ -178,26 +178,26 @@ AXES = {"tp": (1, 2), "cp": (0, 2)}
 @pytest.mark.parametrize(
     ("words", "splits"),
     [
-        ("t h", (Split(1, 2), Split(0, 2))),
-        ("t h[tp]", (Split(0, 2), Split(1, 2, 1))),
-        ("t[cp] h[tp]", (Split(0, 2, 0), Split(1, 2, 1))),
-        ("t h[cp,tp]", (Split(0, 2, 1), Split(1, 2, 1))),
-        ("t h[tp:sharded]", (Split(0, 2), Split(1, 2, 1))),
-        ("t h[tp:natural,cp:partial]", (Split(1, 2, 1), Split(0, 2, summed=True))),
-        ("1 (a*b)[tp] # cp:replicated dp:=x", (Split(0, 2), Split(1, 2, 1))),
-        ("t (a * b)[ tp ]", (Split(0, 2), Split(1, 2, 1))),
-        ("t h[ep]", (Split(1, 2), Split(0, 2))),
-        ("t h[cp:zigzag]", (Split(1, 2), Split(0, 2, 1, zigzag=True))),
+        ("t h", (AxisSplit(1, 2), AxisSplit(0, 2))),
+        ("t h[tp]", (AxisSplit(0, 2), AxisSplit(1, 2, 1))),
+        ("t[cp] h[tp]", (AxisSplit(0, 2, 0), AxisSplit(1, 2, 1))),
+        ("t h[cp,tp]", (AxisSplit(0, 2, 1), AxisSplit(1, 2, 1))),
+        ("t h[tp:sharded]", (AxisSplit(0, 2), AxisSplit(1, 2, 1))),
+        ("t h[tp:natural,cp:partial]", (AxisSplit(1, 2, 1), AxisSplit(0, 2, summed=True))),
+        ("1 (a*b)[tp] # cp:replicated dp:=x", (AxisSplit(0, 2), AxisSplit(1, 2, 1))),
+        ("t (a * b)[ tp ]", (AxisSplit(0, 2), AxisSplit(1, 2, 1))),
+        ("t h[ep]", (AxisSplit(1, 2), AxisSplit(0, 2))),
+        ("t h[cp:zigzag]", (AxisSplit(1, 2), AxisSplit(0, 2, 1, zigzag=True))),
     ],
 )
-def test_words(words: str, splits: tuple[Split, ...]) -> None:
-    assert splits_of(words, 2, AXES) == splits
+def test_words(words: str, splits: tuple[AxisSplit, ...]) -> None:
+    assert parse_dims(words, 2, AXES) == splits
 
 
 def test_sequence_parallel_ranks_are_the_tensor_parallel_ones() -> None:
     axes = {"tp": (1, 2), "sp": (1, 2)}
-    assert splits_of("s[sp] h", 2, axes) == (Split(1, 2, 0),)
-    assert splits_of("s h[tp]", 2, axes) == (Split(1, 2, 1),)
+    assert parse_dims("s[sp] h", 2, axes) == (AxisSplit(1, 2, 0),)
+    assert parse_dims("s h[tp]", 2, axes) == (AxisSplit(1, 2, 1),)
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_sequence_parallel_ranks_are_the_tensor_parallel_ones() -> None:
 )
 def test_words_that_are_refused(words: str) -> None:
     with pytest.raises(DimsError):
-        splits_of(words, 2, AXES)
+        parse_dims(words, 2, AXES)

@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped
+from aclcmp.orchestrator.dumps.atb.atb_file import read_atb
+from aclcmp.orchestrator.dumps.atb.dump_folders import DumpPlaces
 from aclcmp.orchestrator.dumps.atb.executions import Answer, DumpFile, Wanted, answers
-from aclcmp.orchestrator.dumps.atb.file import read_atb
-from aclcmp.orchestrator.dumps.atb.folders import DumpPlaces
 
 __all__ = ["Wanted", "find_dumps"]
 

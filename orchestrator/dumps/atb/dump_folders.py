@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from aclcmp.labeling.shard.dumped_tensor import NotDumped, error_text, printable
+from aclcmp.orchestrator.dumps.atb.atb_file import execution_folder
 from aclcmp.orchestrator.dumps.atb.executions import TICK, DumpFile, clock
-from aclcmp.orchestrator.dumps.atb.file import execution_folder
 
 _CONTAINER = re.compile(r"atb_temp|atb_dump_data|(?:ait|msit)_dump.*", re.IGNORECASE)
 _INSIDE = ("tensors", "data", "")

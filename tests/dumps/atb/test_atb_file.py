@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError
+from aclcmp.orchestrator.dumps.atb.atb_file import read_atb
 from aclcmp.orchestrator.dumps.atb.codes import DTYPE_NAMES
-from aclcmp.orchestrator.dumps.atb.file import read_atb
-from aclcmp.orchestrator.dumps.atb.find import Wanted, find_dumps
+from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
 from tests.dumps.atb_writer import CODES, atb_header, values, write_atb, write_pointer
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -9,7 +9,7 @@ import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
-from aclcmp.orchestrator.dumps.atb.file import read_atb
+from aclcmp.orchestrator.dumps.atb.atb_file import read_atb
 from tests.dumps.atb_writer import CODES, atb_header, write_atb, write_pointer
 
 pytestmark = pytest.mark.fuzz

@@ -1,4 +1,4 @@
-"""The files below a folder in the order that people expect, and what their paths say of rank and step."""
+"""The files below a folder in natural order, and the rank and the step that their paths state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, error_text, name_file_in_errors, printable
 
 MOST_RANKS = 1_000_000
-"""Larger numbers are no ranks: planning takes time and memory for each."""
+"""Larger numbers are not taken for ranks: planning takes time and memory for each."""
 
 _RANK = re.compile(r"(?:^|(?<=[._-]))rank[._-]?([0-9]{1,6})(?=[._-]|$)", re.IGNORECASE)
 _STEP = re.compile(r"step[._-]?([0-9]{1,18})", re.IGNORECASE)
@@ -28,7 +28,7 @@ class File:
     path: str
     """Without links."""
     refused: str = ""
-    """Why it must not be read; "" where it may be."""
+    """The reason why it must not be read, "" where it may be."""
     time: float = 0.0
     """When it was last written, in seconds since the epoch."""
 
@@ -38,8 +38,8 @@ class File:
         return os.path.splitext(self.parts[-1])[1].lower()  # noqa: PTH122 (Path() costs more than the listing)
 
 
-def files_below(folder: Path) -> list[File]:
-    """Return the regular files below `folder`, naturally sorted by path; of a file, itself.
+def list_files(folder: Path) -> list[File]:
+    """Return the regular files below `folder` in natural order of their paths; a file alone where it is one.
 
     Links to folders are not followed; links to files that leave the folder are refused. Raises ForeignFormatError when
     a folder cannot be listed.
@@ -59,12 +59,12 @@ def _walk(root: str, folder: str, parts: tuple[str, ...]) -> Iterator[File]:
             if len(below) < _MAX_DEPTH:
                 yield from _walk(root, entry.path, below)
         elif entry.is_symlink():
-            yield from _linked(root, entry.path, below)
+            yield from _resolve_link(root, entry.path, below)
         elif entry.is_file(follow_symlinks=False):
             yield File(below, entry.path, time=entry.stat(follow_symlinks=False).st_mtime)
 
 
-def _linked(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
+def _resolve_link(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
     real = os.path.realpath(path)
     try:
         status = Path(real).stat()
@@ -82,19 +82,19 @@ def _linked(root: str, path: str, parts: tuple[str, ...]) -> Iterator[File]:
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key by which `layer.10` sorts after `layer.9`."""
+    """Return a sort key by which `layer.10` comes after `layer.9`."""
     pieces = re.split(r"([0-9]{1,300})", name)
     return tuple((0, int(piece), "") if k % 2 else (1, 0, piece) for k, piece in enumerate(pieces) if piece)
 
 
 def step_of(name: str) -> int | None:
-    """Return the number of a folder that is named by a step, else None."""
+    """Return the number in the name of a folder `stepN`, else None."""
     named = _STEP.fullmatch(name)
     return int(named[1]) if named else None
 
 
 def rank_of(name: str) -> tuple[int | None, str]:
-    """Return the rank that a name tells, if any, and the name without it."""
+    """Return the rank that a name states (`rankN`), if any, and the name without it."""
     named = _RANK.search(name)
     if named is None:
         return None, name
@@ -102,25 +102,28 @@ def rank_of(name: str) -> tuple[int | None, str]:
     return int(named[1]), f"{before}.{after}" if before and after else before + after
 
 
-def placed(parts: tuple[str, ...]) -> tuple[int, int, str]:
-    """Return rank, step and name by the path of a file: the name is what remains, without its suffix, with dots."""
+def parse_path(parts: tuple[str, ...]) -> tuple[int, int, str]:
+    """Return the rank, the step and the name that a file's path states.
+
+    The name is the rest of the path without the suffix, joined by dots. Rank and step are 0 where none is stated.
+    """
     rank, step = 0, 0
     names: list[str] = []
-    *above, last = parts
-    for name in (*above, last[: last.rindex(".")] if "." in last else last):
-        number = step_of(name) if len(names) < len(above) else None
+    *folders, file_name = parts
+    for part in (*folders, file_name[: file_name.rindex(".")] if "." in file_name else file_name):
+        number = step_of(part) if len(names) < len(folders) else None
         if number is not None:
             step = number
             continue
-        found, rest = rank_of(name)
-        rank = rank if found is None else found
+        stated, rest = rank_of(part)
+        rank = rank if stated is None else stated
         if rest:
             names.append(rest)
     return rank, step, ".".join(names)
 
 
 def check_one_folder(files: Iterable[tuple[int, File]]) -> None:
-    """Raise ForeignFormatError when two folders hold files of one rank; `files` are each with its rank."""
+    """Raise ForeignFormatError when two folders hold files of one rank; `files` are pairs of rank and file."""
     folders: dict[int, tuple[str, ...]] = {}
     for rank, file in files:
         folder = file.parts[:-1]

@@ -1,6 +1,6 @@
 """The files that ATB's probes write: lines of `name=value`, then the bytes of a tensor. Only the headers are read.
 
-A file that was dumped again holds several of both, one after another.
+A file that was dumped again holds several tensors with their headers, one after another.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from aclcmp.labeling.shard.dumped_tensor import (
 )
 from aclcmp.orchestrator.dumps.atb.codes import AS_GIVEN, DTYPE_NAMES, FRACTAL_NZ, ND, PRIVATE
 
-_BEGIN = b"$Version="
+HEADER_BEGIN = b"$Version="
 _END = ("$End", "$END")
 _KNOWN = ("$Object.Length", "$Object.data")
 
 _OTHER_TENSOR = re.compile(r"([0-9]+(?:_[0-9]+)*)_((?:(in)|out)tensor[0-9]+\.bin)")
-"""How msprobe's probe names a tensor that it has stored: the ids of its operations, then its file."""
+"""A reference of msprobe's probe to a tensor that it has stored before: the ids of its operations, then its file."""
 
 _MAX_LINES = 8_000  # as the library's own reader
 _MAX_HEADER = 1 << 20
@@ -43,8 +43,8 @@ def read_atb(path: Path, within: Path) -> tuple[DumpedTensor, ...]:
     """Return the tensors of one file, in the order in which they were written; at least one.
 
     `within` is the folder that neither the file, nor another file that it points to (the probe writes equal tensors
-    once), may leave by links or `..`. What can be read but is odd is told in `warnings`. Raises ForeignFormatError
-    when a tensor in the file cannot be read, whatever the reason.
+    once), may leave by links or `..`. A tensor that can be read but is odd has `warnings`. Raises ForeignFormatError
+    when any tensor in the file cannot be read.
     """
     with name_file_in_errors(str(path)):
         try:
@@ -64,15 +64,18 @@ def execution_folder(path: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Header:
+class _AtbHeader:
+    """The header of one tensor."""
+
     path: str
     where: str
+    """The file and the place in it, for messages."""
     end: int
-    """The first byte after it."""
+    """The first byte after the header."""
     fields: dict[str, str]
 
-    def damaged(self, what: str) -> ForeignFormatError:
-        return _damaged(self.where, what)
+    def damage_error(self, what: str) -> ForeignFormatError:
+        return _damage_error(self.where, what)
 
     def number(self, name: str, default: int | None = None) -> int:
         if name not in self.fields and default is not None:
@@ -84,10 +87,10 @@ class _Header:
         """Return the numbers of a list with commas: exactly `count`, or any number of them."""
         text = self.fields.get(name)
         if text is None:
-            raise self.damaged(f"the header has no {name}")
+            raise self.damage_error(f"the header has no {name}")
         parts = text.split(",") if text else []
         if not all(re.fullmatch(r"-?[0-9]{1,19}", part) for part in parts) or count not in (None, len(parts)):
-            raise self.damaged(f"{name}={text[:80]!r} is no number or list of them")
+            raise self.damage_error(f"{name}={text[:80]!r} is no number or list of them")
         return tuple(map(int, parts))
 
     def dtype(self) -> str:
@@ -102,13 +105,13 @@ class _Header:
     def shape(self, itemsize: int) -> tuple[int, ...]:
         shape = self.numbers("dims")
         if len(shape) > _MAX_DIMS or any(size < 0 for size in shape):
-            raise self.damaged(f"dims={self.fields['dims'][:80]} is no shape")
+            raise self.damage_error(f"dims={self.fields['dims'][:80]} is no shape")
         if math.prod(max(size, 1) for size in shape) * itemsize > _MAX_BYTES:
-            raise self.damaged(f"dims={self.fields['dims'][:80]} is more than any file holds")
+            raise self.damage_error(f"dims={self.fields['dims'][:80]} is more than any file holds")
         return shape
 
     def layout(self) -> tuple[bool, tuple[str, ...]]:
-        """Return whether the elements lie in FRACTAL_NZ order, and what is to be said of the format."""
+        """Return whether the elements lie in FRACTAL_NZ order, and warnings on the format."""
         code = self.number("format", ND)
         if code == FRACTAL_NZ or code in AS_GIVEN:
             return code == FRACTAL_NZ, ()
@@ -118,7 +121,7 @@ class _Header:
 def _read(
     path: str, within: str, trail: tuple[str, ...], known: dict[str, tuple[DumpedTensor, ...]]
 ) -> tuple[DumpedTensor, ...]:
-    """Read a file by its real path. `trail` are the files that pointed here, `known` what was read already."""
+    """Read a file by its real path. `trail` are the files that pointed here, `known` those already read."""
     if os.path.commonpath((path, within)) != within:
         raise ForeignFormatError(
             f"{printable(path)}: lies outside {printable(within)}, which is refused; copy it into there"
@@ -151,7 +154,7 @@ def _open(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_header(file: BinaryIO, begin: int, path: str, where: str) -> _Header:
+def _read_header(file: BinaryIO, begin: int, path: str, where: str) -> _AtbHeader:
     file.seek(begin)
     fields: dict[str, str] = {}
     left = _MAX_HEADER
@@ -161,28 +164,28 @@ def _read_header(file: BinaryIO, begin: int, path: str, where: str) -> _Header:
         if not line.endswith(b"\n"):
             if not left:
                 break
-            raise _damaged(where, f"the file ends in line {number} of the header")
+            raise _damage_error(where, f"the file ends in line {number} of the header")
         name, equals, value = line[:-1].decode("utf-8", "surrogateescape").partition("=")
         if name in _END:
-            return _Header(path, where, begin + _MAX_HEADER - left, fields)
+            return _AtbHeader(path, where, begin + _MAX_HEADER - left, fields)
         if not equals or not name:
-            raise _damaged(where, f"line {number} of the header, {line[:80]!r}, is no name=value")
+            raise _damage_error(where, f"line {number} of the header, {line[:80]!r}, is no name=value")
         if name.startswith("$") and name not in _KNOWN:
             continue
         if name in fields:
-            raise _damaged(where, f"the header repeats {name[:80]!r}")
+            raise _damage_error(where, f"the header repeats {name[:80]!r}")
         fields[name] = value
-    raise _damaged(where, f"the header does not end within {_MAX_LINES} lines and {_MAX_HEADER} bytes")
+    raise _damage_error(where, f"the header does not end within {_MAX_LINES} lines and {_MAX_HEADER} bytes")
 
 
-def _damaged(where: str, what: str) -> ForeignFormatError:
+def _damage_error(where: str, what: str) -> ForeignFormatError:
     return ForeignFormatError(f"{where}: {what}; if ATB did dump it, dump it again")
 
 
-def _locate(file: BinaryIO, size: int, header: _Header) -> tuple[DumpedTensor | None, int | None]:
+def _locate(file: BinaryIO, size: int, header: _AtbHeader) -> tuple[DumpedTensor | None, int | None]:
     """Return the tensor of a header, None if another file holds its bytes, and where the next header begins, if any.
 
-    The shape is believed rather than the stated length: Huawei's own test files state wrong ones.
+    The shape counts, not the stated length: Huawei's own test files state wrong lengths.
     """
     dtype = header.dtype()
     itemsize = DTYPES[dtype].itemsize
@@ -191,55 +194,55 @@ def _locate(file: BinaryIO, size: int, header: _Header) -> tuple[DumpedTensor | 
     total = header.number("$Object.Length")
     start, length = header.numbers("$Object.data", 2) if "$Object.data" in header.fields else (0, total)
     if min(start, length) < 0 or start + length > total:
-        raise header.damaged(f"its data ({start} + {length} bytes) are not within the {total} bytes of all")
+        raise header.damage_error(f"its data ({start} + {length} bytes) are not within the {total} bytes of all")
     fractal_nz, warnings = header.layout()
     offset = header.end + start
     stop, stated = offset + need, header.end + total
-    again = stated != stop and _begins(file, size, stated)
+    again = stated != stop and _is_header_at(file, size, stated)
     if need and total == 0 and "$Object.data" not in header.fields:
         if "data" in header.fields:
-            return None, header.end if _begins(file, size, header.end) else None
+            return None, header.end if _is_header_at(file, size, header.end) else None
         raise ForeignFormatError(f"{header.where}: holds no data; the library had none when it was dumped")
     available = stated if again else size
     if stop > available:
-        raise header.damaged(f"is truncated: {stop - available} of its {need} bytes are missing")
+        raise header.damage_error(f"is truncated: {stop - available} of its {need} bytes are missing")
     if length != need:
         warnings += (f"the header states {length} bytes of data; the shape's {need} are taken",)
-    following = stated if again else stop if _begins(file, size, stop) else None
-    if following is None and size > stop and _begins_within(file, header.end):
-        raise header.damaged("another tensor begins before this one ends: its dump was interrupted")
+    following = stated if again else stop if _is_header_at(file, size, stop) else None
+    if following is None and size > stop and _holds_header_after(file, header.end):
+        raise header.damage_error("another tensor begins before this one ends: its dump was interrupted")
     rest = size - max(stop, stated)
     if following is None and rest > 0:
         warnings += (f"{rest} bytes after the tensor are no further tensor; was a dump interrupted?",)
     return DumpedTensor(header.path, offset, dtype, shape, fractal_nz, warnings), following
 
 
-def _begins(file: BinaryIO, size: int, position: int) -> bool:
-    """Whether another header begins at `position`, which may lie beyond the file."""
+def _is_header_at(file: BinaryIO, size: int, position: int) -> bool:
+    """Tell whether a header begins at `position`, which may lie beyond the file."""
     if position >= size:
         return False
     file.seek(position)
-    return file.read(len(_BEGIN)) == _BEGIN
+    return file.read(len(HEADER_BEGIN)) == HEADER_BEGIN
 
 
-def _begins_within(file: BinaryIO, position: int) -> bool:
-    """Whether another header begins anywhere after `position`, which lies within the file."""
+def _holds_header_after(file: BinaryIO, position: int) -> bool:
+    """Tell whether a header begins anywhere after `position`, which lies within the file."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(_BEGIN, position) >= 0
+        return content.find(HEADER_BEGIN, position) >= 0
 
 
 def _follow(
-    header: _Header, within: str, trail: tuple[str, ...], known: dict[str, tuple[DumpedTensor, ...]]
+    header: _AtbHeader, within: str, trail: tuple[str, ...], known: dict[str, tuple[DumpedTensor, ...]]
 ) -> DumpedTensor:
     """Return the tensor that `header` describes from the file in which the probe left its bytes."""
-    target = os.path.realpath(_pointed_to(header))
+    target = os.path.realpath(_resolve_pointer(header))
     if target == header.path or header.path.endswith(f"/{header.fields['data']}"):
         raise ForeignFormatError(
             f"{header.where}: was filtered out by the probe (filter_level 2); dump again with filter_level 1"
         )
     trail += (header.path,)
     if target in trail or len(trail) > _MAX_HOPS:
-        raise header.damaged(f"points to {printable(target)}, and so on in circles or too far")
+        raise header.damage_error(f"points to {printable(target)}, and so on in circles or too far")
     try:
         found = _read(target, within, trail, known)
     except ForeignFormatError as error:
@@ -248,7 +251,7 @@ def _follow(
     dtype = header.dtype()
     shape = header.shape(DTYPES[dtype].itemsize)
     if last.dtype != dtype or math.prod(last.shape) != math.prod(shape):
-        raise header.damaged(
+        raise header.damage_error(
             f"is {dtype} {list(shape)}, but points to {printable(target)}, which is {last.dtype} {list(last.shape)}"
         )
     fractal_nz, warnings = header.layout()
@@ -258,7 +261,7 @@ def _follow(
     return replace(last, shape=shape, fractal_nz=fractal_nz, warnings=warnings)
 
 
-def _pointed_to(header: _Header) -> Path:
+def _resolve_pointer(header: _AtbHeader) -> Path:
     """Return the file that `data` names: by its path, or by the ids of its operations within this execution."""
     value = header.fields["data"]
     here = Path(header.path).parent
@@ -274,7 +277,7 @@ def _pointed_to(header: _Header) -> Path:
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries if entry.name.startswith(f"{number}_")]
         if len(names) != 1:
-            raise header.damaged(
+            raise header.damage_error(
                 f"stands for {value[:80]}, but {printable(str(folder))} holds {len(names)} {number}_..."
             )
         folder /= names[0]
