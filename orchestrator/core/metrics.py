@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,120 +23,45 @@ TOGETHER = 4096
 """Figures of so many pairs are worked out at a time: a hundred times faster than of one, and in little memory."""
 
 _Floats = npt.NDArray[np.float64]
+Formula = Callable[[Table], Any]
+"""From the statistics of many pairs, a table of PairStats, to one number for each."""
 
 
-@packed
-@dataclass(frozen=True)
-class Metrics:
-    """Derived figures; a float is nan where it is undefined. Formulas: see `metrics_of`."""
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """What is said of a metric, and how it follows from the statistics of many pairs."""
 
-    rel_l2: float
-    worst_row: float
-    """Largest row_rel_l2; its denominator is the row's own norm, but at least the norm of the median non-zero row, and
-    (see `with_memory`) what the token's norm was before."""
-    worst_row_index: int
-    """Row group number of the worst row; -1 when there is none."""
-    row_p50: float
-    row_p99: float
-    cosine: float
-    pcc: float
-    scale: float
-    residual: float
-    sg_rel: float
-    snr_db: float
-    linf_rel: float
-    max_abs: float
-    mean_abs: float
-    rms: float
-    max_rel: float
-    mean_rel: float
-    ratio_1k: float
-    ratio_5k: float
-    pass_rate: float
-    max_ulp: int
-    mismatch_share: float
-    """Share of positions that are not equal."""
+    label: str
+    """Its name in words."""
+    unit: str
+    help: str
+    """Its formula: x is golden, y actual, d = y - x, all over finite positions."""
+    formula: Formula | None
+    """None for what follows from sums by row: `_fill_row_figures` fills it in."""
+
+    @property
+    def words(self) -> str:
+        """Its name in words, with its unit: "SNR (dB)"."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-def metrics_of(stats: PairStats) -> Metrics:
-    """Return the figures that follow from the statistics of one pair, as `all_metrics` does."""
-    return all_metrics([stats])[0]
+def _rel_l2(sums: Table) -> _Floats:
+    return _relative(np.sqrt(sums["sum_dd"]), np.sqrt(sums["sum_xx"]))
 
 
-def all_metrics(pairs: Sequence[PairStats]) -> list[Metrics]:
-    """Return the figures that follow from the statistics of each pair.
-
-    x is golden, y actual, d = y - x, all over finite positions.
-
-    =============  ==========================================================  =================================
-    figure         formula                                                     known from
-    =============  ==========================================================  =================================
-    rel_l2         sqrt(Σd² / Σx²); 0 when both are 0, inf when only Σx² is    TTrace, AWS Neuron, torch.ao.ns
-    row_rel_l2     sqrt(Σ_row d² / max(Σ_row x², median of those that are      AWS Neuron (per token), SGLang
-                   not 0)); worst_row is the largest, row_p50 and row_p99
-                   are values of rows at these ranks
-    cosine         Σxy / sqrt(Σx² Σy²), clipped to [-1, 1]                     msprobe, Polygraphy
-    pcc            (nΣxy - ΣxΣy) / sqrt((nΣx² - (Σx)²)(nΣy² - (Σy)²)),         ttnn
-                   clipped; nan when a side is constant
-    scale          α = Σxy / Σx²
-    residual       sqrt(max(0, Σy² - α²Σx²) / Σx²): left after the best scale
-    sg_rel         Σd² / (Σx² + Σy²), about rel_l2² / 2; 0 when all are 0      SGLang, DeepGEMM
-    snr_db         -20 log10(rel_l2)                                           torch.ao.ns, Polygraphy
-    linf_rel       max|d| / max|x|; 0 when both are 0                          AWS Neuron
-    rms            sqrt(Σd² / n)
-    mean_rel       Σ|d / x| / n, positions with x = 0 adding nothing           msprobe
-    ratio_1k, _5k  share of |d| <= 1e-3 |x|, of |d| <= 5e-3 |x|                msprobe
-    pass_rate      share of |d| <= atol + rtol |x|                             torch.testing, CANN
-    =============  ==========================================================  =================================
-    """
-    with np.errstate(all="ignore"):  # what is not defined is nan, as the formulas say
-        found = _figures(table(pairs, PairStats))
-        _fill_row_figures(found, [pair.rows for pair in pairs])
-    return from_table(Metrics, found)
+def _scale(sums: Table) -> _Floats:
+    return _share(sums["sum_xy"], sums["sum_xx"])
 
 
-def with_memory(metrics: Metrics, rows: RowSums, larger: npt.NDArray[np.float64], most: float) -> Metrics:
-    """Return the figures with rows whose norms count as `larger` times what they are, shape (r,), as `rows`.
-
-    So a row is held against the norm that its token had before. Rows that are off by more than `most` stay so.
-    """
-    found = table([metrics], Metrics).copy()
-    _fill_row_figures(found, [rows], larger, most)
-    return from_table(Metrics, found)[0]
+def _residual(sums: Table) -> _Floats:
+    scale = _scale(sums)
+    left = _share(sums["sum_yy"] - scale * sums["sum_xy"], sums["sum_xx"])
+    return np.where(np.isnan(scale), math.nan, np.sqrt(np.where(left > 0.0, left, 0.0)))
 
 
-def _figures(stats: Table) -> Table:
-    """All figures but those of rows."""
-    n = stats["n_finite"]
-    xx, yy, xy, dd = (stats[f"sum_{name}"] for name in ("xx", "yy", "xy", "dd"))
-    rel_l2 = _relative(np.sqrt(dd), np.sqrt(xx))
-    scale = _share(xy, xx)
-    left = _share(yy - scale * xy, xx)
-    found = empty_table(Metrics, len(stats))
-    found["rel_l2"] = rel_l2
-    found["cosine"] = _correlation(xy, xx, yy)
-    found["pcc"] = _pcc(stats)
-    found["scale"] = scale
-    found["residual"] = np.where(np.isnan(scale), math.nan, np.sqrt(np.where(left > 0.0, left, 0.0)))
-    found["sg_rel"] = _relative(dd, xx + yy)
-    # numpy's logarithm is not the same everywhere to the last bit
-    found["snr_db"] = [-20 * math.log10(each) if each else math.inf for each in rel_l2.tolist()]
-    found["linf_rel"] = _where_any(n, _relative(stats["max_abs_d"], _larger(abs(stats["min_x"]), abs(stats["max_x"]))))
-    found["max_abs"] = _where_any(n, stats["max_abs_d"])
-    found["mean_abs"] = _share(stats["sum_abs_d"], n)
-    found["rms"] = np.sqrt(_share(dd, n))
-    found["max_rel"] = _where_any(n, stats["max_rel_d"])
-    found["mean_rel"] = _share(stats["sum_rel_d"], n)
-    found["ratio_1k"] = _rest(stats["n_over_1k"], n)
-    found["ratio_5k"] = _rest(stats["n_over_5k"], n)
-    found["pass_rate"] = _rest(stats["n_over_tolerance"], n)
-    found["max_ulp"] = stats["max_ulp"]
-    found["mismatch_share"] = _rest(stats["n_equal"], stats["n"])
-    return found
-
-
-def _where_any(n: npt.NDArray[np.int64], values: _Floats) -> _Floats:
-    return np.where(n != 0, values, math.nan)
+def _if_any(sums: Table, values: _Floats) -> _Floats:
+    """Return the values, nan for pairs without a finite position."""
+    return np.where(sums["n_finite"] != 0, values, math.nan)
 
 
 def _share(part: _Floats, whole: npt.NDArray[np.number]) -> _Floats:
@@ -163,13 +89,143 @@ def _correlation(xy: _Floats, xx: _Floats, yy: _Floats) -> _Floats:
     return np.clip(_share(xy, np.sqrt(xx) * np.sqrt(yy)), -1.0, 1.0)
 
 
-def _pcc(stats: Table) -> _Floats:
+def _pcc(sums: Table) -> _Floats:
     """Pearson's correlation; nan when the variance of a side is lost in its mean square."""
-    n, x, y, xx, yy = (stats[name] for name in ("n_finite", "sum_x", "sum_y", "sum_xx", "sum_yy"))
+    n, x, y, xx, yy = (sums[name] for name in ("n_finite", "sum_x", "sum_y", "sum_xx", "sum_yy"))
     variance_x = xx - x * (x / n)
     variance_y = yy - y * (y / n)
     known = (n != 0) & (variance_x > _LOST_VARIANCE * xx) & (variance_y > _LOST_VARIANCE * yy)
-    return np.where(known, _correlation(stats["sum_xy"] - x * (y / n), variance_x, variance_y), math.nan)
+    return np.where(known, _correlation(sums["sum_xy"] - x * (y / n), variance_x, variance_y), math.nan)
+
+
+def _metric(label: str, help: str, formula: Formula | None = None, *, unit: str = "") -> Any:
+    """Return the field of a metric."""
+    return field(metadata={"info": MetricInfo(label, unit, help, formula)})
+
+
+@packed
+@dataclass(frozen=True)
+class Metrics:
+    """Derived figures; a float is nan where it is undefined.
+
+    A field is all that there is of a metric: reports list what stands here, later ones behind earlier ones. A metric
+    that is new in a version is the last one.
+    """
+
+    rel_l2: float = _metric(
+        "relative L2",
+        "sqrt(Σd² / Σx²); 0 when both are 0, infinite when only Σx² is (TTrace, AWS Neuron, torch.ao.ns)",
+        _rel_l2,
+    )
+    worst_row: float = _metric(
+        "worst row",
+        "largest relative L2 of a row, its denominator being the row's own norm, but at least the norm of the median "
+        "non-zero row, and (see `with_memory`) what the token's norm was before (AWS Neuron, by token; SGLang)",
+    )
+    worst_row_index: int = _metric("worst row at", "row group number of the worst row; -1 when there is none")
+    row_p50: float = _metric("row median", "median over rows of their relative L2")
+    row_p99: float = _metric("row p99", "99th percentile over rows of their relative L2")
+    cosine: float = _metric(
+        "cosine",
+        "Σxy / sqrt(Σx² Σy²), clipped to [-1, 1] (msprobe, Polygraphy)",
+        lambda sums: _correlation(sums["sum_xy"], sums["sum_xx"], sums["sum_yy"]),
+    )
+    pcc: float = _metric(
+        "Pearson",
+        "(nΣxy - ΣxΣy) / sqrt((nΣx² - (Σx)²)(nΣy² - (Σy)²)), clipped; undefined when a side is constant (ttnn)",
+        _pcc,
+    )
+    scale: float = _metric("best scale", "α = Σxy / Σx²", _scale)
+    residual: float = _metric(
+        "after scaling",
+        "sqrt(max(0, Σy² - α²Σx²) / Σx²): the error that is left after the best scale",
+        _residual,
+    )
+    sg_rel: float = _metric(
+        "SG relative",
+        "Σd² / (Σx² + Σy²), about rel_l2² / 2; 0 when all are 0 (SGLang, DeepGEMM)",
+        lambda sums: _relative(sums["sum_dd"], sums["sum_xx"] + sums["sum_yy"]),
+    )
+    snr_db: float = _metric(
+        "SNR",
+        "-20 log10(rel_l2) (torch.ao.ns, Polygraphy)",
+        # numpy's logarithm is not the same everywhere to the last bit
+        lambda sums: [-20 * math.log10(each) if each else math.inf for each in _rel_l2(sums).tolist()],
+        unit="dB",
+    )
+    linf_rel: float = _metric(
+        "max / max golden",
+        "max|d| / max|x|; 0 when both are 0 (AWS Neuron)",
+        lambda sums: _if_any(sums, _relative(sums["max_abs_d"], _larger(abs(sums["min_x"]), abs(sums["max_x"])))),
+    )
+    max_abs: float = _metric("max abs error", "max|d|", lambda sums: _if_any(sums, sums["max_abs_d"]))
+    mean_abs: float = _metric("mean abs error", "Σ|d| / n", lambda sums: _share(sums["sum_abs_d"], sums["n_finite"]))
+    rms: float = _metric("rms error", "sqrt(Σd² / n)", lambda sums: np.sqrt(_share(sums["sum_dd"], sums["n_finite"])))
+    max_rel: float = _metric("max rel error", "max|d / x|", lambda sums: _if_any(sums, sums["max_rel_d"]))
+    mean_rel: float = _metric(
+        "mean rel error",
+        "Σ|d / x| / n, positions with x = 0 adding nothing (msprobe)",
+        lambda sums: _share(sums["sum_rel_d"], sums["n_finite"]),
+    )
+    ratio_1k: float = _metric(
+        "within 1e-3", "share of |d| <= 1e-3 |x| (msprobe)", lambda sums: _rest(sums["n_over_1k"], sums["n_finite"])
+    )
+    ratio_5k: float = _metric(
+        "within 5e-3", "share of |d| <= 5e-3 |x| (msprobe)", lambda sums: _rest(sums["n_over_5k"], sums["n_finite"])
+    )
+    pass_rate: float = _metric(
+        "within tolerance",
+        "share of |d| <= atol + rtol |x| (torch.testing, CANN)",
+        lambda sums: _rest(sums["n_over_tolerance"], sums["n_finite"]),
+    )
+    max_ulp: int = _metric(
+        "max ULP",
+        "largest distance in representable values; -1 where it is not known",
+        lambda sums: sums["max_ulp"],
+    )
+    mismatch_share: float = _metric(
+        "share unequal", "share of positions that are not equal", lambda sums: _rest(sums["n_equal"], sums["n"])
+    )
+
+
+METRICS: dict[str, MetricInfo] = {each.name: each.metadata["info"] for each in fields(Metrics)}
+"""All metrics by their names, in the order of the fields."""
+LATER_METRICS = tuple(METRICS)[22:]
+"""Those that came after version 0.1.0, whose 22 have places of their own in report.csv and in what `explain` says."""
+
+
+def metrics_of(stats: PairStats) -> Metrics:
+    """Return the figures that follow from the statistics of one pair, as `all_metrics` does."""
+    return all_metrics([stats])[0]
+
+
+def all_metrics(pairs: Sequence[PairStats]) -> list[Metrics]:
+    """Return the figures that follow from the statistics of each pair.
+
+    x is golden, y actual, d = y - x, all over finite positions. The formulas stand beside the fields of `Metrics`.
+    """
+    found = empty_table(Metrics, len(pairs))
+    for name, values in figures_of(table(pairs, PairStats), METRICS).items():
+        found[name] = values
+    with np.errstate(all="ignore"):
+        _fill_row_figures(found, [pair.rows for pair in pairs])
+    return from_table(Metrics, found)
+
+
+def with_memory(metrics: Metrics, rows: RowSums, larger: npt.NDArray[np.float64], most: float) -> Metrics:
+    """Return the figures with rows whose norms count as `larger` times what they are, shape (r,), as `rows`.
+
+    So a row is held against the norm that its token had before. Rows that are off by more than `most` stay so.
+    """
+    found = table([metrics], Metrics).copy()
+    _fill_row_figures(found, [rows], larger, most)
+    return from_table(Metrics, found)[0]
+
+
+def figures_of(sums: Table, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of the named metrics that follow from sums over whole pairs; `sums` is a table of PairStats."""
+    with np.errstate(all="ignore"):  # what is not defined is nan, as the formulas say
+        return {name: formula(sums) for name in names if (formula := METRICS[name].formula) is not None}
 
 
 def _fill_row_figures(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import LATER_METRICS, Metrics
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import PairStats
@@ -75,11 +75,12 @@ _AFTER = (
     "layer",
     "parent",
     "stats_basis",
+    *LATER_METRICS,
 )
 HEADER = (*ORIGINAL, *_HERE, *_AFTER)
 _SHARED = [column for column in COLUMNS if column.name in {*_HERE, *_AFTER, "label", "task"}]
 _Column = Sequence[Scalar | None] | npt.NDArray[Any]
-_KNOWN_IF_COMPARED = ("worst_row_index", "max_ulp")
+_WHOLE_METRICS = {column.name for column in COLUMNS if column.part == "metrics" and column.kind is int}
 
 
 def write_csv(report: Report, path: Path) -> None:
@@ -116,7 +117,7 @@ def _columns(block: Block) -> Iterator[_Column]:
 
 def _shared(block: Block) -> Iterator[tuple[str, Values]]:
     for name, values in block.columns(_SHARED).items():
-        if name in _KNOWN_IF_COMPARED:
+        if name in _WHOLE_METRICS:
             pairs = zip(block.verdicts, values, strict=True)
             yield name, [None if verdict.metrics is None else int(value) for verdict, value in pairs]
         else:

@@ -19,7 +19,7 @@ from typing import Any
 from aclcmp.orchestrator.core.compact import table
 from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.floors import FIGURES
-from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import METRICS, Metrics
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.report import SCHEMA, Report
 from aclcmp.orchestrator.core.text import fold_ranks
@@ -27,7 +27,6 @@ from aclcmp.orchestrator.core.verdicts import FirstDivergence, Judgement, LabelV
 from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
 
-_METRICS = tuple(f.name for f in fields(Metrics))
 _SIDE = tuple(f.name for f in fields(SideFacts))
 
 
@@ -179,7 +178,7 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "bitwise": verdict.bitwise,
         "layout": verdict.layout,
-        "metrics": _scalars(verdict.metrics, _METRICS),
+        "metrics": _scalars(verdict.metrics, tuple(METRICS)),
         "limits": _scalars(verdict.limits, ("warn", "fail", "source", "rows")),
         "margin": None if verdict.margin is None else number(verdict.margin),
         "excused": verdict.excused,
@@ -250,7 +249,7 @@ def group_object(verdicts: Sequence[RankVerdict]) -> dict[str, Any]:
         "reason": worst.reason,
         "bitwise": first.bitwise,
         "layout": layouts.pop() if len(layouts) == 1 else None,
-        "metrics": {name: reach(figures[name].tolist()) for name in _METRICS} if compared else None,
+        "metrics": {name: reach(figures[name].tolist()) for name in METRICS} if compared else None,
         "margin": reach(margins) if margins else None,
         "gap": first.gap.value if first.gap else None,
         "excused": first.excused,

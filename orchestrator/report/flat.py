@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from aclcmp.orchestrator.core.compact import table
 from aclcmp.orchestrator.core.floors import FIGURES, Floor, FloorSource
-from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import METRICS, Metrics
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
@@ -188,7 +188,7 @@ COLUMNS: tuple[Column, ...] = (
     *_other_label("root", lambda label: label.root),
     Column("bitwise", bool, attrgetter("bitwise")),
     Column("layout", str, attrgetter("layout")),
-    *_part("metrics", "", Metrics, tuple(f.name for f in fields(Metrics))),
+    *_part("metrics", "", Metrics, tuple(METRICS)),
     *_part("limits", "limit_", Limits, ("warn", "fail", "source", "rows")),
     Column("margin", float, lambda verdict: nan if verdict.margin is None else verdict.margin),
     Column("excused", str, attrgetter("excused")),

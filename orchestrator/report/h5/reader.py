@@ -18,11 +18,11 @@ import numpy as np
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.hdf5_types import decode_text
-from aclcmp.orchestrator.core.compact import from_columns, without_collection
+from aclcmp.orchestrator.core.compact import from_columns, table, without_collection
 from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import Level
-from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import METRICS, Metrics, figures_of
 from aclcmp.orchestrator.core.plan import GapKind, SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import SCHEMA, Report
@@ -59,7 +59,6 @@ RowKey = tuple[int, str, int, int]
 _VERDICTS = ("match", "diverged", "failed", "incomplete")
 _WRONG = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
 """What reading a file raises that is not as it was written; RuntimeError is h5py's of damaged bytes."""
-_METRICS = tuple(field.name for field in fields(Metrics))
 _STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
 _BASES = {basis.value: basis for basis in Basis}
@@ -197,7 +196,8 @@ class _Made:
         unknown = [-1] * len(keys)  # statistics that reports of earlier versions do not have
         known = {name: columns.get(f"stats_{name}", unknown) for name in _STATS}
         stats = from_columns(PairStats, known, rows, bases)
-        metrics = from_columns(Metrics, columns)
+        later = figures_of(table(stats, PairStats), METRICS.keys() - columns.keys())  # than the report's version
+        metrics = from_columns(Metrics, {**later, **columns})
         limits = map(self._limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))
         return verdicts_from(
             len(keys),

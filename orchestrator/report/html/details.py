@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import islice
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_LOWEST, ChannelSums, Look
-from aclcmp.orchestrator.core.metrics import Metrics
+from aclcmp.orchestrator.core.metrics import METRICS
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
@@ -30,7 +29,6 @@ _MOST_STRIPS = 2_000
 """Of rows, and of channels; each is up to 240 figures."""
 _MOST_FITS = 3
 _LEAST_EXPLAINED = 0.3
-METRICS = tuple(f.name for f in fields(Metrics))
 
 Held = list[tuple[int, RankVerdict]]
 
@@ -49,7 +47,7 @@ def details(report: Report) -> dict[str, Any]:
     channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
     return {
         "labels": shown_in([_sides(label) for label in labels]),
-        "metrics": METRICS,
+        "metrics": [{"name": name, "words": info.words, "help": info.help} for name, info in METRICS.items()],
         "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in held],
         "rows": _strips(rows),
         "channels": _strips(channels),

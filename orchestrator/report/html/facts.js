@@ -1,30 +1,6 @@
 "use strict";
 // What is known of a label on a rank, without charts: its error on a scale, its figures, both sides.
 
-const METRIC_NAMES = {
-  rel_l2: "relative L2",
-  worst_row: "worst row",
-  worst_row_index: "worst row at",
-  row_p50: "row median",
-  row_p99: "row p99",
-  pcc: "Pearson",
-  scale: "best scale",
-  residual: "after scaling",
-  sg_rel: "SG relative",
-  snr_db: "SNR (dB)",
-  linf_rel: "max / max golden",
-  max_abs: "max abs error",
-  mean_abs: "mean abs error",
-  rms: "rms error",
-  max_rel: "max rel error",
-  mean_rel: "mean rel error",
-  ratio_1k: "within 1e-3",
-  ratio_5k: "within 5e-3",
-  pass_rate: "within tolerance",
-  max_ulp: "max ULP",
-  mismatch_share: "share unequal",
-};
-
 /** The error on a logarithmic scale with the bands of round-off and of warning. */
 function scale(page, label, cell, verdict) {
   const [warn, fail, source] = verdict?.limits ?? [
@@ -67,10 +43,10 @@ function figuresOf(page, cell, verdict, details) {
   const { figures } = page;
   const list = [];
   if (verdict?.metrics) {
-    details.metrics.forEach((name, i) => {
+    details.metrics.forEach(({ name, words, help }, i) => {
       let value = verdict.metrics[i];
       if (name === "worst_row_index" && value >= 0) value *= verdict.stats?.rows_per_group || 1;
-      list.push([METRIC_NAMES[name] ?? name, value === -1 ? "–" : exact(value)]);
+      list.push([words, value === -1 ? "–" : exact(value), help]);
     });
     const worst = verdict.stats?.worst;
     if (worst)
@@ -100,8 +76,8 @@ function figuresOf(page, cell, verdict, details) {
   return make(
     "dl",
     { class: "figures" },
-    ...list.map(([name, value]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, String(value || value === 0 ? value : "–"))),
+    ...list.map(([name, value, help]) =>
+      make("div", { title: help }, make("dt", {}, name), make("dd", {}, String(value || value === 0 ? value : "–"))),
     ),
   );
 }

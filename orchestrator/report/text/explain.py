@@ -12,6 +12,7 @@ from math import isnan
 from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.core.diagnosis import nonfinite_places
 from aclcmp.orchestrator.core.levels import kind_in_layers
+from aclcmp.orchestrator.core.metrics import LATER_METRICS, METRICS
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
@@ -211,6 +212,9 @@ def _figures(verdict: RankVerdict) -> Iterator[str]:
     differ = f"{metrics.mismatch_share:.2%} of {stats.n:,} values differ" if stats.n_equal >= 0 else ""
     if scale or differ:
         yield f"    scale      {scale}{differ}"
+    if LATER_METRICS:
+        also = (f"{METRICS[name].words} {figure(getattr(metrics, name))}" for name in LATER_METRICS)
+        yield f"    also       {', '.join(also)}"
     if stats.max_abs_d_index >= 0:
         yield (
             f"    largest    |d| {figure(metrics.max_abs)} at flat index {stats.max_abs_d_index:,}: "
