@@ -36,6 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"core", "cluster", "terminal", "submit"},
 }
 """Who may import whom, by folders; cli may import all. No stage imports another."""
+KEPT = {"aclcmp", "benchmarks", "changelog.d", "cluster_configs", "docs", "examples", "scripts", "tests"}
+"""Folders beside the product."""
 PURE = ("core", "plan", "judge")
 NOT_PURE = ("ray", "h5py", "rich", "xxhash", "numba", "torch", "typer", "psutil", "yaml")
 
@@ -188,6 +190,14 @@ def test_links_in_documents_exist(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith(("http://", "https://", "mailto:")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_architecture_names_every_folder() -> None:
+    packages = {path.parent for folder in ("labeling", "orchestrator") for path in (ROOT / folder).rglob("__init__.py")}
+    folders = {f"{path.relative_to(ROOT)}/" for path in packages} - {"orchestrator/"}
+    folders |= {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and path.name in KEPT}
+    rows = re.findall(r"^\| `([^`]+/)` \| [^|]*\w", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(folders)
 
 
 def test_no_pickle_no_eval_no_shell() -> None:
