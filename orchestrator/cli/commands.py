@@ -173,10 +173,10 @@ def suggest_ids(golden: Path, actual: Path) -> str:
         }
         tensors = [labels_by_rank(found, side) for side, found in indices.items()]
         with slow_steps("looking at values", sum(map(len, tensors))) as step:
-            views = sample_values(tensors[0], tensors[1], step)
+            signatures = sample_values(tensors[0], tensors[1], step)
     sides = [
-        [replace(label, views=known.get(label.data_id, ())) for label in candidate_labels(found, side)]
-        for (side, found), known in zip(indices.items(), views, strict=True)
+        [replace(label, signatures=known.get(label.data_id, ())) for label in candidate_labels(found, side)]
+        for (side, found), known in zip(indices.items(), signatures, strict=True)
     ]
     return suggestion_text(suggest(*sides), str(golden), str(actual))
 

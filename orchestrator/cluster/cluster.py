@@ -1,4 +1,4 @@
-"""A Ray cluster, started for this command or joined, held open as a context manager. Opening one imports Ray."""
+"""A Ray cluster that this command starts or joins, as a context manager. Opening one imports Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aclcmp.orchestrator.cluster.ray_start import check_address, join, no_answer
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 LOCAL_RAY = "local Ray"
-"""What stands for an address where a cluster was started for one command."""
+"""Text in place of an address for a cluster that was started for one command."""
 
 _JOIN_SECONDS = 15.0
 _ASK_SECONDS = 60.0
@@ -52,10 +52,10 @@ class Cluster:
         self.address_words = address or LOCAL_RAY
         """LOCAL_RAY, or the address that was joined."""
         self.nodes: tuple[Node, ...] = ()
-        """The nodes alive when the cluster was opened, or at the last `refresh`, the driver's first."""
+        """Nodes that were alive when the cluster was opened, or at the last `refresh`; the driver's first."""
         self.driver_node_id = ""
         self.head: HeadWatch
-        """Whether the cluster's head, and Ray on this host, are still there."""
+        """Watch on the cluster's head and on Ray's process on this host."""
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             raise RuntimeError("this process has an open Ray already; one process can have one")
         self._start = start
@@ -79,7 +79,7 @@ class Cluster:
     def open(cls, address: str | None = None, simulate: Mapping[str, float] | None = None) -> Cluster:
         """Start a local Ray (`address` None) or join one (`"auto"` or `"host:port"`).
 
-        `simulate` (default: the environment variable ACLCMP_SIMULATE) names resources that a local Ray shall claim.
+        `simulate` (default: the environment variable ACLCMP_SIMULATE) names resources that a local Ray claims to have.
         Raises UsageError when no Ray answers at the address, LaunchError when the local one does not start.
         """
         if address is None:
@@ -91,9 +91,9 @@ class Cluster:
         return cls(address, lambda: join(address), patience=_JOIN_SECONDS)
 
     def refresh(self) -> tuple[Node, ...]:
-        """Look again which nodes are alive, as far as Ray's health checks know; return them, the driver's first.
+        """Update `nodes` to those that are alive by Ray's health checks, the driver's first, and return them.
 
-        Raises LaunchError when the driver's own is not, which `head` is told too.
+        Raises LaunchError when the driver's own node is not alive; then `head` is lost too.
         """
         _, self.nodes = _survey()
         if not self.nodes or self.nodes[0].node_id != self.driver_node_id:
@@ -102,7 +102,7 @@ class Cluster:
         return self.nodes
 
     def resources(self) -> dict[str, float]:
-        """All resources of the cluster by name, free or not."""
+        """Return all resources of the cluster by name, free or not."""
         import ray
 
         return dict(ray.cluster_resources())
@@ -114,10 +114,11 @@ class Cluster:
         nodes: Sequence[Node] | None = None,
         patience: float = _ASK_SECONDS,
     ) -> dict[str, Answer | str]:
-        """Call a function of aclcmp on every node at once; return by node id what it gave, or why it gave nothing.
+        """Call a function of aclcmp on every node at once; return by node id its results, or why there is none.
 
-        It must not give a `str`: those are the reasons, one line that names the host. `nodes` None are all nodes,
-        `patience` in seconds is for all together. Raises LaunchError when the cluster's head is lost meanwhile.
+        The function must not return a `str`: strings are the reasons, one line that names the host. `nodes` None means
+        all nodes; `patience` in seconds is for all together. Raises LaunchError when the cluster's head is lost
+        meanwhile.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -125,10 +126,10 @@ class Cluster:
         remote = ray.remote(question)
         calls = {}
         for node in self.nodes if nodes is None else nodes:
-            there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+            strategy = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
             calls[remote.options(**options).remote(*arguments)] = node
-        done = self._answered(list(calls), patience)
+        done = self._wait(list(calls), patience)
         answers: dict[str, Answer | str] = {}
         for call, node in calls.items():
             where = f"host {node.host} ({node.ip})"
@@ -138,12 +139,12 @@ class Cluster:
                 continue
             try:
                 answers[node.node_id] = ray.get(call)
-            except Exception as error:  # whatever went wrong there is told here
+            except Exception as error:  # whatever went wrong there becomes the reason
                 answers[node.node_id] = f"{where} {_why_no_answer(error)}"
         return answers
 
-    def _answered(self, calls: list[Any], patience: float) -> list[Any]:
-        """Wait for calls; return those that are answered in time."""
+    def _wait(self, calls: list[Any], patience: float) -> list[Any]:
+        """Wait for calls; return those that end in time."""
         import ray
 
         end = time.monotonic() + patience
@@ -158,7 +159,7 @@ class Cluster:
     def close(self) -> None:
         """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
         self._closing.set()
-        # a head that cannot be reached is waited for by Ray for a minute, and then Ray ends the process
+        # Ray waits a minute for a head that cannot be reached, and then ends the process
         self._keeper.join(_CLOSE_SECONDS if self._error is None and self.head.lost else None)
 
     def __enter__(self) -> Cluster:
@@ -171,12 +172,12 @@ class Cluster:
 
     def _keep(self) -> None:
         """Body of the keeper thread: start, wait for `close`, stop."""
-        tidy: Callable[[], object] | None = None
+        clean_up: Callable[[], object] | None = None
         try:
-            tidy = self._start()
+            clean_up = self._start()
             self.driver_node_id, self.nodes = _survey()
             self.head = HeadWatch(_head_address(), _raylet_address(self.driver_node_id))
-        except BaseException as error:  # raised again in the thread that opens
+        except BaseException as error:  # raised again in the thread that opens the cluster
             self._error = error
         finally:
             self._opened.set()
@@ -186,12 +187,12 @@ class Cluster:
         import ray
 
         ray.shutdown()
-        if tidy is not None:
-            tidy()
+        if clean_up is not None:
+            clean_up()
 
 
 def is_this_host(host: str, ip: str) -> bool:
-    """Whether a node of a cluster, by its host name and address, is on this machine."""
+    """Tell whether a node of a cluster, given by its host name and address, is on this machine."""
     import psutil
 
     addresses = {each.address for found in psutil.net_if_addrs().values() for each in found}

@@ -1,7 +1,7 @@
-"""Which node holds the files of a rank, which other nodes see the same files, and which ranks are out of reach. Pure.
+"""Find which node holds the files of a rank, which nodes share them, and which ranks are out of reach. Pure.
 
-Nodes see the same files where they share a file system. That is found out, not assumed: every node that has the run
-directory leaves a file of its own in it, and looks which of the others' it sees.
+Nodes that share a file system see the same files. That is tested, not assumed: every node that has the run directory
+leaves a file of its own in it, and checks which files of other nodes it sees.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.core.text import of_ranks
 
 RanOn = tuple[str, str, str]
-"""Where a rank ran: node id, ip, host."""
+"""Node id, ip and host of the node where a rank ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileLocations:
-    """Where the files of ranks are read."""
+    """Nodes on which the files of each rank can be read."""
 
     default: str
-    """Node of the ranks that `homes` does not name."""
+    """Node of the ranks that are not in `homes`."""
     homes: Mapping[int, str] = field(default_factory=dict)
-    """The node that holds a rank's files."""
+    """Node that holds a rank's files, by rank."""
     alike: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """All nodes that see the same files as a node, itself among them; left out: it alone."""
+    """For each node, all nodes that see the same files, itself among them; without nodes that share no files."""
 
     def home(self, rank: int) -> str:
-        """The node that holds a rank's files, the one where it ran if that can be asked."""
+        """Return the node that holds a rank's files: the one where the rank ran, if that can be asked."""
         return self.homes.get(rank, self.default)
 
     def sees(self, node: str, rank: int) -> bool:
-        """Whether a node can read a rank's files as its own."""
+        """Tell whether a node can read a rank's files as its own."""
         home = self.homes.get(rank, self.default)
         return node == home or (bool(self.alike) and node in self.alike.get(home, ()))
 
     def readers(self, rank: int) -> frozenset[str]:
-        """All nodes that can read a rank's files as their own."""
+        """Return all nodes that can read a rank's files as their own."""
         home = self.home(rank)
         return self.alike.get(home, frozenset((home,)))
 
     def without(self, node: str) -> FileLocations:
-        """The same after a node is lost: its ranks are at home on others that see the same files, if there are any."""
+        """Return the locations after a node is lost: its ranks move to nodes that see the same files, if any."""
         if not (others := sorted(self.alike.get(node, frozenset()) - {node})):
             return self
         homes = {rank: others[rank % len(others)] if home == node else home for rank, home in self.homes.items()}
@@ -53,63 +53,68 @@ class FileLocations:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """What a node sees of a run directory."""
+    """View that a node has of a run directory."""
 
     there: bool
-    """Whether it has that folder."""
+    """True if the folder exists there."""
     ranks: frozenset[int] = frozenset()
-    """Those whose shards lie there."""
+    """Ranks whose shards lie there."""
     nodes: frozenset[str] = frozenset()
-    """The nodes whose files it sees, its own among them."""
+    """Nodes whose files it sees, itself among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedShards:
-    """Where the shards of a run are, as its nodes say."""
+    """Locations of a run's shards, as its nodes report them."""
 
     places: FileLocations
     readers: Mapping[str, frozenset[int]]
-    """By node the ranks whose shards it shall index: each rank once."""
+    """Ranks whose shards each node shall index, by node: each rank once."""
     lost: Mapping[int, str]
-    """Ranks whose shards nobody can read now, and in words why."""
+    """Ranks whose shards no node can read now, with the reason in words."""
 
 
-def locate_shards(ran: Mapping[int, RanOn], nodes: Sequence[Node], seen: Mapping[str, NodeView | str]) -> LocatedShards:
+def locate_shards(
+    ran: Mapping[int, RanOn], nodes: Sequence[Node], views: Mapping[str, NodeView | str]
+) -> LocatedShards:
     """Find the node for each rank of a run.
 
-    `nodes` are alive, the driver's first; `seen` is what each of them sees, or why it did not say. A rank's files are
-    read where it ran, or where that cannot be asked from a copy that another node has. A rank of which there is no
+    `nodes` are alive, the driver's first; `views` holds what each of them sees, or why it gave no answer. A rank's
+    files are read where the rank ran, or, if that node cannot be asked, from a copy on another node. A rank without a
     shard where it ran has recorded nothing: it is not lost.
     """
-    looked = {node.node_id: each for node in nodes if isinstance(each := seen.get(node.node_id), NodeView)}
-    groups = {home: frozenset(node for node, each in looked.items() if home in each.nodes) for home in looked}
+    answered = {node.node_id: each for node in nodes if isinstance(each := views.get(node.node_id), NodeView)}
+    groups = {home: frozenset(node for node, each in answered.items() if home in each.nodes) for home in answered}
     homes: dict[int, str] = {}
     lost: dict[int, str] = {}
     readers: dict[str, set[int]] = defaultdict(set)
-    for rank in sorted({*ran, *(rank for each in looked.values() for rank in each.ranks)}):
-        own = node_of(ran[rank], nodes) if rank in ran else None
-        order = sorted(looked, key=lambda node: node != own)  # stable: the driver's before the others
-        holder = next((node for node in order if rank in looked[node].ranks), None)
+    for rank in sorted({*ran, *(rank for each in answered.values() for rank in each.ranks)}):
+        own_node = node_of(ran[rank], nodes) if rank in ran else None
+        order = sorted(answered, key=lambda node: node != own_node)  # stable: the driver's before the others
+        holder = next((node for node in order if rank in answered[node].ranks), None)
         if holder is not None:
             homes[rank] = holder
             readers[holder].add(rank)
-        elif own is None:
+        elif own_node is None:
             lost[rank] = f"its shards lie on {where(ran[rank])}, which has left the cluster"
-        elif own not in looked:
-            lost[rank] = f"its shards lie on {where(ran[rank])}, which cannot be asked: {seen.get(own, 'it is new')}"
-        elif not looked[own].there:
+        elif own_node not in answered:
+            lost[rank] = (
+                f"its shards lie on {where(ran[rank])}, which cannot be asked: {views.get(own_node, 'it is new')}"
+            )
+        elif not answered[own_node].there:
             lost[rank] = f"its shards lay on {where(ran[rank])}, which has no such run directory now"
         else:
-            homes[rank] = own
+            homes[rank] = own_node
     alike = {home: group for home, group in groups.items() if len(group) > 1}
     by_node = {node: frozenset(ranks) for node, ranks in readers.items()}
     return LocatedShards(FileLocations(nodes[0].node_id, homes, alike), by_node, lost)
 
 
 def node_of(place: RanOn, nodes: Iterable[Node]) -> str | None:
-    """The current node where a rank ran: node ids change when a node comes back, so the same ip and host will do.
+    """Return the current id of the node where a rank ran; None if it is gone.
 
-    The address of a local Ray is one of loopback, which tells no host from another.
+    A node that comes back has another id, so the same ip and host are enough. A local Ray's address is a loopback
+    address, which is the same on every host.
     """
     node_id, ip, host = place
     known = list(nodes)
@@ -119,21 +124,21 @@ def node_of(place: RanOn, nodes: Iterable[Node]) -> str | None:
 
 
 def where(place: RanOn) -> str:
-    """A host in words."""
+    """Return a host in words."""
     _, ip, host = place
     return f"host {host} ({ip})"
 
 
 def unreachable_sentences(lost: Mapping[int, str]) -> list[str]:
-    """One sentence for all ranks that are lost for the same reason."""
+    """Return one sentence for all ranks that are lost for the same reason."""
     by_reason: dict[str, list[int]] = defaultdict(list)
     for rank, reason in sorted(lost.items()):
         by_reason[reason].append(rank)
     several = {"its shards": "their shards"}
-    told = []
+    sentences = []
     for reason, ranks in by_reason.items():
         words = reason
         for one, many in several.items() if len(ranks) > 1 else ():
             words = words.replace(one, many, 1)
-        told.append(f"{of_ranks(ranks)}: {words}")
-    return told
+        sentences.append(f"{of_ranks(ranks)}: {words}")
+    return sentences

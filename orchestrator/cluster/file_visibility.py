@@ -1,4 +1,4 @@
-"""What each node sees of a run directory: asked on all of them, by files that they leave in it for a moment."""
+"""Ask all nodes which files of a run directory they see, by files that each node leaves in it for a moment."""
 
 from __future__ import annotations
 
@@ -13,54 +13,55 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 
 def probe_visibility(run: RunDir, cluster: Cluster) -> dict[str, NodeView | str]:
-    """Ask every node what it sees of a run; return that by node id, or why a node did not say."""
+    """Ask every node what it sees of a run; return the views, or reasons why there is none, by node id."""
     nodes = [node.node_id for node in cluster.nodes]
     if len(nodes) == 1:
         there, ranks, _ = check_visibility(run, ())
         return {nodes[0]: NodeView(there, ranks, frozenset(nodes))}
-    left = cluster.ask(write_nonce, run).items()
-    owners = {answer[0]: node for node, answer in left if not isinstance(answer, str) and answer}
+    nonces = cluster.ask(write_nonce, run).items()
+    owners = {answer[0]: node for node, answer in nonces if not isinstance(answer, str) and answer}
     try:
         answers = cluster.ask(check_visibility, run, tuple(owners))
     finally:
         cluster.ask(remove_nonces, run, tuple(owners))
-    found: dict[str, NodeView | str] = {}
+    views: dict[str, NodeView | str] = {}
     for node, answer in answers.items():
         if isinstance(answer, str):
-            found[node] = answer
+            views[node] = answer
         else:
-            there, ranks, seen = answer
-            found[node] = NodeView(there, ranks, frozenset({node, *(owners[token] for token in seen)}))
-    return found
+            there, ranks, visible = answer
+            views[node] = NodeView(there, ranks, frozenset({node, *(owners[token] for token in visible)}))
+    return views
 
 
 def write_nonce(run: RunDir) -> tuple[str, ...]:
-    """Leave a file in a run directory of this node; return its token, nothing where that cannot be."""
+    """Write a file with a new token into the run directory on this node; return the token, () if that fails."""
     token = secrets.token_hex(8)
     try:
         with run.nonce(token).open("x", encoding="ascii") as file:
             file.write(token)
-    except OSError:  # no such folder, or not to be written
+    except OSError:  # no such folder, or not writable
         return ()
     return (token,)
 
 
 def check_visibility(run: RunDir, tokens: Sequence[str]) -> tuple[bool, frozenset[int], tuple[str, ...]]:
-    """Tell whether the run directory is on this node, the ranks whose shards lie in it, and which tokens it sees.
+    """Return whether the run directory is on this node, the ranks whose shards it holds, and the visible tokens.
 
-    Files are opened by their names: the listing of a network folder may be old, a name that was never asked for is not.
+    Files are opened by name: a network folder's listing may be out of date, but not a name that is opened for the first
+    time.
     """
-    seen = []
+    visible = []
     for token in tokens:
         with suppress(OSError):
             if run.nonce(token).read_text(encoding="ascii") == token:
-                seen.append(token)
+                visible.append(token)
     ranks = frozenset(files.rank for files in shards_in(run.shards))
-    return run.root.is_dir(), ranks, tuple(seen)
+    return run.root.is_dir(), ranks, tuple(visible)
 
 
 def remove_nonces(run: RunDir, tokens: Sequence[str]) -> bool:
-    """Remove what nodes left."""
+    """Remove the files with these tokens."""
     for token in tokens:
         with suppress(OSError):
             run.nonce(token).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A port for the ranks to meet at."""
+"""A free port for the ranks' rendezvous."""
 
 import random
 import socket
@@ -10,10 +10,10 @@ _TRIES = 100
 
 
 def free_port() -> int:
-    """A TCP port of this host that nobody listens on now; another process may take it before the rank does.
+    """Return a TCP port of this host that is free now; another process may take it before the rank does.
 
-    Not one of those that the kernel hands out itself: it would soon give it to somebody's connection, and a rank
-    imports torch for long before it listens.
+    Ephemeral ports are avoided: the kernel would soon give one to some connection, and a rank imports torch for
+    seconds before it listens. Raises OSError when no port is free.
     """
     lowest, highest = ephemeral_ports()
     candidates = [port for port in _CANDIDATES if not lowest <= port <= highest]
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def ephemeral_ports(root: Path = Path("/")) -> tuple[int, int]:
-    """The first and the last of the ports that the kernel hands out; Linux' own where that cannot be read."""
+    """Return the first and the last port that the kernel assigns itself; Linux's default where it cannot be read."""
     try:
         lowest, highest = map(int, (root / "proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     except (OSError, ValueError):

@@ -1,6 +1,7 @@
-"""The folder of a local Ray: its sockets, its logs (11 MB a run), what it spills. Only its owner may look into it.
+"""Private folder of a local Ray: its sockets, its logs (11 MB a run), and objects that it spills.
 
-It goes when its Ray is stopped. What a process that was killed left behind goes when the next local Ray starts.
+The folder is removed when its Ray is stopped. A folder that a killed process left behind is removed at the start of
+the next local Ray.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pathlib import Path
 
 _PREFIX = "aclcmp-ray-"
 _LONGEST_BASE = 20
-"""Below it stand up to 86 characters, and a socket's path has at most 107."""
+"""Ray appends up to 86 characters, and a socket's path has at most 107."""
 
 
 class SessionFolder:
-    """A new private folder, locked as long as this process lives or until `remove`.
+    """A new private folder, locked until `remove` or the end of this process.
 
-    The lock, which the kernel takes away however the process ends, tells others that the folder is in use.
+    The lock, which the kernel releases however the process ends, shows others that the folder is in use.
     """
 
     def __init__(self, base: Path) -> None:
@@ -32,33 +33,33 @@ class SessionFolder:
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
                 if self.path.is_dir():
                     return
-                os.close(self._lock)  # another process took it for a forgotten one before it was locked
+                os.close(self._lock)  # another process took it for an abandoned one before it was locked
 
     @property
     def for_ray(self) -> Path:
-        """What Ray may take. It lets everybody write there, each of its workers anew: that is why it is within."""
+        """Folder that Ray uses. It is inside the private one, since each of Ray's workers makes it writable for all."""
         return self.path / "r"
 
     def remove(self) -> None:
-        """Remove it with all that is in it. A worker that ends late makes it anew, empty: left for the next start."""
+        """Remove the folder with its contents. A late worker may make it again, empty; the next start removes that."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 def base_folder(environ: Mapping[str, str]) -> Path:
-    """Where such folders are made: where Ray would make its own, or in /tmp where a socket's path would be too long."""
+    """Return the parent of such folders: Ray's own choice, or /tmp where a socket's path would be too long."""
     chosen = environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp"
     return Path(chosen if len(os.fsencode(chosen)) <= _LONGEST_BASE else "/tmp")
 
 
-def remove_forgotten(base: Path) -> None:
-    """Remove the folders that this user's killed processes left there. Never one in use, or another user's."""
+def remove_abandoned(base: Path) -> None:
+    """Remove the folders that killed processes of this user left there, but none that is in use."""
     with suppress(OSError):
         for path in base.glob(f"{_PREFIX}*"):
-            _remove_if_forgotten(path)
+            _remove_if_abandoned(path)
 
 
-def _remove_if_forgotten(path: Path) -> None:
+def _remove_if_abandoned(path: Path) -> None:
     with suppress(OSError):  # in use, gone, or no folder
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

@@ -1,4 +1,4 @@
-"""Starting a Ray of our own or joining one; what is set for its processes. Imports Ray when it does."""
+"""Start a local Ray or join a cluster, with the settings of its processes. Ray is imported only then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_forgotten
+from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_abandoned
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 SIMULATE = "ACLCMP_SIMULATE"
@@ -34,7 +34,7 @@ HEALTH_CHECKS = {
 
 STOP_SECONDS = 300
 STOP_PATIENCE = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-"""Environment of a submitted job that is told to stop: so long it may compare what was labelled; Ray gives it 3 s."""
+"""Environment of a submitted job: its time to compare labels after it is told to stop; Ray's default is 3 s."""
 
 _MIN_STORE = 75 << 20  # Ray refuses less
 _MAX_STORE = 256 << 20  # rows of statistics travel, not tensors; Ray's default would be 30 % of the memory
@@ -42,12 +42,12 @@ _PROBE_SECONDS = 5.0
 
 
 def set_by_ray(name: str) -> bool:
-    """Whether Ray may put this variable into the driver's or a worker's environment."""
+    """Tell whether Ray may set this variable in the environment of the driver or of a worker."""
     return name.startswith("RAY_") or name in ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "SPT_NOENV")
 
 
 def _quiet() -> None:
-    """Let Ray not print what happens to nodes into our output, several lines at a time: we say which ranks it hits."""
+    """Keep Ray from printing what happens to nodes, in several lines: we say which ranks it concerns."""
     from ray._private import worker
 
     worker.print_to_stdstream = lambda data, ignore_prefix: None
@@ -56,25 +56,25 @@ def _quiet() -> None:
 def start_local(claimed: dict[str, float]) -> Callable[[], object]:
     """Start a Ray that claims these resources beside its own and listens on loopback only.
 
-    Returns what is to be called when it has been stopped. Raises LaunchError where it does not start.
+    Returns the function to call after it is stopped. Raises LaunchError where it does not start.
     """
-    if "NPU" in claimed:  # Ray tries to import CANN for what is only claimed, and logs two tracebacks
+    if "NPU" in claimed:  # Ray tries to import CANN even for simulated NPUs, and logs two tracebacks
         logging.getLogger("ray._private.accelerators.npu").setLevel(logging.CRITICAL)
     counts: dict[str, Any] = {
         option: int(claimed.pop(name)) for option, name in (("num_cpus", "CPU"), ("num_gpus", "GPU")) if name in claimed
     }
     free = shutil.disk_usage("/dev/shm").free
     base = base_folder(os.environ)
-    remove_forgotten(base)
+    remove_abandoned(base)
     try:
         folder = SessionFolder(base)
     except OSError as error:
         raise LaunchError(f"the local Ray did not start: no folder can be made in {base}: {error.strerror}") from error
-    with _private_environment(), _few_processes(), _loopback_allowed():
+    with _private_environment(), _few_processes(), _allow_loopback():
         import ray
 
         _quiet()
-        ray._raylet.Config.initialize("")  # it was read when Ray was imported, which may have been earlier
+        ray._raylet.Config.initialize("")  # again: Ray may have read it at an earlier import
         try:
             ray.init(
                 address="local",  # never join a cluster silently, whatever RAY_ADDRESS says
@@ -95,41 +95,41 @@ def start_local(claimed: dict[str, float]) -> Callable[[], object]:
 
 @contextlib.contextmanager
 def _few_processes() -> Iterator[None]:
-    """Start no autoscaler, no log monitor and no dashboard: 2.3 s of CPU and 140 MiB for what nobody uses here.
+    """Keep Ray from starting its autoscaler, log monitor and dashboard, which cost 2.3 s of CPU and 140 MiB.
 
-    Ray starts them whatever its options say; where a version of it has other names for that, they are started.
+    No option of Ray does this. In a version of Ray with other names for these methods they are started.
     """
     from ray._private.node import Node
 
     def no_dashboard(node: Any, **options: object) -> None:
-        # A node's agent asks for its address, and logs an error each second as long as there is none.
+        # A node's agent asks for the dashboard's address, and logs an error each second without one.
         node.get_gcs_client().internal_kv_put(b"dashboard", b"127.0.0.1:9", True, b"dashboard")
 
-    others: dict[str, Callable[..., object]] = {
+    replacements: dict[str, Callable[..., object]] = {
         "start_monitor": lambda node: None,
         "start_log_monitor": lambda node: None,
         "start_api_server": no_dashboard,
     }
-    with _replaced(Node, others):
+    with _patch(Node, replacements):
         yield
 
 
 @contextlib.contextmanager
-def _loopback_allowed() -> Iterator[None]:
-    """Let a node's address be 127.0.0.1: `ray.init` makes it one that others reach, and then Ray listens on all."""
+def _allow_loopback() -> Iterator[None]:
+    """Let a node's address be 127.0.0.1: `ray.init` replaces it by a public one, and then Ray listens on all."""
     from ray._private import services
 
-    with _replaced(services, {"resolve_ip_for_localhost": lambda host: host}):
+    with _patch(services, {"resolve_ip_for_localhost": lambda host: host}):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, others: Mapping[str, Callable[..., object]]) -> Iterator[None]:
-    """Put other functions in the place of those that `owner` has; what it has not is left out."""
-    before = {name: getattr(owner, name) for name in others if hasattr(owner, name)}
+def _patch(owner: Any, replacements: Mapping[str, Callable[..., object]]) -> Iterator[None]:
+    """Replace functions of `owner` for a while; those that it does not have are skipped."""
+    before = {name: getattr(owner, name) for name in replacements if hasattr(owner, name)}
     try:
         for name in before:
-            setattr(owner, name, others[name])
+            setattr(owner, name, replacements[name])
         yield
     finally:
         for name, function in before.items():
@@ -153,7 +153,7 @@ def join(address: str) -> None:
 
 @contextlib.contextmanager
 def _restored_environment() -> Iterator[None]:
-    """Put Ray's variables back afterwards: what Ray and we set for its start must not reach the ranks."""
+    """Restore Ray's variables afterwards: what is set for Ray's start must not reach the ranks."""
     before = {name: value for name, value in os.environ.items() if set_by_ray(name)}
     try:
         yield
@@ -165,19 +165,19 @@ def _restored_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _private_environment() -> Iterator[None]:
-    """The environment in which a local Ray starts: closed to others, and nothing is written into the home folder."""
+    """Set the environment for the start of a local Ray: closed to others, nothing written to the home folder."""
     with _restored_environment():
         for name in [name for name in os.environ if name.startswith("RAY_EXPERIMENTAL_NOSET_")]:
             del os.environ[name]  # a submitted job's entry point has these; they would hide the devices' ids
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: ranks would run behind all others' work
+        os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's default 15 all other work would go first
         os.environ.update(authentication())
         yield
 
 
 @functools.cache
 def authentication() -> dict[str, str]:
-    """Mode and token of this process's local Rays. One for all: once connected, Ray cannot change either."""
+    """Return mode and token for the local Rays of this process: once connected, Ray can change neither."""
     variables = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -185,7 +185,7 @@ def authentication() -> dict[str, str]:
 
 
 def simulated_resources() -> dict[str, float]:
-    """The resources that SIMULATE names. Raises UsageError for what is no JSON."""
+    """Return the resources that SIMULATE names. Raises UsageError for what is not JSON."""
     text = os.environ.get(SIMULATE, "")
     if not text:
         return {}
@@ -196,7 +196,7 @@ def simulated_resources() -> dict[str, float]:
 
 
 def check_address(address: str) -> None:
-    """Raise UsageError for what `ray.init` would take minutes to refuse, or would understand as something else."""
+    """Raise UsageError for an address that `ray.init` would take minutes to refuse, or would misunderstand."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -209,7 +209,7 @@ def check_address(address: str) -> None:
 
 
 def no_answer(address: str) -> str:
-    """Say what to do where no Ray answers."""
+    """Return the message for an address where no Ray answers: what the user can do."""
     where = "on this machine" if address == "auto" else f"at {address}"
     return (
         f"no Ray answers {where}; start one with `ray start --head`, or leave --address out. "

@@ -1,4 +1,4 @@
-"""The versions that a host's Python holds, from the packages' metadata: nothing heavy is imported."""
+"""Versions of the packages in a host's Python, from their metadata: nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def installed_versions() -> Versions:
 
 
 def code_digest() -> str:
-    """Name the code of this installation: two of the same version may hold other code (a checkout, a branch)."""
+    """Return a digest of this installation's code: two of the same version may differ (a checkout, a branch)."""
     root = Path(__file__).parent.parent.parent
     digest = hashlib.sha256()
     for path in sorted(root.glob("labeling/**/*.py")) + sorted(root.glob("orchestrator/**/*.py")):

@@ -97,15 +97,15 @@ def _plain_commands(text: str) -> Iterator[list[str]]:
     parentheses = 0  # open subshells, substitutions, arrays
     for tokens in _token_lines(text):
         words: list[str] = []
-        otherwise = False
+        after_or = False
         for token in [*tokens, ";"]:
             if set(token) <= _OPERATORS:
-                if words and not (branches or parentheses or otherwise):
+                if words and not (branches or parentheses or after_or):
                     if words[0] == "exit":
                         return
                     yield words
                 words = []
-                otherwise = token == "||"
+                after_or = token == "||"
                 parentheses = max(
                     0, parentheses + token.count("(") - token.count(")")
                 )  # `a)` of a case has no opening one

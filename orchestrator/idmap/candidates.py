@@ -1,4 +1,4 @@
-"""The labels of each side, as candidates for an id map."""
+"""Labels of each side, as candidates for an id map."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from aclcmp.orchestrator.plan.two_runs import keep_side, shape_and_dtype, task_n
 
 
 def candidate_labels(indices: Sequence[ShardIndex], side: str) -> list[CandidateLabel]:
-    """The labels of a side's first task on the rank that has most, in the order of their recording."""
+    """Return the labels of a side's first task, from the shard with the most labels, in the order of recording."""
     sides = keep_side(indices, side)
     tasks = task_numbers(sides)
-    most = max(sides, key=lambda index: len(index.records), default=None)
+    largest = max(sides, key=lambda index: len(index.records), default=None)
     first: dict[str, CandidateLabel] = {}
-    for record in most.records if most is not None else ():
+    for record in largest.records if largest is not None else ():
         if record.task == tasks[0] and not record.error:
-            shape, dtype = shape_and_dtype(record, most)
+            shape, dtype = shape_and_dtype(record, largest)
             first.setdefault(record.data_id, CandidateLabel(record.data_id, shape, dtype, record.seq))
     return list(first.values())
 
 
 def labels_by_rank(indices: Sequence[ShardIndex], side: str) -> dict[str, dict[int, RankLabel]]:
-    """Return what each rank holds of the labels of a side's first task, by id: the first of each id.
+    """Return the labels of a side's first task by id and rank: of each id the first occurrence.
 
-    Without labels that failed and files that were not found.
+    Failed labels and labels whose files were not found are left out.
     """
     sides = keep_side(indices, side)
     first = task_numbers(sides)[:1]
-    of_rank: dict[int, list[ShardIndex]] = defaultdict(list)
+    indices_by_rank: dict[int, list[ShardIndex]] = defaultdict(list)
     for index in sides:
         records = tuple(record for record in index.records if record.task in first)
-        of_rank[index.header.rank].append(replace(index, records=records))
+        indices_by_rank[index.header.rank].append(replace(index, records=records))
     found: dict[str, dict[int, RankLabel]] = defaultdict(dict)
-    for rank, parts in sorted(of_rank.items()):
-        for held in merge_processes(parts):
-            if held.record.occurrence == 0 and not held.record.error and not isinstance(held.dump, NotDumped):
-                found[held.record.data_id].setdefault(rank, held)
+    for rank, processes in sorted(indices_by_rank.items()):
+        for label in merge_processes(processes):
+            if label.record.occurrence == 0 and not label.record.error and not isinstance(label.dump, NotDumped):
+                found[label.record.data_id].setdefault(rank, label)
     return dict(found)

@@ -1,4 +1,4 @@
-"""Which forms of two runs go together: by values, then names beyond doubt, the order between those, names at all."""
+"""Match the forms of two runs: first by values, then by clear names, by the order between those, by other names."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from aclcmp.orchestrator.idmap.similarity import Form, Matrix, name_similarity, 
 from aclcmp.orchestrator.idmap.value_evidence import value_similarity
 
 BY_NAME, BY_SHAPE, BY_ORDER = 0.55, 0.25, 0.2
-"""What each counts in a score."""
+"""Weight of each in a score."""
 
 _ALIKE = 0.5
-"""Names that share less, by weight of words, pair by their order only."""
+"""Names that share less, by weight of words, are matched by their order only."""
 _TIE = 0.02
 _VALUES_TIE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class FormMatch:
-    """How golden form number `golden` goes with actual form number `actual`."""
+    """Match of golden form number `golden` with actual form number `actual`."""
 
     golden: int
     actual: int
     name: float
-    """How alike the names are, from 0 to 1."""
+    """Similarity of the names, from 0 to 1."""
     in_order: bool
-    """Whether it stands among the other pairs where both sides recorded it."""
+    """True if it lies in the same order among the other matches on both sides."""
     rivals: str
-    """Where others would fit as well: "name" or "values"; else ""."""
+    """What other forms match as well: "name" or "values"; else ""."""
 
 
 def match_forms(golden: Sequence[Form], actual: Sequence[Form]) -> list[FormMatch]:
-    """Pair forms, each at most once, those of the same text in any case; in golden order.
+    """Match forms, each at most once and those of the same text always; return the matches in golden order.
 
-    Takes time and memory as the number of golden forms times that of actual ones.
+    Time and memory grow with the number of golden forms times that of actual ones.
     """
     pairing = _Pairing(golden, actual)
     pairs = pairing.solve()
@@ -48,7 +48,7 @@ def match_forms(golden: Sequence[Form], actual: Sequence[Form]) -> list[FormMatc
 
 
 class _Pairing:
-    """Golden's forms are rows, actual's columns, both in their order."""
+    """Matching in progress. In all matrices golden's forms are the rows and actual's the columns, both in order."""
 
     def __init__(self, golden: Sequence[Form], actual: Sequence[Form]) -> None:
         self._golden, self._actual = golden, actual
@@ -59,9 +59,9 @@ class _Pairing:
         self.rivals: dict[tuple[int, int], str] = {}
 
     def solve(self) -> dict[int, int]:
-        """Pair what has one text, then what has the same values, then what is named alike beyond doubt.
+        """Match forms of the same text, then of the same values, then of clearly similar names.
 
-        Then what the order between those decides, then the rest by name.
+        Then match what the order between those decides, and the rest by name.
         """
         columns = {form.text: j for j, form in enumerate(self._actual)}
         self._pairs |= {i: columns[form.text] for i, form in enumerate(self._golden) if form.text in columns}
@@ -70,8 +70,8 @@ class _Pairing:
         while self._take(self._mutual(self._free(self.name), strict=True)):
             pass
         anchors = self.chain(self.pairs_as_matrix())
-        self._take(self._noted(self._between(anchors), self._free(self.name), "name"))
-        while self._take(self._noted(self._mutual(free := self._free(self.name), strict=False), free, "name")):
+        self._take(self._note_rivals(self._between(anchors), self._free(self.name), "name"))
+        while self._take(self._note_rivals(self._mutual(free := self._free(self.name), strict=False), free, "name")):
             pass
         return self._pairs
 
@@ -80,31 +80,32 @@ class _Pairing:
         return bool(pairs)
 
     def _take_same_values(self) -> bool:
-        """Take what neither values nor names tell apart, in its order where that can be."""
+        """Match forms that neither values nor names tell apart, in their order as far as possible."""
         weights, before = self._by_values(), len(self._pairs)
-        while self._take(self._noted(dict(self.chain(self._free(weights))), weights, "values")):
+        while self._take(self._note_rivals(dict(self.chain(self._free(weights))), weights, "values")):
             pass
         return len(self._pairs) > before
 
-    def _noted(self, pairs: dict[int, int], weights: Matrix, rivals: str) -> dict[int, int]:
-        """Return the pairs, and note of which others have about the same weight."""
+    def _note_rivals(self, pairs: dict[int, int], weights: Matrix, rivals: str) -> dict[int, int]:
+        """Return the pairs unchanged, after noting those that have rivals of about the same weight."""
         for i, j in pairs.items():
             others = np.concatenate([np.delete(weights[i], j), np.delete(weights[:, j], i)])
             if others.size and others.max() >= weights[i, j] - _TIE and weights[i, j] > 0:
                 self.rivals[i, j] = rivals
         return pairs
 
-    def _free(self, likeness: Matrix) -> Matrix:
-        """A likeness among what is not paired yet, zero elsewhere."""
-        free = likeness.copy()
+    def _free(self, similarity: Matrix) -> Matrix:
+        """Return a copy of a similarity matrix with zeros for forms that are matched already."""
+        free = similarity.copy()
         free[list(self._pairs)] = 0
         free[:, list(self._pairs.values())] = 0
         return free
 
     def _by_values(self) -> Matrix:
-        """What has the same values and no others have values much more alike: by names, from _ALIKE on; else zero.
+        """Return weights of pairs with the same values, unless other pairs have much more similar ones; else 0.
 
-        Several labels may hold one tensor, as a projection and the attention around it do.
+        Names decide between them, since several labels may hold the same tensor, as a projection and the attention
+        around it do.
         """
         free = self._free(self._values)
         if not free.size or not free.any():
@@ -115,7 +116,7 @@ class _Pairing:
 
     @staticmethod
     def _mutual(free: Matrix, *, strict: bool) -> dict[int, int]:
-        """Return pairs of which each is the best for the other; `strict`: and no other comes near."""
+        """Return pairs of which each is the best for the other; with `strict`, only if no other comes near."""
         if not free.size:
             return {}
         rows, columns = free.argmax(axis=1), free.argmax(axis=0)
@@ -129,14 +130,14 @@ class _Pairing:
         return found
 
     def pairs_as_matrix(self) -> Matrix:
-        """Return the weight of each pair in an order."""
+        """Return a matrix with the weight of each pair, for `chain`."""
         weights = np.zeros_like(self.name)
         for i, j in self._pairs.items():
             weights[i, j] = max(self.name[i, j], self._values[i, j], 0.1)
         return weights
 
     def _between(self, anchors: list[tuple[int, int]]) -> dict[int, int]:
-        """Pair what lies between the same anchors on both sides, in its order, by names and shapes."""
+        """Match forms that lie between the same anchors on both sides, in their order, by names and shapes."""
         before_row, before_column = (np.zeros(len(side), int) for side in (self._golden, self._actual))
         for i, j in anchors:
             before_row[i:] += 1

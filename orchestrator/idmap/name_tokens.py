@@ -1,4 +1,4 @@
-"""What label ids mean: their numbers (layer, expert) apart from their words, and words that mean the same as one."""
+"""Split label ids into numbers (of layers and experts) and words; words of the same meaning become one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 _NUMBER = re.compile(
     r"(?<=[./\[])(?P<part>\d{1,9})(?=[./\]]|$)"  # layers.3.mlp, layers/3/mlp, layers[3]
     r"|(?<=layer)_?(?P<layer>\d{1,9})(?!\d)|(?<=block)_?(?P<block>\d{1,9})(?!\d)"
-    r"|^data_[\d-]+_(?P<call>\d{1,9})$"  # what gen_id makes: a run's stamp and a count
+    r"|^data_[\d-]+_(?P<call>\d{1,9})$"  # made by gen_id: a run's stamp and a count
     r"|(?:^|(?<=[./]))(?P<dumped>\d{1,9})(?=_\w*layer)",  # 12_ChatGlm6BLayerEncoderOperation
     re.IGNORECASE,
 )
-_OF_EXPERTS = re.compile(r"experts?[./\[]$", re.IGNORECASE)
+_BEFORE_EXPERT = re.compile(r"experts?[./\[]$", re.IGNORECASE)
 
-_OF_CALLS = re.compile(r"(?:forward|backward|inputs?|outputs?|args|parameters)[./\[]$", re.IGNORECASE)
-"""What msprobe and hooks number, in models with and without layers: calls and tensors."""
+_BEFORE_CALL = re.compile(r"(?:forward|backward|inputs?|outputs?|args|parameters)[./\[]$", re.IGNORECASE)
+"""Parts before the numbers that msprobe and hooks give to calls and tensors, whatever the model."""
 
-_SAME = [
+_SYNONYMS = [
     (re.compile(pattern), word)
     for pattern, word in (
         (r"^data_[\d-]+_ $", " generated "),
@@ -45,17 +45,17 @@ _SAME = [
         (r"layers?|blocks?|\bh\b", " layer "),
     )
 ]  # fmt: skip
-"""Names of the same thing in llama, GLM, GPT-2, BLOOM, Megatron and their like; the first that fits a place counts."""
+"""Names of the same part in llama, GLM, GPT-2, BLOOM, Megatron and similar models, replaced in this order."""
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[a-z]+|\d+")
 
 
 def split_numbers(data_id: str) -> tuple[str, tuple[int, ...]]:
-    """Return an id with a star for its layer's number (or gen_id's count) and for those of experts, and the numbers.
+    """Return an id with stars for the numbers of its layer (or gen_id's count) and of experts, and these numbers.
 
-    "model.layers.3.mlp" is ("model.layers.*.mlp", (3,)); other numbers stay, for they tell things apart. An id that has
-    a star of its own stays as it is.
+    "model.layers.3.mlp" is ("model.layers.*.mlp", (3,)). Other numbers stay, because they distinguish labels. An id
+    that contains a star is not changed.
     """
     if "*" in data_id:
         return data_id, ()
@@ -64,11 +64,11 @@ def split_numbers(data_id: str) -> tuple[str, tuple[int, ...]]:
     end = 0
     for found in _NUMBER.finditer(data_id):
         before = (data_id, end, found.start())
-        if (numbers and not _OF_EXPERTS.search(*before)) or _OF_CALLS.search(*before):
+        if (numbers and not _BEFORE_EXPERT.search(*before)) or _BEFORE_CALL.search(*before):
             continue
         group = found.lastgroup or "part"
         if (found.start(group) == 0 and group == "part") or str(int(found[group])) != found[group]:
-            continue  # 03 is no number that a star on the other side may stand for
+            continue  # 03 is not a number that a star on the other side may stand for
         form.append(data_id[end : found.start(group)])
         numbers.append(int(found[group]))
         end = found.end(group)
@@ -76,11 +76,11 @@ def split_numbers(data_id: str) -> tuple[str, tuple[int, ...]]:
 
 
 def name_tokens(form: str) -> frozenset[str]:
-    """Return the words of an id, those that mean the same as one: "self_attention.dense" is {attn, out, proj}."""
+    """Return the words of an id, with one word for each meaning: "self_attention.dense" is {attn, out, proj}."""
     text = _HUMP.sub("_", form).lower().replace("*", " ")
-    for pattern, word in _SAME:
+    for pattern, word in _SYNONYMS:
         text = pattern.sub(word, text)
     words = {word.rstrip("s") or word for word in _WORD.findall(text)}
-    if {"mlp", "out"} <= words:  # GPT-2 calls both ways out of a block c_proj
+    if {"mlp", "out"} <= words:  # GPT-2 calls the output projections of attention and MLP both c_proj
         words = words - {"out"} | {"down"}
     return frozenset(words)

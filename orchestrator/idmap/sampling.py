@@ -1,4 +1,4 @@
-"""What is looked at of the values of two sides' labels: a few pages of each tensor, read from files on this host."""
+"""Sample the values of two sides' labels: a few pages of each tensor, read from files on this host."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, Glo
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 Labels: TypeAlias = Mapping[str, Mapping[int, RankLabel]]
-"""id -> rank -> what that rank holds of the label."""
+"""id -> rank -> that rank's part of the label."""
 Signatures: TypeAlias = dict[str, tuple[ValueSignature, ...]]
 
 _MOST_FURTHER = 8
 _LARGEST = 1 << 60
 
 
-def sample_values(golden: Labels, actual: Labels, looked: Callable[[], None]) -> tuple[Signatures, Signatures]:
-    """Return how the values of both sides' labels look, by id; `looked` is called after each label.
+def sample_values(golden: Labels, actual: Labels, advance: Callable[[], None]) -> tuple[Signatures, Signatures]:
+    """Return the signatures of both sides' labels, by id; `advance` is called after each label.
 
-    A side is seen in each way that its layouts, or else its shapes, allow and that gives a shape of the other side, or
-    as many elements. The values of a view are exact, of slices and replicas, and of sums over ranks up to
-    float64's rounding; whether the view itself is right is known only once it agrees with another. Of a replica the
-    first rank counts, of groups of ranks with tensors of their own the first group.
+    A label gets a signature for each layout that it declares, or else that its shapes allow, if the global tensor then
+    has a shape of the other side, or as many elements. Sampled values are exact for slices and replicas, and correct up
+    to float64's rounding for sums over ranks; whether the layout is right shows only when the signature agrees with
+    another. Of replicas the first rank is read, of groups of ranks with tensors of their own the first group.
 
-    Reads 16 pages for each view, or all of a whole of at most FEW elements (128 KiB of float64). No view has what is
-    not whole (summaries), not plain (FRACTAL_NZ), bool, or in files that cannot be read.
+    Reads 16 pages for each signature, or all of a global tensor of at most FEW elements (128 KiB of float64). There is
+    no signature for summaries, for tensors in blocks (FRACTAL_NZ), for bool, and for files that cannot be read.
     """
     sides = golden, actual
     plain = [{name: _plain_guesses(ranks) for name, ranks in side.items()} for side in sides]
@@ -46,41 +46,41 @@ def sample_values(golden: Labels, actual: Labels, looked: Callable[[], None]) ->
         {name: each + _further_guesses(each, side[name], others) for name, each in found.items()}
         for side, found, others in zip(sides, plain, reversed(known), strict=True)
     ]
-    wholes = [_Wholes.of(chain.from_iterable(side.values())) for side in guesses]
-    views: tuple[Signatures, Signatures] = ({}, {})
-    for side, found, others, into in zip(sides, guesses, reversed(wholes), views, strict=True):
+    global_shapes = [_GlobalShapes.of(chain.from_iterable(side.values())) for side in guesses]
+    signatures: tuple[Signatures, Signatures] = ({}, {})
+    for side, found, others, into in zip(sides, guesses, reversed(global_shapes), signatures, strict=True):
         for name, ranks in side.items():
-            seen = [view for guess in others.fitting(found[name]) if (view := _view(guess, ranks))]
-            if seen:
-                into[name] = tuple(seen)
-            looked()
-    return views
+            possible = [signature for guess in others.fitting(found[name]) if (signature := _signature(guess, ranks))]
+            if possible:
+                into[name] = tuple(possible)
+            advance()
+    return signatures
 
 
 @dataclass(frozen=True, slots=True)
-class _Wholes:
-    """What the labels of one side may be as wholes."""
+class _GlobalShapes:
+    """Shapes that the global tensors of one side's labels may have."""
 
     shapes: set[Shape]
     without_ones: set[Shape]
     sizes: set[int]
 
     @staticmethod
-    def of(guesses: Iterable[Guess]) -> _Wholes:
+    def of(guesses: Iterable[Guess]) -> _GlobalShapes:
         shapes = {guess.shapes[0] for guess in guesses}
         sizes = {size for shape in shapes if (size := math.prod(shape)) <= _LARGEST}
-        return _Wholes(shapes, set(map(without_ones, shapes)), sizes)
+        return _GlobalShapes(shapes, set(map(without_ones, shapes)), sizes)
 
     def fitting(self, guesses: Sequence[Guess]) -> list[Guess]:
-        """Of a label of the other side, the guesses that give a shape of this one, or else as many elements."""
+        """Return the guesses for the other side's label that give a shape of this side, or else as many elements."""
         found = [guess for guess in guesses if without_ones(guess.shapes[0]) in self.without_ones]
         return found or [guess for guess in guesses if math.prod(guess.shapes[0]) in self.sizes]
 
 
 def _plain_guesses(ranks: Mapping[int, RankLabel]) -> list[Guess]:
-    """Return the first ways in which a label's tensors may make up a whole; none if they cannot be looked at."""
-    kinds = {DTYPES[held.dtype].kind for held in ranks.values()}
-    whole = all(held.source.is_whole and not held.in_blocks for held in ranks.values())
+    """Return the plain layouts that a label's tensors may have; none if their values cannot be sampled."""
+    kinds = {DTYPES[label.dtype].kind for label in ranks.values()}
+    whole = all(label.source.is_whole and not label.in_blocks for label in ranks.values())
     if len(kinds) > 1 or Kind.BOOL in kinds or not whole:
         return []
     try:
@@ -90,9 +90,9 @@ def _plain_guesses(ranks: Mapping[int, RankLabel]) -> list[Guess]:
 
 
 def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, RankLabel], others: set[Shape]) -> list[Guess]:
-    """Where plain guesses give no shape of the other side, those of data-parallel groups of slices and their like."""
-    told = any(held.record.layout is not None for held in ranks.values())
-    if told or not plain or any(guess.shapes[0] in others for guess in plain):
+    """Return layouts of data-parallel groups of slices and the like, if no plain guess gives a known shape."""
+    declared = any(label.record.layout is not None for label in ranks.values())
+    if declared or not plain or any(guess.shapes[0] in others for guess in plain):
         return []
     further = (
         guess
@@ -103,10 +103,10 @@ def _further_guesses(plain: Sequence[Guess], ranks: Mapping[int, RankLabel], oth
 
 
 def _locals(ranks: Mapping[int, RankLabel]) -> dict[int, LocalTensor]:
-    return {rank: LocalTensor(held.shape, held.record.layout) for rank, held in ranks.items()}
+    return {rank: LocalTensor(label.shape, label.record.layout) for rank, label in ranks.items()}
 
 
-def _view(guess: Guess, ranks: Mapping[int, RankLabel]) -> ValueSignature | None:
+def _signature(guess: Guess, ranks: Mapping[int, RankLabel]) -> ValueSignature | None:
     try:
         whole = guess.read().wholes[0]
     except AlignmentError:
@@ -115,9 +115,9 @@ def _view(guess: Guess, ranks: Mapping[int, RankLabel]) -> ValueSignature | None
 
 
 def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Places) -> Numbers:
-    """Return the values at flat places of a whole, shape (places, 1), of complex elements (places, 2).
+    """Return the values at flat places of a global tensor, shape (places, 1), or (places, 2) for complex elements.
 
-    NaN where no rank holds them, or its file cannot be read.
+    Values are NaN where no rank holds them, or where its file cannot be read.
     """
     numbers = np.full((places.size, components_of(next(iter(ranks.values())).dtype)), np.nan)
     missing = np.ones(places.size, bool)
@@ -135,17 +135,19 @@ def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Pla
             ]
             summands = [ranks[each] for each in (rank, *whole.summands.get(rank, ()))]
             try:
-                numbers[inside] = sum(_numbers_of(held, np.ravel_multi_index(within, held.shape)) for held in summands)
+                numbers[inside] = sum(
+                    _numbers_of(label, np.ravel_multi_index(within, label.shape)) for label in summands
+                )
             except (AclcmpError, OSError):
                 continue
             missing &= ~inside
     return numbers
 
 
-def _numbers_of(held: RankLabel, places: Places) -> Numbers:
+def _numbers_of(label: RankLabel, places: Places) -> Numbers:
     """Return a stored tensor's values at flat places, shape (places, components). Raises ShardError."""
-    stored = open_bits(held.source)
+    stored = open_bits(label.source)
     if stored.pages is not None and stored.bits.size > FEW:
-        stored.pages.madvise(mmap.MADV_RANDOM)  # each page touched would bring 31 of its neighbours
+        stored.pages.madvise(mmap.MADV_RANDOM)  # else each page would be read with 31 of its neighbours
     bits = stored.bits[places].view(np.uint8)
-    return decode(bits, held.dtype).astype(np.float64).reshape(places.size, -1)
+    return decode(bits, label.dtype).astype(np.float64).reshape(places.size, -1)

@@ -1,7 +1,7 @@
-"""What is looked at of a label's values, and how far apart two labels are by it.
+"""Signatures of labels' values, and the distance of two labels by their signatures.
 
-Two labels are compared where their wholes have as many elements: at the same flat places, so that neither a split over
-ranks nor dimensions of one matter; and by how their values are spread, which no order of elements changes.
+Two labels are compared if their global tensors have as many elements: at the same flat places, so that neither the
+split over ranks nor dimensions of size 1 matter; and by the spread of their values, which no order of elements changes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Numbers: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 
 AGREE, DIFFER = 0.1, 0.5
-"""Relative L2 up to which two labels are taken for the same one, and from which for different ones.
+"""Relative L2 up to which two labels count as the same, and from which as different.
 
-Round-off stays below the former but for the coarsest float8, tensors that have nothing to do with each other are
-beyond 1. What lies between says nothing: much round-off, or a residual stream one layer on.
+Round-off stays below the former except for the coarsest float8; unrelated tensors are beyond 1. Values in between prove
+nothing: they may be large round-off, or a residual stream one layer later.
 """
 FEW = 1 << 14
-"""A whole of at most so many elements is looked at in full, and only of such a one is the spread known."""
+"""Most elements of a global tensor that is read in full; the spread is known only for these."""
 
 _STRETCHES, _STRETCH = 16, 64
 _TELLING = 8
@@ -37,21 +37,22 @@ _LARGEST = 1e150  # its square is a float64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ValueSignature:
-    """One way to see a label's tensors on all ranks as one whole."""
+    """Sampled values of a label under one layout of its global tensor."""
 
     shape: tuple[int, ...]
-    """The whole's, without dimensions of one."""
+    """Shape of the global tensor, without dimensions of size 1."""
     sample: Numbers
-    """Values at `places(n)` of the n elements, shape (m,); complex elements are two each. NaN where none is known."""
+    """Values at `places(n)` of the n elements, shape (m,), two for each complex element. NaN where unknown."""
     spread: Numbers | None
-    """Means of all values in 32 groups by size, shape (32,); exact. None for a whole of more than FEW elements, and for
-    integers, of which different tensors may be permutations of one."""
+    """Exact means of all values in 32 groups by size, shape (32,). None for more than FEW elements, and for integers,
+    where different tensors may be permutations of each other."""
 
 
 def places(count: int) -> Places:
-    """Return the flat places that are looked at: all up to 1,024, else 16 stretches of 64 neighbours, 16 pages to read.
+    """Return the flat places to sample: all up to 1,024, else 16 stretches of 64 neighbours (16 pages to read).
 
-    The stretches are spread evenly but begin anywhere within their share, so that they lie in different columns.
+    The stretches are spread evenly, but each begins at another offset of its share, so that they lie in different
+    columns.
     """
     if count <= _STRETCHES * _STRETCH:
         return np.arange(count)
@@ -61,9 +62,9 @@ def places(count: int) -> Places:
 
 
 def signature_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]) -> ValueSignature | None:
-    """Look at a whole of `shape`; None if it proves nothing.
+    """Return the signature of a global tensor of `shape`; None if it would prove nothing.
 
-    `numbers_at` gives the values at ascending flat places, shape (places, numbers for each element).
+    `numbers_at` returns the values at ascending flat places, shape (places, numbers for each element).
     """
     count = math.prod(shape)
     if count < _TELLING:
@@ -85,16 +86,16 @@ def signature_of(shape: tuple[int, ...], numbers_at: Callable[[Places], Numbers]
 
 
 def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without dimensions of one, which change nothing in the order of elements."""
+    """Return a shape without dimensions of size 1, which do not change the order of elements."""
     return tuple(size for size in shape if size != 1)
 
 
 def distances(golden: Sequence[Sequence[ValueSignature]], actual: Sequence[Sequence[ValueSignature]]) -> Numbers:
-    """Return the relative L2 of each golden label (rows) to each actual one (columns), given the views of each.
+    """Return the relative L2 of each golden label (rows) to each actual one (columns), given the signatures of each.
 
-    Of several views the nearest count. NaN where nothing can be said: no whole of as many elements on both sides, or
-    different values of different shapes, which may be in another order. Labels whose values are in another order and
-    spread alike, nearer than chance allows, have AGREE.
+    Of several signatures the nearest ones count. The distance is NaN where nothing can be said: if no global tensors
+    have as many elements, or if values differ and shapes too, since the order may be another. It is AGREE for labels
+    whose values are in another order, but whose spreads are more alike than by chance.
     """
     found = np.full((len(golden), len(actual)), np.nan)
     ours = _by_size(actual)
@@ -102,10 +103,10 @@ def distances(golden: Sequence[Sequence[ValueSignature]], actual: Sequence[Seque
         columns = ours.get(size, [])
         if not columns:
             continue
-        theirs, others = [view for _, view in rows], [view for _, view in columns]
-        distance = _relative_l2(*(np.stack([view.sample for view in side]) for side in (theirs, others)))
-        number = {shape: n for n, shape in enumerate({view.shape for view in theirs + others})}
-        shapes = [np.array([number[view.shape] for view in side]) for side in (theirs, others)]
+        theirs, others = [signature for _, signature in rows], [signature for _, signature in columns]
+        distance = _relative_l2(*(np.stack([signature.sample for signature in side]) for side in (theirs, others)))
+        number = {shape: n for n, shape in enumerate({signature.shape for signature in theirs + others})}
+        shapes = [np.array([number[signature.shape] for signature in side]) for side in (theirs, others)]
         distance[(shapes[0][:, None] != shapes[1][None, :]) & (distance > AGREE)] = np.nan
         distance = np.where((distance <= AGREE) | ~_spread_alike(theirs, others, size[0]), distance, AGREE)
         labels = np.ix_([label for label, _ in rows], [label for label, _ in columns])
@@ -114,16 +115,16 @@ def distances(golden: Sequence[Sequence[ValueSignature]], actual: Sequence[Seque
 
 
 def _by_size(labels: Sequence[Sequence[ValueSignature]]) -> dict[tuple[int, int], list[tuple[int, ValueSignature]]]:
-    """Signatures, with the number of their label, by the whole's number of elements and that of numbers looked at."""
+    """Group signatures, with the number of their label, by their numbers of elements and of sampled numbers."""
     found: dict[tuple[int, int], list[tuple[int, ValueSignature]]] = defaultdict(list)
-    for number, views in enumerate(labels):
-        for view in views:
-            found[math.prod(view.shape), view.sample.size].append((number, view))
+    for number, signatures in enumerate(labels):
+        for signature in signatures:
+            found[math.prod(signature.shape), signature.sample.size].append((number, signature))
     return found
 
 
 def _usable(numbers: Numbers) -> npt.NDArray[np.bool_]:
-    """Which values can be computed with; NaN cannot."""
+    """Return which values can be computed with: NaN and values beyond 1e150 cannot."""
     usable: npt.NDArray[np.bool_] = np.abs(numbers) < _LARGEST
     return usable
 
@@ -131,12 +132,15 @@ def _usable(numbers: Numbers) -> npt.NDArray[np.bool_]:
 def _spread_alike(
     golden: Sequence[ValueSignature], actual: Sequence[ValueSignature], count: int
 ) -> npt.NDArray[np.bool_]:
-    """Which pairs have spreads that differ by less than those of `count` values drawn twice from one distribution."""
+    """Return which pairs have spreads that differ less than those of two samples of `count` values."""
     alike = np.zeros((len(golden), len(actual)), bool)
-    rows, columns = ([n for n, view in enumerate(side) if view.spread is not None] for side in (golden, actual))
+    rows, columns = (
+        [n for n, signature in enumerate(side) if signature.spread is not None] for side in (golden, actual)
+    )
     if rows and columns:
         spreads = [
-            np.stack([spread for view in side if (spread := view.spread) is not None]) for side in (golden, actual)
+            np.stack([spread for signature in side if (spread := signature.spread) is not None])
+            for side in (golden, actual)
         ]
         alike[np.ix_(rows, columns)] = _relative_l2(*spreads) < _SPREAD / math.sqrt(count)
     return alike
@@ -145,8 +149,8 @@ def _spread_alike(
 def _relative_l2(golden: Numbers, actual: Numbers) -> Numbers:
     """Return |x - y| over the smaller of |x - mean x| and |y - mean y| for rows x and y, where both are known.
 
-    Without the mean, tensors with little beside an offset would all be alike. NaN where too little is known, or
-    nothing varies.
+    Without subtracting the mean, all tensors with a large offset would be alike. NaN where too little is known, or
+    where nothing varies.
     """
     known = [~np.isnan(side) for side in (golden, actual)]
     x, y = (np.where(each, side, 0.0) for each, side in zip(known, (golden, actual), strict=True))

@@ -1,4 +1,4 @@
-"""How like the labels of two runs are: their words, their shapes, the numbers of their layers."""
+"""Similarity of the labels of two runs, by their words, their shapes, and the numbers of their layers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from aclcmp.orchestrator.idmap.signatures import ValueSignature
 Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _COMMON = 0.1
-"""The weight of a word that all names of a side have: it tells nothing apart, and may be one tool's addition."""
+"""Weight of a word that all names of a side have: it distinguishes nothing, and a tool may have added it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateLabel:
-    """A label of one task on one side. `dtype` is torch's name, `order` its place in the recording."""
+    """Label of one task on one side. `dtype` is torch's name, `order` its position in the recording."""
 
     data_id: str
     shape: tuple[int, ...]
     dtype: str
     order: int
-    views: tuple[ValueSignature, ...] = field(default=(), compare=False, repr=False)
-    """What is known of its values, in each way in which its tensors on all ranks may make up a whole."""
+    signatures: tuple[ValueSignature, ...] = field(default=(), compare=False, repr=False)
+    """Signatures of its values, one for each layout that its global tensor may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Labels of one side that differ only in numbers. `labels` are by their numbers, in order of recording."""
+    """Labels of one side that differ only in numbers. `labels` maps their numbers to them, in order of recording."""
 
     text: str
     words: frozenset[str]
@@ -49,19 +49,19 @@ class Form:
 def forms_of(side: Sequence[CandidateLabel]) -> list[Form]:
     """Return the forms of one side, in order of their first labels."""
     forms: dict[str, Form] = {}
-    for seen in sorted(side, key=lambda s: (s.order, s.data_id)):
-        text, numbers = split_numbers(seen.data_id)
+    for label in sorted(side, key=lambda s: (s.order, s.data_id)):
+        text, numbers = split_numbers(label.data_id)
         form = forms.setdefault(text, Form(text, name_tokens(text), {}))
-        form.labels.setdefault(numbers, seen)
+        form.labels.setdefault(numbers, label)
     return list(forms.values())
 
 
 SIMILARITY = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
-"""How much each relation between two shapes speaks for a pair. A part: one dimension is a multiple of the other's."""
+"""Weight of each relation between two shapes. "a part": in one dimension, one size is a multiple of the other."""
 
 
 def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
-    """Return which of SIMILARITY two shapes are."""
+    """Return the relation of two shapes, a key of SIMILARITY."""
     if golden == actual:
         return "equal"
     if [n for n in golden if n != 1] == [n for n in actual if n != 1] or math.prod(golden) == math.prod(actual):
@@ -75,19 +75,19 @@ def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:
 
 
 def shape_similarity(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
-    """From 0 to 1 by the shapes of the first labels; -1 where numbers or kinds of elements cannot agree."""
+    """Return the similarity of the first labels' shapes, 0 to 1; -1 where layer numbers or kinds of elements differ."""
     kinds: list[dict[Any, list[int]]] = []
     for forms in (golden, actual):
         by_facts: dict[Any, list[int]] = defaultdict(list)
-        for place, form in enumerate(forms):
-            by_facts[form.first.shape, _kind(form.first.dtype), frozenset(form.labels)].append(place)
+        for number, form in enumerate(forms):
+            by_facts[form.first.shape, _kind(form.first.dtype), frozenset(form.labels)].append(number)
         kinds.append(by_facts)
-    likeness = np.full((len(golden), len(actual)), -1.0)
+    similarity = np.full((len(golden), len(actual)), -1.0)
     for (shape, kind, numbers), rows in kinds[0].items():
         for (other, other_kind, other_numbers), columns in kinds[1].items():
             if kind == other_kind and not numbers.isdisjoint(other_numbers):
-                likeness[np.ix_(rows, columns)] = SIMILARITY[relation_of(shape, other)]
-    return likeness
+                similarity[np.ix_(rows, columns)] = SIMILARITY[relation_of(shape, other)]
+    return similarity
 
 
 def _kind(dtype: str) -> str:
@@ -103,16 +103,19 @@ def _kind(dtype: str) -> str:
 
 
 def name_similarity(golden: Sequence[Form], actual: Sequence[Form]) -> Matrix:
-    """Twice the weight of the common words over the weight of all (Dice); what all of a side have weighs least."""
+    """Return twice the weight of common words over the weight of all words (Dice's coefficient), 0 to 1.
+
+    Words that all names of a side have weigh least.
+    """
     forms = [*golden, *actual]
-    place = {word: number for number, word in enumerate(sorted({word for form in forms for word in form.words}))}
-    holds = np.zeros((len(forms), len(place)))
+    column = {word: number for number, word in enumerate(sorted({word for form in forms for word in form.words}))}
+    holds = np.zeros((len(forms), len(column)))
     for row, form in enumerate(forms):
-        holds[row, [place[word] for word in form.words]] = 1
+        holds[row, [column[word] for word in form.words]] = 1
     theirs, ours = holds[: len(golden)], holds[len(golden) :]
     share = np.maximum(*(side.sum(axis=0) / max(len(side), 1) for side in (theirs, ours)))
     weight = _COMMON - np.log2(share)
     common = (theirs * weight) @ ours.T
     total = (theirs @ weight)[:, None] + (ours @ weight)[None, :]
-    likeness: Matrix = np.round(2 * common / np.maximum(total, 1e-9), 6)  # so that no rounding decides
-    return likeness
+    similarity: Matrix = np.round(2 * common / np.maximum(total, 1e-9), 6)  # rounded, so that round-off decides nothing
+    return similarity

@@ -1,4 +1,4 @@
-"""Propose rules between two runs that name their labels differently, by names, order, shapes, and values if at hand.
+"""Propose rules between two runs that name their labels differently: by names, order, shapes, and values if known.
 
 Labels that differ only in the numbers of their layers and experts are one form; forms are paired, and a pair is a rule.
 """
@@ -22,20 +22,20 @@ from aclcmp.orchestrator.idmap.value_evidence import (
 from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, IdRule, stars
 
 CERTAIN = 0.65
-"""A rule with at least this score is proposed to be followed, one below to be looked at."""
+"""Rules with at least this score are used; those below are proposed for a person to check."""
 
 _UNSURE = 0.75
-"""What is left of a score where other labels would fit as well by name, or not all shapes fit."""
-_LEFT_BY_VALUES = 0.2
-"""What is left of a score's distance to 1 where values prove the pair; then neither names nor shapes make it unsure."""
+"""Factor of a score where other labels have names that match as well, or where some shapes differ."""
+_PROVED = 0.2
+"""Factor of a score's distance to 1 where values prove the pair; then neither names nor shapes make it unsure."""
 _AGAINST = 0.6
-"""What is left of a score where values speak against the pair; less than CERTAIN whatever it was."""
+"""Factor of a score where values speak against the pair; less than CERTAIN, so that the rule is never used."""
 _MOST_CELLS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A rule, how sure it is from 0 to 1, why, in words, and how many labels of actual it is about."""
+    """Proposed rule, with its score from 0 to 1, the reasons in words, and the number of actual's labels it maps."""
 
     rule: IdRule
     score: float
@@ -44,35 +44,35 @@ class Proposal:
 
     @property
     def certain(self) -> bool:
-        """Whether it is to be followed without a look."""
+        """True if the rule is used without a check by a person."""
         return self.score >= CERTAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What is proposed, rules without stars first, each kind in golden order; and what is left."""
+    """Proposals, those without stars first, each kind in golden order; and the labels without a proposal."""
 
     same: int
-    """How many ids both sides have: they need no rule."""
+    """Number of ids that both sides have: they need no rule."""
     proposals: tuple[Proposal, ...]
     golden_only: tuple[str, ...]
-    """Ids that nothing is proposed for."""
+    """Ids without a proposal."""
     actual_only: tuple[str, ...]
 
     @property
     def rules(self) -> tuple[IdRule, ...]:
-        """The rules to follow: the certain ones."""
+        """Rules that are used: the certain ones."""
         return tuple(proposal.rule for proposal in self.proposals if proposal.certain)
 
 
 def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) -> Suggestion:
-    """Propose rules from actual to golden for one task's labels of each side; of one id the first label counts.
+    """Propose rules from actual to golden for one task's labels of each side; of each id the first label counts.
 
-    Values that agree prove a pair. Where most differ it is doubtful, unless something before agrees and hardly anything
-    that follows: so it looks after a bug, which is what the runs are compared for.
-    Layer numbers have to agree: a run that counts its layers from 1 where the other counts from 0 is not recognised.
-    The same labels give the same proposal, in whatever order they are given. Takes time and memory as the number of
-    golden forms times that of actual ones. Raises UsageError where these are too many.
+    Values that agree prove a pair. A pair whose values mostly differ is doubtful, unless labels before it agree and
+    hardly any after it: that is the pattern of a bug, which is what the runs are compared for.
+    Layer numbers must agree: runs that count their layers from 1 and from 0 are not matched.
+    The order in which the labels are given does not matter. Time and memory grow with the number of golden forms times
+    that of actual ones. Raises UsageError where these are too many.
     """
     theirs, ours = forms_of(golden), forms_of(actual)
     if len(theirs) * len(ours) > _MOST_CELLS:
@@ -80,21 +80,21 @@ def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) 
             f"{len(theirs)} golden and {len(ours)} actual ids that differ in more than layer numbers are too many to "
             "propose rules between; write rules by hand, with stars"
         )
-    same = {seen.data_id for seen in golden} & {seen.data_id for seen in actual}
+    same = {label.data_id for label in golden} & {label.data_id for label in actual}
     fits = match_forms(theirs, ours)
     evidence = [evidence_of(theirs[fit.golden], ours[fit.actual]) for fit in fits]
-    course = AgreementTrend(evidence)
+    trend = AgreementTrend(evidence)
     proposals = [
         proposal
         for fit, pair in zip(fits, evidence, strict=True)
         if theirs[fit.golden].text != ours[fit.actual].text
-        and (proposal := _proposal(theirs[fit.golden], ours[fit.actual], fit, pair, course.verdict(pair)))
+        and (proposal := _proposal(theirs[fit.golden], ours[fit.actual], fit, pair, trend.verdict(pair)))
     ]
-    proposals = _that_hold(proposals, actual)
+    proposals = _drop_conflicts(proposals, actual)
     ids = IdMap(proposal.rule for proposal in proposals)
-    caught = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
+    changed = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
     proposals = [
-        Proposal(IdRule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in caught
+        Proposal(IdRule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in changed
     ] + proposals
     ids = IdMap(proposal.rule for proposal in proposals)
     golden_ids, actual_ids = _ids(golden), _ids(actual)
@@ -109,11 +109,11 @@ def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) 
 
 
 def _ids(side: Sequence[CandidateLabel]) -> dict[str, None]:
-    return dict.fromkeys(seen.data_id for seen in sorted(side, key=lambda s: (s.order, s.data_id)))
+    return dict.fromkeys(label.data_id for label in sorted(side, key=lambda s: (s.order, s.data_id)))
 
 
-def _that_hold(proposals: list[Proposal], actual: Sequence[CandidateLabel]) -> list[Proposal]:
-    """Put those without stars first, then leave out, the least sure first, what gives two labels of actual one id."""
+def _drop_conflicts(proposals: list[Proposal], actual: Sequence[CandidateLabel]) -> list[Proposal]:
+    """Sort proposals without stars first; drop the least sure ones until no two labels of actual get one id."""
     kept = sorted(proposals, key=lambda p: stars(p.rule.actual or "") > 0)
     while kept:
         taken: dict[str | None, str] = {}
@@ -131,20 +131,24 @@ def _that_hold(proposals: list[Proposal], actual: Sequence[CandidateLabel]) -> l
 def _proposal(
     golden: Form, actual: Form, fit: FormMatch, evidence: ValueEvidence, verdict: PairVerdict
 ) -> Proposal | None:
-    """Return a pair of forms as a rule; None where it cannot be written as one."""
+    """Return the rule for a pair of forms; None where no rule can express it."""
     if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
         return None
-    common = [(golden.labels[n], seen) for n, seen in actual.labels.items() if n in golden.labels]
+    common = [(golden.labels[n], label) for n, label in actual.labels.items() if n in golden.labels]
     relations = Counter(relation_of(one.shape, other.shape) for one, other in common)
     shape = sum(SIMILARITY[relation] * count for relation, count in relations.items()) / len(common)
     score = BY_NAME * fit.name + BY_SHAPE * shape + BY_ORDER * fit.in_order
     if verdict is PairVerdict.PROVED:
-        score = 1 - _LEFT_BY_VALUES * (1 - score)
+        score = 1 - _PROVED * (1 - score)
         unsure = fit.rivals == "values"
     else:
         unsure = bool(fit.rivals or relations["different"])
     score *= (_UNSURE if unsure else 1) * (_AGAINST if verdict is PairVerdict.AGAINST else 1)
-    reasons = [f"names {fit.name:.0%} alike", *_in_words(relations), "in order" if fit.in_order else "out of order"]
+    reasons = [
+        f"names {fit.name:.0%} alike",
+        *_shape_reasons(relations),
+        "in order" if fit.in_order else "out of order",
+    ]
     reasons += value_reasons(evidence)
     if fit.rivals == "values":
         reasons.append("others have the same values")
@@ -164,7 +168,7 @@ _WORDS = {
 }
 
 
-def _in_words(relations: Counter[str]) -> list[str]:
+def _shape_reasons(relations: Counter[str]) -> list[str]:
     if len(relations) == 1:
         return [_WORDS[next(iter(relations))]]
     return [f"{count} times {_WORDS[relation]}" for relation, count in sorted(relations.items())]

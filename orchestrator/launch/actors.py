@@ -1,4 +1,4 @@
-"""The rank hosts as Ray actors: placed, reached, and gone again at the end."""
+"""The rank hosts as Ray actors: how they are placed, reached, and removed at the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aclcmp.orchestrator.launch.rank_host import RankHost
 from aclcmp.orchestrator.launch.signals import Interrupts
 
 GROUP_SECONDS = 60.0
-"""How long devices that another job holds are waited for."""
+"""How long to wait for devices that another job holds."""
 ACTOR_SECONDS = 120.0
 TICK = 0.2
 """Seconds between two looks at signals and clocks."""
@@ -27,7 +27,7 @@ class SignalError(Exception):
 
 @contextlib.contextmanager
 def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWatch) -> Iterator[list[Any]]:
-    """One actor per command, placed as `how` says; all are gone when the context is left.
+    """Start one actor per command, placed as `how` says; remove all of them when the context is left.
 
     Raises LaunchError when the devices are taken by others for too long or the head is lost, SignalError on a signal.
     """
@@ -59,7 +59,7 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
             hosts.append(ray.remote(RankHost).options(scheduling_strategy=place, **options).remote())
         yield hosts
     finally:
-        if not head.lost:  # or these would wait for the head until Ray ends this process
+        if not head.lost:  # else these calls would wait for the head until Ray ends this process
             for host in hosts:
                 ray.kill(host)
             if group is not None:

@@ -1,4 +1,4 @@
-"""Prepare the dumps of an accelerated library (ATB, before it acltransformer) for one command, and say what was done.
+"""Prepare the dumps of an accelerated library (ATB, or its predecessor acltransformer), and say what was prepared.
 
 The variables are those of the original `ait debug compare aclcmp` and of `msit llm dump`.
 """
@@ -18,11 +18,11 @@ from pathlib import Path
 from aclcmp.labeling import identity
 
 MAPS = Path("/tmp")
-"""Where the original's hook looks for the map of wanted files: in a folder named by AIT_CMP_TASK_PID."""
+"""Folder in which the original's hook looks for the map of wanted files, below a folder named by AIT_CMP_TASK_PID."""
 MAP_NAME = "ait_compare_acl_map.txt"
 CONFIG_NAME = "atb_dump_config.json"
 SCARCE = 10 << 30
-"""Bytes; less free space than this is told. (CANN's probe stops dumping at 2 GiB.)"""
+"""Bytes; the user is warned when less space is free. (CANN's probe stops dumping at 2 GiB.)"""
 
 _CONFIG = {
     "task": "tensor",
@@ -40,17 +40,17 @@ _KEPT = "ACLTRANSFORMER_HOME_PATH is kept: acltransformer dumps to"
 
 @dataclass(frozen=True, slots=True)
 class DumpOrder:
-    """What a command's host shall prepare."""
+    """Request to a command's host to prepare dumps."""
 
     folder: Path
-    """Where the dumps go. Absolute."""
+    """Absolute path of the folder for the dumps."""
     given: frozenset[str]
-    """The variables that the user set with `--env`: they win."""
+    """Variables that the user set with `--env`: they take precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpSetup:
-    """What was prepared for one command."""
+    """Preparations for the dumps of one command."""
 
     folder: Path
     variables: Mapping[str, str]
@@ -58,19 +58,19 @@ class DumpSetup:
     probe: str
     """Path of the preloaded probe library, or empty."""
     no_probe: str
-    """Why there is none, or empty."""
+    """Reason why there is no probe, or empty."""
     map_file: str
     """Path of the map of wanted files, or empty."""
     no_map: str
-    """Why there is none, or empty."""
+    """Reason why there is no map, or empty."""
     elsewhere: str
-    """The folder that the user set, against ours, for dumps of the oldest library; or empty."""
+    """Folder for the oldest library's dumps that the user set instead of ours, or empty."""
     free: int
-    """Bytes that are free where the dumps go."""
+    """Free bytes in the folder for the dumps."""
 
 
 def switches(folder: Path, task_pid: str) -> dict[str, str]:
-    """The variables that turn dumping on and name the folder: they replace what the shell exports."""
+    """Return the variables that turn dumping on and name the folder: they replace what the shell exports."""
     return {
         identity.DUMP_DIR: str(folder),
         "AIT_CMP_TASK": "1",
@@ -85,11 +85,11 @@ def switches(folder: Path, task_pid: str) -> dict[str, str]:
 
 
 def filters(folder: Path) -> dict[str, str]:
-    """The variables that say what is dumped, here everything: they give way to what the shell exports."""
+    """Return the variables that select what is dumped, here everything: what the shell exports takes precedence."""
     return {
         "ATB_SAVE_TENSOR_RANGE": f"0,{2**31 - 1}",  # beyond 32 bits the probe takes 0
         "ATB_SAVE_TENSOR_PART": "2",  # inputs and outputs; without it the probe saves neither
-        "ATB_SAVE_TENSOR_TIME": "1",  # the first probes die of its absence
+        "ATB_SAVE_TENSOR_TIME": "1",  # the first probes crash without it
         "ATB_SAVE_TENSOR_IN_BEFORE_OUT_AFTER": "1",
         "ATB_SAVE_CHILD": "1",
         "ACLTRANSFORMER_SAVE_TENSOR_MAX": "10000",
@@ -99,7 +99,7 @@ def filters(folder: Path) -> dict[str, str]:
 
 
 def prepare(order: DumpOrder, environ: Mapping[str, str]) -> DumpSetup:
-    """Make the folder and the map of wanted files for a command with the environment `environ`, find its probe.
+    """Find the probe for a command with the environment `environ`, and make its folder and its map of wanted files.
 
     This process's id names the map: one command per process. Raises OSError when the folder cannot be made.
     """
@@ -122,14 +122,17 @@ def prepare(order: DumpOrder, environ: Mapping[str, str]) -> DumpSetup:
 
 
 def _make_map(folder: Path) -> tuple[str, str]:
-    """An empty map in a folder of our own; else why there is none. `folder` lies where everybody may write."""
+    """Make an empty map in `folder`, which must be our own, since everybody may write around it.
+
+    Returns the map's path and "", or "" and the reason why there is no map.
+    """
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         facts = folder.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
             return "", f"{folder} is a link or somebody else's"
-        if {path.name for path in folder.iterdir()} - {MAP_NAME}:  # ours may be left from a host that lost its power
+        if {path.name for path in folder.iterdir()} - {MAP_NAME}:  # our own may be left over from a power failure
             return "", f"{folder} holds other files"
         folder.chmod(0o700)
         path = folder / MAP_NAME
@@ -141,23 +144,27 @@ def _make_map(folder: Path) -> tuple[str, str]:
 
 
 def sentences(setups: Sequence[DumpSetup]) -> tuple[str, ...]:
-    """What was prepared for all commands, in short sentences; what is alike for all of them is said once."""
+    """Describe the preparations for all commands in short sentences; what is the same for all is lines once."""
     if not setups:
         return ()
     first, last = setups[0].folder, setups[-1].folder
-    said = [f"the library's dumps go to {first}{f' ... {last.name}' if last != first else ''}"]
-    said += _folded(setups, lambda setup: setup.probe and f"probe library {setup.probe} is preloaded")
-    said += _folded(setups, lambda setup: setup.no_probe and f"no probe library: {setup.no_probe}")
-    said += _folded(setups, lambda setup: setup.map_file and f"{_MAP}, for hooks that read one (CANN's probe does not)")
-    said += _folded(setups, lambda setup: setup.no_map and f"no map of wanted files: {setup.no_map}")
-    said += _folded(setups, lambda setup: setup.elsewhere and f"{_KEPT} {setup.elsewhere}/tensors, outside of the run")
+    lines = [f"the library's dumps go to {first}{f' ... {last.name}' if last != first else ''}"]
+    lines += _merge_alike(setups, lambda setup: setup.probe and f"probe library {setup.probe} is preloaded")
+    lines += _merge_alike(setups, lambda setup: setup.no_probe and f"no probe library: {setup.no_probe}")
+    lines += _merge_alike(
+        setups, lambda setup: setup.map_file and f"{_MAP}, for hooks that read one (CANN's probe does not)"
+    )
+    lines += _merge_alike(setups, lambda setup: setup.no_map and f"no map of wanted files: {setup.no_map}")
+    lines += _merge_alike(
+        setups, lambda setup: setup.elsewhere and f"{_KEPT} {setup.elsewhere}/tensors, outside of the run"
+    )
     if (least := min(setup.free for setup in setups)) < SCARCE:
-        said.append(f"only {least / (1 << 30):.1f} GiB are free where they go")
-    return tuple(f"low level: {sentence}" for sentence in said)
+        lines.append(f"only {least / (1 << 30):.1f} GiB are free where they go")
+    return tuple(f"low level: {sentence}" for sentence in lines)
 
 
-def _folded(setups: Sequence[DumpSetup], say: Callable[[DumpSetup], str]) -> list[str]:
-    """Each different thing that is to be said, with the folders' names where it does not hold for all."""
+def _merge_alike(setups: Sequence[DumpSetup], say: Callable[[DumpSetup], str]) -> list[str]:
+    """Return each different sentence of `say` once, with the folders' names where it does not hold for all."""
     holders: dict[str, list[str]] = {}
     for setup in setups:
         if sentence := say(setup):
@@ -168,7 +175,9 @@ def _folded(setups: Sequence[DumpSetup], say: Callable[[DumpSetup], str]) -> lis
     ]
 
 
-_CONFIG_KEY = b"exec_range"  # new with the probe that reads all from the file; one before it dies of the booleans in it
+_CONFIG_KEY = (
+    b"exec_range"  # new in the probe that reads everything from the file; older ones crash at the booleans in it
+)
 
 
 _NAME = re.compile(r"libatb_probe_abi[01]\.so")
@@ -185,17 +194,17 @@ class Probe:
     """The probe library of a command's environment."""
 
     library: str = ""
-    """Its path; empty when there is none to be preloaded."""
+    """Path of the library; empty when none is to be preloaded."""
     why_not: str = ""
-    """What is missing, in words for people."""
+    """Reason why there is no library, for people."""
     preload: str = ""
     """The value of LD_PRELOAD with the library in it."""
     wants_config: bool = False
-    """It is of CANN 8.3 or later: it saves only what a file named by ATB_DUMP_CONFIG tells it to."""
+    """True for CANN 8.3 and later, whose probe saves only what a file named by ATB_DUMP_CONFIG lists."""
 
 
 def find_probe(environ: Mapping[str, str]) -> Probe:
-    """The probe library that fits the ATB of `environ`: abi1 where ATB was built with the C++11 ABI, else abi0.
+    """Return the probe library that fits the ATB of `environ`: abi1 where ATB was built with the C++11 ABI, else abi0.
 
     msit chooses by `nm -D libatb.so | grep Probe | grep cxx11` (components/llm/msit_llm/dump/initial.py).
     """
@@ -227,7 +236,7 @@ def _find(environ: Mapping[str, str]) -> Probe:
 
 
 def has_symbol(library: Path, *words: bytes) -> bool:
-    """Whether a name in a binary file has all of `words` in it. A name ends with a zero byte, within 4 KiB."""
+    """Tell whether some name in a binary file contains all of `words`. A name ends with a zero byte, within 4 KiB."""
     tail = b""
     with library.open("rb") as file:
         while chunk := file.read(_WINDOW):

@@ -36,7 +36,7 @@ NODE_SPECIFIC = frozenset(
         "NCCL_SOCKET_IFNAME",
     }
 ) | frozenset(VISIBILITY_VARIABLES.values())
-"""What differs by host (CANN's set_env.sh does too): another node keeps its own."""
+"""Variables that differ by host (CANN's set_env.sh sets some of them): every other node keeps its own."""
 
 _RECORDED = frozenset(
     {
@@ -72,12 +72,12 @@ _RECORDED_PREFIXES = (
     "TORCHINDUCTOR_",
 )
 _OF_A_JOB = ("RAY_JOB_", "RAY_EXPERIMENTAL_NOSET_", "RAY_worker_niceness", "RAY_WORKER_NICENESS")
-"""What Ray sets for the entry point of a submitted job; in a script with a Ray of its own it would do harm."""
+"""Variables that Ray sets for the entry point of a submitted job; a script with a Ray of its own must not get them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
-    """What all ranks of a job share."""
+    """Facts that all ranks of a job share."""
 
     run_id: str
     shards: Path
@@ -91,18 +91,18 @@ def rank_environment(
     job: Job,
     device: Device,
     place: Placement,
-    meeting: Rendezvous,
+    rendezvous: Rendezvous,
     driver: Mapping[str, str],
     *,
     same_node: bool,
     interface: str | None,
 ) -> dict[str, str]:
-    """The variables of one command: the driver's, the user's additions, torchrun's, ours.
+    """Return the variables of one command: the driver's, the user's additions, torchrun's, and ours.
 
-    On another node than the driver's (`same_node` False) the driver's node-specific ones are left out. OMP_NUM_THREADS
-    is the driver's if set there; else 1 where several ranks share a node, as under torchrun. With `--device cpu` torch
-    loads no device's backend by itself. A command of launcher `script` gets no RANK: the processes that it starts get
-    theirs from it.
+    On other nodes than the driver's (`same_node` False) the driver's node-specific variables are left out.
+    OMP_NUM_THREADS is the driver's if it is set there, else 1 where several ranks share a node, as under torchrun. With
+    `--device cpu` torch loads no device's backend by itself. A command of launcher `script` gets no RANK, because it
+    sets the ranks of the processes that it starts.
     """
     script = job.launcher is Launcher.SCRIPT
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in driver
@@ -117,21 +117,21 @@ def rank_environment(
     environment.setdefault("PYTHONUNBUFFERED", "1")  # so that lines come while the rank runs
     if place.local_world_size > 1 and not script:
         environment.setdefault("OMP_NUM_THREADS", "1")
-    if meeting.nodes > 1 and interface is not None:
+    if rendezvous.nodes > 1 and interface is not None:
         # A host name that resolves to a loopback address, common in /etc/hosts, sends gloo to the wrong interface.
         for name in ("GLOO_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             environment.setdefault(name, interface)
         environment.setdefault("HCCL_IF_IP", place.ip)
     if job.device is Device.CPU:
-        # torch would load torch_npu by itself, and die of it where CANN or the driver is not there.
+        # torch would load torch_npu by itself, which fails where CANN or the driver is missing.
         environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     environment.update(job.env)
     environment |= {
-        "MASTER_ADDR": meeting.address,
-        "MASTER_PORT": str(meeting.port),
+        "MASTER_ADDR": rendezvous.address,
+        "MASTER_PORT": str(rendezvous.port),
         "GROUP_RANK": str(place.group_rank),
-        identity.RUN_ID: meeting.run_id,
-        identity.SHARD_DIR: str(meeting.shards),
+        identity.RUN_ID: rendezvous.run_id,
+        identity.SHARD_DIR: str(rendezvous.shards),
     }
     if job.strict:
         environment[identity.STRICT] = "1"
@@ -145,7 +145,7 @@ def rank_environment(
         environment[identity.TASKS] = job.tasks
     if script:
         environment |= {
-            "NNODES": str(meeting.nodes),
+            "NNODES": str(rendezvous.nodes),
             "NODE_RANK": str(place.group_rank),
             "NPROC_PER_NODE": str(place.local_world_size),
         }
@@ -161,8 +161,8 @@ def rank_environment(
     return environment
 
 
-def recorded(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of a rank's environment stands in run.json: by allow-list, and nothing that sounds like a secret."""
+def variables_for_record(environment: Mapping[str, str]) -> dict[str, str]:
+    """Select the variables of a rank that run.json records: those of an allow-list, unless they sound like a secret."""
     return {
         name: value
         for name, value in sorted(environment.items())

@@ -1,4 +1,4 @@
-"""What went wrong, in words for people: from the followed commands to the record's Failure."""
+"""Explain for people what went wrong: from the commands that were followed to the record's Failure."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from aclcmp.orchestrator.launch.follow_ranks import TAIL, Command, Outcome, Reas
 _PORT_TAKEN = ("Address already in use", "EADDRINUSE", "address already in use")
 
 
-def failure(
+def first_failure(
     commands: Sequence[Command],
     outcome: Outcome,
     caught: signal.Signals | None,
     timeout: float | None,
     head: str = "",
-    stood: str = "",
+    progress: str = "",
 ) -> Failure | None:
-    """The first thing that went wrong, by time, a lost host before what may follow from it; None when nothing did.
+    """Return the first failure by time, but a lost host before failures that may follow from it; None if all went well.
 
-    `head`: what is wrong with the cluster's; `stood`: where the ranks stood last.
+    `head` says what is wrong with the cluster's head, `progress` how far the ranks had come.
     """
     failed = [command for command in commands if command.state in (RankState.FAILED, RankState.LOST)]
     if outcome.reason is Reason.FAILURE or (outcome.reason is Reason.ENOUGH and failed):
-        # Ray tells a second late that a host is gone; in a collective its peers on other hosts have failed by then
-        return _failed(min(failed, key=lambda command: (not command.host_lost, command.finished)))
+        # Ray reports a lost host a second late; in a collective its peers on other hosts have failed by then
+        return _command_failure(min(failed, key=lambda command: (not command.host_lost, command.finished)))
     if outcome.reason is Reason.TIMEOUT:
-        return _timed_out(outcome.running, timeout, stood)
+        return _timeout_failure(outcome.running, timeout, progress)
     if outcome.reason is Reason.SIGNAL and caught is not None:
-        return interrupted(caught, "the ranks that ran were stopped")
+        return interruption(caught, "the ranks that ran were stopped")
     if outcome.reason is Reason.HEAD:
         return Failure(rank=None, what=f"{head}; the ranks that ran were stopped")
     return None
 
 
-def stopping(outcome: Outcome, found: Failure | None) -> str:
-    """What to say at the moment when the commands that still run are stopped because of what was `found`."""
+def stop_message(outcome: Outcome, cause: Failure | None) -> str:
+    """Return the message for the moment when the remaining commands are stopped because of `cause`."""
     if outcome.reason is Reason.SIGNAL:
         return "interrupted: stopping the ranks (once more to kill them)"
-    if found is None:
+    if cause is None:
         return ""
     if outcome.reason is Reason.HEAD:
-        return f"{found.what.partition(';')[0]}: stopping the ranks"
-    return f"{found.what}: stopping {'the others' if outcome.reason is Reason.FAILURE else 'the ranks'}"
+        return f"{cause.what.partition(';')[0]}: stopping the ranks"
+    return f"{cause.what}: stopping {'the others' if outcome.reason is Reason.FAILURE else 'the ranks'}"
 
 
-def interrupted(caught: signal.Signals | None, then: str) -> Failure:
-    """The user ended the run."""
+def interruption(caught: signal.Signals | None, then: str) -> Failure:
+    """Return the failure of a run that the user ended; `then` says what became of the ranks."""
     return Failure(rank=None, what=f"interrupted by {caught.name if caught else 'Ctrl-C'}; {then}")
 
 
-def _failed(command: Command) -> Failure:
+def _command_failure(command: Command) -> Failure:
     what = f"{_name(command)} {_ending(command)}"
     if any(words in line for line in command.tail for words in _PORT_TAKEN):
         what += "; a port that it needs is in use by another process: run it again"
@@ -65,15 +65,15 @@ def _failed(command: Command) -> Failure:
 
 
 def _ended_itself(command: Command) -> bool:
-    return command.exit_code is not None and command.exit_code < 128  # more is a signal
+    return command.exit_code is not None and command.exit_code < 128  # higher codes stand for signals
 
 
-def _timed_out(running: Sequence[Command], timeout: float | None, stood: str) -> Failure:
+def _timeout_failure(running: Sequence[Command], timeout: float | None, progress: str) -> Failure:
     names = ", ".join(_name(command) for command in running[:8]) + (", ..." if len(running) > 8 else "")
     alone = running[0] if len(running) == 1 else None
     return Failure(
         rank=alone.ranks[0].rank if alone else None,
-        what=f"timed out after {timeout:g} s; still running: {names}" + (f"; {stood}" if stood else ""),
+        what=f"timed out after {timeout:g} s; still running: {names}" + (f"; {progress}" if progress else ""),
         last_lines=tuple(alone.tail)
         if alone
         else tuple(f"[rank{command.ranks[0].rank}] {command.tail[-1]}" for command in running if command.tail)[:TAIL],
@@ -83,7 +83,7 @@ def _timed_out(running: Sequence[Command], timeout: float | None, stood: str) ->
 def _ending(command: Command) -> str:
     code = command.exit_code
     if code is None:
-        because = re.search(r"because (.+?)[.:]", command.why_lost)  # Ray goes on with ids and advice
+        because = re.search(r"because (.+?)[.:]", command.why_lost)  # after this, Ray's text has ids and advice
         return f"was lost: its host or its actor died{f' ({because[1]})' if because else ''}"
     if code == 128 + signal.SIGKILL:
         return f"exited with code {code} (SIGKILL; often the system was out of memory)"

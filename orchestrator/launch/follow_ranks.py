@@ -1,4 +1,4 @@
-"""Follow the running commands: hand on their lines, stop all when one fails, time is up or a signal comes."""
+"""Follow the running commands: pass on their output, and stop all when one fails, time is up or a signal comes."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ STOP_SECONDS = 15.0
 
 
 class Watcher(Protocol):
-    """Who wants to see the run. All calls come from the thread that called `launch`."""
+    """Observer of a run. All calls come from the thread that called `launch`."""
 
     def on_dump_setup(self, sentences: Sequence[str]) -> None:
-        """With `--low-level`: what was prepared for the library's dumps, before `started`."""
+        """Show how the library's dumps were prepared. Called before `on_start`, with `--low-level` only."""
 
     def on_start(self, ranks: Sequence[Placement]) -> None:
-        """The ranks run, here."""
+        """Show that the ranks run, and where."""
 
     def on_line(self, rank: int, text: str) -> None:
-        """One line of output. Under launcher `script` a node's lines come with the node's first rank."""
+        """Show one line of output. Under launcher `script` a node's lines come with the node's first rank."""
 
     def say(self, text: str) -> None:
-        """Something that people should know now."""
+        """Show a message for the user."""
 
     def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
-        """The rank has ended."""
+        """Show that a rank has ended."""
 
 
 class StopAdviser(Protocol):
-    """Who knows more of the run than what its commands print. Asked often, from the thread that called `launch`."""
+    """Source of a reason to stop a run early. Asked several times a second, from the thread that called `launch`."""
 
     @property
     def stop_reason(self) -> str:
-        """Why the run is to end now though nothing failed, in words; "" to go on."""
+        """Reason to end the run now though nothing failed, in words; "" to go on."""
 
     @property
     def progress(self) -> str:
-        """Where the ranks that run stood last, in words; "" if that is not known."""
+        """How far the running ranks have come, in words; "" if that is not known."""
 
 
 @dataclass(slots=True)
@@ -70,24 +70,24 @@ class Command:
     finished: float = 0.0
     why_lost: str = ""
     host_lost: bool = False
-    """It is lost because its actor died, which no other rank's failure does."""
+    """True when its actor died. Unlike a failed command, that never follows from another rank's failure."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     errors: ErrorTrail = field(default_factory=ErrorTrail)
 
     @property
     def node_id(self) -> str:
-        """The node that it runs on."""
+        """Ray's id of the node that it runs on."""
         return self.ranks[0].node_id
 
     def hear(self, lines: Sequence[str]) -> None:
-        """Keep of its next lines of output what may explain its end."""
+        """Keep those of its next lines of output that may explain its end."""
         self.tail.extend(lines)
         for line in lines:
             self.errors.hear(line)
 
 
 class Reason(Enum):
-    """Why the commands were stopped."""
+    """Reason why the commands were stopped."""
 
     FAILURE = "failure"
     TIMEOUT = "timeout"
@@ -95,35 +95,36 @@ class Reason(Enum):
     HEAD = "head"
     """The cluster's head is gone."""
     ENOUGH = "enough"
-    """What was looked for is found: no failure."""
+    """The adviser found what it looked for: no failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the following ended."""
+    """Result of following the commands."""
 
     reason: Reason | None
     """None: every command ended by itself with code 0."""
     running: tuple[Command, ...] = ()
-    """Those that ran when the commands were stopped."""
+    """Commands that ran when all were stopped."""
 
 
 def follow(
     commands: Sequence[Command],
     watcher: Watcher,
     timeout: float | None,
-    asked: Callable[[], Reason | None],
-    stopping: Callable[[Outcome], str],
+    stop_asked: Callable[[], Reason | None],
+    stop_message: Callable[[Outcome], str],
 ) -> Outcome:
-    """Return when every command has ended; then each has its state. `timeout` in seconds from now.
+    """Wait until every command has ended and has its state. `timeout` is in seconds from now.
 
-    `asked()` gives a reason to stop that does not come from the commands, or None; `stopping` what to say then.
+    `stop_asked()` returns a reason to stop that does not come from the commands, or None; `stop_message` returns
+    the sentence to show when they are stopped.
     """
     import ray
 
     waiting = {command.host.next.remote(): command for command in commands}
     deadline = None if timeout is None else time.monotonic() + timeout
-    outcome, give_up = Outcome(None), 0.0
+    outcome, kill_time = Outcome(None), 0.0
     silence = Silence(_names(commands), time.monotonic())
 
     def end(command: Command, state: RankState, code: int | None, when: float) -> None:
@@ -133,17 +134,17 @@ def follow(
                 watcher.on_end(rank.rank, state, code)
 
     def stop(reason: Reason) -> None:
-        nonlocal outcome, give_up
+        nonlocal outcome, kill_time
         outcome = Outcome(reason, tuple(command for command in commands if command.state is None))
-        give_up = time.monotonic() + STOP_SECONDS
+        kill_time = time.monotonic() + STOP_SECONDS
         for command in waiting.values():
             command.host.stop.remote()
-        if waiting and (sentence := stopping(outcome)):
+        if waiting and (sentence := stop_message(outcome)):
             watcher.say(sentence)
 
     while waiting:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
-        if ready:  # and all others: one at a time, a thousand ranks would be heard too slowly
+        if ready:  # take all that are ready: one at a time would be too slow for a thousand ranks
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         for ref in ready:
             command = waiting.pop(ref)
@@ -154,8 +155,8 @@ def follow(
                 command.host_lost = True
                 end(command, RankState.LOST, None, time.time())
             else:
-                if back := silence.heard(command.node_id, time.monotonic()):
-                    watcher.say(back)
+                if sentence := silence.heard(command.node_id, time.monotonic()):
+                    watcher.say(sentence)
                 _show(command, batch, watcher)
                 if batch.exit is not None:
                     state = _state(batch.exit.code, batch.exit.stopped, outcome)
@@ -168,12 +169,12 @@ def follow(
                     end(command, RankState.LOST, None, time.time())
             if not any(other.node_id == command.node_id for other in waiting.values()):
                 silence.over(command.node_id)
-        for sentence in silence.fallen(time.monotonic()):
+        for sentence in silence.new_sentences(time.monotonic()):
             watcher.say(sentence)
         if outcome.reason is None:
-            if reason := _reason(commands, deadline) or asked():
+            if reason := _reason(commands, deadline) or stop_asked():
                 stop(reason)
-        elif time.monotonic() > give_up:
+        elif time.monotonic() > kill_time:
             for command in waiting.values():
                 command.why_lost = "because it did not stop."
                 end(command, RankState.LOST, None, time.time())
@@ -182,7 +183,7 @@ def follow(
 
 
 def _names(commands: Sequence[Command]) -> dict[str, str]:
-    """What to call each node: its host and ranks."""
+    """Return a name for each node, by node id: its host and ranks."""
     ranks: dict[str, list[Placement]] = {}
     for command in commands:
         ranks.setdefault(command.node_id, []).extend(command.ranks)
@@ -211,9 +212,5 @@ def _reason(commands: Sequence[Command], deadline: float | None) -> Reason | Non
 
 def _state(code: int, stopped: bool, outcome: Outcome) -> RankState:
     if stopped:
-        return _stopped(outcome)
+        return RankState.TIMEOUT if outcome.reason is Reason.TIMEOUT else RankState.STOPPED
     return RankState.FINISHED if code == 0 else RankState.FAILED
-
-
-def _stopped(outcome: Outcome) -> RankState:
-    return RankState.TIMEOUT if outcome.reason is Reason.TIMEOUT else RankState.STOPPED

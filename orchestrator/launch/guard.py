@@ -1,4 +1,4 @@
-"""Runs one command so that nothing of it outlives its owner, whatever dies first. Linux; standard library only.
+"""Run one command so that none of its processes outlives its owner, whatever dies first. Linux, standard library only.
 
     python -I -S guard.py STATUS_FD COMMAND [ARGUMENT ...]
 
@@ -31,7 +31,7 @@ prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def main() -> None:
-    """Fork the inner guard, wait for it, pass its exit code on."""
+    """Fork the inner guard, wait for it, and pass on its exit code."""
     status, command = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(status, False)  # the command must not hold it open
     preload, remove = os.environ.pop(PRELOAD, ""), os.environ.pop(REMOVE, "")
@@ -70,7 +70,7 @@ def guard(status: int, command: list[str], preload: str, remove: str) -> None:
         code = sweep(child)
         report(status, code)
     else:
-        report(status, code)  # before the sweep: it may take GRACE, and the first to fail is told by time
+        report(status, code)  # before the sweep, which may take GRACE: the first failure is found by its time
         sweep(child)
     forget(remove)
     os._exit(code)
@@ -78,11 +78,11 @@ def guard(status: int, command: list[str], preload: str, remove: str) -> None:
 
 def run(command: list[str]) -> None:
     """Become the command, with the signals of an ordinary process. Never returns."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a last net, if the inner guard itself is killed
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # the last resort, if the inner guard itself is killed
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)  # what a background shell, Python or we ignore would stay ignored
+        signal.signal(number, signal.SIG_DFL)  # signals that a background shell, Python or we ignore would stay ignored
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray starts its processes with SIGINT blocked
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -94,7 +94,7 @@ def run(command: list[str]) -> None:
 
 
 def report(status: int, code: int) -> None:
-    """Tell the owner the exit code; it may be gone."""
+    """Write the exit code for the owner, which may be gone."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         os.write(status, f"{code}\n".encode())
@@ -106,18 +106,18 @@ def sweep(child: int) -> int:
     """End every descendant; return the command's exit code (0 if it was known before)."""
     code = None
     start = time.monotonic()
-    told: set[int] = set()
-    while left := descendants(os.getpid()):
-        late = time.monotonic() - start
-        if late > GRACE + GIVE_UP:
+    signalled: set[int] = set()
+    while alive := descendants(os.getpid()):
+        elapsed = time.monotonic() - start
+        if elapsed > GRACE + GIVE_UP:
             break
-        # By age, so that a shell goes before its children and does not print what became of them.
-        for pid in sorted(left if late > GRACE else left - told):
+        # Oldest first, so that a shell ends before its children and does not print how they ended.
+        for pid in sorted(alive if elapsed > GRACE else alive - signalled):
             try:
-                os.kill(pid, signal.SIGKILL if late > GRACE else signal.SIGTERM)
+                os.kill(pid, signal.SIGKILL if elapsed > GRACE else signal.SIGTERM)
             except ProcessLookupError:
                 continue
-        told |= left
+        signalled |= alive
         time.sleep(0.01)
         ended = reap(child)
         code = code if ended is None else ended
@@ -125,7 +125,7 @@ def sweep(child: int) -> int:
 
 
 def forget(path: str) -> None:
-    """Remove a file, and its folder if nothing else is in it. No path, or no such file any more: nothing."""
+    """Remove a file, and its folder if nothing else is in it. Do nothing without a path, or if the file is gone."""
     for remove, what in ((os.unlink, path), (os.rmdir, path.rpartition("/")[0])):
         try:
             remove(what)
@@ -148,7 +148,7 @@ def reap(child: int) -> "int | None":
 
 
 def descendants(root: int) -> "set[int]":
-    """Every process below `root`, zombies too."""
+    """Return the ids of all processes below `root`, zombies too."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
@@ -159,16 +159,16 @@ def descendants(root: int) -> "set[int]":
                 continue
             children.setdefault(parent, []).append(int(entry.name))
     found: set[int] = set()
-    front = [root]
-    while front:
-        below = children.get(front.pop(), [])
+    pending = [root]
+    while pending:
+        below = children.get(pending.pop(), [])
         found.update(below)
-        front.extend(below)
+        pending.extend(below)
     return found
 
 
 def code_of(status: int) -> int:
-    """Exit code as a shell tells it: 128 + n for signal n."""
+    """Return the exit code in a shell's convention: 128 + n for signal n."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 

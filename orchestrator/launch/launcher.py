@@ -1,4 +1,4 @@
-"""From a job and a cluster to a run record: place the ranks, start them, follow them, write run.json."""
+"""Run a job on a cluster: place the ranks, start them, follow them, write run.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aclcmp.orchestrator.errors import LaunchError
 from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather, rank_hosts
 from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
-from aclcmp.orchestrator.launch.failure import failure, interrupted, stopping
+from aclcmp.orchestrator.launch.failure import first_failure, interruption, stop_message
 from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, StopAdviser, Watcher, follow
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
@@ -28,9 +28,9 @@ _UNFINISHED = Failure(rank=None, what="aclcmp itself was killed before the run e
 
 
 def check_fit(job: Job, cluster: Cluster) -> Device:
-    """Raise UsageError when the job is wrong or the cluster cannot hold it; else say what its ranks compute on.
+    """Return the device that the ranks compute on; raise UsageError for a wrong job, or one too large for the cluster.
 
-    `launch` does the same; calling it first allows to refuse a job before its run directory is made.
+    `launch` checks this too; callers check first to refuse a job before its run directory is made.
     """
     check_job(job)
     spread(job, cluster.nodes)
@@ -38,12 +38,14 @@ def check_fit(job: Job, cluster: Cluster) -> Device:
 
 
 def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: StopAdviser | None = None) -> RunRecord:
-    """Run the job to its end, or until the `adviser` has seen enough, and return what is saved as run.json.
+    """Run the job to its end, or until the `adviser` gives a reason to stop; return the record, saved as run.json.
 
     Ranks that fail, hang or are interrupted (the first SIGINT or SIGTERM) are part of the record, not exceptions; no
-    process of them is left. The record is saved when the ranks start (as if aclcmp were killed now) and at the end.
+    process of them is left. The record is saved when the ranks start, in case aclcmp itself is killed, and again at the
+    end.
+
     Raises UsageError like `check_fit`, LaunchError when the ranks cannot be started, KeyboardInterrupt on a second
-    signal. Where the cluster's head is lost, which `cluster.head` says too, no further call into Ray will do.
+    signal. After the loss of the cluster's head, which `cluster.head` also tells, no further call into Ray is possible.
     """
     device = check_fit(job, cluster)
     writer = RecordWriter(job, device, cluster.address_words, run, watcher.say)
@@ -57,32 +59,32 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: S
                     watcher.on_dump_setup(writer.low_level)
                 watcher.on_start([rank for command in commands for rank in command.ranks])
 
-                def found(outcome: Outcome) -> Failure | None:
+                def failure_of(outcome: Outcome) -> Failure | None:
                     head = cluster.head.words if outcome.reason is Reason.HEAD else ""
-                    stood = adviser.progress if adviser else ""
-                    return failure(commands, outcome, interrupts.caught, job.timeout, head, stood)
+                    progress = adviser.progress if adviser else ""
+                    return first_failure(commands, outcome, interrupts.caught, job.timeout, head, progress)
 
                 try:
                     outcome = follow(
                         commands,
                         watcher,
                         job.timeout,
-                        lambda: _asked(interrupts, cluster.head, adviser),
-                        lambda outcome: stopping(outcome, found(outcome)),
+                        lambda: _stop_reason(interrupts, cluster.head, adviser),
+                        lambda outcome: stop_message(outcome, failure_of(outcome)),
                     )
                 except KeyboardInterrupt:
-                    writer.save(commands, interrupted(interrupts.caught, "the ranks were killed"))
+                    writer.save(commands, interruption(interrupts.caught, "the ranks were killed"))
                     raise
-                writer.stopped = adviser.stop_reason if adviser and outcome.reason is Reason.ENOUGH else ""
-                return writer.save(commands, found(outcome))
+                writer.stop_reason = adviser.stop_reason if adviser and outcome.reason is Reason.ENOUGH else ""
+                return writer.save(commands, failure_of(outcome))
         except SignalError:
-            return writer.save((), interrupted(interrupts.caught, "no rank had started"))
+            return writer.save((), interruption(interrupts.caught, "no rank had started"))
         except LaunchError as error:
             writer.save((), Failure(rank=None, what=str(error)))
             raise
 
 
-def _asked(interrupts: Interrupts, head: HeadWatch, adviser: StopAdviser | None) -> Reason | None:
+def _stop_reason(interrupts: Interrupts, head: HeadWatch, adviser: StopAdviser | None) -> Reason | None:
     if interrupts.caught is not None:
         return Reason.SIGNAL
     if head.lost:
@@ -105,29 +107,31 @@ def _start(
         ACTOR_SECONDS,
         late,
     )
-    placed = place(job, grants, cluster.nodes[0].ip)
-    first, nodes = placed[0][0], placed[-1][-1].group_rank + 1
-    # Chosen last and where rank 0 runs: until that listens, another process may take the port.
+    placements = place(job, grants, cluster.nodes[0].ip)
+    first, nodes = placements[0][0], placements[-1][-1].group_rank + 1
+    # Chosen last, on the host of rank 0: until rank 0 listens, another process may take the port.
     ports = gather([hosts[first.actor].free_port.remote()], interrupts, cluster.head, ACTOR_SECONDS, late)
-    meeting = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", ports[0], nodes)
+    rendezvous = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", ports[0], nodes)
 
     driver = dict(os.environ)
-    commands, starting, environments = [], [], []
-    for ranks in placed:
-        head = ranks[0]
-        same_node = head.node_id == cluster.driver_node_id
+    commands, setup_refs, environments = [], [], []
+    for ranks in placements:
+        leader = ranks[0]
+        same_node = leader.node_id == cluster.driver_node_id
         environment = rank_environment(
-            job, device, head, meeting, driver, same_node=same_node, interface=grants[head.actor].interface
+            job, device, leader, rendezvous, driver, same_node=same_node, interface=grants[leader.actor].interface
         )
         if job.launcher is Launcher.SCRIPT:
-            log, dumps = run.node_log(head.group_rank), run.node_dumps(head.group_rank)
+            log, dumps = run.node_log(leader.group_rank), run.node_dumps(leader.group_rank)
         else:
-            log, dumps = run.log(head.rank), run.rank_dumps(head.rank)
+            log, dumps = run.log(leader.rank), run.rank_dumps(leader.rank)
         dump = DumpOrder(dumps, frozenset(job.env)) if job.low_level else None
         order = Start(job.command, environment, not same_node, job.cwd, log, run.shards, dump)
-        host = hosts[head.actor]
-        starting.append(host.start.remote(order))
+        host = hosts[leader.actor]
+        setup_refs.append(host.start.remote(order))
         environments.append(environment)
         commands.append(Command(host, ranks, log, time.time()))
-    setups: list[DumpSetup] = [each for each in gather(starting, interrupts, cluster.head, ACTOR_SECONDS, late) if each]
+    setups: list[DumpSetup] = [
+        each for each in gather(setup_refs, interrupts, cluster.head, ACTOR_SECONDS, late) if each
+    ]
     return commands, environments[0] | (dict(setups[0].variables) if setups else {}), setups

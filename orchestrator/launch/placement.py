@@ -1,4 +1,4 @@
-"""Which rank runs where: pure functions from a job and a cluster's nodes to bundles, order and local ranks."""
+"""Placement of ranks: pure functions from a job and a cluster's nodes to bundles, order and local ranks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aclcmp.orchestrator.core.job import Device, Job, Launcher, Placement, Visib
 from aclcmp.orchestrator.errors import UsageError
 
 RESOURCE = {Device.NPU: "NPU", Device.CUDA: "GPU"}
-"""Ray's name of a device."""
+"""Ray's resource name of a device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The hosts of the job's commands: `hosts` actors of `devices` devices each."""
+    """Distribution of the job's commands: `hosts` actors of `devices` devices each."""
 
     hosts: int
     devices: int
@@ -27,14 +27,14 @@ class Spread:
     bundles: tuple[int, ...]
     """Devices per bundle of the placement group; empty on CPU, where no group is needed."""
     one_per_node: bool
-    """Every bundle on a node of its own (Ray's STRICT_SPREAD), else packed."""
+    """True to place every bundle on a node of its own (Ray's STRICT_SPREAD), else they are packed."""
     nodes: tuple[Node, ...]
-    """On CPU: the node of every actor."""
+    """Node of every actor on CPU; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Where one actor was placed."""
+    """Node and devices that Ray gave to one actor."""
 
     node_id: str
     ip: str
@@ -46,7 +46,7 @@ class Grant:
 
 
 def resolve_device(job: Job, nodes: Sequence[Node]) -> Device:
-    """`auto` becomes npu if any node has one, else cuda, else cpu."""
+    """Return the job's device; `auto` becomes npu if any node has one, else cuda, else cpu."""
     if job.device is not Device.AUTO:
         return job.device
     for device, resource in RESOURCE.items():
@@ -56,7 +56,7 @@ def resolve_device(job: Job, nodes: Sequence[Node]) -> Device:
 
 
 def spread(job: Job, nodes: Sequence[Node]) -> Spread:
-    """How the job's commands are spread over `nodes` (the driver's first).
+    """Return how the job's commands are spread over `nodes` (the driver's first).
 
     Raises UsageError when the cluster has not enough devices or nodes, saying what it has.
     """
@@ -64,20 +64,20 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
     if device is Device.CPU:
         return _spread_cpu(job, nodes)
     resource = RESOURCE[device]
-    have = [int(node.resources.get(resource, 0)) for node in nodes]
-    words = ", ".join(f"{node.ip}: {count}" for node, count in zip(nodes, have, strict=True) if count)
-    has = f"the cluster has {sum(have)} ({words})" if words else _has_none(device)
-    if sum(have) < job.ranks:
+    device_counts = [int(node.resources.get(resource, 0)) for node in nodes]
+    words = ", ".join(f"{node.ip}: {count}" for node, count in zip(nodes, device_counts, strict=True) if count)
+    has = f"the cluster has {sum(device_counts)} ({words})" if words else _has_none(device)
+    if sum(device_counts) < job.ranks:
         raise UsageError(f"asked for {job.ranks} {resource}, {has}")
     count = job.nodes
     if count is None and job.launcher is Launcher.SCRIPT:
-        count = _fewest_nodes(job.ranks, have)
+        count = _fewest_nodes(job.ranks, device_counts)
         if count is None:
             raise UsageError(f"{job.ranks} ranks cannot be spread evenly over nodes with enough {resource}; {has}")
     if count is None:
         return Spread(job.ranks, 1, (1,) * job.ranks, False, ())
     each = job.ranks // count
-    if sum(devices >= each for devices in have) < count:
+    if sum(devices >= each for devices in device_counts) < count:
         raise UsageError(f"asked for {count} nodes with {each} {resource} each, {has}")
     if job.launcher is Launcher.SCRIPT:
         return Spread(count, each, (each,) * count, True, ())
@@ -85,7 +85,7 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
 
 
 def _has_none(device: Device) -> str:
-    why = f" ({what_is_missing()})" if device is Device.NPU else ""
+    why = f" ({npu_software()})" if device is Device.NPU else ""
     return f"the cluster has none{why}; --device cpu needs none"
 
 
@@ -101,9 +101,9 @@ def _spread_cpu(job: Job, nodes: Sequence[Node]) -> Spread:
     return Spread(hosts, 0, (), False, tuple(chosen[index * count // hosts] for index in range(hosts)))
 
 
-def _fewest_nodes(ranks: int, have: Sequence[int]) -> int | None:
-    for count in range(1, len(have) + 1):
-        if ranks % count == 0 and sum(devices >= ranks // count for devices in have) >= count:
+def _fewest_nodes(ranks: int, device_counts: Sequence[int]) -> int | None:
+    for count in range(1, len(device_counts) + 1):
+        if ranks % count == 0 and sum(devices >= ranks // count for devices in device_counts) >= count:
             return count
     return None
 
@@ -126,19 +126,19 @@ def place(job: Job, grants: Sequence[Grant], driver_ip: str) -> tuple[tuple[Plac
     by_node: dict[str, list[int]] = {}
     for actor in order:
         by_node.setdefault(grants[actor].node_id, []).append(actor)
-    placed: list[tuple[Placement, ...]] = []
+    placements: list[tuple[Placement, ...]] = []
     for group_rank, actors in enumerate(by_node.values()):
-        placed += _place_node(job, grants, actors, group_rank, first=sum(map(len, placed)))
-    return tuple(placed)
+        placements += _place_node(job, grants, actors, group_rank, first=sum(map(len, placements)))
+    return tuple(placements)
 
 
 def _place_node(
     job: Job, grants: Sequence[Grant], actors: Sequence[int], group_rank: int, first: int
 ) -> list[tuple[Placement, ...]]:
-    """The ranks of one node's actors, numbered from `first`."""
+    """Number the ranks of one node's actors from `first` on; return one tuple of ranks per actor."""
     each = job.ranks // len(grants)
     granted = tuple(sorted({device for actor in actors for device in grants[actor].devices}, key=_device_order))
-    placed = []
+    placements = []
     for position, actor in enumerate(actors):
         grant = grants[actor]
         devices = sorted(grant.devices, key=_device_order)
@@ -160,8 +160,8 @@ def _place_node(
                     visible=own if job.visibility is Visibility.OWN and each == 1 else granted,
                 )
             )
-        placed.append(tuple(ranks))
-    return placed
+        placements.append(tuple(ranks))
+    return placements
 
 
 def _node_order(ip: str, driver_ip: str) -> tuple[bool, int, int]:
@@ -170,12 +170,12 @@ def _node_order(ip: str, driver_ip: str) -> tuple[bool, int, int]:
 
 
 def _device_order(device: str) -> tuple[int, int, str]:
-    """Ascending by number (CANN accepts ascending lists only); names such as CUDA's UUIDs come after."""
+    """Return a sort key: by number, since CANN accepts ascending lists only; names such as CUDA's UUIDs come last."""
     return (0, int(device), "") if device.isdecimal() else (1, 0, device)
 
 
-def what_is_missing(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str:
-    """What of an NPU's device files, torch-npu and CANN is there on this host, below `root`; one line."""
+def npu_software(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str:
+    """Say in one line which of an NPU's device files (below `root`), torch-npu and CANN this host has."""
     devices = sorted((root / "dev").glob("davinci[0-9]*"))
     found = f"this host has {len(devices)} of /dev/davinci*" if devices else "this host has no /dev/davinci*"
     return f"{found}; {_torch_npu()}; {_cann(environ)}"

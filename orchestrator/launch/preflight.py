@@ -1,4 +1,4 @@
-"""Whether every host that ranks may run on can run them at all: asked before anything starts."""
+"""Check before anything starts that every host which ranks may run on can run them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS = 60.0
 
 
 def hosts_for(job: Job, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The nodes that ranks of the job may be placed on: those with its device, or on CPU those chosen already."""
+    """Return the nodes that ranks may be placed on: those with the job's device, or on CPU those already chosen."""
     device = resolve_device(job, nodes)
     if device is Device.CPU:
         chosen = {node.node_id for node in spread(job, nodes).nodes}
@@ -24,7 +24,10 @@ def hosts_for(job: Job, nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def preflight(cluster: Cluster, nodes: Sequence[Node]) -> None:
-    """Raise UsageError that names every host which has no aclcmp, another one, another Python, or gives no answer."""
+    """Check the versions on all nodes.
+
+    Raises UsageError that names every host without aclcmp, with another version of it or of Python, or without answer.
+    """
     answers = cluster.ask(installed_versions, nodes=nodes, patience=_SECONDS)
     here = installed_versions()
     problems = [why for node in nodes if (why := _why_not(node, answers[node.node_id], here))]

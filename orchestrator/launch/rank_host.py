@@ -1,4 +1,4 @@
-"""The Ray actor that hosts one command: starts it under a guard, keeps its output, hands on its lines and its end."""
+"""The Ray actor that hosts one command: it starts it under a guard, logs its output, and reports its lines and end."""
 
 from __future__ import annotations
 
@@ -25,48 +25,48 @@ from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, prepare
 from aclcmp.orchestrator.launch.placement import Grant
 
 BEAT_SECONDS = 3.0
-"""A call of `next` is answered at least so often: who hears nothing for longer knows that the host is in trouble."""
+"""Longest time until a call of `next` is answered: no answer for longer means that the host is in trouble."""
 BATCH_SECONDS = 0.05  # lines are gathered this long; one call per line would cap the stream at some 15,000 lines/s
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One command to be run."""
+    """Order to run one command."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
     inherit: bool
-    """Put the host's own environment (PATH, LD_LIBRARY_PATH, ...) below `environment`."""
+    """Start from the host's own environment (PATH, LD_LIBRARY_PATH, ...), which `environment` overrides."""
     cwd: Path
     log: Path
     shards: Path
     dump: DumpOrder | None = None
-    """Prepare for what an accelerated library dumps. None: no such thing."""
+    """How to prepare an accelerated library's dumps; None without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the command ended."""
+    """End of the command."""
 
     code: int
     """128 + n when signal n ended it."""
     time: float
-    """`time.monotonic()` of its host, which means nothing elsewhere: the hosts' clocks differ."""
+    """`time.monotonic()` of its host, which has no meaning on other hosts: their clocks differ."""
     stopped: bool
-    """`stop` was called before it ended."""
+    """True if `stop` was called before it ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is new since the last call."""
+    """Output and end of a command since the last call."""
 
     lines: tuple[str, ...]
     hidden: int
-    """Lines before `lines` that are in the log only."""
+    """Number of lines before `lines` that are only in the log."""
     exit: Exit | None
     """Set from the moment when the command ended."""
     done: bool
-    """All its processes are gone and all lines were handed on."""
+    """True when all its processes are gone and all lines were passed on."""
     ago: float = 0.0
     """Seconds since the command ended, when there is an `exit`."""
 
@@ -84,14 +84,14 @@ class RankHost:
         self._changed = threading.Condition()
         self._lines = LiveLines()
         self._exit: Exit | None = None
-        self._told = False
+        self._exit_reported = False
         self._stopped = False
         self._done = False
 
     def describe(self, resource: str | None, shards: Path) -> Grant:
-        """Where this actor was placed; `resource` is Ray's name of the device ("NPU", "GPU").
+        """Return the node and devices of this actor; `resource` is Ray's name of the device ("NPU", "GPU").
 
-        Raises FileExistsError when on this host something lies already where `shards` are to be written.
+        Raises FileExistsError when the folder `shards` on this host already holds some.
         """
         import ray
 
@@ -103,11 +103,11 @@ class RankHost:
         return Grant(context.get_node_id(), ip, socket.gethostname(), tuple(devices), next(owners, None))
 
     def free_port(self) -> int:
-        """A TCP port of this host for the ranks to meet at."""
+        """Return a free TCP port of this host, for the ranks' rendezvous."""
         return free_port()
 
     def start(self, order: Start) -> DumpSetup | None:
-        """Start the command; return what was prepared for its dumps.
+        """Start the command; return how its dumps were prepared, None without dumps.
 
         Raises FileNotFoundError when the working directory is not there on this host.
         """
@@ -120,7 +120,7 @@ class RankHost:
         setup = None if order.dump is None else prepare(order.dump, environment)
         if setup is not None:
             self._map = setup.map_file
-            environment |= for_guard(setup)
+            environment |= guard_variables(setup)
         status, status_writer = os.pipe()
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],
@@ -132,17 +132,19 @@ class RankHost:
             env=environment,
         )
         os.close(status_writer)
-        threading.Thread(target=self._follow, args=(self._guard, status, log), daemon=True).start()
+        threading.Thread(target=self._read_output, args=(self._guard, status, log), daemon=True).start()
         return setup
 
     def next(self) -> Batch:
-        """Wait for something new, or BEAT_SECONDS. After a batch that is `done` there is nothing more."""
+        """Wait for news, at most BEAT_SECONDS; return it. A batch that is `done` is the last one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._done or (self._exit and not self._told), BEAT_SECONDS)
+            self._changed.wait_for(
+                lambda: self._lines or self._done or (self._exit and not self._exit_reported), BEAT_SECONDS
+            )
         if not self._done:
             time.sleep(BATCH_SECONDS)
         with self._changed:
-            done, self._told = self._done, self._exit is not None
+            done, self._exit_reported = self._done, self._exit is not None
             lines, hidden = self._lines.take()
             ago = time.monotonic() - self._exit.time if self._exit else 0.0
             return Batch(lines, hidden, self._exit, done, ago)
@@ -156,13 +158,15 @@ class RankHost:
             assert self._guard.stdin is not None
             self._guard.stdin.close()
 
-    def _follow(self, process: subprocess.Popen[bytes], status: int, log: FileIO) -> None:
-        """Body of the reading thread, from the command's start until its last process is gone."""
+    def _read_output(self, process: subprocess.Popen[bytes], status: int, log: FileIO) -> None:
+        """Read the command's output until its last process is gone. Body of a thread."""
         assert process.stdout is not None
         try:
             with selectors.DefaultSelector() as selector, process.stdout, os.fdopen(status, "rb", 0), log:
-                selector.register(process.stdout.fileno(), selectors.EVENT_READ, lambda chunk: self._output(chunk, log))
-                selector.register(status, selectors.EVENT_READ, lambda line: self._ended(int(line)))
+                selector.register(
+                    process.stdout.fileno(), selectors.EVENT_READ, lambda chunk: self._take_output(chunk, log)
+                )
+                selector.register(status, selectors.EVENT_READ, lambda line: self._note_exit(int(line)))
                 while selector.get_map():
                     for key, _ in selector.select():
                         if content := os.read(key.fd, 1 << 16):
@@ -171,15 +175,15 @@ class RankHost:
                             selector.unregister(key.fd)
             code = process.wait()
             if self._exit is None:  # the guard itself was killed
-                self._ended(128 - code if code < 0 else code)
+                self._note_exit(128 - code if code < 0 else code)
         finally:
-            guard.forget(self._map)  # the guard did, unless it was killed
+            guard.forget(self._map)  # the guard has done this, unless it was killed
             with self._changed:
                 self._lines.finish()
                 self._done = True
                 self._changed.notify_all()
 
-    def _output(self, content: bytes, log: FileIO) -> None:
+    def _take_output(self, content: bytes, log: FileIO) -> None:
         if self._logging:
             try:
                 log.write(content)
@@ -190,7 +194,7 @@ class RankHost:
             self._lines.feed(content)
             self._changed.notify_all()
 
-    def _ended(self, code: int) -> None:
+    def _note_exit(self, code: int) -> None:
         with self._changed:
             self._exit = Exit(code, time.monotonic(), self._stopped)
             self._changed.notify_all()
@@ -208,8 +212,8 @@ def check_vacant(shards: Path) -> None:
         )
 
 
-def for_guard(setup: DumpSetup) -> dict[str, str]:
-    """The variables of a command's dumps, as its guard takes them."""
+def guard_variables(setup: DumpSetup) -> dict[str, str]:
+    """Return the variables of a command's dumps in the form that its guard expects."""
     variables = {name: value for name, value in setup.variables.items() if name != "LD_PRELOAD"}
     return {**variables, guard.PRELOAD: setup.variables.get("LD_PRELOAD", ""), guard.REMOVE: setup.map_file}
 
@@ -224,11 +228,11 @@ MAX_LINE = 8 << 10
 
 
 MAX_WAITING = 256 << 10
-"""Bytes that wait to be taken; beyond it the oldest lines are left out."""
+"""Most bytes that wait to be taken; when there are more, the oldest lines are dropped."""
 
 
 class LiveLines:
-    """Cut a byte stream into lines, bounded in memory however fast or strange the stream is."""
+    """Splits a byte stream into lines, with bounded memory however fast or strange the stream is."""
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
@@ -240,7 +244,7 @@ class LiveLines:
         return bool(self._waiting)
 
     def feed(self, chunk: bytes) -> None:
-        """Add output as it comes, cut anywhere."""
+        """Add a chunk of output, which may begin and end anywhere."""
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         for line in lines:
             self._add(line)
@@ -251,20 +255,20 @@ class LiveLines:
             self._partial = b""
 
     def finish(self) -> None:
-        """The stream has ended: what has no newline is a line too."""
+        """End the stream: a rest without newline becomes a line too."""
         if self._partial:
             self._add(self._partial)
             self._partial = b""
 
     def take(self) -> tuple[tuple[str, ...], int]:
-        """The waiting lines, and how many before them were left out."""
+        """Return and remove the waiting lines; also return how many lines before them were dropped."""
         lines = tuple(line.decode(errors="replace") for line in self._waiting)
         hidden, self._hidden, self._size = self._hidden, 0, 0
         self._waiting.clear()
         return lines, hidden
 
     def _add(self, line: bytes) -> None:
-        line = line.rstrip(b"\r").rpartition(b"\r")[2]  # what a terminal would show in the end
+        line = line.rstrip(b"\r").rpartition(b"\r")[2]  # only what a terminal would show in the end
         for start in range(0, max(1, len(line)), MAX_LINE):
             piece = line[start : start + MAX_LINE]
             self._waiting.append(piece)

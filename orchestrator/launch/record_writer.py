@@ -1,4 +1,4 @@
-"""From the followed commands to run.json."""
+"""Write run.json from the commands that are followed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.core.run_record import Failure, RankRecord, RankState, RunRecord
-from aclcmp.orchestrator.launch.environment import recorded
+from aclcmp.orchestrator.launch.environment import variables_for_record
 from aclcmp.orchestrator.launch.follow_ranks import Command
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
@@ -18,10 +18,10 @@ _DISTRIBUTIONS = ("aclcmp", "ray", "numpy", "h5py", "torch", "torch-npu", "trans
 
 
 class RecordWriter:
-    """Writes the record of one run, as often as asked."""
+    """Writer of one run's record, which may be saved several times."""
 
     def __init__(self, job: Job, device: Device, cluster: str, run: RunDir, say: Callable[[str], None]) -> None:
-        """Take what stays as it is; `say` is told where run.json cannot be written."""
+        """Take what does not change; `say` prints a warning where run.json cannot be written."""
         self._job = job
         self._device = device
         self._cluster = cluster
@@ -29,14 +29,14 @@ class RecordWriter:
         self._say = say
         self._started = time.time()
         self.environment: Mapping[str, str] = {}
-        """Of the first rank."""
+        """Environment of the first rank."""
         self.low_level: tuple[str, ...] = ()
-        """What was prepared for the library's dumps."""
-        self.stopped = ""
-        """Why the run was ended early though nothing failed."""
+        """Preparations for the library's dumps, in sentences."""
+        self.stop_reason = ""
+        """Reason why the run was ended early though nothing failed, or empty."""
 
     def save(self, commands: Sequence[Command], failure: Failure | None) -> RunRecord:
-        """Write run.json as things are now. A rank whose end is not known is recorded as lost."""
+        """Write run.json as things are now, and return the record. A rank whose end is unknown is recorded as lost."""
         now = time.time()
         record = RunRecord(
             run_id=self._run.run_id,
@@ -49,7 +49,7 @@ class RecordWriter:
             started=self._started,
             finished=now,
             versions=_versions(),
-            environment=recorded(self.environment),
+            environment=variables_for_record(self.environment),
             ranks=tuple(
                 RankRecord(
                     rank=rank.rank,
@@ -70,12 +70,12 @@ class RecordWriter:
             tasks=self._job.tasks,
             capture=self._job.capture.value,
             low_level=self.low_level,
-            stopped=self.stopped,
+            stopped=self.stop_reason,
             failure=failure,
         )
         try:
             save_record(record, self._run.record)
-        except OSError as error:  # what was recorded is compared all the same
+        except OSError as error:  # the labels can be compared all the same
             later = "a later `aclcmp compare` will not know how the ranks ended"
             self._say(f"{self._run.record} cannot be written: {error.strerror}; {later}")
         return record

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while ranks run."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP while ranks run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from aclcmp.orchestrator.interrupts import ENDING, heard_already
 
 
 class Interrupts:
-    """While entered, the first signal that ends a run is only remembered; the second raises KeyboardInterrupt.
+    """Context in which the first signal that ends a run is only noted; the second raises KeyboardInterrupt.
 
-    A SIGHUP that is ignored (nohup) stays so. A flag and no exception, because that could come in the middle of a call
-    into Ray and lose its answer.
-    Signals reach the main thread only; entered in another one it does nothing.
+    A SIGHUP that is ignored (nohup) stays ignored. The first signal sets a flag, because an exception could interrupt a
+    call into Ray and lose its answer. Signals reach the main thread only; in other threads the context does nothing.
     """
 
     def __init__(self) -> None:
         self.caught: signal.Signals | None = None
-        """The signal that came, or None."""
+        """The first signal, or None."""
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupts:

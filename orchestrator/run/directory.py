@@ -1,4 +1,4 @@
-"""The run directory. Every file name in it is written here and nowhere else (shards: labeling.shard.shard_files)."""
+"""The run directory. The names of its files are defined here alone (those of shards in labeling.shard.shard_files)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunDir:
     def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
         """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
 
-        Without ranks it is for a report alone.
+        Without ranks it gets no folders for shards and logs: it holds only a report.
 
         Raises UsageError as `check_vacant` does, and when the folder cannot be made.
         """
@@ -79,7 +79,7 @@ class RunDir:
 
     @property
     def dumps(self) -> Path:
-        """Folder of what an accelerated library dumps by itself; made by the launcher, with `--low-level` only."""
+        """Folder of an accelerated library's dumps; the launcher makes it, with `--low-level` only."""
         return self.root / "dumps"
 
     def rank_dumps(self, rank: int) -> Path:
@@ -91,30 +91,30 @@ class RunDir:
         return self.dumps / f"node{node:05d}"
 
     def dumps_now_at(self, folder: Path) -> Path:
-        """Where a folder into which a library dumped is now: those of the run go along when its directory is moved."""
+        """Return the present path of a folder of dumps: folders in the run directory move together with it."""
         here = self.dumps / folder.name
         return here if folder.parent.name == self.dumps.name and here.is_dir() else folder
 
     def is_of_one_rank(self, folder: Path) -> bool:
-        """Whether only one rank's processes dump into a folder."""
+        """Tell whether only the processes of one rank dump into a folder."""
         return folder.parent == self.dumps and folder.name.startswith("rank")
 
     def nonce(self, token: str) -> Path:
-        """A file that one node leaves, for a moment, to find out which others see it."""
+        """Return the path of a file that one node writes for a moment to find out which other nodes see it."""
         return self.root / f".seen-{token}"
 
     @property
     def fetched(self) -> Path:
-        """Which ranks' shards were brought here from other hosts."""
+        """List of the ranks whose shards were fetched from other hosts."""
         return self.root / "fetched.json"
 
     @property
     def fetching(self) -> Path:
-        """Folder of files that are on their way from other hosts, by the paths that they will have in the run's."""
+        """Folder of files that are being fetched from other hosts, by their later paths in the run directory."""
         return self.root / "fetching.part"
 
     def again(self, what: str) -> Path:
-        """The folder of a further run of the command that noise floors are measured by ("perturbed", "repeat")."""
+        """Return the folder of a further run that measures noise floors; `what` is "perturbed" or "repeat"."""
         return self.root / f"again-{what}"
 
     @property

@@ -1,4 +1,4 @@
-"""Take dumps away that are no longer needed; nothing outside of their folder, whatever links say."""
+"""Delete dumps that are no longer needed, and nothing outside of their folder, wherever links point."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 def remove_dumps(files: Sequence[Path], within: Path) -> tuple[int, int]:
     """Delete those of `files` that lie within the folder `within`, and folders that this leaves empty (not `within`).
 
-    Returns how many files and bytes went. What lies elsewhere, is a folder, or cannot be deleted is left alone. A link
-    goes without the file that it points to: a file that another label's link still needs must not be among `files`.
+    Returns the number of deleted files and bytes. Skips what lies elsewhere, is a folder, or cannot be deleted. Of a
+    link only the link is deleted: `files` must not hold a file that another label's link still needs.
     """
     root = within.resolve()
     count = size = 0

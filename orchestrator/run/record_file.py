@@ -1,4 +1,4 @@
-"""run.json, written in one step and read back when a run is compared again."""
+"""Write run.json atomically, and read it back when a run is compared again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 
 def save_record(record: RunRecord, path: Path) -> None:
-    """Write run.json in one step. Raises OSError."""
+    """Write run.json atomically. Raises OSError."""
     with replace_atomically(path) as part:
         part.write_text(record.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
 
 
 def load_record(path: Path) -> RunRecord:
-    """Read run.json. Raises UsageError when it is absent or not ours."""
+    """Read run.json. Raises UsageError when it is missing or not ours."""
     try:
         content = path.read_bytes()
         schema = VersionedRecord.model_validate_json(content).schema_version
@@ -37,7 +37,7 @@ def load_record(path: Path) -> RunRecord:
 
 
 def open_run(folder: Path) -> tuple[RunDir, RunRecord]:
-    """Open a run directory to compare it again. Raises UsageError when there is nothing of a run in it."""
+    """Open a run directory to compare it again. Raises UsageError when it holds no run."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
     run = RunDir(folder.absolute(), folder.name)

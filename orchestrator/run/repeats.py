@@ -1,4 +1,4 @@
-"""Further runs of a run's command, by which noise is measured."""
+"""Further runs of a run's command, which measure its noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aclcmp.orchestrator.run.record_file import open_run
 
 
 def find_repeats(run: RunDir, repeat: Path | None) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
-    """Further runs of the same script that noise floors are measured by: those within a run, and one that is given."""
+    """Return the further runs that measure noise floors: those inside the run directory, and the given `repeat`."""
     folders = {source: run.again(source.value) for source in REPEATS.values()}
     found = {source: open_run(folder) for source, folder in folders.items() if RunDir(folder, "").record.exists()}
     if repeat is not None:

@@ -1,4 +1,4 @@
-"""The indices of a run's shards on this host."""
+"""Indices of a run's shards on this host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_indices(run: RunDir, ranks: frozenset[int] | None = None) -> tuple[list
 
     For labels that name a file of the accelerated library the file is looked for, on this host too.
     """
-    # here and not above: actors that only compare read by offset and save HDF5's 13 MiB
+    # here and not above: actors that only compare read by offset, and save the 13 MiB of HDF5
     from aclcmp.labeling.shard.shard_files import shards_in
     from aclcmp.labeling.shard.shard_reader import read_shard
     from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps

@@ -1,4 +1,4 @@
-"""One of two things that are compared with each other: a run of ours, or a folder that another tool dumped."""
+"""Source of the labels of one side of a comparison: a run of ours, or another tool's dump."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from aclcmp.orchestrator.run.shards import read_indices
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
-    """The labels of a side, and what people should know of it."""
+    """Labels of one side, and facts about them for people."""
 
     root: Path
     indices: tuple[ShardIndex, ...]
     world_size: int
     words: str
-    """What it is: "8 ranks, run 20260101-120000", "msprobe, 2 ranks"."""
+    """Description: "8 ranks, run 20260101-120000", "msprobe, 2 ranks"."""
     failed: bool = False
-    """Whether anything went wrong while its ranks ran."""
+    """True if anything went wrong while its ranks ran."""
     notes: tuple[str, ...] = ()
     order: str = "calls"
-    """What the order of its labels rests on: "calls", "times" of files, or "names"."""
+    """Basis of the order of its labels: "calls", "times" of files, or "names"."""
 
 
 def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
-    """Open a run directory or another tool's dump on this host as `side`; what must be copied goes below `scratch`.
+    """Open a run directory or another tool's dump on this host as `side`; copies go below `scratch`.
 
     Raises UsageError when it is neither, or cannot be read.
     """
@@ -62,7 +62,7 @@ def _ranks(count: int) -> str:
 
 
 def world_size(indices: Sequence[ShardIndex], record: RunRecord | None) -> int:
-    """Return how many ranks a run had: as its record says, else as far as its shards tell."""
+    """Return the number of ranks of a run: from its record, or else from its shards."""
     if record is not None and record.ranks:
         return len(record.ranks)
     return max((index.header.rank + 1 for index in indices), default=0)

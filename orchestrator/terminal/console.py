@@ -15,9 +15,9 @@ _PIPED_WIDTH = 120
 
 
 class _Console(Console):
-    """A console whose reader may leave (`| head`): what follows is not shown, and the run goes on.
+    """Console whose reader may leave (`| head`): later output is dropped, and the run goes on.
 
-    Nothing that is printed on it steers the terminal but what rich itself does.
+    Only rich's own control sequences reach the terminal.
     """
 
     def on_broken_pipe(self) -> None:
@@ -30,7 +30,7 @@ class _Console(Console):
 
 
 def report_console(stream: TextIO) -> Console:
-    """Return a console for `stream`; what is no terminal gets no colour and lines of 120 cells."""
+    """Return a console for `stream`. Output that is no terminal has no colours, and lines of 120 cells."""
     terminal = stream.isatty()
     return _Console(
         file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False

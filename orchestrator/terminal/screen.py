@@ -1,7 +1,7 @@
-"""What the user sees while a run goes on: the ranks' lines, and progress of ranks and comparison.
+"""Screen during a run: the ranks' output, and the progress of ranks and comparison.
 
-On a terminal there are live bars; where output is piped, lines go out without colours and progress is told in plain
-lines on stderr, one per 10 %. Nothing that a rank prints does anything to a terminal but colour it.
+On a terminal there are live bars. Where output is piped, lines have no colours, and progress goes to stderr as one
+plain line per 10 %. Of the control sequences that a rank prints only colours reach a terminal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aclcmp.orchestrator.core.text import coloured, uncoloured, visible
 
 
 class _Bars(Progress):
-    """The bars, and lines below them."""
+    """Progress bars, with lines below them."""
 
     below: Sequence[Text] = ()
 
@@ -40,7 +40,7 @@ class Screen:
         self._bars = _Bars(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -48,7 +48,7 @@ class Screen:
         self._total = self._ended = 0
         self._compare: TaskID | None = None
         self._pairs = self._compared = self._bytes = 0
-        self._begun = 0.0
+        self._compare_start = 0.0
         self._decile = 0
 
     def __enter__(self) -> Screen:
@@ -61,12 +61,12 @@ class Screen:
         self.close()
 
     def close(self) -> None:
-        """Take the bars away from the live display; they stay as the last lines."""
+        """End the live display; the bars stay as the last lines."""
         self._bars.stop()
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show on a terminal that something takes its time, before the bars are there."""
+        """Show on a terminal that something takes time, before the bars are there."""
         if not self._console.is_terminal:
             yield
             return
@@ -78,18 +78,18 @@ class Screen:
         self._console.print(Text(visible(text)), soft_wrap=True)
 
     def on_dump_setup(self, sentences: Sequence[str]) -> None:
-        """What the launcher prepared for the library's dumps."""
+        """Print how the launcher prepared the library's dumps."""
         for sentence in sentences:
             self.say(sentence)
 
     def on_start(self, ranks: Sequence[Placement]) -> None:
-        """The ranks run."""
+        """Add the bar of the ranks."""
         self._total, self._ended = len(ranks), 0
-        self._ranks = self._bars.add_task("ranks", total=self._total, told=f"0/{self._total} finished")
+        self._ranks = self._bars.add_task("ranks", total=self._total, text=f"0/{self._total} finished")
 
     @property
     def room(self) -> tuple[int, bool] | None:
-        """Width of the terminal and whether it knows ASCII alone; None where there is none."""
+        """Width of the terminal, and whether it can show only ASCII; None if the output is no terminal."""
         if not self._console.is_terminal:
             return None
         return self._console.width, not self._console.encoding.startswith("utf")
@@ -99,7 +99,7 @@ class Screen:
         self._bars.below = below
 
     def on_line(self, rank: int, text: str) -> None:
-        """One line of a rank's output, with the rank before it; on a terminal in its colours."""
+        """Print one line of a rank's output behind the rank's number, on a terminal in its colours."""
         if self._console.is_terminal:
             shown = Text.from_ansi(coloured(text))
             self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), shown), soft_wrap=True)
@@ -113,41 +113,41 @@ class Screen:
                 self._console.on_broken_pipe()
 
     def on_end(self, rank: int, state: RankState, exit_code: int | None) -> None:
-        """A rank has ended."""
+        """Advance the bar of the ranks."""
         self._ended += 1
         if self._ranks is not None:
-            told = f"{self._ended}/{self._total} {'finished' if state is RankState.FINISHED else 'ended'}"
-            self._bars.update(self._ranks, completed=self._ended, told=told)
+            text = f"{self._ended}/{self._total} {'finished' if state is RankState.FINISHED else 'ended'}"
+            self._bars.update(self._ranks, completed=self._ended, text=text)
 
     def show_recorded(self, labels: int, nbytes: int) -> None:
-        """What the ranks recorded is known."""
-        told = f"{labels:,} labels, {decimal(nbytes)}"
+        """Show how many labels and bytes the ranks have recorded."""
+        text = f"{labels:,} labels, {decimal(nbytes)}"
         if self._ranks is not None:
-            self._bars.update(self._ranks, told=f"{self._ended}/{self._total} ended   {told}")
-        self._progress(f"recorded {told}")
+            self._bars.update(self._ranks, text=f"{self._ended}/{self._total} ended   {text}")
+        self._print_progress(f"recorded {text}")
 
     def add_pairs(self, pairs: int) -> None:
-        """The comparison begins, or finds that so many more are to be compared."""
+        """Add pairs to the bar of the comparison; the first call makes the bar."""
         self._pairs += pairs
         if self._compare is None:
-            self._begun = time.monotonic()
-            self._compare = self._bars.add_task("compare", total=pairs, told=f"0/{pairs:,}")
+            self._compare_start = time.monotonic()
+            self._compare = self._bars.add_task("compare", total=pairs, text=f"0/{pairs:,}")
         self._bars.update(self._compare, total=self._pairs)
 
     def advance(self, pairs: int, nbytes: int) -> None:
-        """So many more pairs and bytes are compared."""
+        """Advance the bar of the comparison by so many pairs and bytes."""
         self._compared += pairs
         self._bytes += nbytes
-        rate = self._bytes / max(time.monotonic() - self._begun, 1e-9)
-        told = f"{self._compared:,}/{self._pairs:,}" + (f"   {decimal(int(rate))}/s" if self._bytes else "")
+        rate = self._bytes / max(time.monotonic() - self._compare_start, 1e-9)
+        text = f"{self._compared:,}/{self._pairs:,}" + (f"   {decimal(int(rate))}/s" if self._bytes else "")
         if self._compare is not None:
-            self._bars.update(self._compare, completed=self._compared, told=told)
+            self._bars.update(self._compare, completed=self._compared, text=text)
         decile = 10 * self._compared // max(self._pairs, 1)
         if decile > self._decile:
             self._decile = decile
-            self._progress(f"compared {told}")
+            self._print_progress(f"compared {text}")
 
-    def _progress(self, text: str) -> None:
+    def _print_progress(self, text: str) -> None:
         if not self._console.is_terminal:
             with suppress(BrokenPipeError):
                 sys.stderr.write(f"aclcmp: {text}\n")

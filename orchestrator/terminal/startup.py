@@ -1,4 +1,4 @@
-"""What commands open before their stages: the terminal, the kernels, and a cluster while something else is done."""
+"""Set up what commands need before their stages: the terminal, and a cluster that opens while other work is done."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 Work = TypeVar("Work")
 
 _SLOW = 2.0
-"""Seconds after which it is shown how far something is."""
+"""Seconds after which progress is shown."""
 
 
 @contextmanager
 def open_cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
-    """Open a cluster, which takes seconds, and do something else meanwhile."""
+    """Open a cluster, which takes seconds, and meanwhile do other work; yield the cluster and the work's result."""
     check_interrupt()
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(Cluster.open, address)
         try:
             with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
-                done = meanwhile()
+                result = meanwhile()
                 cluster = opening.result()
         except BaseException:
             if opening.exception() is None:
                 opening.result().close()
             raise
     with cluster:
-        yield cluster, done
+        yield cluster, result
 
 
 @contextmanager
 def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
-    """Give what is to be called after each step: on a terminal it shows how far it is when that takes its time."""
+    """Yield a function to call after each step: on a terminal it shows the progress of slow work."""
     from rich.progress import Progress
 
     from aclcmp.orchestrator.terminal.console import report_console
@@ -51,11 +51,11 @@ def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
     console = report_console(sys.stderr)
     bars = Progress(console=console, transient=True, disable=not console.is_terminal)
     bar = bars.add_task(text, total=total)
-    begun = time.monotonic()
+    start = time.monotonic()
 
     def step() -> None:
         bars.advance(bar)
-        if time.monotonic() - begun > _SLOW:
+        if time.monotonic() - start > _SLOW:
             bars.start()
 
     try:
@@ -69,7 +69,7 @@ def nothing() -> None:
 
 
 def terminal(as_json: bool) -> tuple[Console, Screen]:
-    """The console for people, which leaves stdout alone where that is for JSON, and the screen on it."""
+    """Return the console for people, which is stderr where stdout is for JSON, and the screen on it."""
     from aclcmp.orchestrator.terminal.console import report_console
     from aclcmp.orchestrator.terminal.screen import Screen
 

@@ -1,7 +1,7 @@
-"""Standard output and error of this process: nothing that they print can steer a terminal, and they may be closed.
+"""Safe standard output and error: control characters do not reach a terminal, and the streams may be closed.
 
-Texts come from runs, dumps and other hosts: names, log lines, error texts. What is written to a stream is escaped here,
-and what rich prints in `console.py`: once each, whoever prints it.
+Texts come from runs, dumps and other hosts: names, log lines, errors. Text that is written to a stream is escaped here,
+text that rich prints in `console.py`, so that each is escaped once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from aclcmp.orchestrator.core.text import visible_lines
 
 
 class EnduringStream:
-    """A text stream in front of another one. Where that is a terminal which is gone, what is written is lost."""
+    """Text stream that writes to another one. Output to a terminal that is gone is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text; return the length of what was given."""
-        with self._outliving():
+        """Write text; return its length."""
+        with self._survive_lost_terminal():
             self._stream.write(text)
         return len(text)
 
@@ -35,15 +35,15 @@ class EnduringStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write out what is held."""
-        with self._outliving():
+        """Flush the stream behind."""
+        with self._survive_lost_terminal():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     @contextmanager
-    def _outliving(self) -> Iterator[None]:
+    def _survive_lost_terminal(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -53,16 +53,16 @@ class EnduringStream:
 
 
 class HarmlessStream(EnduringStream):
-    """The same, on which control characters become escapes."""
+    """Enduring stream that writes control characters as escapes."""
 
     def write(self, text: str) -> int:
-        """Write text; return the length of what was given."""
+        """Write text; return its length."""
         super().write(visible_lines(text))
         return len(text)
 
 
 def for_rich(stream: TextIO) -> TextIO:
-    """Return a stream on which rich's own control characters are what they are."""
+    """Return a stream for rich, which passes on rich's own control characters."""
     while isinstance(stream, EnduringStream):
         stream = stream._stream
     return cast("TextIO", EnduringStream(stream))
@@ -70,8 +70,8 @@ def for_rich(stream: TextIO) -> TextIO:
 
 @contextmanager
 def harmless_streams() -> Iterator[None]:
-    """Let stdout and stderr, which may be closed, be harmless; all that Python writes goes through them."""
-    open_what_is_closed()
+    """Replace stdout and stderr, which may be closed, by harmless streams; all that Python writes goes through them."""
+    open_closed_streams()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", HarmlessStream(stream)) for stream in before)
     try:
@@ -80,8 +80,8 @@ def harmless_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def open_what_is_closed() -> None:
-    """Let a closed stdout or stderr (`>&-`) lead nowhere: else the next file that is opened would be in its place."""
+def open_closed_streams() -> None:
+    """Open a closed stdout or stderr (`>&-`) on /dev/null: else the next file that is opened would take its number."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             to_nowhere(number)
@@ -89,7 +89,7 @@ def open_what_is_closed() -> None:
 
 
 def to_nowhere(descriptor: int) -> None:
-    """Let what is written to a descriptor be lost."""
+    """Redirect a descriptor to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)

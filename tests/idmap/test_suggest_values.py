@@ -130,7 +130,7 @@ def test_candidates_that_names_leave_open_are_settled() -> None:
         f"layers.{n}.attn.{part}": value for n in range(3) for part, value in zip("xy", arrays(2, n), strict=True)
     }
     actual = {f"h.{n}.attn.{part}": value for n in range(3) for part, value in zip("ba", arrays(2, n), strict=True)}
-    assert not suggest([replace(one, views=()) for one in seen(golden)], seen(actual)).rules
+    assert not suggest([replace(one, signatures=()) for one in seen(golden)], seen(actual)).rules
     check_maps(suggest(seen(golden), seen(actual, sorted(actual))), golden, actual)
 
 
@@ -221,7 +221,7 @@ CONSTANTS += [np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf), np.arange(7.0)
 def test_constants_prove_nothing(number: int) -> None:
     constant = CONSTANTS[number]
     golden, actual = ({f"{name}{n}x": constant for n in range(4)} for name in "ab")
-    bare = [[replace(one, views=()) for one in seen(side)] for side in (golden, actual)]
+    bare = [[replace(one, signatures=()) for one in seen(side)] for side in (golden, actual)]
     assert suggest(seen(golden), seen(actual)) == suggest(*bare)
     other = {name: value + 1 for name, value in actual.items()}
     assert suggest(seen(golden), seen(other)) == suggest(*bare)
@@ -268,7 +268,7 @@ def test_values_in_another_order_agree_by_their_spread(shape: tuple[int, ...]) -
     actual = dict(zip(ours, turned, strict=True))
     check_maps(suggest(seen(golden), seen(actual, ours[::-1])), golden, ours)
     orders = [np.random.default_rng(n).permutation(60) for n in range(2)]
-    one, other = ([each.views] for n, order in enumerate(orders) for each in seen({str(n): order}))
+    one, other = ([each.signatures] for n, order in enumerate(orders) for each in seen({str(n): order}))
     assert distances(one, other)[0, 0] > DIFFER, "all permutations have one spread"
 
 
@@ -276,7 +276,8 @@ def test_values_in_another_order_agree_by_their_spread(shape: tuple[int, ...]) -
 def test_shapes_of_as_many_elements_in_one_order_agree(shape: tuple[int, ...]) -> None:
     value = arrays(1, 0, (2, 3, 4))[0]
     golden, same, other = (
-        [each.views for each in seen({"x": array})] for array in (value, value.reshape(shape), arrays(1, 1, shape)[0])
+        [each.signatures for each in seen({"x": array})]
+        for array in (value, value.reshape(shape), arrays(1, 1, shape)[0])
     )
     assert distances(golden, same)[0, 0] < 1e-6
     apart = distances(golden, other)[0, 0]
@@ -321,9 +322,9 @@ def test_a_large_whole_is_looked_at_in_part() -> None:
     rng = np.random.default_rng(0)
     one, other = (rng.standard_normal((64, 1024)) for _ in range(2))
     assert one.size > FEW
-    views = [seen({"x": value})[0].views for value in (one, other, bfloat16(one))]
-    assert all(view.spread is None and view.sample.size == 1024 for (view,) in views)
-    apart = distances(views[:1], views)[0]
+    signatures = [seen({"x": value})[0].signatures for value in (one, other, bfloat16(one))]
+    assert all(view.spread is None and view.sample.size == 1024 for (view,) in signatures)
+    apart = distances(signatures[:1], signatures)[0]
     assert apart[0] < 1e-6 and apart[1] > 1 and 0 < apart[2] < AGREE / 10
 
 

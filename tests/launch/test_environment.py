@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.core.job import Device, Job, Launcher, Placement
-from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment, recorded
+from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment, variables_for_record
 
 PLACE = Placement(
     actor=0, rank=5, local_rank=1, local_world_size=4, group_rank=1, node_id="b", ip="10.0.0.2", host="b",
@@ -104,4 +104,4 @@ def test_a_script_finds_its_node_and_no_rank() -> None:
 def test_no_secret_is_recorded() -> None:
     secret = {"HF_TOKEN": "x", "AWS_SECRET": "x", "ASCEND_KEY": "x", "HCCL_PASSWORD": "x", "HOME": "x"}
     kept = {"ASCEND_HOME_PATH": "/usr", "HCCL_CONNECT_TIMEOUT": "1200", "OMP_NUM_THREADS": "1"}
-    assert recorded({**secret, **kept}) == kept
+    assert variables_for_record({**secret, **kept}) == kept

@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
-from aclcmp.orchestrator.launch.failure import failure
+from aclcmp.orchestrator.launch.failure import first_failure
 from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason
 
 HINT = (
@@ -25,7 +25,7 @@ def told(*lines: str, code: int = 1) -> str:
     place = Placement(0, 3, 3, 8, 0, "n", "10.0.0.1", "h", (), ())
     command = Command(None, (place,), Path("log"), 0.0, RankState.FAILED, code)
     command.hear(lines)
-    found = failure([command], Outcome(Reason.FAILURE), None, None)
+    found = first_failure([command], Outcome(Reason.FAILURE), None, None)
     assert found is not None and found.rank == 3 and found.last_lines == lines[-15:]
     return found.what
 
@@ -71,18 +71,18 @@ def ended(rank: int, state: RankState, finished: float, host_lost: bool = False)
 def test_a_lost_host_is_blamed_and_not_its_peers_that_failed_in_the_collective() -> None:
     peers = [ended(0, RankState.FAILED, 5.2), ended(1, RankState.FAILED, 5.3)]
     lost = [ended(2, RankState.LOST, 6.5, host_lost=True), ended(3, RankState.LOST, 6.6, host_lost=True)]
-    found = failure([*peers, *lost], Outcome(Reason.FAILURE), None, None)
+    found = first_failure([*peers, *lost], Outcome(Reason.FAILURE), None, None)
     assert found is not None and found.rank == 2 and found.what.startswith("rank 2 (host h2) was lost")
 
 
 def test_a_rank_that_did_not_stop_is_not_blamed_for_the_one_that_failed() -> None:
     commands = [ended(0, RankState.LOST, 20.0), ended(1, RankState.FAILED, 5.0), ended(2, RankState.STOPPED, 7.0)]
-    found = failure(commands, Outcome(Reason.FAILURE), None, None)
+    found = first_failure(commands, Outcome(Reason.FAILURE), None, None)
     assert found is not None and found.rank == 1
 
 
 def test_a_rank_that_fails_while_enough_is_seen_is_told() -> None:
     commands = [ended(0, RankState.STOPPED, 5.0), ended(1, RankState.FAILED, 4.9)]
-    found = failure(commands, Outcome(Reason.ENOUGH), None, None)
+    found = first_failure(commands, Outcome(Reason.ENOUGH), None, None)
     assert found is not None and found.rank == 1
-    assert failure(commands[:1], Outcome(Reason.ENOUGH), None, None) is None
+    assert first_failure(commands[:1], Outcome(Reason.ENOUGH), None, None) is None

@@ -17,7 +17,7 @@ def looks(silence: Silence, begin: float, end: float) -> list[str]:
     told = []
     for now in range(int(begin), int(end)):
         silence.heard("a", float(now))
-        told += silence.fallen(float(now))
+        told += silence.new_sentences(float(now))
     return told
 
 
@@ -36,17 +36,17 @@ def test_a_driver_that_stood_still_takes_no_host_for_silent() -> None:
     silence = Silence(NAMES, 0.0)
     assert looks(silence, 0, 5) == []
     silence.heard("a", 65.0)  # Ctrl-Z for a minute; what host b has said meanwhile is not taken yet
-    assert silence.fallen(65.0) == []
+    assert silence.new_sentences(65.0) == []
     assert looks(silence, 66, 70) == []
     assert len(looks(silence, 70, 90)) == 1  # it has died meanwhile
 
 
 def test_the_head_is_not_lost_for_a_driver_that_slept() -> None:
     answers = FailureTimer(0.0)
-    answers.tried(1.0, answered=True)
-    answers.tried(61.0, answered=False)  # awake, and the network is not there yet
+    answers.add(1.0, answered=True)
+    answers.add(61.0, answered=False)  # awake, and the network is not there yet
     assert 0 < answers.silent < head_watch.LOST_SECONDS
-    answers.tried(63.0, answered=True)
+    answers.add(63.0, answered=True)
     assert answers.silent == 0.0
 
 
@@ -55,7 +55,7 @@ def test_the_head_is_lost_after_tries_that_all_fail(seconds: float) -> None:
     answers, now = FailureTimer(0.0), 0.0
     while answers.silent <= head_watch.LOST_SECONDS:
         now += seconds
-        answers.tried(now, answered=False)
+        answers.add(now, answered=False)
     assert now <= head_watch.LOST_SECONDS + seconds
 
 
