@@ -50,7 +50,7 @@ def _live_recorder() -> Recorder | None:
 
 
 def _turn_off(error: Exception) -> None:
-    """Whatever is broken here must not break the script, unless it asked for that."""
+    """Record no more labels: a fault of this tool must not break the script, unless the run is strict."""
     global _on
     _on = False
     if sys.stderr is not None:
@@ -107,30 +107,30 @@ def _record_from(
 
 
 def _skipped_in_graph() -> bool:
-    """Whether the caller, a public call, is traced into a graph that it must not break; that is then noted.
+    """Tell whether the caller, a public call, is traced into a graph that must not break; note the label as skipped.
 
-    Dynamo does not trace this but calls it while it traces the caller, and takes the answer for a constant.
+    Dynamo does not trace this function: it calls it while it traces the caller, and treats the answer as a constant.
     """
-    asking = tracing_dynamo()
-    if asking is None:
+    translator = tracing_dynamo()
+    if translator is None:
         return False
-    if not must_not_break(asking):
+    if not must_not_break(translator):
         skip_tracing(set_label, _record_from, set_task_id, _next_task)
         return False
-    call, site = asking.f_code.co_name, traced_site(asking)
-    name = traced_local(asking, "data_id") or f"label at {site}" if call == "set_label" else call
+    call, site = translator.f_code.co_name, traced_site(translator)
+    name = traced_local(translator, "data_id") or f"label at {site}" if call == "set_label" else call
     if recorder := _live_recorder():
-        recorder.skip(traced_local(asking, "data_src"), name, COMPILED, site)
+        recorder.skip(traced_local(translator, "data_src"), name, COMPILED, site)
     return True
 
 
 def is_on() -> bool:
-    """Whether labels are recorded: the launcher started this process."""
+    """Tell whether labels are recorded, which is so in processes that the launcher started."""
     return _on
 
 
 def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout: Any = None, level: str = "") -> None:
-    """Label a tensor like `set_label` does, for a caller that knows better than the stack where the label belongs."""
+    """Label a tensor like `set_label`, at a call site that the caller gives instead of the stack."""
     if _on and (recorder := _live_recorder()):
         recorder.record(data_src, data_id, data_val, None, layout, level, None, call_site)
 
@@ -152,17 +152,17 @@ def _next_task() -> None:
 
 
 def _note_script() -> None:
-    """Note that code with public calls is compiled by torch.jit.script, which does not tell which labels."""
+    """Note that torch.jit.script compiles code with public calls; it does not tell which labels are in it."""
     if _on and (recorder := _live_recorder()):
         recorder.skip("", "torch.jit.script", SCRIPTED, "scripted code")
 
 
-# What torch.compiler.assume_constant_result and torch.compiler.disable set; torch is not imported for it.
+# torch.compiler.assume_constant_result and torch.compiler.disable set these too, but would need torch.
 _skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _record_from._torchdynamo_disable = True  # type: ignore[attr-defined]
 _next_task._torchdynamo_disable = True  # type: ignore[attr-defined]
 for _call in (set_label, set_task_id, gen_id):
-    torchscript.stand_in(_call, getattr(torchscript, _call.__name__), _note_script)
+    torchscript.substitute(_call, getattr(torchscript, _call.__name__), _note_script)
 
 
 def _before_fork() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def part_path(path: Path) -> Path:
-    """Return a name beside a file, of this process and moment alone, to write its content to."""
+    """Return a temporary path beside a file, unique to this process and moment."""
     return path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}.part")
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and put it in the place of `path` in one step. Raises OSError; the old file stays then.
+    """Yield a path to write to, and rename it to `path` at the end. Raises OSError; the old file stays then.
 
     Readers see the old file or the new one. Of two writers the later one remains.
     """

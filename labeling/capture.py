@@ -1,4 +1,4 @@
-"""How much of a tensor is kept: what the user asked for, or less when the disk would fill up."""
+"""The part of a tensor that is kept: as the user asked, or less when the disk would fill up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import Enum
 from pathlib import Path
 
 _LOOK_AGAIN = 16 << 20
-"""Bytes written by this process after which it looks again at how much room the disk has."""
+"""Bytes written by this process after which it reads the free space of the disk again."""
 _MOST_RESERVE = 1 << 30
 _TIGHT_TASKS = 20
-"""A disk with room for fewer further tasks than this is told of, once."""
+"""A disk with room for fewer further tasks than this is reported, once."""
 
 
 class Capture(str, Enum):
-    """What is kept of a tensor."""
+    """The part of a tensor that is kept."""
 
     FULL = "full"
     """All of it."""
@@ -26,9 +26,9 @@ class Capture(str, Enum):
 
 
 class Budget:
-    """Decides for each tensor how much of it is kept. Once the disk is short it stays with fingerprints.
+    """The decision how much of each tensor is kept. From the moment the disk is short only fingerprints are kept.
 
-    `say` is called with one line when that happens, and `relieve` so that the caller stops what else fills the disk.
+    At that moment `say` is called with one line, and `relieve`, in which the caller stops other writers to the disk.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Budget:
         say: Callable[[str], None],
         relieve: Callable[[], None],
     ) -> None:
-        """`folder` is on the disk in question, and so many `ranks` write to it."""
+        """Watch the disk of `folder`, to which `ranks` ranks of this host write."""
         self._folder = folder
         self.capture = wanted
         self._ranks = ranks
@@ -53,8 +53,8 @@ class Budget:
         self._forecast = False
         self._short = False
 
-    def of(self, nbytes: int) -> Capture:
-        """Say how much is kept of a tensor of `nbytes` that is about to be written."""
+    def capture_for(self, nbytes: int) -> Capture:
+        """Return how much is kept of a tensor of `nbytes` that is about to be written."""
         if self.capture is not Capture.FULL:
             return self.capture
         self._unseen += nbytes
@@ -67,14 +67,15 @@ class Budget:
         return Capture.FULL
 
     def before_a_dump(self) -> None:
-        """Look whether the library may go on dumping."""
+        """Check that the disk has room for the dumps of the library."""
         if not self._short and shutil.disk_usage(self._folder).free < self._reserve:
             self._switch_down(f"the disk of {self._folder} is nearly full")
 
-    def task_ended(self, task: int) -> None:
-        """Forecast the next task from the one that ended, and make room before it begins.
+    def end_task(self, task: int) -> None:
+        """Forecast the space of the next task from the one that ended, and keep less where that is too much.
 
-        It took what all ranks recorded, if they recorded as much as this one, or what the disk lost: dumps are in that.
+        A task took what this rank recorded times the number of ranks, or the loss of free space, if that is more: the
+        loss includes dumps.
         """
         free = shutil.disk_usage(self._folder).free
         per_task = max(self._task_bytes * self._ranks, self._free_before_task - free)

@@ -1,4 +1,4 @@
-"""Globs over dotted names: `*` stands for anything within a part, `**` for anything across parts."""
+"""Globs over dotted names: `*` matches within a part, `**` across parts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import warnings
 from aclcmp.labeling.errors import LabelError
 
 TOKEN = re.compile(r"\*\*\.?|\*|\?|\[[^\]]+\]|[^*?\[]+|\[")
-"""The pieces of a glob; `**.` is one, for it may stand for nothing at all."""
+"""The tokens of a glob. `**.` is one token, because it may match nothing at all."""
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """Return a glob as a regular expression with one group for each star. Raises LabelError for what is no glob."""
+    """Return a glob as a regular expression with one group for each star. Raises LabelError for an invalid glob."""
 
     def part(token: str) -> str:
         if token == "**.":
@@ -32,7 +32,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
         raise LabelError(f"{pattern!r} is not a pattern; use a glob like 'layers.*.mlp' or a compiled re.Pattern")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # [+--] may become a difference of sets one day
+            warnings.simplefilter("ignore", FutureWarning)  # [+--] may become a set difference in a later Python
             return re.compile("".join(part(token) for token in TOKEN.findall(pattern)))
     except re.error as error:
         raise LabelError(f"{pattern!r} is not a pattern: {error}") from None

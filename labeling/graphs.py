@@ -26,25 +26,25 @@ _CAPTURED = (
 _FAKE = f"it runs under FakeTensorMode, where tensors have no data: {_ELSE}"
 
 _MAY_BREAK = ("checkpoint", "autograd")
-"""Parts of names of the operators over functions that dynamo leaves to Python when their graph would break."""
+"""Parts of the names of higher-order operators that dynamo leaves to Python where their graph would break."""
 
 
 def tracing_dynamo() -> Any | None:
-    """Return dynamo's translator of the function that asks; None where dynamo does not trace it.
+    """Return dynamo's translator of the public call that is being traced; None where dynamo does not trace it.
 
-    To be called by a function that dynamo takes for a constant, so that it runs while dynamo traces the one that calls
-    it. The names are private to torch: a version that has others seems to trace nothing.
+    Call it from a function that dynamo treats as a constant: that runs while dynamo traces the caller of the function.
+    The names are private to torch; in a version with other names no call seems to be traced.
     """
-    tracing = sys.modules.get("torch._dynamo.symbolic_convert")
-    if tracing is None or getattr(tracing.tls, "current_tx", None) is None:
+    dynamo = sys.modules.get("torch._dynamo.symbolic_convert")
+    if dynamo is None or getattr(dynamo.tls, "current_tx", None) is None:
         return None
     with suppress(Exception):
-        return _innermost(tracing.InstructionTranslatorBase)
+        return _innermost(dynamo.InstructionTranslatorBase)
     return None
 
 
 def _innermost(kind: type) -> Any:
-    """Return the object of a kind of which a method is running, the innermost."""
+    """Return the innermost object of a class of which a method is running."""
     frame = sys._getframe(1)
     while not isinstance(translator := frame.f_locals.get("self"), kind):
         assert frame.f_back is not None
@@ -52,35 +52,35 @@ def _innermost(kind: type) -> Any:
     return translator
 
 
-def must_not_break(asking: Any) -> bool:
-    """Whether a break of the graph that is traced would raise."""
+def must_not_break(translator: Any) -> bool:
+    """Tell whether a break of the traced graph would raise."""
     with suppress(Exception):
-        operators = [str(getattr(tracer, "source_target", "")) for tracer in asking.output.tracers[1:]]
+        operators = [str(getattr(tracer, "source_target", "")) for tracer in translator.output.tracers[1:]]
         return bool(
-            asking.one_graph
-            or asking.error_on_graph_break
+            translator.one_graph
+            or translator.error_on_graph_break
             or not all(any(part in operator for part in _MAY_BREAK) for operator in operators)
             or _in_transform(sys.modules["torch"])
         )
     return False
 
 
-def traced_local(asking: Any, name: str) -> Any:
-    """Return what a traced function has under a name; None where that is not known while tracing."""
+def traced_local(translator: Any, name: str) -> Any:
+    """Return the value of a local of the traced function; None where it is not known while tracing."""
     with suppress(Exception):
-        return asking.symbolic_locals[name].as_python_constant()
+        return translator.symbolic_locals[name].as_python_constant()
     return None
 
 
-def traced_site(asking: Any) -> str:
-    """Return `file:line` of the traced call of the function that asks."""
+def traced_site(translator: Any) -> str:
+    """Return `file:line` of the traced call."""
     with suppress(Exception):
-        return f"{asking.parent.f_code.co_filename}:{asking.parent.lineno}"
+        return f"{translator.parent.f_code.co_filename}:{translator.parent.lineno}"
     return "compiled code"
 
 
 def skip_tracing(*functions: Any) -> None:
-    """Make dynamo compile neither these functions nor what they call, where they run after a break of the graph."""
+    """Keep dynamo from compiling these functions, and those that they call, where they run after a graph break."""
     with suppress(Exception):
         frames = sys.modules["torch._dynamo.eval_frame"]
         for function in functions:
@@ -89,8 +89,8 @@ def skip_tracing(*functions: Any) -> None:
 
 
 def reason_not_copyable(torch: Any, value: Any) -> str:
-    """Say why a torch.Tensor cannot be copied at this moment; "" where it can. Calls no operation of torch."""
-    with suppress(AttributeError):  # versions of torch that cannot be asked
+    """Return why a torch.Tensor cannot be copied at this moment; "" where it can. Calls no operation of torch."""
+    with suppress(AttributeError):  # versions of torch without these functions
         if _in_transform(torch) and torch._C._functorch.is_functorch_wrapped_tensor(value):
             return _TRANSFORMED
         if torch._C._is_tracing():

@@ -1,4 +1,4 @@
-"""Which rank this process is, read from the environment that the launcher (or torchrun, MPI, Slurm) sets."""
+"""The rank of this process, from the environment that the launcher (or torchrun, MPI, Slurm) sets."""
 
 import os
 import sys
@@ -12,15 +12,15 @@ SHARD_DIR = "ACLCMP_SHARD_DIR"
 STRICT = "ACLCMP_STRICT"
 """`1`: a label that cannot be recorded raises in the user's script."""
 LABELS = "ACLCMP_LABELS"
-"""Regular expression: only labels in whose id it is found are recorded."""
+"""Regular expression: only labels whose id contains a match are recorded."""
 TASKS = "ACLCMP_TASKS"
 """Only labels of these tasks are recorded, e.g. `0-3,7`."""
 PERTURB = "ACLCMP_PERTURB"
-"""A seed, an integer: `aclcmp.perturb` changes what it is given in the last bit."""
+"""A seed, an integer: `aclcmp.perturb` changes its tensor in the last bit."""
 CAPTURE = "ACLCMP_CAPTURE"
 """How much of a tensor is kept: a value of `aclcmp.labeling.capture.Capture`."""
 DUMP_DIR = "ACLCMP_DUMP_DIR"
-"""Absolute folder into which the accelerated library is told to dump its tensors; unset without `--low-level`."""
+"""Absolute folder into which the accelerated library is identity to dump its tensors; unset without `--low-level`."""
 
 _RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _WORLD_NAMES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
@@ -30,7 +30,7 @@ _LOCAL_WORLD_NAMES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOC
 
 @dataclass(frozen=True, slots=True)
 class RankIdentity:
-    """One process of the job, torchrun's sense."""
+    """One process of the job; ranks and sizes as torchrun defines them."""
 
     run_id: str
     rank: int
@@ -49,28 +49,28 @@ def rank_identity(environ: Mapping[str, str] = os.environ) -> RankIdentity:
     )
 
 
-def distributed_identity(told: RankIdentity) -> RankIdentity:
-    """Return the identity that torch.distributed gives this process, where that tells more than the environment.
+def distributed_identity(identity: RankIdentity) -> RankIdentity:
+    """Return the identity of this process in torch.distributed, where its group is larger than the job of `identity`.
 
-    The workers of an engine inherit the environment of the process that started them: all say its rank. A group of no
-    more processes than the environment tells is part of that job.
+    The workers of an engine inherit the environment of the process that started them, and so its rank. A group that has
+    no more processes than the environment states is a part of that job.
     """
     torch = sys.modules.get("torch")
     dist = getattr(torch, "distributed", None)
     try:
         if dist is None or not dist.is_available() or not dist.is_initialized():
-            return told
+            return identity
         rank, world_size = int(dist.get_rank()), int(dist.get_world_size())
     except Exception:  # a process group that is being taken down
-        return told
-    return told if world_size <= told.world_size else RankIdentity(told.run_id, rank, world_size, rank)
+        return identity
+    return identity if world_size <= identity.world_size else RankIdentity(identity.run_id, rank, world_size, rank)
 
 
 def ranks_here(environ: Mapping[str, str] = os.environ) -> int:
-    """Return how many ranks share this host, as far as the environment tells."""
+    """Return the number of ranks on this host, 1 where the environment does not state it."""
     return max(_first(environ, _LOCAL_WORLD_NAMES, 1), 1)
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...], default: int) -> int:
-    """Return the value of the first of some variables that is set to a number."""
+    """Return the value of the first variable that is set to a number."""
     return next((int(environ[name]) for name in names if environ.get(name, "").isdecimal()), default)

@@ -1,4 +1,4 @@
-"""Which labels are recorded at all: those whose id and task the user asked for."""
+"""The selection of labels to record, by their id and their task."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from aclcmp.labeling.identity import LABELS, TASKS
 
 @dataclass(frozen=True, slots=True)
 class LabelFilter:
-    """Label ids in which `labels` is found (None: all), and tasks within one of the ranges (None: all)."""
+    """Ids that contain a match of `labels` (None: all), and tasks within one of the ranges (None: all)."""
 
     labels: re.Pattern[str] | None = None
     tasks: tuple[range, ...] | None = None
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> LabelFilter:
-        """Read what the launcher passes on. Raises LabelError."""
+        """Read the variables that the launcher sets. Raises LabelError."""
         labels, tasks = environ.get(LABELS, ""), environ.get(TASKS, "")
         return LabelFilter(parse_labels(labels) if labels else None, parse_tasks(tasks) if tasks else None)
 
     def wants(self, task: int, data_id: object) -> bool:
-        """Whether a label is recorded. An id that is no text is wanted: it is a mistake that must be told."""
+        """Tell whether a label is recorded. An id that is no text is accepted, so that the mistake is reported."""
         if self.tasks is not None and not any(task in numbers for numbers in self.tasks):
             return False
         return self.labels is None or not isinstance(data_id, str) or self.labels.search(data_id) is not None
 
 
 def parse_labels(text: str) -> re.Pattern[str]:
-    """Read a regular expression; a label is meant when it is found anywhere in its id. Raises LabelError."""
+    """Compile a regular expression that selects the labels whose id contains a match. Raises LabelError."""
     try:
         return re.compile(text)
     except re.error as error:

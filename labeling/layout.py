@@ -1,6 +1,6 @@
-"""How a rank's local tensor is part of the whole, in the words of `torch.distributed.tensor`.
+"""Layouts: how a rank's local tensor is part of the whole, in the terms of `torch.distributed.tensor`.
 
-Layouts have one written form, in shards, in reports and in files of layouts: `Shard(dim=1, parts=(8, 4, 4))`.
+The written form is the same in shards, reports and layout files: `Shard(dim=1, parts=(8, 4, 4))`.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Any
 from aclcmp.labeling.errors import LabelError
 
 _LONGEST = 1 << 20
-"""Characters of a written layout: a group of 65,536 ranks that are no range stays below."""
+"""Characters of a written layout. A group of 65,536 ranks that form no range needs fewer."""
 _MOST_RANKS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """Every rank holds the same: each of `ranks`, or each that has the label."""
+    """Every rank of `ranks` (None: every rank that has the label) holds the same."""
 
     ranks: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Every rank holds a slice of the whole along dimension `dim` (negative: from the last), in the order of ranks."""
+    """Every rank holds a slice of the whole along dimension `dim` (negative: from the end), in the order of ranks."""
 
     dim: int
     parts: Sequence[int] | None = None
     """Sizes of the slices that lie side by side in the local tensor, as in a fused projection: of the local tensor if
     they add up to its size, else of the whole, each part of which is then split evenly."""
     zigzag: bool = False
-    """Whether rank i of n holds chunks i and 2n-1-i of 2n, the order of context parallelism with a causal mask."""
+    """True: rank i of n holds chunks i and 2n-1-i of 2n, the order of context parallelism with a causal mask."""
     size: int | None = None
-    """The whole's size along `dim`; what the ranks hold beyond it is padding."""
+    """The whole's size along `dim`; elements of the ranks beyond it are padding."""
     ranks: Sequence[int] | None = None
     """The ranks that share the dimension, in order: a process group. None: all that have the label."""
 
@@ -54,7 +54,7 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A placement of torch's that cannot be compared, as torch writes it."""
+    """A placement of torch that cannot be compared, as torch writes it."""
 
     words: str
     ranks: Sequence[int] | None = None
@@ -69,8 +69,8 @@ Spans = tuple[tuple[int, int], ...]
 class Layout:
     """A label's layout as it is recorded: one placement for each mesh dimension, outermost first.
 
-    `whole_shape`, and `spans` for each dimension, are known where something else than the placements tells them (a
-    DTensor, another tool's dump), and None otherwise.
+    `whole_shape`, and `spans` for each dimension, come from a DTensor or from another tool's dump; elsewhere they are
+    None, and follow from the placements.
     """
 
     placements: tuple[Placement, ...]
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def is_replicate(self) -> bool:
-        """Whether every rank holds the whole."""
+        """True where every rank holds the whole."""
         return all(isinstance(placement, Replicate) for placement in self.placements)
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Layout:
         return ", ".join(placement_text(placement, with_ranks=False) for placement in self.placements)
 
     def to_json(self) -> str:
-        """Return the layout as one line of JSON, its form in journals and shards."""
+        """Return the layout as one line of JSON, the form in journals and shards."""
         kept: dict[str, Any] = {"placements": [placement_text(placement) for placement in self.placements]}
         if self.whole_shape is not None and self.spans is not None:
             kept |= {"whole_shape": self.whole_shape, "spans": self.spans}
@@ -106,16 +106,16 @@ class Layout:
 @lru_cache(maxsize=4096)
 def _from_json(text: str) -> Layout:
     try:
-        kept = json.loads(text)
-        told = kept["placements"]
-        if not isinstance(told, list) or not told or not all(isinstance(each, str) for each in told):
+        stored = json.loads(text)
+        texts = stored["placements"]
+        if not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts):
             raise ValueError(f"not a layout: {text[:200]}")
-        placements = tuple(map(_placement_from, told))
-        if kept.get("spans") is None:
+        placements = tuple(map(_placement_from, texts))
+        if stored.get("spans") is None:
             return Layout(placements)
-        whole = tuple(map(operator.index, kept["whole_shape"]))
+        whole = tuple(map(operator.index, stored["whole_shape"]))
         spans = tuple(
-            tuple((operator.index(start), operator.index(length)) for start, length in each) for each in kept["spans"]
+            tuple((operator.index(start), operator.index(length)) for start, length in each) for each in stored["spans"]
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a layout: {text[:200]}") from error
@@ -133,18 +133,18 @@ def placement_text(placement: Placement, *, with_ranks: bool = True) -> str:
     """Return a placement as it is written: `Shard(dim=1, ranks=range(0, 4))`."""
     if isinstance(placement, Unknown):
         return placement.words
-    told = [placement.op] if isinstance(placement, Partial) else []
+    arguments = [placement.op] if isinstance(placement, Partial) else []
     for field in fields(placement):
         value = getattr(placement, field.name)
         if field.name != "op" and value is not None and value is not False and (with_ranks or field.name != "ranks"):
-            told.append(f"{field.name}={value!r}")
-    return f"{type(placement).__name__}({', '.join(told)})"
+            arguments.append(f"{field.name}={value!r}")
+    return f"{type(placement).__name__}({', '.join(arguments)})"
 
 
 def layout_from_text(text: str) -> Layout:
     """Read a layout as it is written: placements with commas between them, `Partial()` for `Partial(sum)`.
 
-    Nothing is evaluated. Raises ValueError, which says what is wrong.
+    Nothing is evaluated. Raises ValueError with the mistake and an example.
     """
     try:
         if len(text) > _LONGEST:
@@ -192,7 +192,7 @@ def _placement_of_call(call: ast.expr) -> Placement:
 
 
 def _constant(node: ast.expr) -> Any:
-    """The value of a number, True, False, None, a tuple or list of numbers, or a range of them."""
+    """Return the value of a number, True, False, None, a tuple or list of numbers, or a range of them."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range" and not node.keywords:
         ends = [ast.literal_eval(each) for each in node.args]
         if 1 <= len(ends) <= 3 and all(type(end) is int and abs(end) < 2**62 for end in ends):
@@ -201,12 +201,12 @@ def _constant(node: ast.expr) -> Any:
 
 
 def layout_of(value: object) -> Layout:
-    """Turn what a user gave as `layout=` into a record: ours or torch's placements, one or a sequence of them.
+    """Return the layout that a user gave as `layout=`: one placement, ours or torch's, or a sequence of them.
 
-    Raises LabelError for anything else, and for placements that cannot be.
+    Raises LabelError for anything else, and for impossible placements.
     """
     several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    placements = tuple(map(_checked, several))
+    placements = tuple(map(_check_placement, several))
     if not placements:
         raise LabelError("layout=() says nothing; leave it out, or give a placement for each mesh dimension")
     open_ones = [p for p in placements if p.ranks is None and not isinstance(p, Replicate)]
@@ -219,19 +219,19 @@ def layout_of(value: object) -> Layout:
 
 
 def dtensor_placement(placement: Any, ranks: Sequence[int] | None) -> Placement:
-    """One of a DTensor's placements, over these ranks of its mesh; what cannot be compared becomes `Unknown`."""
+    """Return one of a DTensor's placements, over these ranks of its mesh; `Unknown` where it cannot be compared."""
     try:
-        checked = _checked(placement)
+        known = _check_placement(placement)
     except LabelError:
         kind = type(placement).__name__
         if "Partial" in kind:  # a maximum, or a sum whose summands are masked first
             kind = f"Partial({placement.reduce_op if kind == 'Partial' else kind.lstrip('_')})"
         return Unknown(kind, _group(ranks))
-    return replace(checked, ranks=_group(ranks))
+    return replace(known, ranks=_group(ranks))
 
 
-def _checked(value: Any) -> Placement:
-    """One placement, ours or torch's, with all its fields checked. Raises LabelError."""
+def _check_placement(value: Any) -> Placement:
+    """Return a placement, ours or torch's, as ours, with all its fields checked. Raises LabelError."""
     name = type(value).__name__
     try:
         ranks = _group(getattr(value, "ranks", None))
@@ -270,7 +270,10 @@ def _check_shard(shard: Shard) -> None:
 
 
 def _group(ranks: Any) -> Sequence[int] | None:
-    """Ranks as a range where they are one, else as a tuple; of a torch process group its ranks. Raises LabelError."""
+    """Return ranks as a range if they form one, else as a tuple; for a torch process group its ranks.
+
+    Raises LabelError.
+    """
     if ranks is None:
         return None
     if not isinstance(ranks, Iterable):

@@ -1,4 +1,4 @@
-"""What passes between labels that name files and the library that dumps them: where to, which ones, when to stop."""
+"""Agreements with the library that dumps the files that labels name: its folders, the wanted files, the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aclcmp.labeling.identity import DUMP_DIR
 
 _FOLDERS = ("ATB_OUTPUT_DIR", "ASDOPS_LOG_TO_FILE_DIR", "ACLTRANSFORMER_HOME_PATH")
 _OFF = {"ATB_SAVE_TENSOR": "0", "ATB_DUMP_TYPE": "none", "ACLTRANSFORMER_SAVE_TENSOR": "0"}
-"""Without its type some probes would go on with files that have a header only."""
+"""With ATB_DUMP_TYPE unset some probes would go on, with files that have only a header."""
 _MAP = "ait_compare_acl_map.txt"
 
 
 def dump_folders(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the absolute folders below which this process's library dumps, the launcher's first, the working one last.
+    """Return the absolute folders below which this process's library dumps: the launcher's first, the working one last.
 
     The library's own default, `atb_temp`, lies in the working directory.
     """
@@ -36,7 +36,7 @@ def map_of_wanted_files(environ: Mapping[str, str] = os.environ) -> Path | None:
         return None
     path = Path("/tmp") / name / _MAP
     try:
-        # anybody may make folders in /tmp: only one that is ours alone is written to
+        # anybody can make folders in /tmp: write only to one that belongs to this user alone
         status = path.parent.lstat()
         ours = status.st_uid == os.getuid() and not path.parent.is_symlink() and not status.st_mode & 0o022
         return path if ours else None
@@ -45,18 +45,18 @@ def map_of_wanted_files(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 class WantedFiles:
-    """Tells the library which files to dump, so that it dumps no others."""
+    """The map of the files that the library is to dump; it dumps no others."""
 
     def __init__(self, path: Path | None) -> None:
         """`path` is the map of wanted files, None where there is none."""
         self._path = path
-        self._told: set[str] = set()
+        self._asked: set[str] = set()
 
     def add(self, tensor_path: str) -> None:
-        """Ask for a file. Where the map cannot be written it may be dumped all the same, so that is no failure."""
-        if self._path is None or tensor_path in self._told or "\n" in tensor_path:
+        """Ask for a file. A map that cannot be written is no failure: the library may dump the file all the same."""
+        if self._path is None or tensor_path in self._asked or "\n" in tensor_path:
             return
-        self._told.add(tensor_path)
+        self._asked.add(tensor_path)
         with suppress(OSError):
             # one write appends one whole line, whichever processes write at the same time
             descriptor = os.open(
@@ -69,7 +69,7 @@ class WantedFiles:
 
 
 def stop_dumping() -> None:
-    """Switch the library's dump off, as far as it looks at its variables and its configuration again."""
+    """Switch the library's dump off. It works where the library reads its variables or configuration again."""
     for name, off in _OFF.items():
         if name in os.environ:
             os.environ[name] = off

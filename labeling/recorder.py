@@ -1,4 +1,4 @@
-"""What happens when a label is set while the tool is on: count, copy, commit, and never break the model."""
+"""The recorder behind `set_label`: it counts, copies and commits labels, and never breaks the model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from aclcmp.labeling.tensors import HostTensor, host_tensor
 
 
 class Recorder:
-    """Records the labels of one process into one shard. Thread-safe; a forked child gets a recorder of its own."""
+    """The labels of one process, recorded into one shard. Thread-safe; a forked child gets a recorder of its own."""
 
     def __init__(
         self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: LabelFilter, task: int = -1
@@ -60,11 +60,11 @@ class Recorder:
         self._wanted = WantedFiles(map_of_wanted_files())
         self._closed = False
         self._unwritable = ""
-        """Why no shard can be opened; tried once, for a script may set a million labels."""
+        """Why no shard can be opened. Opening is tried once: a script may set a million labels."""
 
     @staticmethod
     def from_environment() -> Recorder:
-        """Make the recorder of this process from the launcher's environment; it is closed when the process exits."""
+        """Return a recorder made from the launcher's environment; it is closed when the process exits."""
         folder = Path(os.environ[SHARD_DIR])
         strict = os.environ.get(STRICT) == "1"
         try:
@@ -75,11 +75,11 @@ class Recorder:
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
 
     def next_task(self) -> None:
-        """Start the next task, and tell libraries that name their dump folder by it."""
+        """Start the next task, and set the variable by which libraries name their dump folder."""
         with self._lock:
             if self._budget is not None:
                 with suppress(OSError):
-                    self._budget.task_ended(max(self._task, 0))
+                    self._budget.end_task(max(self._task, 0))
             self._task += 1
             self._name_task()
 
@@ -103,9 +103,7 @@ class Recorder:
             sources: tuple[str, ...] = ()
             try:
                 side, name = check_side(data_src), check_id(data_id)
-                occurrence = self._next_occurrence(
-                    (task, name, side)
-                )  # counted first: a label that fails keeps its own
+                occurrence = self._next_occurrence((task, name, side))  # counted first: a failed label has one too
                 sources = check_inputs(inputs)
                 check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()
@@ -130,7 +128,7 @@ class Recorder:
                     )
                     return
                 tensor = host_tensor(data_val, layout)
-                bits, capture = self._kept(tensor)
+                bits, capture = self._stored_bytes(tensor)
                 label = LabelRecord(
                     task=task,
                     data_id=name,
@@ -161,10 +159,10 @@ class Recorder:
                     error=_reason(error),
                     inputs=sources,
                 )
-                self._failed(failed, error)
+                self._note_failure(failed, error)
 
     def skip(self, data_src: Any, data_id: Any, reason: str, call_site: str) -> None:
-        """Note a label that cannot be recorded where it is set, once for each place and id. Raises only when strict."""
+        """Note a label that cannot be recorded at its place, once for each place and id. Raises only when strict."""
         with self._lock:
             task, side = max(self._task, 0), SIDE_NAMES.get(data_src, "") if isinstance(data_src, str) else ""
             place = f"{call_site} {side} {data_id}"
@@ -175,10 +173,10 @@ class Recorder:
             name = plain_id(data_id)
             occurrence = self._next_occurrence((task, name, side))
             label = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=reason)
-            self._failed(label, LabelError(reason))
+            self._note_failure(label, LabelError(reason))
 
     def close(self) -> None:
-        """Seal the shard. What cannot be sealed stays readable through its journal."""
+        """Seal the shard. A shard that cannot be sealed stays readable through its journal."""
         with self._lock:
             self._closed = True
             if self._writer is None:
@@ -190,15 +188,15 @@ class Recorder:
             self._writer = None
 
     def before_fork(self) -> None:
-        """Hold the recorder still, so that the child gets it whole."""
+        """Lock the recorder, so that the child gets a consistent copy."""
         self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Unlock the recorder."""
         self._lock.release()
 
     def after_fork_in_child(self) -> Recorder:
-        """Let go of the parent's shard and return this process's own recorder."""
+        """Detach from the parent's shard and return a recorder for this process."""
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.detach()
@@ -217,7 +215,7 @@ class Recorder:
         if self._unwritable:
             raise ShardError(self._unwritable)
         if self._writer is None:
-            self._header = _of_this_process(self._header)
+            self._header = _with_current_rank(self._header)
             try:
                 self._writer = ShardWriter(self._folder, self._header)
                 self._budget = Budget(self._folder, self._capture, ranks_here(), _say, stop_dumping)
@@ -227,10 +225,10 @@ class Recorder:
             self._close_at_exit()
         return self._writer
 
-    def _kept(self, tensor: HostTensor) -> tuple[npt.NDArray[np.uint8], Capture]:
-        """Return what is stored of a tensor: all of it, or a summary where that is asked for and smaller."""
+    def _stored_bytes(self, tensor: HostTensor) -> tuple[npt.NDArray[np.uint8], Capture]:
+        """Return the bytes to store: of the tensor, or of its summary where that is asked for and smaller."""
         assert self._budget is not None
-        capture = self._budget.of(len(tensor.bits))
+        capture = self._budget.capture_for(len(tensor.bits))
         if capture is Capture.FULL:
             return tensor.bits, capture
         from aclcmp.labeling.shard.tensor_summary import packed_size, summarise
@@ -253,7 +251,7 @@ class Recorder:
         self._occurrences[key] = number + 1
         return number
 
-    def _failed(self, label: LabelRecord, error: Exception) -> None:
+    def _note_failure(self, label: LabelRecord, error: Exception) -> None:
         if label.error not in self._warned:
             self._warned.add(label.error)
             _say(f"label {label.data_id!r} ({label.side or 'no side'}) at {label.call_site} failed: {label.error}")
@@ -281,16 +279,16 @@ def _say(text: str) -> None:
 
 
 def _inherited_task() -> int:
-    """The task of the process that started this one, as `set_task_id` left it; -1 for none."""
+    """Return the task that `set_task_id` set in the parent process; -1 for none."""
     _, _, number = os.environ.get("AIT_CMP_TASK_ID", "").rpartition("_")
     return int(number) if number.isdecimal() else -1
 
 
-def _of_this_process(header: ShardHeader) -> ShardHeader:
-    """Ask once more which rank this is: a process group may have been made since."""
-    told = RankIdentity(header.run_id, header.rank, header.world_size, header.local_rank)
-    known = distributed_identity(told)
-    return replace(header, rank=known.rank, world_size=known.world_size, local_rank=known.local_rank)
+def _with_current_rank(header: ShardHeader) -> ShardHeader:
+    """Return a header with the rank of now: a process group may have been made in the meantime."""
+    identity = RankIdentity(header.run_id, header.rank, header.world_size, header.local_rank)
+    current = distributed_identity(identity)
+    return replace(header, rank=current.rank, world_size=current.world_size, local_rank=current.local_rank)
 
 
 def _header() -> ShardHeader:

@@ -1,4 +1,4 @@
-"""From what the user holds (torch.Tensor, DTensor, numpy array) to dense bytes in host memory."""
+"""Conversion of torch.Tensor, DTensor and numpy array to dense bytes in host memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMPY = frozenset(name for name, dtype in DTYPES.items() if dtype.memory.name =
 
 @dataclass(frozen=True, slots=True)
 class HostTensor:
-    """A tensor's dense bytes (flat uint8, C order, possibly still the caller's own memory) and facts."""
+    """A tensor's dense bytes (flat uint8, C order; they may share the caller's memory) and its properties."""
 
     bits: npt.NDArray[np.uint8]
     dtype: str
@@ -31,7 +31,7 @@ class HostTensor:
 
 
 def host_tensor(value: Any, layout: Any = None) -> HostTensor:
-    """Bring a value to the host; copies from a device are complete on return. Raises LabelError for no tensor."""
+    """Copy a value to the host; copies from a device are complete on return. Raises LabelError for any other value."""
     recorded = None if layout is None else layout_of(layout)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
@@ -59,7 +59,7 @@ def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
     if plain.is_conj() or plain.is_neg():
         plain = plain.resolve_conj().resolve_neg()
     plain = plain.contiguous().cpu()
-    # a 0-d tensor has no bytes to view; viewed as one element it has. Each torch call costs 2 us in a cold cache
+    # a 0-d tensor cannot be viewed as bytes, so it is reshaped first. Each torch call costs 2 us in a cold cache
     bits = plain.numpy().reshape(-1).view(_BYTE) if name in _NUMPY else plain.reshape(-1).view(torch.uint8).numpy()
     return HostTensor(bits, name, tuple(value.shape), device, layout)
 
@@ -74,7 +74,7 @@ def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:
 
 
 def _dtensor_layout(value: Any) -> Layout:
-    """Describe a DTensor: its placements and their ranks, and where its local tensor lies in the whole."""
+    """Return the layout of a DTensor: its placements, their ranks, and the place of the local tensor in the whole."""
     import torch.distributed as dist
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 

@@ -1,6 +1,6 @@
-"""What stands for the public calls in code that torch.jit.script compiles: nothing is recorded there.
+"""Substitutes of the public calls for code that torch.jit.script compiles: there nothing is recorded.
 
-TorchScript reads the source and the annotations of these functions, so they are written in what it knows.
+TorchScript reads the source and the annotations of these functions, so they use only what it supports.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-def stand_in(function: Any, instead: Callable[..., Any], note: Callable[[], None]) -> None:
-    """Have torch.jit.script compile another function in a function's place, and call `note` when it does."""
+def substitute(function: Any, replacement: Callable[..., Any], note: Callable[[], None]) -> None:
+    """Make torch.jit.script compile `replacement` instead of `function`, and call `note` when it does."""
 
-    def prepared() -> Callable[..., Any]:
+    def prepare() -> Callable[..., Any]:
         note()
-        return instead
+        return replacement
 
-    function.__prepare_scriptable__ = prepared
+    function.__prepare_scriptable__ = prepare
 
 
 def set_label(
@@ -36,10 +36,10 @@ def set_task_id() -> None:
 
 
 def gen_id() -> str:
-    """Return the same id always."""
+    """Return the same id for every call."""
     return "data_scripted"
 
 
 def perturb(tensor):
-    """Return the tensor; what is not annotated is one."""
+    """Return the tensor. TorchScript takes a parameter without annotation for a tensor."""
     return tensor

@@ -17,14 +17,14 @@ _WINDOW = 8 << 20
 def payload_checksum(bits: npt.NDArray[np.uint8]) -> int:
     """Return the XXH3 hash (64 bits) of a label's bytes.
 
-    It tells bytes that are not those that were recorded, and which ranks hold the same tensor. It is as fast as summing
-    up words (0.2 us for 1 KiB, 28 GB/s for 64 MiB), which would not see a permutation.
+    It detects damaged bytes, and ranks that hold the same tensor. It is as fast as a sum of words (0.2 us for 1 KiB,
+    28 GB/s for 64 MiB), which would miss a permutation.
     """
     return int(xxhash.xxh3_64_intdigest(bits))
 
 
 def pieces_checksum(pieces: Iterable[bytes]) -> int:
-    """Return the same hash of bytes that are given in pieces."""
+    """Return the hash of `payload_checksum` for bytes that come in pieces."""
     hasher = xxhash.xxh3_64()
     for piece in pieces:
         hasher.update(piece)
@@ -36,12 +36,12 @@ def hash_start(file: IO[bytes], size: int) -> xxhash.xxh3_128:
 
     Raises EOFError when there are fewer.
     """
-    found = xxhash.xxh3_128()
+    hasher = xxhash.xxh3_128()
     file.seek(0)
     while size:
         block = file.read(min(_WINDOW, size))
         if not block:
             raise EOFError("the file is shorter than it was")
-        found.update(block)
+        hasher.update(block)
         size -= len(block)
-    return found
+    return hasher

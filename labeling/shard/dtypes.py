@@ -1,7 +1,7 @@
 """The element types a label may have, by torch's names, and how each is stored.
 
 Types that numpy knows are stored as they are. bfloat16 is stored as a custom HDF5 float, so that plain h5py reads right
-values (as float32); the float8 and float4 family is stored as uint8 bits. Every dataset also tells its `torch_dtype`.
+values (as float32); the float8 types are stored as uint8 bits. Every dataset also has the attribute `torch_dtype`.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Kind(Enum):
-    """Which values can be compared with which: tensors of different kinds are a mismatch."""
+    """Kinds of values. Only tensors of the same kind can be compared; others are a mismatch."""
 
     FLOAT = "float"
     INT = "int"
@@ -40,7 +40,7 @@ class DType:
 
     @property
     def lowest(self) -> float:
-        """Up to which value, near the type's lowest, a mask's are as good as -inf: scores are lost in them."""
+        """Values up to this one, near the type's lowest, count as -inf in masks: scores added to them are lost."""
         return _LOWEST.get(self.name, -math.inf)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a tensor that another tool dumped, or of why it is not there."""
+"""The place of a tensor that another tool dumped, or the reason why there is none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +24,13 @@ class DumpedTensor:
     shape: tuple[int, ...]
     """As stored."""
     fractal_nz: bool = False
-    """Whether the elements lie in Ascend's FRACTAL_NZ order, in which `shape` is that of the tiles."""
+    """True: the elements lie in Ascend's FRACTAL_NZ order, and `shape` is the shape of the tiles."""
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NotDumped:
-    """Why there is no tensor, on one line."""
+    """The reason why there is no tensor, on one line."""
 
     reason: str
     unreadable: bool = False
@@ -38,24 +38,24 @@ class NotDumped:
 
 
 def printable(text: str) -> str:
-    """Return a name of any file on one line that any terminal takes."""
-    if text.isprintable():  # as nearly all are: a dump may name a million
+    """Return a file's name on one line, without characters that steer a terminal."""
+    if text.isprintable():  # nearly all names are, and a dump may name a million
         return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error of any library in words, on one line that is never empty."""
-    told = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-    return printable(told)[:400] or type(error).__name__
+    """Return the text of any library's error, on one line that is never empty."""
+    text = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    return printable(text)[:400] or type(error).__name__
 
 
 @contextmanager
 def name_file_in_errors(path: str) -> Iterator[None]:
-    """Let the system's errors within name the file: they become ForeignFormatErrors. Those of ours pass as they are."""
+    """Turn OSErrors within into ForeignFormatErrors that name the file; those that are one already pass unchanged."""
     try:
         yield
-    except ForeignFormatError:  # an OSError too, with its words already
+    except ForeignFormatError:  # it is an OSError too, and names its file already
         raise
     except OSError as error:
         raise ForeignFormatError(f"{printable(path)}: {error_text(error)}") from error

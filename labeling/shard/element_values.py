@@ -1,4 +1,4 @@
-"""From stored bits of any element type to numbers, in plain numpy: the user's process compiles nothing."""
+"""Conversion of stored bits of any element type to numbers, in plain numpy: the user's process compiles nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Float64 = npt.NDArray[np.float64]
 
 
 def _float8(exponent_bits: int, bias: int) -> _Float64:
-    """Values of all bytes of a sign-magnitude float8, its special values aside, shape (256,)."""
+    """Return the values of all bytes of a sign-magnitude float8, shape (256,), without its special values."""
     byte = np.arange(256)
     mantissa_bits = 7 - exponent_bits
     exponent = (byte & 127) >> mantissa_bits
@@ -42,7 +42,7 @@ FLOAT8_VALUES = _float8_values()
 
 
 def components_of(dtype: str) -> int:
-    """Return how many numbers one element is: 2 for complex types (real and imaginary part), else 1."""
+    """Return the number of components of an element: 2 for complex types (real and imaginary part), else 1."""
     return 2 if DTYPES[dtype].kind is Kind.COMPLEX else 1
 
 

@@ -1,4 +1,4 @@
-"""The HDF5 type of each element type. Plain h5py reads right values for all but float8 (stored as its uint8 bits)."""
+"""HDF5 types of the element types. Plain h5py reads right values for all but float8 (stored as uint8 bits)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def text_type(size: int) -> np.dtype[Any]:
 
 
 def encode_text(text: str) -> bytes:
-    """Return `text` as UTF-8; what UTF-8 or HDF5 cannot hold (half surrogates, NUL) becomes an escape."""
+    """Return `text` as UTF-8; characters that UTF-8 or HDF5 cannot hold (half surrogates, NUL) become escapes."""
     return text.encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")
 
 
 def set_text(owner: Any, name: str, text: str) -> None:
-    """Write an attribute of fixed-length UTF-8 on an object of h5py's, of its high or low level.
+    """Write an attribute of fixed-length UTF-8 on an h5py object, high or low level.
 
-    h5py itself writes texts of variable length. Those lie in heaps, where a damaged byte can make HDF5 loop for ever,
+    h5py itself writes texts of variable length. They lie in heaps, where one damaged byte can make HDF5 loop for ever,
     deaf to Ctrl-C, when they are read.
     """
     value = encode_text(text) or b"\0"
@@ -56,5 +56,5 @@ def set_text(owner: Any, name: str, text: str) -> None:
 
 
 def decode_text(value: str | bytes) -> str:
-    """Return a stored text, of fixed length as we write it or of variable length. Raises UnicodeDecodeError."""
+    """Return a stored text, of fixed or of variable length. Raises UnicodeDecodeError."""
     return value.decode("utf-8") if isinstance(value, bytes) else value

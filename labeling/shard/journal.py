@@ -1,6 +1,6 @@
-"""The commit journal: a label whose line is in it is safe. One line each: `crc32(json) json`.
+"""The commit journal: one line for each label, `crc32(json) json`. A label whose line is in it is safe.
 
-The first line is the shard's header, the last one of a shard that was closed in order says so.
+The first line is the shard's header; the last line of a shard that was closed in order marks its end.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from aclcmp.labeling.shard.record import LabelRecord
 SCHEMA = 1
 _END = "end"
 _LOST = "lost"
-"""Stands for a line that was damaged, in a journal that was written anew."""
+"""In a rebuilt journal it stands for a line that was damaged."""
 _MOST_RANKS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class ShardHeader:
-    """What is known of the process that wrote a shard. `started` is in seconds since the epoch."""
+    """The process that wrote a shard. `started` is in seconds since the epoch."""
 
     run_id: str
     rank: int
@@ -44,7 +44,7 @@ class ShardHeader:
 
     @staticmethod
     def from_json(text: str, where: Path) -> ShardHeader:
-        """Read a header. Raises ShardFormatError when it is not ours, or of a later schema."""
+        """Read a header. Raises ShardFormatError when it is no shard's header, or of a later schema."""
         try:
             fields: dict[str, Any] = json.loads(text)
             schema = fields["schema"]
@@ -72,7 +72,7 @@ class ShardHeader:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What a journal tells: its labels in order, whether the shard was closed in order, how many lines are damaged."""
+    """The content of a journal: labels in order, whether the shard was closed in order, number of damaged lines."""
 
     header: ShardHeader
     records: tuple[LabelRecord, ...]
@@ -81,10 +81,10 @@ class Journal:
 
 
 class JournalWriter:
-    """Appends lines; each is in the page cache, safe from the death of this process, when the call returns."""
+    """A journal open for appending. When a call returns, its line is in the page cache and survives this process."""
 
     def __init__(self, path: Path, header: ShardHeader) -> None:
-        """Create the journal. Raises FileExistsError when another process has it already, OSError on a full disk."""
+        """Create the journal. Raises FileExistsError when the file exists, OSError on a full disk."""
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,16 +96,16 @@ class JournalWriter:
             raise
 
     def commit(self, record: LabelRecord) -> None:
-        """Make a label count. Raises OSError."""
+        """Append the line of a label. Raises OSError."""
         self._append(record.to_json())
 
-    def lost(self, lines: int) -> None:
-        """Go on telling that lines of the journal before this one were damaged. Raises OSError."""
+    def mark_lost(self, lines: int) -> None:
+        """Note how many lines of the journal that this one replaces were damaged. Raises OSError."""
         for _ in range(lines):
             self._append(json.dumps(_LOST))
 
-    def end(self) -> None:
-        """Say that the shard was closed in order. Raises OSError."""
+    def mark_end(self) -> None:
+        """Note that the shard was closed in order. Raises OSError."""
         self._append(json.dumps(_END))
 
     def close(self) -> None:
@@ -116,18 +116,18 @@ class JournalWriter:
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
         size = os.lseek(self._file, 0, os.SEEK_END)
         written = os.write(self._file, line)
-        if written < len(line):  # a full disk: take the torn line back, so that the next one starts clean
+        if written < len(line):  # a full disk: remove the torn line, so that the next one starts clean
             os.ftruncate(self._file, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_journal(path: Path) -> Journal:
-    """Read a journal, alive or dead. A torn last line, never acknowledged, is ignored; other damage is counted.
+    """Read a journal, also while it grows. A torn last line was never acknowledged and is ignored; other damage counts.
 
     Raises ShardFormatError when the first line is not a shard's header, FileNotFoundError when there is no file.
     """
     lines = path.read_bytes().split(b"\n")
-    first = _checked(lines[0])
+    first = _verified_text(lines[0])
     if first is None:
         raise ShardFormatError(f"{path} does not begin with the header of a shard")
     header = ShardHeader.from_json(first, path)
@@ -136,7 +136,7 @@ def read_journal(path: Path) -> Journal:
     for number, line in enumerate(lines[1:], start=1):
         if not line:
             continue
-        text = _checked(line)
+        text = _verified_text(line)
         if text is None:
             damaged += number < len(lines) - 1
             continue
@@ -157,19 +157,19 @@ def read_journal(path: Path) -> Journal:
 
 @dataclass(frozen=True, slots=True)
 class JournalPart:
-    """What a journal says from some byte on, in whole lines; `offset` is where the next look begins."""
+    """The whole lines of a journal from some byte on; `offset` is the byte from which to read the next time."""
 
     offset: int
     records: tuple[LabelRecord, ...] = ()
     header: ShardHeader | None = None
-    """Told by its first line."""
+    """The header, where this part begins with the first line."""
     ended: bool = False
 
 
 def read_journal_from(path: Path, offset: int, most: int) -> JournalPart:
-    """Read what was appended to a journal behind `offset`, about `most` bytes of it, while others may write it.
+    """Read about `most` bytes of a journal from `offset` on, while its process may append to it.
 
-    A last line that is not whole yet is left for the next time; one that is damaged is passed over.
+    A last line that is not whole yet is left for the next time; a damaged line is skipped.
     Raises ShardFormatError when the first line is not a shard's header, OSError when the file cannot be read.
     """
     with path.open("rb") as file:
@@ -182,7 +182,7 @@ def read_journal_from(path: Path, offset: int, most: int) -> JournalPart:
     records: list[LabelRecord] = []
     ended = False
     for number, line in enumerate(lines):
-        text = _checked(line)
+        text = _verified_text(line)
         if offset == number == 0:
             if text is None:
                 raise ShardFormatError(f"{path} does not begin with the header of a shard")
@@ -197,8 +197,8 @@ def read_journal_from(path: Path, offset: int, most: int) -> JournalPart:
     return JournalPart(offset + len(new) - len(rest), tuple(records), header, ended)
 
 
-def _checked(line: bytes) -> str | None:
-    """Return the text of a line whose checksum is right, else None."""
+def _verified_text(line: bytes) -> str | None:
+    """Return the text of a line; None where its checksum is wrong."""
     checksum, _, text = line.partition(b" ")
     if checksum != f"{zlib.crc32(text):08x}".encode():
         return None

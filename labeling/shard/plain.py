@@ -1,4 +1,4 @@
-"""Whether an HDF5 file is stored plainly: all of it lies in the file itself, and unpacks to no more than it should."""
+"""Checks that an HDF5 file is stored plainly: all data lies in the file itself and unpacks to a bounded size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from h5py import h5d, h5l, h5z
 
 _PACKING = {h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE}
 _ALWAYS = 512 << 20
-_TABLE_ALWAYS = 32 << 20  # of which each row becomes objects of Python
-_RATIO = 256  # tables of ours pack to a thirtieth, zeros to a thousandth
+_TABLE_ALWAYS = 32 << 20  # each row of a table becomes Python objects
+_RATIO = 256  # our own tables pack to a thirtieth, zeros to a thousandth
 _CHUNK = 16 << 20
 _WINDOW = 4 << 20
 
 
 def check_plain(file: h5py.File) -> None:
-    """Raise ValueError for links, bytes in other files, unknown packing, and what would take far too much memory.
+    """Raise ValueError for links, bytes in other files, unknown packing, and data that would take too much memory.
 
-    Bounds hold for each dataset and for all together: 512 MiB, 32 MiB for a table, or 256 times the bytes that it has
-    in the file.
+    The bounds hold for each dataset and for all together: 512 MiB (a table 32 MiB), or 256 times the bytes in the file
+    where that is more.
     """
     size = _size(file)
     unpacked = sum(check_dataset(name, dataset) for name, dataset in datasets(file))
@@ -30,9 +30,9 @@ def check_plain(file: h5py.File) -> None:
 
 
 def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yield all datasets by their paths. Raises ValueError for a link, or for what is in the file under two names."""
+    """Yield (path, dataset) for all datasets. Raises ValueError for a link, or for an object with two names."""
     pending = [("", file["/"])]
-    seen = {h5py.h5o.get_info(file.id).addr}
+    addresses = {h5py.h5o.get_info(file.id).addr}
     while pending:
         above, group = pending.pop()
         for name in group:
@@ -41,9 +41,9 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 raise ValueError(f"{path[1:]} is a link")
             found = group[name]
             address = h5py.h5o.get_info(found.id).addr
-            if address in seen:
+            if address in addresses:
                 raise ValueError(f"{path[1:]} is there under two names")
-            seen.add(address)
+            addresses.add(address)
             if isinstance(found, h5py.Group):
                 pending.append((path, found))
             elif isinstance(found, h5py.Dataset):
@@ -57,7 +57,7 @@ def _size(owner: Any) -> int:
 
 
 def check_dataset(name: str, dataset: h5py.Dataset) -> int:
-    """Return how many bytes a dataset unpacks to, 0 where it is not packed. Raises ValueError as `check_plain`."""
+    """Return the number of bytes that a dataset unpacks to, 0 where it is not packed. Raises like `check_plain`."""
     size = _size(dataset)
     properties = dataset.id.get_create_plist()
     layout, nbytes, stored = properties.get_layout(), int(dataset.nbytes), int(dataset.id.get_storage_size())
@@ -77,9 +77,9 @@ def check_dataset(name: str, dataset: h5py.Dataset) -> int:
 
 
 def read_whole(path: str, step: Callable[[], object]) -> None:
-    """Read all that an HDF5 file holds, and call `step` after every little.
+    """Read an HDF5 file whole, and call `step` after every few MiB.
 
-    Raises what h5py does, and ValueError as `check_plain`.
+    Raises the errors of h5py, and ValueError like `check_plain`.
     """
     with h5py.File(path, "r", locking=False) as file:
         check_plain(file)

@@ -1,4 +1,4 @@
-"""What is known of one label besides its bytes, and its one line in the journal."""
+"""The record of one label: all but its bytes, and its line in the journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dtypes import DTYPES
 
 REFERENCE = "ref"
-"""The side that only tells how much of a difference is noise: golden in higher precision."""
+"""The side that shows only how much of a difference is noise: golden in higher precision."""
 SIDES = ("pta", "acl", REFERENCE)
 """Golden, actual, and the reference."""
 SIDE_NAMES = {
@@ -22,9 +22,9 @@ SIDE_NAMES = {
     "ref": REFERENCE,
     "reference": REFERENCE,
 }
-"""What users may call a side, and what it is called here."""
+"""Names that users may give a side -> its name in shards."""
 LEVELS = ("op", "layer", "model")
-"""What of the model was replaced by the accelerated library."""
+"""The part of the model that the accelerated library replaced."""
 _CAPTURES = tuple(capture.value for capture in Capture)
 
 
@@ -59,14 +59,14 @@ class LabelRecord:
     nbytes: int = 0
     checksum: int = 0
     level: str = ""
-    """One of LEVELS as the user said it, "" when not."""
+    """One of LEVELS if the user gave it, else ""."""
     capture: str = Capture.FULL.value
     inputs: tuple[str, ...] = ()
-    """Ids of the labels that it was computed from, where the user named them."""
+    """Ids of the labels from which it was computed, where the user named them."""
 
     @property
     def stored(self) -> tuple[str, tuple[int, ...]]:
-        """Element type and shape of what is stored: the tensor, or the float64 vector that sums it up."""
+        """Element type and shape of the stored data: the tensor, or the float64 vector of its summary."""
         if self.capture == Capture.FULL.value:
             return self.dtype, self.shape
         return "float64", (self.nbytes // 8,)
@@ -101,7 +101,7 @@ class LabelRecord:
 
     @staticmethod
     def from_fields(fields: list[object]) -> LabelRecord:
-        """Build a record from the parsed line, checking every type. Raises ValueError.
+        """Return the record of a parsed line, every type checked. Raises ValueError.
 
         A line may lack the last field, `inputs`.
         """

@@ -1,4 +1,4 @@
-"""Rebuild a torn or damaged shard into an ordinary sealed one, from its journal."""
+"""Recovery of a torn or damaged shard: it is rebuilt into an ordinary sealed one, from its journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aclcmp.labeling.shard.sync import sync
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What came of it: labels that are whole now, and those that are lost (their records say why)."""
+    """Result of a recovery: the labels that are whole now, and those that are lost (their records say why)."""
 
     rebuilt: tuple[Path, ...]
     kept: int
@@ -35,18 +35,18 @@ class Recovery:
 def recover(path: Path) -> Recovery:
     """Rebuild the unsealed and the damaged segments of the shard that `path` (a segment or the journal) belongs to.
 
-    Every rebuilt file replaces the torn one in one step, so that the shard can be read, and recovered again, wherever
-    this is killed; when anything was lost the torn files stay beside it as `*.damaged`. A whole shard is left alone.
-    Raises ShardFormatError when there is no journal, or no read of the shard agrees with it afterwards, ShardError when
+    Every rebuilt file replaces the torn one in one step, so that a killed recovery leaves a shard that can be read,
+    and recovered again. When anything was lost the torn files stay beside it as `*.damaged`. A whole shard is not
+    changed. Raises ShardFormatError when there is no journal, or when the rebuilt shard cannot be read; ShardError when
     a process writes or recovers the shard, or the disk is full.
     """
     files = _shard_of(path)
     if not files.journal.exists():
         raise ShardFormatError(f"{files.journal} does not exist; without it a torn shard cannot be recovered")
-    with _held_alone(files):
+    with _lock_alone(files):
         _remove_parts(files)
         try:
-            return _recovered(files)
+            return _recover_locked(files)
         except ShardError:
             raise
         except (OSError, RuntimeError) as error:  # HDF5 raises the latter where it cannot write
@@ -57,7 +57,7 @@ def recover(path: Path) -> Recovery:
             ) from None
 
 
-def _recovered(files: ShardFiles) -> Recovery:
+def _recover_locked(files: ShardFiles) -> Recovery:
     sealed = {number: found for number in files.segments() if (found := sealed_segment(files.segment(number), number))}
     journal, readable = _journal_of(files, [header for header, _ in sealed.values()])
     before = [record for _, found in sealed.values() for record in found]
@@ -71,7 +71,7 @@ def _recovered(files: ShardFiles) -> Recovery:
         raise ShardFormatError(f"{files.journal} cannot be read, and {files.segment(unnamed[0])} is not sealed")
     for number in torn:
         _rebuild(files, journal.header, number, records, keep_torn=bool(lost or journal.damaged))
-    for number in unnamed:  # nothing in it was ever acknowledged
+    for number in unnamed:  # none of its labels was ever acknowledged
         if journal.damaged:
             _keep(files.segment(number))
         files.segment(number).unlink()
@@ -84,7 +84,7 @@ def _recovered(files: ShardFiles) -> Recovery:
 
 
 def _journal_of(files: ShardFiles, headers: Sequence[ShardHeader]) -> tuple[Journal, bool]:
-    """Read the journal, and whether that was possible: without its first line sealed segments tell as much."""
+    """Return the journal, and whether it could be read. If not, the header comes from a sealed segment."""
     try:
         return read_journal(files.journal), True
     except ShardFormatError:
@@ -94,8 +94,8 @@ def _journal_of(files: ShardFiles, headers: Sequence[ShardHeader]) -> tuple[Jour
 
 
 @contextmanager
-def _held_alone(files: ShardFiles) -> Iterator[None]:
-    """Keep writers and other recoveries away. Raises ShardError where one is at work."""
+def _lock_alone(files: ShardFiles) -> Iterator[None]:
+    """Lock out writers and other recoveries. Raises ShardError where one is at work."""
     while True:
         with files.journal.open("rb+") as journal:
             try:
@@ -123,7 +123,7 @@ def _shard_of(path: Path) -> ShardFiles:
 def _rebuild(
     files: ShardFiles, header: ShardHeader, number: int, records: list[LabelRecord], *, keep_torn: bool
 ) -> None:
-    """Write segment `number` anew and put it in place; the records get their new offsets."""
+    """Write segment `number` anew and put it in its place; the records get their new offsets."""
     target = files.segment(number)
     part = part_path(target)
     segment = None
@@ -135,7 +135,7 @@ def _rebuild(
             if record.offset is not None:
                 offset = segment.add(*record.stored, read_bytes(target, record))
                 record = records[position] = replace(record, offset=offset)
-            segment.committed(record)
+            segment.mark_committed(record)
         segment.seal(header, number)
     except BaseException:
         if segment is not None:
@@ -152,8 +152,8 @@ def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[Label
         try:
             for record in records:
                 writer.commit(record)
-            writer.lost(damaged)
-            writer.end()
+            writer.mark_lost(damaged)
+            writer.mark_end()
         finally:
             writer.close()
     except BaseException:
@@ -163,7 +163,7 @@ def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[Label
 
 
 def _put_in_place(part: Path, target: Path, *, keep_old: bool) -> None:
-    """Let a finished file take the place of another in one step, when it is on disk."""
+    """Replace a file by a finished one in one step, when that is on disk."""
     sync(part)
     if keep_old and target.exists():
         _keep(target)
@@ -172,21 +172,21 @@ def _put_in_place(part: Path, target: Path, *, keep_old: bool) -> None:
 
 
 def _keep(path: Path) -> None:
-    """Give a file a second name, `*.damaged`, beside its own; the first that is free."""
+    """Keep a file under a second name too: the first free one of `*.damaged`, `*.damaged.1`, ..."""
     for number in range(1000):
-        kept = path.with_name(f"{path.name}.damaged" + (f".{number}" if number else ""))
-        if kept.exists() and kept.samefile(path):
-            return  # by a recovery that was killed
+        second = path.with_name(f"{path.name}.damaged" + (f".{number}" if number else ""))
+        if second.exists() and second.samefile(path):
+            return  # a recovery that was killed did it
         with suppress(FileExistsError):
             try:
-                os.link(path, kept)
+                os.link(path, second)
             except PermissionError:  # no hard links here
-                shutil.copy2(path, kept)
+                shutil.copy2(path, second)
             return
 
 
 def _remove_parts(files: ShardFiles) -> None:
-    """Remove what recoveries left that were killed."""
+    """Remove temporary files of recoveries that were killed."""
     name = re.compile(re.escape(files.stem) + r"(?:\.\d+)?\.(?:h5|journal)(?:\.[\d-]+)?\.part")
     for path in files.folder.glob(f"{files.stem}*.part"):
         if name.fullmatch(path.name):

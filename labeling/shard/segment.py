@@ -67,7 +67,7 @@ class Segment:
     def add(self, dtype: str, shape: tuple[int, ...], bits: npt.NDArray[np.uint8]) -> int:
         """Store dense bytes (flat, C order); return their byte offset in the file. An empty tensor has the offset 0.
 
-        The label gets into the sealed file only when `committed` follows. Raises OSError, e.g. on a full disk.
+        The label gets into the sealed file only when `mark_committed` follows. Raises OSError, e.g. on a full disk.
         """
         self._added += 1
         dataset = h5d.create(self._pending, b"%d" % self._added, hdf5_type(dtype), _space(shape), self._contiguous)
@@ -80,34 +80,36 @@ class Segment:
         self.nbytes += len(view)
         return offset
 
-    def committed(self, record: LabelRecord) -> None:
-        """Say that a label is in the journal, and so belongs into the sealed file; its bytes are those added last."""
+    def mark_committed(self, record: LabelRecord) -> None:
+        """Note that the label whose bytes were added last is in the journal, and so belongs into the sealed file."""
         self._committed.append((b"%d" % self._added, record))
 
     @property
     def is_empty(self) -> bool:
-        """Whether no label was committed."""
+        """True where no label was committed."""
         return not self._committed
 
     def abandon(self) -> None:
-        """Leave the file as it is, for the journal to read: nothing that HDF5 still does may reach it.
+        """Leave the file as it is, readable through the journal: nothing that HDF5 still writes may reach it.
 
-        HDF5 flushes what it has cached when it can, at the latest when the process exits. On a full disk that fails and
-        takes the process with it (a segmentation fault was seen); in a forked child it would corrupt the parent's file.
-        So it is closed here, into nowhere.
+        HDF5 flushes its cache at the latest when the process exits. On a full disk that fails and kills the process (a
+        segmentation fault was seen); in a forked child it would corrupt the parent's file. So HDF5 gets another file to
+        write to, and is closed here.
         """
-        if self._h5.valid:  # once it is closed its descriptor's number may belong to another file of the user's process
+        if (
+            self._h5.valid
+        ):  # after a close the number of its descriptor may belong to another file of the user's process
             nowhere = os.memfd_create("aclcmp") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
             os.dup2(nowhere, self._h5_descriptor, inheritable=False)
             os.close(nowhere)
         os.close(self._bytes)
         try:
             h5py.File(self._h5).close()
-        except (OSError, RuntimeError):  # what HDF5 still calls open it takes for the next file that has its inode
+        except (OSError, RuntimeError):  # HDF5 takes a file that it still has open for the next one with the same inode
             _abandoned.append(self._h5)
 
     def seal(self, header: ShardHeader, number: int) -> None:
-        """Write facts and index, and close: from here on the file needs no journal. Raises OSError."""
+        """Write attributes and index, and close: from here on the file needs no journal. Raises OSError."""
         records = [record for _, record in self._committed]
         file = h5py.File(self._h5)
         for pending, record in self._committed:
@@ -122,18 +124,22 @@ class Segment:
         texts = {"run_id": header.run_id, "host": header.host, "versions": json.dumps(header.versions)}
         for name, text in (texts | {"header": header.to_json()}).items():
             set_text(file, name, text)
-        # a full disk shows here, where the file can still be abandoned: a flush that fails takes the process with it
+        # find out about a full disk here, where the file can still be abandoned: a flush that fails kills the process
         try:
             os.posix_fallocate(self._bytes, 0, self._h5.get_filesize())
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: a file system that reserves nothing
+            if error.errno in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EFBIG,
+            ):  # other errors: the file system cannot reserve space
                 raise
         file.flush()
         file.close()
         os.close(self._bytes)
 
     def _place(self, file: h5py.File, pending: bytes, record: LabelRecord) -> None:
-        """Move a dataset to its place in the tree, and write its facts on it."""
+        """Move a dataset to its place in the tree, and write its attributes."""
         # h5py's attrs[...] = ... takes 5 times as long as these calls, and a shard may hold 100,000 datasets
         dataset = h5d.open(self._pending, pending)
         for name, text in (("torch_dtype", record.dtype), ("device", record.device), ("call_site", record.call_site)):
@@ -160,7 +166,7 @@ def _inputs_text(record: LabelRecord) -> str:
 
 
 def index_checksum(header: str, number: int, table: npt.NDArray[np.void]) -> np.uint64:
-    """Return the checksum of what segment `number` says of itself: its header as JSON, and its table of labels."""
+    """Return the checksum of the header (as JSON) and the table of labels of segment `number`."""
     return np.uint64(pieces_checksum([header.encode(), b"%d" % number, table.tobytes()]))
 
 

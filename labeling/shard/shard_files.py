@@ -1,4 +1,4 @@
-"""Names of a shard's files, and of what is inside them.
+"""Names of a shard's files, and of the datasets inside them.
 
 A rank's first process writes `rank00003.h5` (further segments `rank00003.0001.h5`) and `rank00003.journal`; any other
 process of the same rank (a fork, a worker, a second script) writes a shard of its own, `rank00003-<n>.*`.
@@ -23,7 +23,7 @@ class ShardFiles:
 
     @property
     def stem(self) -> str:
-        """What all names of this shard begin with."""
+        """The common beginning of the names of all files of the shard."""
         return f"rank{self.rank:05d}" + (f"-{self.process}" if self.process else "")
 
     @property
@@ -33,15 +33,15 @@ class ShardFiles:
 
     @property
     def reserve(self) -> Path:
-        """Disk space set aside while writing, given up so that failures can be told on a full disk."""
+        """Disk space reserved during writing; on a full disk it is removed, so that failures can be noted."""
         return self.folder / f"{self.stem}.reserve"
 
     def segment(self, number: int) -> Path:
-        """One HDF5 file of the shard."""
+        """Return the path of one HDF5 file of the shard."""
         return self.folder / (f"{self.stem}.h5" if number == 0 else f"{self.stem}.{number:04d}.h5")
 
     def segments(self) -> list[int]:
-        """Numbers of the segments that are there, ascending."""
+        """Return the numbers of the segments that exist, ascending."""
         found = []
         for path in self.folder.glob(f"{self.stem}*.h5"):
             parsed = parse_segment(path)
@@ -51,7 +51,7 @@ class ShardFiles:
 
 
 def parse_segment(path: Path) -> tuple[ShardFiles, int] | None:
-    """Tell which segment of which shard a path names; None when it is no shard's file name."""
+    """Return the shard and the number of the segment that a path names; None for any other file name."""
     stem, dot, number = path.name.removesuffix(".h5").partition(".")
     match = _STEM.match(stem)
     if path.suffix != ".h5" or match is None or (dot and not number.isdecimal()):
@@ -60,7 +60,7 @@ def parse_segment(path: Path) -> tuple[ShardFiles, int] | None:
 
 
 def shards_in(folder: Path) -> list[ShardFiles]:
-    """All shards in a folder, by rank and process; a shard is there when its journal or any segment is."""
+    """Return all shards in a folder, by rank and process. A shard exists when its journal or any segment does."""
     found = {parsed[0] for path in folder.glob("rank*.h5") if (parsed := parse_segment(path)) is not None}
     for path in folder.glob("rank*.journal"):
         if match := _STEM.match(path.stem):
@@ -69,11 +69,11 @@ def shards_in(folder: Path) -> list[ShardFiles]:
 
 
 def escape(name: str) -> str:
-    """Make a data id a legal HDF5 link name: `/`, `%` and a leading dot become %XX."""
+    """Return a data id as a legal HDF5 link name: `/`, `%` and a leading dot become %XX."""
     escaped = name.replace("%", "%25").replace("/", "%2F")
     return "%2E" + escaped[1:] if escaped.startswith(".") else escaped
 
 
 def dataset_name(task: int, data_id: str, occurrence: int, side: str) -> str:
-    """Path of a label's dataset inside the HDF5 file."""
+    """Return the path of a label's dataset inside the HDF5 file."""
     return f"/tasks/{task}/{escape(data_id)}/{occurrence}/{side}"

@@ -1,4 +1,4 @@
-"""What is known of a shard before any tensor is read. Needs no HDF5."""
+"""The index of a shard: all that is known before a tensor is read. Needs no HDF5."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from aclcmp.labeling.shard.shard_files import ShardFiles
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """A shard's labels in order. `notes` tells in words what is not as it should be; `damaged` counts lost lines.
+    """A shard's labels in order. `notes` are sentences about problems; `damaged` counts the journal's lost lines.
 
-    `torn` says that it was not closed in order, as where its rank was stopped: labels are read from the journal.
-    `dumped` tells what was found for labels that name a file, by `seq`; reading a shard does not look for them.
+    `torn`: the shard was not closed in order, e.g. because its rank was stopped, and labels come from the journal.
+    `dumped` holds the files found for labels that name one, by `seq`; reading a shard does not look for them.
     """
 
     files: ShardFiles
@@ -29,5 +29,5 @@ class ShardIndex:
     dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
 
     def path(self, record: LabelRecord) -> Path:
-        """The file that holds a label's bytes."""
+        """Return the file that holds a label's bytes."""
         return self.files.segment(record.segment)

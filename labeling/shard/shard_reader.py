@@ -1,4 +1,4 @@
-"""Reading a shard, sealed or torn: an index of labels, each with the place of its bytes.
+"""The reader of a shard, sealed or torn: an index of labels, each with the place of its bytes.
 
 Bytes are read by offset, within the bounds of the segment's own file; links out of it are refused.
 """
@@ -33,9 +33,9 @@ _WINDOW = 8 << 20
 
 
 def read_shard(files: ShardFiles) -> ShardIndex:
-    """Index a shard: sealed segments from themselves, the others from the journal.
+    """Return the index of a shard. Sealed segments have their own; that of the others comes from the journal.
 
-    Labels whose bytes are not whole come back as failed, with the reason. Raises ShardFormatError when a file is no
+    Labels whose bytes are not whole are returned as failed, with the reason. Raises ShardFormatError when a file is no
     shard, is of a later schema, holds links to other files, or was damaged after it was sealed.
     """
     journal, unreadable = _journal_of(files)
@@ -45,11 +45,11 @@ def read_shard(files: ShardFiles) -> ShardIndex:
     for number in files.segments():
         path = files.segment(number)
         try:
-            segment = _read_sealed(path, number)
+            segment = _read_segment(path, number)
         except _NotSealedError as error:
             if unreadable is not None:
                 raise unreadable from None
-            _check_torn(path, number, journal, str(error))
+            _check_unsealed(path, number, journal, str(error))
             continue
         sealed.add(number)
         header = header or segment[0]
@@ -66,9 +66,9 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         notes.append(f"{unreadable}; its sealed segments are read, labels of others may be missing")
         torn, damaged = True, 1
     if journal is not None:
-        open_still = [record for record in journal.records if record.segment not in sealed]
-        records.extend(verify_record(files, record) for record in open_still)
-        torn, damaged = bool(open_still) or not journal.ended, journal.damaged
+        torn_records = [record for record in journal.records if record.segment not in sealed]
+        records.extend(verify_record(files, record) for record in torn_records)
+        torn, damaged = bool(torn_records) or not journal.ended, journal.damaged
         if journal.damaged:
             notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
     records.sort(key=lambda record: record.seq)
@@ -83,8 +83,8 @@ def read_shard(files: ShardFiles) -> ShardIndex:
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:
     """Return a label's tensor, in its memory dtype (bfloat16 as uint16 bits) and shape.
 
-    Of a label that was not captured in full it returns the packed `TensorSummary`, float64. Raises ShardError
-    where the bytes are not there, or not those that were recorded.
+    For a label that was not captured in full, return the packed `TensorSummary`, float64. Raises ShardError where the
+    bytes are missing or damaged.
     """
     if record.offset is None:
         raise ShardError(f"label {record.data_id!r} of {index.files.stem} has no bytes: {record.error}")
@@ -96,18 +96,18 @@ def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:
 
 
 class _NotSealedError(Exception):
-    """The segment is no sealed HDF5 file; only a journal can tell what is in it."""
+    """The segment is no sealed HDF5 file; only a journal can describe its content."""
 
 
 def _journal_of(files: ShardFiles) -> tuple[Journal | None, ShardFormatError | None]:
-    """Read the journal; None where there is none, or with it why it cannot be read."""
+    """Return the journal and the error of reading it; one of them is None, both where there is no journal."""
     try:
         return (read_journal(files.journal) if files.journal.exists() else None), None
     except ShardFormatError as error:
         return None, error
 
 
-def _check_torn(path: Path, number: int, journal: Journal | None, why: str) -> None:
+def _check_unsealed(path: Path, number: int, journal: Journal | None, why: str) -> None:
     if journal is None:
         raise ShardFormatError(f"{path} cannot be read ({why}) and has no journal beside it")
     # a segment that no line names holds nothing: its rank died, or the disk was full, before its first label
@@ -118,7 +118,7 @@ def _check_torn(path: Path, number: int, journal: Journal | None, why: str) -> N
 
 
 def verify_record(files: ShardFiles, record: LabelRecord) -> LabelRecord:
-    """Return a torn segment's record as it is when its bytes are whole, else as a failed one."""
+    """Return the record of a torn segment unchanged if its bytes are whole, else as a failed label."""
     if record.offset is None or record.error:
         return record
     path = files.segment(record.segment)
@@ -131,7 +131,7 @@ def verify_record(files: ShardFiles, record: LabelRecord) -> LabelRecord:
 
 
 def _stored_checksum(path: Path, record: LabelRecord) -> int:
-    """The checksum of a label's bytes as they are in the file, window by window: a tensor may exceed the memory."""
+    """Return the checksum of a label's bytes in the file, read by windows: a tensor may exceed the memory."""
     with path.open("rb") as file:
         file.seek(record.offset or 0)
         windows = (file.read(min(_WINDOW, record.nbytes - begin)) for begin in range(0, record.nbytes, _WINDOW))
@@ -139,18 +139,18 @@ def _stored_checksum(path: Path, record: LabelRecord) -> int:
 
 
 def sealed_segment(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]] | None:
-    """Return what a sealed segment says of itself; None where only a journal can tell.
+    """Return header and records of a sealed segment; None where it is not sealed.
 
-    Raises ShardFormatError when it is sealed but not to be trusted.
+    Raises ShardFormatError when it is sealed but cannot be trusted.
     """
     try:
-        return _read_sealed(path, number)
+        return _read_segment(path, number)
     except _NotSealedError:
         return None
 
 
 def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:
-    """Map a label's bytes, flat. Raises ShardError when the file does not hold all of them."""
+    """Memory-map a label's bytes, flat. Raises ShardError when the file does not hold all of them."""
     problem = _placement_problem(record, path.stat().st_size) if path.exists() else "the file is gone"
     if problem:
         raise ShardError(f"{path.name}: {problem}")
@@ -160,7 +160,7 @@ def read_bytes(path: Path, record: LabelRecord) -> npt.NDArray[np.uint8]:
 
 
 def _placement_problem(record: LabelRecord, file_size: int) -> str:
-    """Say what is impossible about where a record says its bytes are; "" when nothing is."""
+    """Return what is impossible about the place of a record's bytes, in words; "" where it is possible."""
     dtype = DTYPES.get(record.dtype)
     if dtype is None:
         return f"label {record.data_id!r} has the unknown dtype {record.dtype!r}"
@@ -172,8 +172,8 @@ def _placement_problem(record: LabelRecord, file_size: int) -> str:
     return ""
 
 
-def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]]:
-    """Read header and index of a sealed segment. Raises _NotSealedError, ShardFormatError."""
+def _read_segment(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord]]:
+    """Return header and records of a sealed segment. Raises _NotSealedError, ShardFormatError."""
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
@@ -186,12 +186,12 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
             _check_texts(file, path)
             if not file.attrs.get("sealed", False) or "labels" not in file:
                 raise _NotSealedError("it is not a sealed shard")
-            told = decode_text(file.attrs["header"])
-            header = ShardHeader.from_json(told, path)
+            header_text = decode_text(file.attrs["header"])
+            header = ShardHeader.from_json(header_text, path)
             _refuse_links(file, path)
             table = _plain_table(file["labels"], path)
             checksum = file.attrs.get("checksum")  # earlier versions wrote none
-            if checksum is not None and checksum != index_checksum(told, number, table):
+            if checksum is not None and checksum != index_checksum(header_text, number, table):
                 raise _NotSealedError("the checksum of its table of labels is wrong")
         except ShardFormatError:
             raise
@@ -199,7 +199,7 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
             raise _NotSealedError(" ".join(str(error).split())) from None
     try:
         columns = table.dtype.names or ()
-        texts: dict[bytes, str] = {}  # each once: an index of a thousand labels has few different ones
+        texts: dict[bytes, str] = {}  # each text once: an index of a thousand labels has few different ones
         records = [_from_row(row, columns, number, texts) for row in table.tolist()]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ShardFormatError(f"{path}: its table of labels is not one of ours ({error})") from None
@@ -213,7 +213,7 @@ def _read_sealed(path: Path, number: int) -> tuple[ShardHeader, list[LabelRecord
 def _check_texts(file: h5py.File, path: Path) -> None:
     """Raise _NotSealedError where reading the attributes of a file would hang or crash.
 
-    It can where texts are of variable length, as earlier versions wrote them and h5py does: those are tried first.
+    That can happen with texts of variable length, which earlier versions and h5py write: such a file is tried first.
     """
 
     def of_variable_length(name: bytes) -> bool | None:
@@ -238,7 +238,7 @@ def _plain_table(labels: Any, path: Path) -> Any:
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
-    """Raise ShardFormatError for any link that is not plain: soft and external links lead out of what was recorded."""
+    """Raise ShardFormatError for soft and external links, which lead to data that was not recorded."""
 
     def name_of_link(name: bytes, info: Any) -> bytes | None:
         return None if info.type == h5py.h5l.TYPE_HARD else name

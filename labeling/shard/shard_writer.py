@@ -1,4 +1,4 @@
-"""A rank's shard while it is being written: a journal, and HDF5 segments that roll at about 1 GiB."""
+"""The writer of a rank's shard: a journal, and HDF5 segments of about 1 GiB each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.sync import BackgroundSync, sync
 
 SEGMENT_BYTES = 2**30
-"""A segment is sealed when it holds this much: until then only the journal makes it readable."""
+"""A segment is sealed when it holds this much; until then it can only be read through the journal."""
 _RESERVE_BYTES = 2**18
 _LEAST_BYTES = 2**16
-"""A segment needs so much besides its labels."""
+"""Disk space that a segment needs besides its labels."""
 
 
 class ShardWriter:
     """Stores labels one by one. A label whose `add` returned survives the death of the process at any instant.
 
-    Not thread-safe: the caller serialises. Must not be used after a fork in the child.
+    Not thread-safe: the caller serialises. Must not be used in a forked child.
     """
 
     def __init__(self, folder: Path, header: ShardHeader, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -49,11 +49,11 @@ class ShardWriter:
         self._unplaced: list[LabelRecord] = []
         """Labels without bytes that no segment's table lists yet."""
         self._whole = True
-        """Whether every segment so far could be sealed."""
+        """True while every segment so far could be sealed."""
         self._sync = BackgroundSync()
         try:
             self.files.reserve.write_bytes(b"\0" * _RESERVE_BYTES)
-        except OSError:  # the disk is full already: each label will say so
+        except OSError:  # the disk is full already: each label will fail with that reason
             self.files.reserve.unlink(missing_ok=True)
 
     def add(self, record: LabelRecord, bits: npt.NDArray[np.uint8]) -> None:
@@ -68,15 +68,15 @@ class ShardWriter:
         except Exception:
             self._abandon()
             raise
-        segment.committed(committed)
+        segment.mark_committed(committed)
         if segment.nbytes >= self._segment_bytes:
-            with suppress(Exception):  # this label is safe; that its segment was abandoned is told when closing
+            with suppress(Exception):  # this label is safe; `close` reports that its segment was abandoned
                 self._seal()
 
     def note(self, record: LabelRecord) -> None:
         """Commit a label without bytes: one that failed, or that names a file. Raises OSError.
 
-        On a full disk the reserve is given up for it.
+        On a full disk the reserve is removed to make room for it.
         """
         record = replace(record, segment=self._number)
         try:
@@ -85,12 +85,12 @@ class ShardWriter:
             self.files.reserve.unlink(missing_ok=True)
             self._journal.commit(record)
         if self._segment is not None:
-            self._segment.committed(record)
+            self._segment.mark_committed(record)
         else:
             self._unplaced.append(record)
 
     def close(self) -> None:
-        """Seal the shard into ordinary HDF5, on disk. Raises OSError; the journal keeps everything readable then."""
+        """Seal the shard into ordinary HDF5, on disk. Raises OSError; the shard stays readable through its journal."""
         self.files.reserve.unlink(missing_ok=True)
         try:
             if self._unplaced:
@@ -99,20 +99,20 @@ class ShardWriter:
             if not self._whole:
                 raise ShardError("a segment could not be sealed")
             self._sync.wait()
-            self._journal.end()
+            self._journal.mark_end()
             sync(self.files.journal)
             sync(self.files.folder)
         finally:
             self._journal.close()
 
     def detach(self) -> None:
-        """In a forked child: make sure that nothing this process still does can reach the parent's files."""
+        """Make sure, in a forked child, that nothing can reach the parent's files any more."""
         if self._segment is not None:
             self._segment.abandon()
         self._journal.close()
 
     def _check_space(self, nbytes: int) -> None:
-        """Raise OSError where the disk cannot hold a new segment: each try would leave an empty file."""
+        """Raise OSError where the disk has no room for a new segment: each attempt would leave an empty file."""
         disk = os.statvfs(self.files.folder)
         if disk.f_bavail * disk.f_frsize < nbytes + _LEAST_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -122,10 +122,10 @@ class ShardWriter:
             try:
                 self._segment = Segment(self.files.segment(self._number))
             except BaseException:
-                self._number += 1  # HDF5 may hold what it began to create: the name is not used again
+                self._number += 1  # HDF5 may still hold the file that it began to create: its name is not used again
                 raise
             for record in self._unplaced:
-                self._segment.committed(record)
+                self._segment.mark_committed(record)
             self._unplaced.clear()
         return self._segment
 
@@ -143,7 +143,7 @@ class ShardWriter:
         self._sync.begin(sealed)
 
     def _abandon(self) -> None:
-        """Give the segment up to the journal after a failure; the next label starts another one."""
+        """Abandon the segment after a failure: the journal keeps its labels, and the next label starts another one."""
         assert self._segment is not None
         self._segment.abandon()
         if self._segment.is_empty:

@@ -1,4 +1,4 @@
-"""Getting sealed files onto the disk while the process goes on, so that a power cut takes none of them."""
+"""Syncing sealed files to the disk while the process goes on, so that a power cut loses none of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 
 _NOT_OFFERED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems answer that have nothing to sync."""
+"""Errors of file systems that do not offer fsync."""
 
 
 def sync(path: Path) -> None:
-    """Return when a file's bytes, or a folder's names, are on disk. Raises OSError where the disk fails."""
+    """Wait until a file's bytes, or a folder's names, are on disk. Raises OSError where the disk fails."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -24,15 +24,15 @@ def sync(path: Path) -> None:
 
 
 class BackgroundSync:
-    """Syncs files one after the other in a thread of its own: a segment of 1 GiB may take seconds."""
+    """Background threads that sync files one after the other: a segment of 1 GiB may take seconds."""
 
     def __init__(self) -> None:
-        """Nothing is begun yet."""
+        """Start with nothing to sync."""
         self._threads: list[threading.Thread] = []
         self._errors: list[OSError] = []
 
     def begin(self, path: Path) -> None:
-        """Sync a file that is complete."""
+        """Begin to sync a complete file."""
         thread = threading.Thread(target=self._sync, args=(path, self._threads[-1:]), name="aclcmp-sync", daemon=True)
         try:
             thread.start()
@@ -42,7 +42,7 @@ class BackgroundSync:
             self._threads.append(thread)
 
     def wait(self) -> None:
-        """Return when all files are on disk. Raises the first OSError that there was."""
+        """Wait until all files are on disk. Raises the first OSError of any of them."""
         for thread in self._threads:
             thread.join()
         self._threads.clear()

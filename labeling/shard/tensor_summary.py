@@ -1,4 +1,4 @@
-"""What stands for a tensor of which only a summary is kept: moments, norms by row, digests, and random projections.
+"""The summary that is kept instead of a tensor: moments, norms by row, digests, and random projections.
 
 From the projections of x and y follows an unbiased estimate of |x - y|^2. It is a count sketch (Charikar, Chen,
 Farach-Colton 2002) of K = 1,024 buckets, read as Alon, Matias and Szegedy (1996) do: element i lies in line q = i div
@@ -9,8 +9,8 @@ element, a column of any stride, a constant. Signs and shifts are raw words of P
 to change: for each 64 lines 16 words of signs per line (lowest bit of the lowest byte first, 1 is minus), then for
 each line a word whose lowest 10 bits are its shift.
 
-One wrong row among many disappears in that estimate. So with the same signs each of at most 256 groups of rows has a
-projection of its own, of 16 buckets (i mod 16): coarse, but enough to find it.
+One wrong row among many disappears in that estimate. So each of at most 256 groups of rows has its own projection too,
+with the same signs and 16 buckets (i mod 16): coarse, but enough to find the row.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SIGNS_OF_BYTE: _Float64 = np.array([[-1.0 if byte >> bit & 1 else 1.0 for bit i
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorSummary:
-    """A tensor in brief; complex elements count as two. Sums and extremes run over finite values, in float64."""
+    """The summary of a tensor; complex elements count as two. Sums and extremes cover finite values, in float64."""
 
     n: int
     nan: int
@@ -64,9 +64,9 @@ class TensorSummary:
     digest: bytes
     """blake2b, 16 bytes: of the dense stored bits; of integers and bool as int64, whatever their width."""
     places: bytes
-    """blake2b, 8 bytes: of where which non-finite values are; zeros when there are none."""
+    """blake2b, 8 bytes: of the positions and kinds of non-finite values; zeros when there are none."""
     row_group: int
-    """How many consecutive rows (last axis; a 0-d or 1-d tensor is one row) are summed together: a power of two."""
+    """Number of consecutive rows (last axis; a 0-d or 1-d tensor is one row) per sum: a power of two."""
     row_squares: _Float64
     """Sum of squares by row group, shape (r,) with r <= 4,096; r = 0 for an empty tensor."""
     sketch: _Float64
@@ -80,7 +80,7 @@ class TensorSummary:
         return self.nan + self.posinf + self.neginf
 
     def fits(self, dtype: str, shape: tuple[int, ...]) -> bool:
-        """Whether this can be the summary of such a tensor: a stored one is to be held against its label's record."""
+        """Tell whether this can be the summary of such a tensor. Check a stored summary against its label's record."""
         n = math.prod(shape) * components_of(dtype)
         return (self.n, self.row_group, self.row_squares.size) == (n, *row_groups(shape))
 
@@ -95,7 +95,7 @@ class TensorSummary:
 
     @staticmethod
     def unpack(stored: _Float64 | _Bytes) -> TensorSummary:
-        """Read what `pack` returned, as numbers or as their flat little-endian bytes; raises ShardFormatError."""
+        """Read a packed summary, as numbers or as their flat little-endian bytes. Raises ShardFormatError."""
         if stored.ndim != 1 or not _HEAD <= stored.nbytes / 8 <= _MOST or stored.nbytes % 8:
             raise ShardFormatError(f"a tensor's summary of {stored.nbytes} bytes is damaged: label the tensor again")
         raw = stored if stored.dtype == np.uint8 else stored.astype("<f8")
@@ -135,7 +135,7 @@ class TensorSummary:
         return summary
 
     def _is_sound(self) -> bool:
-        """Whether the figures can be those of one tensor. Sums of values near float64's end may be infinite or NaN."""
+        """Tell whether the figures are consistent. Sums of values near float64's limit may be infinite or NaN."""
         finite = self.n - self.n_nonfinite
         extremes = (self.min, self.max) == (math.inf, -math.inf) if finite == 0 else -math.inf < self.min <= self.max
         overflowed = self.sum_squares == math.inf
@@ -155,7 +155,7 @@ class TensorSummary:
 
 
 def row_groups(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many consecutive rows of a tensor are summed together, a power of two, and the number of groups."""
+    """Return the number of consecutive rows that are summed together, a power of two, and the number of groups."""
     rows = math.prod(shape[:-1]) if math.prod(shape) else 0
     group = 1
     while -(-rows // group) > MAX_ROWS:
@@ -171,7 +171,7 @@ def packed_size(shape: tuple[int, ...], sketch: bool) -> int:
 
 
 def _rows_per_sketch(rows: int) -> int:
-    """Return how many consecutive row groups have one projection together: a power of two."""
+    """Return the number of consecutive row groups that share one projection: a power of two."""
     together = 1
     while -(-rows // together) > MAX_ROW_SKETCHES:
         together *= 2
@@ -211,7 +211,7 @@ def summarise(
         stop = min(start + _WINDOW, n)
         window = bits[start * itemsize : stop * itemsize]
         digest.update(_canonical(window, dtype))
-        with np.errstate(all="ignore"):  # values near float64's end
+        with np.errstate(all="ignore"):  # values near float64's limit
             values = numbers[: stop - start]
             values[:] = decode(window, dtype)
             moments.add(values)
@@ -261,13 +261,13 @@ class _Moments:
 
     @property
     def places(self) -> bytes:
-        """The digest of where which non-finite values are."""
+        """The digest of the positions and kinds of non-finite values."""
         return self._places.digest() if self.nan + self.posinf + self.neginf else bytes(8)
 
     def add(self, values: _Float64) -> None:
-        """Take the next window, not empty, of _WINDOW values at most, and put zeros for those that are not finite.
+        """Add the next window, of 1 to _WINDOW values; non-finite values in it are replaced by zeros.
 
-        The lowest values of a type count as -inf, of which they take the place in masks.
+        The lowest values of a type count as -inf, because masks use them in its place.
         """
         finite = np.isfinite(values)
         if np.fmin.reduce(values) <= self._lowest:
@@ -310,7 +310,7 @@ class _Projection:
         self._signs = np.empty((_WINDOW // 8, 8))
 
     def add(self, values: _Float64) -> None:
-        """Take the next window: _WINDOW finite values, or fewer, the last ones."""
+        """Add the next window: _WINDOW finite values; the last window may have fewer."""
         sign_words = self._words.random_raw(_WINDOW // 64).astype("<u8").view(np.uint8)
         shifts = self._words.random_raw(_WINDOW_LINES) % np.uint64(SKETCH_SIZE)
         np.take(_SIGNS_OF_BYTE, sign_words, axis=0, out=self._signs, mode="clip")  # "raise" takes twice as long

@@ -108,15 +108,15 @@ def budget(folder: Path, said: list[str], ranks: int = 1) -> Budget:
 def test_what_was_asked_for_is_kept_whatever_the_disk_says(tmp_path: Path) -> None:
     said: list[str] = []
     wish = Budget(tmp_path, Capture.STATS, 1, said.append, lambda: None)
-    assert wish.of(1 << 62) is Capture.STATS and not said
+    assert wish.capture_for(1 << 62) is Capture.STATS and not said
 
 
 def test_a_tensor_that_does_not_fit_switches_down_for_good(tmp_path: Path) -> None:
     said: list[str] = []
     short = budget(tmp_path, said)
-    assert short.of(100) is Capture.FULL
-    assert short.of(1 << 60) is Capture.FINGERPRINT
-    assert short.of(100) is Capture.FINGERPRINT
+    assert short.capture_for(100) is Capture.FULL
+    assert short.capture_for(1 << 60) is Capture.FINGERPRINT
+    assert short.capture_for(100) is Capture.FINGERPRINT
     assert len(said) == 2 and "only fingerprints" in said[0] and said[1] == "relieved"
 
 
@@ -124,12 +124,12 @@ def test_the_next_task_is_forecast_from_the_last(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
     said: list[str] = []
     tight = budget(tmp_path, said)
-    tight.of(free // 3)
-    tight.task_ended(0)
+    tight.capture_for(free // 3)
+    tight.end_task(0)
     assert "has room for" in said[0] and tight.capture is Capture.FULL
     full = budget(tmp_path, said, ranks=8)
-    full.of(free // 7)
-    full.task_ended(4)
+    full.capture_for(free // 7)
+    full.end_task(4)
     assert "task 4 took" in said[1] and "8 ranks" in said[1] and full.capture is Capture.FINGERPRINT
 
 

@@ -31,7 +31,7 @@ def test_a_journal_is_read_as_it_grows(tmp_path: Path) -> None:
     writer.commit(record(1))
     second = read_journal_from(path, first.offset, 1 << 20)
     assert [each.data_id for each in second.records] == ["x0", "x1"] and second.header is None and not second.ended
-    writer.end()
+    writer.mark_end()
     writer.close()
     last = read_journal_from(path, second.offset, 1 << 20)
     assert last.ended and last.records == () and last.offset == path.stat().st_size
