@@ -99,7 +99,7 @@ class JournalWriter:
         """Append the line of a label. Raises OSError."""
         self._append(record.to_json())
 
-    def mark_lost(self, lines: int) -> None:
+    def note_damage(self, lines: int) -> None:
         """Note how many lines of the journal that this one replaces were damaged. Raises OSError."""
         for _ in range(lines):
             self._append(json.dumps(_LOST))

@@ -46,7 +46,7 @@ def recover(path: Path) -> Recovery:
     with _lock_alone(files):
         _remove_parts(files)
         try:
-            return _recover_locked(files)
+            return _recover(files)
         except ShardError:
             raise
         except (OSError, RuntimeError) as error:  # HDF5 raises the latter where it cannot write
@@ -57,7 +57,7 @@ def recover(path: Path) -> Recovery:
             ) from None
 
 
-def _recover_locked(files: ShardFiles) -> Recovery:
+def _recover(files: ShardFiles) -> Recovery:
     sealed = {number: found for number in files.segments() if (found := sealed_segment(files.segment(number), number))}
     journal, readable = _journal_of(files, [header for header, _ in sealed.values()])
     before = [record for _, found in sealed.values() for record in found]
@@ -135,7 +135,7 @@ def _rebuild(
             if record.offset is not None:
                 offset = segment.add(*record.stored, read_bytes(target, record))
                 record = records[position] = replace(record, offset=offset)
-            segment.mark_committed(record)
+            segment.note_commit(record)
         segment.seal(header, number)
     except BaseException:
         if segment is not None:
@@ -152,7 +152,7 @@ def _replace_journal(files: ShardFiles, header: ShardHeader, records: list[Label
         try:
             for record in records:
                 writer.commit(record)
-            writer.mark_lost(damaged)
+            writer.note_damage(damaged)
             writer.mark_end()
         finally:
             writer.close()

@@ -67,7 +67,7 @@ class Segment:
     def add(self, dtype: str, shape: tuple[int, ...], bits: npt.NDArray[np.uint8]) -> int:
         """Store dense bytes (flat, C order); return their byte offset in the file. An empty tensor has the offset 0.
 
-        The label gets into the sealed file only when `mark_committed` follows. Raises OSError, e.g. on a full disk.
+        The label gets into the sealed file only when `note_commit` follows. Raises OSError, e.g. on a full disk.
         """
         self._added += 1
         dataset = h5d.create(self._pending, b"%d" % self._added, hdf5_type(dtype), _space(shape), self._contiguous)
@@ -80,7 +80,7 @@ class Segment:
         self.nbytes += len(view)
         return offset
 
-    def mark_committed(self, record: LabelRecord) -> None:
+    def note_commit(self, record: LabelRecord) -> None:
         """Note that the label whose bytes were added last is in the journal, and so belongs into the sealed file."""
         self._committed.append((b"%d" % self._added, record))
 

@@ -49,7 +49,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         except _NotSealedError as error:
             if unreadable is not None:
                 raise unreadable from None
-            _check_unsealed(path, number, journal, str(error))
+            _check_journal_has(path, number, journal, str(error))
             continue
         sealed.add(number)
         header = header or segment[0]
@@ -107,7 +107,7 @@ def _journal_of(files: ShardFiles) -> tuple[Journal | None, ShardFormatError | N
         return None, error
 
 
-def _check_unsealed(path: Path, number: int, journal: Journal | None, why: str) -> None:
+def _check_journal_has(path: Path, number: int, journal: Journal | None, why: str) -> None:
     if journal is None:
         raise ShardFormatError(f"{path} cannot be read ({why}) and has no journal beside it")
     # a segment that no line names holds nothing: its rank died, or the disk was full, before its first label

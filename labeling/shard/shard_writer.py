@@ -68,7 +68,7 @@ class ShardWriter:
         except Exception:
             self._abandon()
             raise
-        segment.mark_committed(committed)
+        segment.note_commit(committed)
         if segment.nbytes >= self._segment_bytes:
             with suppress(Exception):  # this label is safe; `close` reports that its segment was abandoned
                 self._seal()
@@ -85,7 +85,7 @@ class ShardWriter:
             self.files.reserve.unlink(missing_ok=True)
             self._journal.commit(record)
         if self._segment is not None:
-            self._segment.mark_committed(record)
+            self._segment.note_commit(record)
         else:
             self._unplaced.append(record)
 
@@ -125,7 +125,7 @@ class ShardWriter:
                 self._number += 1  # HDF5 may still hold the file that it began to create: its name is not used again
                 raise
             for record in self._unplaced:
-                self._segment.mark_committed(record)
+                self._segment.note_commit(record)
             self._unplaced.clear()
         return self._segment
 

@@ -38,7 +38,7 @@ class Tap:
         self.side = side
         self.data_id = data_id
         self.ran = False
-        self.optional = _may_stay_uncalled(named.inner)
+        self.optional = _may_not_run(named.inner)
         self.weights = frozenset(id(weight) for weight in named.inner._parameters.values() if weight is not None)
         """Identities of its own parameters. A tied module whose weight another module uses need not run itself."""
         self.call_site = _call_site(named)
@@ -235,7 +235,7 @@ def _inert(*_args: Any, **_kwargs: Any) -> None:
     """Do nothing: the hook of a copied model."""
 
 
-def _may_stay_uncalled(module: Any) -> bool:
+def _may_not_run(module: Any) -> bool:
     """Tell whether correct models may never call a module.
 
     Attention reads its dropout's probability and its projection's weight, and calls functions instead.

@@ -93,7 +93,7 @@ class Patterns:
         """Tell whether a pattern matches the whole name."""
         return any(pattern.fullmatch(name) for pattern in self._patterns.values())
 
-    def find_unmatched(self, names: Sequence[str]) -> list[str]:
+    def patterns_without_match(self, names: Sequence[str]) -> list[str]:
         """Return the texts of the patterns that match none of the names."""
         return [text for text, pattern in self._patterns.items() if not any(pattern.fullmatch(name) for name in names)]
 

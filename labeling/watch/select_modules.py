@@ -25,7 +25,7 @@ def select_modules(
     callable_ones = hookable(modules)
     names = [name for named in callable_ones for name in named.names]
     if wanted is not None:
-        for pattern in wanted.find_unmatched(names):
+        for pattern in wanted.patterns_without_match(names):
             message = f"watch: no module with a forward is named like {pattern!r}; {nearest(pattern, names)}"
             if not any(wanted.match(name) for name in names):
                 raise LabelError(message)
@@ -123,7 +123,7 @@ def report_unused_renames(rename: Rename | None, modules: list[NamedModule]) -> 
     """Print which globs rename nothing. That is no error: one mapping may serve several models."""
     if isinstance(rename, Mapping):
         inside = [named.name for named in modules if named.name != ROOT]
-        for pattern in Patterns(rename).find_unmatched([*inside, *(f"{name}." for name in inside)]):
+        for pattern in Patterns(rename).patterns_without_match([*inside, *(f"{name}." for name in inside)]):
             print_once_per_host(f"watch: rename: no module is named like {pattern!r}; {nearest(pattern, inside)}")
 
 
@@ -151,7 +151,7 @@ class LabelIds:
 
     def report_unmatched_excludes(self) -> None:
         """Print which patterns excluded nothing. Called at the end, because a pattern may mean a single tensor."""
-        for pattern in self.excluded.find_unmatched([*self.candidates, *self.ends]):
+        for pattern in self.excluded.patterns_without_match([*self.candidates, *self.ends]):
             print_once_per_host(
                 f"watch: exclude: nothing is named like {pattern!r}; {nearest(pattern, self.candidates)}"
             )

@@ -1,1 +1,1 @@
-"""What usually breaks, looked at on every host before it breaks a run; each finding with its fix."""
+"""Checks of what usually breaks a run, on every host; each finding comes with its fix."""

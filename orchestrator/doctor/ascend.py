@@ -1,4 +1,4 @@
-"""Which CANN is installed on this host, and whether torch-npu was released for it. Nothing of either is loaded.
+"""The CANN that is installed on this host, and whether torch-npu was released for it. Neither is loaded.
 
 Source of the pairs: COMPATIBILITY.en.md of github.com/Ascend/pytorch, as of CANN 9.1.0.
 """
@@ -59,27 +59,27 @@ RELEASED_FOR: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Ascend:
-    """What of CANN is on one host; "" is not found."""
+    """The CANN of one host; "" stands for not found."""
 
     cann: str = ""
     home: str = ""
-    """Where that was read."""
+    """The folder in which CANN was found."""
     sourced: bool = False
-    """Whether CANN's set_env.sh was sourced in the environment that asks."""
+    """Whether CANN's set_env.sh was sourced in the environment of this process."""
     driver: str = ""
 
 
-def look_for_ascend(root: Path, environ: Mapping[str, str]) -> Ascend:
+def find_ascend(root: Path, environ: Mapping[str, str]) -> Ascend:
     """Find CANN by its variables, else where it is usually installed below `root`, and the driver's version."""
-    told = [Path(environ[name]) for name in _HOMES if environ.get(name)]
-    driver = _found(root / "usr/local/Ascend/driver/version.info", _DRIVER)
-    for home in (*told, *(root / place for place in _USUAL)):
+    homes = [Path(environ[name]) for name in _HOMES if environ.get(name)]
+    driver = _first_match(root / "usr/local/Ascend/driver/version.info", _DRIVER)
+    for home in (*homes, *(root / place for place in _USUAL)):
         if cann := _cann(home):
-            return Ascend(cann, str(home), home in told, driver)
-    return Ascend(sourced=bool(told), driver=driver)
+            return Ascend(cann, str(home), home in homes, driver)
+    return Ascend(sourced=bool(homes), driver=driver)
 
 
-def pairing(torch_npu: str, torch: str, cann: str) -> tuple[bool | None, str]:
+def check_pairing(torch_npu: str, torch: str, cann: str) -> tuple[bool | None, str]:
     """Say whether three versions were released for each other: True, False, or None where that is not known.
 
     False is only what the naming of torch-npu's releases itself says: X.Y.Z[.postN] is for torch X.Y.Z.
@@ -102,10 +102,10 @@ def _base(torch_npu: str) -> str:
 
 def _cann(home: Path) -> str:
     info = home / f"{platform.machine()}-linux" / "ascend_toolkit_install.info"
-    return _found(info, _INFO) or _found(home / "version.cfg", _CFG)
+    return _first_match(info, _INFO) or _first_match(home / "version.cfg", _CFG)
 
 
-def _found(path: Path, pattern: re.Pattern[str]) -> str:
+def _first_match(path: Path, pattern: re.Pattern[str]) -> str:
     try:
         match = pattern.search(path.read_text("utf-8", "replace"))
     except OSError:

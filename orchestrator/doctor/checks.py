@@ -1,4 +1,4 @@
-"""All checks of an examination, host by host, then of the cluster. Pure: what hosts told in, findings out."""
+"""All checks of an examination, host by host, then of the cluster. Pure: reports go in, findings come out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
 from aclcmp.orchestrator.cluster.versions import Versions
-from aclcmp.orchestrator.doctor.findings import Finding, Findings, Told, bad, ok, warn
+from aclcmp.orchestrator.doctor.findings import Finding, Findings, HostReport, bad, ok, warn
 from aclcmp.orchestrator.doctor.host_checks import check_machine
 from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.net_checks import check_network, check_variables
@@ -17,10 +17,12 @@ _HEALTHY_SECONDS = 20.0
 _INSTALL = "install the same version on all hosts, into the Python that runs Ray"
 
 
-def check(hosts: Sequence[Told], silent: Sequence[tuple[str, str]] = (), shell: Network | None = None) -> list[Finding]:
-    """Check hosts, the asker's first; `silent` are those that gave no answer, as (host, why).
+def check(
+    hosts: Sequence[HostReport], silent: Sequence[tuple[str, str]] = (), shell: Network | None = None
+) -> list[Finding]:
+    """Check hosts, the asking one first; `silent` are hosts that gave no answer, as (host, reason).
 
-    `shell` is the asker's host as the asker itself sees it: its variables need not be those of the Ray there.
+    `shell` is the network as the asking shell sees it: its variables may differ from those of the Ray there.
     """
     alone = len(hosts) + len(silent) == 1
     findings: list[Finding] = []
@@ -37,16 +39,16 @@ def check(hosts: Sequence[Told], silent: Sequence[tuple[str, str]] = (), shell: 
                 warn(what, host.where, f"mkdir -p {host.facts.run_folder.path}, or start from a shared one")
             )
     if shell is not None:
-        told = {finding.what for finding in findings}
+        known = {finding.what for finding in findings}
         own = check_variables(shell, f"{shell.host}, this shell")
-        findings += [finding for finding in own if finding.what not in told]
+        findings += [finding for finding in own if finding.what not in known]
     if hosts:
         findings += _together(hosts, alone=alone)
     return findings
 
 
-def words(versions: Versions) -> str:
-    """Versions in one line, without what is not installed."""
+def versions_text(versions: Versions) -> str:
+    """Return the versions in one line, without packages that are not installed."""
     names = {"python": "Python", "ray": "Ray", "torch_npu": "torch-npu"}
     order = ("aclcmp", "python", "ray", "numpy", "h5py", "torch", "torch_npu")
     return ", ".join(f"{names.get(name, name)} {value}" for name in order if (value := getattr(versions, name)))
@@ -58,7 +60,7 @@ def _fix_of_silence(why: str) -> str:
     return "look whether it is up (`ray status`), and into /tmp/ray/session_latest/logs there"
 
 
-def _versions(host: Told, asker: Told) -> Findings:
+def _versions(host: HostReport, asker: HostReport) -> Findings:
     mine, theirs, where = asker.facts.versions, host.facts.versions, host.where
     problems: list[Finding] = []
     if theirs.aclcmp != mine.aclcmp:
@@ -88,10 +90,10 @@ def _versions(host: Told, asker: Told) -> Findings:
     if here != there:
         what = f"has {f'CANN {there}' if there else 'no CANN'}, {asker.where} has {here or 'none'}"
         problems.append(warn(f"{what}: ranks may compute differently by host", where, "the same CANN on all hosts"))
-    yield from problems or [ok(words(theirs), where)]
+    yield from problems or [ok(versions_text(theirs), where)]
 
 
-def _together(hosts: Sequence[Told], *, alone: bool) -> Findings:
+def _together(hosts: Sequence[HostReport], *, alone: bool) -> Findings:
     if hosts[0].resources is not None and hosts[0].ip:
         yield from _token(hosts)
     if alone:
@@ -112,7 +114,7 @@ def _together(hosts: Sequence[Told], *, alone: bool) -> Findings:
         yield ok(f"a lost host is noticed within {health.seconds:.0f} s")
 
 
-def _token(hosts: Sequence[Told]) -> Findings:
+def _token(hosts: Sequence[HostReport]) -> Findings:
     known = {host.where: host.facts.token for host in hosts}
     digests = {token.digest for token in known.values() if token.digest}
     if len(digests) > 1:

@@ -1,4 +1,4 @@
-"""Where files go on one host: room, and whether they can be locked."""
+"""Folders on one host: their space, and whether files in them can be locked."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ class Folder:
     total: int
     free: int
     inodes: int
-    """Files that can still be made; -1 where the file system does not count them."""
+    """Number of files that can still be made; -1 where the file system does not count them."""
     locks: str = ""
-    """Why files in it cannot be locked; "": they can, or it was not tried."""
+    """The reason why files in it cannot be locked; "" if they can, or if it was not tried."""
     owner: int = -1
     """User id; -1 where the folder does not exist."""
 
 
 def ray_folder(environ: Mapping[str, str]) -> Path:
-    """Where Ray keeps its sessions: below these variables in this order (ray/_common/utils.py of 2.60)."""
+    """Return the folder of Ray's sessions, by these variables in this order (ray/_common/utils.py of 2.60)."""
     return Path(environ.get("RAY_TMPDIR") or environ.get("TMPDIR") or "/tmp") / "ray"
 
 
 def owner_of(path: Path) -> int:
-    """User id of a file's owner; -1 where there is no such file, or it may not be looked at."""
+    """Return the user id of a file's owner; -1 where the file is missing or not accessible."""
     try:
         return path.stat().st_uid
     except OSError:
         return -1
 
 
-def look_at_folder(path: Path, *, try_locks: bool = False) -> Folder:
-    """Look at a folder, or where it would be made. With `try_locks` a nameless file is made in it and locked."""
+def inspect_folder(path: Path, *, try_locks: bool = False) -> Folder:
+    """Return the state of a folder, or of the one where it would be made. `try_locks`: lock a nameless file there."""
     exists = _is_folder(path)
     there = path
     while not _is_folder(there):
@@ -71,8 +71,11 @@ def _is_folder(path: Path) -> bool:
 
 
 def _why_no_locks(folder: Path) -> str:
-    """Lock a file both ways: flock is HDF5's and the journals', fcntl what NFS's lock daemon answers."""
-    why = [f"no answer within {_LOCK_SECONDS:g} s"]  # NFS without its lock daemon waits for ever
+    """Lock a file both ways: HDF5 and the journals use flock, the lock daemon of NFS serves fcntl.
+
+    Return why that failed, "" if it worked.
+    """
+    reason = [f"no answer within {_LOCK_SECONDS:g} s"]  # NFS without its lock daemon waits for ever
 
     def lock() -> None:
         try:
@@ -80,11 +83,11 @@ def _why_no_locks(folder: Path) -> str:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.flock(file, fcntl.LOCK_UN)
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            why[0] = ""
+            reason[0] = ""
         except OSError as error:
-            why[0] = error.strerror or str(error)
+            reason[0] = error.strerror or str(error)
 
     thread = threading.Thread(target=lock, daemon=True)
     thread.start()
     thread.join(_LOCK_SECONDS)
-    return why[0]
+    return reason[0]

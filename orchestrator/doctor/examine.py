@@ -1,4 +1,4 @@
-"""Opens what is to be examined, asks all its hosts, and has the answers checked."""
+"""Examination of this machine or of a cluster: gather the facts of all hosts, and check them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node
 from aclcmp.orchestrator.doctor.checks import check
-from aclcmp.orchestrator.doctor.facts import NodeFacts, Question, gather_facts
-from aclcmp.orchestrator.doctor.findings import Finding, Level, Told, bad, ok
-from aclcmp.orchestrator.doctor.network import look_at_network
+from aclcmp.orchestrator.doctor.facts import FactsRequest, NodeFacts, gather_facts
+from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity, bad, ok
+from aclcmp.orchestrator.doctor.network import inspect_network
 from aclcmp.orchestrator.doctor.torch_loading import LOADING_SECONDS
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 _CLOCK_ROUNDS = 3
-"""Times that clocks are asked; the tightest bounds count. The first round of any question starts Python there."""
+"""Rounds of reading clocks; the tightest bounds count. The first round also starts Python on the hosts."""
 _DASHBOARD_PORT = 8265
 _PATIENCE = LOADING_SECONDS + 60.0
 """Seconds, for all hosts together."""
@@ -29,22 +29,22 @@ _PATIENCE = LOADING_SECONDS + 60.0
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was examined, in words, and what was found."""
+    """The subject of an examination, in words, and its findings."""
 
     subject: str
     findings: tuple[Finding, ...]
     facts: tuple[Mapping[str, object], ...] = ()
-    """What every host told, as JSON has it. Digests of tokens are not in it."""
+    """The facts of every host, as in the JSON. Digests of tokens are left out."""
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing is bad."""
-        return all(finding.level is not Level.BAD for finding in self.findings)
+        """True where no finding is bad."""
+        return all(finding.level is not Severity.BAD for finding in self.findings)
 
 
 def examine_machine() -> Examination:
-    """Examine this machine. A local Ray, with a token and without a dashboard, is started to see that it does."""
-    facts = gather_facts(Question(str(Path.cwd()), salt=secrets.token_hex(16)))
+    """Examine this machine. A local Ray, with a token and without a dashboard, is started as a test."""
+    facts = gather_facts(FactsRequest(str(Path.cwd()), salt=secrets.token_hex(16)))
     where = facts.network.host
     begun = time.monotonic()
     resources = None
@@ -55,32 +55,34 @@ def examine_machine() -> Examination:
             started = ok(f"a local Ray starts, in {seconds:.1f} s", where)
     except LaunchError as error:
         started = bad(str(error), where, "look into its logs; what is marked here may be the cause")
-    told = Told(where, "", facts, resources)
-    return Examination("this machine", (*check([told]), started), _as_json([told]))
+    report = HostReport(where, "", facts, resources)
+    return Examination("this machine", (*check([report]), started), _facts_as_json([report]))
 
 
 def examine_cluster(address: str) -> Examination:
     """Examine all hosts of the Ray cluster at `address` ("auto" or HOST:PORT). Raises UsageError if none answers."""
-    with _joined(address) as cluster:
+    with _join_cluster(address) as cluster:
         host, _, port = cluster.head.address.rpartition(":")
-        question = Question(
+        request = FactsRequest(
             folder=str(Path.cwd()),
             peers=tuple(sorted({node.ip for node in cluster.nodes})),
             head_port=int(port),
             salt=secrets.token_hex(16),
         )
-        answers = cluster.ask(gather_facts, question, patience=_PATIENCE)
-        shell = look_at_network(question.peers, (), os.environ)
+        answers = cluster.ask(gather_facts, request, patience=_PATIENCE)
+        shell = inspect_network(request.peers, (), os.environ)
         skews = _skews(cluster, [node for node in cluster.nodes if isinstance(answers[node.node_id], NodeFacts)])
-        told, silent = [], []
+        reports, silent = [], []
         for node in cluster.nodes:
             where = f"{node.host} ({node.ip})"
             answer = answers[node.node_id]
             if isinstance(answer, str):
                 silent.append((where, answer.removeprefix(f"host {where} ")))
             else:
-                told.append(Told(where, node.ip, answer, dict(node.resources), skews.get(node.node_id, (0.0, 0.0))))
-    # Without the token: whoever listens on that port of a cluster without a dashboard would get it.
+                reports.append(
+                    HostReport(where, node.ip, answer, dict(node.resources), skews.get(node.node_id, (0.0, 0.0)))
+                )
+    # Asked without the token: on a cluster without a dashboard any process may listen on that port, and would get it.
     why_not = why_no_job_server(f"http://{host}:{_DASHBOARD_PORT}")
     server = f"a job server, for `aclcmp submit`, answers at http://{host}:{_DASHBOARD_PORT}"
     if why_not == ASKS_FOR_TOKEN:
@@ -89,10 +91,10 @@ def examine_cluster(address: str) -> Examination:
         server = f"--address works; `aclcmp submit` would need a job server at {host}:{_DASHBOARD_PORT} ({why_not})"
     count = len(cluster.nodes)
     subject = f"the Ray cluster at {cluster.head.address}, {count} host{'s' * (count > 1)}"
-    return Examination(subject, (*check(told, silent, shell), ok(server)), _as_json(told))
+    return Examination(subject, (*check(reports, silent, shell), ok(server)), _facts_as_json(reports))
 
 
-def _joined(address: str) -> Cluster:
+def _join_cluster(address: str) -> Cluster:
     try:
         return Cluster.open(address)
     except UsageError as error:
@@ -104,12 +106,12 @@ def _joined(address: str) -> Cluster:
 
 
 def read_clock() -> float:
-    """Seconds since the epoch, on the host that is asked."""
+    """Return the seconds since the epoch on the host that runs this."""
     return time.time()
 
 
 def _skews(cluster: Cluster, nodes: Sequence[Node]) -> dict[str, tuple[float, float]]:
-    """By node id: its clock is ahead of this host's by at least and at most so many seconds."""
+    """Return, by node id, by how many seconds at least and at most its clock is ahead of this host's."""
     others = [node for node in nodes if node.node_id != cluster.driver_node_id]
     skews: dict[str, tuple[float, float]] = {}
     for _ in range(_CLOCK_ROUNDS if others else 0):
@@ -123,12 +125,12 @@ def _skews(cluster: Cluster, nodes: Sequence[Node]) -> dict[str, tuple[float, fl
     return skews
 
 
-def _as_json(hosts: Sequence[Told]) -> tuple[Mapping[str, object], ...]:
+def _facts_as_json(reports: Sequence[HostReport]) -> tuple[Mapping[str, object], ...]:
     all_facts = []
-    for told in hosts:
-        facts = asdict(told.facts)
+    for report in reports:
+        facts = asdict(report.facts)
         del facts["token"]["digest"]
-        all_facts.append({"where": told.where, "ip": told.ip, "resources": told.resources, **facts})
+        all_facts.append({"where": report.where, "ip": report.ip, "resources": report.resources, **facts})
     return tuple(all_facts)
 
 
@@ -139,9 +141,9 @@ _SECONDS = 5.0
 
 
 def why_no_job_server(address: str) -> str:
-    """Ask `http[s]://HOST:PORT` for its version; return why that failed in a few words, "" if it answered.
+    """Ask `http[s]://HOST:PORT` for Ray's version; return why that failed in a few words, "" if it answered.
 
-    It is asked without a token, and ASKS_FOR_TOKEN is the answer of one that wants it.
+    The request carries no token; for a server that wants one the answer is ASKS_FOR_TOKEN.
     """
     parts = urlsplit(address)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -1,4 +1,4 @@
-"""A cluster file goes in; whether it is right, whether its cluster answers, and what is wrong on that come out."""
+"""Examination of a cluster file: whether it is right, whether its cluster answers, and what is wrong there."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def examine_file(path: Path) -> Examination:
         what, _, fix = str(error).partition(": " if "token" in str(error) else ". ")
         return Examination(subject, (*findings, bad(what, where, fix)))
     findings.append(ok(f"the job server answers at {url}", where))
-    return _behind(url, client, subject, findings)
+    return _examine_behind(url, client, subject, findings)
 
 
 def _no_address(file: ClusterFile) -> Finding:
@@ -61,10 +61,10 @@ def _no_address(file: ClusterFile) -> Finding:
     return warn(what, str(file.path), fix)
 
 
-def _behind(url: str, client: JobClient, subject: str, findings: Sequence[Finding]) -> Examination:
-    """Examine the cluster behind a job server: joined where this host is part of it, else by a job."""
-    if joined := _joined_here(urlsplit(url).hostname or ""):
-        found: Examination | None = examine_cluster(joined)
+def _examine_behind(url: str, client: JobClient, subject: str, findings: Sequence[Finding]) -> Examination:
+    """Examine the cluster behind a job server: directly where this host is part of it, else by a job."""
+    if local := _local_address(urlsplit(url).hostname or ""):
+        found: Examination | None = examine_cluster(local)
         problem = ""
     else:
         printed, problem = _run(client)
@@ -73,12 +73,12 @@ def _behind(url: str, client: JobClient, subject: str, findings: Sequence[Findin
         last = next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "it printed nothing")
         fix = "install aclcmp on all hosts, into the Python that runs Ray, so that its PATH has it"
         return Examination(subject, (*findings, bad(f"`{EXAMINE}` failed on the cluster: {problem or last}", "", fix)))
-    behind = [each for each in found.findings if "job server" not in each.what]  # there is one: it was just asked
-    return replace(found, subject=f"{subject}: {found.subject}", findings=(*findings, *behind))
+    others = [each for each in found.findings if "job server" not in each.what]  # its job server was asked just now
+    return replace(found, subject=f"{subject}: {found.subject}", findings=(*findings, *others))
 
 
 def _run(client: JobClient) -> tuple[str, str]:
-    """Run the examination as a job; return what it printed, and what went wrong where that is known."""
+    """Run the examination as a job; return its output, and the problem where one is known."""
     job = Submission(new_job_id(), EXAMINE, "", {}, None, ())
     client.submit(job, role="doctor")
     try:
@@ -101,10 +101,10 @@ async def _log(client: JobClient, job_id: str) -> str:
     return log
 
 
-def _joined_here(head: str) -> str:
-    """Address of the Ray that runs on this host, if it is the one with that head; else "".
+def _local_address(head: str) -> str:
+    """Return the address of the Ray on this host if its head is `head`; else "".
 
-    A head called localhost may be the end of a tunnel, whatever runs here.
+    A head called localhost may be the end of a tunnel and says nothing about this host.
     """
     try:
         address = (ray_folder(os.environ) / "ray_current_cluster").read_text().strip()

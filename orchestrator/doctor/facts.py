@@ -1,4 +1,4 @@
-"""What one host tells of itself. Runs on every host, in a Ray worker; looks, and changes nothing."""
+"""The facts of one host. This runs on every host, in a Ray worker; it reads, and changes nothing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 
 from aclcmp.orchestrator.cluster.versions import Versions, code_digest, installed_versions
-from aclcmp.orchestrator.doctor.ascend import Ascend, look_for_ascend
-from aclcmp.orchestrator.doctor.disk_folders import Folder, look_at_folder, owner_of, ray_folder
-from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, look_at_network
+from aclcmp.orchestrator.doctor.ascend import Ascend, find_ascend
+from aclcmp.orchestrator.doctor.disk_folders import Folder, inspect_folder, owner_of, ray_folder
+from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, inspect_network
 from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
 
 HEALTH_DEFAULTS = {"period_ms": 3000, "timeout_ms": 10000, "failure_threshold": 5}
@@ -26,27 +26,27 @@ HEALTH_DEFAULTS = {"period_ms": 3000, "timeout_ms": 10000, "failure_threshold": 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a host is asked for."""
+class FactsRequest:
+    """The parameters with which a host gathers its facts."""
 
     folder: str
-    """Where run directories would be made: the working directory of the command."""
+    """The folder in which run directories would be made: the working directory of the command."""
     peers: tuple[str, ...] = ()
     """Addresses of all hosts of the cluster."""
     head_port: int = 0
-    """Port of the cluster's head; 0: there is none yet, one would be started here."""
+    """Port of the cluster's head; 0 if there is none, and it would be started here."""
     salt: str = ""
-    """Tokens are compared by a salted digest, made anew for each examination, and never sent."""
+    """Salt of the digests by which tokens are compared, new for each examination. Tokens themselves are never sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a host knows of Ray's token. The token itself is not in it."""
+    """Ray's token on one host, without the token itself."""
 
     mode: str
-    """RAY_AUTH_MODE; "" is not set."""
+    """RAY_AUTH_MODE; "" if it is not set."""
     source: str
-    """Variable or file that it comes from; "" is none found."""
+    """The variable or file that it comes from; "" if none was found."""
     readable: bool = False
     """Whether other users of the host may read that file."""
     digest: str = ""
@@ -54,7 +54,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Device files on one host, whoever may use them."""
+    """Number of device files on one host, whether or not this user may use them."""
 
     npus: int
     gpus: int
@@ -63,7 +63,7 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """By which settings the cluster's head finds out that a host is lost."""
+    """The settings by which the cluster's head finds out that a host is lost."""
 
     period_ms: int
     timeout_ms: int
@@ -71,13 +71,13 @@ class Health:
 
     @property
     def seconds(self) -> float:
-        """The longest that a lost host stays unknown."""
+        """The longest time until a lost host is noticed, in seconds."""
         return self.failure_threshold * (self.period_ms + self.timeout_ms) / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What one host told."""
+    """All facts of one host."""
 
     versions: Versions
     code: str
@@ -89,47 +89,47 @@ class NodeFacts:
     ascend: Ascend
     token: Token
     user: int
-    """User id of the process that looked."""
+    """User id of the process that gathered the facts."""
     cluster_file_owner: int
     """User id of the owner of Ray's file that names the machine's running cluster; -1: there is none."""
     cluster_file_writable: bool
     open_files: tuple[int, int]
-    """Soft and hard limit; -1 is unlimited."""
+    """Soft and hard limit; -1 means unlimited."""
     health: Health | None
-    """On the head, where its process may be looked at."""
+    """On the head, if this user may read its process; elsewhere None."""
     loading: Loading
 
 
-def gather_facts(question: Question) -> NodeFacts:
-    """Look at this host. Takes as long as loading torch, and 5 s more where a name server or file lock is silent."""
+def gather_facts(request: FactsRequest) -> NodeFacts:
+    """Gather the facts of this host. Takes as long as loading torch, and 5 s more where DNS or file locks hang."""
     root, environ = Path("/"), os.environ
-    sessions = sessions_of(_parent(), environ)
+    sessions = sessions_folder(_parent(), environ)
     cluster_file = sessions / "ray_current_cluster"
-    ports = (*HCCL_PORTS, *(() if question.head_port else RAY_PORTS))
+    ports = (*HCCL_PORTS, *(() if request.head_port else RAY_PORTS))
     versions = installed_versions()
     return NodeFacts(
         versions=versions,
         code=code_digest(),
-        network=look_at_network(question.peers, ports, environ),
-        shm=look_at_folder(root / "dev/shm"),
-        ray_folder=look_at_folder(sessions),
-        run_folder=look_at_folder(Path(question.folder), try_locks=True),
-        devices=look_at_devices(root),
-        ascend=look_for_ascend(root, environ),
-        token=look_for_token(environ, question.salt),
+        network=inspect_network(request.peers, ports, environ),
+        shm=inspect_folder(root / "dev/shm"),
+        ray_folder=inspect_folder(sessions),
+        run_folder=inspect_folder(Path(request.folder), try_locks=True),
+        devices=count_devices(root),
+        ascend=find_ascend(root, environ),
+        token=find_token(environ, request.salt),
         user=os.getuid(),
         cluster_file_owner=owner_of(cluster_file),
         cluster_file_writable=os.access(cluster_file, os.W_OK),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE),
-        health=_health(question.head_port) if question.head_port else None,
+        health=_health(request.head_port) if request.head_port else None,
         loading=try_loading(versions, environ),
     )
 
 
-def sessions_of(parent: Sequence[str], environ: Mapping[str, str]) -> Path:
-    """Where the Ray that runs this process keeps its sessions, by the command of its parent, the raylet.
+def sessions_folder(parent: Sequence[str], environ: Mapping[str, str]) -> Path:
+    """Return the sessions folder of the Ray that runs this process, from the command of its parent, the raylet.
 
-    Without one: where a Ray that is started from here would.
+    Without a raylet: the folder of a Ray that would be started here.
     """
     name = next((word for word in parent if word.startswith("--raylet_socket_name=")), "")
     above = Path(name.partition("=")[2]).parents  # FOLDER/session_.../sockets/raylet
@@ -143,7 +143,7 @@ def _parent() -> list[str]:
         return []
 
 
-def look_at_devices(root: Path) -> Devices:
+def count_devices(root: Path) -> Devices:
     """Count device files below `root`."""
     found = _text(root / "proc/driver/nvidia/version").splitlines()
     return Devices(
@@ -153,18 +153,18 @@ def look_at_devices(root: Path) -> Devices:
     )
 
 
-def look_for_token(environ: Mapping[str, str], salt: str) -> Token:
-    """Say where Ray's token comes from, and give its digest."""
+def find_token(environ: Mapping[str, str], salt: str) -> Token:
+    """Return the source of Ray's token, and its digest."""
     mode = environ.get("RAY_AUTH_MODE", "")
-    token, source = own_token(environ)
+    token, source = read_token(environ)
     if not token:
         return Token(mode, "")
     in_file = source.startswith("/") and Path(source).stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
     return Token(mode, source, bool(in_file), _digest(token, salt))
 
 
-def own_token(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Find the token in Ray's order: variable, file that a variable names, file in the home folder; and its source."""
+def read_token(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the token and its source, in Ray's order: variable, file named by a variable, file in the home folder."""
     if token := environ.get("RAY_AUTH_TOKEN"):
         return token, "RAY_AUTH_TOKEN"
     named = environ.get("RAY_AUTH_TOKEN_PATH")
@@ -172,28 +172,30 @@ def own_token(environ: Mapping[str, str]) -> tuple[str, str]:
     return _text(path).strip(), str(path.absolute())
 
 
-def health_of(command: list[str], environ: Mapping[str, str]) -> Health:
-    """Read the settings of a head's process from its command line and environment."""
-    told: dict[str, int] = dict(HEALTH_DEFAULTS)
+def parse_health(command: list[str], environ: Mapping[str, str]) -> Health:
+    """Return the settings of a head's process, from its command line and environment."""
+    settings: dict[str, int] = dict(HEALTH_DEFAULTS)
     for word in command:
         if word.startswith("--config_list="):
             try:
                 config = json.loads(base64.b64decode(word.partition("=")[2]))
-                told |= {name: int(config[f"health_check_{name}"]) for name in told if f"health_check_{name}" in config}
+                settings |= {
+                    name: int(config[f"health_check_{name}"]) for name in settings if f"health_check_{name}" in config
+                }
             except (ValueError, TypeError, binascii.Error):
                 continue
-    for name in told:
+    for name in settings:
         value = environ.get(f"RAY_health_check_{name}", "")
         if value.isdecimal():
-            told[name] = int(value)
-    return Health(**told)
+            settings[name] = int(value)
+    return Health(**settings)
 
 
 def _health(port: int) -> Health | None:
     for process in psutil.process_iter(["name"]):
         try:
             if process.info["name"] == "gcs_server" and f"--gcs_server_port={port}" in (command := process.cmdline()):
-                return health_of(command, process.environ())
+                return parse_health(command, process.environ())
         except psutil.Error:
             continue
     return None

@@ -1,4 +1,4 @@
-"""One finding of an examination, and how they are made."""
+"""The findings of an examination, and the report of one host from which they are made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from enum import Enum
 from aclcmp.orchestrator.doctor.facts import NodeFacts
 
 
-class Level(str, Enum):
-    """How bad a finding is."""
+class Severity(str, Enum):
+    """Severity of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -21,9 +21,9 @@ class Level(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, one line each."""
+    """One finding; each text is one line."""
 
-    level: Level
+    level: Severity
     what: str
     where: str = ""
     """Host in words; "": the cluster as a whole."""
@@ -31,32 +31,32 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One host of an examination: what Ray says of it, and what it says itself."""
+class HostReport:
+    """One host of an examination: what Ray knows about it, and the facts that it gathered itself."""
 
     where: str
     ip: str
-    """Its address in Ray; "": it is not in a Ray."""
+    """Its address in Ray; "" if it is in no Ray."""
     facts: NodeFacts
     resources: Mapping[str, float] | None = None
-    """What Ray offers there; None: no Ray was asked."""
+    """The resources that Ray offers there; None if no Ray was asked."""
     skew: tuple[float, float] = (0.0, 0.0)
-    """Its clock is ahead of the asker's by at least and at most so many seconds."""
+    """Seconds, at least and at most, by which its clock is ahead of that of the asking host."""
 
 
 Findings = Iterator[Finding]
 
 
 def ok(what: str, where: str = "") -> Finding:
-    """Something is as it should be."""
-    return Finding(Level.OK, what, where)
+    """Return the finding that something is right."""
+    return Finding(Severity.OK, what, where)
 
 
 def warn(what: str, where: str, fix: str) -> Finding:
-    """Something may go wrong."""
-    return Finding(Level.WARN, what, where, fix)
+    """Return the finding that something may go wrong."""
+    return Finding(Severity.WARN, what, where, fix)
 
 
 def bad(what: str, where: str, fix: str) -> Finding:
-    """Something goes wrong."""
-    return Finding(Level.BAD, what, where, fix)
+    """Return the finding that something is wrong."""
+    return Finding(Severity.BAD, what, where, fix)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aclcmp.orchestrator.doctor.ascend import pairing
+from aclcmp.orchestrator.doctor.ascend import check_pairing
 from aclcmp.orchestrator.doctor.disk_folders import Folder
-from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
+from aclcmp.orchestrator.doctor.findings import Findings, HostReport, bad, ok, warn
 
 MIB, GIB = 1 << 20, 1 << 30
 _SHM_NEEDED = 94 * MIB
@@ -13,11 +13,11 @@ _SHM_GOOD = GIB
 """gloo, HCCL, NCCL and torch's loaders take shared memory too, all ranks of a host together."""
 _DISK_NEEDED, _DISK_GOOD = GIB, 10 * GIB
 _DISK_SHARE = 0.05
-"""Ray stops to spill objects to a disk that is fuller than 95 %."""
+"""Ray spills no more objects to a disk that is fuller than 95 %."""
 _FILES_SOFT, _FILES_HARD = 1024, 4096
 
 
-def check_machine(host: Told) -> Findings:
+def check_machine(host: HostReport) -> Findings:
     """Check one host's memory, folders, limits and devices."""
     facts, where = host.facts, host.where
     yield from _shared_memory(host)
@@ -30,7 +30,7 @@ def check_machine(host: Told) -> Findings:
     yield from _cann(host)
 
 
-def _shared_memory(host: Told) -> Findings:
+def _shared_memory(host: HostReport) -> Findings:
     shm, where, devices = host.facts.shm, host.where, host.facts.devices
     words = f"shared memory: {size(shm.free)} free of {size(shm.total)} in /dev/shm"
     bigger = "docker run --shm-size=16g, or in Kubernetes an emptyDir of medium Memory at /dev/shm"
@@ -80,7 +80,7 @@ def _open_files(limits: tuple[int, int], where: str) -> Findings:
         yield ok(f"open files: {_limit(limits[0])}, at most {_limit(limits[1])}", where)
 
 
-def _cluster_file(host: Told) -> Findings:
+def _cluster_file(host: HostReport) -> Findings:
     facts = host.facts
     if facts.cluster_file_owner not in (-1, facts.user) and not facts.cluster_file_writable:
         yield bad(
@@ -91,7 +91,7 @@ def _cluster_file(host: Told) -> Findings:
         )
 
 
-def _devices(host: Told) -> Findings:
+def _devices(host: HostReport) -> Findings:
     if host.resources is None:
         return
     kinds = (
@@ -114,10 +114,10 @@ def _devices(host: Told) -> Findings:
         yield ok("no NPU and no GPU: ranks compute on the CPU", host.where)
 
 
-def _cann(host: Told) -> Findings:
+def _cann(host: HostReport) -> Findings:
     versions, ascend = host.facts.versions, host.facts.ascend
     if versions.torch_npu:
-        fits, words = pairing(versions.torch_npu, versions.torch, ascend.cann)
+        fits, words = check_pairing(versions.torch_npu, versions.torch, ascend.cann)
         if fits is False:
             yield bad(words, host.where, f"pip install torch=={'.'.join(versions.torch_npu.split('.')[:3])}")
         else:
@@ -137,7 +137,7 @@ def _cann(host: Told) -> Findings:
 
 
 def size(number: int) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes as text, e.g. "1.5 GiB"."""
     if number >= 1000 * MIB:
         return f"{number / GIB:,.3g} GiB" if number < 1000 * GIB else f"{number / GIB:,.0f} GiB"
     return f"{number / MIB:.0f} MiB"

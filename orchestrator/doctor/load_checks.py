@@ -1,17 +1,17 @@
-"""Checks that torch and torch_npu can be loaded. Pure: how loading them went in, findings out."""
+"""Checks that torch and torch_npu can be loaded. Pure: the result of loading them goes in, findings come out."""
 
 from __future__ import annotations
 
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.core.torch_faults import SET_ENV, ErrorTrail
-from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
+from aclcmp.orchestrator.doctor.findings import Findings, HostReport, bad, ok, warn
 
 _NO_CANN = SET_ENV.replace("(", "(no CANN was found here; ")
 _NAMES = {"torch": "torch", "torch_npu": "torch-npu"}
 
 
-def check_loading(host: Told) -> Findings:
-    """Check how loading torch, and torch_npu where it is installed, went on one host."""
+def check_loading(host: HostReport) -> Findings:
+    """Check that torch, and torch_npu where it is installed, could be loaded on one host."""
     loading = host.facts.loading
     if not loading.tried:
         return
@@ -19,12 +19,12 @@ def check_loading(host: Told) -> Findings:
         names = " and ".join(_NAMES[name] for name in loading.tried)
         yield ok(f"{names} can be loaded, in {loading.seconds:.1f} s", host.where)
         return
-    # A script that computes on the CPU needs no torch_npu, where torch does not load it by itself.
+    # A script that computes on the CPU needs no torch_npu, unless torch loads it by itself.
     harmless = loading.failed == "torch_npu" and not host.facts.devices.npus
     yield (warn if harmless else bad)(*_why(host))
 
 
-def _why(host: Told) -> tuple[str, str, str]:
+def _why(host: HostReport) -> tuple[str, str, str]:
     loading, ascend = host.facts.loading, host.facts.ascend
     fails = f"`import {loading.failed}` fails"
     see = f"look at python -X faulthandler -c 'import {loading.failed}'"

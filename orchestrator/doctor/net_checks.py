@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from aclcmp.orchestrator.doctor.findings import Findings, Told, bad, ok, warn
-from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, is_loopback, reserves
+from aclcmp.orchestrator.doctor.findings import Findings, HostReport, bad, ok, warn
+from aclcmp.orchestrator.doctor.network import HCCL_PORTS, RAY_PORTS, Network, is_loopback, is_reserved
 
 _SLOW_NAME = 1.0
 _SKEW = 1.0
@@ -13,10 +13,10 @@ _TUNNELS = ("ssh", "kubectl")
 _OWN_INTERFACE = "aclcmp sets GLOO_, HCCL_ and NCCL_SOCKET_IFNAME for its ranks itself"
 
 
-def check_network(host: Told, asker: str, *, alone: bool) -> Findings:
-    """Check how one host is connected. `alone`: it is the only one, so nobody has to reach it.
+def check_network(host: HostReport, asker: str, *, alone: bool) -> Findings:
+    """Check the network of one host. `alone`: it is the only host, so no other has to reach it.
 
-    `asker` is the host, in words, by whose clock its own is measured.
+    `asker` names the host against whose clock its own was measured.
     """
     network, where = host.facts.network, host.where
     yield from _name(network, where, alone)
@@ -29,7 +29,7 @@ def check_network(host: Told, asker: str, *, alone: bool) -> Findings:
 
 
 def check_variables(network: Network, where: str) -> Findings:
-    """Check what an environment says of interfaces and proxies: a host's, or that of the shell that asks."""
+    """Check the variables for interfaces and proxies, of a host or of the shell that runs the command."""
     yield from _socket_names(network, where)
     if network.proxied:
         named = ", ".join(network.proxied[:3]) + (", ..." if len(network.proxied) > 3 else "")
@@ -56,7 +56,7 @@ def _name(network: Network, where: str, alone: bool) -> Findings:
         yield ok(f"its name resolves to {network.resolved[0]}", where)
 
 
-def _address(host: Told, alone: bool) -> Findings:
+def _address(host: HostReport, alone: bool) -> Findings:
     interface = host.facts.network.owner(host.ip)
     if is_loopback(host.ip) and not alone:
         fix = "`ray start --node-ip-address=ADDRESS`, with the address that other hosts reach"
@@ -83,7 +83,7 @@ def _socket_names(network: Network, where: str) -> Findings:
             yield bad(what, where, f"unset {variable} where `ray start` or aclcmp is called: {_OWN_INTERFACE}")
 
 
-def _ports(host: Told) -> Findings:
+def _ports(host: HostReport) -> Findings:
     network, where = host.facts.network, host.where
     taken = dict(network.taken)
     if not network.free_port:
@@ -110,7 +110,7 @@ def _hccl_ports(network: Network, where: str) -> Findings:
         who = ", ".join(sorted({name or "another user" for port, name in network.taken if port in HCCL_PORTS}))
         yield warn(f"port {busy[0]} of HCCL's 60000-60015 is taken by {who}: HCCL's start fails", where, fix)
     low, high = network.local_ports
-    ephemeral_ports = [p for p in HCCL_PORTS if low <= p <= high and not reserves(network.reserved_ports, p)]
+    ephemeral_ports = [p for p in HCCL_PORTS if low <= p <= high and not is_reserved(network.reserved_ports, p)]
     if ephemeral_ports:
         yield warn(
             "the system may hand out HCCL's ports 60000-60015 to anybody: HCCL's start fails now and then",
@@ -119,7 +119,7 @@ def _hccl_ports(network: Network, where: str) -> Findings:
         )
 
 
-def _token(host: Told) -> Findings:
+def _token(host: HostReport) -> Findings:
     token = host.facts.token
     if token.readable:
         yield warn(f"other users may read Ray's token in {token.source}", host.where, f"chmod 600 {token.source}")
@@ -132,7 +132,7 @@ def _token(host: Told) -> Findings:
         yield bad("RAY_AUTH_MODE=token, and there is no token", host.where, fix)
 
 
-def _clock(host: Told, asker: str, alone: bool) -> Findings:
+def _clock(host: HostReport, asker: str, alone: bool) -> Findings:
     low, high = host.skew
     if low > _SKEW or high < -_SKEW:
         ahead = low > 0

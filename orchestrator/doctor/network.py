@@ -1,4 +1,4 @@
-"""How one host is connected: its interfaces, what its name means to itself, ports, proxies."""
+"""The network of one host: interfaces, the addresses of its own name, ports, proxies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import psutil
 from aclcmp.orchestrator.cluster.ports import ephemeral_ports
 
 HCCL_PORTS = range(60000, 60016)
-"""What HCCL listens on unless HCCL_IF_BASE_PORT says otherwise (CANN's documentation, envref_07_0074)."""
+"""Ports of HCCL unless HCCL_IF_BASE_PORT is set (CANN's documentation, envref_07_0074)."""
 RAY_PORTS = (6379, 8265, 10001)
-"""Where `ray start --head` listens: its own port, the dashboard with the job server, the client server."""
+"""Ports of `ray start --head`: its own, the dashboard with the job server, the client server."""
 SOCKET_NAMES = ("GLOO_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 
 _NAME_SECONDS = 5.0
@@ -33,31 +33,31 @@ class Network:
     interfaces: tuple[tuple[str, str], ...]
     """(name, address), IPv4 and IPv6."""
     resolved: tuple[str, ...]
-    """What the host's name resolves to there; empty where it does not resolve."""
+    """Addresses of the host's name on the host itself; empty where it does not resolve."""
     resolve_seconds: float
-    """How long that took; at most some 5 s, then it was given up."""
+    """Seconds that resolving took; it is given up after 5 s."""
     socket_names: tuple[tuple[str, str], ...] = ()
     """Variables that name the interface of a collective library, as set on the host."""
     proxied: tuple[str, ...] = ()
     """Addresses of the cluster's hosts that an http proxy would be asked for."""
     free_port: bool = True
-    """Whether the system still hands out a free port, as every connection needs one."""
+    """Whether the system still hands out a free port; every connection needs one."""
     local_ports: tuple[int, int] = (32768, 60999)
     """The range from which the system hands out ports."""
     reserved_ports: str = ""
-    """Ports that it leaves out, e.g. "60000-60015"."""
+    """Ports that the system does not hand out, e.g. "60000-60015"."""
     taken: tuple[tuple[int, str], ...] = ()
-    """(port, who) of those asked for that somebody listens on; "" is a process of another user."""
+    """(port, process name) of the given ports on which a process listens; "" is a process of another user."""
 
     def owner(self, ip: str) -> str:
-        """Name of the interface that has the address, "" if none has."""
+        """Return the name of the interface that has the address, "" if none has."""
         return next((name for name, address in self.interfaces if address == ip), "")
 
 
-def look_at_network(
+def inspect_network(
     peers: Sequence[str], ports: Sequence[int], environ: Mapping[str, str], root: Path = Path("/")
 ) -> Network:
-    """Look at this host's network. `peers` are the addresses of the cluster's hosts, `ports` what shall be free."""
+    """Return this host's network. `peers` are the addresses of the cluster's hosts, `ports` should be free."""
     host = socket.gethostname()
     begun = time.monotonic()
     resolved = _resolve_patiently(host)
@@ -73,21 +73,21 @@ def look_at_network(
         resolved=resolved,
         resolve_seconds=round(seconds, 2),
         socket_names=tuple((name, environ[name]) for name in SOCKET_NAMES if environ.get(name)),
-        proxied=tuple(peer for peer in peers if goes_by_proxy(peer, environ)),
+        proxied=tuple(peer for peer in peers if uses_proxy(peer, environ)),
         free_port=_is_free(0),
         local_ports=ephemeral_ports(root),
         reserved_ports=_read(root / "proc/sys/net/ipv4/ip_local_reserved_ports"),
-        taken=_taken([port for port in ports if not _is_free(port)]),
+        taken=_listeners([port for port in ports if not _is_free(port)]),
     )
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is one that other hosts cannot reach."""
+    """Tell whether other hosts cannot reach an address."""
     return address.startswith("127.") or address == "::1"
 
 
-def reserves(text: str, port: int) -> bool:
-    """Whether a list as in ip_local_reserved_ports ("8080,60000-60015") holds a port."""
+def is_reserved(text: str, port: int) -> bool:
+    """Tell whether a list like ip_local_reserved_ports ("8080,60000-60015") contains a port."""
     for part in filter(None, text.split(",")):
         low, _, high = part.partition("-")
         if int(low) <= port <= int(high or low):
@@ -96,7 +96,7 @@ def reserves(text: str, port: int) -> bool:
 
 
 def _resolve_patiently(host: str) -> tuple[str, ...]:
-    """Look a name up, which may wait long for a name server."""
+    """Return the addresses of a name; none where the name server does not answer within 5 s."""
     found: list[str] = []
 
     def look_up() -> None:
@@ -109,8 +109,8 @@ def _resolve_patiently(host: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def goes_by_proxy(peer: str, environ: Mapping[str, str]) -> bool:
-    """Whether http to an address would be sent to a proxy. no_proxy may hold networks ("10.0.0.0/8") too."""
+def uses_proxy(peer: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether http to an address goes through a proxy. no_proxy may contain networks ("10.0.0.0/8") too."""
     if not {"http", "all"} & getproxies().keys() or proxy_bypass(peer):
         return False
     for word in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(","):
@@ -121,7 +121,7 @@ def goes_by_proxy(peer: str, environ: Mapping[str, str]) -> bool:
 
 
 def _is_free(port: int) -> bool:
-    """Whether one may listen on the port at every address of the host; 0: on any port."""
+    """Tell whether a process can listen on the port at every address of the host; 0: on any port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -132,8 +132,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _taken(ports: Sequence[int]) -> tuple[tuple[int, str], ...]:
-    """Who listens on ports, as far as this user may know."""
+def _listeners(ports: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """Return (port, process name) of the listeners on ports; "" where this user may not read the name."""
     if not ports:
         return ()
     names = dict.fromkeys(ports, "")

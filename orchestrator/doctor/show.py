@@ -1,4 +1,4 @@
-"""An examination for people, host by host, and for programs, as one line of JSON."""
+"""Output of an examination: for people, host by host, and for programs, as one line of JSON."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.doctor.examine import Examination
-from aclcmp.orchestrator.doctor.findings import Finding, Level
+from aclcmp.orchestrator.doctor.findings import Finding, Severity
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = 1
-_MARKS = {Level.OK: ("✓", "green"), Level.WARN: ("!", "yellow"), Level.BAD: ("✗", "bold red")}
-_PLAIN = {Level.OK: "+", Level.WARN: "!", Level.BAD: "x"}
+_MARKS = {Severity.OK: ("✓", "green"), Severity.WARN: ("!", "yellow"), Severity.BAD: ("✗", "bold red")}
+_PLAIN = {Severity.OK: "+", Severity.WARN: "!", Severity.BAD: "x"}
 _MANY = 4
-"""With more hosts than that, what is fine on a host is counted, not listed."""
+"""With more hosts than this the fine findings of a host are counted, not listed."""
 
 
 def print_examination(examination: Examination, console: Console) -> None:
@@ -34,12 +34,12 @@ def print_examination(examination: Examination, console: Console) -> None:
     for where in sorted(hosts, key=lambda where: not where):
         say((f"\n{where or 'All hosts together'}", "bold"))
         own = [finding for finding in examination.findings if finding.where == where]
-        for finding in _listed(own, count_fine=bool(where) and len(hosts) > _MANY + 1):
+        for finding in _count_fine_ones(own, count_fine=bool(where) and len(hosts) > _MANY + 1):
             mark, style = _MARKS[finding.level]
             say(("  ", ""), (_PLAIN[finding.level] if plain else mark, style), (f" {finding.what}", ""))
             if finding.fix:
                 say((f"      fix: {finding.fix}", "dim"))
-    say(("\n" + _sum(examination.findings), "green" if examination.healthy else "bold red"))
+    say(("\n" + _summary_line(examination.findings), "green" if examination.healthy else "bold red"))
 
 
 def as_json(examination: Examination) -> str:
@@ -50,14 +50,14 @@ def as_json(examination: Examination) -> str:
 
 
 def from_json(text: str) -> Examination | None:
-    """Read the last line that `as_json` wrote among others; None where there is none that can be read."""
+    """Return the examination in the last readable line of `as_json` in a text; None where there is none."""
     for line in reversed(text.splitlines()):
         try:
             found = json.loads(line)
             if not (isinstance(found, dict) and found.get("schema") == SCHEMA):
                 continue
             findings = (
-                Finding(Level(each["level"]), *(visible(str(each[part])) for part in ("what", "where", "fix")))
+                Finding(Severity(each["level"]), *(visible(str(each[part])) for part in ("what", "where", "fix")))
                 for each in found["findings"]
             )
             return Examination(visible(str(found["subject"])), tuple(findings), tuple(found["hosts"]))
@@ -66,20 +66,20 @@ def from_json(text: str) -> Examination | None:
     return None
 
 
-def _listed(findings: Iterable[Finding], *, count_fine: bool) -> Iterator[Finding]:
+def _count_fine_ones(findings: Iterable[Finding], *, count_fine: bool) -> Iterator[Finding]:
     fine = 0
     for finding in findings:
-        if count_fine and finding.level is Level.OK:
+        if count_fine and finding.level is Severity.OK:
             fine += 1
         else:
             yield finding
     if fine:
-        yield Finding(Level.OK, f"{fine} checks are fine")
+        yield Finding(Severity.OK, f"{fine} checks are fine")
 
 
-def _sum(findings: Iterable[Finding]) -> str:
+def _summary_line(findings: Iterable[Finding]) -> str:
     levels = [finding.level for finding in findings]
-    bad, warned = levels.count(Level.BAD), levels.count(Level.WARN)
+    bad, warned = levels.count(Severity.BAD), levels.count(Severity.WARN)
     if not bad and not warned:
         return f"All {len(levels)} checks are fine."
     warnings = f"{warned} warning{'s' * (warned != 1)}"

@@ -1,4 +1,4 @@
-"""Whether torch and torch_npu can be loaded on this host: they are, in a process of its own that may die or hang."""
+"""A test that loads torch and torch_npu on this host, in a process of its own that may die or hang."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOADED = 42
 _SCRIPT = f"""
 import os
 import sys
-sys.path[:] = [folder for folder in sys.path if folder]  # not what lies in the folder where this is asked
+sys.path[:] = [folder for folder in sys.path if folder]  # without the working directory
 import torch
 torch.ones(1).numpy()
 print("loaded torch", flush=True)
@@ -33,31 +33,31 @@ if "torch_npu" in sys.argv:
     print("loaded torch_npu", flush=True)
 os._exit({_LOADED})
 """
-"""What a library does when a process ends is not asked, hence the exit; its code is none that torch would end with."""
+"""It exits at once, because the libraries' own clean-up is not tested, with a code that torch itself never uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How loading what is installed of torch and torch_npu went."""
+    """The result of loading torch and torch_npu, as far as they are installed."""
 
     tried: tuple[str, ...] = ()
-    """What was to be loaded, in order."""
+    """The modules to load, in order."""
     failed: str = ""
-    """Which of them could not be; "" none."""
+    """The module that could not be loaded; "" if all could."""
     signal: str = ""
     """The signal that ended the process, as SIGSEGV."""
     seconds: float = 0.0
     in_time: bool = True
     lines: tuple[str, ...] = ()
-    """What was printed last, where it failed."""
+    """The last lines that were printed, where it failed."""
 
 
 def try_loading(versions: Versions, environ: Mapping[str, str], seconds: float = LOADING_SECONDS) -> Loading:
-    """Load torch, and torch_npu where it is installed, as a user's script would; nothing where there is no torch."""
+    """Load torch, and torch_npu where it is installed, as a user's script would; without torch load nothing."""
     if not versions.torch:
         return Loading()
     tried = ("torch", "torch_npu") if versions.torch_npu else ("torch",)
-    # A Ray worker hides the devices from those that asked for none.
+    # A Ray worker hides the devices from tasks that asked for none.
     environment = {name: value for name, value in environ.items() if value or name not in _VISIBLE}
     begun = time.monotonic()
     with tempfile.TemporaryFile() as output:
@@ -85,7 +85,7 @@ def try_loading(versions: Versions, environ: Mapping[str, str], seconds: float =
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and what it started; one that a file server holds is left to itself."""
+    """Kill the process and its children. One that hangs in a file server is not waited for longer than 5 s."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):

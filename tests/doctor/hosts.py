@@ -9,7 +9,7 @@ from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.ascend import Ascend
 from aclcmp.orchestrator.doctor.disk_folders import Folder
 from aclcmp.orchestrator.doctor.facts import Devices, Health, NodeFacts, Token
-from aclcmp.orchestrator.doctor.findings import Told
+from aclcmp.orchestrator.doctor.findings import HostReport
 from aclcmp.orchestrator.doctor.network import Network
 from aclcmp.orchestrator.doctor.torch_loading import Loading
 
@@ -20,7 +20,7 @@ def folder(path: str) -> Folder:
     return Folder(path, exists=True, writable=True, total=1000 * GIB, free=500 * GIB, inodes=1 << 20, owner=1000)
 
 
-def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> Told:
+def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> HostReport:
     """A healthy host with eight NPUs; a change is named by its path, `facts__shm__free=0`."""
     facts = NodeFacts(
         versions=Versions("1.2.3", "3.11.7", "2.60.0", "2.4.6", "3.16.0", "2.5.1", "2.5.1"),
@@ -46,7 +46,7 @@ def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> Told:
         health=Health(2000, 3000, 3) if name == "acl-a" else None,
         loading=Loading(("torch", "torch_npu"), seconds=2.5),
     )
-    host = Told(f"{name} ({ip})", ip, facts, {"CPU": 64.0, "NPU": 8.0})
+    host = HostReport(f"{name} ({ip})", ip, facts, {"CPU": 64.0, "NPU": 8.0})
     for path, value in changes.items():
         host = changed(host, path.split("__"), value)
     return host
@@ -57,6 +57,6 @@ def changed(whole: Any, path: list[str], value: object) -> Any:
     return replace(whole, **{first: changed(getattr(whole, first), rest, value) if rest else value})
 
 
-def two(**changes: Any) -> list[Told]:
+def two(**changes: Any) -> list[HostReport]:
     """Two hosts; the changes are those of the second."""
     return [told(), told("acl-b", "10.0.0.2", skew=(-0.01, 0.01), **changes)]

@@ -8,15 +8,15 @@ import pytest
 
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import Health
-from aclcmp.orchestrator.doctor.findings import Finding, Level, Told
+from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
 from tests.doctor.hosts import GIB, told, two
 
 B = "acl-b (10.0.0.2)"
 MIB = 1 << 20
 
 
-def problems(hosts: list[Told], *silent: tuple[str, str], **more: Any) -> list[Finding]:
-    return [finding for finding in check(hosts, silent, **more) if finding.level is not Level.OK]
+def problems(hosts: list[HostReport], *silent: tuple[str, str], **more: Any) -> list[Finding]:
+    return [finding for finding in check(hosts, silent, **more) if finding.level is not Severity.OK]
 
 
 def test_healthy_hosts_have_no_problem() -> None:
@@ -101,12 +101,12 @@ def test_a_clock_that_is_off_for_certain() -> None:
     (ahead,) = problems([told(), told("acl-b", "10.0.0.2", skew=(1.5, 1.6))])
     (behind,) = problems([told(), told("acl-b", "10.0.0.2", skew=(-3600.2, -3600.1))])
     assert "at least 1.5 s ahead of that of acl-a" in ahead.what and "at least 3600.1 s behind" in behind.what
-    assert "chrony" in ahead.fix and ahead.level is Level.WARN
+    assert "chrony" in ahead.fix and ahead.level is Severity.WARN
 
 
 def test_a_host_that_gives_no_answer() -> None:
     none, mute = problems([told()], ("acl-b (10.0.0.2)", "has no aclcmp: install it"), ("acl-c", "did not answer"))
-    assert none.level is mute.level is Level.BAD
+    assert none.level is mute.level is Severity.BAD
     assert (
         none.where == B
         and none.what == "has no aclcmp"
@@ -126,7 +126,7 @@ def test_what_only_many_hosts_can_have_wrong() -> None:
     (other,) = problems(two(facts__token__digest="d2"))
     assert "token on acl-b (10.0.0.2) is another than on acl-a (10.0.0.1)" in other.what
 
-    (loopback,) = [f for f in problems([told(), told("acl-b", "127.0.0.1")]) if f.level is Level.BAD]
+    (loopback,) = [f for f in problems([told(), told("acl-b", "127.0.0.1")]) if f.level is Severity.BAD]
     assert "Ray knows it as 127.0.0.1" in loopback.what and "--node-ip-address" in loopback.fix
 
 
@@ -178,9 +178,9 @@ def test_ports_where_a_ray_would_be_started() -> None:
 def test_little_shared_memory_is_worse_where_devices_are() -> None:
     changes: dict[str, Any] = {"facts__shm__free": 64 * MIB, "facts__shm__total": 64 * MIB}
     (finding,) = problems([told(resources={}, facts__devices__npus=0, facts__versions__torch_npu="", **changes)])
-    assert finding.level is Level.WARN and "64 MiB" in finding.what
+    assert finding.level is Severity.WARN and "64 MiB" in finding.what
     (finding,) = problems([told(**changes)])
-    assert finding.level is Level.BAD
+    assert finding.level is Severity.BAD
 
 
 def test_a_host_without_any_device() -> None:

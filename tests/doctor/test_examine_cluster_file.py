@@ -13,7 +13,7 @@ import pytest
 
 from aclcmp.orchestrator.doctor.examine import why_no_job_server
 from aclcmp.orchestrator.doctor.examine_cluster_file import examine_file
-from aclcmp.orchestrator.doctor.findings import Level
+from aclcmp.orchestrator.doctor.findings import Severity
 from aclcmp.orchestrator.errors import UsageError
 
 
@@ -84,8 +84,8 @@ def test_a_file_that_names_no_address(tmp_path: Path) -> None:
     manifest = "apiVersion: ray.io/v1\nkind: RayCluster\nspec: {}\naclcmp: {exec: ls, ranks: 2}\n"
     found = examine_file(cluster_file(tmp_path, manifest))
     right, apart = found.findings
-    assert found.healthy and right.level is Level.OK and "`ls` on 2 ranks" in right.what
-    assert apart.level is Level.WARN and "kubectl exec" in apart.fix
+    assert found.healthy and right.level is Severity.OK and "`ls` on 2 ranks" in right.what
+    assert apart.level is Severity.WARN and "kubectl exec" in apart.fix
 
 
 def test_an_address_where_nothing_answers(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.examine import Examination
-from aclcmp.orchestrator.doctor.findings import Finding, Level, Told
+from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
 from aclcmp.orchestrator.doctor.show import as_json, from_json, print_examination
 from tests.doctor.hosts import told, two
 
 
-def printed(hosts: list[Told], encoding: str = "utf-8") -> str:
+def printed(hosts: list[HostReport], encoding: str = "utf-8") -> str:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=stream, width=120, highlight=False, markup=False)
     print_examination(Examination("the cluster", tuple(check(hosts))), console)
@@ -52,7 +52,7 @@ def test_many_hosts_are_not_a_wall() -> None:
 
 def test_json_is_one_line_and_comes_back() -> None:
     facts = ({"where": "acl-a", "versions": {"aclcmp": "1"}},)
-    whole = Examination("it", (Finding(Level.BAD, "w", "acl-a", "f"), Finding(Level.OK, "x")), facts)
+    whole = Examination("it", (Finding(Severity.BAD, "w", "acl-a", "f"), Finding(Severity.OK, "x")), facts)
     line = as_json(whole)
     assert "\n" not in line and json.loads(line)["healthy"] is False
     assert from_json(f"2026 INFO worker.py\n{line}\nbye {{}}\n") == whole
@@ -69,7 +69,7 @@ def test_json_is_one_line_and_comes_back() -> None:
 
 
 def test_what_another_host_prints_does_not_steer_this_terminal() -> None:
-    line = as_json(Examination("\x1b]0;it\x07", (Finding(Level.BAD, "\x1b[2Jw", "a\r", "f"),)))
+    line = as_json(Examination("\x1b]0;it\x07", (Finding(Severity.BAD, "\x1b[2Jw", "a\r", "f"),)))
     found = from_json(line.replace('"f"', "7"))
     assert found is not None and found.findings[0].fix == "7"
     assert (found.subject + "".join(found.findings[0].what + found.findings[0].where)).isprintable()

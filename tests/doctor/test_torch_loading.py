@@ -13,7 +13,7 @@ import pytest
 
 from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.checks import check
-from aclcmp.orchestrator.doctor.findings import Finding, Level
+from aclcmp.orchestrator.doctor.findings import Finding, Severity
 from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
 from tests.doctor.hosts import told
 from tests.processes import living, wait_until
@@ -42,7 +42,7 @@ def test_both_load(weird_path: Path) -> None:
     loading = load(weird_path, FINE)
     assert (loading.tried, loading.failed, loading.lines) == (("torch", "torch_npu"), "", ())
     assert finding(loading).what.startswith("torch and torch-npu can be loaded, in ")
-    assert finding(loading).level is Level.OK
+    assert finding(loading).level is Severity.OK
 
 
 def test_where_there_is_no_torch_nothing_is_tried() -> None:
@@ -58,7 +58,7 @@ def test_what_torch_cannot_load(tmp_path: Path) -> None:
     loading = load(tmp_path, f"import torch_npu\n{FINE}")
     assert loading.failed == "torch" and loading.lines[-1] == f"ImportError: {NO_CANN}"
     found = finding(loading)
-    assert found.level is Level.BAD
+    assert found.level is Severity.BAD
     assert found.what == "`import torch` fails: torch_npu does not find CANN's libhccl.so"
     assert "(no CANN was found here; usually /usr/local/Ascend" in found.fix
     assert finding(loading, ip="10.0.0.1", home="/opt/cann").fix == (
@@ -69,7 +69,7 @@ def test_what_torch_cannot_load(tmp_path: Path) -> None:
 def test_torch_npu_alone_is_bad_only_where_npus_are(tmp_path: Path) -> None:
     loading = load(tmp_path, FINE, "raise RuntimeError('no\\x1b[31m luck')")
     assert loading.failed == "torch_npu"
-    assert finding(loading).level is Level.WARN and finding(loading, npus=8).level is Level.BAD
+    assert finding(loading).level is Severity.WARN and finding(loading, npus=8).level is Severity.BAD
     assert finding(loading).what == "`import torch_npu` fails: RuntimeError: no\\x1b[31m luck"
     assert finding(loading).fix.endswith("-c 'import torch_npu'")
 
@@ -77,7 +77,7 @@ def test_torch_npu_alone_is_bad_only_where_npus_are(tmp_path: Path) -> None:
 def test_tensors_that_cannot_become_arrays(tmp_path: Path) -> None:
     words = "def ones(size): raise RuntimeError('Numpy is not available')"
     found = finding(load(tmp_path, words))
-    assert found.level is Level.BAD and "was built for another numpy" in found.what
+    assert found.level is Severity.BAD and "was built for another numpy" in found.what
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_tensors_that_cannot_become_arrays(tmp_path: Path) -> None:
 )
 def test_a_process_that_dies(tmp_path: Path, torch: str, what: str, fix: str) -> None:
     found = finding(load(tmp_path, torch))
-    assert (found.level, found.what) == (Level.BAD, what) and fix in found.fix
+    assert (found.level, found.what) == (Severity.BAD, what) and fix in found.fix
 
 
 def test_a_process_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_process_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> 
     loading = load(tmp_path, start + sleep, seconds=3.0)
     assert loading.failed == "torch" and not loading.in_time
     found = finding(loading)
-    assert found.level is Level.BAD and found.what == "`import torch` did not end within 3 s"
+    assert found.level is Severity.BAD and found.what == "`import torch` did not end within 3 s"
     wait_until(lambda: not living(lambda each: mark in each.cmdline()))
 
 
@@ -130,8 +130,8 @@ def test_devices_that_a_worker_of_ray_hides_are_seen(tmp_path: Path) -> None:
 def test_this_process_loads_nothing() -> None:
     script = """
 import os, sys
-from aclcmp.orchestrator.doctor.facts import Question, gather_facts
-gather_facts(Question(os.getcwd()))
+from aclcmp.orchestrator.doctor.facts import FactsRequest, gather_facts
+gather_facts(FactsRequest(os.getcwd()))
 assert not {"torch", "torch_npu"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", script], check=True)

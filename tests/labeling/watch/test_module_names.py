@@ -46,7 +46,7 @@ from aclcmp.labeling.watch.module_names import Patterns, nearest, renamer
 def test_patterns(pattern: "str | re.Pattern[str]", name: str, matches: bool) -> None:
     assert Patterns(pattern).match(name) is matches
     assert Patterns([pattern, "never"]).match(name) is matches
-    assert Patterns((pattern, "never")).find_unmatched([name]) == (
+    assert Patterns((pattern, "never")).patterns_without_match([name]) == (
         [] if matches else [getattr(pattern, "pattern", pattern)]
     ) + ["never"]
 
