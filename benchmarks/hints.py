@@ -32,12 +32,11 @@ from aclcmp.orchestrator.core.levels import level_of, with_parents
 from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.pipeline.diagnose import diagnose
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 
 CLEAN = "(round-off, by label)"
 _EVERY = 7  # of the labels of a clean run, to save time; kinds of labels do not come around at this pace

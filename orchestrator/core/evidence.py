@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aclcmp.orchestrator.core.floors import Floor
@@ -31,13 +30,6 @@ class ReplicaVerdict:
     """Ranks whose tensor could not be compared with that of the others."""
     own_ranks: bool = True
     """Whether the ranks are those of the report: golden ones of another run are not."""
-
-
-Outcome = PairStats | str
-"""What came of comparing a pair: its statistics, or why it could not be read."""
-
-
-Outcomes = Mapping[tuple[LabelKey, int], Outcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -273,5 +273,6 @@ def _rank_of_max_abs_d(numbers: tuple[float, ...]) -> tuple[bool, float, float]:
     return numbers[_N_FINITE] > 0, largest, -index
 
 
-Outcomes = dict[tuple[LabelKey, int], PairStats | str]
-"""The statistics of each (label, rank), or in words why it has none."""
+Outcome = PairStats | str
+"""The result of comparing a (label, rank): its statistics, or in words why it has none."""
+Outcomes = dict[tuple[LabelKey, int], Outcome]

@@ -10,12 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of, without_collection
-from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, Outcome, Outcomes, RankEvidence
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
 from aclcmp.orchestrator.judge.residual_stream import ResidualStreams
 
 if TYPE_CHECKING:

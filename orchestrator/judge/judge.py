@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 
 from aclcmp.orchestrator.core.compact import without_collection
-from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, Outcome, RankEvidence, ReplicaVerdict
+from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.plan import GapKind, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import (
     WRONG,
@@ -52,7 +53,7 @@ _DEFAULT = Policy()
 
 def judge(
     plan: Plan,
-    outcomes: Mapping[tuple[LabelKey, int], Outcome],
+    outcomes: Outcomes,
     *,
     run_failed: bool,
     replicas: Sequence[ReplicaVerdict] = (),

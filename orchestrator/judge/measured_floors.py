@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from aclcmp.orchestrator.core.floors import FIGURES, Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, all_metrics
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 
 
 def floors_of(
-    found: Iterable[tuple[FloorSource, Mapping[tuple[LabelKey, int], PairStats | str]]],
+    found: Iterable[tuple[FloorSource, Outcomes]],
 ) -> dict[LabelKey, tuple[Floor, ...]]:
     """Return the floors of every label: of each source the largest over ranks; what could not be read counts not."""
     largest: dict[LabelKey, dict[FloorSource, Floor]] = defaultdict(dict)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from aclcmp.orchestrator.core.metrics import all_metrics
 from aclcmp.orchestrator.core.plan import LabelPlan, Question
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.pair_status import status_and_margin
-
-Outcomes = Mapping[tuple[LabelKey, int], PairStats | str]
 
 HOLDS = 0.5
 """Share of ranks on which a reading must hold: a fault on some ranks must not hide the layout of all."""

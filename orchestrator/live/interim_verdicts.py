@@ -10,7 +10,7 @@ from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, ReplicaVe
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.stats import RowSums
+from aclcmp.orchestrator.core.stats import Outcomes, RowSums
 from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
@@ -18,7 +18,7 @@ from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, ResolvedComparison
+from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.golden_order import golden_order
 

@@ -9,6 +9,7 @@ from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.schedule import may_be_cut
 from aclcmp.orchestrator.core.job import StopAt
 from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.text import of_ranks, visible
 from aclcmp.orchestrator.live.follower_actors import TICK, Followers
 from aclcmp.orchestrator.live.interim_verdicts import Findings
@@ -16,7 +17,7 @@ from aclcmp.orchestrator.live.live_state import Shared
 from aclcmp.orchestrator.live.progress_text import stall, standing
 from aclcmp.orchestrator.live.rank_progress import Ledger
 from aclcmp.orchestrator.live.view import lines
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.noise_plans import plan_reference
 from aclcmp.orchestrator.plan.planner import plan_run
 

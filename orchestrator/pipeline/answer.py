@@ -23,7 +23,7 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
-from aclcmp.orchestrator.core.stats import Basis
+from aclcmp.orchestrator.core.stats import Basis, Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
@@ -32,7 +32,7 @@ from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.pipeline.diagnose import NO_FINDINGS, diagnose
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Question
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
 from aclcmp.orchestrator.judge.proof import HOLDS, MOSTLY, agrees_otherwise, answer_questions, kind_of, share_that_holds
 from aclcmp.orchestrator.judge.replica_verdicts import judge_replicas
 from aclcmp.orchestrator.plan.doubts import layout_doubts
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, UNPROVED
 
-Outcomes = dict[tuple[LabelKey, int], PairStats | str]
 Compare = Callable[[Sequence[Pair]], Outcomes]
 """Compares pairs and returns what came of each (label, rank)."""
 
@@ -196,7 +195,7 @@ def _replicas(plan: Plan, compare: Compare) -> tuple[tuple[ReplicaVerdict, ...],
     Outcomes are named by label and rank: where a label has several such pairs on a rank they go into several rounds.
     """
     replicas = [each for label in plan.labels for each in label.replicas]
-    found: list[list[dict[int, PairStats | str]]] = [[] for _ in replicas]
+    found: list[list[dict[int, Outcome]]] = [[] for _ in replicas]
     rounds: dict[int, list[tuple[int, tuple[Pair, ...]]]] = defaultdict(list)
     used: Counter[LabelKey] = Counter()
     for number, each in enumerate(replicas):

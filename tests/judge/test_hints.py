@@ -15,10 +15,10 @@ from aclcmp.orchestrator.core.diagnosis import Fit, Looks, Suspect
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.pipeline.diagnose import Findings, diagnose
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes
 from tests.judge.wrong import FACTS, KEY, label_of, look_of
 
 X = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)

@@ -10,11 +10,11 @@ from aclcmp.orchestrator.compare.pair import Operand, pair_stats
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcome, PairStats
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.dtype_limits import limits_of
-from aclcmp.orchestrator.judge.judge import Outcome, judge
+from aclcmp.orchestrator.judge.judge import judge
 
 FACTS = SideFacts("f.h5", "float32", (8, 16), "cpu", "model.py:7", 0, 0.0)
 RANDOM = np.random.default_rng(0)

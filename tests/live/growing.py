@@ -15,11 +15,12 @@ from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.live.interim_verdicts import Findings
 from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
 from aclcmp.orchestrator.live.rank_progress import Ledger
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
 
 Array = npt.NDArray[np.floating]

@@ -17,9 +17,10 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.resolve_layouts import Outcomes, compare_and_resolve
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 
 Array = npt.NDArray[np.floating]
