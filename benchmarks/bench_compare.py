@@ -36,7 +36,8 @@ def lap(name):
     begun = now
 from pathlib import Path
 import aclcmp.orchestrator.cli.app
-from aclcmp.orchestrator.pipeline.answer import answer, plan_local_run
+from aclcmp.orchestrator.pipeline.answer import answer
+from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_local_run
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
@@ -56,7 +57,7 @@ lap("start Ray")
 pool = ActorPool(cluster.nodes)
 pool.read_indices(run, {cluster.driver_node_id: frozenset({0})})
 lap("start compare actors")
-report = answer(run, record, plan, cluster, pool, screen, JudgingOptions(Policy()))
+report = answer(ComparedRun(run, record), plan, Workers(cluster, pool, screen), JudgingOptions(Policy()))
 lap("compare and judge")
 write_reports(report, run)
 lap("write the reports")

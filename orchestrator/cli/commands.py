@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.core.floors import FloorSource
     from aclcmp.orchestrator.core.report import Report
     from aclcmp.orchestrator.core.run_record import RunRecord
-    from aclcmp.orchestrator.pipeline.answer import ComparisonPlan
     from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
+    from aclcmp.orchestrator.pipeline.load_and_plan import ComparisonPlan
     from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
     from aclcmp.orchestrator.terminal.screen import Screen
 
@@ -68,11 +68,13 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
                 screen.close()
                 return also_fetched(_recorded_only(record, run, screen), run, record, cluster, options.fetch, console)
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-            from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
+            from aclcmp.orchestrator.pipeline.answer import answer
+            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
 
-            pool = ActorPool(cluster.refresh())
-            planned = plan_on_cluster(run, record, cluster, pool, screen, again, known=live.known)
-            report = answer(run, record, planned, cluster, pool, screen, terms, clean=clean, known=live.known)
+            workers = Workers(cluster, ActorPool(cluster.refresh()), screen)
+            compared = ComparedRun(run, record, known=live.known)
+            planned = plan_on_cluster(compared, workers, again)
+            report = answer(compared, planned, workers, terms, clean=clean)
             cluster.head.on_loss(None)
         code = _reported(report, run, console, as_json)
         return also_fetched(code, run, record, cluster, options.fetch, console)
@@ -136,7 +138,7 @@ def compare_again(
     console, screen = terminal(as_json)
 
     def planned() -> ComparisonPlan | None:
-        from aclcmp.orchestrator.pipeline.answer import plan_local_run
+        from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run
 
         plan = plan_local_run(run, record, screen, rules, terms.repeat) if address is None else None
         load_kernels()
@@ -144,16 +146,16 @@ def compare_again(
 
     with open_cluster(address, screen, planned) as (cluster, plan):
         from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-        from aclcmp.orchestrator.pipeline.answer import answer, plan_on_cluster
+        from aclcmp.orchestrator.pipeline.answer import answer
+        from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
 
         with screen:
             if address is not None:
                 _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
-            pool = ActorPool(cluster.refresh())
+            workers, compared = Workers(cluster, ActorPool(cluster.refresh()), screen), ComparedRun(run, record)
             if plan is None:
-                again = find_repeats(run, terms.repeat)
-                plan = plan_on_cluster(run, record, cluster, pool, screen, again, rules)
-            report = answer(run, record, plan, cluster, pool, screen, terms, clean=clean)
+                plan = plan_on_cluster(compared, workers, find_repeats(run, terms.repeat), rules)
+            report = answer(compared, plan, workers, terms, clean=clean)
             cluster.head.on_loss(None)
         return _reported(report, run, console, as_json)
 
@@ -203,7 +205,7 @@ def compare_two(
         copies = Path(scratch)
 
         def planned() -> tuple[LabelSource, LabelSource, ComparisonPlan]:
-            from aclcmp.orchestrator.pipeline.answer import plan_sides
+            from aclcmp.orchestrator.pipeline.load_and_plan import plan_sides
 
             sides = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
             plan = plan_sides(*sides, screen, ids, rules)
@@ -213,10 +215,12 @@ def compare_two(
         with open_cluster(None, screen, planned) as (cluster, (first, second, plan)):
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer_two
+            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers
 
             folder = RunDir.create(output, with_ranks=False)
             with screen:
-                report = answer_two(first, second, folder, plan, cluster, ActorPool(cluster.nodes), screen, terms)
+                workers = Workers(cluster, ActorPool(cluster.nodes), screen)
+                report = answer_two(first, second, ComparedRun(folder), plan, workers, terms)
             return _reported(report, folder, console, as_json)
 
 

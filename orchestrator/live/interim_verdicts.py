@@ -148,12 +148,12 @@ class Findings:
 
     def _make_room(self, task: _Task, ordered: Sequence[LabelKey]) -> None:
         """Put the first half of a task away, as far as nothing is wrong in it."""
-        judge_evidence = {label.key: label for label in task.judgement.labels} if task.judgement else {}
+        verdicts = {label.key: label for label in task.judgement.labels} if task.judgement else {}
         gone: list[LabelVerdict] = []
         for key in ordered[: len(ordered) // 2]:
-            if judge_evidence[key].status in WRONG:
+            if verdicts[key].status in WRONG:
                 break
-            gone.append(judge_evidence[key])
+            gone.append(verdicts[key])
             task.held -= len(task.labels.pop(key).ranks)
             task.plans.pop(key, None)
         self._put_away(gone)

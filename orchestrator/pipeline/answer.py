@@ -1,294 +1,206 @@
-"""From a run directory and a pool of compare actors to the report: plan, compare, judge."""
+"""From a plan and a pool of compare actors to the report: compare, resolve layouts, judge, diagnose."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.filesize import decimal
 
-from aclcmp.labeling.shard.shard_index import ShardIndex
-from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
-from aclcmp.orchestrator.cluster.file_locations import FileLocations, locate_shards, unreachable_sentences, where
-from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
-from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
 from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.compare.summaries import error_bar
-from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.evidence import Evidence
+from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import Plan
-from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
+from aclcmp.orchestrator.core.run_record import run_failed
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
-from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
 from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
-from aclcmp.orchestrator.pipeline.diagnose import NO_FINDINGS, diagnose
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.pipeline.diagnose import NO_DIAGNOSIS, DiagnosisResult, diagnose
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
-from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
+from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, ComparisonPlan, Workers
+from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison, compare_and_resolve
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
-from aclcmp.orchestrator.plan.id_rules import IdMap
-from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
-from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
-from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.run.repeats import find_repeats
-from aclcmp.orchestrator.run.shards import read_indices
-from aclcmp.orchestrator.run.sources import LabelSource, world_size
-from aclcmp.orchestrator.terminal.screen import Screen
-from aclcmp.orchestrator.transfer.fetched import fetched_ranks
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonPlan:
-    """What is to be compared, and what to measure noise floors by."""
-
-    plan: Plan
-    floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
-    places: FileLocations | None = None
-    """Where the files of ranks are; None: all on this host."""
-
-
-def plan_local_run(
-    run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules, repeat: Path | None = None
-) -> ComparisonPlan:
-    """Plan a run by its shards on this host; `repeat` is another run of its script, to measure the noise by.
-
-    Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
-    """
-    again = {
-        source: _indices(other)
-        for source, (other, of_other) in find_repeats(run, repeat).items()
-        if _may_measure_noise(run, source, other, of_other)
-    }
-    indices = _indices(run)
-    lost = {} if record is None else ranks_on_other_hosts(run, record, {index.header.rank for index in indices})
-    return _plan_indices(indices, record, screen, lost=lost, layouts=layouts, again=again)
-
-
-def _may_measure_noise(run: RunDir, source: FloorSource, other: RunDir, of_other: RunRecord) -> bool:
-    """Whether a further run may measure the noise: one within a run that failed did not; one that was given does."""
-    return of_other.failure is None or other.root != run.again(source.value)
-
-
-def _indices(run: RunDir) -> list[ShardIndex]:
-    indices, problems = read_indices(run)
-    if problems:
-        raise UsageError("; ".join(problems))
-    return indices
-
-
-def ranks_on_other_hosts(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
-    """The ranks of a run that ran on other hosts and of which there is no shard on this one; in words, where it is."""
-    if record.cluster == LOCAL_RAY:
-        return {}
-    brought = fetched_ranks(run)
-    ways = f"give --address {record.cluster}, or bring them with `aclcmp fetch {run.root} --shards`"
-    return {
-        rank.rank: f"its shards lie on {where((rank.node_id, rank.ip, rank.host))}: {ways}"
-        for rank in record.ranks
-        if rank.rank not in here and rank.rank not in brought and not is_this_host(rank.host, rank.ip)
-    }
-
-
-def plan_sides(
-    golden: LabelSource, actual: LabelSource, screen: Screen, ids: IdMap | None, layouts: LayoutRules
-) -> ComparisonPlan:
-    """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
-    labels = [label for side in (golden, actual) for index in side.indices for label in index.records]
-    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
-    plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
-    reference = plan_reference(golden.indices, golden.world_size, layouts)
-    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
+from aclcmp.orchestrator.run.sources import LabelSource
 
 
 def answer_two(
     golden: LabelSource,
     actual: LabelSource,
-    report: RunDir,
+    run: ComparedRun,
     planned: ComparisonPlan,
-    cluster: Cluster,
-    pool: ActorPool,
-    screen: Screen,
-    terms: JudgingOptions,
+    workers: Workers,
+    options: JudgingOptions,
 ) -> Report:
-    """Compare what was planned of two sides and judge it."""
-    found = answer(report, None, planned, cluster, pool, screen, terms, failed=golden.failed or actual.failed)
+    """Compare what was planned of two sides and judge it; the report gets the folder of `run`."""
+    report = answer(replace(run, failed=golden.failed or actual.failed), planned, workers, options)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
     if golden.order != "calls":
         kept = "the times of its files" if golden.order == "times" else "their names, for its files keep no other"
         notes.append(f"golden's labels are in the order of {kept}; what is own and what inherited rests on that")
-    return replace(found, notes=(*notes, *golden.notes, *actual.notes, *found.notes), order=golden.order)
-
-
-def plan_on_cluster(
-    run: RunDir,
-    record: RunRecord,
-    cluster: Cluster,
-    pool: ActorPool,
-    screen: Screen,
-    again: Mapping[FloorSource, tuple[RunDir, RunRecord]],
-    layouts: LayoutRules | None = None,
-    known: ResultCache | None = None,
-) -> ComparisonPlan:
-    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
-
-    `again` are further runs of its command, to measure noise floors by; `known` is what was compared while the ranks
-    ran: of ranks that are lost meanwhile it tells the labels. The pool is that of the nodes of the cluster;
-    those of them that are gone meanwhile are not asked.
-    """
-    indices, problems, lost, places = _on_cluster(run, record, cluster, pool)
-    others = {
-        source: _on_cluster(*other, cluster, pool)[0]
-        for source, other in again.items()
-        if _may_measure_noise(run, source, *other)
-    }
-    heard = known.names() if known is not None and lost else ()
-    planned = _plan_indices(indices, record, screen, problems, lost, layouts, again=others, heard=heard)
-    return replace(planned, places=places)
-
-
-def _on_cluster(
-    run: RunDir, record: RunRecord, cluster: Cluster, pool: ActorPool
-) -> tuple[list[ShardIndex], tuple[str, ...], dict[int, str], FileLocations]:
-    """Index a run's shards where they lie; also what could not be read, and which ranks are lost and why."""
-    nodes = [node for node in cluster.refresh() if node.node_id in pool.cores]
-    ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
-    found = locate_shards(ran, nodes, probe_visibility(run, cluster))
-    indices: list[ShardIndex] = []
-    problems: list[str] = []
-    lost = dict(found.lost)
-    for node, answer in pool.read_indices(run, found.readers).items():
-        if isinstance(answer, str):
-            lost |= dict.fromkeys(found.readers[node], f"its shards cannot be read: {answer}")
-        else:
-            indices += answer[0]
-            problems += answer[1]
-    return indices, tuple(dict.fromkeys(problems)), lost, found.places
+    return replace(report, notes=(*notes, *golden.notes, *actual.notes, *report.notes), order=golden.order)
 
 
 def answer(
-    run: RunDir,
-    record: RunRecord | None,
-    planned: ComparisonPlan,
-    cluster: Cluster,
-    pool: ActorPool,
-    screen: Screen,
-    terms: JudgingOptions,
-    *,
-    clean: bool = False,
-    failed: bool = False,
-    known: ResultCache | None = None,
+    run: ComparedRun, planned: ComparisonPlan, workers: Workers, options: JudgingOptions, *, clean: bool = False
 ) -> Report:
-    """Compare what was planned and judge it.
+    """Compare what was planned, judge it, and diagnose what is wrong; `clean` removes the library's dumps that match.
 
-    `clean` removes the library's dumps that match; `failed` says that a run went wrong of which there is no `record`;
-    `known` is what was compared while the ranks ran.
+    Ctrl-C ends the comparison: what is not compared by then is in no verdict, and nothing is diagnosed.
     """
-    places = planned.places or FileLocations(cluster.driver_node_id)
-    interrupted = False
+    comparison = _Comparison(workers, planned.places or FileLocations(workers.cluster.driver_node_id), run.known)
+    resolved = compare_and_resolve(planned.plan, comparison.compare)
+    evidence = _collect_evidence(run, resolved, _measure_noise(planned, resolved, comparison), options.profile)
+    judgement = _judge(resolved.plan, evidence, options.policy, comparison)
+    diagnosis = _diagnose(run, resolved.plan, judgement, comparison)
+    notes = [*_notes_on_run(run, planned, resolved.plan), *_notes_on_layouts(resolved.plan), *_notes_on_basis(resolved)]
+    if clean:
+        notes.append(_remove_matching_dumps(run, judgement, comparison))
+    return Report(
+        run=run.record,
+        run_id=run.directory.run_id,
+        judgement=judgement,
+        policy=options.policy.table(),
+        notes=tuple(notes),
+        patterns=diagnosis.patterns,
+        hints=diagnosis.hints,
+        looks=diagnosis.looks,
+    )
 
-    def compare(pairs: Sequence[Pair]) -> Outcomes:
-        nonlocal interrupted
-        if interrupted:  # Ctrl-C ends the comparison, not one round of it
+
+class _Comparison:
+    """Compares pairs where their files are, until it is interrupted; takes what is known from while the ranks ran."""
+
+    def __init__(self, workers: Workers, places: FileLocations, known: ResultCache | None) -> None:
+        self.pool = workers.pool
+        self.places = places
+        self.interrupted = False
+        self._screen = workers.screen
+        self._known = known
+
+    def compare(self, pairs: Sequence[Pair]) -> Outcomes:
+        """Return what came of each (label, rank), as far as it was compared."""
+        if self.interrupted:  # Ctrl-C ends the comparison, not one round of it
             return {}
         names = {(pair.key, pair.rank) for pair in pairs}
-        screen.add_pairs(len(names))
-        found, left = known.take(pairs) if known is not None else ({}, pairs)
-        screen.advance(len(found), 0)
-        found |= compare_pairs(pool, left, places, screen.advance)
-        interrupted = len(found) < len(names)
-        return found
+        self._screen.add_pairs(len(names))
+        outcomes, left = self._known.take(pairs) if self._known is not None else ({}, pairs)
+        self._screen.advance(len(outcomes), 0)
+        outcomes |= compare_pairs(self.pool, left, self.places, self._screen.advance)
+        self.interrupted = len(outcomes) < len(names)
+        return outcomes
 
-    done = compare_and_resolve(planned.plan, compare)
-    plan, outcomes = done.plan, done.outcomes
-    evidence = collect_evidence(plan, outcomes, run_failed=failed or run_failed(record), replicas=done.replicas)
-    noise = [(FloorSource.REPEAT, done.noise)]
-    noise += [(source, compare(floor.pairs)) for source, floor in planned.floors.items()]
+
+def _measure_noise(
+    planned: ComparisonPlan, resolved: ResolvedComparison, comparison: _Comparison
+) -> list[tuple[FloorSource, Outcomes]]:
+    """Compare golden with its repeats and references; golden replicas, which are compared already, count as repeats."""
+    measured = [(source, comparison.compare(floor.pairs)) for source, floor in planned.floors.items()]
+    return [(FloorSource.REPEAT, resolved.noise), *measured]
+
+
+def _collect_evidence(
+    run: ComparedRun,
+    resolved: ResolvedComparison,
+    noise: Sequence[tuple[FloorSource, Outcomes]],
+    profile: Profile | None,
+) -> Evidence:
+    failed = run.failed or run_failed(run.record)
+    evidence = collect_evidence(resolved.plan, resolved.outcomes, run_failed=failed, replicas=resolved.replicas)
     evidence = add_floors(evidence, floors_of(noise))
-    if terms.profile is not None:
-        evidence = add_floors(evidence, floors_from(terms.profile, evidence))
-    judgement = judge_evidence(evidence, terms.policy)
-    if questions := tie_questions(plan, judgement):
-        evidence = add_ties(evidence, count_ties(pool, questions, places))
-        judgement = judge_evidence(evidence, terms.policy)
-    looks, patterns, hints = NO_FINDINGS
-    if not interrupted:
-        hosts = {rank.rank: rank.host for rank in record.ranks} if record else {}
-        looks, patterns, hints = diagnose(
-            plan, judgement, compare, lambda suspects: look_again(pool, suspects, places), hosts
-        )
-    notes = [record.stopped] if record is not None and record.stopped else []
-    notes += [*plan.notes, *(note for floor in planned.floors.values() for note in floor.notes)]
+    return evidence if profile is None else add_floors(evidence, floors_from(profile, evidence))
+
+
+def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _Comparison) -> Judgement:
+    """Judge the evidence, and again where ids that diverged may be ties."""
+    judgement = judge_evidence(evidence, policy)
+    questions = tie_questions(plan, judgement)
+    if not questions:
+        return judgement
+    return judge_evidence(add_ties(evidence, count_ties(comparison.pool, questions, comparison.places)), policy)
+
+
+def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _Comparison) -> DiagnosisResult:
+    if comparison.interrupted:
+        return NO_DIAGNOSIS
+    hosts = {rank.rank: rank.host for rank in run.record.ranks} if run.record else {}
+    return diagnose(
+        plan,
+        judgement,
+        comparison.compare,
+        lambda suspects: look_again(comparison.pool, suspects, comparison.places),
+        hosts,
+    )
+
+
+def _notes_on_run(run: ComparedRun, planned: ComparisonPlan, plan: Plan) -> Iterator[str]:
+    if run.record is not None and run.record.stopped:
+        yield run.record.stopped
+    yield from plan.notes
+    for floor in planned.floors.values():
+        yield from floor.notes
+
+
+def _notes_on_layouts(plan: Plan) -> Iterator[str]:
+    """Say of how many labels the layout was inferred or proved, with an example."""
     for end, how in ((", inferred", "inferred from the shapes of all ranks"), (PROVED, "proved on the values")):
         layouts = {pair.key.label: pair.layout for pair in plan.pairs if pair.layout.endswith(end)}
         if layouts:
             name, layout = next(iter(layouts.items()))
             count = f"{len(layouts):,} label{'s' * (len(layouts) > 1)}"
-            notes.append(f"layout {how} for {count}, e.g. {name}: {layout.removesuffix(end)}")
-    bases = Counter(outcome.basis for outcome in outcomes.values() if not isinstance(outcome, str))
+            yield f"layout {how} for {count}, e.g. {name}: {layout.removesuffix(end)}"
+
+
+def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
+    """Say how many pairs were compared by summaries, and how many not at all."""
+    bases = Counter(outcome.basis for outcome in resolved.outcomes.values() if not isinstance(outcome, str))
     if estimated := bases[Basis.FINGERPRINT]:
         bar = error_bar(Basis.FINGERPRINT) or 0.0
-        notes.append(f"compared by fingerprints: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)")
+        yield f"compared by fingerprints: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)"
     if bounded := bases[Basis.NORMS]:
-        notes.append(f"compared by moments and norms: {bounded:,}; their relative L2 is at least what is told")
-    if len(outcomes) < plan.held:
-        notes.append(f"interrupted: {plan.held - len(outcomes):,} pairs were not compared")
-    if clean:
-        files: dict[str, list[Path]] = defaultdict(list)
-        for rank, paths in matching_dumps(judgement).items():
-            files[places.home(rank)] += paths
-        removed, nbytes = pool.remove_dumps(files, run.dumps)
-        notes.append(f"removed {removed:,} dumped files that match ({decimal(nbytes)})")
-    return Report(record, run.run_id, judgement, terms.policy.table(), tuple(notes), patterns, hints, looks)
+        yield f"compared by moments and norms: {bounded:,}; their relative L2 is at least what is told"
+    missing = resolved.plan.held - len(resolved.outcomes)
+    if missing > 0:
+        yield f"interrupted: {missing:,} pairs were not compared"
 
 
-def matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
-    """The files of the accelerated library that are compared on each rank and match wherever they are compared."""
+def _remove_matching_dumps(run: ComparedRun, judgement: Judgement, comparison: _Comparison) -> str:
+    """Remove the accelerated library's files that match, on the nodes where they are; return a sentence on it."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for rank, paths in _matching_dumps(judgement).items():
+        files[comparison.places.home(rank)] += paths
+    removed, nbytes = comparison.pool.remove_dumps(files, run.directory.dumps)
+    return f"removed {removed:,} dumped files that match ({decimal(nbytes)})"
 
-    def matches(verdict: RankVerdict) -> bool:
-        by_values = verdict.stats is not None and (verdict.stats.basis is Basis.VALUES or verdict.bitwise)
-        return verdict.status is Status.MATCH and by_values
 
-    wrong = {
-        verdict.actual.path
+def _matching_dumps(judgement: Judgement) -> dict[int, list[Path]]:
+    """Return by rank the accelerated library's files that match wherever they are compared."""
+    dumped = [
+        (verdict, verdict.actual.path)
         for label in judgement.labels
         for verdict in label.ranks
-        if label.level.low and verdict.actual is not None and not matches(verdict)
-    }
-    found: dict[int, dict[Path, None]] = defaultdict(dict)
-    for label in judgement.labels:
-        for verdict in label.ranks:
-            if label.level.low and verdict.actual is not None and verdict.actual.path not in wrong:
-                found[verdict.rank][Path(verdict.actual.path)] = None
-    return {rank: list(paths) for rank, paths in found.items()}
+        if label.level.low and verdict.actual is not None
+    ]
+    wrong = {path for verdict, path in dumped if not _matches_by_values(verdict)}
+    matching: dict[int, dict[Path, None]] = defaultdict(dict)
+    for verdict, path in dumped:
+        if path not in wrong:
+            matching[verdict.rank][Path(path)] = None
+    return {rank: list(paths) for rank, paths in matching.items()}
 
 
-def _plan_indices(
-    indices: Sequence[ShardIndex],
-    record: RunRecord | None,
-    screen: Screen,
-    problems: Sequence[str] = (),
-    lost: Mapping[int, str] | None = None,
-    layouts: LayoutRules | None = None,
-    again: Mapping[FloorSource, Sequence[ShardIndex]] | None = None,
-    heard: Collection[tuple[LabelKey, int]] = (),
-) -> ComparisonPlan:
-    world, rules = world_size(indices, record), layouts or LayoutRules()
-    plan = plan_run(indices, world, rules, lost or {}, heard)
-    labels = [label for index in indices for label in index.records]
-    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
-    notes = (*unreachable_sentences(lost or {}), *plan.notes, *problems)
-    plan = replace(plan, unreadable=plan.unreadable + len(problems), notes=notes)
-    floors = {source: plan_repeat(indices, others, world, rules) for source, others in (again or {}).items()}
-    if reference := plan_reference(indices, world, rules):
-        floors[FloorSource.REFERENCE] = reference
-    return ComparisonPlan(plan, floors)
+def _matches_by_values(verdict: RankVerdict) -> bool:
+    by_values = verdict.stats is not None and (verdict.stats.basis is Basis.VALUES or verdict.bitwise)
+    return verdict.status is Status.MATCH and by_values

@@ -1,10 +1,11 @@
-"""A second look at what does not match, and what follows. Pure but for `compare` and `look`, which are given."""
+"""A second look at what does not match: where its error sits, what it looks like. Pure but for `compare` and `look`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
 from math import isfinite, sqrt
+from typing import NamedTuple
 
 from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
@@ -21,18 +22,24 @@ from aclcmp.orchestrator.pipeline.missing_reductions import missing_reduction_hi
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 MOST_LOOKS = 256
-"""At most so many (label, rank) are looked at again, those that are wrong by themselves first."""
+"""Most (label, rank) that are looked at again; those that are wrong by themselves come first."""
 MOST_FITTED = 32
-"""Fits are tried on at most so many labels, those that are wrong by themselves, in golden order."""
+"""Most labels on which fits are tried: the first in golden order that are wrong by themselves."""
 MOST_RANKS_FITTED = 16
-"""Of one label fits are tried on at most so many ranks, those with the largest errors."""
-
+"""Most ranks of one label on which fits are tried: those with the largest errors."""
 MOST_BYTES = 4 << 30
-"""Those that are not wrong by themselves are looked at again up to so many bytes of all, which takes seconds."""
+"""Bytes beyond which nothing is looked at again that is not wrong by itself; reading them takes seconds."""
 
-Findings = tuple[dict[tuple[LabelKey, int], Look], tuple[Pattern, ...], tuple[Hint, ...]]
 
-NO_FINDINGS: Findings = ({}, (), ())
+class DiagnosisResult(NamedTuple):
+    """The looks at each (label, rank); patterns and hints of labels that are wrong by themselves, in golden order."""
+
+    looks: dict[tuple[LabelKey, int], Look]
+    patterns: tuple[Pattern, ...]
+    hints: tuple[Hint, ...]
+
+
+NO_DIAGNOSIS = DiagnosisResult({}, (), ())
 
 
 def diagnose(
@@ -41,17 +48,16 @@ def diagnose(
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str] | None = None,
-) -> Findings:
-    """Look again at (label, rank) that do not match; return what was found, where errors sit, and what they look like.
+) -> DiagnosisResult:
+    """Look again at (label, rank) that do not match; say where their errors sit, and what they look like.
 
-    Patterns and hints are of labels that are wrong by themselves, in golden order. `compare` and `look` may leave out
-    what was interrupted, and Ctrl-C elsewhere leaves all of it out; `hosts` are by rank, as far as known. Summaries
-    have no second look.
+    `compare` and `look` may leave out what was interrupted; after Ctrl-C at any other moment there is no diagnosis.
+    `hosts` are by rank, as far as known. Pairs that were compared by summaries get no second look.
     """
     try:
         return _diagnose(plan, judgement, compare, look, hosts or {})
     except KeyboardInterrupt:
-        return NO_FINDINGS
+        return NO_DIAGNOSIS
 
 
 def _diagnose(
@@ -60,28 +66,28 @@ def _diagnose(
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str],
-) -> Findings:
+) -> DiagnosisResult:
     own = [label for label in judgement.labels if _is_own(label)]
     noise = noise_of(judgement.labels, [label.key for label in own])
     suspects = _suspects(plan, judgement, own, noise)
-    told = look(suspects) if suspects else {}
-    looks = {name: each for name, each in told.items() if isinstance(each, Look)}
+    results = look(suspects) if suspects else {}
+    looks = {name: each for name, each in results.items() if isinstance(each, Look)}
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
     for (key, rank), each in looks.items():
         by_label.setdefault(key, {})[rank] = each
-    after = _after_collectives(plan, judgement)
+    after = _labels_after_collectives(plan, judgement)
     patterns = tuple(
         pattern_of(label, by_label[label.key], hosts, noise[label.key], after_collective=label.key in after)
         for label in own
     )
-    interrupted = len(told) < len(suspects)
+    interrupted = len(results) < len(suspects)
     sums = {} if interrupted else missing_reduction_hints(plan, own[:MOST_FITTED], compare)
     others = {} if interrupted else exchanged_label_hints(plan, own, compare)
     hints: list[Hint] = []
     for label in own:
         hints += sums.get(label.key, ())
         hints += others.get(label.key) or hints_of(label, by_label[label.key], noise[label.key])
-    return looks, patterns, tuple(hints)
+    return DiagnosisResult(looks, patterns, tuple(hints))
 
 
 def _is_own(label: LabelVerdict) -> bool:
@@ -91,34 +97,37 @@ def _is_own(label: LabelVerdict) -> bool:
 def _suspects(
     plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict], noise: Mapping[LabelKey, Mapping[int, float]]
 ) -> list[Suspect]:
-    """What to look at again: own errors, then other wrong ones, then what drifts."""
-    fitted = {label.key for label in own[:MOST_FITTED]}
-    pairs = {
-        (label.key, rank): tuple(held)
+    """Choose what to look at again, within the bounds on number and bytes: own errors, other wrong ones, drift."""
+    pairs_of = {
+        (label.key, rank): tuple(pairs)
         for label in plan.labels
-        for rank, held in groupby(label.pairs, lambda pair: pair.rank)
+        for rank, pairs in groupby(label.pairs, lambda pair: pair.rank)
     }
-    chosen: list[tuple[int, LabelVerdict, RankVerdict]] = []
+    ranks_to_fit = {label.key: _worst_ranks(label) for label in own[:MOST_FITTED]}
+    suspects: list[Suspect] = []
+    nbytes = 0
+    for grade, label, verdict in _candidates(judgement):
+        pairs, stats = pairs_of.get((label.key, verdict.rank), ()), verdict.stats
+        if not pairs or stats is None or stats.basis is not Basis.VALUES or not all(pair.is_whole for pair in pairs):
+            continue
+        nbytes += sum(map(pair_bytes, pairs))
+        if len(suspects) == MOST_LOOKS or (grade and nbytes > MOST_BYTES):
+            break
+        excerpt = excerpt_of(pairs, stats.rows) if verdict.rank in ranks_to_fit.get(label.key, ()) else ()
+        suspects.append(Suspect(pairs, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0)))
+    return suspects
+
+
+def _candidates(judgement: Judgement) -> list[tuple[int, LabelVerdict, RankVerdict]]:
+    """Return what does not match: own errors have grade 0, other wrong ones 1, drift 2; in golden order within each."""
+    candidates: list[tuple[int, LabelVerdict, RankVerdict]] = []
     for label in judgement.labels:
         for verdict in label.ranks:
-            if verdict.status in (*WRONG, Status.DRIFT) and (label.key, verdict.rank) in pairs:
+            if verdict.status in (*WRONG, Status.DRIFT):
                 grade = 0 if verdict.origin is Origin.OWN else 1 if verdict.status in WRONG else 2
-                chosen.append((grade, label, verdict))
-    chosen.sort(key=lambda item: item[0])  # stable: golden order within
-    worst = {label.key: _worst_ranks(label) for label in own[:MOST_FITTED]}
-    found: list[Suspect] = []
-    nbytes = 0
-    for grade, label, verdict in chosen:
-        held, stats = pairs[label.key, verdict.rank], verdict.stats
-        if stats is None or stats.basis is not Basis.VALUES or not all(pair.is_whole for pair in held):
-            continue
-        nbytes += sum(map(pair_bytes, held))
-        if len(found) == MOST_LOOKS or (grade and nbytes > MOST_BYTES):
-            break
-        fit = label.key in fitted and verdict.rank in worst[label.key]
-        excerpt = excerpt_of(held, stats.rows) if fit else ()
-        found.append(Suspect(held, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0)))
-    return found
+                candidates.append((grade, label, verdict))
+    candidates.sort(key=lambda candidate: candidate[0])  # stable
+    return candidates
 
 
 def _worst_ranks(label: LabelVerdict) -> set[int]:
@@ -127,7 +136,7 @@ def _worst_ranks(label: LabelVerdict) -> set[int]:
 
 
 def _rms(stats: PairStats) -> float:
-    """Root mean square of golden, or of actual where golden is 0; the largest value where squares leave float64."""
+    """Return golden's root mean square, or actual's where golden is 0; the largest value where squares overflow."""
     for squares, largest in ((stats.sum_xx, (stats.min_x, stats.max_x)), (stats.sum_yy, (stats.min_y, stats.max_y))):
         if squares > 0.0 and isfinite(squares):
             return sqrt(squares / stats.n_finite)
@@ -137,13 +146,12 @@ def _rms(stats: PairStats) -> float:
     return 1.0
 
 
-def _after_collectives(plan: Plan, judgement: Judgement) -> set[LabelKey]:
-    """Labels of which all ranks hold the same, after one that is right and of which each rank holds another part."""
+def _labels_after_collectives(plan: Plan, judgement: Judgement) -> set[LabelKey]:
+    """Return labels of which all ranks hold the same, and of whose predecessor, which is right, each holds a slice."""
     sliced = {label.key: _are_slices(label.pairs) for label in plan.labels}
-    verdicts = judgement.labels
     return {
         here.key
-        for before, here in pairwise(verdicts)
+        for before, here in pairwise(judgement.labels)
         if before.key.task == here.key.task
         and before.status in (Status.MATCH, Status.DRIFT)
         and sliced.get(before.key) is True
@@ -152,7 +160,7 @@ def _after_collectives(plan: Plan, judgement: Judgement) -> set[LabelKey]:
 
 
 def _are_slices(pairs: Sequence[Pair]) -> bool | None:
-    """Whether ranks hold different parts of a whole; None on fewer than two ranks."""
+    """Tell whether ranks hold different parts of a whole; None on fewer than two ranks."""
     regions: dict[int, set[object]] = {}
     for pair in pairs:
         regions.setdefault(pair.rank, set()).add((pair.region, pair.more_actual != ()))

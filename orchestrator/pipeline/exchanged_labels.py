@@ -1,4 +1,4 @@
-"""Whether a label's actual side is golden's other label: outputs, weights or names exchanged. Pure beside `compare`."""
+"""Labels whose actual side is golden's other label: outputs, weights or names exchanged. Pure but for `compare`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aclcmp.orchestrator.pipeline.missing_reductions import share_explained
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 _MOST_LABELS = 8
-"""Labels that are asked about, in golden order."""
-_MOST_OTHERS = 6
-"""Golden labels that each is held against, those next to it in the model first."""
+"""Most labels for which candidates are compared, in golden order."""
+_MOST_CANDIDATES = 6
+"""Most golden labels with which each is compared; those next to it in the model come first."""
 _MOST_RANKS = 16
 
 
@@ -27,58 +27,65 @@ def exchanged_label_hints(
 ) -> dict[LabelKey, tuple[Hint, ...]]:
     """Return hints for labels of which the actual side is golden's other label, on all ranks where it diverged.
 
-    Asked are labels of the same shape: those of the same parent, the same one of the layer or the call before and
-    after, and neighbours in golden order.
+    The candidates have the same shape: labels of the same parent, the same label of the layer or the call before and
+    after, and neighbours in golden order. Each round compares every label with its next candidate.
     """
     numbers = {label.key: number for number, label in enumerate(plan.labels)}
-    asked = {
-        label.key: (label, _others(plan, numbers[label.key]), _wrong(label))
+    diverged = {
+        label.key: (_candidates(plan, numbers[label.key]), wrong)
         for label in labels[:_MOST_LABELS]
-        if label.status is Status.DIVERGED
+        if label.status is Status.DIVERGED and (wrong := _diverged_ranks(label))
     }
     found: dict[LabelKey, tuple[Hint, ...]] = {}
-    for number in range(_MOST_OTHERS):
-        pairs: dict[LabelKey, list[Pair]] = {}
-        for key, (_, others, wrong) in asked.items():
-            if key not in found and number < len(others) and wrong:
-                pairs[key] = _pairs(plan.labels[numbers[key]], others[number], wrong)
+    for number in range(_MOST_CANDIDATES):
+        pairs = {
+            key: _pairs(plan.labels[numbers[key]], candidates[number], wrong)
+            for key, (candidates, wrong) in diverged.items()
+            if key not in found and number < len(candidates)
+        }
         outcomes = compare([pair for each in pairs.values() for pair in each]) if any(pairs.values()) else {}
         for key in pairs:
-            _, others, wrong = asked[key]
+            candidates, wrong = diverged[key]
             shares = [share_explained(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
             if min(shares) >= EXPLAINS:
-                found[key] = (_hint(key, others[number].key, tuple(wrong), min(shares)),)
+                found[key] = (_hint(key, candidates[number].key, tuple(wrong), min(shares)),)
     return found
 
 
-def _wrong(label: LabelVerdict) -> dict[int, RankVerdict]:
-    wrong = [each for each in label.ranks if each.status is Status.DIVERGED and each.stats is not None]
-    return {verdict.rank: verdict for verdict in wrong[:_MOST_RANKS]}
+def _diverged_ranks(label: LabelVerdict) -> dict[int, RankVerdict]:
+    diverged = [each for each in label.ranks if each.status is Status.DIVERGED and each.stats is not None]
+    return {verdict.rank: verdict for verdict in diverged[:_MOST_RANKS]}
 
 
-def _others(plan: Plan, number: int) -> list[LabelPlan]:
-    """Labels that may have been exchanged with one, the likeliest first."""
+def _candidates(plan: Plan, number: int) -> list[LabelPlan]:
+    """Return labels that may have been exchanged with one, the likeliest first."""
     here = plan.labels[number]
-    shapes, kind, parent = _shapes(here), _kind(plan, here.key), here.key.label.rpartition(".")[0]
+    shapes, kind = _shapes(here), _kind(plan, here.key)
+    if not shapes:
+        return []
     ranked: list[tuple[int, int, LabelPlan]] = []
     for place, other in enumerate(plan.labels):
-        key = other.key
-        if place == number or key.task != here.key.task:
-            continue
-        calls = abs(key.occurrence - here.key.occurrence)
-        if key.label == here.key.label:
-            grade = 1 if calls == 1 else 3
-        elif calls:
-            continue
-        elif parent and key.label.rpartition(".")[0] == parent:
-            grade = 0
-        else:
-            grade = 1 if _kind(plan, key) == kind else 2
-        ranked.append((grade, abs(place - number), other))
+        grade = _grade(plan, here.key, kind, other.key) if place != number else None
+        if grade is not None and other.pairs:
+            ranked.append((grade, abs(place - number), other))
     ranked.sort(key=lambda each: each[:2])
-    likely = (other for grade, _, other in ranked if grade < 3 and shapes and other.pairs)
-    alike = (each for each in likely if each.pairs[0].whole_shape == here.pairs[0].whole_shape)
-    return list(islice((each for each in alike if _shapes(each) == shapes), _MOST_OTHERS))
+    alike = (each for _, _, each in ranked if each.pairs[0].whole_shape == here.pairs[0].whole_shape)
+    return list(islice((each for each in alike if _shapes(each) == shapes), _MOST_CANDIDATES))
+
+
+def _grade(plan: Plan, here: LabelKey, kind: str, other: LabelKey) -> int | None:
+    """Return how unlikely it is, from 0 to 2, that two labels were exchanged; None if they cannot be."""
+    calls = abs(other.occurrence - here.occurrence)
+    if other.task != here.task:
+        return None
+    if other.label == here.label:
+        return 1 if calls == 1 else None
+    if calls:
+        return None
+    parent = here.label.rpartition(".")[0]
+    if parent and other.label.rpartition(".")[0] == parent:
+        return 0
+    return 1 if _kind(plan, other) == kind else 2
 
 
 def _kind(plan: Plan, key: LabelKey) -> str:
@@ -87,10 +94,12 @@ def _kind(plan: Plan, key: LabelKey) -> str:
 
 
 def _shapes(label: LabelPlan) -> Mapping[int, object]:
-    """What each rank holds of a label, where that is one tensor; empty where some rank holds it otherwise."""
-    held = {pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs}
+    """Return the regions of a label by rank; empty unless each rank has one pair of tensors that are stored whole."""
+    regions = {
+        pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs
+    }
     simple = all(pair.is_whole and not pair.more_golden and not pair.more_actual for pair in label.pairs)
-    return held if simple and len(held) == len(label.pairs) else {}
+    return regions if simple and len(regions) == len(label.pairs) else {}
 
 
 def _pairs(here: LabelPlan, other: LabelPlan, ranks: Mapping[int, object]) -> list[Pair]:

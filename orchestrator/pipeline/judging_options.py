@@ -1,4 +1,4 @@
-"""How a run is to be judged, as the command line says it: the policy, and where noise floors come from."""
+"""The options of the command line for judging a run: the policy, and where noise floors come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aclcmp.orchestrator.judge.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class JudgingOptions:
-    """The policy, and the noise floors that are asked for."""
+    """The policy, and the source of noise floors."""
 
     policy: Policy
     again: FloorSource | None = None
@@ -21,11 +21,11 @@ class JudgingOptions:
     """A run directory of the same script, to measure golden against golden."""
     profile: Profile | None = None
     options: tuple[str, ...] = ()
-    """The command line that says the same to `aclcmp compare`, which cannot run a command again."""
+    """The same as options of `aclcmp compare`, without `again`, for it cannot run a command."""
 
 
 def read_judging_options(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> JudgingOptions:
-    """Read what the options name. Raises UsageError for files that are absent or not what they should be."""
+    """Read the files that the options name. Raises UsageError where one is absent or not what it should be."""
     from aclcmp.orchestrator.inputs.policy_file import read_policy
 
     chosen = Policy() if policy is None else read_policy(policy)

@@ -1,4 +1,4 @@
-"""Whether the sum of what several ranks hold is golden: a reduction over them is missing. Pure but for `compare`."""
+"""Ranks whose sum is golden: a reduction over them is missing. Pure but for `compare`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class _Sum:
 
     @property
     def verdicts(self) -> list[RankVerdict]:
-        """Those on its ranks."""
+        """The verdicts on its ranks."""
         ranks = {pair.rank for pair in self.pairs}
         return [verdict for verdict in self.label.ranks if verdict.rank in ranks]
 
     @property
     def pair(self) -> Pair:
-        """Golden beside the sum."""
+        """The pair that compares golden with the sum."""
         first, *others = self.pairs
         return replace(first, more_actual=tuple(each.actual for each in others))
 
@@ -45,11 +45,11 @@ def missing_reduction_hints(
 ) -> dict[LabelKey, tuple[Hint, ...]]:
     """Return hints for labels of which the sum over groups of wrong ranks is golden.
 
-    Groups are all ranks that hold the same region, or equal numbers of neighbours, or of ranks a step apart, as
-    parallel groups are laid out. It is a hint only: no layout is inferred from it.
+    A group is all ranks that hold the same region, or a block of neighbours, or ranks a step apart, as parallel groups
+    are laid out. It is a hint only: no layout is inferred from it.
     """
     planned = {label.key: label.pairs for label in plan.labels}
-    rounds: list[list[list[_Sum]]] = []  # by number of the attempt, then by label: the groups of one way to group
+    rounds: list[list[list[_Sum]]] = []  # for each attempt, for each label: the groups of one way to group
     for label in labels:
         alike = _alike(label, planned.get(label.key, ()))
         for number, groups in enumerate(_ways(alike)):
@@ -70,22 +70,23 @@ def missing_reduction_hints(
 
 
 def _alike(label: LabelVerdict, pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of wrong ranks that hold one region of the label, as one tensor each; none if there are several."""
+    """Return the pairs of the wrong ranks if all hold the same region of the label, as one tensor each; else none."""
     wrong = {verdict.rank for verdict in label.ranks if verdict.status in WRONG and verdict.stats is not None}
-    held: dict[int, list[Pair]] = defaultdict(list)
+    by_rank: dict[int, list[Pair]] = defaultdict(list)
     for pair in pairs:
         if pair.rank in wrong:
-            held[pair.rank].append(pair)
-    single = [each[0] for each in held.values() if len(each) == 1]
-    kinds = {
+            by_rank[pair.rank].append(pair)
+    single = [each[0] for each in by_rank.values() if len(each) == 1]
+    regions = {
         (pair.whole_shape, pair.region, pair.actual_region, pair.actual.dtype, pair.actual.shape) for pair in single
     }
     simple = all(pair.is_whole and not pair.more_actual and not pair.more_golden for pair in single)
-    return sorted(single, key=lambda pair: pair.rank) if len(kinds) == 1 and simple and len(single) == len(held) else []
+    alike = len(regions) == 1 and simple and len(single) == len(by_rank)
+    return sorted(single, key=lambda pair: pair.rank) if alike else []
 
 
 def _ways(pairs: Sequence[Pair]) -> list[list[list[Pair]]]:
-    """Ways to group ranks: all, neighbours, or ranks a step apart; groups of at least two."""
+    """Return the ways to group ranks: all, neighbours, or ranks a step apart; groups have at least two."""
     count = len(pairs)
     ways: list[list[list[Pair]]] = []
     for size in (size for size in range(min(count, _MOST_SUMMED), 1, -1) if count % size == 0):
@@ -96,9 +97,9 @@ def _ways(pairs: Sequence[Pair]) -> list[list[list[Pair]]]:
 
 
 def share_explained(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
-    """Return the share of the verdicts' error energy that is gone in an outcome, of the verdict where it is least.
+    """Return the share of the error energy of the best of the verdicts that is gone in an outcome.
 
-    0 where the outcome is not right within their limits.
+    It is 0 where the outcome is not right within the verdicts' limits.
     """
     if not isinstance(outcome, PairStats):
         return 0.0

@@ -1,4 +1,4 @@
-"""Commands on a report that exists: judge it again, explain a label, hold it beside another, write other forms."""
+"""Commands on a report that exists: judge it again, explain a label, compare it with another, write other forms."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ from aclcmp.orchestrator.terminal.console import report_console
 def read_stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
     """Read the report of a run directory, or of a folder that a comparison of two runs wrote.
 
-    `with_rows`: with the sums by row that it has; `only`: which labels, as `read_h5` takes it. From here on no garbage
-    is collected: a report is a million small objects and no garbage, in which looking for it would take a third of the
-    time.
+    `with_rows` also reads its sums by row; `only` chooses labels, as in `read_h5`. It turns garbage collection off for
+    good: a report is a million small objects and no garbage, and looking for some would take a third of the time.
 
     Raises UsageError when there is none.
     """
@@ -56,9 +55,9 @@ def _open_folder(folder: Path) -> tuple[RunDir, RunRecord | None]:
 
 
 def evidence_of_report(report: Report) -> Evidence:
-    """Return all that the verdicts of a report were taken from.
+    """Return the evidence of the verdicts of a report.
 
-    Replicas stay as they were judged first: what they were held against is not in a report.
+    Replicas stay as they were judged first: their limits are not in a report.
     """
     judgement = report.judgement
     labels = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in judgement.labels)
@@ -67,34 +66,34 @@ def evidence_of_report(report: Report) -> Evidence:
     return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
 
 
-def judge_again(folder: Path, terms: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:
-    """Judge a report's evidence by another policy; needs no tensors. `save`: the report is to be written anew."""
+def judge_again(folder: Path, options: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:
+    """Judge a report's evidence by another policy; needs no tensors. `save` reads all that writing it anew needs."""
     run, report = read_stored_report(folder, with_rows=save)
     evidence = evidence_of_report(report)
-    if terms.profile is not None:
-        evidence = add_floors(evidence, floors_from(terms.profile, evidence))
-    judgement = judge_evidence(evidence, terms.policy)
-    known = {label.key for label in judgement.labels if any(verdict.origin for verdict in label.ranks)}
+    if options.profile is not None:
+        evidence = add_floors(evidence, floors_from(options.profile, evidence))
+    judgement = judge_evidence(evidence, options.policy)
+    wrong = {label.key for label in judgement.labels if any(verdict.origin for verdict in label.ranks)}
     report = replace(
         report,
         judgement=judgement,
-        policy=terms.policy.table(),
-        patterns=tuple(each for each in report.patterns if each.key in known),
-        hints=tuple(each for each in report.hints if each.key in known),
+        policy=options.policy.table(),
+        patterns=tuple(each for each in report.patterns if each.key in wrong),
+        hints=tuple(each for each in report.hints if each.key in wrong),
     )
     return report, run
 
 
 def save_profile(report: Report, path: Path) -> str:
-    """Add a run's errors to a profile file; return in words what it holds. Raises UsageError if it is not right."""
+    """Add a run's errors to a profile file; return a sentence on it. Raises UsageError if the run does not match."""
     if report.judgement.exit_code is not ExitCode.MATCH:
         raise UsageError(
             f"the run is {report.judgement.verdict}; noise is taken from runs that match, see their report"
         )
-    known = [read_profile(path)] if path.exists() else []
-    profile = merge_profiles([*known, profile_of(report.judgement)])
+    before = [read_profile(path)] if path.exists() else []
+    profile = merge_profiles([*before, profile_of(report.judgement)])
     write_profile(profile, path)
-    return f"Profile: {path}, {len(profile):,} kinds of labels" + (" with those it had before" if known else "")
+    return f"Profile: {path}, {len(profile):,} kinds of labels" + (" with those it had before" if before else "")
 
 
 def write_page(report: Report, run: RunDir) -> Path:
@@ -109,10 +108,10 @@ def write_page(report: Report, run: RunDir) -> Path:
 def print_explanation(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
     """Print everything known about a label."""
 
-    def wanted(grid: Grid) -> list[int]:
+    def select(grid: Grid) -> list[int]:
         return with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, task))
 
-    _, report = read_stored_report(folder, only=wanted)
+    _, report = read_stored_report(folder, only=select)
     for label in chosen(report, name, task):
         print_lines(explain(report, label, rank))
     return ExitCode.MATCH
@@ -120,25 +119,25 @@ def print_explanation(folder: Path, name: str, task: int | None, rank: int | Non
 
 def print_diff(first: Path, second: Path) -> ExitCode:
     """Print what differs between two reports; the exit code is 1 where the second is worse."""
-    opened = [_open_folder(folder) for folder in (first, second)]
-    before, after = read_two(*((run.report_h5, record) for run, record in opened))
+    runs = [_open_folder(folder) for folder in (first, second)]
+    before, after = read_two(*((run.report_h5, record) for run, record in runs))
     found = changes(before.judgement, after.judgement)
     print_lines(diff_lines(before, after, found))
     return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
 
 
 def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
-    """Print a report for people, or as JSON for programs; then write its files into `run`, and say what cannot be."""
+    """Print a report for people, or as JSON for programs; then write its files into `run`, and say which cannot be."""
     console = report_console(sys.stdout)
     if as_json:
         print_json(report)
     else:
         print_report(report, console)
-    done = Written(()) if run is None else write_reports(report, run)
+    files = Written(()) if run is None else write_reports(report, run)
     if not as_json:
-        print_files(done.files, console)
+        print_files(files.files, console)
     errors = report_console(sys.stderr)
-    for problem in done.problems:
+    for problem in files.problems:
         errors.print(Text(visible(f"aclcmp: {problem}", not errors.encoding.startswith("utf"))), soft_wrap=True)
 
 

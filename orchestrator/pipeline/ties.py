@@ -1,4 +1,4 @@
-"""Which ids that differ may be ties, and beside which scores. Pure."""
+"""Ids that differ and may be ties, and the scores that tell it. Pure."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, RankVerdi
 
 MOST_QUESTIONS = 256
 _LOOK_BACK = 8
-"""Labels before the ids among which their scores are looked for, where the ids name no inputs."""
+"""Labels before the ids that may hold their scores, where the ids name no inputs."""
 
 Name = tuple[LabelKey, int]
 
 
 def tie_questions(plan: Plan, judgement: Judgement) -> list[TieQuestion]:
-    """Return what to ask of integers that diverged: the ids of a rank beside the scores that they are places of.
+    """Return questions about integers that diverged: the ids of a rank beside the scores from which they were chosen.
 
     The scores are an input that the ids name, else the nearest label before them, that matches or drifts on the rank
     and whose shape fits.
     """
     pairs = _single_pairs(plan)
-    found: list[TieQuestion] = []
+    questions: list[TieQuestion] = []
     for place, label in enumerate(judgement.labels):
         for verdict in label.ranks:
             ids = pairs.get((label.key, verdict.rank))
             if ids is None or verdict.status is not Status.DIVERGED:
                 continue
-            if not (are_ids(ids.golden) and is_whole_pair(ids)):
-                continue
-            for scores in _candidates(judgement.labels, place, verdict):
-                pair = pairs.get((scores.key, verdict.rank))
-                beside = next((each for each in scores.ranks if each.rank == verdict.rank), None)
-                if pair is not None and beside is not None and _fits(ids, pair, beside):
-                    assert beside.stats is not None
-                    found.append(TieQuestion(ids, pair.golden, beside.stats.max_abs_d))
-                    break
-    return found[:MOST_QUESTIONS]
+            if are_ids(ids.golden) and is_whole_pair(ids):
+                candidates = _score_candidates(judgement.labels, place, verdict)
+                questions += _ask_about(ids, candidates, pairs)
+    return questions[:MOST_QUESTIONS]
+
+
+def _ask_about(ids: Pair, candidates: Sequence[LabelVerdict], pairs: Mapping[Name, Pair]) -> list[TieQuestion]:
+    """Return the question about ids beside the first of the candidates that may be their scores, if there is one."""
+    for label in candidates:
+        scores = pairs.get((label.key, ids.rank))
+        verdict = next((each for each in label.ranks if each.rank == ids.rank), None)
+        if scores is not None and verdict is not None and verdict.stats is not None and _fits(ids, scores, verdict):
+            return [TieQuestion(ids, scores.golden, verdict.stats.max_abs_d)]
+    return []
 
 
 def add_ties(evidence: Evidence, ties: Mapping[Name, int]) -> Evidence:
-    """Say of each (label, rank) how many of its differing values are ties."""
+    """Return the evidence with the number of ties among the differing values of each (label, rank)."""
     labels = []
     for label in evidence.labels:
         ranks = tuple(
@@ -67,15 +71,16 @@ def _single_pairs(plan: Plan) -> dict[Name, Pair]:
     return found
 
 
-def _candidates(labels: Sequence[LabelVerdict], place: int, verdict: RankVerdict) -> list[LabelVerdict]:
-    """Labels that may hold the scores, the likeliest first."""
+def _score_candidates(labels: Sequence[LabelVerdict], place: int, verdict: RankVerdict) -> list[LabelVerdict]:
+    """Return the labels that may hold the scores of ids, the likeliest first."""
     task = labels[place].key.task
     before = [label for label in reversed(labels[:place]) if label.key.task == task]
     named = {name for side in (verdict.golden, verdict.actual) if side is not None for name in side.inputs}
     return [label for label in before if label.key.label in named] if named else before[:_LOOK_BACK]
 
 
-def _fits(ids: Pair, scores: Pair, beside: RankVerdict) -> bool:
-    right = beside.status in (Status.MATCH, Status.DRIFT) and beside.stats is not None
-    here = scores.golden.rank == ids.golden.rank and is_scores(scores.golden)
-    return right and here and scores_fit(ids.whole_shape, scores.golden.shape)
+def _fits(ids: Pair, scores: Pair, verdict: RankVerdict) -> bool:
+    """Tell whether a pair may be the scores of ids; `verdict` is the one on it."""
+    right = verdict.status in (Status.MATCH, Status.DRIFT)
+    same_rank = scores.golden.rank == ids.golden.rank and is_scores(scores.golden)
+    return right and same_rank and scores_fit(ids.whole_shape, scores.golden.shape)

@@ -16,15 +16,13 @@ from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.plan.label import LabelSides, Planner
-from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED
 from aclcmp.orchestrator.plan.planner import plan_labels
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, labels_by_rank
 
-_NO_RULES = LayoutRules()
 
-
-def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = _NO_RULES) -> Plan | None:
+def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = NO_RULES) -> Plan | None:
     """Pair the golden labels of a run with their references; None where it has none.
 
     In its pairs the reference is "golden" and golden is "actual": `pair.rank` is the rank whose golden label it is, and
@@ -47,7 +45,7 @@ def plan_repeat(
     indices: Iterable[ShardIndex],
     other_indices: Iterable[ShardIndex],
     world_size: int,
-    layouts: LayoutRules = _NO_RULES,
+    layouts: LayoutRules = NO_RULES,
 ) -> Plan:
     """Pair the golden labels of a run with those of another run of the same script, on as many ranks.
 

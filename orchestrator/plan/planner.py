@@ -17,20 +17,19 @@ from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.plan.golden_order import golden_order
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.label import LabelSides, Planner
-from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.rank_labels import Keys, RankLabel, chains_beside_golden, golden_chain, labels_by_rank
 from aclcmp.orchestrator.plan.two_runs import align_tasks, keep_side, map_ids
 from aclcmp.orchestrator.plan.unreachable_ranks import add_unreachable_gaps, plans_of_unreachable_ranks
 
 _MOST_WARNINGS = 3
-_NO_RULES = LayoutRules()
 _NOBODY: Mapping[int, str] = {}
 
 
 def plan_run(
     indices: Iterable[ShardIndex],
     world_size: int,
-    layouts: LayoutRules = _NO_RULES,
+    layouts: LayoutRules = NO_RULES,
     lost: Mapping[int, str] = _NOBODY,
     heard: Iterable[tuple[LabelKey, int]] = (),
 ) -> Plan:
@@ -50,7 +49,7 @@ def plan_two(
     actual: Iterable[ShardIndex],
     world_size: int,
     ids: IdMap | None = None,
-    layouts: LayoutRules = _NO_RULES,
+    layouts: LayoutRules = NO_RULES,
 ) -> Plan:
     """Pair the golden labels of one run with the actual ones of another, whose `world_size` it is.
 

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.judge import judge
-from aclcmp.orchestrator.pipeline.diagnose import Findings, diagnose
+from aclcmp.orchestrator.pipeline.diagnose import DiagnosisResult, diagnose
 from tests.judge.wrong import FACTS, KEY, label_of, look_of
 
 X = np.random.default_rng(0).standard_normal((64, 128)).astype(np.float32)
@@ -100,7 +100,7 @@ class World:
         keys = [label.key for label in self.labels]
         return Plan(tuple(self.labels), {key: level_of(key.label, "", "") for key in keys}, (), 0, ())
 
-    def diagnose(self, look=None) -> Findings:
+    def diagnose(self, look=None) -> DiagnosisResult:
         plan = self.plan
         judgement = judge(plan, self.compare(plan.pairs), run_failed=False)
         self.compared = 0

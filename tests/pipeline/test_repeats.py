@@ -10,7 +10,7 @@ from rich.console import Console
 
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.run_record import Failure
-from aclcmp.orchestrator.pipeline.answer import plan_local_run
+from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record, save_record

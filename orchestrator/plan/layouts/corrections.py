@@ -67,3 +67,6 @@ class LayoutRules:
             [f"no label follows these rules of {self.name}: {', '.join(unused[:_MOST_NAMED])}{more}"] if unused else []
         )
         return list(indices), notes
+
+
+NO_RULES = LayoutRules()

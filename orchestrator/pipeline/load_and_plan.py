@@ -1,0 +1,190 @@
+"""From the shards of a run, or of two sides, to a plan: on this host, or on the nodes where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
+from aclcmp.orchestrator.cluster.file_locations import FileLocations, locate_shards, unreachable_sentences, where
+from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
+from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+from aclcmp.orchestrator.compare.result_cache import ResultCache
+from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.plan.id_rules import IdMap
+from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
+from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
+from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.repeats import find_repeats
+from aclcmp.orchestrator.run.shards import read_indices
+from aclcmp.orchestrator.run.sources import LabelSource, world_size
+from aclcmp.orchestrator.terminal.screen import Screen
+from aclcmp.orchestrator.transfer.fetched import fetched_ranks
+
+RecordedRun = tuple[RunDir, RunRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """The run that is compared, or the folder for the report on two sides, of which there is no record."""
+
+    directory: RunDir
+    record: RunRecord | None = None
+    failed: bool = False
+    """Something went wrong in a run of which `record` does not tell."""
+    known: ResultCache | None = None
+    """The results of comparing while the ranks ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The cluster, its pool of compare actors, and the screen that shows their progress."""
+
+    cluster: Cluster
+    pool: ActorPool
+    screen: Screen
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPlan:
+    """The plan of what to compare, and the plans by which noise floors are measured."""
+
+    plan: Plan
+    floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
+    places: FileLocations | None = None
+    """Where the files of ranks are; None: all on this host."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadedRun:
+    """The indices of a run's shards, and the reasons why some are missing."""
+
+    indices: Sequence[ShardIndex]
+    problems: Sequence[str] = ()
+    """Shards that cannot be read, in words."""
+    lost: Mapping[int, str] = field(default_factory=dict)
+    """Ranks whose shards are out of reach, with the reason."""
+    running_labels: Collection[tuple[LabelKey, int]] = ()
+    """Each (label, rank) that was compared while the ranks ran, where some ranks are lost."""
+
+
+def plan_local_run(
+    run: RunDir, record: RunRecord | None, screen: Screen, layouts: LayoutRules, repeat: Path | None = None
+) -> ComparisonPlan:
+    """Plan a run by its shards on this host; `repeat` is another run of its script, to measure the noise by.
+
+    Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
+    """
+    repeats = {
+        source: _read_local_indices(other[0])
+        for source, other in find_repeats(run, repeat).items()
+        if _may_measure_noise(run, source, other)
+    }
+    indices = _read_local_indices(run)
+    here = {index.header.rank for index in indices}
+    lost = {} if record is None else _ranks_on_other_hosts(run, record, here)
+    return _plan_run(_LoadedRun(indices, lost=lost), record, screen, layouts, repeats)
+
+
+def plan_sides(
+    golden: LabelSource, actual: LabelSource, screen: Screen, ids: IdMap | None, layouts: LayoutRules
+) -> ComparisonPlan:
+    """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
+    _show_label_count(screen, (*golden.indices, *actual.indices))
+    plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
+    reference = plan_reference(golden.indices, golden.world_size, layouts)
+    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
+
+
+def plan_on_cluster(
+    run: ComparedRun, workers: Workers, repeats: Mapping[FloorSource, RecordedRun], layouts: LayoutRules = NO_RULES
+) -> ComparisonPlan:
+    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
+
+    `repeats` are further runs of its command, to measure noise floors by. Of ranks that are lost meanwhile, the results
+    from while they ran tell the labels. Nodes of the pool that have left the cluster are not asked.
+    """
+    assert run.record is not None
+    loaded, places = _load_from_cluster((run.directory, run.record), workers)
+    others = {
+        source: _load_from_cluster(other, workers)[0].indices
+        for source, other in repeats.items()
+        if _may_measure_noise(run.directory, source, other)
+    }
+    if run.known is not None and loaded.lost:
+        loaded = replace(loaded, running_labels=run.known.names())
+    return replace(_plan_run(loaded, run.record, workers.screen, layouts, others), places=places)
+
+
+def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
+    """Tell whether a further run measures the noise: one within `run` only if it did not fail, a given one always."""
+    directory, record = other
+    return record.failure is None or directory.root != run.again(source.value)
+
+
+def _read_local_indices(run: RunDir) -> list[ShardIndex]:
+    indices, problems = read_indices(run)
+    if problems:
+        raise UsageError("; ".join(problems))
+    return indices
+
+
+def _ranks_on_other_hosts(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
+    """Return the ranks that ran on other hosts and have no shard on this one, each with where it is, in words."""
+    if record.cluster == LOCAL_RAY:
+        return {}
+    fetched = fetched_ranks(run)
+    ways = f"give --address {record.cluster}, or bring them with `aclcmp fetch {run.root} --shards`"
+    return {
+        rank.rank: f"its shards lie on {where((rank.node_id, rank.ip, rank.host))}: {ways}"
+        for rank in record.ranks
+        if rank.rank not in here and rank.rank not in fetched and not is_this_host(rank.host, rank.ip)
+    }
+
+
+def _load_from_cluster(run: RecordedRun, workers: Workers) -> tuple[_LoadedRun, FileLocations]:
+    """Index a run's shards on the nodes where they lie; also return where the files of each rank are."""
+    directory, record = run
+    nodes = [node for node in workers.cluster.refresh() if node.node_id in workers.pool.cores]
+    ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
+    found = locate_shards(ran, nodes, probe_visibility(directory, workers.cluster))
+    indices: list[ShardIndex] = []
+    problems: list[str] = []
+    lost = dict(found.lost)
+    for node, answer in workers.pool.read_indices(directory, found.readers).items():
+        if isinstance(answer, str):
+            lost |= dict.fromkeys(found.readers[node], f"its shards cannot be read: {answer}")
+        else:
+            indices += answer[0]
+            problems += answer[1]
+    return _LoadedRun(indices, tuple(dict.fromkeys(problems)), lost), found.places
+
+
+def _plan_run(
+    loaded: _LoadedRun,
+    record: RunRecord | None,
+    screen: Screen,
+    layouts: LayoutRules,
+    repeats: Mapping[FloorSource, Sequence[ShardIndex]],
+) -> ComparisonPlan:
+    world = world_size(loaded.indices, record)
+    plan = plan_run(loaded.indices, world, layouts, loaded.lost, loaded.running_labels)
+    _show_label_count(screen, loaded.indices)
+    notes = (*unreachable_sentences(loaded.lost), *plan.notes, *loaded.problems)
+    plan = replace(plan, unreadable=plan.unreadable + len(loaded.problems), notes=notes)
+    floors = {source: plan_repeat(loaded.indices, others, world, layouts) for source, others in repeats.items()}
+    if reference := plan_reference(loaded.indices, world, layouts):
+        floors[FloorSource.REFERENCE] = reference
+    return ComparisonPlan(plan, floors)
+
+
+def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:
+    labels = [label for index in indices for label in index.records]
+    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
