@@ -1,11 +1,13 @@
-"""Own or inherited: whether a wrong label's inputs were right, or explain its error."""
+"""Own or inherited: a wrong label's error is its own unless its inputs are wrong and explain it."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import NamedTuple
 
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -17,124 +19,180 @@ from aclcmp.orchestrator.judge.policy import JumpRule
 _ANY_FINITE = 1e100
 """An error that explains any but a non-finite one."""
 _WHOLLY_WRONG = 1.0
-"""Relative errors above this are no larger ones: nothing of golden is left."""
-
-
+"""Relative errors above this count as this: nothing of golden is left."""
 _CARRIED = 0.5
 """A median row that is off by less than this part of the worst rows' usual error may carry what is spread from them."""
 _RECENT_TIMES = 2.0
-"""How many times the largest error of all labels since the layer before the median row's must be."""
+"""Factor by which the median row's error must exceed the largest of all labels since the layer before."""
 _ROWS_TIMES = 1.5
-"""How much more the worst row must jump, and exceed all before, once something is wrong."""
+"""Factor by which the worst row's error must jump more, and exceed all before, once something is wrong."""
+
+_Kind = tuple[str, int]
+"""What a label is in every layer, and its occurrence."""
+
+
+class _Cause(NamedTuple):
+    """The largest error of wrong labels, which explains errors of what is computed from them, and their root."""
+
+    error: float
+    """Negative where nothing is wrong."""
+    root: LabelKey | None
+
+
+class _KindErrors(NamedTuple):
+    """Errors of one kind of label on one rank since the last root, the newest last."""
+
+    median_rows: list[float]
+    worst_rows: list[float]
+    all_kinds: list[float]
+    """Those of the median rows of all labels of the rank."""
+    begin: int
+    """Where in `all_kinds` the label of this kind before the newest is."""
 
 
 @dataclass(slots=True)
-class _Before:
-    """What came before in a task, from its first wrong label on."""
+class _TaskHistory:
+    """The errors of a task so far, from its first wrong label on."""
 
-    errors: dict[object, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """Of each kind of label on each rank, since the last root: those of median rows, and of worst rows."""
-    lately: dict[int, list[float]] = field(default_factory=dict)
-    """Of all labels on each rank, since the last root: errors of median rows."""
-    places: dict[object, int] = field(default_factory=dict)
-    """Of each kind of label on each rank: where in `lately` the last one is."""
+    errors: dict[tuple[_Kind, int], tuple[list[float], list[float]]] = field(default_factory=dict)
+    """By kind of label and rank, since the last root: errors of median rows, and of worst rows."""
+    all_kinds: dict[int, list[float]] = field(default_factory=dict)
+    """By rank, since the last root: errors of the median rows of all labels."""
+    places: dict[tuple[_Kind, int], int] = field(default_factory=dict)
+    """By kind of label and rank: where in `all_kinds` the last one is."""
     largest: float = -1.0
     """Largest error of what is wrong; negative where nothing is yet."""
     root: LabelKey | None = None
-    """The own divergence from which what follows inherits: the last one."""
+    """The last label with an own divergence, from which what follows inherits."""
+
+    def add_errors(self, kind: _Kind, verdict: RankVerdict) -> _KindErrors:
+        """Add the errors of a verdict; return those of its kind on its rank."""
+        place = kind, verdict.rank
+        median_rows, worst_rows = self.errors.setdefault(place, ([], []))
+        all_kinds = self.all_kinds.setdefault(verdict.rank, [])
+        begin = self.places.get(place, 0)
+        self.places[place] = len(all_kinds)
+        error = _median_row_error(verdict)
+        median_rows.append(error)
+        all_kinds.append(error)
+        worst_rows.append(min(largest_error(verdict), _WHOLLY_WRONG))
+        return _KindErrors(median_rows, worst_rows, all_kinds, begin)
+
+    def add_wrong(self, key: LabelKey, error: float, *, is_root: bool) -> None:
+        """Note that a label is wrong; a root begins the history of errors anew."""
+        self.largest = max(self.largest, error)
+        if is_root or self.root is None:
+            self.root = key
+        if is_root:
+            self.errors, self.all_kinds, self.places = {}, {}, {}
 
 
 def assign_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRule) -> list[LabelVerdict]:
-    """Tell own from inherited, in golden order.
+    """Tell own errors from inherited ones, in golden order.
 
     The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
     none of its inputs is wrong, or if the error of its median row is more than `own_factor` times the largest of
     theirs, or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs
-    count on all ranks. From ids that flipped in a tie all that follows may differ, so it inherits from them. Exact
-    types differ by any amount once their inputs do, so they inherit where an input is wrong. What a rule of the policy
-    tolerates explains errors as what is wrong does. Single rows that are wrong behind a tie, and inherit from it,
-    drift: those of tokens that took another way; so does what is wrong there and right again in the label after it, as
-    rows are that were sorted by what flipped. A label that was not compared, or is ignored, is as wrong as its own
-    inputs.
+    count on all ranks. Some labels inherit in their own way:
+
+    - From ids that flipped in a tie all that follows may differ, so it inherits from them.
+    - Exact types differ by any amount once their inputs do, so they inherit where an input is wrong.
+    - What a rule of the policy tolerates explains errors as what is wrong does.
+    - Single rows that are wrong behind a tie, and inherit from it, drift: they are those of tokens that took another
+      way. So does what is wrong there and right again in the label after it, as rows are that were sorted by what
+      flipped.
+    - A label that was not compared, or is ignored, is as wrong as its own inputs.
     """
-    before: dict[int, _Before] = {}
-    known: dict[tuple[int, str], tuple[float, LabelKey | None]] = {}
-    found: list[LabelVerdict] = []
-    ties: set[LabelKey] = set()
-    for label in labels:
-        key = label.key
-        far = before.setdefault(key.task, _Before())
-        error, root = _of_inputs(label, known, far)
+    origins = _Origins(own_factor, rule)
+    judged_labels = [origins.assign(label) for label in labels]
+    return _let_drift_behind_ties(judged_labels, origins.ties) if origins.ties else judged_labels
+
+
+class _Origins:
+    """Assigns origins label by label, in golden order."""
+
+    def __init__(self, own_factor: float, rule: JumpRule) -> None:
+        self.ties: set[LabelKey] = set()
+        """Labels with ids that flipped in a tie."""
+        self._own_factor = own_factor
+        self._rule = rule
+        self._histories: dict[int, _TaskHistory] = defaultdict(_TaskHistory)
+        self._causes: dict[tuple[int, str], _Cause] = {}
+        """By task and name of a label: what it explains in the labels that name it as input."""
+
+    def assign(self, label: LabelVerdict) -> LabelVerdict:
+        """Return a label with the origin of each wrong rank, and the root from which it inherits."""
+        history = self._histories[label.key.task]
+        inputs = self._cause_of_inputs(label, history)
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
-        counts = [verdict for verdict in label.ranks if not verdict.ignored]
-        own = {verdict.rank for verdict in wrong if error < 0 or _exceeds(verdict, own_factor * error)}
-        if rule.on and label.level.layer and far.largest > 0:
-            own |= _jumps(label, far, rule)
-        explains = [_error(verdict) for verdict in counts if verdict.status in WRONG or _is_tolerated(verdict)]
-        tied = any(verdict.ties and verdict.status is Status.DRIFT for verdict in counts)
-        explains += [_ANY_FINITE] * tied
-        if tied:
-            ties.add(key)
-        if explains:
-            roots = tied or any(verdict.rank in own for verdict in counts)
-            root = key if roots or error < 0 else root
-            known[key.task, key.label] = max(explains), root
-            far.largest = max(far.largest, *explains)
-            far.root = key if roots or far.root is None else far.root
-            if roots:
-                far.errors, far.lately, far.places = {}, {}, {}
-        else:
-            compared = not wrong and any(verdict.metrics is not None for verdict in counts)
-            known[key.task, key.label] = (-1.0, None) if compared else (error, root)
+        own = {v.rank for v in wrong if inputs.error < 0 or _exceeds(v, self._own_factor * inputs.error)}
+        if self._rule.on and label.level.layer and history.largest > 0:
+            own |= _ranks_that_jump(label, history, self._rule)
+        root = self._remember(label, own, inputs, history)
         if not wrong:
-            found.append(label)
-            continue
+            return label
         ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
-        found.append(replace(label, ranks=ranks, root=root if not own else None))
-    return _behind_ties(found, ties) if ties else found
+        return replace(label, ranks=ranks, root=root if not own else None)
+
+    def _cause_of_inputs(self, label: LabelVerdict, history: _TaskHistory) -> _Cause:
+        """Return the largest error of a label's wrong inputs, and their root."""
+        task = label.key.task
+        names = {name for v in label.ranks for side in (v.golden, v.actual) if side is not None for name in side.inputs}
+        named = [self._causes[task, name] for name in names if (task, name) in self._causes]
+        if not named:
+            return _Cause(history.largest, history.root)
+        return max(named, key=lambda cause: cause.error)
+
+    def _remember(
+        self, label: LabelVerdict, own: Collection[int], inputs: _Cause, history: _TaskHistory
+    ) -> LabelKey | None:
+        """Note what a label explains in those that follow; return the root of its errors."""
+        key = label.key
+        counted = [verdict for verdict in label.ranks if not verdict.ignored]
+        errors = [_explained_error(verdict) for verdict in counted if verdict.status in WRONG or _is_tolerated(verdict)]
+        tied = any(verdict.ties and verdict.status is Status.DRIFT for verdict in counted)
+        if tied:
+            self.ties.add(key)
+            errors.append(_ANY_FINITE)
+        if not errors:
+            right = label.status not in WRONG and any(verdict.metrics is not None for verdict in counted)
+            self._causes[key.task, key.label] = _Cause(-1.0, None) if right else inputs
+            return inputs.root
+        is_root = tied or any(verdict.rank in own for verdict in counted)
+        root = key if is_root or inputs.error < 0 else inputs.root
+        self._causes[key.task, key.label] = _Cause(max(errors), root)
+        history.add_wrong(key, max(errors), is_root=is_root)
+        return root
 
 
 def _exceeds(verdict: RankVerdict, error: float) -> bool:
-    """Whether a wrong label's error is larger than what its inputs explain."""
-    return not _is_exact(verdict) and _typical(verdict) > error
+    """Tell whether a wrong label's error is larger than its inputs explain."""
+    return not _is_exact(verdict) and _median_row_error(verdict) > error
 
 
-def _jumps(label: LabelVerdict, before: _Before, rule: JumpRule) -> set[int]:
-    """Return the ranks that are wrong and jump beside the same kind of label since the last root, and take them up."""
-    found = set()
+def _ranks_that_jump(label: LabelVerdict, history: _TaskHistory, rule: JumpRule) -> set[int]:
+    """Return the wrong ranks that jump beside their kind of label since the last root; remember all errors."""
     kind = kind_in_layers(label.key.label, label.level.layer), label.key.occurrence
+    jumping = set()
     for verdict in label.ranks:
-        if verdict.metrics is None or verdict.stats is None or _is_exact(verdict):
-            continue
-        typical, rows = before.errors.setdefault((*kind, verdict.rank), ([], []))
-        lately = before.lately.setdefault(verdict.rank, [])
-        begin = before.places.get((*kind, verdict.rank), 0)
-        before.places[(*kind, verdict.rank)] = len(lately)
-        typical.append(_typical(verdict))
-        lately.append(typical[-1])
-        rows.append(min(largest_error(verdict), _WHOLLY_WRONG))
-        if verdict.status not in WRONG or len(rows) < 2:
-            continue
-        least = round_off_error(verdict)
-        spread = typical[-1] <= _CARRIED * median(rows[:-1])
-        recent = max(lately[begin:-1], default=0.0)
-        single = rows[-1] > _ROWS_TIMES * max(rows[:-1])
-        if (not spread and typical[-1] > _RECENT_TIMES * recent and jump(typical, least, rule.factor) is not None) or (
-            single and jump(rows, 2 * least, _ROWS_TIMES * rule.factor_of_rows) is not None
-        ):
-            found.add(verdict.rank)
-    return found
+        if verdict.metrics is not None and verdict.stats is not None and not _is_exact(verdict):
+            errors = history.add_errors(kind, verdict)
+            if verdict.status in WRONG and len(errors.worst_rows) > 1 and _is_jump(verdict, errors, rule):
+                jumping.add(verdict.rank)
+    return jumping
 
 
-def _of_inputs(
-    label: LabelVerdict, known: dict[tuple[int, str], tuple[float, LabelKey | None]], before: _Before
-) -> tuple[float, LabelKey | None]:
-    """Return the largest error of a label's wrong inputs, negative if none is wrong, and their root."""
-    names = {name for v in label.ranks for side in (v.golden, v.actual) if side is not None for name in side.inputs}
-    named = [known[label.key.task, name] for name in names if (label.key.task, name) in known]
-    if not named:
-        return before.largest, before.root
-    return max(named, key=lambda each: each[0])
+def _is_jump(verdict: RankVerdict, errors: _KindErrors, rule: JumpRule) -> bool:
+    """Tell whether the newest errors of a kind stand out: that of the median row, or of a single row."""
+    least = round_off_error(verdict)
+    median_rows, rows = errors.median_rows, errors.worst_rows
+    spread_from_rows = median_rows[-1] <= _CARRIED * median(rows[:-1])
+    recent = max(errors.all_kinds[errors.begin : -1], default=0.0)
+    is_largest = not spread_from_rows and median_rows[-1] > _RECENT_TIMES * recent
+    if is_largest and jump(median_rows, least, rule.factor) is not None:
+        return True
+    single = rows[-1] > _ROWS_TIMES * max(rows[:-1])
+    return single and jump(rows, 2 * least, _ROWS_TIMES * rule.factor_of_rows) is not None
 
 
 def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
@@ -143,24 +201,26 @@ def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
     return changed(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
 
 
-def _behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> list[LabelVerdict]:
+def _let_drift_behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> list[LabelVerdict]:
     """Let drift what inherits from ties and is explained by them."""
     found = []
-    goes_on: dict[tuple[int, int], bool] = {}
+    next_is_wrong: dict[tuple[int, int], bool] = {}
     for label in reversed(labels):
         ranks = label.ranks
         if label.root in ties:
-            ranks = tuple(_behind_tie(each, label, goes_on) for each in ranks)
+            ranks = tuple(_let_drift_behind_tie(each, label, next_is_wrong) for each in ranks)
             label = replace(label, ranks=ranks, status=worst([each.status for each in ranks]))
             label = label if label.status in WRONG else replace(label, root=None)
         for each in ranks:
             if each.metrics is not None and not _is_exact(each):
-                goes_on[label.key.task, each.rank] = each.status in WRONG
+                next_is_wrong[label.key.task, each.rank] = each.status in WRONG
         found.append(label)
     return found[::-1]
 
 
-def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tuple[int, int], bool]) -> RankVerdict:
+def _let_drift_behind_tie(
+    verdict: RankVerdict, label: LabelVerdict, next_is_wrong: Mapping[tuple[int, int], bool]
+) -> RankVerdict:
     """Let a verdict drift if few rows (of exact types, less than half) are wrong, or the next label is not."""
     limits = verdict.limits
     if verdict.origin is not Origin.INHERITED or verdict.status is not Status.DIVERGED or limits is None:
@@ -171,36 +231,36 @@ def _behind_tie(verdict: RankVerdict, label: LabelVerdict, goes_on: Mapping[tupl
     if exact:
         single = 2 * verdict.stats.n_equal > verdict.stats.n
     else:
-        single = verdict.stats.rows.count > 1 and _typical(verdict) <= limits.fail
-    if not single and (exact or goes_on.get((label.key.task, verdict.rank), True)):
+        single = verdict.stats.rows.count > 1 and _median_row_error(verdict) <= limits.fail
+    if not single and (exact or next_is_wrong.get((label.key.task, verdict.rank), True)):
         return verdict
-    what = "its worst rows follow" if single else "the label after it is right, so it follows"
-    words = f"{what} from the ties of {label.root.label}: {verdict.reason}"
+    why = "its worst rows follow" if single else "the label after it is right, so it follows"
+    words = f"{why} from the ties of {label.root.label}: {verdict.reason}"
     return changed(verdict, status=Status.DRIFT, origin=None, reason=words)
 
 
 def _is_tolerated(verdict: RankVerdict) -> bool:
-    """Whether a rule of the policy lets pass what the limits that it replaces would not."""
+    """Tell whether a rule of the policy lets pass what the limits that it replaces would not."""
     if verdict.limits is None or verdict.limits.instead_of == math.inf:
         return False
     right = verdict.status in (Status.MATCH, Status.DRIFT) and not verdict.bitwise
     return right and largest_error(verdict) > verdict.limits.instead_of
 
 
-def _error(verdict: RankVerdict) -> float:
-    """What a wrong label's error explains; infinite where it says nothing, or values are not finite."""
-    found = largest_error(verdict)
-    return found if verdict.status is Status.NONFINITE or math.isinf(found) else min(found, _ANY_FINITE)
+def _explained_error(verdict: RankVerdict) -> float:
+    """Return the error that a wrong label explains; infinite where it says nothing, or values are not finite."""
+    error = largest_error(verdict)
+    return error if verdict.status is Status.NONFINITE or math.isinf(error) else min(error, _ANY_FINITE)
 
 
-def _typical(verdict: RankVerdict) -> float:
-    """The error of a wrong label's median row, as far as it counts; infinite where values are not finite or known."""
+def _median_row_error(verdict: RankVerdict) -> float:
+    """Return the error of a label's median row, as far as it counts; infinite where it is not finite or not known."""
     if is_only_round_off(verdict):
         return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:
         return math.inf
-    found = median_row_error(verdict.stats, verdict.metrics)
-    return math.inf if math.isnan(found) else min(found, _WHOLLY_WRONG)
+    error = median_row_error(verdict.stats, verdict.metrics)
+    return math.inf if math.isnan(error) else min(error, _WHOLLY_WRONG)
 
 
 def _is_exact(verdict: RankVerdict) -> bool:

@@ -15,7 +15,8 @@ from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
-from aclcmp.orchestrator.plan.label import LabelSides, Planner
+from aclcmp.orchestrator.plan.label_planner import Planner
+from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED
 from aclcmp.orchestrator.plan.planner import plan_labels
@@ -127,7 +128,7 @@ def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
 
 def _certain(label: LabelPlan, seen: LabelSides) -> LabelPlan:
     """Keep the pairs of a label that surely belong together."""
-    told = any(held.record.layout is not None for held in seen.held())
+    told = any(held.record.layout is not None for held in seen.all_labels())
     pairs = tuple(
         [
             pair

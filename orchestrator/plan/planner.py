@@ -16,7 +16,8 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.plan.golden_order import golden_order
 from aclcmp.orchestrator.plan.id_rules import IdMap
-from aclcmp.orchestrator.plan.label import LabelSides, Planner
+from aclcmp.orchestrator.plan.label_planner import Planner
+from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.rank_labels import Keys, RankLabel, chains_beside_golden, golden_chain, labels_by_rank
 from aclcmp.orchestrator.plan.two_runs import align_tasks, keep_side, map_ids
@@ -92,7 +93,7 @@ def plan_labels(
         has_golden = any(held.record.side == "pta" for held in labels)
         (chains if has_golden else without).append(golden_chain(labels))
     chains += chains_beside_golden(without, chains)
-    planner.know(seen.values())
+    planner.learn_golden_sets(seen.values())
     return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
 
 
@@ -140,7 +141,7 @@ def _world_size(run: Sequence[ShardIndex]) -> int:
 
 def _level(key: LabelKey, seen: LabelSides | None, *, one_run: bool) -> Level:
     """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
-    records = [held.record for held in seen.held()] if seen is not None else []
+    records = [held.record for held in seen.all_labels()] if seen is not None else []
     paths = (record.tensor_path for record in records)
     path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
     return level_of(key.label, path, next((record.level for record in records if record.level), ""))
@@ -190,7 +191,7 @@ def _warnings(labels: Mapping[LabelKey, LabelSides]) -> list[str]:
     told: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     for seen in labels.values():
-        for held in seen.held():
+        for held in seen.all_labels():
             kept[held.record.capture] += 1
             if isinstance(held.dump, DumpedTensor):
                 told.update(held.dump.warnings)

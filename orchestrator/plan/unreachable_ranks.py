@@ -10,7 +10,7 @@ from itertools import chain
 from aclcmp.labeling.layout import Partial
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.plan.label import LabelSides
+from aclcmp.orchestrator.plan.label_sides import LabelSides
 
 _MAY_LIE_THERE = (GapKind.MISSING_GOLDEN, GapKind.MISMATCH)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -166,7 +166,7 @@ def _options(golden: LabelSide, actual: LabelSide, pairs: list[tuple[Guess, Gues
     return options
 
 
-def ambiguity(options: list[Alignment]) -> str:
+def ambiguity(options: Sequence[Alignment]) -> str:
     """Say that several readings are possible, and which."""
     ways = "; ".join(dict.fromkeys(option.words for option in options[:4]))
     return f"ambiguous: the shapes of all ranks allow {len(options)} layouts: {ways}"
