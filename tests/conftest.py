@@ -1,6 +1,7 @@
 """Every test runs in an environment without the developer's ranks, devices and Ray, and without an accelerator."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("aclcmp", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("aclcmp")  # for all tests: how long an example takes says how busy the machine is
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, from which commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _WIPED = (
     "RANK",

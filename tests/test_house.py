@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,14 @@ def modules(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
     """Names that a module imports; without `lazy` only those at import time of the module."""
-    tree = ast.parse(path.read_text())
-    nodes = list(ast.walk(tree)) if lazy else list(tree.body)
-    for node in nodes:
+    for node in ast.walk(parsed(path)) if lazy else parsed(path).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -203,9 +207,8 @@ def test_the_architecture_names_every_folder() -> None:
 def test_no_pickle_no_eval_no_shell() -> None:
     for folder in ("labeling", "orchestrator"):
         for path in modules(folder):
-            text = path.read_text()
             assert "pickle" not in set(imports(path)), path
-            for node in ast.walk(ast.parse(text)):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, ast.Call):
                     name = ast.unparse(node.func)
                     assert name not in ("eval", "exec", "os.system", "os.popen"), f"{path}: {name}"

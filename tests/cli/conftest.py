@@ -1,9 +1,10 @@
 """Running the command as a user does: in a process of its own, in a folder of its own."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,34 @@ def aclcmp(tmp_path: Path) -> Command:
         command = [sys.executable, "-m", "aclcmp", *map(str, arguments)]
         done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout)
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def forking() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks commands."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("ACLCMP_")}
+    command = [sys.executable, "-m", "tests.cli.forking"]
+    mine |= {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=mine, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def quick_aclcmp(forking: subprocess.Popen[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Run `aclcmp ARGUMENTS` in the test's folder, forked off a process that has imported it: for what ends at once."""
+
+    def run(*arguments: str | Path, cwd: Path = tmp_path) -> Done:
+        texts = tmp_path_factory.mktemp("printed")
+        told = {"arguments": [*map(str, arguments)], "environ": dict(os.environ), "folder": str(cwd)}
+        told |= {name: str(texts / name) for name in ("out", "err")}
+        assert forking.stdin is not None and forking.stdout is not None
+        print(json.dumps(told), file=forking.stdin, flush=True)
+        code = int(forking.stdout.readline())
+        return Done(code, *((texts / name).read_text() for name in ("out", "err")))
 
     return run
 

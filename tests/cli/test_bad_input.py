@@ -52,9 +52,9 @@ from tests.labeling.shard.test_damage import write
         (["frobnicate"], "frobnicate"),
     ],
 )
-def test_one_line_and_code_2(aclcmp: Command, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_one_line_and_code_2(quick_aclcmp: Command, tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "x.py").write_text("")
-    done = aclcmp(*arguments)
+    done = quick_aclcmp(*arguments)
     assert done.code == 2, done
     assert words in done.err
     assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1, done.err
@@ -62,17 +62,17 @@ def test_one_line_and_code_2(aclcmp: Command, tmp_path: Path, arguments: list[st
     assert [path.name for path in tmp_path.iterdir()] == ["x.py"]
 
 
-def test_no_command_but_help(aclcmp: Command) -> None:
+def test_no_command_but_help(quick_aclcmp: Command) -> None:
     for arguments in (["--help"], ["run", "--help"], ["compare", "-h"], ["recover", "--help"], ["verdict", "-h"]):
-        done = aclcmp(*arguments)
+        done = quick_aclcmp(*arguments)
         assert done.code == 0 and "Usage: aclcmp" in done.out
-    assert aclcmp("--version").out.startswith("aclcmp 0.1")
+    assert quick_aclcmp("--version").out.startswith("aclcmp 0.1")
 
 
-def test_options_of_run_are_frozen(aclcmp: Command) -> None:
+def test_options_of_run_are_frozen(quick_aclcmp: Command) -> None:
     import re
 
-    options = sorted(set(re.findall(r"^\s+(--[a-z-]+)", aclcmp("run", "--help").out, re.MULTILINE)))
+    options = sorted(set(re.findall(r"^\s+(--[a-z-]+)", quick_aclcmp("run", "--help").out, re.MULTILINE)))
     assert options == [
         "--address",
         "--capture",
@@ -100,11 +100,11 @@ def test_options_of_run_are_frozen(aclcmp: Command) -> None:
     ]
 
 
-def test_output_that_holds_another_run(aclcmp: Command, tmp_path: Path) -> None:
+def test_output_that_holds_another_run(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "x.py").write_text("")
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "run.json").write_text("{}")
-    done = aclcmp("--exec", "python x.py", "--output", "old")
+    done = quick_aclcmp("--exec", "python x.py", "--output", "old")
     assert done.code == 2 and "holds another run" in done.err
     assert (tmp_path / "old" / "run.json").read_text() == "{}"
 

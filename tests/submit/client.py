@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cli.conftest import Done
+from tests.processes import PATIENCE, as_in_a_terminal
 
 MODEL = """
 import os, sys, time
@@ -78,6 +79,7 @@ class Laptop:
         pid, master = pty.fork()
         if pid == 0:
             try:
+                as_in_a_terminal()
                 os.chdir(self.folder)
                 command = self.command(*arguments)
                 os.execvpe(command[0], command, dict(self.environ))
@@ -99,7 +101,7 @@ class Terminal:
     text: str = ""
     code: int | None = None
 
-    def wait_for(self, words: str, timeout: float = 240) -> None:
+    def wait_for(self, words: str, timeout: float = PATIENCE) -> None:
         """Read the screen until these words stand there, new since the last call."""
         until = time.monotonic() + timeout
         seen = ""
@@ -113,7 +115,7 @@ class Terminal:
         """Type; "\\x03" is Ctrl-C."""
         os.write(self.master, keys.encode())
 
-    def exit_code(self, timeout: float = 240) -> int:
+    def exit_code(self, timeout: float = PATIENCE) -> int:
         """Wait for the end."""
         until = time.monotonic() + timeout
         while self._read(1.0) is not None:

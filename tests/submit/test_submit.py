@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import PATIENCE, living, wait_until
+from tests.processes import PATIENCE, as_in_a_terminal, living, wait_until
 from tests.submit.client import Laptop
 from tests.submit.cluster import OwnCluster, own_cluster
 
@@ -135,7 +135,7 @@ def test_ctrl_c(laptop: Laptop) -> None:
 
     process = subprocess.Popen(  # no terminal: it leaves the job running, and says so
         laptop.command("attach", job), cwd=laptop.folder, env=dict(laptop.environ), stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal,
     )  # fmt: skip
     assert process.stdout is not None
     next(line for line in process.stdout if "tick 2" in line)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -60,23 +63,32 @@ def label(writer: ShardWriter, number: int) -> None:
     writer.add(record_of(values, f"x{number}", number), bits_of(values))
 
 
-KILLED = """
-import os, pathlib, signal, sys
-step = int(sys.argv[2])
-count = 0
-def dying(of):
-    def called(*args, **options):
-        global count
-        count += 1
-        if count == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return of(*args, **options)
-    return called
-for owner, name in ((pathlib.Path, "replace"), (pathlib.Path, "unlink"), (os, "link"), (os, "fsync"), (os, "write")):
-    setattr(owner, name, dying(getattr(owner, name)))
-from aclcmp.labeling.shard.recovery import recover
-recover(pathlib.Path(sys.argv[1]))
-"""
+def recover_killed(journal: Path, step: int) -> int:
+    """Recover in a process that is killed before its step of this number on the disk; return its exit code."""
+
+    def recover_until() -> None:
+        count = 0
+
+        def dying(of: Callable[..., object]) -> Callable[..., object]:
+            def called(*arguments: object, **options: object) -> object:
+                nonlocal count
+                count += 1
+                if count == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return of(*arguments, **options)
+
+            return called
+
+        steps = ((Path, "replace"), (Path, "unlink"), (os, "link"), (os, "fsync"), (os, "write"))
+        for owner, name in steps:
+            setattr(owner, name, dying(getattr(owner, name)))
+        recover(journal)
+
+    child = multiprocessing.get_context("fork").Process(target=recover_until)
+    child.start()
+    child.join()
+    assert child.exitcode is not None
+    return child.exitcode
 
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -92,7 +104,7 @@ def test_killed_at_any_step_and_again(tmp_path: Path, header: ShardHeader, segme
     for step in range(1, 60):
         folder = tmp_path / str(step)
         shutil.copytree(files.folder, folder)
-        died = python(KILLED, folder / files.journal.name, step).returncode
+        died = recover_killed(folder / files.journal.name, step)
         assert state(folder) == expected, f"killed at step {step}"
         recover(folder / files.journal.name)
         assert state(folder) == expected and not list(folder.glob("*.part"))
