@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 from aclcmp.orchestrator.cluster import ray_start
@@ -9,7 +10,7 @@ from aclcmp.orchestrator.cluster.cluster import Cluster
 
 
 @contextmanager
-def joinable_ray(**options: dict[str, float]) -> Iterator[Cluster]:
+def joinable_ray(**options: Any) -> Iterator[Cluster]:
     """Open a local Ray that listens on all addresses, as one of `ray start` does."""
     with patch.object(ray_start, "LOOPBACK", None), Cluster.open(**options) as opened:
         yield opened

@@ -157,8 +157,8 @@ def test_ray_appears_only_where_processes_are_placed() -> None:
         for path in modules("orchestrator")
         if any(name.split(".")[0] == "ray" for name in imports(path))
     }
-    allowed = ("orchestrator/cluster/", "orchestrator/launch/", "orchestrator/submit/", "orchestrator/live/")
-    allowed += ("orchestrator/compare/actors/", "orchestrator/transfer/")
+    folders = ("cluster", "launch", "submit", "live", "compare/actors", "transfer")
+    allowed = tuple(f"orchestrator/{folder}/" for folder in folders)
     assert all(user.startswith(allowed) for user in users), users
     for path in modules("orchestrator"):
         assert not any(name.split(".")[0] == "ray" for name in imports(path, lazy=False)), f"{path}: import Ray lazily"

@@ -127,6 +127,6 @@ assert "TORCH_DEVICE_BACKEND_AUTOLOAD" not in os.environ
     import torch
 
     torch.save(torch.ones(2, 3), tmp_path / "x.pt")
-    command = [sys.executable, "-c", script, tmp_path / "x.pt"]
+    command = [sys.executable, "-c", script, str(tmp_path / "x.pt")]
     done = subprocess.run(command, env=environ(torch_npu), capture_output=True, text=True, timeout=120)
     assert done.stdout == "(2, 3)\n", done.stderr

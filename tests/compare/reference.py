@@ -57,7 +57,7 @@ def mantissa_bits(x: np.ndarray, x_name: str, y_name: str) -> int:
     wide = any(name in ("float64", "complex128") for name in (x_name, y_name))
     width = 52 if wide else 23
     bits = x.astype(np.float64 if wide else np.float32).view(np.uint64 if wide else np.uint32)
-    return max((n + 1 for n in range(width) if (bits >> (width - 1 - n) & 1).any()), default=0)
+    return max((n + 1 for n in range(width) if (bits >> (width - 1 - n) & 1).any()), default=0)  # type: ignore[operator]
 
 
 def reference_stats(

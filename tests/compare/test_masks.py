@@ -121,9 +121,9 @@ def test_any_mixture_is_as_plain_numpy_has_it(seed: int, x_name: str, y_name: st
         often = random.choice(values, (2, width), p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.05, 0.05])
         sides.append(encode(often.ravel(), name).reshape(2, width))
     if "float64" not in (x_name, y_name):  # squares of half of its range leave float64
-        seen(*sides, x_name, y_name)
+        seen(sides[0], sides[1], x_name, y_name)
     else:
-        stats = whole_stats(*sides, x_name, y_name)
+        stats = whole_stats(sides[0], sides[1], x_name, y_name)
         assert stats.n_nonfinite_equal == np.count_nonzero(
             (sides[0].view(_memory(x_name)).astype(float) <= DTYPES[x_name].lowest)
             & (sides[1].view(_memory(y_name)).astype(float) <= DTYPES[y_name].lowest)

@@ -26,7 +26,7 @@ def stats(seed: int, rows: int = 4) -> PairStats:
         for field in fields(PairStats)
         if field.name in NUMBERS
     }
-    return PairStats(rows=RowSums(1, np.arange(rows) * 2, random.random(rows), random.random(rows)), **values)
+    return PairStats(rows=RowSums(1, np.arange(rows) * 2, random.random(rows), random.random(rows)), **values)  # type: ignore[arg-type]
 
 
 def test_it_is_a_frozen_dataclass() -> None:
@@ -35,12 +35,12 @@ def test_it_is_a_frozen_dataclass() -> None:
     assert replace(one, sum_x=inf).sum_y == one.sum_y and one.basis is Basis.VALUES
     assert f"n_equal={one.n_equal}, " in repr(one)
     with pytest.raises(FrozenInstanceError):
-        one.n = 3
+        one.n = 3  # type: ignore[misc]
     with pytest.raises(TypeError, match="takes n, n_equal"):
-        PairStats(n=1)
+        PairStats(n=1)  # type: ignore[call-arg]
     values = {name: getattr(one, name) for name in NUMBERS}
     with pytest.raises(TypeError):
-        PairStats(rows=one.rows, other=1, **values)
+        PairStats(rows=one.rows, other=1, **values)  # type: ignore[call-arg]
 
 
 def test_equal_are_those_with_equal_numbers_and_nan_is_one() -> None:
@@ -77,7 +77,7 @@ def test_a_batch_is_a_table() -> None:
 def test_figures_of_many_are_those_of_each() -> None:
     """Whatever the number of rows, and where sums are nothing, infinite or not a number."""
     each = [stats(seed, rows) for seed, rows in enumerate([0, 1, 2, 3, 16, 17, 100, 4])]
-    each += [replace(each[5], **{name: odd}) for name in ("sum_xx", "sum_dd", "min_x") for odd in (0.0, inf, nan)]
+    each += [replace(each[5], **{name: odd}) for name in ("sum_xx", "sum_dd", "min_x") for odd in (0.0, inf, nan)]  # type: ignore[arg-type]
     each += [replace(each[4], rows=RowSums(1, np.arange(4), np.array([0.0, 0, inf, 1]), np.array([0.0, 1, nan, 2])))]
     each += [replace(each[3], n=0, n_finite=0), PairStats.empty()]
     assert all_metrics(each) == [metrics_of(one) for one in each]

@@ -8,7 +8,7 @@ import torch
 BATCH = [f"model.forward_batch_info.{each}" for each in ("input_ids", "seq_lens", "positions")]
 
 
-class Body(torch.nn.Module):  # type: ignore[misc]
+class Body(torch.nn.Module):
     """Two layers; a norm returns two tensors, as fused ones do."""
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class Body(torch.nn.Module):  # type: ignore[misc]
         return self.norm(hidden)[0]
 
 
-class Norm(torch.nn.Module):  # type: ignore[misc]
+class Norm(torch.nn.Module):
     def forward(self, hidden: Any) -> Any:
         return hidden / 2, hidden
 
 
-class Model(torch.nn.Module):  # type: ignore[misc]
+class Model(torch.nn.Module):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)

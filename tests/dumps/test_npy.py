@@ -254,7 +254,7 @@ def test_spoilt_members_cost_themselves_alone(tmp_path: Path, compression: int) 
 def test_what_unpacks_to_far_more_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d").mkdir()
     values_of = {"a": np.zeros(40 << 20), "b": np.zeros(40 << 20)}  # 320 MiB each, 300 KB packed
-    np.savez_compressed(tmp_path / "d" / "x.npz", **values_of)
+    np.savez_compressed(tmp_path / "d" / "x.npz", **values_of)  # type: ignore[arg-type]
     why = reasons(read(tmp_path / "d"))
     assert list(why) == ["b"] and str(tmp_path / "d" / "x.npz") in why["b"] and "ACLCMP_MOST_UNPACKED" in why["b"]
     monkeypatch.setenv("ACLCMP_MOST_UNPACKED", str(1 << 30))

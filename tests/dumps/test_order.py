@@ -32,8 +32,10 @@ BERT = (
     *("encoder.layer.0.intermediate.dense", "encoder.layer.0.intermediate", "encoder.layer.0.output.dense"),
     *("encoder.layer.0.output", "encoder.layer.0", "encoder.layer.1", "encoder", "pooler"),
 )
-GGML = ("inp_embd", "attn_norm-0", "Qcur-0", "Kcur-0", "Vcur-0", "attn_out-0", "ffn_norm-0", "ffn_gate-0", "ffn_up-0")
-GGML = (*GGML, "ffn_down-0", "l_out-0", "attn_norm-1", "l_out-1", "attn_norm-10", "result_norm", "result_output")
+GGML = (
+    *("inp_embd", "attn_norm-0", "Qcur-0", "Kcur-0", "Vcur-0", "attn_out-0", "ffn_norm-0", "ffn_gate-0", "ffn_up-0"),
+    *("ffn_down-0", "l_out-0", "attn_norm-1", "l_out-1", "attn_norm-10", "result_norm", "result_output"),
+)
 
 
 @pytest.mark.parametrize("names", [LLAMA, GPT2, BERT, GGML, ("a.1", "a.2", "a.10", "a", "b")])

@@ -72,7 +72,7 @@ class Scene:
         """Start the command, its ranks spread over all hosts; the script is `model.py` with these arguments."""
         self.output, self.lines = output, []
         run = f"{sys.executable} model.py {' '.join(script)}"
-        spread = ("--ranks", str(ranks), "--nodes", str(len(self.hosts)), "--address", self.address)
+        spread: tuple[str, ...] = ("--ranks", str(ranks), "--nodes", str(len(self.hosts)), "--address", self.address)
         spread += ("--device", "npu")  # each run needs them all: none may be left occupied by the last one
         arguments = ("-m", "aclcmp", "--exec", run, *spread, "--output", output, *options)
         self._launch(sys.executable, *arguments)

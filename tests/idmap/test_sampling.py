@@ -187,7 +187,9 @@ def test_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     read = []
     numbers_of: Callable[..., Array] = sampling._numbers_of
     monkeypatch.setattr(
-        sampling, "_numbers_of", lambda held, places: (read.append(places), numbers_of(held, places))[1]
+        sampling,
+        "_numbers_of",
+        lambda held, places: (read.append(places), numbers_of(held, places))[1],  # type: ignore[func-returns-value]
     )
     looked(golden, actual)
     pages = [len(np.unique(places * 4 // 4096)) for places in read]

@@ -30,7 +30,7 @@ def seen(model: Model, order: Sequence[str] = (), dtype: str = "float32") -> lis
     """The labels of a run of one rank, in the model's order or another."""
     found = []
     for number, name in enumerate(order or model):
-        view = signature_of(model[name].shape, lambda p, name=name: model[name].ravel()[p].astype(float)[:, None])
+        view = signature_of(model[name].shape, lambda p, name=name: model[name].ravel()[p].astype(float)[:, None])  # type: ignore[misc]
         found.append(CandidateLabel(name, model[name].shape, dtype, number, (view,) if view else ()))
     return found
 
@@ -214,7 +214,7 @@ def test_much_round_off_says_nothing() -> None:
 
 
 CONSTANTS = [np.zeros(SHAPE), np.ones(SHAPE), np.full(SHAPE, np.nan), np.tril(np.ones((8, 8))), np.eye(12)]
-CONSTANTS += [np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf), np.arange(7.0), np.array(3.5), np.zeros((0, 4))]
+CONSTANTS += [np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf), np.arange(7.0), np.array(3.5), np.zeros((0, 4))]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("number", range(len(CONSTANTS)))

@@ -56,7 +56,7 @@ def test_everything_that_it_may_say(tmp_path: Path) -> None:
     assert policy.limits["bfloat16"] == (0.02, 0.1) and policy.limits["float32"] == Policy().limits["float32"]
     assert policy.floors[FloorSource.REFERENCE] == (2, 4) and FloorSource.PROFILE in policy.floors
     assert not policy.jump.on and policy.jump.factor == Policy().jump.factor
-    assert policy.allow[0].ranks == {1, 3} and policy.allow[0].up_to == 0.5
+    assert policy.allow[0].ranks == frozenset({1, 3}) and policy.allow[0].up_to == 0.5
     key = LabelKey(0, "layers.3.attn", 0)
     scope = policy.rules[0].scope
     assert scope.holds(key, level_of(key.label, "", ""), "bfloat16")

@@ -203,7 +203,8 @@ def test_places_that_are_beyond_the_noise_by_chance_are_no_places() -> None:
     dd[30] = (3.1 * NOISE) ** 2
     assert along(dd).beyond(NOISE).sum_dd.tolist() == dd.tolist() and place_of(along(dd).beyond(NOISE)) is None
     dd[30] = (6.1 * NOISE) ** 2
-    assert place_of(along(dd).beyond(NOISE)).words == "row 30 holds all of it"
+    place = place_of(along(dd).beyond(NOISE))
+    assert place and place.words == "row 30 holds all of it"
 
 
 @pytest.mark.parametrize("chosen", [(5, 38), (3, 20, 41), (17, 45, 90, 101)])
@@ -212,7 +213,8 @@ def test_a_few_places_anywhere_are_no_period(chosen: tuple[int, ...]) -> None:
     for count in (64, 128, 1024):
         dd = np.full(count, 1e-6)
         dd[[each % count for each in chosen]] = 1.0
-        assert place_of(along(dd)).kind == "few"
+        place = place_of(along(dd))
+        assert place and place.kind == "few"
     y = X.copy()
     y[:, [each % 128 for each in chosen]] += error()[:, : len(chosen)]
     assert kinds(X, y) == []
@@ -230,7 +232,8 @@ def test_small_rows_are_noise_as_of_the_median_row() -> None:
     golden[5] = 1e-8  # padding: its round-off is that of what it was computed from
     dd = np.full(64, 1e-3 * NOISE**2)
     dd[5], dd[9] = NOISE**2, 1.0
-    assert place_of(along(dd, golden).beyond(NOISE)).words == "row 9 holds all of it"
+    place = place_of(along(dd, golden).beyond(NOISE))
+    assert place and place.words == "row 9 holds all of it"
 
 
 def test_sums_that_overflow_have_no_place() -> None:

@@ -185,8 +185,8 @@ def test_reasons_of_a_stored_report_name_the_same_row(tmp_path: Path) -> None:
 def test_float64_of_both_signs_can_be_reported(tmp_path: Path) -> None:
     x = np.full((8, 16), 1e200)
     region = Region.whole(x.shape)
-    sides = [Operand(side.ravel(), "float64", x.shape, region) for side in (x, -x)]
-    found = pair_stats(*sides, x.shape, region)
+    golden, actual = (Operand(side.ravel(), "float64", x.shape, region) for side in (x, -x))
+    found = pair_stats(golden, actual, x.shape, region)
     assert found.max_ulp == 2**63 - 1
     plan = plan_of(["x"], dtype="float64")
     judgement = judge_evidence(collect_evidence(plan, {(plan.keys[0], 0): found}, run_failed=False))

@@ -39,7 +39,8 @@ def outcome(number: int, rank: int) -> PairStats | str:
 def plan_and_outcomes() -> tuple[Plan, dict[tuple[LabelKey, int], PairStats | str]]:
     """Four labels on eight ranks: of one rank each there is a gap, of another a part, and one was not compared."""
     whole, source = Region.whole((6, 4)), Source("f.h5", 0, "float32", (6, 4))
-    labels, outcomes = [], {}
+    labels = []
+    outcomes: dict[tuple[LabelKey, int], PairStats | str] = {}
     for number, key in enumerate(KEYS):
         ranks = [rank for rank in range(8) if rank != number]
         pairs = [Pair(key, rank, source, whole, source, whole, (6, 4), whole, "same shape") for rank in ranks]
@@ -52,7 +53,8 @@ def plan_and_outcomes() -> tuple[Plan, dict[tuple[LabelKey, int], PairStats | st
 
 def told(evidence: Evidence, policy: Policy) -> list[tuple[object, ...]]:
     """Status, margin and words of each (label, rank), weighed one by one."""
-    depths, found = Depths(), []
+    depths = Depths()
+    found: list[tuple[object, ...]] = []
     for label in evidence.labels:
         depth = depths.of(label)
         for each in label.ranks:

@@ -157,7 +157,7 @@ else:
 """
     indices, stderr = run_script(tmp_path, script)
     assert stderr == ""
-    told = {}
+    told: dict[str, list[str]] = {}
     for index in indices:
         for record in index.records:
             assert not record.error

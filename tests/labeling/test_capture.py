@@ -172,7 +172,7 @@ def on_a_small_disk(tmp_path: Path, script: str) -> "subprocess.CompletedProcess
     arguments = ["sh", "-c", mount, "sh", tmp_path / "small", sys.executable, script, tmp_path / "kept"]
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare to mount a small file system")
-    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=120, env=environ)
+    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=120, env=environ)  # type: ignore[list-item]
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     return done

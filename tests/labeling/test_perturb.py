@@ -68,7 +68,7 @@ assert (aclcmp.perturb(x) != x).any() and (x == 1).all()
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64, np.complex128])
 def test_numbers_move_to_their_neighbours(seed: Seed, dtype: type) -> None:
     seed("1")
-    x = (np.random.default_rng(0).standard_normal(20_000) + 3).astype(dtype)
+    x: np.ndarray = (np.random.default_rng(0).standard_normal(20_000) + 3).astype(dtype)
     moved = aclcmp.perturb(x)
     assert moved.dtype == x.dtype and moved.shape == x.shape and moved is not x
     step = np.spacing(np.abs(x.real))
@@ -81,7 +81,7 @@ def test_numbers_move_to_their_neighbours(seed: Seed, dtype: type) -> None:
 
 def test_a_seed_and_the_number_of_the_call_decide(seed: Seed) -> None:
     x = np.linspace(1, 2, 1000, dtype=np.float32)
-    runs = {}
+    runs: dict[str, Any] = {}
     for text in ("1", "1", "2", "-3"):
         seed(text)
         runs.setdefault(text, []).append([aclcmp.perturb(x).tobytes() for _ in range(3)])

@@ -1,6 +1,7 @@
 """Everything a torch.Tensor can be, recorded in a process of its own and read back bit for bit."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ for name in {sorted(DTYPES)!r}:
     shards.mkdir()
     (index,), stderr = run_script(shards, script)
     assert stderr == ""
-    views = {}
+    views: dict[str, Any] = {}
     for record in index.records:
         assert not record.error
         bits = read_label(index, record).reshape(-1).view(np.uint8).tobytes()

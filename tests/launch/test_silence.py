@@ -80,7 +80,7 @@ def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPat
     told = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as raylet:
         addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet)]
-        watch = HeadWatch(*addresses)
+        watch = HeadWatch(*addresses)  # type: ignore[arg-type]
         watch.on_loss(told.set)
         raylet.accept()[0].close()
         if gone:

@@ -103,7 +103,7 @@ def test_named_scores_are_taken_though_others_lie_between(tmp_path: Path) -> Non
     between = {"layers.0.gate.bias": (other, other)}
     given = {**dict(list(labels.items())[:2]), **between, "layers.0.gate.ids": labels["layers.0.gate.ids"]}
     named = {"layers.0.gate.ids": ("layers.0.gate.scores",)}
-    assert answered(given, tmp_path, named).exit_code is ExitCode.MATCH
+    assert answered(given, tmp_path, named).exit_code is ExitCode.MATCH  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", [0, 3])
@@ -196,8 +196,8 @@ def test_the_next_layers_choices_follow_from_a_tie_too(tmp_path: Path) -> None:
         labels[f"layers.{layer}.mlp"] = experts(flipped, layer + 20)
     found = answered(labels, tmp_path)
     assert found.exit_code is ExitCode.MATCH and wrong(found) == {}
-    ids = of(found, "layers.2.gate.ids")
-    assert ids.status is Status.DRIFT and "follow from the ties of layers.0.gate.ids" in ids.reason
+    later = of(found, "layers.2.gate.ids")
+    assert later.status is Status.DRIFT and "follow from the ties of layers.0.gate.ids" in later.reason
     golden, actual = labels["layers.1.gate.ids"]
     labels["layers.1.gate.ids"] = golden, (actual + 1) % EXPERTS
     assert wrong(answered(labels, tmp_path)).keys() == {"layers.1.gate.ids"}, "all of them, though few went elsewhere"

@@ -125,7 +125,7 @@ def test_the_main_plan_is_the_same_with_references_and_without(number: int) -> N
                 occurrence = counts.get((task, name, side), 0)
                 counts[task, name, side] = occurrence + 1
                 failed = {"error": "no", "offset": None} if chance.random() < 0.1 else {}
-                made = label(name, side, seq, checksum=chance.randrange(2), **failed)
+                made = label(name, side, seq, checksum=chance.randrange(2), **failed)  # type: ignore[arg-type]
                 records.append(replace(made, task=task, occurrence=occurrence))
             with_them.append(index(rank, *records, process=process, world_size=3))
             kept = [record for record in records if record.side != "ref"]
@@ -250,7 +250,7 @@ def run_of(*names: str, ranks: int = 2, first: int = 0, tasks: int = 1, **facts:
     made = []
     for rank in range(ranks):
         records = [
-            replace(label(name, side, n, **facts), task=first + task)
+            replace(label(name, side, n, **facts), task=first + task)  # type: ignore[arg-type]
             for task in range(tasks)
             for n, name in enumerate(names)
             for side in ("pta", "acl")

@@ -63,7 +63,7 @@ def test_what_both_have_is_the_start_of_each(golden: tuple[int, ...], actual: tu
         return
     words = describe_sizes(golden, actual)
     assert words is not None and str(list(golden)) in words and str(list(actual)) in words
-    assert ("more" in words) is (actual[dim] > golden[dim]) and "fewer" in (words, describe_sizes(actual, golden))[
+    assert ("more" in words) is (actual[dim] > golden[dim]) and "fewer" in (words, describe_sizes(actual, golden))[  # type: ignore[operator]
         actual[dim] > golden[dim]
     ]
     sources = [Source("f", 0, "float32", shape) for shape in (golden, actual)]

@@ -74,7 +74,7 @@ def test_golden_slices_on_the_lost_host_leave_a_part_open() -> None:
 def test_a_sum_without_some_summands_is_not_compared() -> None:
     for ranks in (None, tuple(range(8))):
         layout = Layout((Partial(ranks=ranks),))
-        plan = planned(lambda rank, layout=layout: [label("x", "pta", 0, (4, 8)), part(layout)])
+        plan = planned(lambda rank, layout=layout: [label("x", "pta", 0, (4, 8)), part(layout)])  # type: ignore[misc]
         assert not plan.pairs
         assert {gap.rank: gap.kind for gap in plan.gaps if gap.rank < 4} == dict.fromkeys(range(4), GapKind.MISMATCH)
         assert all("host b" in gap.reason for gap in plan.gaps)

@@ -168,7 +168,7 @@ def test_two_reports_differ_as_if_they_were_read_whole(
         write_h5(report_of(labels), path)
     whole = [read_h5(path, None) for path in paths]
     brief = read_two((paths[0], None), (paths[1], None))
-    told = [diff_lines(*each, changes(each[0].judgement, each[1].judgement)) for each in (whole, brief)]
+    told = [diff_lines(*each, changes(each[0].judgement, each[1].judgement)) for each in (whole, brief)]  # type: ignore[call-arg]
     assert told[0] == told[1]
     with h5py.File(paths[0], "a") as file:
         del file["grid"]  # as an older aclcmp wrote it

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aclcmp.orchestrator.errors import AclcmpError, LaunchError, UsageError
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit.client import JobClient
 from aclcmp.orchestrator.submit.token import TokenFrom
 

@@ -81,7 +81,10 @@ def test_the_script_takes_no_folder_of_somebody_else(tmp_path: Path, word: str) 
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs/token").write_text("known")
     (tmp_path / "trial").symlink_to(tmp_path / "theirs")
-    command, environ = [FOLDER / "local-two-nodes.sh", word], {**os.environ, "ACLCMP_TRIAL": str(tmp_path / "trial")}
+    command, environ = (
+        [str(FOLDER / "local-two-nodes.sh"), word],
+        {**os.environ, "ACLCMP_TRIAL": str(tmp_path / "trial")},
+    )
     done = subprocess.run(command, capture_output=True, text=True, env=environ)
     assert done.returncode == 1 and "set ACLCMP_TRIAL" in done.stderr and done.stdout == "", done
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["token"]

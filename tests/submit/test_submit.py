@@ -120,7 +120,7 @@ def test_tokens(laptop: Laptop) -> None:
     assert laptop.run("jobs", RAY_ADDRESS="http://127.0.0.1:1").code == 0
 
 
-def test_ctrl_c(laptop: Laptop) -> None:
+def test_ctrl_c(cluster: OwnCluster, laptop: Laptop) -> None:
     with laptop.terminal("submit", "job.yaml", "--exec", "python model.py hang") as terminal:
         terminal.wait_for(r"tick 3\b")
         job = job_id(terminal.text)

@@ -285,7 +285,7 @@ try:
 except UsageError as error:
     print(error, (target / "report.json.part").stat().st_size)
 """
-    command, root = [sys.executable, "-c", script, tmp_path], Path(__file__).parents[2]
+    command, root = [sys.executable, "-c", script, str(tmp_path)], Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     assert "cannot write report.json: File too large 100000" in done.stdout, done
 

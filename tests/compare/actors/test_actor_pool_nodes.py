@@ -106,7 +106,7 @@ def pool(nodes: tuple[Node, Node], log: Path) -> ActorPool:
                     file.write(f"{node} {source.rank} {source.path}\n")
                 return memory_map.open_bits(source)
 
-            remote_reads.open_bits = pair.open_bits = opened
+            remote_reads.open_bits = pair.open_bits = opened  # type: ignore[attr-defined]
 
         def read(self, reads: Sequence[Read]) -> tuple[int, Fetched]:
             if any(region.shape == killers[0] for _, region in reads):
@@ -159,8 +159,10 @@ class Spread:
 
     def simple(self, label: str, golden_rank: int, actual_rank: int, shape: tuple[int, ...] = (4, 5)) -> Pair:
         """A pair of two whole tensors."""
-        sources = [[self.store(rank, self.bits("float32", shape), "float32")] for rank in (golden_rank, actual_rank)]
-        return self.pair(label, *sources)
+        golden, actual = (
+            [self.store(rank, self.bits("float32", shape), "float32")] for rank in (golden_rank, actual_rank)
+        )
+        return self.pair(label, golden, actual)
 
     def compare(self, pairs: Sequence[Pair]) -> list[PairStats | str]:
         outcomes = compare_pairs(self.pool, pairs, self.places, lambda *done: self.advanced.append(done))
@@ -184,8 +186,8 @@ def cases(spread: Spread) -> Iterator[Pair]:
             local[::7] = whole[::7, :10]
             yield spread.pair(f"columns {dtype}", [golden], [spread.store(rank, local, dtype)], columns)
         for number, shape in enumerate(((), (0,), (3, 0, 2))):
-            empty = [[spread.store(rank, spread.bits(dtype, shape), dtype)] for rank in (0, 1)]
-            yield spread.pair(f"shape {number} {dtype}", *empty)
+            golden, actual = ([spread.store(rank, spread.bits(dtype, shape), dtype)] for rank in (0, 1))  # type: ignore[assignment]
+            yield spread.pair(f"shape {number} {dtype}", golden, actual)  # type: ignore[arg-type]
         summands = [spread.store(rank, spread.bits(dtype, (23, 40)), dtype) for rank in range(4)]
         sums = [spread.store(rank, spread.bits(dtype, (9, 11)), dtype) for rank in (3, 2)]
         yield spread.pair(f"sums {dtype}", summands, sums, Region((5, 20), (9, 11)))

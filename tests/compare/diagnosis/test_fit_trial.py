@@ -98,9 +98,9 @@ def test_no_change_explains_more_than_all(seed: int, size: float, noise: float, 
     share = random.random()
     for values in (x + share * (y - x), y, random.standard_normal(x.shape), 0 * x):
         trial = Trial.of(x, y, noise=noise)
-        assert trial.explained(Candidate("any", 1, values, "", where, exact)) <= 1.0
-        assert 0.0 <= trial.beyond(values) <= replace(trial, noise=0.0).beyond(values) + 1e-9
-    assert Trial.of(x, y, noise=noise).explained(Candidate("any", 1, x, "", where, exact)) <= 0.0
+        assert trial.explained(Candidate("any", 1, values, "", where, exact)) <= 1.0  # type: ignore[arg-type]
+        assert 0.0 <= trial.beyond(values) <= replace(trial, noise=0.0).beyond(values) + 1e-9  # type: ignore[arg-type]
+    assert Trial.of(x, y, noise=noise).explained(Candidate("any", 1, x, "", where, exact)) <= 0.0  # type: ignore[arg-type]
 
 
 def test_numbers_are_folded() -> None:

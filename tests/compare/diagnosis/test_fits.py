@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.diagnosis.rounding import LARGEST, rounder
+from tests.compare.reference import values as decoded
 from tests.compare.test_pair import encode
-from tests.compare.test_pair import values as decoded
 
 Arrays = np.ndarray
 Change = Callable[[Arrays, np.random.Generator], Arrays]
@@ -134,7 +134,7 @@ def test_rounding_agrees_with_ml_dtypes(name: str) -> None:
 def test_turned_pairs_of_channels(speed: float, kind: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).standard_normal(shape)
     phase = np.linspace(0.1, 1, shape[-1] // 2) if speed == 0.0 else 0.0
-    (fit, *_) = fits_of(x, _turn(x, speed, phase))
+    (fit, *_) = fits_of(x, _turn(x, speed, phase))  # type: ignore[arg-type]
     assert (fit.kind, round(fit.explained, 2)) == (kind, 1.0)
     assert f"halves of each {shape[-1]} channels" in fit.words
 
@@ -167,4 +167,4 @@ def test_nothing_to_fit() -> None:
     x = np.random.default_rng(0).standard_normal((8, 8))
     assert fits_of(x, x) == fits_of(x[:1], 2 * x[:1]) == fits_of(0 * x, 0 * x) == ()
     assert fits_of(np.empty((0, 3)), np.empty((0, 3))) == ()
-    assert fits_of(np.float64(1.0).reshape(()), np.float64(2.0).reshape(())) == ()
+    assert fits_of(np.float64(1.0).reshape(()), np.float64(2.0).reshape(())) == ()  # type: ignore[arg-type]

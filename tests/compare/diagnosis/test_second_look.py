@@ -24,9 +24,9 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, Look, Suspect
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
+from tests.compare.reference import values as decoded
 from tests.compare.test_pair import random_bits
 from tests.compare.test_pair import split as split_at_random
-from tests.compare.test_pair import values as decoded
 
 KEY = LabelKey(0, "x", 0)
 
@@ -110,7 +110,7 @@ def test_many_channels_are_summed_in_groups(tmp_path: Path) -> None:
     stored = Stored(tmp_path / "tensors")
     pair = pair_of(stored.source(x, "float32"), stored.source(y, "float32"), Region((0, 7), (3, 8000)))
     look = diagnose_pairs(Suspect((pair,), 1.0))
-    expected = expected_sums(*(side.astype(float) for side in (x[:, 7:8007], y[:, 7:8007])), pair.region, x.shape)
+    expected = expected_sums(x[:, 7:8007].astype(float), y[:, 7:8007].astype(float), pair.region, x.shape)
     assert look.channels.group == channel_group(x.shape) == 4
     assert dict(zip(look.channels.index.tolist(), look.channels.sum_dd, strict=True)) == pytest.approx(
         {group: dd for group, (_, dd) in expected.items()}
@@ -279,4 +279,4 @@ def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> 
         look = looks[KEY, rank]
         assert isinstance(look, Look)
         assert look.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
-    assert looks[KEY, 1].fits[0].kind == "scale"
+    assert looks[KEY, 1].fits[0].kind == "scale"  # type: ignore[union-attr]

@@ -21,6 +21,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from aclcmp.labeling.shard.trial import check_opens
 from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.plan.rank_labels import labels_by_rank
@@ -81,7 +82,12 @@ def counted(folder: Path, damages: Sequence[Callable[[bytearray], None]], then: 
     """Count outcomes in a child with a time limit: what hangs in HDF5 hears no signal but SIGKILL."""
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    child = context.Process(target=lambda: [queue.put(each) for each in outcomes(folder, damages, then)])
+
+    def put_all() -> None:
+        for each in outcomes(folder, damages, then):
+            queue.put(each)
+
+    child = context.Process(target=put_all)
     child.start()
     try:
         return Counter(queue.get(timeout=SECONDS_EACH) for _ in damages)
@@ -186,7 +192,7 @@ def test_a_damaged_heap_in_a_shard_of_an_earlier_version_does_not_hang(
     heap = content.index(b"GCOL")
     content[heap + 16 : heap + 512] = bytes(496)
     files.segment(0).write_bytes(content)
-    monkeypatch.setattr(shard_reader, "check_opens", partial(shard_reader.check_opens, seconds=2))
+    monkeypatch.setattr(shard_reader, "check_opens", partial(check_opens, seconds=2))
     if not journal:
         files.journal.unlink()
     with pytest.raises(ShardFormatError, match=r"did not open within 2 s|cannot be read"):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from aclcmp.labeling.shard.trial import check_opens
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.as_json import json_pieces
 from aclcmp.orchestrator.report.h5 import sealed_file
@@ -95,8 +96,7 @@ def test_one_on_which_hdf5_hangs_is_given_up(path: Path, monkeypatch: pytest.Mon
     whole = path.read_bytes()
     heap = whole.index(b"GCOL") + 64
     path.write_bytes(whole[:heap] + bytes(1000) + whole[heap + 1000 :])
-    real = sealed_file.check_opens
-    monkeypatch.setattr(sealed_file, "check_opens", lambda path: real(path, 1.0))
+    monkeypatch.setattr(sealed_file, "check_opens", lambda path: check_opens(path, 1.0))
     with pytest.raises(UsageError, match=r"report\.h5 did not open within 1 s: it is damaged"):
         read_h5(path, None)
 

@@ -150,6 +150,7 @@ def test_rows_of_what_does_not_match(tmp_path: Path) -> None:
         assert own["row_group"][:].tolist() == list(range(12))
         error, golden = own["error_norm"][:], own["golden_norm"][:]
     assert np.isnan(error).tolist() == [[False] * 6 + [True] * 6, [True] * 6 + [False] * 6]
+    assert upper.stats
     assert np.nansum(error**2, axis=1) == pytest.approx([upper.stats.sum_dd] * 2)
     assert np.nansum(golden**2, axis=1) == pytest.approx([upper.stats.sum_xx] * 2)
 
