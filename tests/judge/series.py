@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, RankVerdict, Status
 from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
 from aclcmp.orchestrator.judge.judge import judge_evidence
@@ -55,7 +55,8 @@ def stats_of(golden: Array, actual: Array) -> PairStats:
 
 def evidence_on(labels: Mapping[str, Both], inputs: Mapping[str, tuple[str, ...]] | None = None) -> Evidence:
     """What is known of labels on one rank; `inputs` are those that they name."""
-    planned, outcomes = [], {}
+    planned = []
+    outcomes: Outcomes = {}
     for name, (golden, actual) in labels.items():
         key, region = LabelKey(0, name, 0), Region.whole(golden.shape)
         sources = [Source("f.h5", 0, side.dtype.name, side.shape) for side in (golden, actual)]

@@ -16,6 +16,7 @@ from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind
 from aclcmp.orchestrator.core.regions import LabelKey, Region
 from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Limits, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
@@ -116,7 +117,7 @@ def test_replicas_of_ignored_labels_are_in_no_count() -> None:
 def test_what_was_not_compared_is_no_right_input() -> None:
     key = LabelKey(0, "b", 0)
     plan = plan_of(["a", "b", "c"], gaps=(Gap(key, 0, GapKind.MISMATCH, "other shapes"),))
-    outcomes = {(each, 0): with_error(0.3) for each in plan.keys if each != key}
+    outcomes: Outcomes = {(each, 0): with_error(0.3) for each in plan.keys if each != key}
     known = collect_evidence(plan, outcomes, run_failed=False)
     facts = known.labels[2].ranks[0].actual
     assert facts is not None
@@ -159,7 +160,7 @@ def test_jumps_that_are_off_make_nothing_own() -> None:
 def test_an_odd_replica_where_golden_is_missing() -> None:
     key = LabelKey(0, "layers.1.x", 0)
     plan = plan_of(["a", key.label], 2, gaps=(Gap(key, 1, GapKind.MISSING_GOLDEN, "no golden"),))
-    outcomes = {(k, rank): with_error(0.1 if k != key else 1e-7) for k in plan.keys for rank in range(2)}
+    outcomes: Outcomes = {(k, rank): with_error(0.1 if k != key else 1e-7) for k in plan.keys for rank in range(2)}
     replica = ReplicaVerdict(key, "actual", True, (1,), (0, 2), 0.5, "differs")
     found = judge_evidence(collect_evidence(plan, outcomes, run_failed=False, replicas=(replica,)))
     assert found.labels[1].ranks[1].status is Status.DIVERGED

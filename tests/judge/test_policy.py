@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.plan import Gap, GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
@@ -167,7 +167,7 @@ def test_allowed_labels_keep_their_status_and_do_not_fail() -> None:
 def test_ignored_labels_are_in_no_count() -> None:
     gap = Gap(LabelKey(0, "b", 0), 0, GapKind.MISSING_ACTUAL, "no actual")
     plan = plan_of(["a", "b", "c"], gaps=(gap,))
-    outcomes = {(LabelKey(0, "a", 0), 0): with_error(1e-6), (LabelKey(0, "c", 0), 0): with_error(0.3)}
+    outcomes: Outcomes = {(LabelKey(0, "a", 0), 0): with_error(1e-6), (LabelKey(0, "c", 0), 0): with_error(0.3)}
     known = collect_evidence(plan, outcomes, run_failed=False)
     policy = replace(DEFAULT, ignore=(Excuse(Scope("[bc]"), "debug"),))
     found = judge_evidence(known, policy)

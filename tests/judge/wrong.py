@@ -12,6 +12,7 @@ from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Look
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import LabelVerdict
 from aclcmp.orchestrator.judge.judge import judge
 
@@ -31,7 +32,9 @@ def label_of(x: np.ndarray, actual: Mapping[int, np.ndarray]) -> LabelVerdict:
     plan = Plan(
         (LabelPlan(KEY, dict.fromkeys(actual, Sides(FACTS, FACTS)), pairs),), {KEY: level_of("x", "", "")}, (), 0, ()
     )
-    outcomes = {(KEY, rank): pair_stats(operand(x), operand(y), x.shape, region) for rank, y in actual.items()}
+    outcomes: Outcomes = {
+        (KEY, rank): pair_stats(operand(x), operand(y), x.shape, region) for rank, y in actual.items()
+    }
     return judge(plan, outcomes, run_failed=False).labels[0]
 
 

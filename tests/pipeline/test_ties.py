@@ -6,6 +6,7 @@ from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
@@ -31,7 +32,7 @@ def made(*, scores_before: bool = True, named: str = "") -> tuple[Plan, Evidence
         pair = Pair(key, 0, source, region, source, region, shape, region, "")
         labels.append(LabelPlan(key, {0: Sides(facts, facts)}, (pair,)))
     plan = Plan(tuple(labels), {each.key: level_of(each.key.label, "", "") for each in labels}, (), 0, ())
-    outcomes = {
+    outcomes: Outcomes = {
         (LabelKey(0, "logits", 0), 0): stats(X, X * (1 + 1e-6)),
         (LabelKey(0, "ids", 0), 0): stats(IDS, WRONG_IDS),
         (LabelKey(0, "next", 0), 0): stats(X, X * 2),

@@ -15,6 +15,7 @@ from aclcmp.orchestrator.compare.tie_check import count_ties, scores_fit
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
@@ -34,7 +35,7 @@ TIED = [3, 17]
 def answered(labels: dict[str, Both], folder: Path, inputs: dict[str, tuple[str, ...]] | None = None) -> Judgement:
     """Compare and judge stored tensors, ties asked about as the commands do it."""
     stored, planned = Stored(folder / "tensors"), []
-    outcomes = {}
+    outcomes: Outcomes = {}
     for name, (golden, actual) in labels.items():
         key, region = LabelKey(0, name, 0), Region.whole(golden.shape)
         sources = [stored.source(side, side.dtype.name) for side in (golden, actual)]
