@@ -31,7 +31,7 @@ from aclcmp.orchestrator.core.job import Device, Job, Placement, StopAt
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.live.watcher import Live
+from aclcmp.orchestrator.live.watcher import LiveWatcher
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.run.directory import RunDir
 
@@ -106,7 +106,7 @@ def timed(cluster: Cluster, folder: Path, ranks: int, seconds: float, *, followe
     """Run the job."""
     target = folder / "times"
     run, screen = RunDir.create(folder / "run"), Nobody()
-    live = Live(run.shards, screen, JudgingOptions(Policy()), StopAt.NEVER, lambda: cluster.head.lost)
+    live = LiveWatcher(run.shards, screen, JudgingOptions(Policy()), StopAt.NEVER, lambda: cluster.head.lost)
     command = (sys.executable, str(folder / "job.py"), str(seconds), str(target))
     threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     job = Job(command, folder, ranks=ranks, device=Device.CPU, env=threads)

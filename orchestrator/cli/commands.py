@@ -48,7 +48,7 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
     with open_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
         from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
-        from aclcmp.orchestrator.live.watcher import Live
+        from aclcmp.orchestrator.live.watcher import LiveWatcher
 
         device = check_fit(job, cluster)
         if address is not None:
@@ -56,7 +56,9 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
         run = RunDir.create(options.output)
         _print_head(console, job, device.value, cluster, run)
         with screen:
-            live = Live(run.shards, screen, terms if compare else None, options.stop_at, lambda: cluster.head.lost)
+            live = LiveWatcher(
+                run.shards, screen, terms if compare else None, options.stop_at, lambda: cluster.head.lost
+            )
             try:
                 record = launch(job, cluster, run, live, live)
             finally:

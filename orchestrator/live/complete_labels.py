@@ -1,4 +1,4 @@
-"""Which labels no rank will add to any more, from the order in which ranks label. Pure."""
+"""Recognition of labels that no rank will add to any more, from the order in which ranks label. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Item = tuple[LabelKey, str]
 _Front = tuple[int, int, int | None]
 
 APART_SECONDS = 3.0
-"""How long a rank is waited for that labels other things than those that hold a label: a stage of a pipeline."""
+"""Seconds to wait for a rank whose labels are others than those of a label's holders: another pipeline stage."""
 SILENT_SECONDS = 15.0
-"""How long a rank is waited for that has set no label at all."""
+"""Seconds to wait for a rank that has set no label at all."""
 NO_TASK = 1 << 62
-"""Higher than any."""
+"""Higher than any task."""
 _LOOK_BACK = 128
 _MOST_RIPE = 4096
-"""Labels whose order is remembered after they were returned."""
+"""Number of labels whose order is remembered after they were returned."""
 _SIDES = {"pta", "acl"}
 _ALL_SIDES = (*_SIDES, REFERENCE)
 
@@ -29,11 +29,11 @@ _ALL_SIDES = (*_SIDES, REFERENCE)
 @dataclass(slots=True)
 class _Rank:
     places: dict[int, dict[Item, int]] = field(default_factory=dict)
-    """By task: which number each item has among all that the rank labelled."""
+    """By task: the number of each item among all items that the rank labelled."""
     count: int = 0
     recent: deque[Item] = field(default_factory=lambda: deque(maxlen=_LOOK_BACK))
     task: int = -1
-    """The task that it is in."""
+    """Its current task."""
     ended: bool = False
 
 
@@ -41,14 +41,15 @@ class _Rank:
 class _Waiting:
     since: float
     holders: dict[str, int] = field(default_factory=dict)
-    """By side the lowest rank that has it."""
+    """By side, the lowest rank that has the label."""
 
 
-class Streams:
-    """The labels of all ranks in the order in which each sets them.
+class LabelStreams:
+    """The labels of all ranks, in the order in which each rank sets them.
 
-    A label is ripe when both sides are there and every rank is past it: its last label comes, in the order of a rank
-    that holds the label, not before it. Ranks that hold nothing in common with that one are only waited for.
+    A label is ripe when it has both sides and every rank is past it: in the order of a rank that holds the label, the
+    last label of every other rank does not come before it. A rank that has no label in common with the holder is waited
+    for during some seconds only.
     """
 
     def __init__(self, ranks: Iterable[int]) -> None:
@@ -57,7 +58,7 @@ class Streams:
         self._ripe: deque[LabelKey] = deque()
 
     def add(self, rank: int, key: LabelKey, side: str, now: float) -> None:
-        """A rank has set one side of a label. `now` in seconds, of any clock that goes on."""
+        """Note that a rank has set one side of a label. `now` is in seconds, of any monotonic clock."""
         known = self._ranks.setdefault(rank, _Rank())
         item = key, side
         places = known.places.setdefault(key.task, {})
@@ -72,15 +73,15 @@ class Streams:
         waiting.holders[side] = min(rank, waiting.holders.get(side, rank))
 
     def end(self, rank: int) -> None:
-        """A rank will label nothing more."""
+        """Note that a rank will label nothing more."""
         if rank in self._ranks:
             self._ranks[rank].ended = True
 
     def take_ripe(self, now: float, most: int, unheard: Collection[int] = ()) -> list[LabelKey]:
-        """Return labels that are ripe, at most so many, in the order in which they came; each is returned once.
+        """Return at most `most` ripe labels in the order in which they came, each once.
 
-        One that gets another side afterwards may come again. Ranks that are `unheard`, which may have labelled what is
-        not known here, are waited for without end.
+        A label that gets another side afterwards may come again. Ranks in `unheard` may have set labels that are not
+        known here, so they are waited for without a limit.
         """
         ripe: list[LabelKey] = []
         fronts: dict[int, list[_Front]] = {}
@@ -95,11 +96,11 @@ class Streams:
         return ripe
 
     def drop(self, key: LabelKey) -> None:
-        """Wait for a label no longer."""
+        """Stop waiting for a label."""
         self._waiting.pop(key, None)
 
     def forget(self) -> list[LabelKey]:
-        """Forget the order of labels that all ranks are long past; return one-sided ones that were waited for."""
+        """Forget labels of tasks that all ranks have left; return the one-sided labels that were still waited for."""
         done = self.oldest_task
         alone = [key for key, one in self._waiting.items() if key.task < done and not one.holders.keys() >= _SIDES]
         for key in alone:
@@ -116,7 +117,7 @@ class Streams:
         return alone
 
     def chains(self, task: int) -> list[list[LabelKey]]:
-        """The labels of a task in the order of each rank."""
+        """Return the labels of a task in the order of each rank."""
         return [
             list(dict.fromkeys(key for key, _ in rank.places[task]))
             for rank in self._ranks.values()
@@ -144,7 +145,7 @@ class Streams:
         return True
 
     def _fronts(self, holder: int) -> list[_Front]:
-        """Each rank that runs, its task, and how far in the order of `holder` it is; None: that is not to be told."""
+        """Return each running rank, its task, and its place in the order of `holder` (None where it has no place)."""
         order = self._ranks[holder].places
         found: list[_Front] = []
         for number, rank in self._ranks.items():

@@ -1,6 +1,6 @@
-"""The followers as Ray actors, one for each node of the ranks: asked for news, given pairs to compare, gone at the end.
+"""The followers as Ray actors, one for each node of the ranks: they read new records and compare pairs.
 
-Nothing here waits long: whoever waits for a comparison is called back meanwhile, and leaves it by raising.
+Nothing here blocks for long: during a comparison the caller is called back, and can end it by raising.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.live.follower import Follower
-from aclcmp.orchestrator.live.journal_tail import ShardNews
+from aclcmp.orchestrator.live.journal_tail import NewRecords
 
 MOST_LIVES = 3
-"""A follower that dies more often is not started again: what it had to compare is compared at the end."""
+"""A follower that dies more often is not started again: its pairs are compared at the end."""
 TICK = 0.2
 """Seconds of one wait for Ray."""
 _NEWS = "news"
@@ -33,7 +33,7 @@ Meanwhile = Callable[[], object]
 
 
 class Followers:
-    """One follower on each node where ranks run; what it cannot do is left undone, never an error."""
+    """One follower on each node where ranks run. Work that a follower cannot do is left undone and is no error."""
 
     def __init__(self, folder: Path, nodes: Mapping[int, str]) -> None:
         """Start them for the shards that grow in `folder`; `nodes` is each rank's node id."""
@@ -47,13 +47,13 @@ class Followers:
         self._lives: dict[str, int] = defaultdict(int)
         self._news_asked: dict[str, Any] = {}
         self._asked_at: dict[str, float] = {}
-        self._looked: dict[str, float] = {}
-        """When the last question was asked that was answered."""
+        self._read_until: dict[str, float] = {}
+        """By node, the time of the last request that was answered."""
         for node in self._ranks:
             self._start(node)
 
     def ask(self, known: Mapping[ShardFiles, int]) -> None:
-        """Ask for what is new behind the offsets that are known, on every node that owes no answer."""
+        """Ask for records behind the known offsets, on every node that has no open request."""
         for node, actor in self._actors.items():
             if node not in self._news_asked:
                 here = {files: offset for files, offset in known.items() if files.rank in self._ranks[node]}
@@ -61,8 +61,8 @@ class Followers:
                 self._asked_at[node] = time.monotonic()
                 self._news_asked[node] = call.remote(self._folder, self._ranks[node], here)
 
-    def heard(self, seconds: float) -> list[ShardNews]:
-        """Return what is answered, waiting at most so many seconds for all answers."""
+    def collect_news(self, seconds: float) -> list[NewRecords]:
+        """Return the answers that come within `seconds`."""
         import ray
         from ray.exceptions import RayError
 
@@ -70,36 +70,36 @@ class Followers:
         if not calls:
             return []
         ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=seconds)
-        found: list[ShardNews] = []
+        found: list[NewRecords] = []
         for call in ready:
             node = calls[call]
             del self._news_asked[node]
             try:
                 found += ray.get(call)
-                self._looked[node] = self._asked_at[node]
+                self._read_until[node] = self._asked_at[node]
             except RayError:
                 self._start(node)
         return found
 
-    def looked(self, rank: int) -> float:
-        """The time (`time.monotonic`) up to which all that a rank has labelled was read; but for what is told still."""
-        return self._looked.get(self._nodes[rank], 0.0)
+    def read_until(self, rank: int) -> float:
+        """Return the time (`time.monotonic`) up to which all labels of a rank were read."""
+        return self._read_until.get(self._nodes[rank], 0.0)
 
     @property
-    def owing(self) -> bool:
-        """Whether an answer is still to come."""
+    def has_pending(self) -> bool:
+        """True while an answer is still to come."""
         return bool(self._news_asked)
 
     @property
     def unheard(self) -> frozenset[int]:
-        """Ranks of which no news is to be had, or was asked and has not come."""
+        """Ranks without a follower, and ranks of which an answer is still to come."""
         gone = self._ranks.keys() - self._actors.keys()
         return frozenset().union(*(self._ranks[node] for node in {*gone, *self._news_asked}))
 
     def compare(self, pairs: Sequence[Pair], places: FileLocations, meanwhile: Meanwhile) -> Outcomes:
-        """Compare pairs where most of each lies; return what came of each (label, rank) that could be.
+        """Compare each pair on the node with most of its bytes; return the outcomes that succeeded.
 
-        `meanwhile()` is called several times a second; what it raises ends the comparison.
+        `meanwhile()` is called several times a second; an exception from it ends the comparison.
         """
         by_node: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
@@ -109,7 +109,7 @@ class Followers:
         while any(work.values()):
             batch = {node: left.popleft() for node, left in work.items() if left}
             needed = {node: away(each, node, places) for node, each in batch.items()}
-            fetched = self._fetched(needed, meanwhile)
+            fetched = self._fetch(needed, meanwhile)
             calls = {
                 node: self._actors[node].compare.remote(each, *fetched[node])
                 for node, each in batch.items()
@@ -122,7 +122,7 @@ class Followers:
     def count_ties(
         self, questions: Sequence[TieQuestion], places: FileLocations, meanwhile: Meanwhile
     ) -> dict[tuple[LabelKey, int], int]:
-        """Ask how many ids that differ are ties; of what cannot be asked nothing is told."""
+        """Return how many ids that differ are ties; questions that no node can answer are left out."""
         found: dict[tuple[LabelKey, int], int] = {}
         for question in questions:
             node = places.home(question.ids.golden.rank)
@@ -133,16 +133,16 @@ class Followers:
         return found
 
     def close(self) -> None:
-        """End all of them, whatever they are at."""
+        """End all followers at once."""
         import ray
 
         for actor in self._actors.values():
-            with suppress(Exception):  # gone already, or Ray is
+            with suppress(Exception):  # it is gone already, or Ray is
                 ray.kill(actor)
         self._actors.clear()
 
-    def _fetched(self, needed: Mapping[str, Mapping[str, list[Read]]], meanwhile: Meanwhile) -> dict[str, list[Any]]:
-        """References to what each node needs of others, as far as those have read it."""
+    def _fetch(self, needed: Mapping[str, Mapping[str, list[Read]]], meanwhile: Meanwhile) -> dict[str, list[Any]]:
+        """Return references to the bytes that each node needs from others, as far as those could read them."""
         receipts: dict[tuple[str, str], Any] = {}
         found: dict[tuple[str, str], Any] = {}
         for node, holders in needed.items():
@@ -157,7 +157,7 @@ class Followers:
         }
 
     def _results(self, calls: Mapping[Any, Any], meanwhile: Meanwhile) -> dict[Any, Any]:
-        """Wait for calls; return what came of those that did not fail."""
+        """Wait for calls; return the results of those that did not fail."""
         import ray
         from ray.exceptions import RayError
 
@@ -169,14 +169,14 @@ class Followers:
             for call in ready:
                 try:
                     found[names[call]] = ray.get(call)
-                except RayError:  # one that died is replaced when it is asked for news
+                except RayError:  # a dead follower is replaced at the next request for news
                     continue
             if waiting:
                 meanwhile()
         return found
 
     def _start(self, node: str) -> None:
-        """Start a follower, or another one, unless too many have died there."""
+        """Start a follower, or replace it, unless too many have died there."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

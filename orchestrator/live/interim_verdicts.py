@@ -1,4 +1,4 @@
-"""What was compared so far, judged task by task: from plans and their outcomes to verdicts. Pure."""
+"""Verdicts on the labels compared so far, task by task: plans and outcomes go in. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.golden_order import golden_order
 
-_MOST_KEPT = 2
-"""Tasks that are over and in which something is wrong, kept to be shown; of the others labels are counted only."""
-MOST_HELD = 100_000
-"""(label, rank) of one task that are kept, some 150 MB. Beyond it the first half of those that are right is counted
-only, and of those that follow something wrong nothing is kept."""
+_MOST_KEPT_TASKS = 2
+"""Finished tasks with something wrong that are kept and shown; of other finished tasks labels are only counted."""
+MOST_KEPT = 100_000
+"""Most (label, rank) of one task that are kept, some 150 MB. At this number the first half of the labels, up to the
+first wrong one, is put away and only counted. While that makes no room, no more labels are taken."""
 
 
 @dataclass(slots=True)
@@ -37,12 +37,12 @@ class _Task:
     ties: dict[tuple[LabelKey, int], int] = field(default_factory=dict)
     asked: set[tuple[LabelKey, int]] = field(default_factory=set)
     judgement: Judgement | None = None
-    """None: something came since it was judged."""
-    held: int = 0
-    """How many (label, rank)."""
+    """None if labels came since it was judged."""
+    kept: int = 0
+    """Number of (label, rank)."""
 
 
-class Findings:
+class InterimVerdicts:
     """Verdicts on what was compared so far, as the report would give them if nothing more came."""
 
     def __init__(self, policy: Policy, profile: Profile | None) -> None:
@@ -50,12 +50,12 @@ class Findings:
         self._profile = profile
         self._tasks: dict[int, _Task] = {}
         self.compared = 0
-        """How many labels were taken."""
+        """Number of labels that were taken."""
         self.put_away: dict[Status, int] = {}
-        """How many labels of tasks that are over and not kept, by status."""
+        """Number, by status, of labels that are not kept: of finished tasks, or to make room."""
 
     def add(self, done: ResolvedComparison, references: Outcomes) -> None:
-        """Take labels that were planned together, and golden beside their references."""
+        """Take labels that were planned together, and golden compared with its references."""
         evidence = collect_evidence(done.plan, done.outcomes, run_failed=False)
         floors = floors_of([(FloorSource.REPEAT, done.noise), (FloorSource.REFERENCE, references)])
         evidence = add_floors(evidence, floors)
@@ -63,37 +63,37 @@ class Findings:
             evidence = add_floors(evidence, floors_from(self._profile, evidence))
         for label, plan in zip(evidence.labels, done.plan.labels, strict=True):
             if any((pair.key, pair.rank) not in done.outcomes for pair in plan.pairs):
-                continue  # its follower is gone: it is left to the end
+                continue  # its follower is gone; the comparison at the end takes it
             task = self._task(label.key)
-            if task.held < MOST_HELD:
+            if task.kept < MOST_KEPT:
                 task.labels[label.key] = _slim(label)
                 task.plans[label.key] = plan
-                task.held += len(label.ranks)
+                task.kept += len(label.ranks)
                 self.compared += 1
         for replica in done.replicas:
             self._task(replica.key).replicas.append(replica)
 
-    def take_back(self, keys: Iterable[LabelKey]) -> None:
+    def withdraw(self, keys: Iterable[LabelKey]) -> None:
         """Forget labels that were planned too early."""
         for key in keys:
             task = self._tasks.get(key.task)
             if task is not None and (label := task.labels.pop(key, None)) is not None:
                 task.plans.pop(key, None)
-                task.held -= len(label.ranks)
+                task.kept -= len(label.ranks)
                 task.replicas = [replica for replica in task.replicas if replica.key != key]
                 task.judgement = None
                 self.compared -= 1
 
     def judge(self, chains: Mapping[int, Sequence[Sequence[LabelKey]]]) -> list[TieQuestion]:
-        """Judge what is new. `chains`: by task the labels in the order of each rank.
+        """Judge tasks with new labels. `chains`: by task, the labels in the order of each rank.
 
-        Return what to ask about ids that may be ties; with the answers it is to be judged again.
+        Return questions about ids that may be ties. After `answer` judge again.
         """
         questions: list[TieQuestion] = []
         for number, task in self._tasks.items():
             if task.judgement is not None or not task.labels:
                 continue
-            ordered = self._ordered(task, chains.get(number, ()))
+            ordered = self._in_golden_order(task, chains.get(number, ()))
             evidence = Evidence(tuple(task.labels[key] for key in ordered), tuple(task.replicas))
             task.judgement = judge_evidence(add_ties(evidence, task.ties), self._policy)
             plan = Plan(tuple(task.plans[key] for key in ordered if key in task.plans), {}, (), 0, ())
@@ -102,23 +102,23 @@ class Findings:
                 if name not in task.asked:
                     task.asked.add(name)
                     questions.append(question)
-            if not questions and task.held >= MOST_HELD:
+            if not questions and task.kept >= MOST_KEPT:
                 self._make_room(task, ordered)
         return questions
 
     def answer(self, ties: Mapping[tuple[LabelKey, int], int]) -> None:
-        """Take how many ids of (label, rank) are ties."""
+        """Take the number of ids of (label, rank) that are ties."""
         for (key, rank), count in ties.items():
             task = self._task(key)
             task.ties[key, rank] = count
 
     @property
     def tasks(self) -> list[int]:
-        """Tasks of which something came since they were judged."""
+        """Tasks with labels that came since they were judged."""
         return [number for number, task in self._tasks.items() if task.judgement is None]
 
     def first_own(self) -> tuple[LabelKey, tuple[int, ...]] | None:
-        """The first label, as far as is known, that is wrong by itself and counts, and the ranks on which it is."""
+        """Return the first label known so far with an error of its own that is not excused, and its ranks; or None."""
         for _, task in sorted(self._tasks.items()):
             for label in task.judgement.labels if task.judgement else ():
                 own = [v.rank for v in label.ranks if v.status in WRONG and v.origin is Origin.OWN and not v.excused]
@@ -127,19 +127,19 @@ class Findings:
         return None
 
     def close_tasks(self, before: int) -> None:
-        """Put tasks away that no rank comes back to: those before `before`."""
+        """Put away tasks that no rank will return to: those before `before`."""
         over = [number for number, task in sorted(self._tasks.items()) if number < before and task.judgement]
         for number in over:
-            labels = self._judged(number)
+            labels = self._labels_of(number)
             wrong = [n for n in self._tasks if n < number and n in over]
-            if any(label.status in WRONG for label in labels) and len(wrong) < _MOST_KEPT:
+            if any(label.status in WRONG for label in labels) and len(wrong) < _MOST_KEPT_TASKS:
                 self._tasks[number].plans = {}
                 continue
             self._put_away(labels)
             del self._tasks[number]
 
-    def shown(self) -> Judgement | None:
-        """All that is to be shown as one judgement, labels in golden order; None before anything was judged."""
+    def as_judgement(self) -> Judgement | None:
+        """Return all that is shown as one judgement, labels in golden order; None before anything was judged."""
         tasks = [task.judgement for _, task in sorted(self._tasks.items()) if task.judgement is not None]
         if not tasks:
             return None
@@ -147,14 +147,14 @@ class Findings:
         return Judgement("", ExitCode.MATCH, None, {}, labels, tasks[0].coverage)
 
     def _make_room(self, task: _Task, ordered: Sequence[LabelKey]) -> None:
-        """Put the first half of a task away, as far as nothing is wrong in it."""
+        """Put away the first half of a task, up to the first wrong label."""
         verdicts = {label.key: label for label in task.judgement.labels} if task.judgement else {}
         gone: list[LabelVerdict] = []
         for key in ordered[: len(ordered) // 2]:
             if verdicts[key].status in WRONG:
                 break
             gone.append(verdicts[key])
-            task.held -= len(task.labels.pop(key).ranks)
+            task.kept -= len(task.labels.pop(key).ranks)
             task.plans.pop(key, None)
         self._put_away(gone)
 
@@ -162,7 +162,7 @@ class Findings:
         for label in labels:
             self.put_away[label.status] = self.put_away.get(label.status, 0) + 1
 
-    def _judged(self, number: int) -> tuple[LabelVerdict, ...]:
+    def _labels_of(self, number: int) -> tuple[LabelVerdict, ...]:
         judgement = self._tasks[number].judgement
         return judgement.labels if judgement is not None else ()
 
@@ -171,8 +171,8 @@ class Findings:
         task.judgement = None
         return task
 
-    def _ordered(self, task: _Task, chains: Sequence[Sequence[LabelKey]]) -> list[LabelKey]:
-        """The task's labels in golden order, by the order of ranks and else as they came."""
+    def _in_golden_order(self, task: _Task, chains: Sequence[Sequence[LabelKey]]) -> list[LabelKey]:
+        """Return the task's labels in golden order by the order of the ranks, and otherwise in order of arrival."""
         came = {key: float(place) for place, key in enumerate(task.labels)}
         known = [[(key, came[key]) for key in chain if key in came] for chain in chains]
         order = golden_order([each for each in known if each])
@@ -182,7 +182,7 @@ class Findings:
 
 
 def _slim(label: LabelEvidence) -> LabelEvidence:
-    """Without sums by row, which are what is large, and no verdict is taken from them."""
+    """Return evidence without sums by row: they are large, and no verdict here depends on them."""
     none = RowSums.empty()
     ranks = [
         each if each.stats is None else replace(each, stats=replace(each.stats, rows=none)) for each in label.ranks

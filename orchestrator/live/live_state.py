@@ -1,4 +1,4 @@
-"""What a followed run and the thread that follows it tell each other, and what both need of the screen."""
+"""The state that a followed run and the thread that follows it share, and the screen that both use."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from rich.text import Text
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.job import Placement, StopAt
 from aclcmp.orchestrator.launch.follow_ranks import Watcher
-from aclcmp.orchestrator.live.progress_text import Quiet
+from aclcmp.orchestrator.live.progress_text import StallTimer
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
 
-class Face(Watcher, Protocol):
-    """The screen: a Watcher that can also show lines that change."""
+class LiveScreen(Watcher, Protocol):
+    """A screen: a Watcher that can also show lines that change."""
 
     @property
     def room(self) -> tuple[int, bool] | None:
-        """Width of the terminal and whether it knows ASCII alone; None where there is none."""
+        """Width of the terminal, and whether it shows only ASCII; None without a terminal."""
 
     def show(self, below: Sequence[Text]) -> None:
         """Show these lines below the bars from now on."""
 
 
 class OverError(Exception):
-    """The ranks have ended, or Ray's head has: the thread has nothing more to do."""
+    """The ranks have ended, or Ray's head is lost: the thread has nothing more to do."""
 
 
 @dataclass(slots=True)
-class Shared:
-    """One followed run. Each field is written on one side only, or is safe to be written on both."""
+class LiveState:
+    """The state of one followed run. Each field is written by one side only, or is safe to write from both."""
 
-    screen: Face
+    screen: LiveScreen
     terms: JudgingOptions | None
-    """How to judge; None: nothing is compared."""
+    """How to judge; None if nothing is compared."""
     stop_at: StopAt
     lost: Callable[[], bool]
-    """Whether no call into Ray will do any more."""
-    quiet: Quiet
+    """Whether Ray is lost, so that no call into it can succeed."""
+    stall_timer: StallTimer
     known: ResultCache = field(default_factory=ResultCache)
-    """What was compared, by the thread."""
+    """Results of the comparisons, written by the thread."""
     ranks: Mapping[int, Placement] = field(default_factory=dict)
     running: frozenset[int] = frozenset()
     ended: deque[int] = field(default_factory=deque)
-    """Ranks that have ended and that the thread has not heard of."""
+    """Ranks that have ended and that the thread has not taken note of yet."""
     over: threading.Event = field(default_factory=threading.Event)
     stopped: str = ""
-    """Why the run is to end now, in words, said by the thread; "" to go on."""
+    """The reason to end the run now, written by the thread; "" to go on."""
     standing: str = ""
-    """Where the ranks that run stand, in words, said by the thread; "" while that is not known."""
+    """The positions of the running ranks in words, written by the thread; "" while they are not known."""
 
     def check(self) -> None:
-        """Raise OverError where going on is of no use."""
+        """Raise OverError when the run is over or Ray is lost."""
         if self.over.is_set() or self.lost():
             raise OverError

@@ -1,4 +1,4 @@
-"""Where ranks stand, in words, and when it is worth telling because nothing goes on. Pure: the clock is given."""
+"""The positions of ranks in words, and when to print them because nothing happens. Pure: the time is a parameter."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 from aclcmp.orchestrator.core.text import of_ranks, visible
-from aclcmp.orchestrator.live.rank_progress import Stand
+from aclcmp.orchestrator.live.rank_progress import RankPosition
 from aclcmp.orchestrator.terminal.cells import shorten
 
 STALL_SECONDS = (60.0, 300.0)
-"""After so long without a label or a line of output it is told where the ranks stand, and no more."""
+"""Seconds without a label or a line of output after which the positions of the ranks are printed, once each."""
 _MOST_PLACES = 4
 _NAME_ROOM = 48
 
 
-class Quiet:
-    """How long there has been no news."""
+class StallTimer:
+    """The time since the last label or line of output of any rank."""
 
     def __init__(self, now: float) -> None:
         self._since = now
-        self._told = 0
+        self._reported = 0
 
-    def news(self, now: float) -> None:
-        """A rank has labelled or printed something."""
+    def reset(self, now: float) -> None:
+        """Note that a rank has labelled or printed something."""
         self._since = now
-        self._told = 0
+        self._reported = 0
 
-    def unheard(self, seconds: float) -> None:
-        """For so long nobody listened, so that there may have been news."""
+    def skip(self, seconds: float) -> None:
+        """Leave out a time in which nobody listened: there may have been labels."""
         self._since += seconds
 
     def due(self, now: float) -> float | None:
-        """The seconds of quiet that are to be told now, each once; None if nothing is to be told."""
-        if self._told < len(STALL_SECONDS) and now - self._since >= STALL_SECONDS[self._told]:
-            self._told += 1
-            return STALL_SECONDS[self._told - 1]
+        """Return the seconds of quiet to report now, each value once; None if there is nothing to report."""
+        if self._reported < len(STALL_SECONDS) and now - self._since >= STALL_SECONDS[self._reported]:
+            self._reported += 1
+            return STALL_SECONDS[self._reported - 1]
         return None
 
 
-def standing(stands: Mapping[int, Stand], running: Collection[int], hosts: Mapping[int, str]) -> str:
-    """Say after which label each running rank stands, those that are most alone first; "" if none has set any.
+def positions_text(positions: Mapping[int, RankPosition], running: Collection[int], hosts: Mapping[int, str]) -> str:
+    """Return after which label each running rank stands, the smallest groups first; "" if no rank has set any.
 
-    `hosts`: by rank, told of a rank that is alone somewhere.
+    `hosts`: the host by rank, named for a rank that is alone at its position.
     """
-    places = _places(stands, running)
+    places = _places(positions, running)
     if not any(places):
         return ""
     tasks = {place.task for place in places if place is not None}
@@ -65,28 +65,30 @@ def standing(stands: Mapping[int, Stand], running: Collection[int], hosts: Mappi
     return ", ".join(parts)
 
 
-def stall(seconds: float, stands: Mapping[int, Stand], running: Collection[int], hosts: Mapping[int, str]) -> str:
-    """One line for a run in which nothing goes on."""
+def stall_message(
+    seconds: float, positions: Mapping[int, RankPosition], running: Collection[int], hosts: Mapping[int, str]
+) -> str:
+    """Return one line for a run in which nothing happens."""
     head = f"no news for {seconds:g} s"
-    told = standing(stands, running, hosts)
-    if not told:
+    where = positions_text(positions, running, hosts)
+    if not where:
         return f"{head}: no rank has set a label yet"
-    apart = len(_places(stands, running)) > 1
-    return f"{head}: {told}" + (": a rank that hangs in a collective?" if apart else "")
+    apart = len(_places(positions, running)) > 1
+    return f"{head}: {where}" + (": a rank that hangs in a collective?" if apart else "")
 
 
-def groups(stands: Mapping[int, Stand]) -> list[tuple[Stand, list[int]]]:
-    """Ranks that have come equally far, those with the fewest labels first."""
-    found: dict[Stand, list[int]] = defaultdict(list)
-    for rank, stand in sorted(stands.items()):
-        found[stand].append(rank)
+def group_ranks(positions: Mapping[int, RankPosition]) -> list[tuple[RankPosition, list[int]]]:
+    """Return groups of ranks at the same position, those with the fewest labels first."""
+    found: dict[RankPosition, list[int]] = defaultdict(list)
+    for rank, position in sorted(positions.items()):
+        found[position].append(rank)
     return sorted(found.items(), key=lambda item: (item[0].labels, item[1]))
 
 
-def _places(stands: Mapping[int, Stand], running: Collection[int]) -> dict[Stand | None, list[int]]:
-    """Ranks by where they stand, the fewest first. How many labels led there does not count."""
-    found: dict[Stand | None, list[int]] = defaultdict(list)
+def _places(positions: Mapping[int, RankPosition], running: Collection[int]) -> dict[RankPosition | None, list[int]]:
+    """Return ranks by position, the smallest groups first. The number of labels before the position does not count."""
+    found: dict[RankPosition | None, list[int]] = defaultdict(list)
     for rank in sorted(running):
-        stand = stands.get(rank)
-        found[None if stand is None else Stand(0, stand.task, stand.last)].append(rank)
+        position = positions.get(rank)
+        found[None if position is None else RankPosition(0, position.task, position.last)].append(rank)
     return dict(sorted(found.items(), key=lambda item: (len(item[1]), item[1])))

@@ -1,4 +1,4 @@
-"""What the journals of all ranks have told so far: where each rank stands, and the labels that may be planned. Pure."""
+"""The progress of all ranks by their journals: the position of each, and the labels that may be planned. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.live.complete_labels import NO_TASK, Streams
-from aclcmp.orchestrator.live.journal_tail import ShardNews
+from aclcmp.orchestrator.live.complete_labels import NO_TASK, LabelStreams
+from aclcmp.orchestrator.live.journal_tail import NewRecords
 
 MOST_WAITING = 100_000
-"""Labels on ranks that may wait for others to be planned; what comes then is left to the comparison at the end."""
+"""Labels on ranks that may wait for others to be planned; later ones are left to the comparison at the end."""
 MOST_AT_ONCE = 200
-"""Labels that are planned together."""
+"""Most labels that are planned together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """How far a rank has come."""
+class RankPosition:
+    """The position of a rank: how far it has come."""
 
     labels: int
     task: int
@@ -29,93 +29,93 @@ class Stand:
     """Id of the last label."""
 
 
-class Ledger:
-    """Takes what is new in journals; gives what is ripe, as indices of shards that hold only that.
+class RankProgress:
+    """The progress of all ranks: it takes new records, and returns ripe labels as indices of shards.
 
-    Left to the end are labels that name a file of the library, and those of which several processes of a rank have set
-    some: their occurrences are counted over all of them.
+    Labels that name a file of the library are left to the comparison at the end, and so are ids that several processes
+    of a rank have set, because occurrences are counted over all processes.
     """
 
     def __init__(self, ranks: Sequence[int], *, planning: bool) -> None:
-        """Without `planning` it only counts."""
+        """Start without records. Without `planning` they are only counted."""
         self.known: dict[ShardFiles, int] = {}
-        """How far each journal was read."""
-        self.stands: dict[int, Stand] = {}
-        self.streams = Streams(ranks)
+        """The offset up to which each journal was read."""
+        self.positions: dict[int, RankPosition] = {}
+        self.streams = LabelStreams(ranks)
         self._planning = planning
         self._indices: dict[ShardFiles, ShardIndex] = {}
         self._waiting: dict[LabelKey, list[tuple[ShardFiles, LabelRecord]]] = defaultdict(list)
-        self._held = 0
+        self._waiting_count = 0
         self._planned: set[LabelKey] = set()
         self._left: set[tuple[int, str]] = set()
-        """(task, id) that is left to the end."""
-        self._over: dict[int, float] = {}
-        """Ranks that have ended, but their journals may tell more than was read by then."""
+        """(task, id) of the labels that are left to the end."""
+        self._exits: dict[int, float] = {}
+        """Ranks that have ended, with the time; their journals may still hold unread records."""
         self._done = -1
-        """Tasks before this one are left to the end, as far as they were not planned."""
+        """Labels of tasks before this one are left to the end, unless they were planned."""
 
-    def take(self, news: Iterable[ShardNews], now: float) -> list[LabelKey]:
-        """Take news. Return labels that were given as ripe and ought not to have been: what is known of them is off."""
+    def take(self, news: Iterable[NewRecords], now: float) -> list[LabelKey]:
+        """Take new records. Return labels that were returned as ripe too early: their results are wrong."""
         late: list[LabelKey] = []
-        for files, grown in ((each.files, each.grown) for each in news):
-            self.known[files] = grown.offset
-            if grown.header is not None:
-                self._indices[files] = ShardIndex(files, grown.header, ())
+        for files, part in ((each.files, each.part) for each in news):
+            self.known[files] = part.offset
+            if part.header is not None:
+                self._indices[files] = ShardIndex(files, part.header, ())
             rank = files.rank
-            if rank in self._over:
-                self._over[rank] = now
-            if grown.records:
-                before = self.stands.get(rank)
-                last = grown.records[-1]
-                labels = len(grown.records) + (before.labels if before else 0)
-                self.stands[rank] = Stand(labels, last.task, last.data_id)
+            if rank in self._exits:
+                self._exits[rank] = now
+            if part.records:
+                before = self.positions.get(rank)
+                last = part.records[-1]
+                labels = len(part.records) + (before.labels if before else 0)
+                self.positions[rank] = RankPosition(labels, last.task, last.data_id)
             if self._planning and files in self._indices:
-                for record in grown.records:
+                for record in part.records:
                     late += self._take(files, record, now)
-            if grown.ended and not files.process:
+            if part.ended and not files.process:
                 self.streams.end(rank)
         return late
 
-    def over(self, rank: int, now: float) -> None:
-        """A rank has ended. What it has labelled and was not read yet is waited for."""
-        self._over[rank] = now
+    def note_exit(self, rank: int, now: float) -> None:
+        """Note that a rank has ended. Its journal is still read to the end."""
+        self._exits[rank] = now
 
-    def end(self, looked: Callable[[int], float]) -> None:
-        """Wait no more for ranks that have ended and of which a later look has told nothing.
+    def end(self, read_until: Callable[[int], float]) -> None:
+        """Stop waiting for ranks that have ended and whose journal was read since and held nothing new.
 
-        `looked(rank)` is when the last look began whose answer was taken.
+        `read_until(rank)` is the time when the last answered reading began.
         """
-        for rank in [rank for rank, when in self._over.items() if looked(rank) > when]:
-            del self._over[rank]
+        for rank in [rank for rank, when in self._exits.items() if read_until(rank) > when]:
+            del self._exits[rank]
             self.streams.end(rank)
 
     def _take(self, files: ShardFiles, record: LabelRecord, now: float) -> list[LabelKey]:
         key = LabelKey(record.task, record.data_id, record.occurrence)
         name = record.task, record.data_id
-        full = self._held >= MOST_WAITING or record.task < self._done
+        full = self._waiting_count >= MOST_WAITING or record.task < self._done
         if files.process or record.tensor_path or not record.side or full:
             self._left.add(name)
         if name in self._left:
-            self._held -= len(self._waiting.pop(key, ()))
+            self._waiting_count -= len(self._waiting.pop(key, ()))
             self.streams.drop(key)
             return [key]
         if key in self._planned:
             self._left.add(name)
             return [key]
         self._waiting[key].append((files, record))
-        self._held += 1
+        self._waiting_count += 1
         self.streams.add(files.rank, key, record.side, now)
         return []
 
     def take_ripe(self, now: float, unheard: Collection[int] = ()) -> list[ShardIndex]:
-        """Return indices with the labels that have become ripe, at most 200; none if none has.
+        """Return indices of shards with the labels that have become ripe, at most 200 labels.
 
         `unheard` are ranks whose journals cannot be read now.
         """
         by_shard: dict[ShardFiles, list[LabelRecord]] = defaultdict(list)
         for key in self.streams.take_ripe(now, MOST_AT_ONCE, unheard):
             records = self._waiting.pop(key)
-            self._held -= len(records)
+            self._waiting_count -= len(records)
             self._planned.add(key)
             for files, record in records:
                 by_shard[files].append(record)
@@ -125,9 +125,9 @@ class Ledger:
         ]
 
     def forget(self) -> None:
-        """Forget what no rank comes back to: what is one-sided there stays so."""
+        """Forget tasks that no rank will return to: one-sided labels in them stay one-sided."""
         for key in self.streams.forget():
-            self._held -= len(self._waiting.pop(key))
+            self._waiting_count -= len(self._waiting.pop(key))
         done = self.streams.oldest_task
         if self._done < done < NO_TASK:
             self._done = done
@@ -136,5 +136,5 @@ class Ledger:
 
     @property
     def labels(self) -> int:
-        """How many labels all ranks have set."""
-        return sum(stand.labels for stand in self.stands.values())
+        """Number of labels that all ranks have set."""
+        return sum(position.labels for position in self.positions.values())

@@ -29,7 +29,7 @@ def seed(monkeypatch: pytest.MonkeyPatch) -> Seed:
     def begin(text: str) -> None:
         monkeypatch.setattr(module, "_seed", text)
         monkeypatch.setattr(module, "_calls", itertools.count())
-        monkeypatch.setattr(module, "_said", set())
+        monkeypatch.setattr(module, "_printed", set())
 
     return begin
 

@@ -17,9 +17,9 @@ from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.live.interim_verdicts import Findings
-from aclcmp.orchestrator.live.journal_tail import ShardNews, read_news
-from aclcmp.orchestrator.live.rank_progress import Ledger
+from aclcmp.orchestrator.live.interim_verdicts import InterimVerdicts
+from aclcmp.orchestrator.live.journal_tail import NewRecords, read_new_records
+from aclcmp.orchestrator.live.rank_progress import RankProgress
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
 
@@ -56,16 +56,16 @@ class Follower:
 
     def __init__(self, folder: Path, world: int) -> None:
         self.folder, self.world = folder, world
-        self.ledger = Ledger(range(world), planning=True)
+        self.ledger = RankProgress(range(world), planning=True)
         self.known = ResultCache()
-        self.findings = Findings(Policy(), None)
+        self.findings = InterimVerdicts(Policy(), None)
         self.read: dict[ShardFiles, int] = {}
         self.asked = 0
 
     def step(self, now: float = 0.0) -> list[str]:
         """Take what is new and compare what is ripe; return the ids of those labels."""
-        news: list[ShardNews] = read_news(self.folder, frozenset(range(self.world)), self.ledger.known)
-        self.findings.take_back(self.ledger.take(news, now))
+        news: list[NewRecords] = read_new_records(self.folder, frozenset(range(self.world)), self.ledger.known)
+        self.findings.withdraw(self.ledger.take(news, now))
         names: dict[str, None] = {}
         while indices := self.ledger.take_ripe(now):
             names |= dict.fromkeys(record.data_id for index in indices for record in index.records)

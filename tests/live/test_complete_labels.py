@@ -4,14 +4,14 @@ import pytest
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.live import complete_labels
-from aclcmp.orchestrator.live.complete_labels import APART_SECONDS, SILENT_SECONDS, Streams
+from aclcmp.orchestrator.live.complete_labels import APART_SECONDS, SILENT_SECONDS, LabelStreams
 
 
 class Job:
     """Ranks that label, written as `0:g1 1:a2`: rank 0 sets the golden side of label 1, and so on."""
 
     def __init__(self, ranks: int) -> None:
-        self.streams = Streams(range(ranks))
+        self.streams = LabelStreams(range(ranks))
 
     def does(self, words: str, now: float = 0.0, task: int = 0) -> list[str]:
         """Set labels, then return what is ripe."""
@@ -122,7 +122,7 @@ def test_what_all_ranks_left_one_sided_is_let_go_and_order_is_forgotten(monkeypa
 
 def test_many_ranks_and_labels_are_taken_in_bounded_lots() -> None:
     ranks, labels = 64, 300
-    many = Streams(range(ranks))
+    many = LabelStreams(range(ranks))
     for number in range(labels):
         for rank in range(ranks):
             for side in ("pta", "acl"):

@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.live import interim_verdicts
-from aclcmp.orchestrator.live.follower import stand_back
+from aclcmp.orchestrator.live.follower import lower_priority
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
 from tests.live.growing import Follower, Rank
@@ -80,11 +80,11 @@ def test_labels_of_several_processes_and_of_dumps_are_left_to_the_end(tmp_path: 
     first.label("acl", "y", values)
     assert follower.step() == ["y"]
     assert follower.findings.compared == 1  # x counts on over both processes: what was found of it is off
-    assert follower.ledger.stands[0].labels == 8
+    assert follower.ledger.positions[0].labels == 8
 
 
 def test_a_task_without_end_is_held_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interim_verdicts, "MOST_HELD", 20)
+    monkeypatch.setattr(interim_verdicts, "MOST_KEPT", 20)
     ranks = [Rank(tmp_path, number, 2) for number in range(2)]
     follower = Follower(tmp_path, 2)
     found, streams = follower.findings, follower.ledger.streams
@@ -92,7 +92,7 @@ def test_a_task_without_end_is_held_in_bounded_memory(tmp_path: Path, monkeypatc
         label_layer(ranks, layer, fault=0 if layer == 50 else None)
         follower.step()
         found.judge({0: streams.chains(0)})
-    shown = found.shown()
+    shown = found.as_judgement()
     assert shown is not None and len(shown.labels) <= 11
     assert found.put_away[Status.MATCH] + len(shown.labels) == found.compared
     assert found.first_own() == (LabelKey(0, "layers.50.mlp", 0), (0,))
@@ -114,7 +114,7 @@ def test_verdicts_are_those_of_the_report_in_golden_order(tmp_path: Path) -> Non
     ranks = [Rank(tmp_path, number, 2) for number in range(2)]
     follower = Follower(tmp_path, 2)
     found, streams = follower.findings, follower.ledger.streams
-    assert found.shown() is None and found.first_own() is None
+    assert found.as_judgement() is None and found.first_own() is None
     for task in range(3):
         for layer in range(5):
             label_layer(ranks, layer, task, fault=1 if (task, layer) == (1, 3) else None)
@@ -123,7 +123,7 @@ def test_verdicts_are_those_of_the_report_in_golden_order(tmp_path: Path) -> Non
         assert not found.tasks
         found.close_tasks(streams.oldest_task)
         assert found.first_own() == (None if task == 0 else (LabelKey(1, "layers.3.mlp", 0), (1,)))
-    shown = found.shown()
+    shown = found.as_judgement()
     assert shown is not None
     assert [label.key for label in shown.labels] == [
         LabelKey(t, f"layers.{n}.mlp", 0) for t in (1, 2) for n in range(5)
@@ -136,7 +136,7 @@ def test_only_the_thread_that_compares_is_idle() -> None:
     found: list[tuple[int, int]] = []
 
     def work() -> None:
-        stand_back()
+        lower_priority()
         found.append((os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)))
 
     before = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
@@ -177,7 +177,7 @@ def test_what_a_rank_has_labelled_before_its_end_is_waited_for(tmp_path: Path) -
     label(1, 0)
     label(0, 1)
     assert follower.step(1.0) == ["layers.0.mlp"]
-    follower.ledger.over(1, 2.0)
+    follower.ledger.note_exit(1, 2.0)
     follower.ledger.end(lambda rank: 1.5)  # the last look began before it ended
     assert follower.step(2.0) == []
     label(1, 1)

@@ -9,7 +9,7 @@ from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.journal import JournalWriter, ShardHeader, read_journal, read_journal_from
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.live import journal_tail
-from aclcmp.orchestrator.live.journal_tail import read_news
+from aclcmp.orchestrator.live.journal_tail import read_new_records
 from tests.live.growing import Rank
 
 HEADER = ShardHeader("run", 0, 1, 0, 0, "host", 1, 0.0)
@@ -86,15 +86,15 @@ def test_of_many_journals_those_least_read_come_first(tmp_path: Path, monkeypatc
     known: dict = {}
     seen: dict[int, int] = {}
     for _ in range(40):
-        found = read_news(tmp_path, frozenset({0, 1, 2, 3, 4}), known)
+        found = read_new_records(tmp_path, frozenset({0, 1, 2, 3, 4}), known)
         assert len(found) <= 4
         for each in found:
-            known[each.files] = each.grown.offset
-            seen[each.files.rank] = seen.get(each.files.rank, 0) + len(each.grown.records)
+            known[each.files] = each.part.offset
+            seen[each.files.rank] = seen.get(each.files.rank, 0) + len(each.part.records)
         if min(seen.values()) > 0 and len(seen) == 5 and max(seen.values()) < 8:
             break  # all have been heard before any was read to its end
     else:
         pytest.fail("one was read to its end before others")
     (tmp_path / "rank00001.journal").write_text("garbage\n")
-    read_news(tmp_path, frozenset({1}), {})
-    assert read_news(tmp_path / "missing", frozenset({1}), {}) == []
+    read_new_records(tmp_path, frozenset({1}), {})
+    assert read_new_records(tmp_path / "missing", frozenset({1}), {}) == []

@@ -21,7 +21,7 @@ from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.launch.launcher import launch
 from aclcmp.orchestrator.live import loop, progress_text
-from aclcmp.orchestrator.live.watcher import Live
+from aclcmp.orchestrator.live.watcher import LiveWatcher
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, aclcmp
@@ -126,7 +126,7 @@ def cluster() -> Iterator[Cluster]:
         yield opened
 
 
-Followed = Callable[..., tuple[RunRecord, Notes, Live, RunDir]]
+Followed = Callable[..., tuple[RunRecord, Notes, LiveWatcher, RunDir]]
 
 
 @pytest.fixture
@@ -138,10 +138,10 @@ def followed(cluster: Cluster, script: Path, tmp_path: Path) -> Followed:
         compare: bool = True,
         meanwhile: Callable[[Notes], object] = lambda notes: None,
         timeout: float | None = None,
-    ) -> tuple[RunRecord, Notes, Live, RunDir]:
+    ) -> tuple[RunRecord, Notes, LiveWatcher, RunDir]:
         notes, folder = Notes(), RunDir.create(tmp_path / "run")
         terms = JudgingOptions(Policy()) if compare else None
-        live = Live(folder.shards, notes, terms, StopAt.NEVER, lambda: cluster.head.lost)
+        live = LiveWatcher(folder.shards, notes, terms, StopAt.NEVER, lambda: cluster.head.lost)
         command = (sys.executable, str(script), *map(str, arguments))
         beside = threading.Thread(target=meanwhile, args=(notes,))
         beside.start()
