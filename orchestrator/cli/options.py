@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from aclcmp.orchestrator.core.job import JobOptions, RunOptions
 from aclcmp.orchestrator.core.option_fields import OptionField, options_of
-from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.core.redaction import redact
 from aclcmp.orchestrator.errors import UsageError
 
 Options = TypeVar("Options", bound=JobOptions)
@@ -67,7 +67,7 @@ def parse_variables(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"--env {redacted(pair)!r} is not of the form NAME=VALUE")
+            raise UsageError(f"--env {redact(pair)!r} is not of the form NAME=VALUE")
         variables[name] = value
     return variables
 

@@ -26,7 +26,7 @@ _CODES = {"int": "q", "float": "d"}
 _EACH = {code: struct.Struct(f"<{code}") for code in _CODES.values()}
 
 
-def packed(cls: type[Kind]) -> type[Kind]:
+def compact(cls: type[Kind]) -> type[Kind]:
     """Return a frozen dataclass (without slots) anew, its fields of types int and float as one string of bytes.
 
     It is made, read, replaced, compared and pickled as before. Integers must fit in 64 bits.
@@ -53,10 +53,10 @@ def packed(cls: type[Kind]) -> type[Kind]:
         for name in others:
             put(self, name, given[name])
 
-    def reduced(self: Any) -> Any:
-        return _made, (type(self), *[getattr(self, name) for name in slots])
+    def reduce(self: Any) -> Any:
+        return _rebuild, (type(self), *[getattr(self, name) for name in slots])
 
-    namespace |= {"__slots__": slots, "__init__": init, "__reduce__": reduced, "__packed__": whole}
+    namespace |= {"__slots__": slots, "__init__": init, "__reduce__": reduce, "__packed__": whole}
     namespace["__packed_dtype__"] = np.dtype(
         [(name, f"<{'i' if code == 'q' else 'f'}8") for name, code in zip(numbers, codes, strict=True)]
     )
@@ -76,7 +76,7 @@ def numbers_of(one: Any) -> tuple[Any, ...]:
     return cast("tuple[Any, ...]", one.__packed__.unpack(one._packed))
 
 
-def numbers_called(cls: type[Any], *names: str) -> Callable[[Any], tuple[Any, ...]]:
+def number_reader(cls: type[Any], *names: str) -> Callable[[Any], tuple[Any, ...]]:
     """Return a function that reads several numbers of an object at once."""
     chosen = itemgetter(*[cls.__packed_dtype__.names.index(name) for name in names])
     unpack = cls.__packed__.unpack
@@ -85,7 +85,7 @@ def numbers_called(cls: type[Any], *names: str) -> Callable[[Any], tuple[Any, ..
 
 def with_numbers(cls: type[Kind], numbers: Iterable[float], *others: Any) -> Kind:
     """Return an object from its numbers, in the order of its fields; `others` are those that are none."""
-    return cast("Kind", _made(cls, cast("Any", cls).__packed__.pack(*numbers), *others))
+    return cast("Kind", _rebuild(cls, cast("Any", cls).__packed__.pack(*numbers), *others))
 
 
 def empty_table(cls: type[Any], count: int) -> Table:
@@ -123,7 +123,7 @@ def _reader(number: struct.Struct, at: int) -> Callable[[Any], Any]:
     return read
 
 
-def _made(cls: type[Any], *state: Any) -> Any:
+def _rebuild(cls: type[Any], *state: Any) -> Any:
     found = object.__new__(cls)
     for name, value in zip(cls.__slots__, state, strict=True):
         object.__setattr__(found, name, value)
@@ -151,7 +151,7 @@ def slots_of(cls: type[Any]) -> dict[str, Any]:
     return {name: vars(each)[name] for each in reversed(cls.__mro__) for name in vars(each).get("__slots__", ())}
 
 
-def lazily(cls: type[Any], name: str) -> None:
+def make_lazy(cls: type[Any], name: str) -> None:
     """Let a field also hold a function of the object, which is called whenever the field is read."""
     slot = vars(cls)[name]
 
@@ -162,7 +162,7 @@ def lazily(cls: type[Any], name: str) -> None:
     setattr(cls, name, property(read, slot.__set__))
 
 
-def copier(cls: type[Kind], slots: Mapping[str, Any]) -> Callable[..., Kind]:
+def make_copier(cls: type[Kind], slots: Mapping[str, Any]) -> Callable[..., Kind]:
     """Return `copy(one, **changes)`, a `dataclasses.replace` that leaves functions what they are."""
     taken = [(slot.__get__, slot.__set__) for slot in slots.values()]
     new = object.__new__
@@ -178,7 +178,9 @@ def copier(cls: type[Kind], slots: Mapping[str, Any]) -> Callable[..., Kind]:
     return copy
 
 
-def made_of(cls: type[Kind], slots: Mapping[str, Any], count: int, columns: Mapping[str, Iterable[Any]]) -> list[Kind]:
+def bulk_construct(
+    cls: type[Kind], slots: Mapping[str, Any], count: int, columns: Mapping[str, Iterable[Any]]
+) -> list[Kind]:
     """Return so many objects from columns of all their fields; one by one takes three times as long."""
     found = [object.__new__(cls) for _ in range(count)]
     for name, slot in slots.items():

@@ -85,7 +85,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What a second look at one (label, rank) found. x is golden, y actual, d = y - x."""
+    """Findings of a second look at one (label, rank). x is golden, y actual, d = y - x."""
 
     channels: ChannelSums
     histogram: npt.NDArray[np.int64]
@@ -138,7 +138,7 @@ Looks = dict[tuple[LabelKey, int], Look | str]
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Where the error of one label sits, by shares of its energy (the sum of d^2), and in words."""
+    """Places of one label's error: shares of its energy (the sum of d^2), and words."""
 
     key: LabelKey
     by_rank: dict[int, float]
@@ -153,7 +153,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What the error of a label looks like on some ranks, where that explains at least 90 % of its energy."""
+    """Likely form of a label's error on some ranks; it explains at least 90 % of the error's energy."""
 
     key: LabelKey
     ranks: tuple[int, ...]
@@ -166,7 +166,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class TieQuestion:
-    """Whether the ids of a pair that differ are ties by golden's scores, which lie beside golden's ids."""
+    """Request to check whether ids that differ are ties by golden's scores, which lie beside golden's ids."""
 
     ids: Pair
     """Integers, whole on both sides: shape (..., k) beside scores of (..., n), or (...) beside (..., n)."""

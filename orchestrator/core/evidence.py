@@ -1,4 +1,4 @@
-"""What verdicts are taken from, by label and rank."""
+"""Evidence for verdicts, by label and rank."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReplicaVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEvidence:
-    """What is known of one label on one rank. `stats` and `metrics` are None where nothing was compared."""
+    """Facts about one label on one rank. `stats` and `metrics` are None where nothing was compared."""
 
     rank: int
     golden: SideFacts | None

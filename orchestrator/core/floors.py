@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class FloorSource(str, Enum):
-    """Where a floor was measured, the most telling first."""
+    """Sources of measured floors, the most reliable first."""
 
     REFERENCE = "reference"
     """Golden against a third side of higher precision (AWS Neuron's three-way comparison)."""
@@ -36,7 +36,7 @@ class Floor:
 
 
 class ProfileKey(NamedTuple):
-    """What errors are alike: those of one kind of label, between two dtypes, on two kinds of device."""
+    """Key of errors that are comparable: one kind of label, two dtypes, two kinds of device."""
 
     kind: str
     """The label's id without the number of its layer."""

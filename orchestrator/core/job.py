@@ -18,12 +18,12 @@ from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.label_filter import parse_labels, parse_tasks
 from aclcmp.orchestrator.core.option_fields import Group, Option
-from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.core.redaction import redact
 from aclcmp.orchestrator.errors import FailOn
 
 
 class Device(str, Enum):
-    """What a rank computes on."""
+    """Device that a rank computes on."""
 
     AUTO = "auto"
     """NPU if the cluster has any, else CUDA, else CPU."""
@@ -51,7 +51,7 @@ class Launcher(str, Enum):
 
 
 class StopAt(str, Enum):
-    """What ends a run before its ranks end by themselves."""
+    """Events that end a run before its ranks end by themselves."""
 
     NEVER = "never"
     FIRST_DIVERGENCE = "first-divergence"
@@ -94,7 +94,7 @@ def split_command(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise ValueError(f"{redacted(text)!r} cannot be split into words: {error}") from None
+        raise ValueError(f"{redact(text)!r} cannot be split into words: {error}") from None
 
 
 def refuse_words(words: Sequence[str]) -> tuple[str, str] | None:

@@ -31,7 +31,7 @@ _GENERATED = re.compile(r"data_[\d-]+_\d+$")
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Where a label belongs.
+    """Place of a label in the model.
 
     `granularity` is "op", "layer", "model", or "" where neither the user nor a name tells. `low`: its actual side was
     dumped by the library. `layer` is the layer's number as text, "" outside of layers.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.core.compact import Table, empty_table, from_table, packed, table
+from aclcmp.orchestrator.core.compact import Table, compact, empty_table, from_table, table
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 # Sums are good to 1e-6; a variance that is a smaller part of the mean square than this is rounding.
@@ -29,7 +29,7 @@ Formula = Callable[[Table], Any]
 
 @dataclass(frozen=True, slots=True)
 class MetricInfo:
-    """What is said of a metric, and how it follows from the statistics of many pairs."""
+    """Description of a metric, and its formula."""
 
     label: str
     """Its name in words."""
@@ -103,7 +103,7 @@ def _metric(label: str, help: str, formula: Formula | None = None, *, unit: str 
     return field(metadata={"info": MetricInfo(label, unit, help, formula)})
 
 
-@packed
+@compact
 @dataclass(frozen=True)
 class Metrics:
     """Derived figures; a float is nan where it is undefined.

@@ -20,7 +20,7 @@ Spelling = Callable[..., str]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What is wrong with options."""
+    """A combination of options that is refused."""
 
     text: str
     name: str = ""

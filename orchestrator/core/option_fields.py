@@ -50,12 +50,12 @@ class OptionField:
 
     @property
     def takes_pairs(self) -> bool:
-        """Whether it is a mapping, which a command line gives pair by pair."""
+        """True for a mapping, which a command line gives pair by pair."""
         return get_origin(self.type) is Mapping
 
     @property
     def required(self) -> bool:
-        """Whether there is no default."""
+        """True where there is no default."""
         return self.default is MISSING
 
 

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair
 
 @dataclass(frozen=True, slots=True)
 class SideFacts:
-    """What was recorded of one side of a label on one rank."""
+    """Facts recorded for one side of a label on one rank."""
 
     path: str
     dtype: str
@@ -37,11 +37,11 @@ class SideFacts:
 
 
 class Told(Protocol):
-    """What has facts to tell, once the report asks for them."""
+    """Object that gives its facts once the report asks for them."""
 
     @property
     def facts(self) -> SideFacts:
-        """What was recorded."""
+        """The recorded facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """What several ranks hold of one side and ought to be the same, but is not bit by bit.
+    """Tensors of one side on several ranks that ought to be the same, but are not bit by bit.
 
     `clusters` are ranks whose tensors are equal by their checksums, the largest first. The pairs of each of `against`
     compare the first rank of one cluster ("golden") with those of all others ("actual").
@@ -111,7 +111,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
-    """What becomes of one label: on each rank the pairs that compare it, or why it cannot be compared."""
+    """Plan of one label: for each rank the pairs that compare it, or the reason why it cannot be compared."""
 
     key: LabelKey
     sides: dict[int, Sides] = field(default_factory=dict)

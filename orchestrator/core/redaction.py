@@ -1,4 +1,4 @@
-"""What may stand in a record of a variable or a command line: texts go in, the same without secrets come out.
+"""Hide secrets in records of variables and command lines: texts go in, the same without secrets come out.
 
 Hidden is what a name calls a secret (`--api-key`, `HF_TOKEN=`, `?sig=`), the user of a URL (`http://me:password@proxy`),
 and what looks like one by itself: `sk-...`, or a long run of letters and digits at random. A rule of thumb: what looks
@@ -41,11 +41,11 @@ _SHORTEST_OF_PARTS = 32
 
 
 def sounds_secret(name: str) -> bool:
-    """Whether a variable's value must not be shown or recorded, by its name."""
+    """Return whether the name of a variable says that its value must not be shown or recorded."""
     return any(word in name.upper() for word in _IN_VARIABLES)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return a value, or a text that may be a command line, without what is secret in it."""
     text = _USER.sub(f"://{HIDDEN}@", text)
     text = _USER_WITHOUT_SCHEME.sub(f"{HIDDEN}@", text)
@@ -55,20 +55,20 @@ def redacted(text: str) -> str:
     return _RUN.sub(lambda found: HIDDEN if _is_random(found[0]) else found[0], text)
 
 
-def redacted_words(words: Iterable[str]) -> tuple[str, ...]:
+def redact_words(words: Iterable[str]) -> tuple[str, ...]:
     """Return the words of a command line without what is secret in them."""
     shown: list[str] = []
     option: re.Match[str] | None = None
     for word in words:
         secret = option is not None and not word.startswith("-") and not (option["weak"] and word.isdecimal())
-        shown.append(HIDDEN if secret else redacted(word))
+        shown.append(HIDDEN if secret else redact(word))
         option = _OPTION.fullmatch(word)
     return tuple(shown)
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable is secret by its name, or by what its value holds."""
-    return sounds_secret(name) or redacted(value) != value
+    """Return whether a variable is secret, by its name or by its value."""
+    return sounds_secret(name) or redact(value) != value
 
 
 def _is_innocent(found: re.Match[str]) -> bool:

@@ -19,13 +19,13 @@ class Region:
         """Return the region that covers all of a tensor of `shape`."""
         return Region((0,) * len(shape), shape)
 
-    def moved(self, by: tuple[int, ...]) -> Region:
+    def translate(self, by: tuple[int, ...]) -> Region:
         """Return the region of the same shape that begins `by` further along each dimension."""
         return Region(tuple(a + b for a, b in zip(self.start, by, strict=True)), self.shape)
 
     @property
     def end(self) -> tuple[int, ...]:
-        """Where it ends along each dimension."""
+        """End along each dimension (exclusive)."""
         return tuple(s + n for s, n in zip(self.start, self.shape, strict=True))
 
     @property
@@ -53,12 +53,12 @@ class Source:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the tensor itself is there."""
+        """True if the tensor itself is there."""
         return self.capture == "full"
 
 
 class LabelKey(NamedTuple):
-    """What names a label across ranks and sides.
+    """Name of a label across ranks and sides.
 
     A tuple, for a plan of a million of them looks each up several times: a dataclass hashes five times slower.
     """
@@ -99,5 +99,5 @@ class Pair:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it is there as tensors, none as a summary."""
+        """True if all of it is there as tensors, nothing as a summary."""
         return all(source.is_whole for source in self.sources)

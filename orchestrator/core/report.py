@@ -1,4 +1,4 @@
-"""What every report is made from."""
+"""The model from which every report is written."""
 
 from __future__ import annotations
 

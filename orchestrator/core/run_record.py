@@ -6,7 +6,7 @@ from enum import Enum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from aclcmp.orchestrator.core.redaction import redacted, redacted_words
+from aclcmp.orchestrator.core.redaction import redact, redact_words
 
 SCHEMA = 1
 
@@ -56,7 +56,7 @@ class Failure(_Model):
 
 
 class VersionedRecord(BaseModel):
-    """What every version of run.json has."""
+    """Fields that every version of run.json has."""
 
     schema_version: int = Field(alias="schema")
 
@@ -93,16 +93,16 @@ class RunRecord(_Model):
     @field_validator("command")
     @classmethod
     def _hide_in_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:
-        return redacted_words(command)
+        return redact_words(command)
 
     @field_validator("environment")
     @classmethod
     def _hide_in_environment(cls, environment: dict[str, str]) -> dict[str, str]:
-        return {name: redacted(value) for name, value in environment.items()}
+        return {name: redact(value) for name, value in environment.items()}
 
 
-def run_failed(record: RunRecord | None) -> bool:
-    """Whether anything went wrong while the ranks of a run ran. Ranks that were stopped on purpose are no failure."""
+def has_failure(record: RunRecord | None) -> bool:
+    """Return whether anything went wrong while the ranks ran. Ranks that were stopped on purpose are no failure."""
     if record is None:
         return False
     fine = (RankState.FINISHED, RankState.STOPPED) if record.stopped else (RankState.FINISHED,)

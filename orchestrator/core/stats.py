@@ -1,4 +1,4 @@
-"""What is known of one pair after one pass over its bytes: sums, extremes, counts, and sums by row.
+"""Statistics of one pair after one pass over its bytes: sums, extremes, counts, and sums by row.
 
 x is the golden side, y the actual one, d = y - x, all in float64. Statistics of disjoint regions of the same label add
 up with `merge`. Complex tensors are compared as their real and imaginary parts, which are then the elements counted.
@@ -16,7 +16,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.core.compact import numbers_of, packed, with_numbers
+from aclcmp.orchestrator.core.compact import compact, numbers_of, with_numbers
 from aclcmp.orchestrator.core.regions import LabelKey
 
 _Float64 = npt.NDArray[np.float64]
@@ -135,7 +135,7 @@ def _consecutive(first: int, count: int) -> npt.NDArray[np.int64]:
 
 
 class Basis(str, Enum):
-    """What the statistics of a pair were taken from, the best first."""
+    """Data from which the statistics of a pair were taken, the best first."""
 
     VALUES = "values"
     """Both tensors, element by element."""
@@ -145,7 +145,7 @@ class Basis(str, Enum):
     """Moments and norms by row of both: sum_dd is a lower bound."""
 
 
-@packed
+@compact
 @dataclass(frozen=True, eq=False)
 class PairStats:
     """Mergeable statistics of one pair. Sums and extremes run over positions where both sides are finite.

@@ -31,12 +31,12 @@ def visible_lines(text: str) -> str:
     return "".join(c if c in "\n\t" else visible(c) for c in text)
 
 
-def coloured(line: str) -> str:
+def keep_colours(line: str) -> str:
     """Return a line of a rank's output with its colours (SGR sequences) and nothing else that steers a terminal."""
     return "".join(part if _COLOUR.fullmatch(part) else visible_lines(part) for part in _COLOURS.split(line))
 
 
-def uncoloured(line: str) -> str:
+def strip_colours(line: str) -> str:
     """Return a line of a rank's output for what is no terminal: without its colours, the rest as escapes."""
     return visible_lines(_COLOUR.sub("", line))
 

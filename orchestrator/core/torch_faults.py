@@ -62,7 +62,7 @@ _PACKAGES = {"libgomp": "libgomp1 (apt) or libgomp (yum)", "libstdc++": "libstdc
 
 @dataclass(frozen=True, slots=True)
 class LoadFault:
-    """What is wrong and how to mend it, one line each."""
+    """A fault and how to mend it, one line each."""
 
     what: str
     fix: str
@@ -117,7 +117,10 @@ class ErrorTrail:
         if not backend:
             return None
         case = _Case("", backend, set_env)
-        return LoadFault(f"{_named(backend, case)} cannot be loaded", f"see the first error printed{_without(case)}")
+        return LoadFault(
+            f"{_package_words(backend, case)} cannot be loaded",
+            f"see the first error printed{_or_without_it(case)}",
+        )
 
 
 def _fault(text: str, case: _Case) -> LoadFault | None:
@@ -134,25 +137,25 @@ def _not_found(found: re.Match[str], case: _Case) -> LoadFault | None:
             "install the NPU's driver, put /usr/local/Ascend/driver/lib64/driver and .../lib64/common on "
             "LD_LIBRARY_PATH, and mount /usr/local/Ascend/driver into a container"
         )
-        return LoadFault(_misses(f"the NPU driver's {library}", case), fix + _without(case))
+        return LoadFault(_misses(f"the NPU driver's {library}", case), fix + _or_without_it(case))
     if _NNAL.match(library):
         fix = "source the set_env.sh of NNAL, usually /usr/local/Ascend/nnal/atb/set_env.sh"
-        return LoadFault(_misses(f"{library} of CANN's NNAL", case), fix + _without(case))
+        return LoadFault(_misses(f"{library} of CANN's NNAL", case), fix + _or_without_it(case))
     if _TORCH.match(library):
         what = f"{library} of torch or torch-npu is not found: not installed whole, or for another version or build"
         return LoadFault(what, "install torch and what uses it anew, in versions that belong together")
     if not (case.inside or _CANN.match(library)):
         return None
     if _BUNDLED.search(library):
-        return LoadFault(f"{case.inside} does not find its own {library}", _anew(case.inside))
+        return LoadFault(f"{case.inside} does not find its own {library}", _reinstall(case.inside))
     if case.inside and _CUDA.match(library):
-        fix = f"{_anew('torch')}, or take its build for the CPU; libcuda.so.1 comes with the driver"
+        fix = f"{_reinstall('torch')}, or take its build for the CPU; libcuda.so.1 comes with the driver"
         return LoadFault(f"torch is built for CUDA, and does not find {library}", fix)
     name = library.partition(".so")[0]
     if name in _PACKAGES or case.inside == "torch":
         fix = f"install {_PACKAGES.get(name, 'the package that has it')}, or put its folder on LD_LIBRARY_PATH"
         return LoadFault(f"{case.inside} does not find {library} of the system", fix)
-    return LoadFault(_misses(f"CANN's {library}", case), f"source {case.set_env}{_without(case)}")
+    return LoadFault(_misses(f"CANN's {library}", case), f"source {case.set_env}{_or_without_it(case)}")
 
 
 def _symbol(found: re.Match[str], case: _Case) -> LoadFault | None:
@@ -161,14 +164,14 @@ def _symbol(found: re.Match[str], case: _Case) -> LoadFault | None:
     if "torch_npu" in path or _NNAL.match(library):
         if _OF_TORCH.match(symbol):
             return _other_torch(case)
-        what = f"{_named('torch_npu', case)} was built for another CANN or NNAL: {library} needs {symbol}"
+        what = f"{_package_words('torch_npu', case)} was built for another CANN or NNAL: {library} needs {symbol}"
         fix = (
             "install the CANN that it was released for (COMPATIBILITY.md of Ascend/pytorch), and source its set_env.sh"
         )
-        return LoadFault(what, fix + _without(case))
+        return LoadFault(what, fix + _or_without_it(case))
     if "/torch/" in path or _TORCH.match(library):
         what = f"torch's {library} was loaded with libraries of another version: it needs {symbol}"
-        return LoadFault(what, f"take other versions of torch or CUDA off LD_LIBRARY_PATH, or {_anew('torch')}")
+        return LoadFault(what, f"take other versions of torch or CUDA off LD_LIBRARY_PATH, or {_reinstall('torch')}")
     if _OF_TORCH.match(symbol):
         return LoadFault(
             f"{library} was built for another torch: it needs {symbol}", "install or build it for this torch"
@@ -192,26 +195,26 @@ def _no_module(found: re.Match[str], case: _Case) -> LoadFault | None:
     package = found[1].partition(".")[0]
     if package == case.backend:
         what = f"{case.backend} is registered with torch, and there is no such package"
-        return LoadFault(what, f"pip uninstall it, or install it anew{_without(case)}")
+        return LoadFault(what, f"pip uninstall it, or install it anew{_or_without_it(case)}")
     if not case.inside:
         return None
     if package == case.inside:
-        return _torn(package, case)
-    what = f"{_named(case.inside, case)} needs the Python package {package}"
+        return _incomplete_package(package, case)
+    what = f"{_package_words(case.inside, case)} needs the Python package {package}"
     return LoadFault(what, f"install it (was {case.inside} installed with --no-deps?)")
 
 
 def _no_name(found: re.Match[str], case: _Case) -> LoadFault | None:
     module = found[1] or found[2]
     if module == "torch_npu" and case.backend:
-        return _torn("torch_npu", case)
+        return _incomplete_package("torch_npu", case)
     return _other_torch(case) if case.inside == "torch_npu" and not module.startswith("torch_npu") else None
 
 
-def _torn(package: str, case: _Case) -> LoadFault:
-    around = _without(case) if package == case.backend else ""
+def _incomplete_package(package: str, case: _Case) -> LoadFault:
+    around = _or_without_it(case) if package == case.backend else ""
     what = f"{package} is not installed whole, or another folder of that name comes first"
-    return LoadFault(what, _anew(package) + around)
+    return LoadFault(what, _reinstall(package) + around)
 
 
 def _numpy(found: re.Match[str], case: _Case) -> LoadFault:
@@ -219,7 +222,7 @@ def _numpy(found: re.Match[str], case: _Case) -> LoadFault:
     return LoadFault(what, "pip install 'numpy<2', or newer versions of what needs numpy")
 
 
-def _two(found: re.Match[str], case: _Case) -> LoadFault:
+def _two_accelerators(found: re.Match[str], case: _Case) -> LoadFault:
     fix = "install torch's build for the CPU to use NPUs; to use GPUs set TORCH_DEVICE_BACKEND_AUTOLOAD=0 (--env)"
     return LoadFault("torch_npu is installed beside a torch for another accelerator", fix)
 
@@ -233,31 +236,31 @@ _RULES: tuple[tuple[re.Pattern[str], _Judge], ...] = (
     (_NO_MODULE, _no_module),
     (_NO_NAME, _no_name),
     (_NUMPY, _numpy),
-    (_TWO, _two),
-    (_TORN, lambda _, case: _torn("torch", case)),
+    (_TWO, _two_accelerators),
+    (_TORN, lambda _, case: _incomplete_package("torch", case)),
 )
 
 
 def _other_torch(case: _Case) -> LoadFault:
-    what = f"{_named('torch_npu', case)} was built for another torch"
+    what = f"{_package_words('torch_npu', case)} was built for another torch"
     fix = "install torch and torch-npu of one version: pip install torch==X.Y.Z torch-npu==X.Y.Z"
-    return LoadFault(what, fix + _without(case))
+    return LoadFault(what, fix + _or_without_it(case))
 
 
-def _named(package: str, case: _Case) -> str:
+def _package_words(package: str, case: _Case) -> str:
     return f"{package}, which torch loads by itself," if package == case.backend else package
 
 
 def _misses(library: str, case: _Case) -> str:
     if case.inside == "torch_npu" or case.backend:
-        return f"{_named('torch_npu', case)} does not find {library}"
+        return f"{_package_words('torch_npu', case)} does not find {library}"
     return f"{library} is not found"
 
 
-def _anew(package: str) -> str:
+def _reinstall(package: str) -> str:
     return f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
 
 
-def _without(case: _Case) -> str:
+def _or_without_it(case: _Case) -> str:
     """The way around a backend that torch loads by itself."""
     return "; or run with --device cpu, without it" if case.backend else ""

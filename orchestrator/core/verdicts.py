@@ -1,4 +1,4 @@
-"""What the judge says, as data: one verdict per (label, rank), folded into labels, folded into a judgement."""
+"""Verdicts as data: one per (label, rank), folded into labels, folded into a judgement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import inf
 from operator import attrgetter
 from typing import Any
 
-from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of
+from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_lazy, slots_of
 from aclcmp.orchestrator.core.evidence import RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -31,7 +31,7 @@ class Group(Enum):
 
 
 class Status(str, Enum):
-    """What the comparison of one (label, rank) means, and how that is ordered, stored and shown."""
+    """Result of comparing one (label, rank), and how it is ordered, stored and shown."""
 
     #         value, number, severity, group, mark, ascii, style, colour, point
     MATCH = "match", 1, 0, Group.GOOD, "·", ".", "green", "match", "circle"
@@ -89,7 +89,7 @@ def worst(statuses: Iterable[Status]) -> Status:
 
 
 class Origin(str, Enum):
-    """Where a divergence comes from."""
+    """Origin of a divergence: the label itself, or a label before it."""
 
     OWN = "own"
     INHERITED = "inherited"
@@ -97,7 +97,7 @@ class Origin(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the errors of one (label, rank) were held against."""
+    """Limits against which the errors of one (label, rank) were held."""
 
     warn: float
     fail: float
@@ -134,14 +134,14 @@ class RankVerdict(RankEvidence):
 
 _SLOTS = slots_of(RankVerdict)
 _OF_EVIDENCE = slots_of(RankEvidence)
-lazily(RankVerdict, "reason")
-changed = copier(RankVerdict, _SLOTS)
+make_lazy(RankVerdict, "reason")
+changed = make_copier(RankVerdict, _SLOTS)
 """`changed(verdict, **changes)` is the verdict with other fields; a reason that is not in words yet stays so."""
 
 
 def verdicts_from(count: int, columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
     """Return so many verdicts from columns named after their fields, all of them."""
-    return made_of(RankVerdict, _SLOTS, count, columns)
+    return bulk_construct(RankVerdict, _SLOTS, count, columns)
 
 
 def verdicts_on(evidence: Sequence[RankEvidence], columns: Mapping[str, Iterable[Any]]) -> list[RankVerdict]:
@@ -167,7 +167,7 @@ class LabelVerdict:
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """Where it begins: the first label in golden order that is wrong by itself and counts."""
+    """The first label in golden order that is wrong by itself and counts."""
 
     key: LabelKey
     ranks: tuple[int, ...]
@@ -198,7 +198,7 @@ class Coverage:
 
     @property
     def complete(self) -> bool:
-        """Whether everything was compared, and there was something to compare."""
+        """True if there was something to compare, and everything was compared."""
         gaps = (self.missing_golden, self.missing_actual, self.mismatch, self.failed, self.uncovered, self.replicas)
         return self.compared > 0 and not any(gaps) and not self.unreadable and not self.silent_ranks
 

@@ -9,7 +9,7 @@ from itertools import groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
-from aclcmp.orchestrator.core.compact import copier, lazily, made_of, slots_of, without_collection
+from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_lazy, slots_of, without_collection
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.core.evidence import ReplicaVerdict
 
 
-lazily(LabelEvidence, "ranks")
+make_lazy(LabelEvidence, "ranks")
 _SLOTS = slots_of(RankEvidence)
-_copy_evidence = copier(RankEvidence, _SLOTS)
+_copy_evidence = make_copier(RankEvidence, _SLOTS)
 
 
 def collect_evidence(
@@ -59,7 +59,7 @@ class _LabelOutcomes:
         """Return the evidence of each rank."""
         planned, pairs = self.planned, _first_pairs(self.planned)
         sides = [planned.sides[pair.rank] for pair in pairs]
-        ranks = made_of(RankEvidence, _SLOTS, len(pairs), self._columns(pairs, sides))
+        ranks = bulk_construct(RankEvidence, _SLOTS, len(pairs), self._columns(pairs, sides))
         if any(pair.more_actual for pair in pairs):
             ranks = [each for pair, found in zip(pairs, ranks, strict=True) for each in _of_sum(pair, found, planned)]
         ranks = [*(_of_gap(gap, planned.sides[gap.rank]) for gap in planned.gaps), *ranks]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.core.compact import numbers_called
+from aclcmp.orchestrator.core.compact import number_reader
 from aclcmp.orchestrator.core.evidence import LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.stats import PairStats
@@ -33,7 +33,7 @@ class Depths:
         return self._last.get(task, 0)
 
 
-_of_type = numbers_called(PairStats, "mantissa_x", "mantissa_y", "n_finite")
+_of_type = number_reader(PairStats, "mantissa_x", "mantissa_y", "n_finite")
 _LATELY = 8
 """Labels of which the values are remembered."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.core.compact import numbers_called
+from aclcmp.orchestrator.core.compact import number_reader
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.stats import Basis, PairStats
 from aclcmp.orchestrator.core.verdicts import Limits, Status
@@ -17,7 +17,7 @@ _NOTHING = {"float64": 1e-150, "float32": 1e-19, "bfloat16": 1e-19, "float16": 1
 """Values beside zeros that are none: their squares are no normal numbers of the type (of float16, they are none)."""
 _CLEARLY = 1e-3
 """Golden whose mean square is this part of the labels' before, or more, is no round-off."""
-_usual_numbers = numbers_called(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
+_usual_numbers = number_reader(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 

@@ -19,7 +19,7 @@ from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import run_failed
+from aclcmp.orchestrator.core.run_record import has_failure
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
@@ -117,7 +117,7 @@ def _collect_evidence(
     noise: Sequence[tuple[FloorSource, Outcomes]],
     profile: Profile | None,
 ) -> Evidence:
-    failed = run.failed or run_failed(run.record)
+    failed = run.failed or has_failure(run.record)
     evidence = collect_evidence(resolved.plan, resolved.outcomes, run_failed=failed, replicas=resolved.replicas)
     evidence = add_floors(evidence, floors_of(noise))
     return evidence if profile is None else add_floors(evidence, floors_from(profile, evidence))

@@ -12,19 +12,19 @@ from rich.text import Text
 
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
+from aclcmp.orchestrator.core.run_record import RunRecord, has_failure
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.collect_evidence import add_floors
 from aclcmp.orchestrator.judge.floor_profile import floors_from, merge_profiles, profile_of
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
-from aclcmp.orchestrator.report.files import Written, write_reports, written
+from aclcmp.orchestrator.report.files import WriteResult, replace_file, write_reports
 from aclcmp.orchestrator.report.h5.labels import Grid
 from aclcmp.orchestrator.report.h5.profile import read_profile, write_profile
 from aclcmp.orchestrator.report.h5.reader import Only, read_h5, read_two
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
-from aclcmp.orchestrator.report.text.explain import chosen, chosen_keys, explain, with_history
+from aclcmp.orchestrator.report.text.explain import choose_keys, choose_labels, explain, with_history
 from aclcmp.orchestrator.report.text.terminal import print_files, print_report
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
@@ -61,7 +61,7 @@ def evidence_of_report(report: Report) -> Evidence:
     """
     judgement = report.judgement
     labels = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in judgement.labels)
-    failed = run_failed(report.run) or judgement.exit_code is ExitCode.FAILED
+    failed = has_failure(report.run) or judgement.exit_code is ExitCode.FAILED
     coverage = judgement.coverage
     return Evidence(labels, judgement.replicas, coverage.unreadable, coverage.silent_ranks, failed)
 
@@ -100,7 +100,7 @@ def write_page(report: Report, run: RunDir) -> Path:
     """Write report.html and return its path. Raises AclcmpError when it cannot be written."""
     from aclcmp.orchestrator.report.html.page import write_html
 
-    with written(run.report_html) as part:
+    with replace_file(run.report_html) as part:
         write_html(report, part)
     return run.report_html
 
@@ -109,10 +109,10 @@ def print_explanation(folder: Path, name: str, task: int | None, rank: int | Non
     """Print everything known about a label."""
 
     def select(grid: Grid) -> list[int]:
-        return with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, task))
+        return with_history(grid.keys, grid.layers, choose_keys(grid.keys, name, task))
 
     _, report = read_stored_report(folder, only=select)
-    for label in chosen(report, name, task):
+    for label in choose_labels(report, name, task):
         print_lines(explain(report, label, rank))
     return ExitCode.MATCH
 
@@ -133,7 +133,7 @@ def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
         print_json(report)
     else:
         print_report(report, console)
-    files = Written(()) if run is None else write_reports(report, run)
+    files = WriteResult(()) if run is None else write_reports(report, run)
     if not as_json:
         print_files(files.files, console)
     errors = report_console(sys.stderr)

@@ -50,10 +50,10 @@ def make_pairs(
     return [
         replace(
             pair,
-            golden_region=part.moved(pair.golden_region.start),
+            golden_region=part.translate(pair.golden_region.start),
             actual=source,
             actual_region=inner,
-            region=part.moved(pair.region.start),
+            region=part.translate(pair.region.start),
         )
         for source, inner, part in blocks
     ]

@@ -99,7 +99,7 @@ def write_csv(report: Report, path: Path) -> None:
 
 def _columns(block: Block) -> Iterator[_Column]:
     """Yield the columns in the header's order."""
-    shared = dict(_shared(block))
+    shared = dict(_shared_columns(block))
     verdicts = block.verdicts
     yield shared["label"]
     yield from zip(*[_side(verdict.golden) for verdict in verdicts], strict=True)
@@ -115,7 +115,7 @@ def _columns(block: Block) -> Iterator[_Column]:
     yield from (shared[name] for name in ("status", "origin", "reason", *_AFTER))
 
 
-def _shared(block: Block) -> Iterator[tuple[str, Values]]:
+def _shared_columns(block: Block) -> Iterator[tuple[str, Values]]:
     for name, values in block.columns(_SHARED).items():
         if name in _WHOLE_METRICS:
             pairs = zip(block.verdicts, values, strict=True)

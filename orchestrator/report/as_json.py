@@ -160,7 +160,7 @@ def _label(label: LabelVerdict, place: int, single: Single | None) -> dict[str, 
             "root": key_object(label.root) if label.root else None,
             "ranks": {str(v.rank): _rank(v) for v in alone},
         }
-        | ({"groups": {name: _group(group) for name, group in grouped(others).items()}} if others else {})
+        | ({"groups": {name: _group(group) for name, group in group_verdicts(others).items()}} if others else {})
     )
 
 
@@ -224,7 +224,7 @@ def single_ones(judgement: Judgement) -> Single | None:
     return set([*graded[0], *graded[1]][:MOST_SINGLE])
 
 
-def grouped(verdicts: Iterable[RankVerdict]) -> dict[str, list[RankVerdict]]:
+def group_verdicts(verdicts: Iterable[RankVerdict]) -> dict[str, list[RankVerdict]]:
     """Return verdicts that agree in all that is not a number together, by their ranks: "0-511,513-1023"."""
     found: dict[object, list[RankVerdict]] = {}
     for verdict in verdicts:

@@ -22,7 +22,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.report.text.sentences import failure, gaps, replicas
+from aclcmp.orchestrator.report.text.sentences import failure_lines, gap_lines, replica_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_RANKS = 16
@@ -158,7 +158,9 @@ def _run_case(report: Report) -> _Case:
     wrong = judgement.exit_code is not ExitCode.MATCH
     if not wrong or (judgement.exit_code is ExitCode.DIVERGED and judgement.coverage.complete):
         return _Case("run", "run")
-    told = [*failure(report.run), *gaps(report), *replicas(report)] or [f"the run is {judgement.verdict}"]
+    told = [*failure_lines(report.run), *gap_lines(report), *replica_lines(report)] or [
+        f"the run is {judgement.verdict}"
+    ]
     return _Case("run", "run", "error", judgement.verdict, _brief(told[0]), tuple(map(_brief, told)))
 
 
@@ -184,7 +186,7 @@ def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
 
 
 def _tag(verdict: RankVerdict, fail_on: FailOn) -> str:
-    """What a verdict makes of its test case, as it counts for the exit code."""
+    """Return the tag of a verdict's test case, as the verdict counts for the exit code."""
     group = verdict.status.group
     if group is Group.GOOD or (group is Group.WARNING and fail_on is not FailOn.DRIFT):
         return ""

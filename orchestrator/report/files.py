@@ -20,14 +20,14 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """The report files that were written, and in words why others were not."""
 
     files: tuple[Path, ...]
     problems: tuple[str, ...] = ()
 
 
-def write_reports(report: Report, run: RunDir) -> Written:
+def write_reports(report: Report, run: RunDir) -> WriteResult:
     """Write all report files; one that cannot be written takes no other along."""
     writers = {
         run.report_json: write_json,
@@ -40,16 +40,16 @@ def write_reports(report: Report, run: RunDir) -> Written:
     with without_collection():
         for path, write in writers.items():
             try:
-                with written(path) as part:
+                with replace_file(path) as part:
                     write(report, part)
                 files.append(path)
             except AclcmpError as error:
                 problems.append(str(error))
-    return Written(tuple(files), tuple(problems))
+    return WriteResult(tuple(files), tuple(problems))
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Give a path to write to, and put it in the file's place. Raises AclcmpError when that fails."""
     try:
         with replace_atomically(path) as part:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
-from aclcmp.orchestrator.core.run_record import RunRecord, run_failed
+from aclcmp.orchestrator.core.run_record import RunRecord, has_failure
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.shards import read_indices
@@ -51,7 +51,7 @@ def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
         if problems:
             raise UsageError("; ".join(problems))
         words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
-        opened = LabelSource(run.root, tuple(found), world_size(found, record), words, run_failed(record))
+        opened = LabelSource(run.root, tuple(found), world_size(found, record), words, has_failure(record))
     if not any(index.records for index in opened.indices):
         return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))
     return opened

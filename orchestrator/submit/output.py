@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aclcmp.orchestrator.core.redaction import redacted
+from aclcmp.orchestrator.core.redaction import redact
 from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
 from aclcmp.orchestrator.submit.command import Submission
 from aclcmp.orchestrator.submit.follow import Choice
@@ -74,7 +74,7 @@ class Talk:
                 "cluster",
                 address or ("(asked of Ray when it is up)" if cluster.shape is Shape.LAUNCHER else "(--address)"),
             ),
-            ("command", redacted(job.entrypoint)),
+            ("command", redact(job.entrypoint)),
             ("variables", " ".join(variables)),
             ("upload", str(job.working_dir or "")),
             ("excluded", " ".join(job.excludes) if job.working_dir else ""),

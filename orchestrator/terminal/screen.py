@@ -19,7 +19,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
-from aclcmp.orchestrator.core.text import coloured, uncoloured, visible
+from aclcmp.orchestrator.core.text import keep_colours, strip_colours, visible
 
 
 class _Bars(Progress):
@@ -101,11 +101,11 @@ class Screen:
     def on_line(self, rank: int, text: str) -> None:
         """Print one line of a rank's output behind the rank's number, on a terminal in its colours."""
         if self._console.is_terminal:
-            shown = Text.from_ansi(coloured(text))
+            shown = Text.from_ansi(keep_colours(text))
             self._console.print(Text.assemble((f"[rank{rank}] ", "cyan"), shown), soft_wrap=True)
         else:
             encoding = self._console.encoding
-            line = f"[rank{rank}] {uncoloured(text)}\n".encode(encoding, "replace").decode(encoding)
+            line = f"[rank{rank}] {strip_colours(text)}\n".encode(encoding, "replace").decode(encoding)
             try:
                 self._console.file.write(line)
                 self._console.file.flush()

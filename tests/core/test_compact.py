@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
-from aclcmp.orchestrator.core.compact import from_columns, from_table, numbers_called, table
+from aclcmp.orchestrator.core.compact import from_columns, from_table, number_reader, table
 from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
@@ -70,7 +70,7 @@ def test_a_batch_is_a_table() -> None:
     figures = all_metrics(each)
     columns = {field.name: [getattr(one, field.name) for one in figures] for field in fields(Metrics)}
     assert from_columns(Metrics, columns) == figures
-    assert numbers_called(PairStats, "n", "sum_dd")(each[0]) == (each[0].n, each[0].sum_dd)
+    assert number_reader(PairStats, "n", "sum_dd")(each[0]) == (each[0].n, each[0].sum_dd)
     assert from_table(Metrics, table([], Metrics)) == [] and all_metrics([]) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret, redacted, redacted_words
+from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret, redact, redact_words
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
 from tests.recorded import record_run
@@ -31,8 +31,8 @@ from tests.recorded import record_run
     ],
 )
 def test_hidden(text: str, shown: str) -> None:
-    assert redacted(text) == shown
-    assert redacted(shown) == shown
+    assert redact(text) == shown
+    assert redact(shown) == shown
     assert is_secret("NCCL_PROXY", text) is (text != shown)
 
 
@@ -52,27 +52,27 @@ def test_hidden(text: str, shown: str) -> None:
     ],
 )
 def test_shown(text: str) -> None:
-    assert redacted(text) == text and not is_secret("NCCL_DEBUG", text)
+    assert redact(text) == text and not is_secret("NCCL_DEBUG", text)
 
 
 @pytest.mark.parametrize("make", [lambda: secrets.token_hex(24), lambda: "".join(
     secrets.choice(string.ascii_letters + string.digits) for _ in range(48))])  # fmt: skip
 def test_most_values_at_random_are_hidden(make: object) -> None:
     assert callable(make)
-    assert sum(redacted(make()) == HIDDEN for _ in range(200)) > 160
+    assert sum(redact(make()) == HIDDEN for _ in range(200)) > 160
 
 
 def test_words_of_a_command() -> None:
     words = ["python", "x.py", "--key", "sk-1", "--tokenizer", "/m", "--pad-token", "0", "--passphrase", "0", "--auth"]
-    assert redacted_words(words) == (
+    assert redact_words(words) == (
         "python", "x.py", "--key", HIDDEN, "--tokenizer", "/m", "--pad-token", "0", "--passphrase", HIDDEN, "--auth",
     )  # fmt: skip
-    assert redacted_words(["bash", "-c", "A_KEY=b run --token c"]) == (
+    assert redact_words(["bash", "-c", "A_KEY=b run --token c"]) == (
         "bash",
         "-c",
         "A_KEY=(hidden) run --token (hidden)",
     )
-    assert redacted_words(["--token", "--verbose", "x"]) == ("--token", "--verbose", "x")
+    assert redact_words(["--token", "--verbose", "x"]) == ("--token", "--verbose", "x")
 
 
 def test_an_older_record_is_hidden_when_it_is_read(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from aclcmp.labeling import atomic_file
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.orchestrator.report.files import write_reports, written
+from aclcmp.orchestrator.report.files import replace_file, write_reports
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.report.made_up import decoder_labels, report_of
 
@@ -61,7 +61,7 @@ def test_a_read_only_folder_is_a_line_for_each(tmp_path: Path, monkeypatch: pyte
 
 def test_h5py_is_one_line_in_the_words_of_the_system(tmp_path: Path) -> None:
     told = pytest.raises(AclcmpError, match=r"^cannot write .*gone: No such file or directory$")
-    with told, written(tmp_path / "no" / "gone") as part:
+    with told, replace_file(tmp_path / "no" / "gone") as part:
         h5py.File(part, "w")
 
 

@@ -26,7 +26,7 @@ from aclcmp.orchestrator.report.h5 import reader
 from aclcmp.orchestrator.report.h5.reader import read_h5, read_two
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines
-from aclcmp.orchestrator.report.text.explain import chosen, chosen_keys, explain, with_history
+from aclcmp.orchestrator.report.text.explain import choose_keys, choose_labels, explain, with_history
 from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 
@@ -125,12 +125,12 @@ def test_a_label_is_explained_without_the_others(name: str, tmp_path: Path) -> N
     write_h5(report, tmp_path / "report.h5")
 
     def told(found: Report) -> list[str]:
-        return [line for each in chosen(found, name, None) for line in explain(found, each, None)]
+        return [line for each in choose_labels(found, name, None) for line in explain(found, each, None)]
 
     part = read_h5(
         tmp_path / "report.h5",
         report.run,
-        only=lambda grid: with_history(grid.keys, grid.layers, chosen_keys(grid.keys, name, None)),
+        only=lambda grid: with_history(grid.keys, grid.layers, choose_keys(grid.keys, name, None)),
     )
     assert len(part.judgement.labels) <= 4
     assert told(part) == told(read_h5(tmp_path / "report.h5", report.run))

@@ -82,7 +82,7 @@ def read_dense(read: Read) -> Bytes:
     if region.size:
         origin = tuple(-start for start in region.start)
         for window in within(region, _WINDOW_BYTES, span):
-            dense[_slices(window.moved(origin))] = tensor[_slices(window)]
+            dense[_slices(window.translate(origin))] = tensor[_slices(window)]
             stored.release(*ends(window))
     stored.check()
     return dense.reshape(-1).view(np.uint8)

@@ -90,7 +90,7 @@ def split(pair: Pair, fetched: int = 0) -> list[Pair]:
 
     def part_of(region: Region, part: Region) -> Region:
         by = tuple(to - start for to, start in zip(region.start, pair.region.start, strict=True))
-        return part.moved(by)
+        return part.translate(by)
 
     return [
         replace(

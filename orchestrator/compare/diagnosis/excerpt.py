@@ -40,7 +40,7 @@ def placed(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], list[Placed]]:
         shape = tuple(b - a for a, b in zip(start, end, strict=True))
         if math.prod(shape) == sum(region.size for region in regions):  # they are disjoint
             back = tuple(-each for each in start)
-            return shape, [Placed(pair, region.moved(back)) for pair, region in zip(pairs, regions, strict=True)]
+            return shape, [Placed(pair, region.translate(back)) for pair, region in zip(pairs, regions, strict=True)]
     largest = max(pairs, key=lambda pair: pair.region.size)
     return largest.region.shape, [Placed(largest, Region.whole(largest.region.shape))]
 
@@ -93,7 +93,7 @@ def _within(item: Placed, box: Region) -> Pair | None:
     by = tuple(a - b for a, b in zip(begin, item.place.start, strict=True))
 
     def cut(region: Region) -> Region:
-        return Region(region.moved(by).start, shape)
+        return Region(region.translate(by).start, shape)
 
     pair = item.pair
     return replace(

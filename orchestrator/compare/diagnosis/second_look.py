@@ -77,7 +77,7 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
                 row += np.bincount(numbers, np.einsum("ijk,ijk->j", cubes, cubes), len(row))
         histogram += _counts(d, rms)
         if unlike is not None and unlike.any():
-            odd.append(_places(unlike, window.moved(pair.region.start), pair.whole_shape))
+            odd.append(_places(unlike, window.translate(pair.region.start), pair.whole_shape))
     seen = np.arange(base, base + sums.shape[1])
     rows, channels = np.concatenate(odd, axis=1) if odd else np.empty((2, 0), np.int64)
     return Look(
@@ -143,7 +143,7 @@ def _values(source: Source, region: Region, window: Region, fetched: Fetched) ->
     """Read a window of a region, from where that was fetched to or else from its file, as an array of one's own."""
     dense = fetched_bits(fetched, (source, region))
     if dense is None:
-        bits = read_dense((source, window.moved(region.start)))
+        bits = read_dense((source, window.translate(region.start)))
     else:
         cut = tuple(slice(start, start + size) for start, size in zip(window.start, window.shape, strict=True))
         cells = dense.reshape(*region.shape, DTYPES[source.dtype].itemsize)

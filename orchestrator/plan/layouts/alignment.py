@@ -370,8 +370,8 @@ class Alignment:
                         whole_shape=actual.shape,
                         region=part,
                         golden_rank=holder,
-                        golden_region=part.moved(there),
-                        actual_region=part.moved(back),
+                        golden_region=part.translate(there),
+                        actual_region=part.translate(back),
                         golden_summands=golden.summands.get(holder, ()),
                         actual_summands=actual.summands.get(rank, ()),
                     )

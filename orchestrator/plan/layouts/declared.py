@@ -369,7 +369,7 @@ def stack_groups(reading: LayoutInterpretation, dim: int) -> LayoutInterpretatio
 
     def moved(pieces: tuple[TensorBox, ...], start: int) -> tuple[TensorBox, ...]:
         by = tuple(start if d == dim else 0 for d in range(len(shape)))
-        return tuple(TensorBox(piece.local, piece.whole.moved(by)) for piece in pieces)
+        return tuple(TensorBox(piece.local, piece.whole.translate(by)) for piece in pieces)
 
     together = GlobalTensor(
         (*shape[:dim], cuts[-1], *shape[dim + 1 :]),

@@ -13,9 +13,9 @@ import h5py
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.orchestrator.core.floors import FIGURES, Profile, ProfileKey, Usual
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.report.files import written
+from aclcmp.orchestrator.report.files import replace_file
 from aclcmp.orchestrator.report.h5.primitives import Columns, read_table, write_attributes, write_table
-from aclcmp.orchestrator.report.h5.sealed_file import opened_sealed, write_sealed
+from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file, write_sealed_file
 
 SCHEMA = 2
 
@@ -32,14 +32,14 @@ def write_profile(profile: Profile, path: Path) -> None:
         write_attributes(file, {"schema": SCHEMA, "kind": "aclcmp profile"})
         write_table(file, "profile", columns)
 
-    with written(path) as part:
-        write_sealed(part, build)
+    with replace_file(path) as part:
+        write_sealed_file(part, build)
 
 
 def read_profile(path: Path) -> dict[ProfileKey, Usual]:
     """Read a profile file. Raises UsageError, with the file, for what is none."""
     try:
-        with opened_sealed(path) as file:
+        with open_sealed_file(path) as file:
             if int(file.attrs["schema"]) > SCHEMA:
                 raise UsageError(f"{path} has schema {file.attrs['schema']}; this aclcmp reads up to {SCHEMA}")
             rows = read_table(file, "profile")

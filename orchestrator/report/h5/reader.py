@@ -46,7 +46,7 @@ from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling
 from aclcmp.orchestrator.report.h5.diagnosis import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5.primitives import columns_of, own_dataset, own_group, read_table
-from aclcmp.orchestrator.report.h5.sealed_file import opened_sealed
+from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file
 
 Row = dict[str, Any]
 Columns = Mapping[str, list[Any]]
@@ -73,7 +73,7 @@ def read_h5(path: Path, run: RunRecord | None, *, with_rows: bool = True, only: 
     report's index which labels are wanted, by their numbers; where there is no index all are read. Raises UsageError,
     with the file, when it is absent, is no report, or is one of a newer schema.
     """
-    with _opened(path) as file:
+    with _open_report(path) as file:
         return _report(file, run, _labels(file, with_rows, only))
 
 
@@ -84,11 +84,11 @@ def read_two(first: tuple[Path, RunRecord | None], second: tuple[Path, RunRecord
     """
     grids = []
     for path, _ in (first, second):
-        with _opened(path) as file:
+        with _open_report(path) as file:
             grids.append(read_grid(file))
     found = []
     for (path, run), grid, other in zip((first, second), grids, reversed(grids), strict=True):
-        with _opened(path) as file:
+        with _open_report(path) as file:
             if grid is None or other is None:
                 found.append(_report(file, run, _labels(file, False)))
             else:
@@ -97,9 +97,9 @@ def read_two(first: tuple[Path, RunRecord | None], second: tuple[Path, RunRecord
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _open_report(path: Path) -> Iterator[h5py.File]:
     try:
-        with opened_sealed(path) as file, without_collection():
+        with open_sealed_file(path) as file, without_collection():
             if not {"schema", "verdict"} <= set(file.attrs):
                 raise UsageError(f"{path} is no report of aclcmp; `aclcmp compare` writes one")
             schema = int(file.attrs["schema"])
@@ -148,7 +148,7 @@ def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Itera
     if only is not None and (grid := read_grid(file)) is not None:
         wanted = [grid.rows[number] for number in only(grid)]
     kept = _kept_rows(file) if with_rows else {}
-    made = _Made()
+    made = _VerdictMaker()
     begun: LabelVerdict | None = None
     ranks: list[RankVerdict] = []
     for rows in slices(file, wanted, BLOCK):
@@ -175,7 +175,7 @@ def _label(columns: Columns, at: int, key: LabelKey) -> LabelVerdict:
     return LabelVerdict(key, _STATUSES[status], (), level, _other(columns, at, "root"))
 
 
-class _Made:
+class _VerdictMaker:
     """Makes verdicts of rows; what is equal in many of them is there once."""
 
     def __init__(self) -> None:

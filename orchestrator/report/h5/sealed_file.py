@@ -24,7 +24,7 @@ _ANY_SEAL = rb"\naclcmp xxh3 [0-9a-f]{32}\n"
 SEAL_LENGTH = len(_SEAL.format(0))
 
 
-def write_sealed(path: Path, build: Callable[[h5py.File], None]) -> None:
+def write_sealed_file(path: Path, build: Callable[[h5py.File], None]) -> None:
     """Write an HDF5 file in which `build` puts what it holds. Raises OSError when the file cannot be written.
 
     It is built in memory: of a disk that fills up HDF5 tells in errors of many kinds, some at close.
@@ -39,8 +39,8 @@ def write_sealed(path: Path, build: Callable[[h5py.File], None]) -> None:
 
 
 @contextmanager
-def opened_sealed(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file that `write_sealed` wrote, or an earlier version of it; one without a seal is tried first.
+def open_sealed_file(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file that `write_sealed_file` wrote, or an earlier version of it; one without a seal is tried first.
 
     HDF5 takes the seal away when it changes a file. Raises OSError when it cannot be opened, ShardFormatError when its
     bytes are not those that were sealed or when trying it ended badly.
@@ -52,7 +52,7 @@ def opened_sealed(path: Path) -> Iterator[h5py.File]:
 
 
 def _is_sealed(path: Path) -> bool:
-    """Whether a file has a seal. Raises ShardFormatError when it is not the one of its bytes."""
+    """Return whether a file has a seal. Raises ShardFormatError when it is not the one of its bytes."""
     with path.open("rb") as file:
         try:
             digest = hash_start(file, max(os.fstat(file.fileno()).st_size - SEAL_LENGTH, 0)).intdigest()

@@ -35,7 +35,7 @@ from aclcmp.orchestrator.report.h5.diagnosis import write_looks
 from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
 from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
-from aclcmp.orchestrator.report.h5.sealed_file import write_sealed
+from aclcmp.orchestrator.report.h5.sealed_file import write_sealed_file
 
 
 def write_h5(report: Report, path: Path) -> None:
@@ -43,7 +43,7 @@ def write_h5(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    write_sealed(path, lambda file: _write(report, file))
+    write_sealed_file(path, lambda file: _write(report, file))
 
 
 def _write(report: Report, file: h5py.File) -> None:

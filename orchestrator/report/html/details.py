@@ -1,4 +1,4 @@
-"""What a click opens: all that is known of labels that do not match, and what was compared of all others.
+"""Details that a click opens: everything about labels that do not match, and the two sides of all others.
 
 A run may hold a million verdicts that do not match. The page has room for the 20,000 that tell most.
 """
@@ -22,7 +22,7 @@ from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
 from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.html.grid import face_number
-from aclcmp.orchestrator.report.html.packed import rounded, shown_in
+from aclcmp.orchestrator.report.html.packed import printable_in, round_figure
 
 MOST_DETAILS = 20_000
 _MOST_STRIPS = 2_000
@@ -46,12 +46,12 @@ def details(report: Report) -> dict[str, Any]:
     rows = {(n, v.rank): v.stats.rows for n, v in held if v.stats is not None and v.stats.rows.index.size}
     channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
     return {
-        "labels": shown_in([_sides(label) for label in labels]),
+        "labels": printable_in([_sides(label) for label in labels]),
         "metrics": [{"name": name, "words": info.words, "help": info.help} for name, info in METRICS.items()],
         "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in held],
         "rows": _strips(rows),
         "channels": _strips(channels),
-        "findings": shown_in(_findings(report)),
+        "findings": printable_in(_findings(report)),
         "left_out": len(ordered) - len(held),
     }
 
@@ -74,7 +74,7 @@ def _by_interest(labels: Sequence[LabelVerdict]) -> Iterator[tuple[int, RankVerd
 
 
 def _sides(label: LabelVerdict) -> list[Any]:
-    """What both sides are on the label's first rank that has them: dtype, shape, device and call site of each."""
+    """Return dtype, shape, device and call site of each side, from the label's first rank that has it."""
     golden = next((v.golden for v in label.ranks if v.golden is not None), None)
     actual = next((v.actual for v in label.ranks if v.actual is not None), None)
     return [_brief(golden), _brief(actual)]
@@ -88,7 +88,9 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
     limits, stats = verdict.limits, verdict.stats
     sides = [side for side in (verdict.golden, verdict.actual) if side is not None]
     fits = (
-        [[fit.words, rounded(fit.explained)] for fit in look.fits if fit.explained >= _LEAST_EXPLAINED] if look else []
+        [[fit.words, round_figure(fit.explained)] for fit in look.fits if fit.explained >= _LEAST_EXPLAINED]
+        if look
+        else []
     )
     texts = {
         "reason": verdict.reason,
@@ -96,7 +98,8 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
         "layout": verdict.layout,
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),
-        "limits": limits and [rounded(limits.warn), rounded(limits.fail), limits.source, rounded(limits.rows)],
+        "limits": limits
+        and [round_figure(limits.warn), round_figure(limits.fail), limits.source, round_figure(limits.rows)],
         "inputs": list(dict.fromkeys(name for side in sides for name in side.inputs)),
         "fits": fits[:_MOST_FITS],
     }
@@ -104,9 +107,11 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
         "label": number,
         "rank": verdict.rank,
         "face": face_number(verdict),
-        **{name: shown_in(value) for name, value in texts.items()},
-        "margin": rounded(verdict.margin),
-        "floors": [[floor.source.value, rounded(floor.rel_l2), rounded(floor.worst_row)] for floor in verdict.floors],
+        **{name: printable_in(value) for name, value in texts.items()},
+        "margin": round_figure(verdict.margin),
+        "floors": [
+            [floor.source.value, round_figure(floor.rel_l2), round_figure(floor.worst_row)] for floor in verdict.floors
+        ],
         "metrics": verdict.metrics and [_figure(getattr(verdict.metrics, name)) for name in METRICS],
         "stats": stats and _stats(stats),
         "histogram": look and histogram(look),
@@ -115,7 +120,7 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
 
 
 def _figure(value: float | int) -> float | int | str | None:
-    return value if isinstance(value, int) else rounded(value)
+    return value if isinstance(value, int) else round_figure(value)
 
 
 def _side(side: SideFacts | None) -> list[Any] | None:
@@ -127,7 +132,7 @@ def _stats(stats: PairStats) -> dict[str, Any]:
     """Return what single elements tell: how many there are, which is worst, how many are not finite."""
     told: dict[str, Any] = {"n": stats.n, "rows_per_group": stats.rows.group}
     if stats.max_abs_d_index >= 0 and stats.max_abs_d > 0:
-        told["worst"] = [stats.max_abs_d_index, rounded(stats.max_abs_d_x, 6), rounded(stats.max_abs_d_y, 6)]
+        told["worst"] = [stats.max_abs_d_index, round_figure(stats.max_abs_d_x, 6), round_figure(stats.max_abs_d_y, 6)]
     nonfinite = [
         [stats.nan_x, stats.posinf_x + stats.neginf_x],
         [stats.nan_y, stats.posinf_y + stats.neginf_y],
@@ -155,7 +160,7 @@ def _findings(report: Report) -> dict[str, Any]:
     found: dict[str, list[Any]] = defaultdict(list)
     for hint in report.hints:
         if hint.key in number:
-            found[str(number[hint.key])].append([hint.words, list(hint.ranks), rounded(hint.explained)])
+            found[str(number[hint.key])].append([hint.words, list(hint.ranks), round_figure(hint.explained)])
     for pattern in report.patterns:
         if pattern.key in number:
             words = filter(None, (pattern.ranks, pattern.rows, pattern.channels))
@@ -190,7 +195,7 @@ def strips(held: Mapping[int, RowSums | ChannelSums]) -> dict[str, Any]:
     for sums in held.values():
         largest = np.full(bins, -1.0)
         np.maximum.at(largest, (sums.index - low) // width, np.nan_to_num(relative_errors(sums), posinf=np.inf))
-        errors.append([None if value < 0 else rounded(value, 2) for value in largest.tolist()])
+        errors.append([None if value < 0 else round_figure(value, 2) for value in largest.tolist()])
     return {"start": low * group, "step": width * group, "ranks": list(held), "errors": errors}
 
 

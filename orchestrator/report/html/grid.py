@@ -59,7 +59,7 @@ def rows_of(labels: Sequence[LabelVerdict]) -> list[Row]:
     return [
         row
         for task, by_name in members.items()
-        for row in _joined([Row(task, name, tuple(numbers)) for name, numbers in by_name.items()])
+        for row in _join_rows([Row(task, name, tuple(numbers)) for name, numbers in by_name.items()])
     ]
 
 
@@ -72,7 +72,7 @@ def _row_name(label: LabelVerdict) -> str:
     return found[0] if found else f"layer {layer}"
 
 
-def _joined(rows: list[Row]) -> list[Row]:
+def _join_rows(rows: list[Row]) -> list[Row]:
     size = -(-len(rows) // _MOST_ROWS)
     if size <= 1:
         return rows
@@ -108,7 +108,7 @@ def figures(labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]) 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What a cell shows. The number of a face is its place in `FACES`: of several verdicts the largest one counts."""
+    """Look of a cell. The number of a face is its place in `FACES`: of several verdicts the largest one counts."""
 
     status: Status
     origin: Origin | None = None

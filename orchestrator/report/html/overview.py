@@ -1,4 +1,4 @@
-"""What the heat map and the chart of errors are drawn from, but for the figures: columns, rows, labels, limits."""
+"""Data of the heat map and the chart of errors except the figures: columns, rows, labels, limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
 from aclcmp.orchestrator.report.html.grid import FACES, Row, rows_of
-from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, rounded, shown, shown_in
+from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, printable, printable_in, round_figure
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _LONGEST_ROW_NAME = 60
@@ -22,7 +22,7 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
     """Return the page's first part as JSON can hold it; `columns` are the ranks of each column."""
     labels = report.judgement.labels
     number = {label.key: i for i, label in enumerate(labels)}
-    hosts = {record.rank: shown(record.host) for record in report.run.ranks} if report.run else {}
+    hosts = {record.rank: printable(record.host) for record in report.run.ranks} if report.run else {}
     limits = [_limits(label) for label in labels]
     return {
         "codes": {"lowest": LOWEST, "per_decade": PER_DECADE},
@@ -39,10 +39,10 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
             "name": [_name(label.key.label) for label in labels],
             "task": [label.key.task for label in labels],
             "occurrence": [label.key.occurrence for label in labels],
-            "level": [shown(_level_words(label.level)) for label in labels],
-            "warn": [rounded(warn) for warn, _, _ in limits],
-            "fail": [rounded(fail) for _, fail, _ in limits],
-            "source": shown_in([source for _, _, source in limits]),
+            "level": [printable(_level_words(label.level)) for label in labels],
+            "warn": [round_figure(warn) for warn, _, _ in limits],
+            "fail": [round_figure(fail) for _, fail, _ in limits],
+            "source": printable_in([source for _, _, source in limits]),
             "basis": [_basis(label) for label in labels],
             "root": [None if label.root is None else number.get(label.root) for label in labels],
         },
@@ -55,7 +55,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _name(name: str) -> str:
-    return shown(name) or "(no name)"
+    return printable(name) or "(no name)"
 
 
 def _level_words(level: Level) -> str:

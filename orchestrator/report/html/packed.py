@@ -23,15 +23,15 @@ LOWEST = -30
 _NONE, _ZERO, _FIRST, _LAST, _INFINITE = 0, 1, 2, 65534, 65535
 
 
-def packed(data: bytes) -> str:
+def pack(data: bytes) -> str:
     """Return bytes as text; the same bytes give the same text."""
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")
 
 
-def packed_json(value: object) -> str:
+def pack_json(value: object) -> str:
     """Return what JSON can hold as packed text; half surrogates survive as escapes."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
-    return packed(text.encode("ascii"))
+    return pack(text.encode("ascii"))
 
 
 def log_codes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
@@ -45,24 +45,24 @@ def log_codes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
     return np.asarray(codes, np.uint16)
 
 
-def rounded(value: float | None, digits: int = 3) -> float | str | None:
+def round_figure(value: float | None, digits: int = 3) -> float | str | None:
     """Return a float with so many significant digits as JSON can hold it: nan as None, infinity as "inf"."""
     return None if value is None else number(float(f"{value:.{digits}g}"))
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text of the user's run as the page shows it: control and format characters as escapes."""
     return visible(text)
 
 
-def shown_in(value: object) -> object:
+def printable_in(value: object) -> object:
     """Return lists and tables with all texts in them as the page shows them."""
     if value is None or isinstance(value, (float, int)):
         return value  # by far the most
     if isinstance(value, str):
-        return shown(value)
+        return printable(value)
     if isinstance(value, Mapping):
-        return {shown(str(name)): shown_in(one) for name, one in value.items()}
+        return {printable(str(name)): printable_in(one) for name, one in value.items()}
     if isinstance(value, Sequence):
-        return [shown_in(one) for one in value]
+        return [printable_in(one) for one in value]
     return value

@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.report.html.details import details
 from aclcmp.orchestrator.report.html.grid import columns_of, figures
 from aclcmp.orchestrator.report.html.overview import overview
-from aclcmp.orchestrator.report.html.packed import packed, packed_json, shown
+from aclcmp.orchestrator.report.html.packed import pack, pack_json, printable
 from aclcmp.orchestrator.report.html.summary import summary_of
 
 _SCRIPTS = ("unpack.js", "grid.js", "search.js", "charts.js", "depth.js", "facts.js", "label.js", "main.js")
@@ -38,9 +38,9 @@ def write_html(report: Report, path: Path) -> None:
         style="".join(_own(name) for name in _STYLES),
         script=script,
         library=library.packed,
-        overview=packed_json(overview(report, columns)),
-        figures=packed(figures(report.judgement.labels, columns)),
-        details=packed_json(details(report)),
+        overview=pack_json(overview(report, columns)),
+        figures=pack(figures(report.judgement.labels, columns)),
+        details=pack_json(details(report)),
     )
     path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -55,7 +55,7 @@ class _Library:
 def _library() -> _Library:
     """The charting library, packed once per process. It is not imported: its script is all that is wanted."""
     script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    return _Library(packed(script), _hash(script))
+    return _Library(pack(script), _hash(script))
 
 
 def _hash(script: bytes) -> str:
@@ -72,7 +72,7 @@ def _template() -> jinja2.Template:
 
 def _finalize(value: Any) -> Any:
     """Show every text that the template is given without control characters."""
-    return shown(value) if type(value) is str else value
+    return printable(value) if type(value) is str else value
 
 
 def _own(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page says without a script: the verdict in a sentence, what leads to it, what is missing, the run."""
+"""Text of the page without a script: the verdict in a sentence, its reasons, what is missing, the run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.text.causes import where
-from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.report.text.sentences import (
+    drift_lines,
+    excuse_lines,
+    failure_lines,
+    first_divergence_lines,
+    gap_lines,
+    replica_lines,
+    success_line,
+)
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_FINDINGS = 4
@@ -63,13 +71,13 @@ class Summary:
 def summary_of(report: Report) -> Summary:
     """Return the words for a report."""
     run, judgement = report.run, report.judgement
-    failed = failure(run)
+    failed = failure_lines(run)
     # In the verdict's order of weight: exit code 3 comes before 1, and 1 before 4.
-    told = [*failed[:1], *first_divergence(report), *replicas(report), *drift(report)]
-    missing = gaps(report)
-    good = success(report)
+    told = [*failed[:1], *first_divergence_lines(report), *replica_lines(report), *drift_lines(report)]
+    missing = gap_lines(report)
+    good = success_line(report)
     sentences = [good] if good else [*told, *(missing if not told else ())]
-    headline, *lines = sentences or [_counted(report)]
+    headline, *lines = sentences or [_count_sentence(report)]
     return Summary(
         verdict=judgement.verdict,
         mark=_MARKS.get(judgement.verdict, ""),
@@ -80,7 +88,7 @@ def summary_of(report: Report) -> Summary:
         coverage=_coverage(report),
         complete=judgement.coverage.complete,
         gaps=tuple(line for line in missing if line != headline),
-        excused=tuple(excused(report)),
+        excused=tuple(excuse_lines(report)),
         notes=report.notes,
         facts=_facts(report),
         hosts=tuple(_host(host, ranks) for host, ranks in _by_host(run).items()),
@@ -93,7 +101,7 @@ def summary_of(report: Report) -> Summary:
     )
 
 
-def _counted(report: Report) -> str:
+def _count_sentence(report: Report) -> str:
     """Return a sentence for a run of which the terminal has none: nothing that counts is wrong."""
     labels = report.judgement.labels
     ranks = {verdict.rank for label in labels for verdict in label.ranks}
@@ -104,15 +112,15 @@ def _findings(report: Report) -> Table:
     """Return hints, then patterns, of the first labels that have any."""
     found: Table = []
     for hint in report.hints:
-        name = f"{_named(hint.key)}, {of_ranks(hint.ranks)}"
+        name = f"{_name_with_task(hint.key)}, {of_ranks(hint.ranks)}"
         found.append((name, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
     for pattern in report.patterns:
-        found.append((_named(pattern.key), where(pattern)))
+        found.append((_name_with_task(pattern.key), where(pattern)))
     more = len(found) - _MOST_FINDINGS
     return found[:_MOST_FINDINGS] + ([("", f"and {more:,} more: open a label to read them")] if more > 0 else [])
 
 
-def _named(key: LabelKey) -> str:
+def _name_with_task(key: LabelKey) -> str:
     turn = f" #{key.occurrence}" if key.occurrence else ""
     return f"{shorten(key.label, _LONGEST_NAME)}{turn}, task {key.task}"
 

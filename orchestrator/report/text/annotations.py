@@ -1,4 +1,4 @@
-"""What GitHub shows beside the lines of a pull request: the report as workflow commands for the job's output."""
+"""Annotations beside the lines of a pull request on GitHub: the report as workflow commands for the job's output."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,23 +55,23 @@ class _Places:
 
 def _errors(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
     for label in labels:
-        own = [verdict for verdict in _held(label, Group.WRONG) if verdict.origin is not Origin.INHERITED]
+        own = [verdict for verdict in _verdicts_in(label, Group.WRONG) if verdict.origin is not Origin.INHERITED]
         if own:
             yield _command("error", places, label, own)
 
 
 def _warnings(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
-    drifting = [label for label in labels if _held(label, Group.WARNING)]
+    drifting = [label for label in labels if _verdicts_in(label, Group.WARNING)]
     for label in drifting[:1]:
         others = count(len(drifting) - 1, "other label")
         more = [f"{others} above the noise floor"] if len(drifting) > 1 else []
-        yield _command("warning", places, label, _held(label, Group.WARNING), more)
+        yield _command("warning", places, label, _verdicts_in(label, Group.WARNING), more)
     for label in labels:
-        if absent := _held(label, Group.GAP):
+        if absent := _verdicts_in(label, Group.GAP):
             yield _command("warning", places, label, absent)
 
 
-def _held(label: LabelVerdict, group: Group) -> list[RankVerdict]:
+def _verdicts_in(label: LabelVerdict, group: Group) -> list[RankVerdict]:
     return [verdict for verdict in label.ranks if verdict.status.group is group and not verdict.excused]
 
 
@@ -84,11 +84,11 @@ def _command(
     where = f"task {label.key.task}, {of_ranks(verdict.rank for verdict in verdicts)}"
     properties = places.of(first) | {"title": f"{name}{turn}: {first.status.value}"}
     lines = [f"{where}: {shorten(visible(first.reason), _LONGEST_LINE, '...')}", *more]
-    told = ",".join(f"{key}={_escaped(visible(value), ':,')}" for key, value in properties.items())
-    return f"::{kind} {told}::" + _escaped("\n".join(map(visible, lines)))
+    told = ",".join(f"{key}={_escape(visible(value), ':,')}" for key, value in properties.items())
+    return f"::{kind} {told}::" + _escape("\n".join(map(visible, lines)))
 
 
-def _escaped(text: str, also: str = "") -> str:
+def _escape(text: str, also: str = "") -> str:
     """Escape as GitHub's own toolkit does; `also` are further characters, which properties need."""
     for character in f"%\r\n{also}":  # % first: what follows adds some
         text = text.replace(character, f"%{ord(character):02X}")

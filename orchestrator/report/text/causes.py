@@ -1,4 +1,4 @@
-"""What the error of a wrong label looks like: sentences for the terminal, objects for report.json."""
+"""Descriptions of a wrong label's error: sentences for the terminal, objects for report.json."""
 
 from __future__ import annotations
 

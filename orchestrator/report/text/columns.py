@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.verdicts import Group, Status
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What is shown in place of a status that the policy lets pass; it has the properties of a status."""
+    """Stand-in for a status that the policy lets pass; it has the properties of a status."""
 
     value: str = "allowed"
     severity: int = Status.DRIFT.severity + 1
@@ -63,14 +63,14 @@ def rank_block(ranks: Sequence[int], rows: Sequence[Marks], room: int, plain: bo
         return RankBlock(header, tuple(_line(marks, width, " ", plain) for marks in rows), ())
     if len(ranks) <= min(room, 10) and width == 1:
         return RankBlock("".join(map(str, ranks)), tuple(_line(marks, 1, "", plain) for marks in rows), ())
-    return _grouped(ranks, rows, room, plain) or _counted(rows, plain)
+    return _group_columns(ranks, rows, room, plain) or _count_columns(rows, plain)
 
 
 def _line(marks: Sequence[Shown | None], width: int, gap: str, plain: bool) -> Text:
     return Text(gap).join([Text(" " * (width - 1)) + mark(status, plain) for status in marks])
 
 
-def _grouped(ranks: Sequence[int], rows: Sequence[Marks], room: int, plain: bool) -> RankBlock | None:
+def _group_columns(ranks: Sequence[int], rows: Sequence[Marks], room: int, plain: bool) -> RankBlock | None:
     groups: dict[Marks, list[int]] = {}
     for i, rank in enumerate(ranks):
         groups.setdefault(tuple(marks[i] for marks in rows), []).append(rank)
@@ -96,7 +96,7 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index) if index < 26 else f"Z{index - 25}"
 
 
-def _counted(rows: Sequence[Marks], plain: bool) -> RankBlock:
+def _count_columns(rows: Sequence[Marks], plain: bool) -> RankBlock:
     order: tuple[Shown, ...] = (ALLOWED, *reversed(Status))
 
     def cell(marks: Marks) -> Text:

@@ -1,4 +1,4 @@
-"""What became of one run's labels in another run: what was mended, and what is new."""
+"""Differences between the verdicts of two runs: labels that were mended, and labels that are newly wrong."""
 
 from __future__ import annotations
 
@@ -57,24 +57,24 @@ def changes(before: Judgement, after: Judgement) -> list[Change]:
 
 def _kind(before: RankVerdict | None, after: RankVerdict | None) -> str:
     if before is None:
-        return "new" if after is not None and _wrong(after) else "added"
+        return "new" if after is not None and _is_wrong(after) else "added"
     if after is None:
         return "gone"
-    if _wrong(after):
-        return "still" if _wrong(before) else "new"
+    if _is_wrong(after):
+        return "still" if _is_wrong(before) else "new"
     if after.status in _GAPS:
         return "" if before.status in _GAPS else "no longer compared"
     if before.status in _GAPS:
         return "compared now"
-    return "mended" if _wrong(before) else ""
+    return "mended" if _is_wrong(before) else ""
 
 
-def _wrong(verdict: RankVerdict) -> bool:
+def _is_wrong(verdict: RankVerdict) -> bool:
     return verdict.status in WRONG and not verdict.excused
 
 
 def worse(before: Judgement, after: Judgement, found: Sequence[Change]) -> bool:
-    """Whether anything is wrong now that was not, is compared no longer, or the run as a whole fares worse."""
+    """Return whether a label is newly wrong or no longer compared, or the run as a whole fares worse."""
     codes = before.exit_code, after.exit_code
     failed = codes[1] is ExitCode.FAILED and codes[0] is not ExitCode.FAILED
     incomplete = codes == (ExitCode.MATCH, ExitCode.INCOMPLETE)
@@ -94,7 +94,7 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
         same = [change for change in found if change.kind == kind]
         if same:
             lines.append(f"{_TITLES[kind]} ({count(len(same), 'label')})")
-        shown = [change for change in same if not _inherited(change)] or same
+        shown = [change for change in same if not _is_inherited(change)] or same
         lines += [f"  {_words(change)}" for change in shown[:_MOST_NAMED]]
         if len(shown) > _MOST_NAMED:
             lines.append(f"  and {len(shown) - _MOST_NAMED:,} more")
@@ -103,13 +103,13 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
     return lines
 
 
-def _inherited(change: Change) -> bool:
+def _is_inherited(change: Change) -> bool:
     verdict = {"new": change.after, "still": change.after, "mended": change.before}.get(change.kind)
     return verdict is not None and verdict.origin is Origin.INHERITED
 
 
 def _wrong_labels(judgement: Judgement) -> int:
-    return sum(any(_wrong(verdict) for verdict in label.ranks) for label in judgement.labels)
+    return sum(any(_is_wrong(verdict) for verdict in label.ranks) for label in judgement.labels)
 
 
 def _first(before: Report, after: Report) -> list[str]:

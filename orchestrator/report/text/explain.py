@@ -28,13 +28,13 @@ _MOST_LINES = 16
 """With more than so many lines for ranks they are told by their status."""
 
 
-def chosen(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
-    """Return the labels that are called `name`, or match it as a glob. Raises what `chosen_keys` does."""
-    keys = set(chosen_keys([each.key for each in report.judgement.labels], name, task))
+def choose_labels(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
+    """Return the labels that are called `name`, or match it as a glob. Raises what `choose_keys` does."""
+    keys = set(choose_keys([each.key for each in report.judgement.labels], name, task))
     return [each for each in report.judgement.labels if each.key in keys]
 
 
-def chosen_keys(keys: Sequence[LabelKey], name: str, task: int | None) -> list[LabelKey]:
+def choose_keys(keys: Sequence[LabelKey], name: str, task: int | None) -> list[LabelKey]:
     """Return those of the labels that are called `name`, or match it as a glob.
 
     Raises UsageError, with what may have been meant, when there are none or more than eight.
@@ -66,9 +66,9 @@ def with_history(keys: Sequence[LabelKey], layers: Sequence[str], wanted: Sequen
         key, layer = keys[number], layers[number]
         return (key.task, key.occurrence, kind_in_layers(key.label, layer)) if layer else number
 
-    chosen = set(wanted)
-    kinds = {kind(number) for number, key in enumerate(keys) if key in chosen}
-    return [number for number, key in enumerate(keys) if key in chosen or kind(number) in kinds]
+    asked = set(wanted)
+    kinds = {kind(number) for number, key in enumerate(keys) if key in asked}
+    return [number for number, key in enumerate(keys) if key in asked or kind(number) in kinds]
 
 
 def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[str]:
@@ -83,13 +83,13 @@ def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[s
     yield from _findings(report, label)
     gravest = worst(each.status for each in held)
     shown = max((each for each in held if each.status is gravest), key=lambda each: each.margin or 0.0)
-    yield from _in_full(shown, label)
+    yield from _full_lines(shown, label)
     yield from _nonfinite_places(report, label, shown)
     yield from _history(report, label, shown)
     others = [each for each in held if each is not shown]
     lines = [(words, list(group)) for words, group in groupby(others, _in_short)]
     if len(lines) > _MOST_LINES:
-        lines = [(_folded(group), group) for group in _by_status(others)]
+        lines = [(_fold_verdicts(group), group) for group in _by_status(others)]
     yield from (f"  {of_ranks([each.rank for each in group])}: {words}" for words, group in lines)
 
 
@@ -100,7 +100,7 @@ def _by_status(verdicts: Sequence[RankVerdict]) -> list[list[RankVerdict]]:
     return list(found.values())
 
 
-def _folded(verdicts: Sequence[RankVerdict]) -> str:
+def _fold_verdicts(verdicts: Sequence[RankVerdict]) -> str:
     """Several ranks of one status: the range of their errors, and the worst of them."""
     first = verdicts[0]
     origin = f" ({first.origin.value})" if first.origin else ""
@@ -131,13 +131,13 @@ def _findings(report: Report, label: LabelVerdict) -> Iterator[str]:
 
 
 def _nonfinite_places(report: Report, label: LabelVerdict, shown: RankVerdict) -> Iterator[str]:
-    """Where values are not finite on one side alone, of labels without a pattern: what they inherit has no other."""
+    """Yield the places where one side alone is not finite, for labels without a pattern."""
     look = report.looks.get((label.key, shown.rank))
     if look is not None and all(pattern.key != label.key for pattern in report.patterns):
         yield from (f"    where      {words}" for words in nonfinite_places([look]) if words)
 
 
-def _in_full(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
+def _full_lines(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
     origin = f", {verdict.origin.value}" if verdict.origin else ""
     yield f"  rank {verdict.rank}: {verdict.status.value}{origin}{', equal bit by bit' if verdict.bitwise else ''}"
     yield f"    why        {verdict.reason}"

@@ -51,7 +51,7 @@ class Row:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether labels of several statuses or origins are in it."""
+        """True if it holds labels of several statuses or origins."""
         return len(self.counts) > 1
 
     @property
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def quiet(self) -> bool:
-        """Whether the labels match, nearly match, or are wrong by inheritance only, and all were compared."""
+        """True if all labels were compared and match, nearly match, or are wrong by inheritance only."""
         harmless = self.status.group in _HARMLESS or self.origin is Origin.INHERITED
         return harmless and not self.named and all(mark is None or mark.group is not Group.GAP for mark in self.marks)
 
@@ -76,7 +76,7 @@ def row_of(
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
     metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
     origin = _strongest(verdict.origin for verdict in label.ranks if not verdict.excused)
-    shown = {rank: _shown(verdict) for rank, verdict in by_rank.items()}
+    shown = {rank: _shown_status(verdict) for rank, verdict in by_rank.items()}
     status = max(shown.values(), key=_SEVERITY, default=label.status)
     return Row(
         first=index,
@@ -95,8 +95,8 @@ def row_of(
     )
 
 
-def _shown(verdict: RankVerdict) -> Shown:
-    """What a verdict is shown as."""
+def _shown_status(verdict: RankVerdict) -> Shown:
+    """Return the status that is shown for a verdict."""
     differs = verdict.status.group in (Group.WARNING, Group.WRONG)
     return ALLOWED if verdict.excused and not verdict.ignored and differs else verdict.status
 

@@ -22,7 +22,7 @@ _LONGEST_NAME = 80
 Held = list[tuple[LabelVerdict, RankVerdict]]
 
 
-def success(report: Report) -> str | None:
+def success_line(report: Report) -> str | None:
     """Return the one sentence for a run in which everything was compared and matches; None for any other."""
     labels = report.judgement.labels
     if report.judgement.verdict != "match" or any(label.status is not Status.MATCH for label in labels):
@@ -41,31 +41,31 @@ def success(report: Report) -> str | None:
     return f"{match}: {what}, largest relative L2 {'at least ' if by_norms else ''}{figure(largest)} at {name}."
 
 
-def drift(report: Report) -> list[str]:
+def drift_lines(report: Report) -> list[str]:
     """Return what is above the noise floor in a run in which nothing diverged."""
     labels = [label for label in report.judgement.labels if label.status is Status.DRIFT]
     if report.judgement.verdict != "match" or not labels:
         return []
     what = "is" if len(labels) == 1 else "are"
-    names = _listed(_short(label) for label in labels)
+    names = _list_names(_short(label) for label in labels)
     return [f"Nothing diverged; {count(len(labels), 'label')} {what} above the noise floor: {names}."]
 
 
-def first_divergence(report: Report) -> list[str]:
+def first_divergence_lines(report: Report) -> list[str]:
     """Return where it begins and why, and what else is wrong by itself."""
     first = report.judgement.first_divergence
     if first is None:
         return []
     where = _where(report.run, first.ranks)
     lines = [
-        f"First divergence: {_named(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
+        f"First divergence: {_name_with_occurrence(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
     if others := _others(report, first):
-        lines.append(f"Also wrong by itself: {_listed(others)}.")
+        lines.append(f"Also wrong by itself: {_list_names(others)}.")
     return lines
 
 
@@ -76,10 +76,10 @@ def _passed_root(report: Report, first: FirstDivergence) -> str:
     if root is None or root == first.key:
         return ""
     tied = root in labels and any(verdict.ties for verdict in labels[root].ranks)
-    return f"{_named(report, root)}, {'of which ties flipped' if tied else 'which the policy lets pass'}"
+    return f"{_name_with_occurrence(report, root)}, {'of which ties flipped' if tied else 'which the policy lets pass'}"
 
 
-def _named(report: Report, key: LabelKey) -> str:
+def _name_with_occurrence(report: Report, key: LabelKey) -> str:
     """The label's name, with the number of its occurrence where there are several in its task."""
     several = any(
         label.key.occurrence > 0 for label in report.judgement.labels if label.key[:2] == (key.task, key.label)
@@ -87,14 +87,14 @@ def _named(report: Report, key: LabelKey) -> str:
     return f"{key.label} #{key.occurrence}" if several else key.label
 
 
-def excused(report: Report) -> list[str]:
+def excuse_lines(report: Report) -> list[str]:
     """Return what the policy lets pass, and why."""
     held = [(label, v) for label in report.judgement.labels for v in label.ranks if v.excused]
     lines = []
     for what, ignored in (("Allowed to differ", False), ("Ignored", True)):
         for reason in dict.fromkeys(v.excused for _, v in held if v.ignored is ignored):
             names = dict.fromkeys(_short(label) for label, v in held if v.excused == reason and v.ignored is ignored)
-            lines.append(f"{what} by the policy: {_listed(names)}: {reason}.")
+            lines.append(f"{what} by the policy: {_list_names(names)}: {reason}.")
     wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
     if wrong and report.judgement.first_divergence is None:
         beside = " beside that" if lines else ""
@@ -163,7 +163,7 @@ def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
     return f" (host{'s' if len(hosts) > 1 else ''} {', '.join(hosts)})"
 
 
-def gaps(report: Report) -> list[str]:
+def gap_lines(report: Report) -> list[str]:
     """Return what was not compared, on which ranks, and what to do about it."""
     held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
@@ -174,7 +174,7 @@ def gaps(report: Report) -> list[str]:
     sentences = [
         _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
         _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
-        _undumped(held, report.run),
+        _undumped_labels(held, report.run),
         _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
         _misfits([(label, v) for label, v in held if v.status is Status.MISMATCH]),
         _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
@@ -187,7 +187,7 @@ def gaps(report: Report) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def replicas(report: Report) -> list[str]:
+def replica_lines(report: Report) -> list[str]:
     """Return what ranks of one side ought to hold alike, and do not."""
     found = report.judgement.replicas
     if not found:
@@ -198,7 +198,7 @@ def replicas(report: Report) -> list[str]:
     name, ranks = each[0]
     where = f"{name}, task {first.key.task}, {'' if first.own_ranks else 'golden '}{ranks}"
     lines = [f"Replicas differ: {where}: {first.reason}."]
-    return lines + ([f"Likewise: {_listed(others)}."] if others else [])
+    return lines + ([f"Likewise: {_list_names(others)}."] if others else [])
 
 
 def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
@@ -231,7 +231,7 @@ def _gap(held: Held, what: str, advice: str = "") -> str:
     ranks = {verdict.rank for _, verdict in held}
     where = "" if len(held) == 1 else f"{names[0]}, rank {held[0][1].rank}: "
     reason = advice or where + held[0][1].reason.rstrip(".")
-    return f"{what} for {_listed(names)} on {of_ranks(ranks)}: {reason}."
+    return f"{what} for {_list_names(names)} on {of_ranks(ranks)}: {reason}."
 
 
 def _misfits(held: Held) -> str:
@@ -242,7 +242,7 @@ def _misfits(held: Held) -> str:
     return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
 
 
-def _undumped(held: Held, run: RunRecord | None) -> str:
+def _undumped_labels(held: Held, run: RunRecord | None) -> str:
     """Return one sentence for the low-level labels whose file is not there."""
     absent = [(n, v) for n, v in held if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
     sentence = _gap(absent, "Not dumped by the library")
@@ -266,7 +266,7 @@ def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if broken:
         return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
-    if undumped := _undumped(held, run):
+    if undumped := _undumped_labels(held, run):
         return f"Nothing was compared. {undumped}"
     if not actual:
         return (
@@ -291,7 +291,7 @@ def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
     )
 
 
-def failure(run: RunRecord | None) -> list[str]:
+def failure_lines(run: RunRecord | None) -> list[str]:
     """Return what went wrong first while the ranks ran, with the last lines of that rank's log."""
     if run is None or run.failure is None:
         return []
@@ -307,7 +307,7 @@ def _short(label: LabelVerdict) -> str:
     return shorten(label.key.label, _LONGEST_NAME, "...")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list_names(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     found = list(names)
     more = len(found) - _MOST_NAMED

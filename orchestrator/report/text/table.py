@@ -63,7 +63,9 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
         cell, tail = next(cells)
         texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
         if line.row.is_mixed:
-            counts = ", ".join(f"{number:,} {_called(status, origin)}" for status, origin, number in line.row.counts)
+            counts = ", ".join(
+                f"{number:,} {_status_name(status, origin)}" for status, origin, number in line.row.counts
+            )
             texts.append(Text(shorten(f"{line.indent}  of these {counts}", width, "..." if plain else "…"), "dim"))
     return texts + _legend(rows, block, plain)
 
@@ -152,8 +154,8 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
     return *map(Text, figures), Text(status, colour), Text(origin, colour)
 
 
-def _called(status: Shown, origin: Origin | None) -> str:
-    """What the labels of a status and origin are called where they are counted."""
+def _status_name(status: Shown, origin: Origin | None) -> str:
+    """Return the name of a status and origin where labels are counted."""
     return status.value if origin is None else f"{status.value} ({origin.value})"
 
 

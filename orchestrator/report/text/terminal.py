@@ -12,7 +12,15 @@ from rich.text import Text
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
-from aclcmp.orchestrator.report.text.sentences import drift, excused, failure, first_divergence, gaps, replicas, success
+from aclcmp.orchestrator.report.text.sentences import (
+    drift_lines,
+    excuse_lines,
+    failure_lines,
+    first_divergence_lines,
+    gap_lines,
+    replica_lines,
+    success_line,
+)
 from aclcmp.orchestrator.report.text.table import table
 
 _LINES = 24
@@ -33,7 +41,7 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
     told = list(_sentences(report))
-    good = success(report)
+    good = success_line(report)
     if good is not None:
         say(good, "green")
     elif report.judgement.coverage.compared:
@@ -59,15 +67,15 @@ def print_files(files: Sequence[Path], console: Console) -> None:
 
 def _sentences(report: Report) -> Iterator[tuple[str, str]]:
     """Yield the sentences below the table, each with its style."""
-    head, *more = first_divergence(report) or [""]
+    head, *more = first_divergence_lines(report) or [""]
     if head:
         yield head, "bold red"
     yield from ((line, "") for line in (*more[:1], *what_it_looks_like(report), *more[1:]))
-    yield from ((line, "red") for line in replicas(report))
-    yield from ((line, "dim") for line in excused(report))
-    yield from ((line, "yellow") for line in drift(report))
-    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure(report.run))
-    yield from ((line, "magenta") for line in gaps(report))
+    yield from ((line, "red") for line in replica_lines(report))
+    yield from ((line, "dim") for line in excuse_lines(report))
+    yield from ((line, "yellow") for line in drift_lines(report))
+    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run))
+    yield from ((line, "magenta") for line in gap_lines(report))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 

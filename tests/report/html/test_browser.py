@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.html.page import write_html
-from aclcmp.orchestrator.report.text.sentences import first_divergence
+from aclcmp.orchestrator.report.text.sentences import first_divergence_lines
 from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
 from tests.report.made_up import decoder_labels, record_of, report_of
 
@@ -112,7 +112,7 @@ def no_sideways_scroll(page: Page) -> bool:
 
 def test_it_draws(opened: Open, decoder: Report) -> None:
     page = opened(decoder)
-    expect(page.locator("h1")).to_have_text(first_divergence(decoder)[0])
+    expect(page.locator("h1")).to_have_text(first_divergence_lines(decoder)[0])
     expect(page.locator(".grid tbody tr")).to_have_count(27)
     marks = page.locator(".grid tbody tr").nth(10).locator(".cell").all_text_contents()
     assert marks == ["✗"] * 16, "marks say it without colour"
@@ -248,7 +248,7 @@ def test_nothing_was_labelled(opened: Open) -> None:
 
 def test_without_a_script(opened: Open, decoder: Report) -> None:
     page = opened(decoder, java_script_enabled=False)
-    expect(page.locator("h1")).to_have_text(first_divergence(decoder)[0])
+    expect(page.locator("h1")).to_have_text(first_divergence_lines(decoder)[0])
     expect(page.locator("noscript p")).to_have_count(1)
     expect(page.locator("#missing")).to_contain_text("No actual side (acl) for layers.12.attn.core")
 

@@ -25,7 +25,7 @@ from aclcmp.orchestrator.report.html.grid import FACES, columns_of, face_number,
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, log_codes
 from aclcmp.orchestrator.report.html.page import write_html
 from aclcmp.orchestrator.report.html.summary import summary_of
-from aclcmp.orchestrator.report.text.sentences import first_divergence, gaps, success
+from aclcmp.orchestrator.report.text.sentences import first_divergence_lines, gap_lines, success_line
 from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 
@@ -78,7 +78,7 @@ def page_of(report: Report, folder: Path) -> Page:
 def test_it_says_what_the_terminal_says(tmp_path: Path) -> None:
     report = decoder_report()
     page = page_of(report, tmp_path)
-    for line in [*first_divergence(report), *gaps(report), *report.notes]:
+    for line in [*first_divergence_lines(report), *gap_lines(report), *report.notes]:
         assert line.strip() in page.said
     assert (
         "without the part of rank 6: a summand missing from the all-reduce (explains 97.2 % of the error)" in page.said
@@ -91,8 +91,8 @@ def test_it_says_what_the_terminal_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("report", "headline", "verdict_word"),
     [
-        (report_of([]), gaps(report_of([]))[0], "incomplete"),
-        (report_of(decoder_labels(2, 2)), success(report_of(decoder_labels(2, 2))), "match"),
+        (report_of([]), gap_lines(report_of([]))[0], "incomplete"),
+        (report_of(decoder_labels(2, 2)), success_line(report_of(decoder_labels(2, 2))), "match"),
         (
             report_of([label("a", [verdict(0, Status.DRIFT)])]),
             "Nothing diverged; 1 label is above the noise floor: a.",

@@ -17,7 +17,7 @@ from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
-from aclcmp.orchestrator.report.text.explain import chosen, explain
+from aclcmp.orchestrator.report.text.explain import choose_labels, explain
 from tests.judge.test_policy import evidence
 from tests.report.made_up import label, report_of, side, verdict
 
@@ -28,7 +28,7 @@ def report(errors: dict[str, float], policy: Policy | None = None) -> Report:
 
 
 def text(found: Report, name: str, rank: int | None = None) -> str:
-    return "\n".join(line for each in chosen(found, name, None) for line in explain(found, each, rank))
+    return "\n".join(line for each in choose_labels(found, name, None) for line in explain(found, each, rank))
 
 
 def test_by_how_much_the_limit_would_have_to_move() -> None:
@@ -89,16 +89,16 @@ def test_every_status_is_explained(status: Status) -> None:
 def test_names_that_are_not_there() -> None:
     found = report({f"layers.{i}.mlp": 1e-6 for i in range(12)})
     with pytest.raises(UsageError, match=r"no label is called layers\.3\.mpl; did you mean layers\.3\.mlp"):
-        chosen(found, "layers.3.mpl", None)
+        choose_labels(found, "layers.3.mpl", None)
     with pytest.raises(UsageError, match="means 12 labels"):
-        chosen(found, "**", None)
+        choose_labels(found, "**", None)
     with pytest.raises(UsageError, match="no label has task 7"):
-        chosen(found, "layers.3.mlp", 7)
+        choose_labels(found, "layers.3.mlp", 7)
     with pytest.raises(UsageError, match="no label is called x in task 0; there are e"):
-        chosen(found, "x", 0)
+        choose_labels(found, "x", 0)
     with pytest.raises(UsageError, match="the report has no labels"):
-        chosen(report_of([]), "x", None)
-    assert len(chosen(found, "layers.1?.mlp", None)) == 2
+        choose_labels(report_of([]), "x", None)
+    assert len(choose_labels(found, "layers.1?.mlp", None)) == 2
 
 
 def made(status: Status, origin: Origin | None = None) -> list[LabelVerdict]:
