@@ -69,27 +69,27 @@ def set_label(
     level: str = "",
     inputs: Sequence[str] | None = None,
 ) -> None:
-    """Record one tensor under an id that its counterpart on the other side shares.
+    """Record one tensor under an id; the tensor with the same id on the other side is its counterpart.
 
     Args:
         data_src: the side: "pta" (or "golden") for the framework's own computation, "acl" (or "actual") for the
-            accelerated one; "ref" (or "reference") for golden's computation in higher precision. A reference is no side
-            of the comparison: how far golden lies from it tells how much of a difference is noise.
-        data_id: names the tensor; the same id on both sides makes a pair. The same (task, id, side) again is the next
-            occurrence; occurrences pair in order.
+            accelerated one; "ref" (or "reference") for golden's computation in higher precision. A reference is not
+            compared with the accelerated side: golden's distance from it shows how much of a difference is noise.
+        data_id: the name of the tensor. The same id on both sides makes a pair. When the same (task, id, side) comes
+            again it is the next occurrence; occurrences are paired in order.
         data_val: torch.Tensor (any device, any shape, any dtype of aclcmp.labeling.shard.dtypes; DTensor) or
-            numpy array. Its value at the call is what counts: it is copied before the call returns.
+            numpy array. It is copied before the call returns, so later changes do not matter.
         tensor_path: on the acl side, instead of data_val, a file that the accelerated library dumps later.
         layout: how a rank's tensor is part of the whole: `Shard(dim)`, `Replicate()` or `Partial()`, or a sequence of
-            them, one for each mesh dimension. Without it a layout is inferred where shapes or values tell it.
-        level: what was replaced, "op", "layer" or "model"; read from the id where it is not given.
+            them, one for each mesh dimension. Without it the layout is inferred from shapes and values where possible.
+        level: the part that was replaced, "op", "layer" or "model"; derived from the id if it is not given.
         inputs: ids of the labels that this one was computed from, e.g. `["x", "layers.0.attention"]` (at most 1,024).
-            A wrong label whose inputs are right is where the error began; without them all labels before it count.
+            An error began in a wrong label whose inputs are right; without `inputs` all labels before it count as them.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
-    `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph here and the
-    label is recorded; where the graph must not break (fullgraph=True, torch.export) it is skipped and reported as
-    failed, and so it is under torch.jit, torch.func, FakeTensorMode and the capture of a device graph.
+    `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph at the call
+    and the label is recorded. Where the graph must not break (fullgraph=True, torch.export), and under torch.jit,
+    torch.func, FakeTensorMode and the capture of a device graph, the label is skipped and reported as failed.
     """
     if not _on or _skipped_in_graph():
         return
@@ -141,7 +141,7 @@ def gen_id() -> str:
 
 
 def set_task_id() -> None:
-    """Start the next task (a turn of a dialogue, or a step). The first call starts task 0; so does no call at all."""
+    """Start the next task (a turn of a dialogue, or a step). The first call starts task 0, as if there were no call."""
     if _on and not _skipped_in_graph():
         _next_task()
 

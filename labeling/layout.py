@@ -92,10 +92,10 @@ class Layout:
 
     def to_json(self) -> str:
         """Return the layout as one line of JSON, the form in journals and shards."""
-        kept: dict[str, Any] = {"placements": [placement_text(placement) for placement in self.placements]}
+        stored: dict[str, Any] = {"placements": [placement_text(placement) for placement in self.placements]}
         if self.whole_shape is not None and self.spans is not None:
-            kept |= {"whole_shape": self.whole_shape, "spans": self.spans}
-        return json.dumps(kept)
+            stored |= {"whole_shape": self.whole_shape, "spans": self.spans}
+        return json.dumps(stored)
 
     @staticmethod
     def from_json(text: str) -> Layout:

@@ -48,7 +48,7 @@ class WantedFiles:
     """The map of the files that the library is to dump; it dumps no others."""
 
     def __init__(self, path: Path | None) -> None:
-        """`path` is the map of wanted files, None where there is none."""
+        """Take the path of the map of wanted files, None where there is none."""
         self._path = path
         self._asked: set[str] = set()
 

@@ -27,6 +27,7 @@ class Recovery:
 
     rebuilt: tuple[Path, ...]
     kept: int
+    """Number of labels with whole bytes."""
     lost: tuple[LabelRecord, ...]
     damaged: int
     """Lines of the journal that could not be read: labels of which nothing is known."""

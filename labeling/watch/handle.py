@@ -74,39 +74,40 @@ def watch(
     prefix: str = "",
     layouts: bool = True,
 ) -> Watch:
-    """Label what the modules of `model` return, under their names: models with the same names pair by themselves.
+    """Label the outputs of a model's modules under the modules' names. Models with equal names need no id map.
 
     Args:
-        model: a torch.nn.Module, compiled or wrapped or not.
+        model: a torch.nn.Module, which may be compiled or wrapped.
         side: "pta" (or "golden"), "acl" (or "actual"), or "ref" (or "reference").
-        include: which modules: globs over dotted names, where `*` stays within a part and `**` does not
-            (`"layers.*.mlp"`, `"**.self_attn"`), or compiled regular expressions that match the whole name. All that
-            have a forward by default; the model itself is `"forward"`.
-        exclude: which not. Also tried on the ends of ids (below), so `"**.self_attn.1"` drops one tensor of a tuple.
-        inputs: label what the modules are given too, before they run: `<name>.input`, `<name>.input.1`, and
+        include: the modules to watch: globs over dotted names, where `*` matches within a part and `**` across parts
+            (`"layers.*.mlp"`, `"**.self_attn"`), or compiled regular expressions that match the whole name. By default
+            all modules with a forward; the model itself is `"forward"`.
+        exclude: the modules not to watch, and single tensors by their ids (below): `"**.self_attn.1"` drops the second
+            tensor of a tuple.
+        inputs: label the inputs of the modules too, before they run: `<name>.input`, `<name>.input.1`, and
             `<name>.input.<key>` for keywords.
-        rename: {glob: replacement}, where stars carry over by place, what is inside a renamed module follows, and None
-            skips it; or a function of the name that returns the new one, or None. `""` is the model itself:
-            `{"module.**": "**"}` takes a wrapper off the names, and its own label away.
-        prefix: put before all ids, with a dot; the id of the model itself where that is watched.
+        rename: {glob: replacement}. Stars are filled in by position, modules inside a renamed one follow it, and None
+            skips the module. Or a function that returns the new name, or None. `""` is the model itself:
+            `{"module.**": "**"}` removes a wrapper from the names, and the wrapper's own label.
+        prefix: put before all ids, with a dot. It is also the id of the model itself if that is watched.
         layouts: take the layouts of plain tensors from the model's transformers TP plan or its DTensor weights, where
-            they say them for certain. (A DTensor tells its own in any case.)
+            these state them for certain. (A DTensor always carries its own.)
 
-    The first tensor of a tuple has the plain name, so `(hidden, None)` pairs with `hidden`; further ones have their
-    place (`<name>.1`), those of dicts and dataclasses their key (`<name>.logits`). Values that are no tensors, and
-    key-value caches, are passed over. Each call of a module is an occurrence; recomputations in backward are not.
+    The first tensor of a tuple has the module's name, so `(hidden, None)` pairs with `hidden`. Further tensors add
+    their position (`<name>.1`), those of dicts and dataclasses their key (`<name>.logits`). Other values, and key-value
+    caches, are skipped. Each call of a module is an occurrence; recomputations in backward are not.
 
-    Modules without parts are labelled as operations, the model itself as model. torch's own wrappers (compile,
-    checkpoint, FSDP, DistributedDataParallel, DataParallel) add nothing to the names.
+    Modules without parts have the level "op", the model itself "model". torch's own wrappers (compile, checkpoint,
+    FSDP, DistributedDataParallel, DataParallel) add nothing to the names.
 
-    Hooks run in the order of their registration: what a hook registered later makes of an output is not seen. A module
-    that is watched already on this side is not labelled twice. Copies of the model are not watched. torch.jit.script
-    refuses a watched model, as any whose hooks it cannot compile: script it before. A hook on TransformerEncoderLayer,
-    or inside, makes torch leave its fused kernel for the layer in eval; MultiheadAttention keeps its own, in which
-    its `out_proj` is not called (torch 2.13).
+    Hooks run in the order of their registration, so changes by a hook that is registered later are not seen. A module
+    that is already watched on this side is not labelled twice. Copies of the model are not watched. torch.jit.script
+    refuses a watched model, because it cannot compile the hooks: script the model first. A hook on
+    TransformerEncoderLayer, or inside it, keeps torch from using the layer's fused kernel in eval mode;
+    MultiheadAttention keeps its own kernel, which does not call its `out_proj` (torch 2.13).
 
-    Without the launcher nothing is registered. Otherwise a wrong argument, nothing to watch, or two modules with one
-    id raise LabelError, here and never while the model runs.
+    Without the launcher nothing is registered. Otherwise LabelError is raised for a wrong argument, for nothing to
+    watch, and for two modules with one id: always here, and never while the model runs.
     """
     if not is_on():
         return Watch()

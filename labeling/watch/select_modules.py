@@ -20,22 +20,22 @@ def select_modules(
 
     Raises LabelError where there is none, or where no pattern of `include` matches.
     """
-    wanted = None if include is None else Patterns(include)
-    unwanted = Patterns(exclude or ())
+    included = None if include is None else Patterns(include)
+    excluded = Patterns(exclude or ())
     callable_ones = hookable(modules)
     names = [name for named in callable_ones for name in named.names]
-    if wanted is not None:
-        for pattern in wanted.patterns_without_match(names):
+    if included is not None:
+        for pattern in included.patterns_without_match(names):
             message = f"watch: no module with a forward is named like {pattern!r}; {nearest(pattern, names)}"
-            if not any(wanted.match(name) for name in names):
+            if not any(included.match(name) for name in names):
                 raise LabelError(message)
             print_once_per_host(message)
     chosen = [
         named
         for named in callable_ones
-        if any(wanted is None or wanted.match(name) for name in named.names)
+        if any(included is None or included.match(name) for name in named.names)
         and (
-            not unwanted.match(named.name)
+            not excluded.match(named.name)
             or any(each.parent is not named.parent for each in watched_aliases(named, include, exclude))
         )
     ]
@@ -48,11 +48,11 @@ def watched_aliases(
     named: NamedModule, include: Pattern | Iterable[Pattern] | None, exclude: Pattern | Iterable[Pattern] | None
 ) -> list[NamedModule]:
     """Return the aliases of a module, itself among them, under which its calls are labelled."""
-    wanted, unwanted = (None if include is None else Patterns(include)), Patterns(exclude or ())
+    included, excluded = (None if include is None else Patterns(include)), Patterns(exclude or ())
     return [
         alias
         for alias in (named, *named.aliases)
-        if (wanted is None or wanted.match(alias.name)) and not unwanted.match(alias.name)
+        if (included is None or included.match(alias.name)) and not excluded.match(alias.name)
     ]
 
 
