@@ -120,66 +120,95 @@ def follow(
     `stop_asked()` returns a reason to stop that does not come from the commands, or None; `stop_message` returns
     the sentence to show when they are stopped.
     """
-    import ray
-
-    waiting = {command.host.next.remote(): command for command in commands}
+    following = _Following(commands, watcher, stop_message)
     deadline = None if timeout is None else time.monotonic() + timeout
-    outcome, kill_time = Outcome(None), 0.0
-    silence = Silence(_names(commands), time.monotonic())
+    while following.waiting:
+        following.take_output()
+        following.report_silent_hosts()
+        if following.outcome.reason is None:
+            if reason := _reason(commands, deadline) or stop_asked():
+                following.stop(reason)
+        elif time.monotonic() > following.kill_time:
+            following.give_up()
+            break
+    return following.outcome
 
-    def end(command: Command, state: RankState, code: int | None, when: float) -> None:
-        if command.state is None:
-            command.state, command.exit_code, command.finished = state, code, when
-            for rank in command.ranks:
-                watcher.on_end(rank.rank, state, code)
 
-    def stop(reason: Reason) -> None:
-        nonlocal outcome, kill_time
-        outcome = Outcome(reason, tuple(command for command in commands if command.state is None))
-        kill_time = time.monotonic() + STOP_SECONDS
-        for command in waiting.values():
-            command.host.stop.remote()
-        if waiting and (sentence := stop_message(outcome)):
-            watcher.say(sentence)
+class _Following:
+    """The commands of which more output is awaited, and the outcome so far."""
 
-    while waiting:
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TICK)
+    def __init__(self, commands: Sequence[Command], watcher: Watcher, stop_message: Callable[[Outcome], str]) -> None:
+        self.waiting = {command.host.next.remote(): command for command in commands}
+        """By the reference to a command's next output."""
+        self.outcome = Outcome(None)
+        self.kill_time = 0.0
+        """When commands that were stopped are given up."""
+        self._commands = commands
+        self._watcher = watcher
+        self._stop_message = stop_message
+        self._silence = Silence(_names(commands), time.monotonic())
+
+    def take_output(self) -> None:
+        """Take what the commands have sent, or wait a moment for it."""
+        import ray
+
+        ready, _ = ray.wait(list(self.waiting), num_returns=1, timeout=TICK)
         if ready:  # take all that are ready: one at a time would be too slow for a thousand ranks
-            ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            ready, _ = ray.wait(list(self.waiting), num_returns=len(self.waiting), timeout=0)
         for ref in ready:
-            command = waiting.pop(ref)
+            command = self.waiting.pop(ref)
             try:
                 batch: Batch = ray.get(ref)
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-                command.why_lost = " ".join(str(error).split())
                 command.host_lost = True
-                end(command, RankState.LOST, None, time.time())
+                self._lose(command, " ".join(str(error).split()))
             else:
-                if sentence := silence.heard(command.node_id, time.monotonic()):
-                    watcher.say(sentence)
-                _show(command, batch, watcher)
-                if batch.exit is not None:
-                    state = _state(batch.exit.code, batch.exit.stopped, outcome)
-                    end(command, state, batch.exit.code, time.time() - batch.ago)
+                self._take_batch(command, batch)
                 if not batch.done:
-                    waiting[command.host.next.remote()] = command
+                    self.waiting[command.host.next.remote()] = command
                     continue
                 if command.state is None:
-                    command.why_lost = "because its output could not be followed."
-                    end(command, RankState.LOST, None, time.time())
-            if not any(other.node_id == command.node_id for other in waiting.values()):
-                silence.over(command.node_id)
-        for sentence in silence.new_sentences(time.monotonic()):
-            watcher.say(sentence)
-        if outcome.reason is None:
-            if reason := _reason(commands, deadline) or stop_asked():
-                stop(reason)
-        elif time.monotonic() > kill_time:
-            for command in waiting.values():
-                command.why_lost = "because it did not stop."
-                end(command, RankState.LOST, None, time.time())
-            break
-    return outcome
+                    self._lose(command, "because its output could not be followed.")
+            if not any(other.node_id == command.node_id for other in self.waiting.values()):
+                self._silence.over(command.node_id)
+
+    def report_silent_hosts(self) -> None:
+        """Say which hosts no longer answer."""
+        for sentence in self._silence.new_sentences(time.monotonic()):
+            self._watcher.say(sentence)
+
+    def stop(self, reason: Reason) -> None:
+        """Stop all commands that still run."""
+        self.outcome = Outcome(reason, tuple(command for command in self._commands if command.state is None))
+        self.kill_time = time.monotonic() + STOP_SECONDS
+        for command in self.waiting.values():
+            command.host.stop.remote()
+        if self.waiting and (sentence := self._stop_message(self.outcome)):
+            self._watcher.say(sentence)
+
+    def give_up(self) -> None:
+        """Count commands that did not stop as lost."""
+        for command in self.waiting.values():
+            self._lose(command, "because it did not stop.")
+
+    def _take_batch(self, command: Command, batch: Batch) -> None:
+        if sentence := self._silence.heard(command.node_id, time.monotonic()):
+            self._watcher.say(sentence)
+        _show(command, batch, self._watcher)
+        if batch.exit is not None:
+            state = _state(batch.exit.code, batch.exit.stopped, self.outcome)
+            self._end(command, state, batch.exit.code, time.time() - batch.ago)
+
+    def _lose(self, command: Command, why: str) -> None:
+        command.why_lost = why
+        self._end(command, RankState.LOST, None, time.time())
+
+    def _end(self, command: Command, state: RankState, code: int | None, when: float) -> None:
+        """Give a command its state, unless it has one."""
+        if command.state is None:
+            command.state, command.exit_code, command.finished = state, code, when
+            for rank in command.ranks:
+                self._watcher.on_end(rank.rank, state, code)
 
 
 def _names(commands: Sequence[Command]) -> dict[str, str]:
