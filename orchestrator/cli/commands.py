@@ -23,7 +23,7 @@ from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.terminal.startup import nothing, open_cluster, slow_steps, terminal
-from aclcmp.orchestrator.transfer.command import also_fetched
+from aclcmp.orchestrator.transfer.fetch_command import fetch_after_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,9 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
                 _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
-                return also_fetched(_recorded_only(record, run, screen), run, record, cluster, options.fetch, console)
+                return fetch_after_report(
+                    _recorded_only(record, run, screen), run, record, cluster, options.fetch, console
+                )
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
@@ -79,7 +81,7 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
             report = answer(compared, planned, workers, terms, clean=clean)
             cluster.head.on_loss(None)
         code = _reported(report, run, console, as_json)
-        return also_fetched(code, run, record, cluster, options.fetch, console)
+        return fetch_after_report(code, run, record, cluster, options.fetch, console)
 
 
 def _if_head_is_lost(

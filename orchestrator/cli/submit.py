@@ -97,9 +97,9 @@ def fetch(
     elif Path(target).is_dir():
         if output is not None:
             raise UsageError("--output belongs to a job's id; a run directory's files come into it")
-        from aclcmp.orchestrator.transfer.command import fetch_again
+        from aclcmp.orchestrator.transfer.fetch_command import fetch_run
 
-        return int(fetch_again(Path(target), address, Fetch.SHARDS if what is Fetch.REPORT else what))
+        return int(fetch_run(Path(target), address, Fetch.SHARDS if what is Fetch.REPORT else what))
     if "/" in target:
         raise UsageError(f"{target} is neither a run directory nor a job's id")
     from aclcmp.orchestrator.submit import actions

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped, printable
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
-from aclcmp.orchestrator.dumps.listing import File, parse_path
+from aclcmp.orchestrator.dumps.dump_paths import File, parse_path
 from aclcmp.orchestrator.dumps.order import OrderBasis, find_order
 from aclcmp.orchestrator.dumps.scratch import Scratch
 

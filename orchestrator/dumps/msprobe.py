@@ -15,8 +15,8 @@ from typing import Any
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, NotDumped, name_file_in_errors, printable
 from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
+from aclcmp.orchestrator.dumps.dump_paths import File, rank_of, step_of
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
-from aclcmp.orchestrator.dumps.listing import File, rank_of, step_of
 from aclcmp.orchestrator.dumps.tensor_files import TensorFiles
 
 _INDICES = ("dump.json", "debug.json")
@@ -78,19 +78,19 @@ class MsprobeDump(DumpFormat):
             if not folder.indices:
                 notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
                 for file in sorted(folder.data.values(), key=lambda file: file.time):
-                    entries += self._unlisted(rank, folder, file, dump)
+                    entries += self._entries_of_file(rank, folder, file, dump)
             for index in folder.indices:
                 try:
-                    entries += self._listed(rank, folder, index, dump)
+                    entries += self._entries_of_index(rank, folder, index, dump)
                 except ForeignFormatError as error:
                     notes.append(str(error))
                     for file in folder.data.values():
-                        entries += self._unlisted(rank, folder, file, dump)
+                        entries += self._entries_of_file(rank, folder, file, dump)
             if len(entries) == before:
                 notes.append(f"{where} holds no tensor")
         return DumpContent(entries, notes, ranks)
 
-    def _unlisted(self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles) -> list[DumpEntry]:
+    def _entries_of_file(self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles) -> list[DumpEntry]:
         """Return the tensors of a file of which no index says anything."""
         return self._entries(rank, folder, file, dump) if _TENSOR_FILES.recognise(file) else []
 
@@ -103,7 +103,7 @@ class MsprobeDump(DumpFormat):
             for name, tensor in self.try_read(file, dump).tensors
         ]
 
-    def _listed(self, rank: int, folder: _RankFolder, index: File, dump: DumpFiles) -> list[DumpEntry]:
+    def _entries_of_index(self, rank: int, folder: _RankFolder, index: File, dump: DumpFiles) -> list[DumpEntry]:
         """Return the tensors that one index lists. Raises ForeignFormatError when it cannot be read."""
         data = _read_json(index).get("data")
         if not isinstance(data, dict):

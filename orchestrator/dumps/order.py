@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from enum import Enum
 
-from aclcmp.orchestrator.dumps.listing import natural
+from aclcmp.orchestrator.dumps.dump_paths import natural
 
 
 class OrderBasis(str, Enum):

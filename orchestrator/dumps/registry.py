@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aclcmp.orchestrator.dumps.atb.atb_dump import AtbDump
 from aclcmp.orchestrator.dumps.dump_index import DumpIndex, build_index
+from aclcmp.orchestrator.dumps.dump_paths import list_files
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat
-from aclcmp.orchestrator.dumps.listing import list_files
 from aclcmp.orchestrator.dumps.msprobe import MsprobeDump
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.sglang_dumper import SglangDumper

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped, printable
 from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
+from aclcmp.orchestrator.dumps.dump_paths import MOST_RANKS, File, check_one_folder
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent, Plain
-from aclcmp.orchestrator.dumps.listing import MOST_RANKS, File, check_one_folder
 from aclcmp.orchestrator.dumps.sglang_dims import AXES, DimsError, parse_dims
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 

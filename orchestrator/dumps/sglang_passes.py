@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
+from aclcmp.orchestrator.dumps.dump_paths import File, check_one_folder, parse_path
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent, NamedTensor
-from aclcmp.orchestrator.dumps.listing import File, check_one_folder, parse_path
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 
 _PASS = re.compile(r"Pass([0-9]{5,9})\.pt")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from aclcmp.orchestrator.dumps.dump_paths import File
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
-from aclcmp.orchestrator.dumps.listing import File
 from aclcmp.orchestrator.dumps.npy import read_npy, read_npz
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 from aclcmp.orchestrator.dumps.scratch import Scratch

@@ -26,7 +26,7 @@ from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
-from aclcmp.orchestrator.transfer.fetched import fetched_ranks
+from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
 
 RecordedRun = tuple[RunDir, RunRecord]
 

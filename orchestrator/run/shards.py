@@ -18,11 +18,11 @@ def read_indices(run: RunDir, ranks: frozenset[int] | None = None) -> tuple[list
     # here and not above: actors that only compare read by offset, and save the 13 MiB of HDF5
     from aclcmp.labeling.shard.shard_files import shards_in
     from aclcmp.labeling.shard.shard_reader import read_shard
-    from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
+    from aclcmp.orchestrator.dumps.atb.find_dumps import FileLabel, find_dumps
 
     def with_dumps(index: ShardIndex) -> ShardIndex:
         wanted = [
-            Wanted(label.seq, label.task, label.tensor_path, label.time, label.call_site)
+            FileLabel(label.seq, label.task, label.tensor_path, label.time, label.call_site)
             for label in index.records
             if label.tensor_path
         ]

@@ -12,8 +12,8 @@ from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit.client import JobClient
 from aclcmp.orchestrator.submit.command import Submission, new_job_id, packed
-from aclcmp.orchestrator.transfer.log_receive import Received, Receiver, held
-from aclcmp.orchestrator.transfer.log_send import Request
+from aclcmp.orchestrator.transfer.log_receive import LogReceiver, ReceivedFiles, present_sizes
+from aclcmp.orchestrator.transfer.log_send import FileRequest
 
 _BATCH = 256 << 20
 """Bytes a job: its log is on the head's disk, a third larger, until they are here."""
@@ -30,7 +30,7 @@ def fetch_files(
     target: Path,
     say: Callable[[str], None],
     progress: Callable[[str, int, int], None],
-) -> Received:
+) -> ReceivedFiles:
     """Bring a run directory (a word for the head's shell) into the folder `target`; return what is here at the end.
 
     What is here already is checked, not sent again. A Ctrl-C leaves what came, for the next time. Raises LaunchError
@@ -39,7 +39,7 @@ def fetch_files(
     target.mkdir(parents=True, exist_ok=True)
     tries = 0
     while True:
-        found = _one_job(client, run_dir, Request(what, held(target), _BATCH), target, progress)
+        found = _one_job(client, run_dir, FileRequest(what, present_sizes(target), _BATCH), target, progress)
         for line in [*found.wrong, *([found.error] if found.error else [])]:
             say(line)
         if found.done and not found.wrong and not found.more:
@@ -57,15 +57,15 @@ def fetch_files(
 
 
 def _one_job(
-    client: JobClient, run_dir: str, request: Request, target: Path, progress: Callable[[str, int, int], None]
-) -> Received:
-    word = packed(request.dump())
+    client: JobClient, run_dir: str, request: FileRequest, target: Path, progress: Callable[[str, int, int], None]
+) -> ReceivedFiles:
+    word = packed(request.to_json())
     if len(word) > _LONGEST:
         raise UsageError(
             f"{len(request.have):,} files are too many to fetch this way; copy the run directory, e.g. by rsync"
         )
     job = Submission(new_job_id(), f"aclcmp send-files {run_dir} {shlex.quote(word)}", run_dir, {}, None, ())
-    receiver = Receiver(target, progress)
+    receiver = LogReceiver(target, progress)
     client.submit(job, role="fetch")
     try:
         other = asyncio.run(_received(client, job.job_id, receiver))
@@ -84,7 +84,7 @@ def _one_job(
     return receiver.result
 
 
-async def _received(client: JobClient, job_id: str, receiver: Receiver) -> str:
+async def _received(client: JobClient, job_id: str, receiver: LogReceiver) -> str:
     """Follow the log until everything is here or the log ends; return the last line of it that is no file's."""
     last = ""
     try:

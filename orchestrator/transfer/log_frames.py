@@ -1,6 +1,6 @@
-"""Files as lines of a log: bytes go in, lines `@aclcmp kind file offset crc payload` come out, and the other way.
+"""Files as lines of a log: encode bytes as lines `@aclcmp kind file offset crc payload`, and decode them.
 
-A job's log is text that is followed line by line, and that other output may stand between.
+A job's log is text that is followed line by line, and other output may stand between these lines.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from enum import Enum
 from aclcmp.orchestrator.transfer.safe_open import split_path
 
 CHUNK = 48 * 1024
-"""Bytes a line. The log is served by lines, each in one message of at most 4 MiB."""
+"""Bytes per line. The log is served by lines, each in one message of at most 4 MiB."""
 
 LONGEST = 1 << 20
-"""Characters of a line, more than any of these has."""
+"""Characters; no line of a frame is longer."""
 
 MARK = "@aclcmp"
 
 PART = ".part"
-"""Behind the name of a file that is not whole."""
+"""Suffix of a file that is not whole."""
 
 
-class Kind(str, Enum):
-    """What a line holds."""
+class FrameKind(str, Enum):
+    """The kind of a line."""
 
     FILE = "file"
-    """Which file follows: JSON with `path`, `size`; `offset` is where its bytes begin."""
+    """Names the file that follows: JSON with `path`, `size`; `offset` is where its bytes begin."""
     DATA = "data"
     PACKED = "packed"
     """Bytes, compressed by zlib."""
     END = "end"
-    """A file's end: the checksum of all of it; `offset` is its size."""
+    """The end of a file: its digest; `offset` is its size."""
     FAILED = "failed"
-    """A file that could not be read, or changed meanwhile: why."""
+    """The reason why a file could not be read, or that it changed meanwhile."""
     DONE = "done"
-    """The end: JSON with `more`, `left_out`, `error`."""
+    """The end of all files: JSON with `more`, `left_out`, `error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One line."""
+    """One line of a log."""
 
-    kind: Kind
+    kind: FrameKind
     file: int
     """Number of the file within the job, from 0."""
     offset: int
@@ -54,28 +54,28 @@ class Frame:
 
 
 class FrameError(ValueError):
-    """A line that was damaged on its way."""
+    """A line was damaged on its way."""
 
 
 def encode(frame: Frame) -> str:
     """Return the line, without its end. Data is compressed where that helps."""
     kind, payload = frame.kind, frame.payload
-    if kind is Kind.DATA and len(packed := zlib.compress(payload, 1)) < 0.9 * len(payload):
-        kind, payload = Kind.PACKED, packed
+    if kind is FrameKind.DATA and len(packed := zlib.compress(payload, 1)) < 0.9 * len(payload):
+        kind, payload = FrameKind.PACKED, packed
     text = base64.b64encode(payload).decode() or "="
     return f"{MARK} {kind.value} {frame.file} {frame.offset} {zlib.crc32(frame.payload):08x} {text}"
 
 
 def decode(line: str) -> Frame | None:
-    """Return what a line holds, None for a line of something else. Raises FrameError."""
+    """Return the frame in a line, None for a line of other output. Raises FrameError."""
     if not line.startswith(MARK + " "):
         return None
     try:
         _, word, file, offset, crc, text = line.split(" ")
-        kind = Kind(word)
+        kind = FrameKind(word)
         payload = b"" if text == "=" else base64.b64decode(text, validate=True)
-        if kind is Kind.PACKED:
-            kind, payload = Kind.DATA, _unpacked(payload)
+        if kind is FrameKind.PACKED:
+            kind, payload = FrameKind.DATA, _decompress(payload)
         frame = Frame(kind, int(file), int(offset), payload)
     except (ValueError, binascii.Error, zlib.error) as error:
         raise FrameError(f"a line was damaged: {error}") from None
@@ -92,10 +92,10 @@ def safe_name(name: object) -> str:
     return path
 
 
-def _unpacked(payload: bytes) -> bytes:
+def _decompress(payload: bytes) -> bytes:
     """Decompress, but never more than a line may hold."""
     inflate = zlib.decompressobj()
-    found = inflate.decompress(payload, CHUNK)
+    content = inflate.decompress(payload, CHUNK)
     if inflate.unconsumed_tail or not inflate.eof:
         raise ValueError("it holds more than it may")
-    return found
+    return content

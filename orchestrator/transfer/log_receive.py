@@ -1,4 +1,4 @@
-"""Here: lines of a sending job's log go in, the files of a run directory come out, whole or to be continued."""
+"""The receiving side: lines of a sending job's log become files of a run directory, whole or to be continued."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from pathlib import Path
 
 from aclcmp.labeling.shard.checksum import hash_start
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.transfer.log_frames import LONGEST, PART, Frame, FrameError, Kind, decode, safe_name
+from aclcmp.orchestrator.transfer.log_frames import LONGEST, PART, Frame, FrameError, FrameKind, decode, safe_name
 
-_NOT_SUCH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What JSON that is another than was meant raises when it is read."""
+_BAD_JSON = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""Errors that JSON of another form raises when its fields are read."""
 
 
 @dataclass(slots=True)
-class Received:
-    """What came of one sending job."""
+class ReceivedFiles:
+    """The outcome of one sending job."""
 
     files: list[str] = field(default_factory=list)
-    """Whole files, by their path in the run directory."""
+    """Paths of whole files in the run directory."""
     wrong: list[str] = field(default_factory=list)
-    """What went wrong, each with the file."""
+    """Problems, each with its file."""
     left_out: list[str] = field(default_factory=list)
     bytes: int = 0
     error: str = ""
     done: bool = False
-    """Whether the sender said that it is through."""
+    """True once the sender has said that it has finished."""
     more: bool = False
-    """Whether the sender has more, for another job."""
+    """True where the sender has more files, for another job."""
 
 
-class Receiver:
-    """Takes a log in pieces and writes files below `target`."""
+class LogReceiver:
+    """Takes a log in pieces, and writes files below `target`."""
 
     def __init__(self, target: Path, progress: Callable[[str, int, int], None]) -> None:
         """`progress` is called with a file's name, the bytes there and its size."""
-        self.result = Received()
+        self.result = ReceivedFiles()
         self._target = target
         self._progress = progress
         self._rest = ""
@@ -51,13 +51,13 @@ class Receiver:
         self._here = target
 
     def feed(self, piece: str) -> bool:
-        """Take a piece of the log, which may end within a line; return whether the sender is through.
+        """Take a piece of the log, which may end within a line; return whether the sender has finished.
 
         A damaged or missing line ends the file that it belongs to, which is continued by another job.
         """
         *lines, self._rest = (self._rest + piece).split("\n")
         if len(self._rest) > LONGEST:
-            self._rest = "?"  # an endless line is none of ours, and its end shall not look like one
+            self._rest = "?"  # an endless line is no frame, and its end must not look like one
         for line in lines:
             try:
                 frame = decode(line)
@@ -72,22 +72,22 @@ class Receiver:
         return False
 
     def close(self) -> None:
-        """Keep what is there of a file that is not whole."""
+        """Close the current file; if it is not whole, its part is kept."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind is Kind.DONE:
+        if frame.kind is FrameKind.DONE:
             self._finish(frame)
-        elif frame.kind is Kind.FILE:
+        elif frame.kind is FrameKind.FILE:
             self._begin(frame)
-        elif frame.kind is Kind.FAILED:
+        elif frame.kind is FrameKind.FAILED:
             self.result.wrong.append(frame.payload.decode(errors="replace"))
             self.close()
         elif self._file is None or frame.file != self._number:
-            return  # of a file that was given up
-        elif frame.kind is Kind.DATA:
+            return  # belongs to a file that was given up
+        elif frame.kind is FrameKind.DATA:
             if frame.offset != self._at or self._at + len(frame.payload) > self._size:
                 raise FrameError("a line is missing")
             _write(self._file, frame.payload)
@@ -102,7 +102,7 @@ class Receiver:
         try:
             facts = json.loads(frame.payload)
             self._name, self._size = safe_name(facts["path"]), int(facts["size"])
-        except _NOT_SUCH as error:
+        except _BAD_JSON as error:
             self.result.wrong.append(f"refused: {error}")
             return
         if refused := _refusal(self._target, self._name):
@@ -114,11 +114,11 @@ class Receiver:
         whole = self._target / self._name
         if whole.exists() and not part.exists():
             if self._at == self._size == whole.stat().st_size:
-                self._file, self._here = FileIO(whole), whole  # nothing is sent of it but its checksum
+                self._file, self._here = FileIO(whole), whole  # only its digest is sent
                 return
-            whole.replace(part)  # it is told whether these are still its bytes
+            whole.replace(part)  # the digest will tell whether these are still its bytes
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        self._file, self._here = FileIO(descriptor, "r+"), part  # no buffer: a full disk is known at the line
+        self._file, self._here = FileIO(descriptor, "r+"), part  # no buffer: a full disk is noticed at this line
         if os.fstat(descriptor).st_size < self._at:
             self._give_up("it is shorter here than it was")
             return
@@ -143,7 +143,7 @@ class Receiver:
         try:
             found = json.loads(frame.payload)
             more, error, left_out = bool(found["more"]), str(found["error"]), [str(each) for each in found["left_out"]]
-        except _NOT_SUCH:
+        except _BAD_JSON:
             raise FrameError("the last line was damaged") from None
         self.result.more, self.result.error, self.result.done = more, error, True
         self.result.left_out += left_out
@@ -157,14 +157,14 @@ class Receiver:
         return self._target / (self._name + PART)
 
 
-def held(target: Path) -> dict[str, int]:
-    """How many bytes of which file are in a folder already, whole or partial."""
-    found: dict[str, int] = {}
+def present_sizes(target: Path) -> dict[str, int]:
+    """Return the number of bytes of each file that is in a folder already, whole or in part."""
+    sizes: dict[str, int] = {}
     for path in sorted(target.rglob("*")):
         if path.is_file() and not path.is_symlink():
             name = path.relative_to(target).as_posix()
-            found[name.removesuffix(PART)] = path.stat().st_size  # a partial one comes later, and counts
-    return found
+            sizes[name.removesuffix(PART)] = path.stat().st_size  # a partial file sorts later, and counts
+    return sizes
 
 
 def _write(file: FileIO, payload: bytes) -> None:
@@ -180,7 +180,7 @@ def _digest(file: FileIO, size: int) -> str:
 
 
 def _refusal(target: Path, name: str) -> str:
-    """Say why a file must not be written: a link within the folder leads out of it, or it would replace another."""
+    """Return why a file must not be written, "" if it may: it would lie elsewhere by a link, or replace a folder."""
     path = target / name
     if not path.parent.resolve().is_relative_to(target.resolve()) or path.is_symlink():
         return f"refused: {name} would be written outside of {target}"

@@ -1,4 +1,4 @@
-"""Files of one host of a cluster, brought here piece by piece; what is here already, whole or in part, is not again."""
+"""Fetch the files of one host of a cluster piece by piece, without those parts that are here already."""
 
 from __future__ import annotations
 
@@ -10,126 +10,127 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.transfer.courier import Courier, FarFile
-from aclcmp.orchestrator.transfer.safe_open import digest_of, moved, opened, size_of
-from aclcmp.orchestrator.transfer.selection import Wanted
+from aclcmp.orchestrator.transfer.courier import Courier, RemoteFile
+from aclcmp.orchestrator.transfer.file_selection import FileSelection
+from aclcmp.orchestrator.transfer.safe_open import digest_of, move_file, open_below, size_of
 
 PIECE_BYTES = 4 << 20
-_PIECES_AHEAD = 4  # of each host: what Ray's store holds at once
+_PIECES_AHEAD = 4  # of each host: Ray's store holds them at once
 _TICK = 0.5
 
 
 class _CutError(Exception):
-    """The user or a full disk ended the transfer: what is here stays."""
+    """The user or a full disk ended the transfer; files that are here stay."""
 
 
 class _HostLostError(Exception):
-    """A host does not answer any more."""
+    """A host has stopped answering."""
 
 
 @dataclass(slots=True)
-class Brought:
-    """What came of one host's files. `problems` say in words what is not here."""
+class HostTransferResult:
+    """The outcome of fetching one host's files."""
 
     host: str
     files: int = 0
     nbytes: int = 0
-    """Bytes that travelled."""
+    """Bytes that were transferred."""
     here: int = 0
-    """Files that were here before, and equal."""
+    """Files that were here before with the same digest."""
     problems: list[str] = field(default_factory=list)
-    over: bool = False
-    """Whether all files were gone through."""
+    """One sentence for each thing that is not here."""
+    finished: bool = False
+    """True once every file was tried."""
 
 
-class Transfer:
-    """The files of one host, on their way. It is to be run in a thread of its own."""
+class HostTransfer:
+    """The transfer of one host's files; run it in a thread of its own."""
 
     def __init__(
         self,
         run: RunDir,
         node_id: str,
         host: str,
-        wanted: Wanted,
+        selection: FileSelection,
         stop: threading.Event,
         expect: Callable[[int], None],
         advance: Callable[[int], None],
     ) -> None:
-        """`expect` is told the bytes of all files once they are known, `advance` those that are here."""
-        self.brought = Brought(host)
+        """`expect` is called with the bytes of all files once they are known, `advance` with those that came."""
+        self.result = HostTransferResult(host)
         self._run = run
         self._node_id = node_id
-        self._wanted = wanted
+        self._selection = selection
         self._stop = stop
         self._expect = expect
         self._advance = advance
         self._courier: Any = None
-        self._again = True
+        self._may_retry = True
 
-    def bring(self) -> Brought:
-        """Bring all files; a failure of one is told and the others go on. Raises OSError when none can be written."""
+    def run(self) -> HostTransferResult:
+        """Fetch all files; a failure of one is noted and the others go on. Raises OSError when none can be written."""
         from ray.exceptions import RayTaskError
 
         try:
-            files, refused = self._listed()
+            files, refused = self._list_files()
             if refused:
-                self.brought.problems.append(f"{self.brought.host}: {refused:,} links or odd names were not brought")
+                self.result.problems.append(f"{self.result.host}: {refused:,} links or odd names were not brought")
             for file in files:
-                self._bring(file)
-            self.brought.over = True
+                self._fetch(file)
+            self.result.finished = True
         except _HostLostError as lost:
-            self.brought.problems.append(f"{self.brought.host} stopped answering ({lost})")
+            self.result.problems.append(f"{self.result.host} stopped answering ({lost})")
         except RayTaskError as error:
-            self.brought.problems.append(f"{self.brought.host}: {_cause(error)}")
+            self.result.problems.append(f"{self.result.host}: {_cause(error)}")
         except _CutError:
             pass
-        return self.brought
+        return self.result
 
-    def _listed(self) -> tuple[list[FarFile], int]:
-        files, refused = self._ask("files", self._wanted)
-        allowed = [file for file in files if self._wanted.allows(file.name) and file.nbytes >= 0]
+    def _list_files(self) -> tuple[list[RemoteFile], int]:
+        files, refused = self._ask("files", self._selection)
+        allowed = [file for file in files if self._selection.allows(file.name) and file.nbytes >= 0]
         self._expect(sum(file.nbytes for file in allowed))
         return allowed, refused + len(files) - len(allowed)
 
-    def _bring(self, file: FarFile) -> None:
-        """Bring one file, or tell why it could not be."""
+    def _fetch(self, file: RemoteFile) -> None:
+        """Fetch one file, or note why it could not be."""
         from ray.exceptions import RayTaskError
 
         root = self._run.root
         try:
             if size_of(root, file.name) == file.nbytes and self._ask("digest", file.name) == digest_of(root, file.name):
-                self.brought.here += 1
+                self.result.here += 1
                 self._advance(file.nbytes)
                 return
-            if self._copied(file) or self._copied(file):
-                moved(self._run.fetching, file.name, root, file.name)
-                self.brought.files += 1
+            if self._copy(file) or self._copy(file):
+                move_file(self._run.fetching, file.name, root, file.name)
+                self.result.files += 1
                 return
             why = "it changed while it was read"
         except RayTaskError as error:
             why = _cause(error)
-        self.brought.problems.append(f"{self.brought.host}: {file.name} was not brought: {why}")
+        self.result.problems.append(f"{self.result.host}: {file.name} was not brought: {why}")
 
-    def _copied(self, file: FarFile) -> bool:
-        """Copy what is not here yet of a file; whether it has the hash of its source then. If not, it is gone again."""
+    def _copy(self, file: RemoteFile) -> bool:
+        """Copy the missing bytes of a file; return whether its digest is right then, else drop it."""
         self._run.fetching.mkdir(exist_ok=True)
-        with opened(self._run.fetching, file.name, os.O_RDWR | os.O_CREAT) as part:
+        with open_below(self._run.fetching, file.name, os.O_RDWR | os.O_CREAT) as part:
             at = os.fstat(part).st_size
             if at > file.nbytes:
                 os.ftruncate(part, at := 0)
             self._advance(at)
-            asked: deque[tuple[Any, Any]] = deque()
+            requests: deque[tuple[Any, Any]] = deque()
             following = at
             while at < file.nbytes:
-                while following < file.nbytes and len(asked) < _PIECES_AHEAD:
-                    asked.append(self._call("piece", file.name, following, PIECE_BYTES))
+                while following < file.nbytes and len(requests) < _PIECES_AHEAD:
+                    requests.append(self._call("piece", file.name, following, PIECE_BYTES))
                     following += PIECE_BYTES
-                piece = self._answer(asked.popleft(), "piece", file.name, at, PIECE_BYTES)
+                piece = self._answer(requests.popleft(), "piece", file.name, at, PIECE_BYTES)
                 if len(piece) != min(PIECE_BYTES, file.nbytes - at):
                     break
                 _write(part, piece, at)
                 at += len(piece)
-                self.brought.nbytes += len(piece)
+                self.result.nbytes += len(piece)
                 self._advance(len(piece))
             whole = at == file.nbytes and self._ask("digest", file.name) == digest_of(self._run.fetching, file.name)
             if not whole:
@@ -147,7 +148,7 @@ class Transfer:
         return self._courier, getattr(self._courier, method).remote(*arguments)
 
     def _answer(self, call: tuple[Any, Any], method: str, *arguments: object) -> Any:
-        """Wait for an answer; what is lost with its courier is asked of another one, the only other one.
+        """Wait for an answer; if its courier is lost, ask a second one, the last one.
 
         Raises _CutError, _HostLostError, RayTaskError.
         """
@@ -165,9 +166,9 @@ class Transfer:
             raise
         except RayError as error:
             if courier is self._courier:
-                if not self._again:
+                if not self._may_retry:
                     raise _HostLostError(type(error).__name__) from None
-                self._again, self._courier = False, None
+                self._may_retry, self._courier = False, None
             return self._ask(method, *arguments)
 
 

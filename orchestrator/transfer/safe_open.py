@@ -1,4 +1,4 @@
-"""Files below a folder, opened step by step without following a link: never one that lies elsewhere."""
+"""Open files below a folder, part by part without following links, so that none outside of it can be reached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aclcmp.labeling.shard.checksum import hash_start
 
 _LONGEST = 255  # bytes of a name that every file system here can hold
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not keep us waiting
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not blocking: the name may be a pipe's
 
 
 def split_path(name: object) -> tuple[str, ...]:
@@ -28,10 +28,10 @@ def split_path(name: object) -> tuple[str, ...]:
 
 
 @contextmanager
-def folder_of(root: Path, name: str, *, create: bool = False) -> Iterator[int]:
-    """Open the folder in which `root`/`name` lies; `create` makes those below `root` that are not there.
+def open_folder_of(root: Path, name: str, *, create: bool = False) -> Iterator[int]:
+    """Open the folder that holds `root`/`name`; `create` makes missing folders below `root`.
 
-    Raises OSError, also where a link or a file is in the way.
+    Raises OSError, also where a link or a file is in place of a folder.
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -48,10 +48,10 @@ def folder_of(root: Path, name: str, *, create: bool = False) -> Iterator[int]:
 
 
 @contextmanager
-def opened(root: Path, name: str, flags: int = os.O_RDONLY) -> Iterator[int]:
-    """Open the ordinary file `root`/`name`; with O_CREAT make it and its folders. Raises OSError."""
+def open_below(root: Path, name: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open the regular file `root`/`name`; with O_CREAT make it and its folders. Raises OSError."""
     create = bool(flags & os.O_CREAT)
-    with folder_of(root, name, create=create) as folder:
+    with open_folder_of(root, name, create=create) as folder:
         descriptor = os.open(name.rpartition("/")[2], flags | _FILE, 0o640, dir_fd=folder)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -62,9 +62,9 @@ def opened(root: Path, name: str, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 def size_of(root: Path, name: str) -> int | None:
-    """The size of an ordinary file in bytes; None where there is none."""
+    """Return the size of a regular file in bytes; None where there is none."""
     try:
-        with opened(root, name) as file:
+        with open_below(root, name) as file:
             return os.fstat(file).st_size
     except OSError:
         return None
@@ -72,15 +72,15 @@ def size_of(root: Path, name: str) -> int | None:
 
 def digest_of(root: Path, name: str) -> str:
     """Return the digest of a whole file. Raises OSError."""
-    with opened(root, name) as descriptor, open(descriptor, "rb", closefd=False) as file:
+    with open_below(root, name) as descriptor, open(descriptor, "rb", closefd=False) as file:
         try:
             return hash_start(file, os.fstat(descriptor).st_size).hexdigest()
         except EOFError as error:
             raise OSError(f"{name}: {error}") from None
 
 
-def moved(root: Path, name: str, to_root: Path, to_name: str) -> None:
-    """Give a file another place on the same file system, in place of what is there. Raises OSError."""
-    with folder_of(root, name) as source, folder_of(to_root, to_name, create=True) as target:
+def move_file(root: Path, name: str, to_root: Path, to_name: str) -> None:
+    """Move a file within a file system, replacing the file at the new place. Raises OSError."""
+    with open_folder_of(root, name) as source, open_folder_of(to_root, to_name, create=True) as target:
         ends = (each.rpartition("/")[2] for each in (name, to_name))
         os.replace(*ends, src_dir_fd=source, dst_dir_fd=target)

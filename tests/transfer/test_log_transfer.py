@@ -11,9 +11,18 @@ import pytest
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.command import packed
-from aclcmp.orchestrator.transfer.log_frames import CHUNK, LONGEST, Frame, FrameError, Kind, decode, encode, safe_name
-from aclcmp.orchestrator.transfer.log_receive import Received, Receiver, held
-from aclcmp.orchestrator.transfer.log_send import Request, read_request, send
+from aclcmp.orchestrator.transfer.log_frames import (
+    CHUNK,
+    LONGEST,
+    Frame,
+    FrameError,
+    FrameKind,
+    decode,
+    encode,
+    safe_name,
+)
+from aclcmp.orchestrator.transfer.log_receive import LogReceiver, ReceivedFiles, present_sizes
+from aclcmp.orchestrator.transfer.log_send import FileRequest, read_request, send
 
 
 def made_run(folder: Path) -> Path:
@@ -33,13 +42,13 @@ def made_run(folder: Path) -> Path:
 
 def lines(run: Path, what: Fetch, have: dict[str, int], limit: int = 1 << 30) -> list[str]:
     sent: list[str] = []
-    send(run, Request(what, have, limit), sent.append)
+    send(run, FileRequest(what, have, limit), sent.append)
     return sent
 
 
-def received(target: Path, sent: list[str], seed: int = 0) -> Received:
+def received(target: Path, sent: list[str], seed: int = 0) -> ReceivedFiles:
     """Feed lines in pieces of any length, with other output between them."""
-    receiver = Receiver(target, lambda *_: None)
+    receiver = LogReceiver(target, lambda *_: None)
     text = "Running entrypoint for job x: y\n" + "warning: something\n".join(line + "\n" for line in sent)
     at, chance = 0, random.Random(seed)
     while at < len(text):
@@ -63,7 +72,7 @@ def test_whole(tmp_path: Path, what: Fetch, count: int) -> None:
     found = received(target, lines(run, what, {}))
     assert found.done and not found.more and not found.wrong and len(found.files) == count
     assert same(run, target)
-    again = received(target, sent := lines(run, what, held(target)))
+    again = received(target, sent := lines(run, what, present_sizes(target)))
     assert again.bytes == 0 and len(again.files) == count and same(run, target)
     assert not any(" data " in line or " packed " in line for line in sent)
 
@@ -72,7 +81,7 @@ def test_into_the_run_directory_itself(tmp_path: Path) -> None:
     """On one machine both may be the same folder; nothing happens to it."""
     run = made_run(tmp_path)
     before = {path: path.stat().st_ino for path in run.rglob("*")}
-    found = received(run, lines(run, Fetch.ALL, held(run)))
+    found = received(run, lines(run, Fetch.ALL, present_sizes(run)))
     assert found.bytes == 0 and len(found.files) == 6 and not found.wrong
     assert {path: path.stat().st_ino for path in run.rglob("*")} == before
 
@@ -90,7 +99,7 @@ def test_resumed_after_the_log_broke_off(tmp_path: Path, cut: int) -> None:
     half = sent[cut][: len(sent[cut]) // 2]
     first = received(target, [*sent[:cut], half])
     assert not first.done
-    second = received(target, lines(run, Fetch.ALL, held(target)))
+    second = received(target, lines(run, Fetch.ALL, present_sizes(target)))
     assert second.done and not second.wrong and same(run, target)
     assert first.bytes + second.bytes == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
 
@@ -113,7 +122,7 @@ def test_a_damaged_line_ends_its_file_only(tmp_path: Path, how: str) -> None:
     first = received(target, sent)
     assert first.done and len(first.wrong) == 1 and "shards/rank00000.h5" in first.wrong[0]
     assert (target / "shards/rank00000.h5.part").stat().st_size % CHUNK == 0
-    second = received(target, lines(run, Fetch.ALL, held(target)))
+    second = received(target, lines(run, Fetch.ALL, present_sizes(target)))
     assert not second.wrong and second.bytes < 5 * CHUNK and same(run, target)
 
 
@@ -123,16 +132,18 @@ def test_other_bytes_here_are_found_out_and_fetched_anew(tmp_path: Path) -> None
     (target / "shards/rank00000.h5.part").write_bytes(b"x" * CHUNK)
     (target / "run.json").write_text("[]")  # as many bytes, others
     (target / "report.json").write_text("longer than it is there" * 20_000)
-    first = received(target, lines(run, Fetch.ALL, held(target)))
+    first = received(target, lines(run, Fetch.ALL, present_sizes(target)))
     assert len(first.wrong) == 2 and all("fetched anew" in line for line in first.wrong)
-    assert received(target, lines(run, Fetch.ALL, held(target))).wrong == [] and same(run, target)
+    assert received(target, lines(run, Fetch.ALL, present_sizes(target))).wrong == [] and same(run, target)
 
 
 def test_a_limit_leaves_the_rest_to_another_job(tmp_path: Path) -> None:
     run, target = made_run(tmp_path), tmp_path / "here"
     target.mkdir()
     jobs = 0
-    while (found := received(target, lines(run, Fetch.ALL, held(target), limit=CHUNK))).more or not found.files:
+    while (
+        found := received(target, lines(run, Fetch.ALL, present_sizes(target), limit=CHUNK))
+    ).more or not found.files:
         jobs += 1
         assert found.bytes < 2 * CHUNK and jobs < 30
     assert same(run, target) and jobs > 5
@@ -149,7 +160,7 @@ def test_a_file_that_becomes_shorter_is_told(tmp_path: Path) -> None:
                 file.truncate(CHUNK)
         sent.append(line)
 
-    send(run, Request(Fetch.SHARDS, {}, 1 << 30), write)
+    send(run, FileRequest(Fetch.SHARDS, {}, 1 << 30), write)
     (tmp_path / "here").mkdir()
     found = received(tmp_path / "here", sent)
     assert found.done and found.wrong == ["shards/rank00000.h5: it became shorter while it was sent"]
@@ -169,15 +180,19 @@ def test_links_are_not_followed_on_the_cluster(tmp_path: Path) -> None:
 
 def _names(sent: list[str]) -> list[str]:
     frames = [frame for line in sent if (frame := decode(line)) is not None]
-    return [json.loads(frame.payload)["path"] for frame in frames if frame.kind is Kind.FILE]
+    return [json.loads(frame.payload)["path"] for frame in frames if frame.kind is FrameKind.FILE]
 
 
 def hostile(name: object) -> list[str]:
     header = json.dumps({"path": name, "size": 4}).encode()
     end = b"0" * 32
-    frames = [Frame(Kind.FILE, 0, 0, header), Frame(Kind.DATA, 0, 0, b"evil"), Frame(Kind.END, 0, 4, end)]
+    frames = [
+        Frame(FrameKind.FILE, 0, 0, header),
+        Frame(FrameKind.DATA, 0, 0, b"evil"),
+        Frame(FrameKind.END, 0, 4, end),
+    ]
     done = json.dumps({"more": False, "left_out": [], "error": ""}).encode()
-    return [*map(encode, frames), encode(Frame(Kind.DONE, 0, 0, done))]
+    return [*map(encode, frames), encode(Frame(FrameKind.DONE, 0, 0, done))]
 
 
 @pytest.mark.parametrize(
@@ -219,18 +234,18 @@ HEADERS = [
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers_that_are_none(tmp_path: Path, header: bytes) -> None:
-    found = received(tmp_path, [encode(Frame(Kind.FILE, 0, 0, header)), *hostile("y")[1:]])
+    found = received(tmp_path, [encode(Frame(FrameKind.FILE, 0, 0, header)), *hostile("y")[1:]])
     assert found.wrong and found.wrong[0].startswith("refused: ") and found.done and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("last", [b"[]", b"x", b"{}", b"[" * 30_000, b'{"more": 1, "error": "", "left_out": 5}'])
 def test_last_lines_that_are_none(tmp_path: Path, last: bytes) -> None:
-    found = received(tmp_path, [encode(Frame(Kind.DONE, 0, 0, last))])
+    found = received(tmp_path, [encode(Frame(FrameKind.DONE, 0, 0, last))])
     assert not found.done and not found.more
 
 
 def test_an_endless_line_is_not_kept(tmp_path: Path) -> None:
-    receiver = Receiver(tmp_path, lambda *_: None)
+    receiver = LogReceiver(tmp_path, lambda *_: None)
     for _ in range(100):
         receiver.feed("@aclcmp data 0 0 " + "A" * 50_000)
     assert len(receiver._rest) <= LONGEST
@@ -291,9 +306,9 @@ except UsageError as error:
 
 
 def test_requests() -> None:
-    request = Request(Fetch.SHARDS, {f"shards/rank{rank:05d}.h5": rank * 1009 for rank in range(4096)}, 5)
-    assert read_request(packed(request.dump())) == request
-    assert len(packed(request.dump())) < 60_000
+    request = FileRequest(Fetch.SHARDS, {f"shards/rank{rank:05d}.h5": rank * 1009 for rank in range(4096)}, 5)
+    assert read_request(packed(request.to_json())) == request
+    assert len(packed(request.to_json())) < 60_000
     for wrong in ("", "x", packed(b"[]"), packed(b'{"what": "x", "have": {}, "limit": 1}')):
         with pytest.raises(UsageError, match="aclcmp fetch"):
             read_request(wrong)

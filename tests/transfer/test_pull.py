@@ -14,13 +14,13 @@ import pytest
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.transfer.courier import Courier, FarFile
-from aclcmp.orchestrator.transfer.pull import PIECE_BYTES, Brought, Transfer
-from aclcmp.orchestrator.transfer.selection import Wanted
+from aclcmp.orchestrator.transfer.courier import Courier, RemoteFile
+from aclcmp.orchestrator.transfer.file_selection import FileSelection
+from aclcmp.orchestrator.transfer.pull import PIECE_BYTES, HostTransfer, HostTransferResult
 
 pytestmark = pytest.mark.ray
 
-WANTED = Wanted(Fetch.ALL, frozenset({4}), 1)
+WANTED = FileSelection(Fetch.ALL, frozenset({4}), 1)
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +45,15 @@ class Far:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).write_bytes(content)
 
-    def bring(self, courier: type[Courier] = Courier) -> Brought:
+    def bring(self, courier: type[Courier] = Courier) -> HostTransferResult:
         root = self.root
 
         there = type("There", (courier,), {"__init__": lambda self, _: courier.__init__(self, root)})
         self._patch.setattr("aclcmp.orchestrator.transfer.pull.Courier", there)
-        transfer = Transfer(
+        transfer = HostTransfer(
             self.near, self._node, "host far", WANTED, self.stop, self.expected.append, self.done.append
         )
-        return transfer.bring()
+        return transfer.run()
 
     def here(self) -> dict[str, bytes]:
         files = {path.relative_to(self.near.root): path for path in self.near.root.rglob("*") if path.is_file()}
@@ -70,7 +70,7 @@ LARGE = np.random.default_rng(0).bytes(2 * PIECE_BYTES + 12345)
 
 def test_a_host_that_lies(far: Far, tmp_path: Path) -> None:
     class Liar(Courier):
-        def files(self, wanted: Wanted) -> tuple[list[FarFile], int]:
+        def files(self, wanted: FileSelection) -> tuple[list[RemoteFile], int]:
             names = [
                 "../evil",
                 "run.json",
@@ -79,8 +79,8 @@ def test_a_host_that_lies(far: Far, tmp_path: Path) -> None:
                 "/tmp/evil",
                 "logs/rank00004.log",
             ]
-            lies = [FarFile(name, 3) for name in names] + [FarFile("shards/rank00004.h5", -1)]
-            return [*lies, FarFile("shards/rank00004.0002.h5", 1 << 40), *Courier.files(self, wanted)[0]], 0
+            lies = [RemoteFile(name, 3) for name in names] + [RemoteFile("shards/rank00004.h5", -1)]
+            return [*lies, RemoteFile("shards/rank00004.0002.h5", 1 << 40), *Courier.files(self, wanted)[0]], 0
 
         def piece(self, name: str, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:
             return Courier.piece(self, name, offset, 3 if name.endswith("0002.h5") else nbytes)
@@ -96,7 +96,7 @@ def test_a_host_that_lies(far: Far, tmp_path: Path) -> None:
     }  # fmt: skip
     assert "host far: 6 links or odd names were not brought" in brought.problems
     assert sum("rank00004.0001.h5 was not brought: it changed while it was read" in p for p in brought.problems) == 1
-    assert brought.over and not (tmp_path / "evil").exists()
+    assert brought.finished and not (tmp_path / "evil").exists()
 
 
 def test_a_courier_that_dies_once_is_replaced_and_one_that_always_does_is_told(far: Far, tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_a_courier_that_dies_once_is_replaced_and_one_that_always_does_is_told(f
             os._exit(1)
 
     brought = far.bring(Doomed)
-    assert not brought.over and "host far stopped answering (ActorDiedError)" in brought.problems
+    assert not brought.finished and "host far stopped answering (ActorDiedError)" in brought.problems
     brought = far.bring(Mortal)
-    assert brought.over and not brought.problems and mark.exists()
+    assert brought.finished and not brought.problems and mark.exists()
     assert (brought.files, brought.nbytes) == (2, len(LARGE) + 7)
     assert far.here() == {"shards/rank00004.h5": LARGE, "shards/rank00004.journal": b"journal"}
     assert sum(far.expected) // 2 == len(LARGE) + 7
@@ -145,7 +145,7 @@ def test_what_is_here_in_part_is_not_brought_again(far: Far) -> None:
 def test_a_cut_keeps_the_part(far: Far) -> None:
     far.write("dumps/rank00004/x.bin", LARGE)
     far.stop.set()
-    assert not far.bring().over and not far.near.fetching.exists()
+    assert not far.bring().finished and not far.near.fetching.exists()
     far.stop.clear()
 
     class Slow(Courier):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from aclcmp.orchestrator.dumps.atb.atb_file import HEADER_BEGIN, read_atb
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
+from aclcmp.orchestrator.dumps.dump_paths import File, natural
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
-from aclcmp.orchestrator.dumps.listing import File, natural
 
 _CONTAINERS = ("tensors", "data")
 _PROCESS = re.compile(r"(thread_)?([0-9]{1,18})(?:_([0-9]{1,18}))?")

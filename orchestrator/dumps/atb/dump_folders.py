@@ -1,4 +1,4 @@
-"""Where ATB's probes put files: four generations of folders, searched without regard to case and listed once each."""
+"""The folders of ATB's probes, of four generations, searched without regard to case and listed once each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from aclcmp.orchestrator.dumps.atb.executions import TICK, DumpFile, clock
 _CONTAINER = re.compile(r"atb_temp|atb_dump_data|(?:ait|msit)_dump.*", re.IGNORECASE)
 _INSIDE = ("tensors", "data", "")
 _DEVICES = 64  # No host has more; a number below may be a device's or a process's in a container.
-_HINTS = 100  # Likeness costs milliseconds in a large folder, and nobody reads more.
-_SHOWN = 8
-_COMPARED = 1_000
-_MAX_PATH = 4096  # as ATB's probe and Linux have it
+_MOST_HINTS = 100  # Finding similar names takes milliseconds in a large folder, and nobody reads more.
+_MOST_LISTED = 8
+_MOST_COMPARED = 1_000
+_MAX_PATH = 4096  # the limit of ATB's probe and of Linux
 _MAX_DEPTH = 128
-_MAX_FOLDERS = 64  # Links in circles, in names that differ in case, would make 2 ** depth of them.
+_MAX_FOLDERS = 64  # Circular links whose names differ in case would make 2 ** depth of them.
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _ExecutionFolder:
     """A folder in which tensor paths begin."""
 
     root: str
@@ -39,19 +39,22 @@ class _Place:
     task: int | None = None
 
 
-class DumpPlaces:
-    """Finds what one process dumped below some folders. Each folder is listed once, so make a new one to look again."""
+class DumpFolders:
+    """Finds the files that one process dumped below some folders, each of which is listed once.
+
+    Make a new object to look again.
+    """
 
     def __init__(self, pid: int, roots: Sequence[Path], own: Set[Path], since: float) -> None:
-        """Look below `roots`, the first of them first. `own` and `since` are `find_dumps`'s."""
+        """Search `roots` in their order. `own` and `since` are those of `find_dumps`."""
         self._pid = pid
         self._roots = list(dict.fromkeys(map(str, roots)))
         self._real = list(dict.fromkeys(map(os.path.realpath, self._roots)))
         self._own = set(map(os.path.realpath, own))
         self._since = since
-        self._anybodys: list[str] = []
-        self._hints = _HINTS
-        self._unlisted: dict[str, str] = {}
+        self._ambiguous: list[str] = []
+        self._hints_left = _MOST_HINTS
+        self._list_errors: dict[str, str] = {}
         self._names = cache(self._list)
         self._folders = cache(self._descend)
         self._realpath = cache(os.path.realpath)
@@ -70,21 +73,21 @@ class DumpPlaces:
             )
         refused: NotDumped | None = None
         for root, executions in self._executions.items():
-            for places in (executions, [_Place(root, root)]):
+            for places in (executions, [_ExecutionFolder(root, root)]):
                 found: dict[int, dict[str, DumpFile]] = defaultdict(dict)
                 for place in places:
-                    for likeness, path in self._matches(place.folder, parts):
-                        file = self._checked(path, place)
+                    for unlikeness, path in self._matches(place.folder, parts):
+                        file = self._check_file(path, place)
                         if isinstance(file, DumpFile):
-                            found[likeness].setdefault(file.path, file)
+                            found[unlikeness].setdefault(file.path, file)
                         else:
                             refused = refused or file
                 if found:
                     return tuple(found[min(found)].values())
-        return refused or self._nowhere(tensor_path, parts)
+        return refused or self._not_found(tensor_path, parts)
 
-    def _checked(self, path: str, place: _Place) -> DumpFile | NotDumped:
-        """Return the file without links, if it is within the root and of this run."""
+    def _check_file(self, path: str, place: _ExecutionFolder) -> DumpFile | NotDumped:
+        """Return the file without links, or the reason if it is outside the root or of an earlier run."""
         parent, name = os.path.split(path)
         try:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
@@ -112,18 +115,20 @@ class DumpPlaces:
         except OSError as error:
             return NotDumped(f"{printable(tensor_path)}: {error_text(error)}", unreadable=True)
 
-    def _execution_folders(self, root: str) -> Iterator[_Place]:
+    def _execution_folders(self, root: str) -> Iterator[_ExecutionFolder]:
         own = re.compile(rf"{self._pid}_([0-9]{{1,18}})")
         inherited = re.compile(r"[0-9]+_([0-9]{1,18})")  # a child keeps its parent's AIT_CMP_TASK_ID
         for process in self._process_folders(root):
             named = own.fullmatch(Path(process).name)
             task = int(named[1]) if named else self._pid
-            yield _Place(root, process, task=task if task < self._pid else None)  # from the pid on, a thread's number
+            yield _ExecutionFolder(
+                root, process, task=task if task < self._pid else None
+            )  # from the pid on, a thread's number
             for name in self._all_names(process):
                 if named := inherited.fullmatch(name):
-                    yield _Place(root, f"{process}/{name}", task=int(named[1]))
+                    yield _ExecutionFolder(root, f"{process}/{name}", task=int(named[1]))
                 elif re.fullmatch(r"[0-9]{1,18}", name):
-                    yield _Place(root, f"{process}/{name}", execution=int(name))
+                    yield _ExecutionFolder(root, f"{process}/{name}", execution=int(name))
 
     def _process_folders(self, root: str) -> Iterator[str]:
         whole = str(self._pid)
@@ -138,7 +143,7 @@ class DumpPlaces:
             if not named:
                 named = [name for name in names if re.fullmatch(r"thread_[0-9]+", name)]
                 if named and root not in self._own:
-                    self._anybodys.append(base)
+                    self._ambiguous.append(base)
                     continue
             yield from (f"{base}/{name}" for name in dict.fromkeys(named))
 
@@ -149,9 +154,9 @@ class DumpPlaces:
                 yield from self._folders(container, (inside,)) if inside else (container,)
 
     def _matches(self, folder: str, parts: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-        """Yield the files that may be meant, the likeliest with the smallest number.
+        """Yield the files that a path may name, each with a number: the smallest is the best match.
 
-        The name's case counts most: `outTensor0` is a kernel's, `outtensor0` an operation's.
+        The case of the name counts most: `outTensor0` is a kernel's, `outtensor0` an operation's.
         """
         *above, name = parts
         exact = "/".join((folder, *above))
@@ -170,7 +175,7 @@ class DumpPlaces:
                     yield 3, f"{parent}/{names[longer[0]][0]}"
 
     def _descend(self, folder: str, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the folders that a path leads to: the exact one first, then those that differ in case."""
+        """Return the folders that a path leads to, those in its exact case before others."""
         if not parts:
             return (folder,)
         *above, last = parts
@@ -182,7 +187,7 @@ class DumpPlaces:
         return tuple(islice(found, _MAX_FOLDERS))
 
     def _list(self, folder: str) -> dict[str, list[str]]:
-        """Return the names in a folder by their names without case; none where it is no folder."""
+        """Return the names in a folder by their case-folded names; none where it is no folder."""
         names: dict[str, list[str]] = {}
         try:
             with os.scandir(folder) as entries:
@@ -191,22 +196,24 @@ class DumpPlaces:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            self._unlisted[folder] = error_text(error)
+            self._list_errors[folder] = error_text(error)
         return names
 
     def _all_names(self, folder: str) -> list[str]:
         return [name for names in self._names(folder).values() for name in names]
 
-    def _nowhere(self, tensor_path: str, parts: tuple[str, ...]) -> NotDumped:
+    def _not_found(self, tensor_path: str, parts: tuple[str, ...]) -> NotDumped:
         pid = self._pid
         roots = ", ".join(
             printable(root) + ("" if Path(root).is_dir() else " (no such folder)") for root in self._roots
         )
-        unlisted = "".join(f"; {printable(folder)}: {why}" for folder, why in list(self._unlisted.items())[:_SHOWN])
-        if self._anybodys:
+        unlisted = "".join(
+            f"; {printable(folder)}: {why}" for folder, why in list(self._list_errors.items())[:_MOST_LISTED]
+        )
+        if self._ambiguous:
             unlisted += (
-                f"; thread_* folders in {printable(', '.join(self._anybodys[:_SHOWN]))} were not taken because they "
-                "may be another rank's: call set_task_id() before the library runs"
+                f"; thread_* folders in {printable(', '.join(self._ambiguous[:_MOST_LISTED]))} were not taken because "
+                "they may be another rank's: call set_task_id() before the library runs"
             )
         threads = ",thread_*" if self._own else ""
         return NotDumped(
@@ -216,13 +223,13 @@ class DumpPlaces:
         )
 
     def _hint(self, parts: tuple[str, ...]) -> str:
-        """Say how far the path goes where it goes farthest, and what is there instead."""
+        """Return a hint: the deepest folder on the path that exists, and the names in it."""
         executions = [place for places in self._executions.values() for place in places]
         if not executions:
             bases = [base for root in self._real for base in self._bases(root) if base not in self._real]
             holding = [base for base in bases if self._names(base)]
             return self._near(holding[0], str(self._pid)) if holding else ""
-        folders = [*self._real, *(place.folder for place in executions)][-2 * _SHOWN :][::-1]
+        folders = [*self._real, *(place.folder for place in executions)][-2 * _MOST_LISTED :][::-1]
         for known in range(len(parts) - 1, -1, -1):
             for folder in folders:
                 for parent in self._folders(folder, parts[:known]):
@@ -232,12 +239,14 @@ class DumpPlaces:
 
     def _near(self, folder: str, name: str) -> str:
         listing = self._names(folder)
-        if not listing or not self._hints:
+        if not listing or not self._hints_left:
             return ""
-        self._hints -= 1
-        keys = difflib.get_close_matches(name.casefold(), list(listing)[:_COMPARED], _SHOWN // 2, 0.8)
+        self._hints_left -= 1
+        keys = difflib.get_close_matches(name.casefold(), list(listing)[:_MOST_COMPARED], _MOST_LISTED // 2, 0.8)
         if near := [name for key in keys for name in listing[key]]:
             return f"; {printable(folder)} holds no {printable(name)}; did you mean {printable(', '.join(near))}?"
         names = self._all_names(folder)
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return f"; {printable(folder)} holds no {printable(name)}, but {printable(', '.join(names[:_SHOWN]))}{more}"
+        more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+        return (
+            f"; {printable(folder)} holds no {printable(name)}, but {printable(', '.join(names[:_MOST_LISTED]))}{more}"
+        )

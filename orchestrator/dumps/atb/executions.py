@@ -1,4 +1,4 @@
-"""Which execution's file answers which label: a label is set before the library runs, the next file written is its."""
+"""Match labels with the files of executions: a label precedes its execution, so the next file written is its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime
 from aclcmp.labeling.shard.dumped_tensor import NotDumped, printable
 
 TICK = 0.05
-"""Seconds that a file's time may be behind the label's: the file system's clock ticks coarsely."""
+"""Seconds by which a file's time may precede the label's: the file system's clock ticks coarsely."""
 
 _SUCCESSIVE = (
     " (labels of one file from one line of the script are successive executions; "
@@ -20,7 +20,7 @@ _SUCCESSIVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileLabel:
     """A label that names a file. `time`, in seconds since the epoch, is when it was set."""
 
     seq: int
@@ -36,40 +36,40 @@ class DumpFile:
 
     path: str
     within: str
-    """The folder that it must not lead out of."""
+    """The folder that it must not lead out of by links."""
     written: float
     """In seconds since the epoch."""
     execution: int = -1
-    """As its folder is numbered; -1 where it is not."""
+    """The number of its folder; -1 where that has none."""
     task: int | None = None
-    """The only task that it belongs to, as its folder is named; None where it is not."""
+    """The only task that it belongs to, by the name of its folder; None where that names none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The tensor that a label means: that at `index` in `file`."""
+class TensorMatch:
+    """The tensor of a label: that at `index` in `file`."""
 
     file: DumpFile
     index: int = 0
     warnings: tuple[str, ...] = ()
 
 
-def answers(
-    labels: Sequence[Wanted], files: Sequence[DumpFile], count: Callable[[DumpFile], int]
-) -> list[Answer | NotDumped]:
-    """Return what answers each label of one file name; `labels` are in the order in which they were set.
+def match_labels(
+    labels: Sequence[FileLabel], files: Sequence[DumpFile], count: Callable[[DumpFile], int]
+) -> list[TensorMatch | NotDumped]:
+    """Return the match of each label of one file name; `labels` are in the order in which they were set.
 
-    Those of one line of the script are successive executions. `files` are all that were found, at least one; `count`
-    tells how many tensors a file holds. Where folders are named by tasks, a task's labels and files are taken by
-    themselves.
+    Labels of one line of the script are successive executions. `files` are all that were found, at least one; `count`
+    returns the number of tensors in a file. Where folders are named by tasks, each task's labels are matched with its
+    own files.
     """
     files_of: dict[int | None, list[DumpFile]] = defaultdict(list)
-    labels_of: dict[int | None, list[Wanted]] = defaultdict(list)
+    labels_of: dict[int | None, list[FileLabel]] = defaultdict(list)
     for file in files:
         files_of[file.task].append(file)
     for label in labels:
         labels_of[label.task if label.task in files_of else None].append(label)
-    found: dict[int, Answer | NotDumped] = {}
+    found: dict[int, TensorMatch | NotDumped] = {}
     for task, mine in labels_of.items():
         there = sorted(files_of.get(task, ()), key=lambda file: (file.execution, file.written))
         if not there:
@@ -77,36 +77,40 @@ def answers(
             reason = f"{printable(labels[0].tensor_path)} was dumped in task {others}, not in this label's"
             found |= {label.seq: NotDumped(reason) for label in mine}
         else:
-            found |= _within_files(_of_files(mine, there, count), mine, count)
+            found |= _match_tensors(_match_files(mine, there, count), mine, count)
     return [found[label.seq] for label in labels]
 
 
-def _of_files(
-    labels: list[Wanted], files: list[DumpFile], count: Callable[[DumpFile], int]
-) -> dict[int, Answer | NotDumped]:
-    """Give each label its file; `files` are in the order of executions."""
+def _match_files(
+    labels: list[FileLabel], files: list[DumpFile], count: Callable[[DumpFile], int]
+) -> dict[int, TensorMatch | NotDumped]:
+    """Match each label with a file; `files` are in the order of executions."""
     if len(files) == 1 and count(files[0]) > 1:
-        return {label.seq: _taken(label, files[0]) for label in labels}
+        return {label.seq: _match_file(label, files[0]) for label in labels}
     if len(files) == 1:
-        return _overwritten(labels, files[0])
-    chains: dict[str, list[Wanted]] = defaultdict(list)
+        return _match_overwritten(labels, files[0])
+    chains: dict[str, list[FileLabel]] = defaultdict(list)
     for label in labels:
         chains[label.call_site].append(label)
-    found: dict[int, Answer | NotDumped] = {}
+    found: dict[int, TensorMatch | NotDumped] = {}
     for chain in chains.values():
-        found |= _in_order(chain, files) if len(chain) == len(files) else _by_time(chain, sorted(files, key=_written))
+        found |= (
+            _match_in_order(chain, files)
+            if len(chain) == len(files)
+            else _match_by_time(chain, sorted(files, key=_write_time))
+        )
     return found
 
 
-def _within_files(
-    found: dict[int, Answer | NotDumped], labels: list[Wanted], count: Callable[[DumpFile], int]
-) -> dict[int, Answer | NotDumped]:
-    """Give the labels of each file that holds several tensors, because the library appends, theirs."""
-    answered: dict[DumpFile, dict[int, Answer]] = defaultdict(dict)
-    for seq, answer in found.items():
-        if isinstance(answer, Answer) and count(answer.file) > 1:
-            answered[answer.file][seq] = answer
-    for file, theirs in answered.items():
+def _match_tensors(
+    found: dict[int, TensorMatch | NotDumped], labels: list[FileLabel], count: Callable[[DumpFile], int]
+) -> dict[int, TensorMatch | NotDumped]:
+    """Match labels with tensors in those files to which the library appended, so that they hold several."""
+    matches: dict[DumpFile, dict[int, TensorMatch]] = defaultdict(dict)
+    for seq, match in found.items():
+        if isinstance(match, TensorMatch) and count(match.file) > 1:
+            matches[match.file][seq] = match
+    for file, theirs in matches.items():
         sharing = [label for label in labels if label.seq in theirs]
         executions = _executions(sharing)
         holds = count(file)
@@ -123,9 +127,9 @@ def _within_files(
     return found
 
 
-def _executions(labels: list[Wanted]) -> list[list[Wanted]]:
+def _executions(labels: list[FileLabel]) -> list[list[FileLabel]]:
     """Group labels in the order in which they were set: a line of the script that repeats begins the next execution."""
-    executions: list[list[Wanted]] = []
+    executions: list[list[FileLabel]] = []
     lines: set[str] = set()
     for label in labels:
         if not executions or label.call_site in lines:
@@ -136,38 +140,38 @@ def _executions(labels: list[Wanted]) -> list[list[Wanted]]:
     return executions
 
 
-def _overwritten(labels: list[Wanted], file: DumpFile) -> dict[int, Answer | NotDumped]:
-    """Every execution replaced the file of the one before: it is that of the last one to begin before its time."""
+def _match_overwritten(labels: list[FileLabel], file: DumpFile) -> dict[int, TensorMatch | NotDumped]:
+    """Match the only file, which each execution overwrites: it is of the last one that began before the file's time."""
     executions = _executions(labels)
     firsts = [execution[0] for execution in executions]
     begins = _begins(firsts)
     owner = bisect_right(begins, file.written) - 1 if len(executions) > 1 else 0
     return {
-        label.seq: _taken(label, file) if k == owner else _without(k, firsts, begins, [file])
+        label.seq: _match_file(label, file) if k == owner else _no_file_left(k, firsts, begins, [file])
         for k, execution in enumerate(executions)
         for label in execution
     }
 
 
-def _taken(label: Wanted, file: DumpFile) -> Answer:
+def _match_file(label: FileLabel, file: DumpFile) -> TensorMatch:
     early = file.written < label.time - TICK
-    return Answer(file, warnings=("the file was written before the label was set",) if early else ())
+    return TensorMatch(file, warnings=("the file was written before the label was set",) if early else ())
 
 
-def _in_order(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
-    """Pair as many files as labels, and tell where times contradict that do not look like a later copy's."""
+def _match_in_order(labels: list[FileLabel], files: list[DumpFile]) -> dict[int, TensorMatch | NotDumped]:
+    """Match as many files as labels in order; warn where times contradict it, unless files were copied."""
     times = [label.time for label in labels]
     copied = all(file.written >= times[-1] for file in files)
-    found: dict[int, Answer | NotDumped] = {}
+    found: dict[int, TensorMatch | NotDumped] = {}
     for label, file, end in zip(labels, files, [*times[1:], float("inf")], strict=True):
         odd = not copied and not label.time - TICK <= file.written < end + TICK
         warning = "paired by the order of executions, but the file's time is not between its label's and the next's"
-        found[label.seq] = Answer(file, warnings=(warning,) if odd else ())
+        found[label.seq] = TensorMatch(file, warnings=(warning,) if odd else ())
     return found
 
 
-def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | NotDumped]:
-    """Give each label the first file that was written after it and before the next label; `files` are in that order."""
+def _match_by_time(labels: list[FileLabel], files: list[DumpFile]) -> dict[int, TensorMatch | NotDumped]:
+    """Match each label with the first file written after it and before the next label; `files` are in that order."""
     begins = _begins(labels)
     if len(labels) > 1 and files[0].written >= begins[-1]:
         reason = (
@@ -176,21 +180,21 @@ def _by_time(labels: list[Wanted], files: list[DumpFile]) -> dict[int, Answer | 
             "keep the files' times when copying"
         )
         return {label.seq: NotDumped(reason) for label in labels}
-    found: dict[int, Answer | NotDumped] = {}
+    found: dict[int, TensorMatch | NotDumped] = {}
     for k, label in enumerate(labels):
-        first = bisect_left(files, begins[k], key=_written)
-        stop = bisect_left(files, begins[k + 1], key=_written) if k + 1 < len(labels) else len(files)
+        first = bisect_left(files, begins[k], key=_write_time)
+        stop = bisect_left(files, begins[k + 1], key=_write_time) if k + 1 < len(labels) else len(files)
         if first >= stop:
-            found[label.seq] = _without(k, labels, begins, files)
+            found[label.seq] = _no_file_left(k, labels, begins, files)
         else:
             several = len(labels) == 1 and stop - first > 1
             warning = "several executions followed the label; the first to be written is taken"
-            found[label.seq] = Answer(files[first], warnings=(warning,) if several else ())
+            found[label.seq] = TensorMatch(files[first], warnings=(warning,) if several else ())
     return found
 
 
-def _begins(labels: list[Wanted]) -> list[float]:
-    """From when on a file may be each label's, never falling. Labels in quick succession leave a clock less room."""
+def _begins(labels: list[FileLabel]) -> list[float]:
+    """Return the earliest time of each label's file, ascending; labels in quick succession leave less tolerance."""
     begins: list[float] = []
     before = 2 * labels[0].time - labels[1].time if len(labels) > 1 else float("-inf")
     for label in labels:
@@ -200,9 +204,9 @@ def _begins(labels: list[Wanted]) -> list[float]:
     return begins
 
 
-def _without(k: int, labels: list[Wanted], begins: list[float], files: list[DumpFile]) -> NotDumped:
-    """Say why no file is left for a label; `files` are in the order in which they were written."""
-    first = bisect_left(files, begins[k], key=_written)
+def _no_file_left(k: int, labels: list[FileLabel], begins: list[float], files: list[DumpFile]) -> NotDumped:
+    """Return why no file is left for a label; `files` are in the order in which they were written."""
+    first = bisect_left(files, begins[k], key=_write_time)
     successive = _SUCCESSIVE if len(labels) > 1 else ""
     if first == len(files):
         return NotDumped(
@@ -217,13 +221,13 @@ def _without(k: int, labels: list[Wanted], begins: list[float], files: list[Dump
     )
 
 
-def _written(file: DumpFile) -> float:
+def _write_time(file: DumpFile) -> float:
     return file.written
 
 
 def clock(moment: float) -> str:
-    """Return the local time at a moment in seconds since the epoch, in words."""
+    """Return a time in seconds since the epoch as text, in local time."""
     try:
         return datetime.fromtimestamp(moment).isoformat(" ", "milliseconds")
-    except (ValueError, OverflowError, OSError):  # a file's time may be anything
+    except (ValueError, OverflowError, OSError):  # any number may be a file's time
         return str(moment)

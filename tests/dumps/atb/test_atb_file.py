@@ -17,7 +17,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError
 from aclcmp.orchestrator.dumps.atb.atb_file import read_atb
 from aclcmp.orchestrator.dumps.atb.codes import DTYPE_NAMES
-from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
+from aclcmp.orchestrator.dumps.atb.find_dumps import FileLabel, find_dumps
 from tests.dumps.atb_writer import CODES, atb_header, values, write_atb, write_pointer
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -375,7 +375,7 @@ def test_ids_of_operations_as_msprobe_writes_them(
     write_atb(execution / target, X)
     write_pointer(execution / path, (2, 3), 0, value)
     name = str(execution / path) if absolute else path
-    tensor = find_dumps([Wanted(0, 0, name, 0.0, "model.py:1")], 42, [tmp_path])[0]
+    tensor = find_dumps([FileLabel(0, 0, name, 0.0, "model.py:1")], 42, [tmp_path])[0]
     assert isinstance(tensor, DumpedTensor), tensor
     assert tensor.path == str(execution / target) and np.array_equal(values(tensor), X)
 

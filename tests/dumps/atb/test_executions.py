@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dumped_tensor import NotDumped
-from aclcmp.orchestrator.dumps.atb.executions import TICK, Answer, DumpFile, Wanted, answers
+from aclcmp.orchestrator.dumps.atb.executions import TICK, DumpFile, FileLabel, TensorMatch, match_labels
 
 T = 1_700_000_000.0
 
 
-def wanted(time: float, seq: int) -> Wanted:
-    return Wanted(seq, 0, "a/x.bin", time, "model.py:1")
+def wanted(time: float, seq: int) -> FileLabel:
+    return FileLabel(seq, 0, "a/x.bin", time, "model.py:1")
 
 
 @given(data=st.data())
@@ -28,16 +28,16 @@ def test_own_execution_or_none_or_a_warning(data: st.DataObject) -> None:
     ]
     if not files:
         return
-    found = answers(labels, data.draw(st.permutations(files)), lambda file: 1)
+    found = match_labels(labels, data.draw(st.permutations(files)), lambda file: 1)
     there = {file.path for file in files}
     for label, answer in zip(labels, found, strict=True):
-        if isinstance(answer, Answer):
+        if isinstance(answer, TensorMatch):
             late = answer.file.written - label.time
             assert answer.file.path == str(label.seq) or answer.warnings or -TICK < late < gaps[label.seq] + TICK
         elif len(files) != 1 and str(label.seq) in there:
             assert "cannot tell which" in answer.reason or gaps[label.seq - 1] < 0.2
     if len(files) == len(labels) and not warm_ups:
-        assert [isinstance(answer, Answer) and not answer.warnings for answer in found] == [True] * len(labels)
+        assert [isinstance(answer, TensorMatch) and not answer.warnings for answer in found] == [True] * len(labels)
 
 
 @given(
@@ -53,14 +53,14 @@ def test_any_times_give_an_answer_for_each_label(
     """Clocks that jump and files from nowhere."""
     chain = [wanted(time, seq) for seq, time in enumerate(labels)]
     dumped = [DumpFile(str(n), "/", written, number, task) for n, (written, number, task) in enumerate(files)]
-    found = answers(chain, dumped, lambda file: count)
+    found = match_labels(chain, dumped, lambda file: count)
     assert len(found) == len(chain)
     for answer in found:
         if isinstance(answer, NotDumped):
             assert answer.reason and not answer.unreadable
         else:
             assert answer.file in dumped and -1 <= answer.index < count
-    taken = [(answer.file.path, answer.index) for answer in found if isinstance(answer, Answer)]
+    taken = [(answer.file.path, answer.index) for answer in found if isinstance(answer, TensorMatch)]
     assert len(taken) == len(set(taken))
 
 
@@ -69,30 +69,30 @@ def test_order_that_the_times_contradict_is_told() -> None:
     labels = [wanted(T + second, second) for second in range(3)]
     for seconds in ((-0.5, 0.5, 1.5), (1.5, 3.5, 0.5)):
         files = [DumpFile(str(number), "/", T + second, number) for number, second in enumerate(seconds)]
-        for answer in answers(labels, files, lambda file: 1):
-            assert isinstance(answer, Answer) and "the file's time is not between" in answer.warnings[0]
+        for answer in match_labels(labels, files, lambda file: 1):
+            assert isinstance(answer, TensorMatch) and "the file's time is not between" in answer.warnings[0]
 
 
 def test_appended_file_that_is_older_than_some_labels_is_told() -> None:
     labels = [wanted(T + second, second) for second in range(3)]
-    found = answers(labels, [DumpFile("x", "/", T + 1.5)], lambda file: 3)
+    found = match_labels(labels, [DumpFile("x", "/", T + 1.5)], lambda file: 3)
     early = ("the file was written before the label was set",)
-    assert [isinstance(answer, Answer) and answer.warnings for answer in found] == [(), (), early]
+    assert [isinstance(answer, TensorMatch) and answer.warnings for answer in found] == [(), (), early]
 
 
 def test_file_of_the_very_moment_of_a_label_is_its() -> None:
     """Labels at the same time leave the clock no room: a file of that time is theirs, not that of one before."""
     labels = [wanted(time, seq) for seq, time in enumerate((T, T + 1, T + 1))]
     files = [DumpFile(str(number), "/", T + second) for number, second in enumerate((0.5, 1.0))]
-    one, two, three = answers(labels, files, lambda file: 1)
-    assert isinstance(one, Answer) and one.file == files[0]
+    one, two, three = match_labels(labels, files, lambda file: 1)
+    assert isinstance(one, TensorMatch) and one.file == files[0]
     assert isinstance(two, NotDumped) and "that of label 2 " in two.reason
-    assert isinstance(three, Answer) and three.file == files[1]
-    alone = answers(labels[1:], files[1:], lambda file: 1)
-    assert isinstance(alone[0], NotDumped) and isinstance(alone[1], Answer)
+    assert isinstance(three, TensorMatch) and three.file == files[1]
+    alone = match_labels(labels[1:], files[1:], lambda file: 1)
+    assert isinstance(alone[0], NotDumped) and isinstance(alone[1], TensorMatch)
 
 
 def test_label_without_a_next_one_is_told_nothing_of_successive_executions() -> None:
     files = [DumpFile(str(number), "/", T - 1 - number) for number in range(2)]
-    (answer,) = answers([wanted(T, 0)], files, lambda file: 1)
+    (answer,) = match_labels([wanted(T, 0)], files, lambda file: 1)
     assert isinstance(answer, NotDumped) and "successive" not in answer.reason

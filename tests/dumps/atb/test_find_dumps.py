@@ -1,4 +1,4 @@
-"""The search: which file of which execution answers which label, in every generation of dump folders."""
+"""The search: which file of which execution matches which label, in every generation of dump folders."""
 
 import math
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
-from aclcmp.orchestrator.dumps.atb.find_dumps import Wanted, find_dumps
+from aclcmp.orchestrator.dumps.atb.find_dumps import FileLabel, find_dumps
 from tests.dumps.atb_writer import values, write_atb, write_pointer
 
 PID = 4711
@@ -17,8 +17,8 @@ T = 1_700_000_000.0
 NAME = "0_Model/0_LayerGraphRunner/3_OpRunner/after/outTensor0.bin"
 
 
-def label(seq: int, time: float = T, path: str = NAME, task: int = 0, site: str = "model.py:1") -> Wanted:
-    return Wanted(seq, task, path, time, site)
+def label(seq: int, time: float = T, path: str = NAME, task: int = 0, site: str = "model.py:1") -> FileLabel:
+    return FileLabel(seq, task, path, time, site)
 
 
 def dump(folder: Path, number: float, at: float = T + 1, name: str = NAME, again: bool = False) -> Path:
@@ -26,7 +26,7 @@ def dump(folder: Path, number: float, at: float = T + 1, name: str = NAME, again
 
 
 def numbers(
-    labels: Sequence[Wanted], *roots: Path, pid: int = PID, own: Set[Path] = frozenset(), since: float = -math.inf
+    labels: Sequence[FileLabel], *roots: Path, pid: int = PID, own: Set[Path] = frozenset(), since: float = -math.inf
 ) -> list[float | str]:
     """What each label gets: the number that the file is full of, or the reason why there is none."""
     found = find_dumps(labels, pid, roots, own=own, since=since)
@@ -37,13 +37,13 @@ def numbers(
     return [a.reason if isinstance(a, NotDumped) else float(values(a).ravel()[0]) for a in answers]
 
 
-def tensor(label: Wanted, *roots: Path, pid: int = PID) -> DumpedTensor:
+def tensor(label: FileLabel, *roots: Path, pid: int = PID) -> DumpedTensor:
     answer = find_dumps([label], pid, roots, own=set(roots))[label.seq]
     assert isinstance(answer, DumpedTensor), answer
     return answer
 
 
-def missing(label: Wanted, *roots: Path, pid: int = PID) -> NotDumped:
+def missing(label: FileLabel, *roots: Path, pid: int = PID) -> NotDumped:
     answer = find_dumps([label], pid, roots)[label.seq]
     assert isinstance(answer, NotDumped), answer
     return answer

@@ -1,4 +1,4 @@
-"""From a run, its record and a cluster to the files of its other hosts, here: several hosts at once."""
+"""Fetch the files of a run from its other hosts, several hosts at once."""
 
 from __future__ import annotations
 
@@ -20,42 +20,44 @@ from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.transfer.fetched import add_fetched
-from aclcmp.orchestrator.transfer.pull import Brought, Transfer
-from aclcmp.orchestrator.transfer.selection import Wanted
+from aclcmp.orchestrator.transfer.fetched_ranks import add_fetched_ranks
+from aclcmp.orchestrator.transfer.file_selection import FileSelection
+from aclcmp.orchestrator.transfer.pull import HostTransfer, HostTransferResult
 
-_AT_ONCE = 8
-"""Hosts."""
+_HOSTS_AT_ONCE = 8
 _TICK = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class FarHost:
-    """A host on which ranks ran: its current node, its name in words, and what is wanted of it."""
+class RemoteHost:
+    """A host on which ranks ran, and the files to fetch from it."""
 
     node_id: str
-    words: str
-    wanted: Wanted
+    """Of its current node in the cluster."""
+    name: str
+    """For messages."""
+    selection: FileSelection
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The hosts whose files are not here, and in words those that cannot be asked."""
+class HostSelection:
+    """The hosts to fetch from."""
 
-    far: tuple[FarHost, ...]
+    remote: tuple[RemoteHost, ...]
     problems: tuple[str, ...]
+    """One sentence for each host that cannot be reached."""
     shared: tuple[str, ...]
-    """Other hosts that see the files of this one."""
+    """Names of other hosts that see the files of this one."""
 
 
-def hosts_of(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch) -> Asked:
-    """Find the hosts of a run whose files are to be brought: not this one, nor one that shares its files."""
+def select_hosts(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch) -> HostSelection:
+    """Find the hosts of a run to fetch from: neither this one, nor one that shares its files."""
     ranks: dict[tuple[str, str, str], set[int]] = {}
     for rank in record.ranks:
         ranks.setdefault((rank.node_id, rank.ip, rank.host), set()).add(rank.rank)
     nodes = cluster.refresh()
     seen = probe_visibility(run, cluster)
-    far, problems, shared = [], [], []
+    remote, problems, shared = [], [], []
     for number, (place, own) in enumerate(ranks.items()):
         node = node_of(place, nodes)
         sight = None if node is None else seen.get(node)
@@ -70,40 +72,42 @@ def hosts_of(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch) -> A
         elif not sight.there:
             problems.append(f"{where(place)} has no {run.root}: was a run directory moved or removed?")
         else:
-            far.append(FarHost(node, where(place), Wanted(what, frozenset(own), number)))
-    return Asked(tuple(far), tuple(problems), tuple(shared))
+            remote.append(RemoteHost(node, where(place), FileSelection(what, frozenset(own), number)))
+    return HostSelection(tuple(remote), tuple(problems), tuple(shared))
 
 
-def bring(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
-    """Bring what lies on other hosts into the run directory here, and say how it went.
+def fetch_hosts(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
+    """Fetch the files on other hosts into the run directory here, and print the outcome.
 
-    Returns MATCH when all is here, INCOMPLETE when something is not, FAILED after Ctrl-C: what is here is kept then.
+    Returns MATCH when all files are here, INCOMPLETE when some are not, FAILED after Ctrl-C; files that are here stay.
     """
-    asked = hosts_of(run, record, cluster, what)
+    hosts = select_hosts(run, record, cluster, what)
     command = f"aclcmp fetch {run.root} --{what.value}"
-    if not asked.far and not asked.problems:
+    if not hosts.remote and not hosts.problems:
         shared = (
-            f": {', '.join(asked.shared)} see{'s' * (len(asked.shared) == 1)} the same files" if asked.shared else ""
+            f": {', '.join(hosts.shared)} see{'s' * (len(hosts.shared) == 1)} the same files" if hosts.shared else ""
         )
         console.print(f"Nothing needs fetching{shared}", soft_wrap=True, markup=False)
         return ExitCode.MATCH
     begun = time.monotonic()
-    found, why = _brought(run, asked.far, console)
-    for host, each in zip(asked.far, found, strict=True):
-        if each.over and not each.problems:
-            add_fetched(run, host.wanted.ranks)
-    _tidy(run)
-    files, here = (sum(getattr(each, name) for each in found) for name in ("files", "here"))
-    nbytes = sum(each.nbytes for each in found)
+    results, why = _transfer_all(run, hosts.remote, console)
+    for host, result in zip(hosts.remote, results, strict=True):
+        if result.finished and not result.problems:
+            add_fetched_ranks(run, host.selection.ranks)
+    _remove_empty_folders(run)
+    files, here = (sum(getattr(result, name) for result in results) for name in ("files", "here"))
+    nbytes = sum(result.nbytes for result in results)
     rate = decimal(int(nbytes / max(time.monotonic() - begun, 1e-9)))
-    hosts = f"{len(found)} host{'s' * (len(found) != 1)}"
+    count = f"{len(results)} host{'s' * (len(results) != 1)}"
     also = f"; {here:,} were here already" if here else ""
-    told = f"Fetched {files:,} file{'s' * (files != 1)} from {hosts} ({decimal(nbytes)}, {rate}/s){also}"
+    outcome = f"Fetched {files:,} file{'s' * (files != 1)} from {count} ({decimal(nbytes)}, {rate}/s){also}"
     if here and not files:
-        told = f"Nothing new: {here:,} file{'s' * (here != 1)} of {hosts} {'are' if here != 1 else 'is'} here already"
-    if found:
-        console.print(told, soft_wrap=True, markup=False)
-    problems = [*asked.problems, *(problem for each in found for problem in each.problems)]
+        outcome = (
+            f"Nothing new: {here:,} file{'s' * (here != 1)} of {count} {'are' if here != 1 else 'is'} here already"
+        )
+    if results:
+        console.print(outcome, soft_wrap=True, markup=False)
+    problems = [*hosts.problems, *(problem for result in results for problem in result.problems)]
     for problem in problems:
         console.print(f"Not fetched: {problem}", soft_wrap=True, markup=False)
     if why or problems:
@@ -117,22 +121,23 @@ def bring(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console
 _CTRL_C = "Interrupted"
 
 
-def _brought(run: RunDir, far: Sequence[FarHost], console: Console) -> tuple[list[Brought], str]:
-    """Bring the files of hosts; also why it ended before its time, "" if it did not."""
+def _transfer_all(run: RunDir, hosts: Sequence[RemoteHost], console: Console) -> tuple[list[HostTransferResult], str]:
+    """Fetch the files of hosts; also return why it was cut short, "" if it was not."""
     stop = threading.Event()
-    with _Shown(console) as shown:
+    with _TransferProgress(console) as progress:
         transfers = [
-            Transfer(run, host.node_id, host.words, host.wanted, stop, shown.expect, shown.advance) for host in far
+            HostTransfer(run, host.node_id, host.name, host.selection, stop, progress.expect, progress.advance)
+            for host in hosts
         ]
         why = ""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            left: set[Future[Brought]] = {pool.submit(each.bring) for each in transfers}
+        with ThreadPoolExecutor(_HOSTS_AT_ONCE) as pool:
+            left: set[Future[HostTransferResult]] = {pool.submit(transfer.run) for transfer in transfers}
             try:
                 while left:
                     done, left = wait(left, timeout=_TICK, return_when=FIRST_COMPLETED)
                     for each in done:
                         each.result()
-                    shown.tell()
+                    progress.show()
             except KeyboardInterrupt:
                 why = _CTRL_C
             except OSError as error:
@@ -141,11 +146,11 @@ def _brought(run: RunDir, far: Sequence[FarHost], console: Console) -> tuple[lis
                 stop.set()
                 for each in left:
                     each.cancel()
-    return [each.brought for each in transfers], why
+    return [transfer.result for transfer in transfers], why
 
 
-def _tidy(run: RunDir) -> None:
-    """Remove the folder for parts of files, if nothing is left in it."""
+def _remove_empty_folders(run: RunDir) -> None:
+    """Remove the folder for partial files, as far as nothing is left in it."""
     folders = sorted((path for path in run.fetching.rglob("*") if path.is_dir()), reverse=True)
     for folder in (*folders, run.fetching):
         try:
@@ -154,22 +159,22 @@ def _tidy(run: RunDir) -> None:
             continue
 
 
-class _Shown:
-    """How far the transfer is: a bar on a terminal, else a line on stderr for each tenth."""
+class _TransferProgress:
+    """The progress of a transfer: a bar on a terminal, else a line on stderr for each tenth."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[amount]}"),
             console=console,
             disable=not console.is_terminal,
         )
         self._lock = threading.Lock()
         self._done = self._total = self._tenth = 0
-        self._bar = self._bars.add_task("fetch", total=None, told="")
+        self._bar = self._bars.add_task("fetch", total=None, amount="")
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> _TransferProgress:
         self._bars.start()
         return self
 
@@ -184,13 +189,13 @@ class _Shown:
         with self._lock:
             self._done += nbytes
 
-    def tell(self) -> None:
-        """Show how far it is; to be called again and again, in one thread."""
+    def show(self) -> None:
+        """Show the progress; call it again and again from one thread."""
         with self._lock:
             done, total = self._done, self._total
-        told = f"{decimal(done)} of {decimal(total)}"
-        self._bars.update(self._bar, completed=done, total=total or None, told=told)
+        amount = f"{decimal(done)} of {decimal(total)}"
+        self._bars.update(self._bar, completed=done, total=total or None, amount=amount)
         tenth = 10 * done // total if total else 0
         if tenth > self._tenth and self._bars.disable:
-            sys.stderr.write(f"aclcmp: fetched {told}\n")
+            sys.stderr.write(f"aclcmp: fetched {amount}\n")
         self._tenth = max(self._tenth, tenth)

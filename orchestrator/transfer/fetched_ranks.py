@@ -1,4 +1,4 @@
-"""fetched.json in a run directory: the ranks whose shards were brought here, also of those that recorded nothing."""
+"""fetched.json in a run directory: the ranks whose shards were fetched, even if they recorded nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCHEMA = 1
 
 
 def fetched_ranks(run: RunDir) -> frozenset[int]:
-    """The ranks of other hosts whose shards are all here; none where nothing readable says so."""
+    """Return the ranks of other hosts whose shards are all here; none where the file is absent or damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         content = json.loads(run.fetched.read_bytes())
         if content["schema"] == _SCHEMA:
@@ -21,8 +21,8 @@ def fetched_ranks(run: RunDir) -> frozenset[int]:
     return frozenset()
 
 
-def add_fetched(run: RunDir, ranks: Iterable[int]) -> None:
-    """Note that the shards of these ranks are here. Raises OSError."""
+def add_fetched_ranks(run: RunDir, ranks: Iterable[int]) -> None:
+    """Record that the shards of these ranks are here. Raises OSError."""
     content = {"schema": _SCHEMA, "ranks": sorted(fetched_ranks(run) | set(ranks))}
     with replace_atomically(run.fetched) as part:
         part.write_text(json.dumps(content) + "\n", encoding="utf-8")

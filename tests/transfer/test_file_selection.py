@@ -9,13 +9,13 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.run.directory import RunDir
-from aclcmp.orchestrator.transfer.courier import Courier, FarFile
-from aclcmp.orchestrator.transfer.fetched import add_fetched, fetched_ranks
-from aclcmp.orchestrator.transfer.safe_open import digest_of, moved, opened, size_of
-from aclcmp.orchestrator.transfer.selection import Wanted
+from aclcmp.orchestrator.transfer.courier import Courier, RemoteFile
+from aclcmp.orchestrator.transfer.fetched_ranks import add_fetched_ranks, fetched_ranks
+from aclcmp.orchestrator.transfer.file_selection import FileSelection
+from aclcmp.orchestrator.transfer.safe_open import digest_of, move_file, open_below, size_of
 
-ALL = Wanted(Fetch.ALL, frozenset({4, 5}), 1)
-SHARDS = Wanted(Fetch.SHARDS, frozenset({4, 5}), 1)
+ALL = FileSelection(Fetch.ALL, frozenset({4, 5}), 1)
+SHARDS = FileSelection(Fetch.SHARDS, frozenset({4, 5}), 1)
 
 FILES = ["shards/rank00004.h5", "shards/rank00005-2.0001.h5", "shards/rank00004.journal", "shards/rank00004-1.journal"]
 MORE = ["logs/rank00004.log", "logs/node00001.log", "dumps/rank00005/a/b.bin", "dumps/node00001/x.bin"]
@@ -25,7 +25,7 @@ MORE = ["logs/rank00004.log", "logs/node00001.log", "dumps/rank00005/a/b.bin", "
 def test_files_of_its_own_ranks(name: str) -> None:
     assert ALL.allows(name)
     assert SHARDS.allows(name) == (name in FILES)
-    assert not Wanted(Fetch.REPORT, ALL.ranks, 1).allows(name)
+    assert not FileSelection(Fetch.REPORT, ALL.ranks, 1).allows(name)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def test_a_host_lists_its_own_ordinary_files(run: RunDir) -> None:
     files, refused = Courier(run.root).files(ALL)
-    assert sorted(files, key=lambda file: file.name) == [FarFile(name, len(name)) for name in sorted(FILES + MORE)]
+    assert sorted(files, key=lambda file: file.name) == [RemoteFile(name, len(name)) for name in sorted(FILES + MORE)]
     assert refused == 3
     assert {file.name for file in Courier(run.root).files(SHARDS)[0]} == set(FILES)
     assert Courier(run.root / "none").files(ALL) == ([], 0)
@@ -89,25 +89,25 @@ def test_pieces_and_hashes(run: RunDir) -> None:
 
 def test_nothing_is_written_through_a_link(run: RunDir, tmp_path: Path) -> None:
     for name in ("dumps/rank00004/new.bin", "shards/rank00005.h5", "run.json/x"):
-        with pytest.raises(OSError), opened(run.root, name, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(OSError), open_below(run.root, name, os.O_RDWR | os.O_CREAT):
             pass
-    with opened(run.fetching.parent, "fetching.part/shards/rank00005.h5", os.O_RDWR | os.O_CREAT) as file:
+    with open_below(run.fetching.parent, "fetching.part/shards/rank00005.h5", os.O_RDWR | os.O_CREAT) as file:
         os.pwrite(file, b"new", 0)
-    moved(run.fetching, "shards/rank00005.h5", run.root, "shards/rank00005.h5")  # the link itself is replaced
+    move_file(run.fetching, "shards/rank00005.h5", run.root, "shards/rank00005.h5")  # the link itself is replaced
     assert (run.shards / "rank00005.h5").read_text() == "new" and size_of(run.root, "shards/rank00005.h5") == 3
     assert not (run.shards / "rank00005.h5").is_symlink()
     assert sorted(path.name for path in (tmp_path / "secret").iterdir()) == ["key"]
     assert (tmp_path / "secret" / "key").read_text() == "secret"
-    with opened(run.root, "fetching.part/dumps/rank00004/key", os.O_RDWR | os.O_CREAT):
+    with open_below(run.root, "fetching.part/dumps/rank00004/key", os.O_RDWR | os.O_CREAT):
         pass
     with pytest.raises(OSError):
-        moved(run.fetching, "dumps/rank00004/key", run.root, "dumps/rank00004/key")
+        move_file(run.fetching, "dumps/rank00004/key", run.root, "dumps/rank00004/key")
 
 
 def test_ranks_that_were_brought(run: RunDir) -> None:
     assert fetched_ranks(run) == frozenset()
-    add_fetched(run, {4, 5})
-    add_fetched(run, {7})
+    add_fetched_ranks(run, {4, 5})
+    add_fetched_ranks(run, {7})
     assert fetched_ranks(run) == {4, 5, 7}
     for damage in ("", "{", "[]", '{"schema": 2, "ranks": [1]}', '{"schema": 1}', '{"schema": 1, "ranks": 3}'):
         run.fetched.write_text(damage)

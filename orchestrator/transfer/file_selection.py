@@ -1,4 +1,4 @@
-"""What is brought from other hosts, and which names of files a host may give. Pure."""
+"""The files to fetch from another host, and the file names that the host may give. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _OF_RANK_OR_NODE = re.compile(r"(rank|node)(\d{5,})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is wanted of one host: the files of ranks that ran there, and of its number among the job's nodes."""
+class FileSelection:
+    """The files to fetch from one host: those of the ranks that ran there, and of its number among the job's nodes."""
 
     what: Fetch
     ranks: frozenset[int]
@@ -24,13 +24,13 @@ class Wanted:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of a run directory in which these files lie."""
+        """Return the folders of a run directory that hold these files."""
         return {Fetch.REPORT: (), Fetch.SHARDS: ("shards",), Fetch.ALL: ("shards", "logs", "dumps")}[self.what]
 
     def allows(self, name: str) -> bool:
-        """Whether a name, relative to the run directory, is that of a file of this host's ranks, and nothing else.
+        """Tell whether a name, relative to the run directory, is that of a file of this host's ranks.
 
-        A name from another host is data: it may hold no step up and no step to elsewhere.
+        A name from another host is data: it must not lead out of the run directory.
         """
         try:
             parts = split_path(name)
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def _rank_of_shard(name: str) -> int | None:
-    """The rank of a segment or a journal."""
+    """Return the rank of a segment or a journal, None for another file."""
     if match := _JOURNAL.fullmatch(name):
         return int(match[1])
     parsed = parse_segment(Path(name))

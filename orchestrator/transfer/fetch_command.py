@@ -1,4 +1,4 @@
-"""Fetching as a command, and after a report: what a run has on other hosts comes into its directory here."""
+"""Fetch a run's files from its other hosts into its directory here, as a command and after a report."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.cluster.cluster import Cluster
     from aclcmp.orchestrator.core.run_record import RunRecord
 
-_WORSE = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.FAILED)
+_BY_SEVERITY = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.FAILED)
 
 
-def fetch_again(folder: Path, address: str | None, what: Fetch) -> ExitCode:
-    """Bring files of a run from the hosts of its ranks into its directory here; return the exit code.
+def fetch_run(folder: Path, address: str | None, what: Fetch) -> ExitCode:
+    """Fetch files of a run from the hosts of its ranks into its directory here; return the exit code.
 
-    `address` is that of the cluster, by default the one that the run joined. Raises UsageError when it joined none.
+    `address` is the cluster's, by default that of the cluster that the run joined. Raises UsageError when it joined
+    none.
     """
     run, record = open_run(folder)
     console, screen = terminal(False)
@@ -33,25 +34,25 @@ def fetch_again(folder: Path, address: str | None, what: Fetch) -> ExitCode:
         console.print(f"Nothing needs fetching: {run.root} was made on one host", soft_wrap=True, markup=False)
         return ExitCode.MATCH
     with open_cluster(address or record.cluster, screen, nothing) as (cluster, _):
-        return _fetched(run, record, cluster, what, console)
+        return _fetch_with_repeats(run, record, cluster, what, console)
 
 
-def also_fetched(
+def fetch_after_report(
     code: ExitCode, run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console
 ) -> ExitCode:
-    """Fetch what was asked for after the report; what is not here then is told unless the report says worse."""
+    """Fetch the wanted files after the report; return INCOMPLETE for MATCH where some could not be fetched."""
     if what is Fetch.REPORT or len(cluster.nodes) == 1:
         return code
-    fetched = _fetched(run, record, cluster, what, console)
+    fetched = _fetch_with_repeats(run, record, cluster, what, console)
     return code if code is not ExitCode.MATCH or fetched is ExitCode.MATCH else ExitCode.INCOMPLETE
 
 
-def _fetched(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
-    """Fetch the files of a run, and of those within it that measured its noise; return the worst exit code."""
-    from aclcmp.orchestrator.transfer.fetch import bring
+def _fetch_with_repeats(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, console: Console) -> ExitCode:
+    """Fetch the files of a run and of its repeats, which measured its noise; return the worst exit code."""
+    from aclcmp.orchestrator.transfer.fetch_hosts import fetch_hosts
 
-    code = bring(run, record, cluster, what, console)
+    code = fetch_hosts(run, record, cluster, what, console)
     for other, of_other in find_repeats(run, None).values():
         if code is not ExitCode.FAILED:
-            code = max(code, bring(other, of_other, cluster, what, console), key=_WORSE.index)
+            code = max(code, fetch_hosts(other, of_other, cluster, what, console), key=_BY_SEVERITY.index)
     return code
