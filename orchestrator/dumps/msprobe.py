@@ -78,19 +78,19 @@ class MsprobeDump(DumpFormat):
             if not folder.indices:
                 notes.append(f"{where} has no dump.json, as after a crash: order and names are the files'")
                 for file in sorted(folder.data.values(), key=lambda file: file.time):
-                    entries += self._entries_of_file(rank, folder, file, dump)
+                    entries += self._entries_without_index(rank, folder, file, dump)
             for index in folder.indices:
                 try:
                     entries += self._entries_of_index(rank, folder, index, dump)
                 except ForeignFormatError as error:
                     notes.append(str(error))
                     for file in folder.data.values():
-                        entries += self._entries_of_file(rank, folder, file, dump)
+                        entries += self._entries_without_index(rank, folder, file, dump)
             if len(entries) == before:
                 notes.append(f"{where} holds no tensor")
         return DumpContent(entries, notes, ranks)
 
-    def _entries_of_file(self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles) -> list[DumpEntry]:
+    def _entries_without_index(self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles) -> list[DumpEntry]:
         """Return the tensors of a file of which no index says anything."""
         return self._entries(rank, folder, file, dump) if _TENSOR_FILES.recognise(file) else []
 

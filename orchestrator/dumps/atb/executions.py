@@ -147,7 +147,7 @@ def _match_overwritten(labels: list[FileLabel], file: DumpFile) -> dict[int, Ten
     begins = _begins(firsts)
     owner = bisect_right(begins, file.written) - 1 if len(executions) > 1 else 0
     return {
-        label.seq: _match_file(label, file) if k == owner else _no_file_left(k, firsts, begins, [file])
+        label.seq: _match_file(label, file) if k == owner else _explain_no_file(k, firsts, begins, [file])
         for k, execution in enumerate(executions)
         for label in execution
     }
@@ -185,7 +185,7 @@ def _match_by_time(labels: list[FileLabel], files: list[DumpFile]) -> dict[int, 
         first = bisect_left(files, begins[k], key=_write_time)
         stop = bisect_left(files, begins[k + 1], key=_write_time) if k + 1 < len(labels) else len(files)
         if first >= stop:
-            found[label.seq] = _no_file_left(k, labels, begins, files)
+            found[label.seq] = _explain_no_file(k, labels, begins, files)
         else:
             several = len(labels) == 1 and stop - first > 1
             warning = "several executions followed the label; the first to be written is taken"
@@ -204,7 +204,7 @@ def _begins(labels: list[FileLabel]) -> list[float]:
     return begins
 
 
-def _no_file_left(k: int, labels: list[FileLabel], begins: list[float], files: list[DumpFile]) -> NotDumped:
+def _explain_no_file(k: int, labels: list[FileLabel], begins: list[float], files: list[DumpFile]) -> NotDumped:
     """Return why no file is left for a label; `files` are in the order in which they were written."""
     first = bisect_left(files, begins[k], key=_write_time)
     successive = _SUCCESSIVE if len(labels) > 1 else ""
