@@ -45,8 +45,8 @@ def check_inputs(inputs: Any) -> tuple[str, ...]:
     ids = tuple(check_id(each, "each of inputs") for each in inputs[:_MOST_INPUTS])
     if len(inputs) > _MOST_INPUTS or sum(map(len, ids)) > _MOST_INPUT_CHARACTERS:
         raise LabelError(
-            f"inputs are {len(inputs):,} ids; give at most {_MOST_INPUTS:,} of together {_MOST_INPUT_CHARACTERS:,} "
-            "characters, or label what they make up and name that"
+            f"inputs are {len(inputs):,} ids; give at most {_MOST_INPUTS:,} with together {_MOST_INPUT_CHARACTERS:,} "
+            "characters, or label a tensor that combines them and name that"
         )
     return ids
 

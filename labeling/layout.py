@@ -208,7 +208,7 @@ def layout_of(value: object) -> Layout:
     several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     placements = tuple(map(_check_placement, several))
     if not placements:
-        raise LabelError("layout=() says nothing; leave it out, or give a placement for each mesh dimension")
+        raise LabelError("layout=() is empty; leave it out, or give a placement for each mesh dimension")
     open_ones = [p for p in placements if p.ranks is None and not isinstance(p, Replicate)]
     if len(placements) > 1 and open_ones:
         raise LabelError(
@@ -240,7 +240,7 @@ def _check_placement(value: Any) -> Placement:
         if name == "Partial":
             op = str(getattr(value, "op", None) or getattr(value, "reduce_op", "sum"))
             if op != "sum":
-                raise LabelError(f"layout={value!r}: only sums are made up of their parts")
+                raise LabelError(f"layout={value!r}: of Partial only the sum can be compared")
             return Partial(ranks)
         if name == "Shard":
             parts, size = getattr(value, "parts", None), getattr(value, "size", None)
@@ -262,11 +262,11 @@ def _check_shard(shard: Shard) -> None:
     if shard.parts is not None and (not shard.parts or min(shard.parts) < 0):
         raise LabelError(f"{placement_text(shard)}: parts are sizes, at least one and none negative")
     if shard.size is not None and not 0 <= shard.size < 2**62:
-        raise LabelError(f"{placement_text(shard)}: size is how long the whole is along the dimension")
+        raise LabelError(f"{placement_text(shard)}: size is the length of the whole along the dimension, 0 or more")
     if not -64 <= shard.dim < 64:
         raise LabelError(f"{placement_text(shard)}: no tensor has that dimension")
     if [shard.parts is not None, shard.zigzag, shard.size is not None].count(True) > 1:
-        raise LabelError(f"{placement_text(shard)}: only one of parts, zigzag and size can be told")
+        raise LabelError(f"{placement_text(shard)}: only one of parts, zigzag and size can be given")
 
 
 def _group(ranks: Any) -> Sequence[int] | None:
@@ -279,7 +279,7 @@ def _group(ranks: Any) -> Sequence[int] | None:
     if not isinstance(ranks, Iterable):
         torch = sys.modules.get("torch")
         if torch is None or not isinstance(ranks, getattr(torch.distributed, "ProcessGroup", ())):
-            raise LabelError(f"ranks={ranks!r} are no ranks; give a list, a range or a torch ProcessGroup")
+            raise LabelError(f"ranks={ranks!r} is no group of ranks; give a list, a range or a torch ProcessGroup")
         ranks = torch.distributed.get_process_group_ranks(ranks)
     group = ranks if isinstance(ranks, range) else tuple(operator.index(rank) for rank in ranks)
     if len(group) > _MOST_RANKS or not group or min(group) < 0 or len(set(group)) != len(group):

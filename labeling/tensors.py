@@ -52,7 +52,7 @@ def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
     device = str(value.device)
     if value.layout != torch.strided or value.is_quantized or value.is_nested or value.device.type == "meta":
         kind = "meta (it has no data)" if value.device.type == "meta" else str(value.layout).removeprefix("torch.")
-        raise LabelError(f"data_val is a {name} tensor of a kind that has no plain dense data: {kind}")
+        raise LabelError(f"data_val is a {name} tensor without plain dense data: {kind}")
     if name not in DTYPES:
         raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
     plain = value.detach()

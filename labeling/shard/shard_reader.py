@@ -246,7 +246,7 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
     visit: Callable[..., bytes | None] = file.id.links.visit
     found = visit(name_of_link, info=True)
     if found is not None:
-        raise ShardFormatError(f"{path} contains a link to elsewhere ({found.decode(errors='replace')}): refused")
+        raise ShardFormatError(f"{path} contains a link to other data ({found.decode(errors='replace')}): refused")
 
 
 def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int, texts: dict[bytes, str]) -> LabelRecord:

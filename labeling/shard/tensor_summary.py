@@ -108,7 +108,7 @@ class TensorSummary:
         _, n, nan, posinf, neginf, total, squares, least, most, *rest = numbers[:_HEAD].tolist()
         whole = (n, nan, posinf, neginf, *rest)
         if not all(number.is_integer() and 0 <= number < 2**53 for number in whole) or max(rest[:6]) >= 2**32:
-            raise ShardFormatError("a tensor's summary is damaged (its counts are none): label the tensor again")
+            raise ShardFormatError("a tensor's summary is damaged (its counts are impossible): label the tensor again")
         *digests, row_group, rows, size, groups = map(int, rest)
         if size not in (0, SKETCH_SIZE) or numbers.size != _HEAD + rows + size + groups * ROW_SKETCH_SIZE:
             raise ShardFormatError("a tensor's summary is damaged (its length is wrong): label the tensor again")

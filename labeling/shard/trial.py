@@ -45,7 +45,9 @@ def check_opens(path: Path, seconds: float = SECONDS) -> None:
             env=os.environ | one_thread,
         )
     except OSError as error:
-        raise ShardFormatError(f"{path} cannot be tried by a process of its own: {error.strerror}") from None
+        raise ShardFormatError(
+            f"{path} cannot be checked: no process can be started for it ({error.strerror})"
+        ) from None
     with child:
         try:
             printed = _read_output(child, path, seconds)
