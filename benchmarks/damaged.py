@@ -27,7 +27,7 @@ from aclcmp.orchestrator.report.h5 import sealed_file
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.run.record_file import load_record, save_record
-from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
+from aclcmp.orchestrator.submit.cluster_file import read_cluster_file
 from tests.report.made_up import decoder_labels, record_of, report_of
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong outside the user's process, as one tree.
+"""Errors outside the user's process, as one tree.
 
 AclcmpError                   the user can mend it; one line on the terminal
 ├── LabelError                (labeling) a label's arguments cannot be recorded
@@ -17,7 +17,7 @@ from aclcmp.labeling.errors import AclcmpError
 
 
 class ExitCode(IntEnum):
-    """What the command's exit code means. When several apply: FAILED before DIVERGED before INCOMPLETE."""
+    """Meaning of the command's exit code. When several apply: FAILED before DIVERGED before INCOMPLETE."""
 
     MATCH = 0
     DIVERGED = 1
@@ -28,14 +28,14 @@ class ExitCode(IntEnum):
 
 
 class FailOn(str, Enum):
-    """What makes the exit code 1."""
+    """Kinds of divergence that make the exit code 1."""
 
     ANY = "any"
     """Any divergence."""
     OWN = "own"
-    """A divergence that is not inherited: for a run that is known to part ways somewhere, and may after it."""
+    """A divergence that is not inherited: for a run that is known to diverge somewhere, and may differ after it."""
     DRIFT = "drift"
-    """Also what is above the noise floor only."""
+    """Any divergence, and also drift: an error above the noise floor and below the limit."""
 
 
 class UsageError(AclcmpError):

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM or SIGHUP that comes at a bad moment takes effect at the next good one, as KeyboardInterrupt.
+"""Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, where it could do harm only a moment later.
 
 A KeyboardInterrupt is raised wherever the main thread is. Where that is an import, its lock may be kept for good, and
 another thread (Ray starts in one) waits for it for ever. Where it is a callback of a compiler, of a weak reference or a
@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a command early."""
+"""Signals that end a command early."""
 _PERIOD = 0.05
-_FILES = frozenset({"<frozen importlib._bootstrap>", weakref.__file__})
-"""Of imports, and of callbacks of weak references."""
+_UNSAFE_FILES = frozenset({"<frozen importlib._bootstrap>", weakref.__file__})
+"""Source files of frames in which no exception may be raised: imports, and callbacks of weak references."""
 
 _pending = False
 _holding = 0
@@ -26,18 +26,19 @@ _hung_up = False
 
 
 def defer_interrupts() -> None:
-    """From now on SIGINT in an import, a `__del__`, a callback of a weak reference or `held` waits until that is over.
+    """Let SIGINT wait until an import, a `__del__`, a callback of a weak reference or `hold_interrupts` is over.
 
-    SIGTERM, by which jobs are stopped, and SIGHUP, which comes when a terminal goes, are the same: a comparison reports
-    what it has. Call it in the main thread. A signal that is ignored (nohup) or handled already stays so.
+    SIGTERM, by which jobs are stopped, and SIGHUP, which comes when a terminal is closed, are treated alike: a
+    comparison reports what it has. Call it in the main thread. A signal that is ignored (nohup) or has a handler of its
+    own already stays so.
     """
     for number in ENDING:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, _interrupt)
 
 
-def heard_already(number: int) -> bool:
-    """Whether this is one more SIGHUP: when a terminal goes, the kernel sends one and the shell another."""
+def is_second_hangup(number: int) -> bool:
+    """Check whether a signal is the second SIGHUP: of a closed terminal the kernel and the shell send one each."""
     global _hung_up
     before = _hung_up
     _hung_up = before or number == signal.SIGHUP
@@ -45,7 +46,7 @@ def heard_already(number: int) -> bool:
 
 
 def check_interrupt() -> None:
-    """Raise KeyboardInterrupt if one is due: a good moment, before something long begins."""
+    """Raise KeyboardInterrupt if an interrupt was held back. Call it before something long begins."""
     global _pending
     if _pending:
         _pending = False
@@ -53,8 +54,8 @@ def check_interrupt() -> None:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Hold them back while something runs that it would break, or that would swallow it."""
+def hold_interrupts() -> Iterator[None]:
+    """Hold interrupts back while something runs that they would break, or that would swallow them."""
     global _holding
     _holding += 1
     try:
@@ -66,7 +67,7 @@ def held() -> Iterator[None]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _pending
-    if not _pending and heard_already(number):
+    if not _pending and is_second_hangup(number):
         return
     if not _holding and not _at_a_bad_moment(frame):
         _pending = False
@@ -85,7 +86,7 @@ def _try_again(number: int) -> None:
 
 def _at_a_bad_moment(frame: FrameType | None) -> bool:
     while frame is not None:
-        if frame.f_code.co_filename in _FILES or frame.f_code.co_name == "__del__":
+        if frame.f_code.co_filename in _UNSAFE_FILES or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

@@ -28,7 +28,7 @@ from aclcmp.orchestrator.cli.reports import (
 from aclcmp.orchestrator.cli.submit import attach, fetch, jobs, send_files, stop, submit
 from aclcmp.orchestrator.core.job import RunOptions
 from aclcmp.orchestrator.core.option_checks import find_refusal
-from aclcmp.orchestrator.core.option_fields import Group, as_option
+from aclcmp.orchestrator.core.option_fields import HelpGroup, as_option
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
 
@@ -75,7 +75,7 @@ def _run_cli(arguments: list[str]) -> int:
     except AclcmpError as error:
         return _fail(str(error), ExitCode.USAGE)
     except Exception as error:
-        if _from_ctrl_c(error):
+        if _is_ctrl_c(error):
             return _fail("interrupted", ExitCode.FAILED)
         if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             to_nowhere(1)  # what stdout still holds could not be written at exit either
@@ -84,8 +84,8 @@ def _run_cli(arguments: list[str]) -> int:
         return _fail("this is a bug in aclcmp; please report it with the lines above", ExitCode.BUG)
 
 
-def _from_ctrl_c(error: BaseException | None) -> bool:
-    """Whether an exception is what became of a KeyboardInterrupt, e.g. within a callback of h5py."""
+def _is_ctrl_c(error: BaseException | None) -> bool:
+    """Check whether an exception is what became of a KeyboardInterrupt, e.g. within a callback of h5py."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -143,14 +143,14 @@ def compare(
         str | None,
         typer.Option(
             help="Compare on the hosts of the Ray cluster at HOST:PORT, where their shards lie.",
-            rich_help_panel=Group.RAY.value,
+            rich_help_panel=HelpGroup.RAY.value,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             help="New folder for the report on two runs. Default: aclcmp-runs/<date>-<time>.",
-            rich_help_panel=Group.OUTPUT.value,
+            rich_help_panel=HelpGroup.OUTPUT.value,
         ),
     ] = None,
     id_map: Annotated[
@@ -173,7 +173,7 @@ def compare(
         typer.Option(
             metavar="RUN|PROFILE",
             help="Where noise floors come from: another run of the same script, or a stored profile.",
-            rich_help_panel=Group.JUDGING.value,
+            rich_help_panel=HelpGroup.JUDGING.value,
         ),
     ] = None,
     fail_on: FailOnOption = None,

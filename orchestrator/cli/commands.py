@@ -17,7 +17,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.core.job import Job, RunOptions
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.interrupts import held
+from aclcmp.orchestrator.interrupts import hold_interrupts
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
@@ -63,13 +63,13 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
                 record = launch(job, cluster, run, live, live)
             finally:
                 live.close()
-            again = _launched_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
+            again = _launch_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if compare:
-                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
+                _compare_alone_when_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
                 return fetch_after_report(
-                    _recorded_only(record, run, screen), run, record, cluster, options.fetch, console
+                    _say_recorded(record, run, screen), run, record, cluster, options.fetch, console
                 )
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer
@@ -80,11 +80,11 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
             planned = plan_on_cluster(compared, workers, again)
             report = answer(compared, planned, workers, terms, clean=clean)
             cluster.head.on_loss(None)
-        code = _reported(report, run, console, as_json)
+        code = _show_report(report, run, console, as_json)
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
 
 
-def _if_head_is_lost(
+def _compare_alone_when_head_is_lost(
     cluster: Cluster,
     run: RunDir,
     screen: Screen,
@@ -111,7 +111,7 @@ def _if_head_is_lost(
     cluster.head.on_loss(compare_alone)
 
 
-def _launched_again(
+def _launch_again(
     job: Job, record: RunRecord, cluster: Cluster, run: RunDir, screen: Screen, source: FloorSource
 ) -> dict[FloorSource, tuple[RunDir, RunRecord]]:
     """Run the command a second time for its noise floor, its input perturbed if that is asked for."""
@@ -141,27 +141,29 @@ def compare_again(
     rules = _layouts(layouts)
     console, screen = terminal(as_json)
 
-    def planned() -> ComparisonPlan | None:
+    def make_plan() -> ComparisonPlan | None:
         from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run
 
         plan = plan_local_run(run, record, screen, rules, terms.repeat) if address is None else None
         load_kernels()
         return plan
 
-    with open_cluster(address, screen, planned) as (cluster, plan):
+    with open_cluster(address, screen, make_plan) as (cluster, plan):
         from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
         from aclcmp.orchestrator.pipeline.answer import answer
         from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
 
         with screen:
             if address is not None:
-                _if_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
+                _compare_alone_when_head_is_lost(
+                    cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts
+                )
             workers, compared = Workers(cluster, ActorPool(cluster.refresh()), screen), ComparedRun(run, record)
             if plan is None:
                 plan = plan_on_cluster(compared, workers, find_repeats(run, terms.repeat), rules)
             report = answer(compared, plan, workers, terms, clean=clean)
             cluster.head.on_loss(None)
-        return _reported(report, run, console, as_json)
+        return _show_report(report, run, console, as_json)
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
@@ -208,7 +210,7 @@ def compare_two(
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
-        def planned() -> tuple[LabelSource, LabelSource, ComparisonPlan]:
+        def make_plan() -> tuple[LabelSource, LabelSource, ComparisonPlan]:
             from aclcmp.orchestrator.pipeline.load_and_plan import plan_sides
 
             sides = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
@@ -216,7 +218,7 @@ def compare_two(
             load_kernels()
             return *sides, plan
 
-        with open_cluster(None, screen, planned) as (cluster, (first, second, plan)):
+        with open_cluster(None, screen, make_plan) as (cluster, (first, second, plan)):
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer_two
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers
@@ -225,7 +227,7 @@ def compare_two(
             with screen:
                 workers = Workers(cluster, ActorPool(cluster.nodes), screen)
                 report = answer_two(first, second, ComparedRun(folder), plan, workers, terms)
-            return _reported(report, folder, console, as_json)
+            return _show_report(report, folder, console, as_json)
 
 
 def _layouts(path: Path | None) -> LayoutRules:
@@ -235,7 +237,7 @@ def _layouts(path: Path | None) -> LayoutRules:
     return LayoutRules() if path is None else read_layouts(path)
 
 
-def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
+def _show_report(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
     from aclcmp.orchestrator.pipeline.stored_reports import show
     from aclcmp.orchestrator.report.text.annotations import annotations
 
@@ -247,7 +249,7 @@ def _reported(report: Report, run: RunDir, console: Console, as_json: bool) -> E
     return report.judgement.exit_code
 
 
-def _recorded_only(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
+def _say_recorded(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
     if record.failure is not None:
         screen.say(record.failure.what)
     screen.say(f"Recorded in {run.root}; `aclcmp compare {run.root}` compares it")
@@ -265,5 +267,5 @@ def load_kernels() -> None:
     """Load the compiled kernels, which compiles them the first time in an installation."""
     from aclcmp.orchestrator.compare.pair import warm_up
 
-    with held():  # the compiler's callbacks would swallow a Ctrl-C
+    with hold_interrupts():  # the compiler's callbacks would swallow a Ctrl-C
         warm_up()  # the first time in an installation this compiles: here once, not in every compare actor

@@ -46,7 +46,7 @@ def doctor(
     if file is not None and address is not None:
         raise UsageError("give FILE or --address: a cluster file names its address itself")
     console = report_console(sys.stdout)
-    with report_console(sys.stderr).status(_doing(file, address)):
+    with report_console(sys.stderr).status(_activity(file, address)):
         examination = _examine(file, address)
     if as_json:
         try:
@@ -59,7 +59,7 @@ def doctor(
     return int(ExitCode.MATCH if examination.healthy else ExitCode.INCOMPLETE)
 
 
-def _doing(file: Path | None, address: str | None) -> str:
+def _activity(file: Path | None, address: str | None) -> str:
     if file is not None:
         return f"reading {file} and asking its cluster"
     return f"asking the hosts at {address}" if address is not None else "starting a local Ray"

@@ -35,7 +35,7 @@ class GroupedCommand(TyperCommand):
 
 def typer_option(name: str) -> Any:
     """Return the description of an option of `aclcmp run`, for another command that takes it too."""
-    return _described(next(each for each in options_of(RunOptions) if each.name == name))
+    return _typer_info(next(each for each in options_of(RunOptions) if each.name == name))
 
 
 def takes(owner: type[JobOptions]) -> Callable[[Command], Command]:
@@ -84,14 +84,14 @@ def _parameter(each: OptionField, *, override: bool = False) -> inspect.Paramete
     default = inspect.Parameter.empty if each.required else each.default
     if override or each.takes_pairs:
         kind, default = kind | None, None
-    described = _described(each)
+    info = _typer_info(each)
     if override:
-        described.help += " Besides the file's." if each.takes_pairs else " Instead of the file's."
-    annotation = Annotated[kind, described]
+        info.help += " Besides the file's." if each.takes_pairs else " Instead of the file's."
+    annotation = Annotated[kind, info]
     return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _described(each: OptionField) -> Any:
+def _typer_info(each: OptionField) -> Any:
     return typer.Option(
         each.flag,
         help=each.option.help,

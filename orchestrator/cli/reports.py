@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aclcmp.orchestrator.cli.options import typer_option
-from aclcmp.orchestrator.core.option_fields import Group
+from aclcmp.orchestrator.core.option_fields import HelpGroup
 from aclcmp.orchestrator.errors import ExitCode, FailOn, UsageError
 
 RunArgument = Annotated[
@@ -29,13 +29,13 @@ def verdict(
         Path | None,
         typer.Option(
             metavar="PROFILE",
-            rich_help_panel=Group.JUDGING.value,
+            rich_help_panel=HelpGroup.JUDGING.value,
             help="Noise floors by `aclcmp report RUN --save-floor PROFILE`.",
         ),
     ] = None,
     fail_on: FailOnOption = None,
     save: Annotated[
-        bool, typer.Option("--save", help="Write the report files of RUN anew.", rich_help_panel=Group.OUTPUT.value)
+        bool, typer.Option("--save", help="Write the report files of RUN anew.", rich_help_panel=HelpGroup.OUTPUT.value)
     ] = False,
     as_json: JsonOption = False,
 ) -> int:

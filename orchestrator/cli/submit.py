@@ -43,12 +43,12 @@ def submit(
 
     Ctrl-C asks whether to stop the job or to let it run. Exit codes as of `aclcmp run`; 4 where it was left running.
     """
-    from aclcmp.orchestrator.submit.actions import Wishes, submit_file
+    from aclcmp.orchestrator.submit.actions import SubmitOptions, submit_file
 
     override = given_overrides(options)
     if working_dir is not None:
         override["working_dir"] = str(working_dir)
-    return submit_file(file, override, Wishes(address, output, dry_run, up, render, detach), Path.cwd())
+    return submit_file(file, override, SubmitOptions(address, output, dry_run, up, render, detach), Path.cwd())
 
 
 def jobs(

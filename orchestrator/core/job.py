@@ -1,7 +1,7 @@
 """The options of a run and of a cluster file's job, and the job that is launched by them.
 
 This is the one list: `aclcmp run` and `aclcmp submit` (`cli/options.py`), the section of a cluster file
-(`submit/job_section.py`) and the command line that a cluster gets (`submit/command.py`) are made from it.
+(`submit/job_section.py`) and the command line that a cluster gets (`submit/submission.py`) are made from it.
 `option_checks.py` says which values and combinations are refused.
 """
 
@@ -17,13 +17,13 @@ from typing import Annotated
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.label_filter import parse_labels, parse_tasks
-from aclcmp.orchestrator.core.option_fields import Group, Option
+from aclcmp.orchestrator.core.option_fields import HelpGroup, Option
 from aclcmp.orchestrator.core.redaction import redact
 from aclcmp.orchestrator.errors import FailOn
 
 
 class Device(str, Enum):
-    """Device that a rank computes on."""
+    """The kind of device that a rank computes on."""
 
     AUTO = "auto"
     """NPU if the cluster has any, else CUDA, else CPU."""
@@ -156,41 +156,43 @@ def _refuse_tasks(text: str) -> tuple[str, str] | None:
 class LaunchOptions:
     """The options that concern the ranks and what they record."""
 
-    ranks: Annotated[int, Option("Number of ranks.", Group.RANKS, _refuse_ranks, override=True)] = 1
+    ranks: Annotated[int, Option("Number of ranks.", HelpGroup.RANKS, _refuse_ranks, override=True)] = 1
     nodes: Annotated[
         int | None,
-        Option("Spread the ranks evenly over this many nodes.", Group.RANKS, _refuse_nodes, override=True),
+        Option("Spread the ranks evenly over this many nodes.", HelpGroup.RANKS, _refuse_nodes, override=True),
     ] = None
     """Exactly this many nodes, with equally many ranks each. None: as few as hold the devices."""
-    device: Annotated[Device, Option("What each rank gets.", Group.RANKS, override=True)] = Device.AUTO
+    device: Annotated[Device, Option("What each rank gets.", HelpGroup.RANKS, override=True)] = Device.AUTO
     env: Annotated[
         Mapping[str, str],
-        Option("Set a variable for the ranks. Repeatable.", Group.RANKS, _refuse_variables, "K=V", override=True),
+        Option("Set a variable for the ranks. Repeatable.", HelpGroup.RANKS, _refuse_variables, "K=V", override=True),
     ] = field(default_factory=dict)
     timeout: Annotated[
         float | None,
-        Option("Seconds after which ranks that still run are stopped.", Group.RANKS, _refuse_seconds, override=True),
+        Option(
+            "Seconds after which ranks that still run are stopped.", HelpGroup.RANKS, _refuse_seconds, override=True
+        ),
     ] = None
     visibility: Annotated[
         Visibility,
-        Option("A rank sees all granted devices of its node (as under torchrun), or its own.", Group.RANKS),
+        Option("A rank sees all granted devices of its node (as under torchrun), or its own.", HelpGroup.RANKS),
     ] = Visibility.NODE
     launcher: Annotated[
         Launcher,
-        Option("script: the command starts its own ranks (torchrun, mpirun), once per node.", Group.RANKS),
+        Option("script: the command starts its own ranks (torchrun, mpirun), once per node.", HelpGroup.RANKS),
     ] = Launcher.RAY
-    strict: Annotated[bool, Option("A label that cannot be recorded raises in the script.", Group.CAPTURE)] = False
+    strict: Annotated[bool, Option("A label that cannot be recorded raises in the script.", HelpGroup.CAPTURE)] = False
     low_level: Annotated[
         bool,
-        Option("Make the accelerated library dump its tensors, for labels with a tensor_path.", Group.CAPTURE),
+        Option("Make the accelerated library dump its tensors, for labels with a tensor_path.", HelpGroup.CAPTURE),
     ] = False
     labels: Annotated[
-        str, Option("Record only labels in whose id this is found.", Group.CAPTURE, _refuse_labels, "REGEX")
+        str, Option("Record only labels in whose id this is found.", HelpGroup.CAPTURE, _refuse_labels, "REGEX")
     ] = ""
-    tasks: Annotated[str, Option("Record only these tasks.", Group.CAPTURE, _refuse_tasks, "0-3,7")] = ""
+    tasks: Annotated[str, Option("Record only these tasks.", HelpGroup.CAPTURE, _refuse_tasks, "0-3,7")] = ""
     capture: Annotated[
         Capture,
-        Option("What is kept of a tensor: all, moments and a random projection, or moments alone.", Group.CAPTURE),
+        Option("What is kept of a tensor: all, moments and a random projection, or moments alone.", HelpGroup.CAPTURE),
     ] = Capture.FULL
 
 
@@ -201,19 +203,22 @@ class JobOptions(LaunchOptions):
     exec: Annotated[
         str,
         Option(
-            'Command to run on every rank, e.g. "bash run.sh". No shell.', Group.RANKS, _refuse_command, override=True
+            'Command to run on every rank, e.g. "bash run.sh". No shell.',
+            HelpGroup.RANKS,
+            _refuse_command,
+            override=True,
         ),
     ]
-    no_compare: Annotated[bool, Option("Run and record only; compare later.", Group.JUDGING)] = False
+    no_compare: Annotated[bool, Option("Run and record only; compare later.", HelpGroup.JUDGING)] = False
     policy: Annotated[
         Path | None,
-        Option("Policy (TOML): limits, allowed and ignored labels, floors.", Group.JUDGING, metavar="FILE"),
+        Option("Policy (TOML): limits, allowed and ignored labels, floors.", HelpGroup.JUDGING, metavar="FILE"),
     ] = None
     floor: Annotated[
         str | None,
         Option(
             "Where noise floors come from: a second run, its input perturbed or not, or a stored profile.",
-            Group.JUDGING,
+            HelpGroup.JUDGING,
             metavar="perturb|repeat|PROFILE",
         ),
     ] = None
@@ -221,18 +226,18 @@ class JobOptions(LaunchOptions):
         FailOn | None,
         Option(
             "What makes the exit code 1: any divergence, only one that is its own, or drift too. Default: any.",
-            Group.JUDGING,
+            HelpGroup.JUDGING,
         ),
     ] = None
     stop_at: Annotated[
-        StopAt, Option("Stop the ranks as soon as a label is seen that is wrong by itself.", Group.JUDGING)
+        StopAt, Option("Stop the ranks as soon as a label is seen that is wrong by itself.", HelpGroup.JUDGING)
     ] = StopAt.NEVER
-    clean: Annotated[bool, Option("Remove the library's dumps that match.", Group.OUTPUT)] = False
+    clean: Annotated[bool, Option("Remove the library's dumps that match.", HelpGroup.OUTPUT)] = False
     fetch: Annotated[
         Fetch,
         Option(
             "What is brought here from the other hosts at the end: shards, or logs and dumps as well.",
-            Group.OUTPUT,
+            HelpGroup.OUTPUT,
             override=True,
         ),
     ] = Fetch.REPORT
@@ -243,12 +248,14 @@ class RunOptions(JobOptions):
     """All options of `aclcmp run`."""
 
     address: Annotated[
-        str | None, Option("Join the Ray cluster at HOST:PORT (or auto). Default: start a local Ray.", Group.RAY)
+        str | None, Option("Join the Ray cluster at HOST:PORT (or auto). Default: start a local Ray.", HelpGroup.RAY)
     ] = None
-    output: Annotated[Path | None, Option("New run directory. Default: aclcmp-runs/<date>-<time>.", Group.OUTPUT)] = (
-        None
+    output: Annotated[
+        Path | None, Option("New run directory. Default: aclcmp-runs/<date>-<time>.", HelpGroup.OUTPUT)
+    ] = None
+    as_json: Annotated[bool, Option("Print report.json on stdout, for programs.", HelpGroup.OUTPUT, flag="--json")] = (
+        False
     )
-    as_json: Annotated[bool, Option("Print report.json on stdout, for programs.", Group.OUTPUT, flag="--json")] = False
 
 
 @dataclass(frozen=True, slots=True)

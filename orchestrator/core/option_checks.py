@@ -20,7 +20,7 @@ Spelling = Callable[..., str]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A combination of options that is refused."""
+    """The reason why options are refused."""
 
     text: str
     name: str = ""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, get_origin, get_type_hints
 
 
-class Group(str, Enum):
+class HelpGroup(str, Enum):
     """Headings of `--help`, in their order."""
 
     RANKS = "Ranks"
@@ -23,7 +23,7 @@ class Option:
     """Description of one option, for all that take it."""
 
     help: str
-    group: Group
+    group: HelpGroup
     refuse: Callable[[Any], tuple[str, str] | None] = lambda _: None
     """Return the part of a value that is wrong ("" for all of it) and the reason, or None."""
     metavar: str | None = None
@@ -68,7 +68,7 @@ def options_of(owner: type) -> tuple[OptionField, ...]:
         for option in getattr(types[each.name], "__metadata__", ())
         if isinstance(option, Option)
     ]
-    order = list(Group)
+    order = list(HelpGroup)
     return tuple(sorted(found, key=lambda each: (order.index(each.option.group), not each.required)))
 
 

@@ -19,8 +19,8 @@ from aclcmp.orchestrator.doctor.show import from_json
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit import address as addresses
 from aclcmp.orchestrator.submit.client import JobClient
-from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape, read_cluster_file
-from aclcmp.orchestrator.submit.command import Submission, new_job_id
+from aclcmp.orchestrator.submit.cluster_file import ClusterFile, ClusterFileKind, read_cluster_file
+from aclcmp.orchestrator.submit.submission import Submission, new_job_id
 
 EXAMINE = "aclcmp doctor --address auto --json"
 _LOG = 1 << 24
@@ -35,11 +35,11 @@ def examine_file(path: Path) -> Examination:
     findings = [ok(f"the file is right: `{section.exec}` on {ranks}", where)]
     if file.address is None:
         return Examination(where, (*findings, _no_address(file)))
-    url = addresses.checked(file.address)
+    url = addresses.check_address(file.address)
     subject = f"{where}, {url}"
-    if danger := addresses.warning(url):
+    if danger := addresses.safety_warning(url):
         findings.append(warn(danger, where, f"ssh -L 8265:127.0.0.1:8265 {urlsplit(url).hostname}, and that address"))
-    if proxy := addresses.proxied(url):
+    if proxy := addresses.proxy_of(url):
         host = urlsplit(url).hostname
         findings.append(warn(f"it is asked through the proxy {proxy}", where, f"export no_proxy={host}"))
     try:
@@ -52,7 +52,7 @@ def examine_file(path: Path) -> Examination:
 
 
 def _no_address(file: ClusterFile) -> Finding:
-    if file.shape is Shape.KUBERAY:
+    if file.kind is ClusterFileKind.KUBERAY:
         what = "KubeRay starts its cluster: nothing of it can be asked from here"
         fix = f"kubectl exec HEAD-POD -- {EXAMINE.removesuffix(' --json')}"
     else:

@@ -19,20 +19,20 @@ _PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
 
 
 def read_map(path: Path) -> IdMap:
-    """Read a file of patterns. Raises UsageError, with the file and the line, for what is none."""
+    """Read a file of patterns. Raises UsageError, with the file and the line, for a wrong one."""
     return IdMap(read_rules(path, "golden-pattern -> actual-pattern", IdRule), str(path))
 
 
-def quoted(pattern: str | None) -> str:
-    """Return one side of a rule as it stands in the file."""
+def quote_pattern(pattern: str | None) -> str:
+    """Return one side of a rule as the file writes it."""
     if pattern is None:
         return "-"
     return pattern if _PLAIN.fullmatch(pattern) and pattern.isprintable() else json.dumps(pattern)
 
 
 def rule_text(rule: IdRule) -> str:
-    """Return a rule as it stands in the file."""
-    return f"{quoted(rule.golden)} -> {quoted(rule.actual)}"
+    """Return a rule as the file writes it."""
+    return f"{quote_pattern(rule.golden)} -> {quote_pattern(rule.actual)}"
 
 
 def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
@@ -53,7 +53,7 @@ def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
     for side, ids in (("golden", suggestion.golden_only), ("actual", suggestion.actual_only)):
         if ids:
             lines += ["", f"# nothing found for {_count(len(ids), 'id')} of {side}:"]
-            lines += [f"#   {quoted(data_id)}" for data_id in ids]
+            lines += [f"#   {quote_pattern(data_id)}" for data_id in ids]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
-"""The file of layouts that corrects what a run tells: one `[golden|actual] pattern -> layout` a line, `#` for comments.
+"""The file of layouts that corrects those that a run declares.
 
-Layouts are written as reports print them. The first rule that an id of that side matches counts.
+It has one `[golden|actual] pattern -> layout` a line, `#` for comments. Layouts are written as reports
+print them. The first rule that an id of that side matches counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SIDES = {"golden": "pta", "pta": "pta", "actual": "acl", "acl": "acl"}
 
 
 def read_layouts(path: Path) -> LayoutRules:
-    """Read a file of layouts. Raises UsageError, with the file and the line, for what is none."""
+    """Read a file of layouts. Raises UsageError, with the file and the line, for a wrong one."""
     return LayoutRules(read_rules(path, "[golden|actual] pattern -> layout", _rule), str(path))
 
 
@@ -27,10 +28,10 @@ def _rule(before: str | None, behind: str | None, number: int) -> LayoutRule:
     side, pattern = "acl", before
     if first in _SIDES and rest.strip():
         side = _SIDES[first]
-        told, left = first_side(rest.strip())
-        if left or told is None:
+        glob, left = first_side(rest.strip())
+        if left or glob is None:
             raise ValueError(f"{rest.strip()!r} is no pattern; write one with blanks in double quotes")
-        pattern = told
+        pattern = glob
     try:
         return LayoutRule(side, pattern, layout_from_text(behind), number)
     except LabelError as error:

@@ -14,7 +14,7 @@ from aclcmp.labeling.globs import glob_regex
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.errors import FailOn, UsageError
-from aclcmp.orchestrator.inputs.user_file import meant, read_user_file
+from aclcmp.orchestrator.inputs.user_file import did_you_mean, read_user_file
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 
@@ -37,7 +37,7 @@ def _glob(pattern: str) -> str:
 
 def _dtype(name: str) -> str:
     if name not in DTYPES:
-        raise ValueError(f"{name!r} is no dtype{meant(name, list(DTYPES))}")
+        raise ValueError(f"{name!r} is no dtype{did_you_mean(name, list(DTYPES))}")
     return name
 
 
@@ -123,7 +123,9 @@ def read_policy(path: Path) -> Policy:
         raise UsageError(f"{path}: {error}") from None
     for name in found.limits:
         if name not in RELATIVE:
-            raise UsageError(f"{path}: limits.{name}: {name!r} has no limits of its own{meant(name, list(RELATIVE))}")
+            raise UsageError(
+                f"{path}: limits.{name}: {name!r} has no limits of its own{did_you_mean(name, list(RELATIVE))}"
+            )
     return Policy(
         name=path.name,
         fail_on=found.fail_on,
@@ -138,21 +140,21 @@ def read_policy(path: Path) -> Policy:
 
 
 def _words(error: ValidationError) -> str:
-    """The first thing that is wrong, where it is, and what may have been meant."""
+    """Return the first error: its place, its reason, and the name that was probably meant."""
     first = error.errors()[0]
     place = [each for each in first["loc"] if each != "[key]"]
     where = "".join(f"[{each + 1}]" if isinstance(each, int) else f".{each}" for each in place).lstrip(".")
     if first["type"] == "extra_forbidden":
-        return f"{where} is not known{meant(str(place[-1]), _names(place[:-1]))}"
+        return f"{where} is not known{did_you_mean(str(place[-1]), _names(place[:-1]))}"
     if first["type"] == "enum" and "[key]" in first["loc"]:
-        return f"{where} is not known{meant(str(place[-1]), [source.value for source in FloorSource])}"
+        return f"{where} is not known{did_you_mean(str(place[-1]), [source.value for source in FloorSource])}"
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("a valid tuple", "an array")
     return f"{where}: {message}" if where else message
 
 
 def _names(place: list[str | int]) -> list[str]:
-    """The names that may stand at a place of the file."""
+    """Return the names that are allowed at a place of the file."""
     model: type[BaseModel] = _File
     for each in place:
         if isinstance(each, str) and each in model.model_fields:

@@ -17,7 +17,7 @@ Rule = TypeVar("Rule")
 _MOST_BYTES = 16 << 20
 _LONGEST_LINE = 8192
 _BARE = re.compile(r"(?:(?!(?:^|\s)(?:->(?:\s|$)|#)).)*")
-"""Up to an arrow or a comment, each with a blank before it."""
+"""Text up to an arrow or a comment that has a blank before it."""
 
 
 def read_rules(path: Path, form: str, rule: Callable[[str | None, str | None, int], Rule]) -> list[Rule]:
@@ -39,7 +39,7 @@ def read_rules(path: Path, form: str, rule: Callable[[str | None, str | None, in
 
 
 def _sides(line: bytes, form: str) -> tuple[str | None, str | None] | None:
-    """Return what stands on both sides of a line's arrow, None for a line without a rule. Raises ValueError."""
+    """Return both sides of a line's arrow, None for a line without a rule. Raises ValueError."""
     if len(line) > _LONGEST_LINE:
         raise ValueError(f"a line of {len(line)} bytes; {_LONGEST_LINE} are the most, is this a file of patterns?")
     try:
@@ -60,7 +60,7 @@ def _sides(line: bytes, form: str) -> tuple[str | None, str | None] | None:
 
 
 def first_side(text: str) -> tuple[str | None, str]:
-    """Return what stands at the beginning of the text, None for nothing or `-`, and what comes after it.
+    """Split the text into its first side, None for nothing or `-`, and the rest.
 
     Raises ValueError for quotes that are not closed.
     """

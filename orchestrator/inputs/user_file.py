@@ -1,4 +1,4 @@
-"""A file that a person wrote, read whole unless it is far too large to be one."""
+"""Read files that people write, unless they are far too large to be such files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aclcmp.orchestrator.errors import UsageError
 
 
 def read_user_file(path: Path, most: int, what: str, give: str) -> bytes:
-    """Read a file of at most so many bytes. Raises UsageError: it is no `what`, or cannot be read, so `give` one."""
+    """Read a file of at most `most` bytes. Raises UsageError, which says to `give` one, for any other."""
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
@@ -21,7 +21,7 @@ def read_user_file(path: Path, most: int, what: str, give: str) -> bytes:
     return content
 
 
-def meant(name: str, known: Sequence[str]) -> str:
-    """Say which of the known names may have been meant, or what they are; it follows on a sentence without its end."""
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence about an unknown name: the known one that was probably meant, or all of them."""
     close = get_close_matches(name, known, 1) or get_close_matches(name.replace("-", "_"), known, 1)
     return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

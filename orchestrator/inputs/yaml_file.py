@@ -1,4 +1,4 @@
-"""YAML that people write: a file's text goes in, plain mappings come out, once typed and once as it was written."""
+"""Read YAML that people write as plain mappings: once with typed values, once with the text that stands there."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aclcmp.orchestrator.inputs.user_file import read_user_file
 
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 1 << 20
-"""Values of a file with each alias written out, more than can stand in so many bytes without aliases."""
+"""Most values of a file with its aliases written out; a file of `_MOST_BYTES` without aliases has fewer."""
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    """Construct a mapping, but not one that has a key twice: YAML itself would take the last."""
-    seen: set[str] = set()
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    """Construct a mapping. Raises ConstructorError for a key that occurs twice: YAML itself would take the last."""
+    keys: set[str] = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-            if key.value in seen:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
-            seen.add(key.value)
+            keys.add(key.value)
     loader.flatten_mapping(node)
     return {loader.construct_object(key, True): loader.construct_object(value, True) for key, value in node.value}
 
@@ -32,25 +32,25 @@ class _Typed(yaml.SafeLoader):
 
 
 class _Written(yaml.SafeLoader):
-    """Every scalar is the text that stands there: `HCCL_BUFFSIZE: 0200` shall not become 128."""
+    """Loader that keeps every scalar as its text: `HCCL_BUFFSIZE: 0200` must not become 128."""
 
 
 _Written.yaml_implicit_resolvers = {
     "<": [each for each in yaml.SafeLoader.yaml_implicit_resolvers["<"] if each[0].endswith(":merge")]
 }
-_Typed.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Written.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Typed.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+_Written.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
-def _expanded(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Count the values below a node, those behind an alias each time. `known` are the counts by a node's id."""
+def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
+    """Count the values below a node, those behind an alias each time. `counts` are the counts by a node's id."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
-    if id(node) not in known:
-        known[id(node)] = 0  # a node within itself is refused when it is constructed
+    if id(node) not in counts:
+        counts[id(node)] = 0  # a node within itself is refused when it is constructed
         below = node.value if isinstance(node, yaml.SequenceNode) else [each for pair in node.value for each in pair]
-        known[id(node)] = 1 + sum(_expanded(each, known) for each in below)
-    return known[id(node)]
+        counts[id(node)] = 1 + sum(_count_values(each, counts) for each in below)
+    return counts[id(node)]
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     content = read_user_file(path, _MOST_BYTES, "cluster file", "a cluster file (YAML), see cluster_configs/")
     try:
         text = content.decode("utf-8-sig")
-        if _expanded(yaml.compose(text, _Typed), {}) > _MOST_NODES:
+        if _count_values(yaml.compose(text, _Typed), {}) > _MOST_NODES:
             raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES:,} values")
         found = yaml.load(text, _Typed), yaml.load(text, _Written)  # both construct plain values only
     except UnicodeDecodeError as error:

@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from aclcmp.orchestrator.interrupts import ENDING, heard_already
+from aclcmp.orchestrator.interrupts import ENDING, is_second_hangup
 
 
 class Interrupts:
@@ -35,7 +35,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
-        if heard_already(number):
+        if is_second_hangup(number):
             return
         if self.caught is not None:
             raise KeyboardInterrupt

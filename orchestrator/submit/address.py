@@ -1,4 +1,4 @@
-"""The address of a job server: a URL goes in; out comes whether it can be one, answers, and is safe to speak to."""
+"""Checks on the address of a job server: that it is a URL of one, that it answers, and that it is safe to use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PROBE_SECONDS = 5.0
 _HOST = re.compile(r"\[[^\]/]+\]|[^/:?#]+")
 
 
-def checked(address: str | None) -> str:
-    """Return the URL without a slash at its end. Raises UsageError for what is no URL of a job server."""
+def check_address(address: str | None) -> str:
+    """Return the URL without a slash at its end. Raises UsageError for anything but the URL of a job server."""
     if not address:
         raise UsageError("no address: give --address http://HEAD:8265, or `address:` in the cluster file")
     if "@" in address:
         raise UsageError("address: leave the user name and password out; Ray takes a token (RAY_AUTH_TOKEN)")
-    parts = _split(address)
+    parts = _parse_url(address)
     if parts is None or parts.path.strip("/") or parts.query or parts.fragment:
         host = _HOST.match(re.sub(r"^\w+://", "", address))
         raise UsageError(
@@ -53,12 +53,12 @@ def no_answer(address: str, why: str) -> str:
     )
 
 
-def warning(address: str) -> str:
-    """Say why it is unsafe to submit there, "" where it is not: plain http over a public network."""
+def safety_warning(address: str) -> str:
+    """Return why it is unsafe to submit there (plain http over a public network), "" where it is safe."""
     parts = urlsplit(address)
     if parts.scheme != "http":
         return ""
-    public = sorted(ip for ip in _addresses(parts) if ipaddress.ip_address(ip).is_global)
+    public = sorted(ip for ip in _ip_addresses(parts) if ipaddress.ip_address(ip).is_global)
     if not public:
         return ""
     where = parts.hostname if parts.hostname in public else f"{parts.hostname} ({public[0]})"
@@ -68,8 +68,8 @@ def warning(address: str) -> str:
     )
 
 
-def proxied(address: str) -> str:
-    """The proxy that requests to an address go through, "" if none; without its user and password."""
+def proxy_of(address: str) -> str:
+    """Return the proxy of requests to an address without its user and password, "" if there is none."""
     parts = urlsplit(address)
     proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
     return proxy.rpartition("@")[2]
@@ -80,7 +80,7 @@ def without_ray_addresses() -> dict[str, str]:
     return {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
 
 
-def _split(address: str) -> SplitResult | None:
+def _parse_url(address: str) -> SplitResult | None:
     try:
         parts = urlsplit(address)
         _ = parts.port
@@ -89,7 +89,7 @@ def _split(address: str) -> SplitResult | None:
     return parts if parts.scheme in ("http", "https") and parts.hostname else None
 
 
-def _addresses(parts: SplitResult) -> set[str]:
+def _ip_addresses(parts: SplitResult) -> set[str]:
     host = parts.hostname or ""
     try:
         return {str(ipaddress.ip_address(host.split("%")[0]))}

@@ -1,4 +1,4 @@
-"""The job server of a cluster: submit, look, stop, follow a log. Ray's client behind it is imported to connect."""
+"""The job server of a cluster: submit, look, stop, follow a log. Ray's client is imported when it connects."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit import address as addresses
-from aclcmp.orchestrator.submit.command import Submission
+from aclcmp.orchestrator.submit.submission import Submission
 from aclcmp.orchestrator.submit.token import TokenFrom, prepare_token, refusal
 
 RUN_DIR = "aclcmp_run_dir"
 """Name in a job's metadata of its run directory, as a word for the head's shell."""
 ROLE = "aclcmp_role"
-"""Name in a job's metadata of what it is for: "run" or "fetch"."""
+"""Name in a job's metadata of its purpose: "run" or "fetch"."""
 FETCH = "aclcmp_fetch"
-"""Name in a job's metadata of what is to be brought to who submitted it."""
+"""Name in a job's metadata of how much is to be brought to the host that submitted it."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What the job server knows of a job."""
+    """A job as the job server knows it."""
 
     job_id: str
     status: str
@@ -47,7 +47,7 @@ class JobState:
 
     @property
     def over(self) -> bool:
-        """Whether it will not change any more."""
+        """True when it has ended, and so changes no more."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
 
@@ -62,7 +62,7 @@ class JobClient:
     @classmethod
     def connect(cls, address: str | None) -> JobClient:
         """Connect to the URL of a job server. Raises UsageError when it does not answer, or wants (another) token."""
-        url = addresses.checked(address)
+        url = addresses.check_address(address)
         if find_spec("aiohttp") is None or find_spec("requests") is None:
             raise UsageError("Ray's job client is not installed here: pip install 'aclcmp[submit]'")
         source = prepare_token(os.environ)
@@ -79,7 +79,7 @@ class JobClient:
             logging.getLogger("ray").setLevel(logging.WARNING)
             for name in ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
                 logging.getLogger(name).setLevel(logging.WARNING)
-            client = _asked(url, source, lambda: JobSubmissionClient(url))
+            client = _ask_server(url, source, lambda: JobSubmissionClient(url))
         finally:
             os.environ.update(hidden)
         return cls(url, client, source)
@@ -103,11 +103,11 @@ class JobClient:
 
     def state(self, job_id: str) -> JobState:
         """Look at a job. Raises UsageError for one that the server does not know."""
-        return _state(self._ask(lambda: self._client.get_job_info(job_id), job_id))
+        return _job_state(self._ask(lambda: self._client.get_job_info(job_id), job_id))
 
     def jobs(self) -> list[JobState]:
-        """All jobs that aclcmp submitted to this server, the newest first; those that only fetched files left out."""
-        found = [_state(each) for each in self._ask(self._client.list_jobs) if each.submission_id]
+        """Return the jobs that aclcmp submitted here, the newest first, without those that only fetch files."""
+        found = [_job_state(each) for each in self._ask(self._client.list_jobs) if each.submission_id]
         ours = [each for each in found if each.metadata.get(ROLE) == "run"]
         return sorted(ours, key=lambda each: -each.started)
 
@@ -126,11 +126,11 @@ class JobClient:
             raise RuntimeError(f"the log cannot be had: {type(error).__name__}") from None
 
     def _ask(self, question: Callable[[], Result], job_id: str = "") -> Result:
-        return _asked(self.address, self._source, question, job_id)
+        return _ask_server(self.address, self._source, question, job_id)
 
 
-def _asked(url: str, source: TokenFrom, question: Callable[[], Result], job_id: str = "") -> Result:
-    """Ask Ray's client; what goes wrong there becomes one line."""
+def _ask_server(url: str, source: TokenFrom, question: Callable[[], Result], job_id: str = "") -> Result:
+    """Ask Ray's client. Raises UsageError or LaunchError of one line for everything that goes wrong there."""
     import requests
     from ray.exceptions import AuthenticationError
 
@@ -139,7 +139,7 @@ def _asked(url: str, source: TokenFrom, question: Callable[[], Result], job_id: 
     except AuthenticationError as error:
         raise UsageError(refusal(403 if "authentication failed" in str(error).lower() else 401, source)) from None
     except (ConnectionError, requests.exceptions.RequestException) as error:
-        proxy = addresses.proxied(url)
+        proxy = addresses.proxy_of(url)
         status = getattr(getattr(error, "response", None), "status_code", None)
         why = f"through the proxy {proxy}; set no_proxy" if proxy else type(error).__name__
         raise LaunchError(addresses.no_answer(url, why if status is None else f"http {status}")) from None
@@ -158,7 +158,7 @@ def _asked(url: str, source: TokenFrom, question: Callable[[], Result], job_id: 
         raise UsageError(f"the job server at {url} refused: {text[:500]}") from None
 
 
-def _state(info: Any) -> JobState:
+def _job_state(info: Any) -> JobState:
     return JobState(
         job_id=info.submission_id or info.job_id or "",
         status=str(getattr(info.status, "value", info.status)),

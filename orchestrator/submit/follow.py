@@ -1,4 +1,4 @@
-"""A job's log goes to the terminal while it runs; out comes how it ended, or that the user left it or stopped it."""
+"""Show a job's log while it runs, until it ends or the user leaves or stops it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 120.0
 
 
 class Choice(Enum):
-    """What a user wants at Ctrl-C."""
+    """Answers of a user at Ctrl-C."""
 
     STOP = "stop"
     DETACH = "detach"
@@ -29,21 +29,21 @@ class Choice(Enum):
 
 
 class Tail:
-    """A thread that follows a log and puts its pieces into a queue. A lost connection is made again, from there on."""
+    """A thread that puts the pieces of a log into a queue, and connects again where the connection is lost."""
 
     def __init__(self, client: JobClient, job_id: str) -> None:
         self._client = client
         self._job_id = job_id
-        self._pieces: queue.Queue[str | None] = queue.Queue(64)  # bounded: who reads slowly slows the server
+        self._pieces: queue.Queue[str | None] = queue.Queue(64)  # bounded: a slow reader slows the server down
         self._shown = 0
         self._left = threading.Event()
         self._answers = True
         self.trouble = ""
-        """Why nothing comes at the moment, or at all."""
+        """The reason why nothing comes at the moment, or at all."""
         threading.Thread(target=self._run, name="job-log", daemon=True).start()
 
     def get(self, timeout: float) -> str | None:
-        """The next piece, "" if there is none yet, None at the end."""
+        """Return the next piece, "" if there is none yet, None at the end."""
         try:
             return self._pieces.get(timeout=timeout)
         except queue.Empty:
@@ -61,7 +61,7 @@ class Tail:
                 if self._client.state(self._job_id).over:
                     break
                 since = time.monotonic()
-            except Exception as error:  # whatever it is, it is told, and the job's state counts
+            except Exception as error:  # whatever it is, it is shown, and the job's state decides
                 self.trouble = " ".join(str(error).split()) or type(error).__name__
                 tries += self._is_over()
                 if tries == _TRIES:  # what is left of its log cannot be had
@@ -84,15 +84,15 @@ class Tail:
             return False
 
     async def _follow(self) -> None:
-        """Follow the log from its beginning, but give only what was not given yet."""
-        seen = 0
+        """Follow the log from its beginning, but put only the part into the queue that was not there yet."""
+        received = 0
         async for piece in self._client.tail(self._job_id):
             self.trouble = ""
-            seen += len(piece)
-            new = piece[-(seen - self._shown) :] if seen > self._shown else ""
+            received += len(piece)
+            new = piece[-(received - self._shown) :] if received > self._shown else ""
             if new and not self._put(new):
                 return
-            self._shown = max(self._shown, seen)
+            self._shown = max(self._shown, received)
 
     def _put(self, piece: str | None) -> bool:
         while not self._left.is_set():
@@ -116,16 +116,16 @@ def follow(
     Raises LaunchError when the job server is lost.
     """
     tail = Tail(client, job_id)
-    told = ""
+    trouble = ""
     try:
         while True:
             try:
                 piece = tail.get(_LOOK)
-                if tail.trouble != told:
-                    told = tail.trouble
-                    say(f"The log stands still ({told}); trying again" if told else "The log goes on")
+                if tail.trouble != trouble:
+                    trouble = tail.trouble
+                    say(f"The log stands still ({trouble}); trying again" if trouble else "The log goes on")
                 if piece is None:
-                    return _ended(client, job_id, tail)
+                    return _final_state(client, job_id, tail)
                 if piece:
                     show(piece)
             except KeyboardInterrupt:
@@ -145,7 +145,7 @@ def wait(client: JobClient, job_id: str, seconds: float) -> JobState:
         time.sleep(_LOOK)
 
 
-def _ended(client: JobClient, job_id: str, tail: Tail) -> JobState:
+def _final_state(client: JobClient, job_id: str, tail: Tail) -> JobState:
     try:
         state = client.state(job_id)
     except AclcmpError as error:

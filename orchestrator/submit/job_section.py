@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.job import JobOptions
 from aclcmp.orchestrator.core.option_checks import Refusal, find_refusal
 from aclcmp.orchestrator.core.option_fields import as_key, options_of
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.inputs.user_file import meant
+from aclcmp.orchestrator.inputs.user_file import did_you_mean
 
 _NAME = re.compile(r"[^\W\d]\w*\Z")
 
@@ -45,12 +45,12 @@ def read_section(found: object, where: str) -> Section:
     except ValidationError as error:
         raise UsageError(f"{where}{_words(error)}") from None
     if refusal := _find_wrong_place(section) or find_refusal(section, as_key):
-        raise UsageError(f"{where}{located(refusal)}")
+        raise UsageError(f"{where}{place_refusal(refusal)}")
     return section
 
 
-def located(refusal: Refusal) -> str:
-    """Return what is wrong with a section, behind its place in it."""
+def place_refusal(refusal: Refusal) -> str:
+    """Return the text of a refusal behind the place of the section that it concerns."""
     is_key = refusal.name == "env" and refusal.part
     return f"{f'.{refusal.name}' * bool(refusal.name)}{f'.{refusal.part}' if is_key else ''}: {refusal.text}"
 
@@ -95,7 +95,7 @@ def _words(error: ValidationError) -> str:
     first = error.errors()[0]
     place = "".join(f"[{each + 1}]" if isinstance(each, int) else f".{each}" for each in first["loc"])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{place} is not known{meant(str(first['loc'][-1]), keys())}"
+        return f"{place} is not known{did_you_mean(str(first['loc'][-1]), keys())}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{place} is missing"
     message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")

@@ -1,4 +1,4 @@
-"""What the submitting commands say: a job's log on stdout, everything of our own on stderr."""
+"""Output of the submitting commands: a job's log on stdout, all messages of aclcmp on stderr."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.core.redaction import redact
-from aclcmp.orchestrator.submit.clusterfile import ClusterFile, Shape
-from aclcmp.orchestrator.submit.command import Submission
+from aclcmp.orchestrator.submit.cluster_file import ClusterFile, ClusterFileKind
 from aclcmp.orchestrator.submit.follow import Choice
+from aclcmp.orchestrator.submit.submission import Submission
 from aclcmp.orchestrator.terminal.console import report_console
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _LARGE = 8 << 20
 
 
-class Talk:
-    """Says things to the user, and asks."""
+class JobConsole:
+    """The terminal of a command that submits or follows a job."""
 
     def __init__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -30,7 +30,7 @@ class Talk:
         self._console = report_console(sys.stderr)
 
     def say(self, text: str) -> None:
-        """Write a line of our own."""
+        """Write a message of aclcmp."""
         self._console.print(text, soft_wrap=True)
 
     def show(self, text: str) -> None:
@@ -39,7 +39,7 @@ class Talk:
         sys.stdout.flush()
 
     def close_log(self) -> None:
-        """Let what stdout still holds lead nowhere: nobody reads it any more, and it would be written at exit."""
+        """Drop what stdout still buffers: nobody reads it any more, and it would be written at exit."""
         report_console(sys.stdout).on_broken_pipe()
 
     def how_to_return(self, job_id: str) -> None:
@@ -47,7 +47,7 @@ class Talk:
         self.say(f"{job_id} runs on.\n  follow it:  aclcmp attach {job_id}\n  stop it:    aclcmp stop {job_id}")
 
     def ask(self, job_id: str) -> Choice:
-        """Ask at Ctrl-C what is wanted; without a terminal, or at another Ctrl-C, the job is left running."""
+        """Ask at Ctrl-C what to do; without a terminal, or at another Ctrl-C, the job is left running."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return Choice.DETACH
         try:
@@ -72,7 +72,8 @@ class Talk:
         rows = [
             (
                 "cluster",
-                address or ("(asked of Ray when it is up)" if cluster.shape is Shape.LAUNCHER else "(--address)"),
+                address
+                or ("(asked of Ray when it is up)" if cluster.kind is ClusterFileKind.LAUNCHER else "(--address)"),
             ),
             ("command", redact(job.entrypoint)),
             ("variables", " ".join(variables)),
@@ -85,7 +86,7 @@ class Talk:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Give what is to be called as files come; on a terminal it shows how far the large ones are."""
+        """Yield the function to call as files come; on a terminal it shows the progress of large ones."""
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

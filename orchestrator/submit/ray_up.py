@@ -1,4 +1,4 @@
-"""Cluster-launcher files of Ray: checked by Ray's own rules, brought up by `ray up`, and where their head is."""
+"""Cluster-launcher files of Ray: check them by Ray's own rules, start their cluster by `ray up`, find its head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aclcmp.orchestrator.errors import LaunchError, UsageError
-from aclcmp.orchestrator.submit.clusterfile import ClusterFile
+from aclcmp.orchestrator.submit.cluster_file import ClusterFile
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
@@ -40,7 +40,7 @@ def bring_up(path: Path) -> None:
 
 
 def head_address(cluster: ClusterFile) -> str:
-    """The URL of the head of a cluster that a provider made, as `ray get-head-ip` says. Raises UsageError."""
+    """Return the URL of the head of a cluster that `ray up` started. Raises UsageError where Ray does not know it."""
     command = [*_RAY, "get-head-ip", str(cluster.path)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     lines = done.stdout.split()

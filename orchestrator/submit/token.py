@@ -1,4 +1,4 @@
-"""Ray's token authentication on this side: the environment goes in, the mode is set before Ray is imported.
+"""Ray's token authentication on this side: the mode is set in the environment before Ray is imported.
 
 Ray reads the mode once, when it is imported, and takes an unset one for "disabled" in a client of the job server even
 where a token lies at hand.
@@ -16,7 +16,7 @@ MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PAT
 
 
 class TokenFrom(str, Enum):
-    """Where the token comes from, as Ray looks for it."""
+    """Source of the token, in the order in which Ray looks for it."""
 
     VARIABLE = TOKEN
     FILE = TOKEN_PATH
@@ -26,7 +26,7 @@ class TokenFrom(str, Enum):
 
 
 def prepare_token(environ: MutableMapping[str, str]) -> TokenFrom:
-    """Set RAY_AUTH_MODE where the user did not and a token can be found; say where it is.
+    """Set RAY_AUTH_MODE where the user did not and there is a token; return its source.
 
     Call it before Ray is imported. Raises UsageError for a token that is asked for and is not there.
     """
@@ -37,7 +37,7 @@ def prepare_token(environ: MutableMapping[str, str]) -> TokenFrom:
         )
     if mode == "disabled":
         return TokenFrom.OFF
-    source = _source(environ)
+    source = _find_token(environ)
     if source is TokenFrom.NOWHERE:
         if mode == "token":
             raise UsageError(f"{MODE}=token, but there is no token: {how_to_give()}")
@@ -47,14 +47,14 @@ def prepare_token(environ: MutableMapping[str, str]) -> TokenFrom:
 
 
 def how_to_give() -> str:
-    """Say how a user gives the token."""
+    """Return how a user gives the token."""
     return (
         f"set {TOKEN} or {TOKEN_PATH}, or write it into {TokenFrom.HOME.value}; the head prints it: ray get-auth-token"
     )
 
 
 def refusal(status: int, source: TokenFrom) -> str:
-    """Say what is wrong when the job server refuses with 401 (no token) or 403 (a wrong one)."""
+    """Return why the job server refused with 401 (no token) or 403 (a wrong one), and what to do."""
     if source is TokenFrom.OFF:
         return f"the cluster wants a token, and {MODE}=disabled here: unset it, then {how_to_give()}"
     if source is TokenFrom.NOWHERE:
@@ -67,23 +67,23 @@ def refusal(status: int, source: TokenFrom) -> str:
     return f"the cluster does not accept the token from {source.value}: {how_to_give()}"
 
 
-def _source(environ: MutableMapping[str, str]) -> TokenFrom:
+def _find_token(environ: MutableMapping[str, str]) -> TokenFrom:
     if environ.get(TOKEN, "").strip():
         return TokenFrom.VARIABLE
     if path := environ.get(TOKEN_PATH, ""):
-        _read(Path(path), f"{TOKEN_PATH}={path}")
+        _check_token_file(Path(path), f"{TOKEN_PATH}={path}")
         return TokenFrom.FILE
     try:
         home = Path(TokenFrom.HOME.value).expanduser()
     except RuntimeError:  # there is no home folder
         return TokenFrom.NOWHERE
     if home.is_file():
-        _read(home, TokenFrom.HOME.value)
+        _check_token_file(home, TokenFrom.HOME.value)
         return TokenFrom.HOME
     return TokenFrom.NOWHERE
 
 
-def _read(path: Path, name: str) -> None:
+def _check_token_file(path: Path, name: str) -> None:
     try:
         content = path.read_text(errors="replace").strip()
     except OSError as error:

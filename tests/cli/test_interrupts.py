@@ -32,14 +32,14 @@ except KeyboardInterrupt:
 
 _HELD = """
 import signal, weakref
-from aclcmp.orchestrator.interrupts import defer_interrupts, held
+from aclcmp.orchestrator.interrupts import defer_interrupts, hold_interrupts
 
 class Thing:
     pass
 
 defer_interrupts()
 try:
-    with held():
+    with hold_interrupts():
         thing = Thing()
         kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.{number}))
         del thing

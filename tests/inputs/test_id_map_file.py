@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import Proposal, Suggestion, suggest
-from aclcmp.orchestrator.inputs.id_map_file import quoted, read_map, rule_text, suggestion_text, write_suggestion
+from aclcmp.orchestrator.inputs.id_map_file import quote_pattern, read_map, rule_text, suggestion_text, write_suggestion
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
 
@@ -126,7 +126,7 @@ def test_rules_come_back_as_they_were(
 
 @pytest.mark.parametrize("plain", ["a.b", "layers.*.x", "a->b", "h[3]", "é", "-x", "a/b:c"])
 def test_what_needs_no_quotes(plain: str) -> None:
-    assert quoted(plain) == plain
+    assert quote_pattern(plain) == plain
 
 
 HOSTILE = ["two words", "a # b", "line\nbreak", "-", '"', "a -> b", "\udc80", "\u2028", "\x1b[31m"]

@@ -15,20 +15,20 @@ from aclcmp.orchestrator.submit.token import TokenFrom, prepare_token, refusal
 )
 def test_no_urls(wrong: str) -> None:
     with pytest.raises(UsageError, match="http://"):
-        address.checked(wrong)
+        address.check_address(wrong)
 
 
 @pytest.mark.parametrize("url", ["http://me:hush@h:8265", "http://me:hush@h:x", "http://me:hush@h/a", "me:hush@h"])
 def test_no_password_in_a_url(url: str) -> None:
     with pytest.raises(UsageError, match="leave the user name and password out") as raised:
-        address.checked(url)
+        address.check_address(url)
     assert "hush" not in str(raised.value)
 
 
 def test_no_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://me:hush@proxy:3128")
     monkeypatch.setenv("no_proxy", "h2")
-    assert address.proxied("http://h:8265") == "proxy:3128" and address.proxied("http://h2:8265") == ""
+    assert address.proxy_of("http://h:8265") == "proxy:3128" and address.proxy_of("http://h2:8265") == ""
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def test_no_password_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_hint_is_a_url(wrong: str, hint: str) -> None:
     with pytest.raises(UsageError) as raised:
-        address.checked(wrong)
+        address.check_address(wrong)
     assert str(raised.value).endswith(f"such as {hint}")
 
 
 def test_urls() -> None:
-    assert address.checked("http://h:8265/") == address.checked("HTTP://h:8265") == "http://h:8265"
-    assert address.checked("https://[fd00::1]:8265") == "https://[fd00::1]:8265"
+    assert address.check_address("http://h:8265/") == address.check_address("HTTP://h:8265") == "http://h:8265"
+    assert address.check_address("https://[fd00::1]:8265") == "https://[fd00::1]:8265"
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_urls() -> None:
     ],
 )
 def test_warning_over_plain_http(url: str, public: bool) -> None:
-    assert ("not encrypted" in address.warning(url)) is public
+    assert ("not encrypted" in address.safety_warning(url)) is public
 
 
 def test_a_name_with_a_public_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("10.0.0.1", 0)), (0, 0, 0, "", ("8.8.8.8", 0))]
     )
-    assert "ray.lab (8.8.8.8) is a public address" in address.warning("http://ray.lab:8265")
+    assert "ray.lab (8.8.8.8) is a public address" in address.safety_warning("http://ray.lab:8265")
 
 
 def test_nothing_listens() -> None:

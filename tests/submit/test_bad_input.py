@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.cli.app import run_cli
-from aclcmp.orchestrator.submit.state import Remembered, remember
+from aclcmp.orchestrator.submit.state import KnownJob, remember
 from tests.cli.conftest import Command, Done
 
 OWN = "address: http://127.0.0.1:1\naclcmp: {exec: python x.py, ranks: 2, env: {HF_TOKEN: hush, A: b}}\n"
@@ -73,7 +73,7 @@ def test_dry_run_shows_no_secret(aclcmp: Command, tmp_path: Path) -> None:
 def test_a_job_whose_report_is_here_is_still_a_job(aclcmp: Command, tmp_path: Path, target: str) -> None:
     folder = tmp_path / target
     folder.mkdir(parents=True)
-    remember(Remembered(job_id="aclcmp-1", address="http://127.0.0.1:1", file="f", output=str(folder), submitted=1.0))
+    remember(KnownJob(job_id="aclcmp-1", address="http://127.0.0.1:1", file="f", output=str(folder), submitted=1.0))
     assert "no job server answers at http://127.0.0.1:1" in aclcmp("fetch", target, "--shards").err
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from aclcmp.orchestrator.cluster.ray_start import HEALTH_CHECKS
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.clusterfile import Shape, read_cluster_file
-from aclcmp.orchestrator.submit.command import submission
+from aclcmp.orchestrator.submit.cluster_file import ClusterFileKind, read_cluster_file
 from aclcmp.orchestrator.submit.kuberay.manifest import render
 from aclcmp.orchestrator.submit.ray_up import check_launcher
+from aclcmp.orchestrator.submit.submission import submission
 
 FOLDER = Path(__file__).parents[2] / "cluster_configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -24,9 +24,9 @@ def test_valid(path: Path) -> None:
     cluster = read_cluster_file(path)
     job = submission(cluster.section, "aclcmp-1", path.parent)
     assert "--output" in job.entrypoint
-    if cluster.shape is Shape.LAUNCHER:
+    if cluster.kind is ClusterFileKind.LAUNCHER:
         check_launcher(path, cluster.body)
-    elif cluster.shape is Shape.KUBERAY:
+    elif cluster.kind is ClusterFileKind.KUBERAY:
         assert "kind: RayJob" in render(cluster)
     else:
         assert cluster.address is not None and cluster.address.startswith("http://127.0.0.1:")

@@ -8,10 +8,10 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.submit import follow
-from aclcmp.orchestrator.submit.actions import _followed, exit_code
+from aclcmp.orchestrator.submit.actions import _follow_and_fetch, exit_code
 from aclcmp.orchestrator.submit.client import JobClient, JobState
 from aclcmp.orchestrator.submit.follow import Choice
-from aclcmp.orchestrator.submit.output import Talk
+from aclcmp.orchestrator.submit.output import JobConsole
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_what_ends_the_following(
 
     monkeypatch.setattr(follow, "follow", interrupted)
     said = Said()
-    assert _followed(cast("JobClient", None), "job", "", tmp_path, Fetch.REPORT, cast("Talk", said)) == 4
+    assert _follow_and_fetch(cast("JobClient", None), "job", "", tmp_path, Fetch.REPORT, cast("JobConsole", said)) == 4
     assert said.words == words

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
+from aclcmp.orchestrator.submit.cluster_file import read_cluster_file
 from aclcmp.orchestrator.submit.kuberay.manifest import render
 
 HERE = Path(__file__).parent

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.clusterfile import read_cluster_file
+from aclcmp.orchestrator.submit.cluster_file import read_cluster_file
 from aclcmp.orchestrator.submit.kuberay.manifest import render
-from aclcmp.orchestrator.submit.kuberay.operator_rules import pods
+from aclcmp.orchestrator.submit.kuberay.operator_rules import count_pods
 
 HERE = Path(__file__).parent
 SCHEMA = jsonschema.Draft202012Validator(json.loads((HERE / "rayjob.schema.json").read_text()))
@@ -144,7 +144,7 @@ def test_no_workers_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_pods_of_a_group(group: dict[str, int], grows: bool, count: int) -> None:
-    assert pods(group, grows=grows) == count
+    assert count_pods(group, grows=grows) == count
 
 
 @pytest.mark.parametrize(

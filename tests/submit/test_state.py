@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.submit.state import Remembered, recall, remember, remembered, state_file
+from aclcmp.orchestrator.submit.state import KnownJob, read_jobs, recall, remember, state_file
 
 
 @pytest.fixture(autouse=True)
@@ -15,16 +15,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def job(number: int) -> Remembered:
-    return Remembered(job_id=f"aclcmp-{number}", address="http://h:1", file="f", output="/o", submitted=number)
+def job(number: int) -> KnownJob:
+    return KnownJob(job_id=f"aclcmp-{number}", address="http://h:1", file="f", output="/o", submitted=number)
 
 
 def test_remembered_and_recalled() -> None:
-    assert remembered() == [] and recall("aclcmp-1") is None
+    assert read_jobs() == [] and recall("aclcmp-1") is None
     remember(job(1))
     remember(job(2))
     remember(job(1))
-    assert [each.job_id for each in remembered()] == ["aclcmp-2", "aclcmp-1"]
+    assert [each.job_id for each in read_jobs()] == ["aclcmp-2", "aclcmp-1"]
     assert recall("aclcmp-2") == job(2)
     assert stat.S_IMODE(state_file().stat().st_mode) == 0o600
 
@@ -38,7 +38,7 @@ def test_the_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file/below"))
-    assert remembered() == []
+    assert read_jobs() == []
     with pytest.raises(OSError):
         remember(job(1))
 
@@ -48,7 +48,7 @@ def test_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setattr(Path, "expanduser", nowhere)
     monkeypatch.chdir(tmp_path)
-    assert remembered() == []
+    assert read_jobs() == []
     with pytest.raises(OSError, match="there is no home folder"):
         remember(job(1))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -57,16 +57,16 @@ def test_no_place_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_oldest_go() -> None:
     for number in range(205):
         remember(job(number))
-    found = remembered()
+    found = read_jobs()
     assert len(found) == 200 and found[0].job_id == "aclcmp-5"
 
 
 def test_a_damaged_file_is_put_aside() -> None:
     remember(job(1))
     state_file().write_text("{half")
-    assert remembered() == []
+    assert read_jobs() == []
     remember(job(2))
-    assert len(remembered()) == 1 and state_file().with_suffix(".damaged").read_text() == "{half"
+    assert len(read_jobs()) == 1 and state_file().with_suffix(".damaged").read_text() == "{half"
 
 
 def _remember_some(first: int) -> None:
@@ -81,4 +81,4 @@ def test_two_at_once_lose_nothing() -> None:
         each.start()
     for each in both:
         each.join()
-    assert len(remembered()) == 40
+    assert len(read_jobs()) == 40

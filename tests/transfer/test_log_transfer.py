@@ -10,7 +10,7 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.command import packed
+from aclcmp.orchestrator.submit.submission import pack_request
 from aclcmp.orchestrator.transfer.log_frames import (
     CHUNK,
     LONGEST,
@@ -307,8 +307,8 @@ except UsageError as error:
 
 def test_requests() -> None:
     request = FileRequest(Fetch.SHARDS, {f"shards/rank{rank:05d}.h5": rank * 1009 for rank in range(4096)}, 5)
-    assert read_request(packed(request.to_json())) == request
-    assert len(packed(request.to_json())) < 60_000
-    for wrong in ("", "x", packed(b"[]"), packed(b'{"what": "x", "have": {}, "limit": 1}')):
+    assert read_request(pack_request(request.to_json())) == request
+    assert len(pack_request(request.to_json())) < 60_000
+    for wrong in ("", "x", pack_request(b"[]"), pack_request(b'{"what": "x", "have": {}, "limit": 1}')):
         with pytest.raises(UsageError, match="aclcmp fetch"):
             read_request(wrong)

@@ -1,4 +1,4 @@
-"""A KubeRay manifest with a job beside it goes in, a complete RayJob manifest comes out, as text for kubectl."""
+"""From a KubeRay manifest with a job beside it to a complete RayJob manifest, as text for kubectl."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from aclcmp.orchestrator.core.job import Device
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.submit.client import FETCH, ROLE, RUN_DIR
-from aclcmp.orchestrator.submit.clusterfile import ClusterFile
-from aclcmp.orchestrator.submit.command import submission
-from aclcmp.orchestrator.submit.kuberay.operator_rules import give_resource, pods, refused, wrong_name
+from aclcmp.orchestrator.submit.cluster_file import ClusterFile
+from aclcmp.orchestrator.submit.kuberay.operator_rules import count_pods, give_resource, operator_refusal, wrong_name
+from aclcmp.orchestrator.submit.submission import submission
 
 _ASCEND, _ASCEND_KIND = "huawei.com/Ascend910", "huawei.com/Ascend"
 _CUDA = "nvidia.com/gpu"
@@ -82,7 +82,7 @@ def render(cluster: ClusterFile) -> str:
     spec.setdefault("submissionMode", "HTTPMode")
     spec.setdefault("shutdownAfterJobFinishes", False)
     spec["runtimeEnvYAML"] = _with_patience(cluster, spec.get("runtimeEnvYAML"))
-    if (why := refused(spec, rays)) is not None:
+    if (why := operator_refusal(spec, rays)) is not None:
         raise UsageError(f"{cluster.path}: spec: KubeRay would refuse this job: {why}")
     if rays is not None:
         spec["rayClusterSpec"] = rays
@@ -104,7 +104,7 @@ def render(cluster: ClusterFile) -> str:
 
 
 def _with_patience(cluster: ClusterFile, given: Any) -> str:
-    """The job's runtime environment with the time in which it may compare once it is told to stop."""
+    """Return the job's runtime environment with the time that it gets to compare after it is asked to stop."""
     try:
         found = (yaml.safe_load(given) if isinstance(given, str) else given) or {}
         return yaml.safe_dump({**found, "env_vars": {**STOP_PATIENCE, **(found.get("env_vars") or {})}})
@@ -113,7 +113,7 @@ def _with_patience(cluster: ClusterFile, given: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes everything out where it stands, and in quotes what kubectl's YAML would take for no text."""
+    """Write YAML without aliases, and in quotes every text that kubectl would read as something else."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -129,19 +129,19 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yn]\Z", re
 
 
 def _metadata(cluster: ClusterFile) -> dict[str, Any]:
-    """The manifest's metadata, with a name. Raises UsageError for names that Kubernetes would refuse."""
+    """Return the manifest's metadata, with a name. Raises UsageError for names that Kubernetes would refuse."""
     found = cluster.body.get("metadata") or {}
     if not isinstance(found, dict):
         raise UsageError(f"{cluster.path}: metadata is a mapping such as `name: acl`")
-    named = {"name": "aclcmp", **found}
+    metadata = {"name": "aclcmp", **found}
     for key in ("name", "namespace"):
-        if key in named and (wrong := wrong_name(key, named[key])) is not None:
+        if key in metadata and (wrong := wrong_name(key, metadata[key])) is not None:
             raise UsageError(f"{cluster.path}: metadata.{key}: {wrong}")
-    return named
+    return metadata
 
 
 def _specs(cluster: ClusterFile) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The RayJob's spec without its cluster, and the cluster's; None where it selects one that runs."""
+    """Return the RayJob's spec without its cluster, and the cluster's, which is None for a selected one that runs."""
     found = cluster.body.get("spec")
     if not isinstance(found, dict):
         raise UsageError(
@@ -215,7 +215,7 @@ def _group(cluster: ClusterFile, group: object, place: str) -> dict[str, Any]:
 
 
 def _device(cluster: ClusterFile, groups: list[dict[str, Any]]) -> Device:
-    """What ranks compute on: as the job says, else what the workers' containers are limited to."""
+    """Return the device of ranks: the job's, else the one in the limits of the workers' containers."""
     if cluster.section.device is not Device.AUTO:
         return cluster.section.device
     containers = [each for group in groups for each in _containers(group)]
@@ -228,7 +228,7 @@ def _give_devices(cluster: ClusterFile, rays: dict[str, Any], device: Device) ->
     """Give the first group's workers the devices that the ranks need, and tell Ray of NPUs."""
     section, groups = cluster.section, rays["workerGroupSpecs"]
     kind, name = (_ASCEND_KIND, _ASCEND) if device is Device.NPU else (_CUDA, _CUDA)
-    workers = [pods(each, grows=bool(rays.get("enableInTreeAutoscaling"))) for each in groups]
+    workers = [count_pods(each, grows=bool(rays.get("enableInTreeAutoscaling"))) for each in groups]
     container = _containers(groups[0])[0]
     if not _limit(container, kind):
         resources = container["resources"] = container.get("resources") or {}
@@ -282,6 +282,6 @@ def _containers(group: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _limit(container: dict[str, Any], kind: str) -> int:
-    """How many devices of a kind a container gets."""
+    """Return the number of devices of a kind that a container gets."""
     limits = (container.get("resources") or {}).get("limits") or {}
     return sum(int(count) for name, count in limits.items() if str(name).startswith(kind))

@@ -1,4 +1,4 @@
-"""The parts of a RayJob go in, what KubeRay's operator makes of them comes out: how many pods, and what it refuses."""
+"""Rules of KubeRay's operator: how many pods it makes of a RayJob, and which it refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOKEN_SINCE = (2, 52)
 
 
 def wrong_name(key: str, value: object) -> str | None:
-    """Say what is wrong with the manifest's `name` or `namespace`; None where nothing is."""
+    """Return what is wrong with the manifest's `name` or `namespace`, None where nothing is."""
     pattern, length = (_NAME, _NAME_LENGTH) if key == "name" else (_NAMESPACE, _NAMESPACE_LENGTH)
     if isinstance(value, str) and pattern.match(value) and len(value) <= length:
         return None
@@ -26,8 +26,8 @@ def wrong_name(key: str, value: object) -> str | None:
     return f"Kubernetes takes a-z, 0-9 and - within{letter}, at most {length} characters"
 
 
-def refused(spec: Mapping[str, Any], rays: Mapping[str, Any] | None) -> str | None:
-    """Say why the operator would fail the job before it starts a pod; None where it would not.
+def operator_refusal(spec: Mapping[str, Any], rays: Mapping[str, Any] | None) -> str | None:
+    """Return why the operator would fail the job before it starts a pod, None where it would not.
 
     `spec` is the RayJob's without its cluster, `rays` the cluster's, complete.
     """
@@ -36,10 +36,10 @@ def refused(spec: Mapping[str, Any], rays: Mapping[str, Any] | None) -> str | No
         return "ttlSecondsAfterFinished needs shutdownAfterJobFinishes: true; leave it out to keep the cluster"
     if spec.get("suspend") and not ends:
         return "suspend needs shutdownAfterJobFinishes: true"
-    return _refused_selection(spec) if rays is None else _refused_cluster(rays)
+    return _selection_refusal(spec) if rays is None else _cluster_refusal(rays)
 
 
-def _refused_selection(spec: Mapping[str, Any]) -> str | None:
+def _selection_refusal(spec: Mapping[str, Any]) -> str | None:
     selector = spec.get("clusterSelector")
     if not (isinstance(selector, Mapping) and selector.get(SELECTOR)):
         return f"clusterSelector names no cluster: give `{SELECTOR}: NAME`"
@@ -48,7 +48,7 @@ def _refused_selection(spec: Mapping[str, Any]) -> str | None:
     )
 
 
-def _refused_cluster(rays: Mapping[str, Any]) -> str | None:
+def _cluster_refusal(rays: Mapping[str, Any]) -> str | None:
     auth = rays["authOptions"]
     if auth.get("enableK8sTokenAuth"):
         return "authOptions.enableK8sTokenAuth is for RayClusters without a job; leave it out"
@@ -62,8 +62,8 @@ def _refused_cluster(rays: Mapping[str, Any]) -> str | None:
     return None
 
 
-def pods(group: Mapping[str, Any], *, grows: bool) -> int:
-    """How many pods the operator makes of a worker group; at most, where the cluster grows by itself."""
+def count_pods(group: Mapping[str, Any], *, grows: bool) -> int:
+    """Return the number of pods that the operator makes of a worker group; the most, where the cluster grows."""
     least, most = int(group.get("minReplicas") or 0), group.get("maxReplicas")
     replicas = max(int(group.get("replicas") or 0), least)
     if most is not None:
@@ -73,7 +73,7 @@ def pods(group: Mapping[str, Any], *, grows: bool) -> int:
 
 
 def give_resource(group: dict[str, Any], name: str, count: int) -> bool:
-    """Add a resource to a group's own `resources`, where it has them; say whether it has.
+    """Add a resource to a group's own `resources`; return False where it has none.
 
     The operator refuses a group that has both these and resources in rayStartParams.
     """

@@ -12,12 +12,12 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.submit.client import JobClient, JobState
-from aclcmp.orchestrator.submit.state import remembered
+from aclcmp.orchestrator.submit.state import read_jobs
 from aclcmp.orchestrator.terminal.console import report_console
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRow:
     """One job in the table."""
 
     job_id: str
@@ -28,9 +28,13 @@ class Row:
 
 
 def print_jobs(address: str | None) -> int:
-    """Print the table, newest first; return 0, or 4 when a cluster could not be asked."""
+    """Print the table, the newest job first; return 0, or 4 when a cluster could not be asked."""
     console = report_console(sys.stdout)
-    rows, trouble = ([_row(each, address) for each in JobClient.connect(address).jobs()], []) if address else _ours()
+    rows, trouble = (
+        ([_row_of(each, address) for each in JobClient.connect(address).jobs()], [])
+        if address
+        else _rows_of_known_jobs()
+    )
     if not rows:
         console.print(f"No jobs at {address}" if address else "No jobs were submitted from here")
     else:
@@ -47,11 +51,11 @@ def print_jobs(address: str | None) -> int:
     return int(ExitCode.INCOMPLETE if trouble else ExitCode.MATCH)
 
 
-def _ours() -> tuple[list[Row], list[str]]:
-    """The jobs submitted from here; a cluster that does not answer is asked once."""
+def _rows_of_known_jobs() -> tuple[list[JobRow], list[str]]:
+    """Return a row for each job submitted from here, and what went wrong; each cluster is asked once."""
     rows, trouble = [], []
     states: dict[str, dict[str, JobState] | None] = {}
-    for job in reversed(remembered()):
+    for job in reversed(read_jobs()):
         if job.address not in states:
             try:
                 states[job.address] = {each.job_id: each for each in JobClient.connect(job.address).jobs()}
@@ -61,14 +65,14 @@ def _ours() -> tuple[list[Row], list[str]]:
         found = states[job.address]
         state = found.get(job.job_id) if found else None
         if state is not None:
-            rows.append(_row(state, job.address))
+            rows.append(_row_of(state, job.address))
         else:
-            rows.append(Row(job.job_id, "unknown" if found is None else "gone", job.submitted, None, job.address))
+            rows.append(JobRow(job.job_id, "unknown" if found is None else "gone", job.submitted, None, job.address))
     return rows, trouble
 
 
-def _row(state: JobState, address: str | None) -> Row:
+def _row_of(state: JobState, address: str | None) -> JobRow:
     code = "" if state.exit_code is None else f" ({state.exit_code})"
     end = state.ended if state.over else time.time()
     seconds = end - state.started if state.started and end else None
-    return Row(state.job_id, state.status.lower() + code, state.started, seconds, address or "")
+    return JobRow(state.job_id, state.status.lower() + code, state.started, seconds, address or "")

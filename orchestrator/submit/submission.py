@@ -1,4 +1,4 @@
-"""A job section goes in; out comes what runs on the cluster: one shell line, its variables, its run directory."""
+"""From a job section to what runs on the cluster: one shell line, its variables, its run directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALWAYS_EXCLUDED = (
     "node_modules/",
     "aclcmp-runs/",
 )
-"""What of a working directory is never uploaded."""
+"""Patterns of files in a working directory that are never uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Submission:
     run_dir: str
     """The run directory there, as a word of such a line: it may hold $HOME."""
     variables: Mapping[str, str] = field(repr=False)
-    """Of the job's environment; secrets are here and not in the line, which logs and dashboards show."""
+    """Variables of the job's environment: secrets are here and not in the line, which logs and dashboards show."""
     working_dir: Path | None
     excludes: tuple[str, ...]
 
@@ -94,7 +94,7 @@ def on_cluster(folder: str) -> str:
     return shlex.quote(folder)
 
 
-def packed(request: bytes) -> str:
+def pack_request(request: bytes) -> str:
     """Return bytes as one word that every shell leaves alone."""
     return base64.urlsafe_b64encode(zlib.compress(request, 9)).decode()
 
@@ -129,5 +129,5 @@ def _working_dir(section: Section, beside: Path) -> Path | None:
 
 
 def _is_uploaded(path: str) -> bool:
-    """Whether a path of a section is within the working directory."""
+    """Check whether a path of a section is within the working directory."""
     return path[0] not in "/~"

@@ -6,7 +6,7 @@ import pytest
 
 from aclcmp.orchestrator.core.job import Device, Fetch
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.clusterfile import Shape, read_cluster_file
+from aclcmp.orchestrator.submit.cluster_file import ClusterFileKind, read_cluster_file
 
 OWN = "address: http://10.0.0.1:8265\naclcmp:\n  exec: python run.py\n"
 LAUNCHER = """
@@ -31,20 +31,20 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "shape", "address"),
+    ("text", "kind", "address"),
     [
-        (OWN, Shape.OWN, "http://10.0.0.1:8265"),
-        ("aclcmp: {exec: x}", Shape.OWN, None),
-        (LAUNCHER, Shape.LAUNCHER, "http://10.0.0.1:9265"),
-        (LAUNCHER.replace("10.0.0.1", "fd00::1", 1), Shape.LAUNCHER, "http://[fd00::1]:9265"),
-        (LAUNCHER.replace("--dashboard-port=9265", ""), Shape.LAUNCHER, "http://10.0.0.1:8265"),
-        ("cluster_name: x\nprovider: {type: aws}\nmetadata: {aclcmp: {exec: x}}", Shape.LAUNCHER, None),
-        (KUBERAY, Shape.KUBERAY, None),
+        (OWN, ClusterFileKind.OWN, "http://10.0.0.1:8265"),
+        ("aclcmp: {exec: x}", ClusterFileKind.OWN, None),
+        (LAUNCHER, ClusterFileKind.LAUNCHER, "http://10.0.0.1:9265"),
+        (LAUNCHER.replace("10.0.0.1", "fd00::1", 1), ClusterFileKind.LAUNCHER, "http://[fd00::1]:9265"),
+        (LAUNCHER.replace("--dashboard-port=9265", ""), ClusterFileKind.LAUNCHER, "http://10.0.0.1:8265"),
+        ("cluster_name: x\nprovider: {type: aws}\nmetadata: {aclcmp: {exec: x}}", ClusterFileKind.LAUNCHER, None),
+        (KUBERAY, ClusterFileKind.KUBERAY, None),
     ],
 )
-def test_shapes(weird_path: Path, text: str, shape: Shape, address: str | None) -> None:
+def test_shapes(weird_path: Path, text: str, kind: ClusterFileKind, address: str | None) -> None:
     found = read_cluster_file(written(weird_path, text))
-    assert (found.shape, found.address) == (shape, address)
+    assert (found.kind, found.address) == (kind, address)
 
 
 def test_values_are_what_stands_there(tmp_path: Path) -> None:

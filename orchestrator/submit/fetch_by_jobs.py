@@ -1,4 +1,4 @@
-"""A job's run directory on a cluster goes in, its files come here: by short jobs that write them into their logs."""
+"""Bring the files of a job's run directory here, by short jobs on its cluster that write them into their logs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from aclcmp.orchestrator.core.job import Fetch
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.submit.client import JobClient
-from aclcmp.orchestrator.submit.command import Submission, new_job_id, packed
+from aclcmp.orchestrator.submit.submission import Submission, new_job_id, pack_request
 from aclcmp.orchestrator.transfer.log_receive import LogReceiver, ReceivedFiles, present_sizes
 from aclcmp.orchestrator.transfer.log_send import FileRequest
 
 _BATCH = 256 << 20
-"""Bytes a job: its log is on the head's disk, a third larger, until they are here."""
+"""Bytes of one job: its log, a third larger, is on the head's disk until they are here."""
 _LONGEST = 100_000
 """Characters of a request: a shell takes 131,071 in one word."""
 _TRIES = 3
-"""Jobs in a row that bring nothing, until it is given up."""
+"""Jobs in a row that bring nothing, after which fetching is given up."""
 
 
 def fetch_files(
@@ -39,7 +39,7 @@ def fetch_files(
     target.mkdir(parents=True, exist_ok=True)
     tries = 0
     while True:
-        found = _one_job(client, run_dir, FileRequest(what, present_sizes(target), _BATCH), target, progress)
+        found = _run_fetch_job(client, run_dir, FileRequest(what, present_sizes(target), _BATCH), target, progress)
         for line in [*found.wrong, *([found.error] if found.error else [])]:
             say(line)
         if found.done and not found.wrong and not found.more:
@@ -56,10 +56,10 @@ def fetch_files(
             )
 
 
-def _one_job(
+def _run_fetch_job(
     client: JobClient, run_dir: str, request: FileRequest, target: Path, progress: Callable[[str, int, int], None]
 ) -> ReceivedFiles:
-    word = packed(request.to_json())
+    word = pack_request(request.to_json())
     if len(word) > _LONGEST:
         raise UsageError(
             f"{len(request.have):,} files are too many to fetch this way; copy the run directory, e.g. by rsync"
@@ -68,7 +68,7 @@ def _one_job(
     receiver = LogReceiver(target, progress)
     client.submit(job, role="fetch")
     try:
-        other = asyncio.run(_received(client, job.job_id, receiver))
+        other = asyncio.run(_receive_files(client, job.job_id, receiver))
     finally:
         with contextlib.suppress(LaunchError, UsageError):  # it ends by itself after a while
             client.stop(job.job_id)
@@ -84,7 +84,7 @@ def _one_job(
     return receiver.result
 
 
-async def _received(client: JobClient, job_id: str, receiver: LogReceiver) -> str:
+async def _receive_files(client: JobClient, job_id: str, receiver: LogReceiver) -> str:
     """Follow the log until everything is here or the log ends; return the last line of it that is no file's."""
     last = ""
     try:

@@ -8,8 +8,8 @@ import pytest
 
 from aclcmp.orchestrator.core.redaction import HIDDEN
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.submit.command import arguments, on_cluster, submission
 from aclcmp.orchestrator.submit.job_section import keys, read_section
+from aclcmp.orchestrator.submit.submission import arguments, on_cluster, submission
 from tests.cli.conftest import Command, aclcmp
 
 __all__ = ["aclcmp"]
