@@ -75,9 +75,13 @@ def page_of(report: Report, folder: Path) -> Page:
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_it_says_what_the_terminal_says(tmp_path: Path) -> None:
-    report = decoder_report()
-    page = page_of(report, tmp_path)
+@pytest.fixture(scope="module")
+def decoder_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return page_of(decoder_report(), tmp_path_factory.mktemp("decoder"))
+
+
+def test_it_says_what_the_terminal_says(decoder_page: Page) -> None:
+    report, page = decoder_report(), decoder_page
     for line in [*first_divergence_lines(report), *gap_lines(report), *report.notes]:
         assert line.strip() in page.said
     assert (
@@ -152,8 +156,8 @@ def test_any_name(tmp_path_factory: pytest.TempPathFactory, names: list[str]) ->
     assert len(page.scripts) == 1
 
 
-def test_it_loads_nothing(tmp_path: Path) -> None:
-    page = page_of(decoder_report(), tmp_path)
+def test_it_loads_nothing(decoder_page: Page) -> None:
+    page = decoder_page
     for tag, attributes in page.tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form"), tag
         assert not {"src", "href", "action", "style"} & set(attributes), (tag, attributes)
