@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 INPUTS = 510
 
 
+@pytest.mark.fuzz
 def test_no_damage_ends_badly() -> None:
     pytest.importorskip("torch")
     command = [sys.executable, str(ROOT / "benchmarks" / "damage_inputs.py"), "--inputs", str(INPUTS), "--seed", "1"]

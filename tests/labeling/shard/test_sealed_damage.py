@@ -116,6 +116,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> ShardFiles:
     return write(tmp_path_factory.mktemp("sealed"), header, LABELS).files
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("then", ["with journal", "alone"])
 @pytest.mark.parametrize("size", [64, 512, 4096])
 def test_zeroed_blocks(sealed: ShardFiles, size: int, then: str) -> None:
@@ -125,6 +126,7 @@ def test_zeroed_blocks(sealed: ShardFiles, size: int, then: str) -> None:
     assert any(before != "right" for before, _ in found)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("then", ["with journal", "alone"])
 def test_flipped_bits(sealed: ShardFiles, then: str) -> None:
     bits = random.Random(5).sample(range(8 * sealed.segment(0).stat().st_size), 400)
