@@ -55,7 +55,7 @@ def compare(golden: Path, actual: Path, columns: slice) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.perf_counter()
-    operands = [Operand.mapped(Source(str(path), 0, "float32", shape), region) for path in (golden, actual)]
+    operands = [Operand.open(Source(str(path), 0, "float32", shape), region) for path in (golden, actual)]
     stats = pair_stats(*operands, shape, region)
     seconds = time.perf_counter() - start
     done.set()

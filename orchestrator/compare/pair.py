@@ -1,4 +1,4 @@
-"""The statistics of one pair: windows of both regions go through the kernel, and their memory is given back."""
+"""Statistics of one pair: the kernel reads both regions window by window, and the memory behind them is released."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 MAX_ROW_GROUPS = 65_536
-"""Whole tensors of more rows than this are summed by groups of rows."""
+"""Tensors of more rows than this are summed by groups of rows."""
 
 _WINDOW_BYTES = 4 << 20  # numpy.dot over a map loses 15 % with windows of 1 MiB and gains 5 % with 16 MiB
 
-_SMALLEST_WINDOW = 64  # Elements. Each may map 64 KiB, which is how the kernel reads around a page fault.
+_SMALLEST_WINDOW = 64  # Elements. Each may map 64 KiB, as much as Linux reads around a page fault.
 
 
-def _keep(start: int, stop: int) -> None:
-    """Release nothing: for arrays that are not mapped."""
+def _release_nothing(start: int, stop: int) -> None:
+    """Do nothing: arrays in memory are not released."""
 
 
-def _believe() -> None:
-    """Check nothing: for arrays that are in memory."""
+def _check_nothing() -> None:
+    """Do nothing: arrays in memory have no checksum."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,26 +43,26 @@ class Operand:
     """One side of a pair: the region of a stored tensor that is compared."""
 
     bits: npt.NDArray[np.generic]
-    """The whole stored tensor, flat, dense in C order, in `DType.memory`."""
+    """Whole stored tensor, flat, dense in C order, in `DType.memory`."""
     dtype: str
     shape: tuple[int, ...]
     region: Region
-    release: Callable[[int, int], None] = _keep
+    release: Callable[[int, int], None] = _release_nothing
     """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
     more: tuple[Operand, ...] = ()
-    """Where the tensor is a sum: the further summands, alike in dtype and in the region's shape."""
-    check_stored: Callable[[], None] = _believe
-    """Raises ShardError where `bits` are not what was recorded; called when all is read."""
+    """Further summands of a tensor that is a sum, of the same dtype and of the same shape of the region."""
+    check_stored: Callable[[], None] = _check_nothing
+    """Raises ShardError if `bits` are not what was recorded; called when all is read."""
 
     @staticmethod
-    def mapped(source: Source, region: Region, more: tuple[Source, ...] = (), fetched: Fetched = NOTHING) -> Operand:
-        """Return the operand that reads `source`, and the summands `more`: memory maps, or what was fetched.
+    def open(source: Source, region: Region, more: tuple[Source, ...] = (), fetched: Fetched = NOTHING) -> Operand:
+        """Return the operand of `source` plus the summands `more`, as memory maps or from `fetched`.
 
-        Raises ValueError for summands of different dtypes or shapes, and ShardError for what cannot be or was not read.
+        Raises ValueError for summands of different dtypes or shapes, and ShardError for a tensor that cannot be read.
         """
         for other in more:
             _check_alike((source.dtype, source.shape), (other.dtype, other.shape))
-        others = tuple(Operand.mapped(each, region, fetched=fetched) for each in more)
+        others = tuple(Operand.open(each, region, fetched=fetched) for each in more)
         dense = fetched_bits(fetched, (source, region))
         if dense is not None:
             bits = dense.view(DTYPES[source.dtype].memory)
@@ -71,7 +71,7 @@ class Operand:
         return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others, stored.check)
 
     def check(self) -> None:
-        """Raise ShardError where what was read, of any summand, is not what was recorded."""
+        """Raise ShardError if the data of any summand is not what was recorded."""
         for each in (self, *self.more):
             each.check_stored()
 
@@ -79,52 +79,52 @@ class Operand:
 def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
     """Return the statistics of a stored pair.
 
-    What lies on other hosts is in `fetched`. Raises ShardError when a side cannot be read, or is not what was recorded.
+    `fetched` holds what lies on other hosts. Raises ShardError when a side cannot be read, or is not what was recorded.
     """
     if not pair.is_whole:
-        return _summarised(pair, fetched)
-    golden = Operand.mapped(pair.golden, pair.golden_region, pair.more_golden, fetched)
-    actual = Operand.mapped(pair.actual, pair.actual_region, pair.more_actual, fetched)
+        return _summary_stats(pair, fetched)
+    golden = Operand.open(pair.golden, pair.golden_region, pair.more_golden, fetched)
+    actual = Operand.open(pair.actual, pair.actual_region, pair.more_actual, fetched)
     stats = pair_stats(golden, actual, pair.whole_shape, pair.region)
     golden.check()
     actual.check()
     return stats
 
 
-def _summarised(pair: Pair, fetched: Fetched) -> PairStats:
-    """Return the statistics of a pair of which one side at least is there as a summary only."""
-    # here and not above: no actor needs it for tensors that were kept whole
+def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
+    """Return the statistics of a pair with only a summary of at least one side."""
+    # here and not above: actors need these only for summaries
     from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
 
     if pair.more_golden or pair.more_actual:
         raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
 
-    def kept(side: Source) -> TensorSummary:
+    def read_summary(side: Source) -> TensorSummary:
         packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
         summary = TensorSummary.unpack(np.asarray(open_summary(side).bits, np.uint8) if packed is None else packed)
         if not summary.fits(side.dtype, side.shape):
             raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
         return summary
 
-    def taken(side: Source, sketch: bool) -> TensorSummary:
-        whole = Operand.mapped(side, Region.whole(side.shape), fetched=fetched)
+    def compute_summary(side: Source, sketch: bool) -> TensorSummary:
+        whole = Operand.open(side, Region.whole(side.shape), fetched=fetched)
         bits = np.asarray(whole.bits).view(np.uint8)
         summary = summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)
         whole.check()
         return summary
 
     sides = (pair.golden, pair.actual)
-    summaries = [None if side.is_whole else kept(side) for side in sides]
+    summaries = [None if side.is_whole else read_summary(side) for side in sides]
     sketch = all(summary is None or summary.sketch.size for summary in summaries)
-    golden, actual = (summary or taken(side, sketch) for side, summary in zip(sides, summaries, strict=True))
+    golden, actual = (summary or compute_summary(side, sketch) for side, summary in zip(sides, summaries, strict=True))
     return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)
 
 
 def warm_up() -> None:
     """Load the kernels, or compile them (19 s) if no process has done so since they were installed or changed.
 
-    Called once before actors start, so that not each of them compiles for itself.
+    Called once before actors start, so that the actors need not compile.
     """
     region = Region.whole((1,))
     float32, int64 = (Operand(np.zeros(1, dtype), dtype, (1,), region) for dtype in ("float32", "int64"))
@@ -133,7 +133,7 @@ def warm_up() -> None:
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:
-    """Return how many consecutive rows of a whole tensor are summed together: a power of two."""
+    """Return how many consecutive rows of a global tensor are summed together: a power of two."""
     rows = math.prod(whole_shape[:-1])
     group = 1
     while -(-rows // group) > MAX_ROW_GROUPS:
@@ -142,11 +142,11 @@ def row_group(whole_shape: tuple[int, ...]) -> int:
 
 
 def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], region: Region) -> PairStats:
-    """Return the statistics of the pair, of which `region` is the place in the whole tensor.
+    """Return the statistics of a pair; `region` is its place in the global tensor of `whole_shape`.
 
     All regions must have one shape, both sides one kind (`DType.kind`), and one side's summands one dtype; raises
-    ValueError otherwise. Memory beyond the operands' own does not grow with their size. Tolerances are those of the
-    stored dtypes also where a side is a sum; `max_ulp` is then unknown.
+    ValueError otherwise. Memory beyond the operands does not grow with their size. Tolerances are those of the
+    stored dtypes, also for sums, for which `max_ulp` is unknown.
     """
     x_dtype, y_dtype = DTYPES[golden.dtype], DTYPES[actual.dtype]
     if not golden.region.shape == actual.region.shape == region.shape:
@@ -159,45 +159,46 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     if region.size == 0:
         return PairStats.empty()
     components = 2 if x_dtype.kind is Kind.COMPLEX else 1
-    x_reading, y_reading = _reading(golden, components), _reading(actual, components)
-    counted_shape, counted = _counted(whole_shape, region, components)
-    rows = _rows(counted_shape, counted)
+    x_reader, y_reader = _reader(golden, components), _reader(actual, components)
+    component_shape, component_region = _in_components(whole_shape, region, components)
+    rows = _rows(component_shape, component_region)
     limits = KernelLimits(*tolerance(x_dtype, y_dtype), x_dtype.lowest, y_dtype.lowest)
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
     summed = bool(golden.more or actual.more)
-    wide = exact or summed or FLOAT64 in (x_reading.reach.code, y_reading.reach.code)
+    wide = exact or summed or FLOAT64 in (x_reader.reach.code, y_reader.reach.code)
     totals = Totals.zero()
-    for start, stop in _windows(x_reading.reach, y_reading.reach, counted.size, SUM_WINDOW if summed else counted.size):
-        x_side, y_side = x_reading.window(start, stop), y_reading.window(start, stop)
+    size = component_region.size
+    for start, stop in _windows(x_reader.reach, y_reader.reach, size, SUM_WINDOW if summed else size):
+        x_side, y_side = x_reader.window(start, stop), y_reader.window(start, stop)
         if wide:
             scan64(x_side, y_side, rows, limits, exact, start, stop, totals)
         else:
             scan32(x_side, y_side, rows, limits, scale, start, stop, totals)
-        x_reading.release(start, stop)
-        y_reading.release(start, stop)
+        x_reader.release(start, stop)
+        y_reader.release(start, stop)
 
     position = int(totals.position[0])
-    index = Walk.of(counted_shape, counted).flat_index(position) // components if position >= 0 else -1
+    index = Walk.of(component_shape, component_region).flat_index(position) // components if position >= 0 else -1
     ulp = -1 if summed else representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
     width = 0 if exact else 52 if wide else 23
     mantissas = tuple(mantissa_bits(int(bits), width) for bits in totals.bits)
-    stats = _stats(counted.size, totals, index, ulp, mantissas, _row_sums(rows))
+    stats = _stats(size, totals, index, ulp, mantissas, _row_sums(rows))
     return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
 
 
-def _counted(shape: tuple[int, ...], region: Region, components: int) -> tuple[tuple[int, ...], Region]:
-    """Return a shape and a region in it with the last axis counted in components of complex elements."""
+def _in_components(shape: tuple[int, ...], region: Region, components: int) -> tuple[tuple[int, ...], Region]:
+    """Return a shape and a region in it with the last axis component_region in components of complex elements."""
     if components == 1:
         return shape, region
     if not shape:
         return (components,), Region.whole((components,))
     scale = (1,) * (len(shape) - 1) + (components,)
 
-    def scaled(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    def scale_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(size * factor for size, factor in zip(sizes, scale, strict=True))
 
-    return scaled(shape), Region(scaled(region.start), scaled(region.shape))
+    return scale_sizes(shape), Region(scale_sizes(region.start), scale_sizes(region.shape))
 
 
 def _check_alike(summand: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
@@ -206,26 +207,26 @@ def _check_alike(summand: tuple[str, tuple[int, ...]], other: tuple[str, tuple[i
         raise ValueError("summands differ: {} {} in one place and {} {} in another".format(*summand, *other))
 
 
-def _reading(operand: Operand, components: int) -> OperandReader:
-    """Return how the kernels get at an operand's elements, or at their real and imaginary parts."""
+def _reader(operand: Operand, components: int) -> OperandReader:
+    """Return the reader of an operand's elements, or of the real and imaginary parts of complex ones."""
 
-    def stored(each: Operand) -> StoredOperand:
+    def reader_of(each: Operand) -> StoredOperand:
         return StoredOperand(
-            _side(each, components), lambda start, stop: each.release(start // components, stop // components)
+            _kernel_operand(each, components), lambda start, stop: each.release(start // components, stop // components)
         )
 
     if not operand.more:
-        return stored(operand)
+        return reader_of(operand)
     exact = DTYPES[operand.dtype].kind in (Kind.INT, Kind.BOOL)
-    return SumOperand([stored(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
+    return SumOperand([reader_of(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
 
 
-def _side(operand: Operand, components: int) -> KernelOperand:
+def _kernel_operand(operand: Operand, components: int) -> KernelOperand:
     data = np.asarray(operand.bits).view(np.uint8)
     data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
     itemsize = operand.bits.itemsize // components
     return KernelOperand(
-        data, itemsize, CODES[operand.dtype], Walk.of(*_counted(operand.shape, operand.region, components))
+        data, itemsize, CODES[operand.dtype], Walk.of(*_in_components(operand.shape, operand.region, components))
     )
 
 
@@ -238,7 +239,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
 
 
 def _windows(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of the up to `most` elements to read at a time, such that few pages get mapped."""
+    """Yield (start, stop) of windows of up to `most` elements that map few pages each."""
     span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
     window = size * _WINDOW_BYTES // span
     window = min(max(window // BLOCK * BLOCK, min(window, BLOCK), _SMALLEST_WINDOW), most)
@@ -252,7 +253,7 @@ def _row_sums(rows: Rows) -> RowSums:
 
 
 def mantissa_bits(used: int, width: int) -> int:
-    """Return how many of a mantissa's `width` leading bits are in use, of all the bits that are set in some value."""
+    """Return how many of a mantissa's `width` leading bits are in use; `used` holds the bits set in any value."""
     used &= (1 << width) - 1
     return width - ((used & -used).bit_length() - 1) if used else 0
 

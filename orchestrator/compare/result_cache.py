@@ -1,4 +1,4 @@
-"""What was compared while the ranks ran, to be taken where the very same pairs are asked for again. Pure."""
+"""Results of comparisons while the ranks ran, which are reused when the same pairs are compared again. Pure."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats, RowSums
 
 MOST_BYTES = 256 << 20
-"""What is compared beyond is compared again at the end."""
-_EACH = 4096
-"""About what a pair and its statistics take, without sums by row."""
+"""Results beyond this size are dropped, and their pairs are compared again at the end."""
+_PAIR_BYTES = 4096
+"""Approximate bytes of a pair and its statistics, without sums by row."""
 
 
 class ResultCache:
-    """Statistics by pairs. A pair says where its bytes lie, and those of a label that was committed never change."""
+    """Statistics by pairs. They stay valid, because the bytes of a committed label never change."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._found: dict[tuple[Pair, ...], PairStats] = {}
+        self._stats: dict[tuple[Pair, ...], PairStats] = {}
         self._room = most_bytes
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._stats)
 
     def names(self) -> set[tuple[LabelKey, int]]:
-        """The labels of which something is known, each with the rank."""
-        # a copy, in one step: a thread that did not end in time may still keep something
-        return {(group[0].key, group[0].rank) for group in list(self._found)}
+        """Return the (label, rank) of all results."""
+        # a copy, in one step: a thread that did not end in time may still add a result
+        return {(group[0].key, group[0].rank) for group in list(self._stats)}
 
     def keep(self, pairs: Sequence[Pair], outcomes: Outcomes) -> None:
-        """Keep what came of pairs, as far as there is room; what could not be read is tried again."""
+        """Keep the statistics of pairs, as far as there is room. Pairs that could not be read are left out."""
         for group in _by_name(pairs):
             stats = outcomes.get((group[0].key, group[0].rank))
-            if not isinstance(stats, PairStats) or group in self._found:
+            if not isinstance(stats, PairStats) or group in self._stats:
                 continue
             rows = stats.rows
-            size = _EACH * len(group) + rows.index.nbytes + rows.sum_xx.nbytes + rows.sum_dd.nbytes
+            size = _PAIR_BYTES * len(group) + rows.index.nbytes + rows.sum_xx.nbytes + rows.sum_dd.nbytes
             if size > self._room:
                 continue
             self._room -= size
-            # what came through Ray's object store would keep its place there
+            # arrays from Ray's object store would keep their memory there
             own = RowSums(rows.group, rows.index.copy(), rows.sum_xx.copy(), rows.sum_dd.copy())
-            self._found[group] = replace(stats, rows=own)
+            self._stats[group] = replace(stats, rows=own)
 
     def take(self, pairs: Sequence[Pair]) -> tuple[Outcomes, list[Pair]]:
-        """Return what is known of pairs, and those of which nothing is."""
+        """Return the known statistics of pairs, and the pairs without."""
         found: Outcomes = {}
-        left: list[Pair] = []
+        missing: list[Pair] = []
         for group in _by_name(pairs):
-            stats = self._found.get(group)
+            stats = self._stats.get(group)
             if stats is None:
-                left += group
+                missing += group
             else:
                 found[group[0].key, group[0].rank] = stats
-        return found, left
+        return found, missing
 
 
 def _by_name(pairs: Sequence[Pair]) -> list[tuple[Pair, ...]]:
-    """The pairs of each (label, rank); those of one follow each other."""
+    """Group the pairs by (label, rank); those of one must be consecutive."""
     return [tuple(group) for _, group in groupby(pairs, lambda pair: (pair.key, pair.rank))]

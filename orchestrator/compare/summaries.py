@@ -1,4 +1,4 @@
-"""The statistics of a pair of which summaries alone are known: what they say for sure, and what they let one estimate.
+"""Statistics of a pair from summaries of its tensors: bounds that are certain, and estimates.
 
 With d = y - x, norms give bounds on |d| by the triangle inequality, over the whole and row by row, and sums give one
 by Cauchy and Schwarz; random projections give an unbiased estimate (see `aclcmp.labeling.shard.tensor_summary`).
@@ -17,9 +17,9 @@ from aclcmp.labeling.shard.tensor_summary import ROW_SKETCH_SIZE, SKETCH_SIZE, T
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
 _CERTAIN = 1 + 3 * math.sqrt(2 / ROW_SKETCH_SIZE)
-"""How many times its truth an estimate by row exceeds at most: three standard deviations."""
+"""Largest factor by which an estimate by row exceeds the true value: three standard deviations."""
 UNKNOWN = -1
-"""What stands for a count that summaries do not tell."""
+"""Stands for a count that does not follow from summaries."""
 
 
 def error_bar(basis: Basis) -> float | None:
@@ -31,16 +31,16 @@ def error_bar(basis: Basis) -> float | None:
 
 
 def stats_of_summaries(golden: TensorSummary, actual: TensorSummary, golden_dtype: str, actual_dtype: str) -> PairStats:
-    """Return what summaries of x (golden) and y (actual) tell of the pair.
+    """Return the statistics of a pair that follow from summaries of x (golden) and y (actual).
 
-    - Equal digests of one dtype, or of exact types of any: all values are equal, and every figure follows.
-    - sum_dd: for FINGERPRINT (both have sketches) an estimate held between its bounds, for NORMS the lower bound.
+    - Equal digests of one dtype, or of any exact types, mean that all values are equal; every statistic follows.
+    - sum_dd is, for FINGERPRINT (both have sketches), an estimate clipped to its bounds, and for NORMS the lower bound.
       sum_xy follows from it, and is nan for NORMS. rows.sum_dd is a lower bound by row, or by group
-      of rows where the projections by row tell more (with three standard deviations taken off); a single row has the
+      of rows where the projections by row give a better one (less three standard deviations); a single row has the
       whole's.
-    - Non-finite values lie in the same places, or it is not known how many do (-1). In the latter case values that are
-      finite on one side only are in that side's sums.
-    - What single elements tell is nan, its counts and indices -1. The largest error is known where golden is all zero.
+    - Either all non-finite values lie in the same places, or their number in the same places is unknown (-1). Then the
+      sums of one side include values that are not finite on the other.
+    - Statistics of single elements are nan, their counts and indices -1. The largest error is known if golden is zero.
 
     Raises ValueError for different shapes or kinds (`DType.kind`).
     """
@@ -62,7 +62,7 @@ def stats_of_summaries(golden: TensorSummary, actual: TensorSummary, golden_dtyp
 def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
     with np.errstate(all="ignore"):  # squares that overflowed: the sums stay infinite or become nan
         row_dd = np.square(np.sqrt(y.row_squares) - np.sqrt(x.row_squares))
-        sum_dd = _lower_bound(x, y, float(row_dd.sum()))
+        sum_dd = _bound_below(x, y, float(row_dd.sum()))
         if basis is Basis.FINGERPRINT:
             estimate = float(np.square(y.sketch - x.sketch).sum())
             upper = float(np.square(np.sqrt(y.row_squares) + np.sqrt(x.row_squares)).sum())
@@ -80,7 +80,7 @@ def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
 
 
 def _sketched_rows(x: TensorSummary, y: TensorSummary, row_dd: npt.NDArray[np.float64]) -> RowSums:
-    """Sums by group of rows, each of d^2 as large as its projections and its norms say that it is at least."""
+    """Return sums by group of rows; sum_dd is the lower bound that follows from projections and norms."""
     groups = len(x.row_sketches)
     together = 1
     while -(-row_dd.size // together) > groups:
@@ -95,7 +95,7 @@ def _sketched_rows(x: TensorSummary, y: TensorSummary, row_dd: npt.NDArray[np.fl
 
 
 def _worst(rows: RowSums) -> float:
-    """The largest relative error of a row, squared."""
+    """Return the largest relative error of a row, squared."""
     floor = np.median(rows.sum_xx[rows.sum_xx > 0]) if rows.sum_xx.any() else 1.0
     with np.errstate(all="ignore"):
         return float(np.nan_to_num(rows.sum_dd / np.maximum(rows.sum_xx, floor)).max())
@@ -117,8 +117,8 @@ def _equal(x: TensorSummary, y: TensorSummary, basis: Basis, max_ulp: int) -> Pa
     )
 
 
-def _lower_bound(x: TensorSummary, y: TensorSummary, of_rows: float) -> float:
-    """Return the largest of three: what the norms by row, the sums, and the extremes say that sum d^2 is at least."""
+def _bound_below(x: TensorSummary, y: TensorSummary, of_rows: float) -> float:
+    """Return the largest of three lower bounds of sum d^2: from norms by row, from sums, and from extremes."""
     n = x.n - max(x.n_nonfinite, y.n_nonfinite)
     if n == 0:
         return of_rows
@@ -130,7 +130,7 @@ def _lower_bound(x: TensorSummary, y: TensorSummary, of_rows: float) -> float:
 def _stats(
     x: TensorSummary, y: TensorSummary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]
 ) -> PairStats:
-    """Return what follows from moments and the given sums of d^2; what single elements would tell is unknown."""
+    """Return what follows from moments and the given sums of d^2; statistics of single elements are unknown."""
     in_common = x.n_nonfinite if x.places == y.places else UNKNOWN
     return PairStats(
         n=x.n,

@@ -1,4 +1,4 @@
-"""Ids that differ because two scores are as good as equal: an argmax or a routing that flipped within the noise."""
+"""Count ids that differ only because two scores are nearly equal: an argmax or a routing flipped by noise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aclcmp.orchestrator.core.regions import Pair, Source
 
 _MOST_IDS = 1 << 20
 _MOST_SCORES = 1 << 28
-"""Of so many scores it is looked up whether they are the ids' own."""
+"""Most scores that are read to check that the ids belong to them."""
 _AT_ONCE = 1 << 22
 
 
 def scores_fit(ids: tuple[int, ...], scores: tuple[int, ...]) -> bool:
-    """Whether ids of one shape can be places along the last axis of scores of another: of more than are chosen."""
+    """Tell whether ids of one shape can be places along the last axis of scores of another shape."""
     if not scores:
         return False
     return scores[:-1] == ids or (len(ids) > 0 and scores[:-1] == ids[:-1] and scores[-1] > ids[-1])
@@ -29,10 +29,10 @@ def scores_fit(ids: tuple[int, ...], scores: tuple[int, ...]) -> bool:
 def count_ties(question: TieQuestion) -> int:
     """Return how many of the ids that differ are ties.
 
-    Actual prefers an id whose score in golden is by m less than that of golden's id only if the errors of both scores
-    together make up for m: so it is a tie if m is at most twice the largest error. Golden's ids must be the places of
-    the k largest scores of their row, else the scores are not theirs, and actual's must not repeat each other. Ids of
-    more than 2**20 places have none. Raises ShardError when a side cannot be read.
+    Let m be the difference, in golden's scores, between golden's id and actual's id. Actual prefers its id only if the
+    errors of both scores together exceed m, so it is a tie if m is at most twice the largest error. Golden's ids must
+    be the places of the k largest scores of their row, else the scores do not belong to them, and actual's ids of a row
+    must differ. Tensors of more than 2**20 ids have no ties. Raises ShardError when a side cannot be read.
     """
     golden, actual = (_integers(side) for side in (question.ids.golden, question.ids.actual))
     differing = np.flatnonzero(golden != actual)
@@ -60,12 +60,12 @@ def count_ties(question: TieQuestion) -> int:
 
 
 def are_ids(source: Source) -> bool:
-    """Whether a stored tensor can be ids: integers, not a mask."""
+    """Tell whether a stored tensor can hold ids: integers, not a mask."""
     return DTYPES[source.dtype].kind is Kind.INT
 
 
 def is_scores(source: Source) -> bool:
-    """Whether a stored tensor can be scores: whole, of real numbers."""
+    """Tell whether a stored tensor can hold scores: whole, of real numbers."""
     return source.is_whole and DTYPES[source.dtype].kind is Kind.FLOAT
 
 
@@ -76,7 +76,7 @@ def _integers(source: Source) -> npt.NDArray[np.int64]:
 
 
 def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The elements at flat indices, and no others."""
+    """Read only the elements at these flat indices."""
     stored = open_bits(source)
     stored.check()
     bits = np.asarray(stored.bits)[at]
@@ -84,7 +84,7 @@ def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64
 
 
 def is_whole_pair(pair: Pair) -> bool:
-    """Whether a pair compares two whole tensors of one shape that one rank labelled."""
+    """Tell whether a pair compares two whole tensors of one shape, labelled by one rank."""
     whole = pair.golden.shape == pair.actual.shape == pair.region.shape == pair.whole_shape
     simple = pair.is_whole and not pair.more_golden and not pair.more_actual
     return whole and simple and pair.golden.rank == pair.actual.rank and math.prod(pair.whole_shape) <= _MOST_IDS

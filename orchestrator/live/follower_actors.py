@@ -16,7 +16,7 @@ from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
-from aclcmp.orchestrator.compare.actors.schedule import away, batches, home
+from aclcmp.orchestrator.compare.actors.schedule import batches, home, missing_reads
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes
@@ -108,7 +108,7 @@ class Followers:
         collected = OutcomeCollector(pairs)
         while any(work.values()):
             batch = {node: left.popleft() for node, left in work.items() if left}
-            needed = {node: away(each, node, places) for node, each in batch.items()}
+            needed = {node: missing_reads(each, node, places) for node, each in batch.items()}
             fetched = self._fetch(needed, meanwhile)
             calls = {
                 node: self._actors[node].compare.remote(each, *fetched[node])

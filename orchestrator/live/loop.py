@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.schedule import may_be_cut
+from aclcmp.orchestrator.compare.actors.schedule import may_be_split
 from aclcmp.orchestrator.core.job import StopAt
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes
@@ -116,7 +116,7 @@ class FollowLoop:
     def _compare(self, pairs: Sequence[Pair]) -> Outcomes:
         found, left = self._shared.known.take(pairs)
         new = self._followers.compare(left, self._places, self._meanwhile) if left else {}
-        cut = {(pair.key, pair.rank) for pair in left if may_be_cut(pair, self._places)}
+        cut = {(pair.key, pair.rank) for pair in left if may_be_split(pair, self._places)}
         self._shared.known.keep(left, {name: outcome for name, outcome in new.items() if name not in cut})
         return found | new
 

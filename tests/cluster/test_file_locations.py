@@ -112,7 +112,7 @@ def test_work_on_shared_files_is_spread_over_all_that_see_them() -> None:
     work = schedule.spread(pairs, SHARED, {"a": 2, "b": 2, "c": 4})
     assert sum(map(len, work.values())) == 60
     assert work.keys() == set("abc") and len(work["c"]) > len(work["b"]) >= 10
-    assert all(schedule.away(each, node, SHARED) == {} for node, each in work.items()), "nothing travels"
+    assert all(schedule.missing_reads(each, node, SHARED) == {} for node, each in work.items()), "nothing travels"
 
 
 def test_small_work_stays_where_its_ranks_ran() -> None:
@@ -126,7 +126,7 @@ def test_what_is_not_shared_stays() -> None:
     places = FileLocations("a", {0: "a", 1: "d"}, {node: frozenset("abc") for node in "abc"})
     pairs = [pair_of((2048, 2048), (2048, 2048), (0, 0), (0,), (1,)) for _ in range(20)]
     assert schedule.spread(pairs, places, dict.fromkeys("abcd", 2)).keys() == {"d"}
-    assert schedule.away(pairs[:1], "d", places).keys() == {"a"}
+    assert schedule.missing_reads(pairs[:1], "d", places).keys() == {"a"}
 
 
 def test_a_node_without_cores_gives_its_work_away() -> None:

@@ -1,4 +1,4 @@
-"""What runs on the node that holds the shards. Imports neither torch nor torch_npu."""
+"""The actor that compares on the node that holds the shards. Imports neither torch nor torch_npu."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ if TYPE_CHECKING:
 
 
 class CompareActor:
-    """Body of the Ray actor: rows of statistics go out, and slices that other nodes lack; whole tensors never do."""
+    """Body of the Ray actor. It sends out rows of statistics and slices that other nodes need, never whole tensors."""
 
     def __init__(self) -> None:
-        """Load the kernels, which the driver has compiled if it had to."""
+        """Load the kernels, which the driver has compiled if necessary."""
         give_back_compiler()
         warm_up()
         give_back_compiler()
 
     def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
-        """Index the shards of some ranks of a run, on this node; also say in words which could not be read."""
+        """Index the shards of some ranks of a run on this node; also return messages about unreadable ones."""
         return read_indices(run, ranks)
 
     def remove_dumps(self, files: Sequence[Path], within: Path) -> tuple[int, int]:
-        """Delete dumped files of this node below `within`; return how many files and bytes went."""
+        """Delete dumped files of this node below `within`; return how many files and bytes were deleted."""
         return remove_dumps(files, within)
 
     def read(self, reads: Sequence[Read]) -> tuple[int, Fetched]:
-        """Read regions of tensors that lie on this node, to be compared on another; also return how many bytes.
+        """Read regions of tensors on this node for a comparison elsewhere; return their bytes in all, and the data.
 
-        What cannot be read is told in words.
+        A region that cannot be read gets a message in place of its data.
         """
-        give_back_store()  # with what was read before, which is in the store by now
+        give_back_store()  # also what was read before, which is in the store by now
         host = socket.gethostname()
         found: dict[Read, Bytes | str] = {}
         for read in reads:
             try:
                 found[read] = read_dense(read)
             except Exception as error:  # as in `compare`
-                found[read] = f"host {host}: {_told(error, f'{read[0].path} cannot be read')}"
+                found[read] = f"host {host}: {_message(error, f'{read[0].path} cannot be read')}"
         return sum(len(each) for each in found.values() if not isinstance(each, str)), found
 
     def compare(self, pairs: Sequence[Pair], *fetched: Fetched) -> list[PairStats | str]:
-        """Return each pair's statistics, or in words why it could not be read; what other nodes hold was `fetched`."""
+        """Return each pair's statistics, or a message why it cannot be read. `fetched` holds data of other nodes."""
         reads = {read: found for each in fetched for read, found in each.items()}
         outcomes: list[PairStats | str] = []
         for pair in pairs:
             try:
                 outcomes.append(read_pair_stats(pair, reads))
-            except Exception as error:  # one impossible pair must not take those beside it along
-                outcomes.append(_told(error, "cannot be compared"))
+            except Exception as error:  # one impossible pair must not fail the whole batch
+                outcomes.append(_message(error, "cannot be compared"))
         if fetched:
             give_back_store()
         return outcomes
 
     def count_ties(self, question: TieQuestion) -> int:
-        """Return how many ids that differ are ties; none where that cannot be read."""
+        """Return how many ids that differ are ties; 0 if a tensor cannot be read."""
         from aclcmp.orchestrator.compare.tie_check import count_ties
 
         try:
@@ -79,19 +79,19 @@ class CompareActor:
             return 0
 
     def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
-        """Look again at what does not match; return what was found, or in words why it could not be read."""
-        # here and not above: most comparisons have nothing to look at again
+        """Diagnose pairs that do not match; return what was found, or a message why they could not be read."""
+        # here and not above: most comparisons need no diagnosis
         from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
 
         try:
             return diagnose_pairs(suspect, {read: found for each in fetched for read, found in each.items()})
         except Exception as error:  # a report without a second look is better than none
-            return _told(error, "cannot be looked at again")
+            return _message(error, "cannot be looked at again")
         finally:
             if fetched:
                 give_back_store()
 
 
-def _told(error: Exception, what: str) -> str:
+def _message(error: Exception, what: str) -> str:
     words = " ".join(str(error).split())
     return words if isinstance(error, AclcmpError | OSError) else f"{what}: {type(error).__name__}: {words}"

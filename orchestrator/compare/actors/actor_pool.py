@@ -1,8 +1,8 @@
-"""The compare actors of one comparison: started where the shards lie, fed in batches, replaced when they die.
+"""Pool of compare actors, which are started where the shards lie and replaced when they die.
 
-Where something of a batch lies on other nodes, readers there put it into Ray's object store first; then the compare
-actor is called with references to it. Ray takes the bytes from node to node; only what is below 100 KiB it hands over
-with the calls, by way of the driver.
+If data of a batch lies on other nodes, readers there first put it into Ray's object store; then the compare actor is
+called with references to it. Ray moves the bytes from node to node; only data below 100 KiB goes with the calls,
+through the driver.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CORES_PER_READER = 4  # each reads 0.5 to 4 GB/s, columns slower than rows
 
 
 class ActorPool:
-    """Compare actors on the nodes of a cluster, and readers on those from which something travels."""
+    """Compare actors on the nodes of a cluster, and readers on nodes from which data travels."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         """Prepare actors on `nodes`, one per core; they start when they are first needed."""
@@ -39,81 +39,81 @@ class ActorPool:
             return remote.options(num_cpus=0, scheduling_strategy=strategy).remote()
 
         self.start: Callable[[str], Any] = start
-        """Start an actor on a node."""
+        """Starts an actor on a node."""
         self.cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
-        """How many actors compare on each node."""
+        """Number of compare actors of each node."""
         self.lost: set[str] = set()
-        """Nodes that were lost in a comparison; the next ones begin without them."""
-        self._comparing: dict[str, list[ActorSlot]] = {}
-        self._reading: dict[str, list[ActorSlot]] = {}
+        """Nodes that were lost in a comparison; later comparisons do without them."""
+        self._comparers: dict[str, list[ActorSlot]] = {}
+        self._readers: dict[str, list[ActorSlot]] = {}
 
-    def comparing(self, node: str) -> list[ActorSlot]:
-        """The compare actors of a node, started when they are first asked for."""
-        if node not in self._comparing:
-            self._comparing[node] = self._posts(node, self.cores[node])
-        return self._comparing[node]
+    def comparers(self, node: str) -> list[ActorSlot]:
+        """Return the compare actors of a node; the first call starts them."""
+        if node not in self._comparers:
+            self._comparers[node] = self._start_slots(node, self.cores[node])
+        return self._comparers[node]
 
-    def reading(self, node: str) -> list[ActorSlot]:
-        """The readers of a node. They never wait for another actor, so nothing can wait in a circle."""
-        if node not in self._reading:
-            self._reading[node] = self._posts(node, -(-self.cores[node] // _CORES_PER_READER))
-        return self._reading[node]
+    def readers(self, node: str) -> list[ActorSlot]:
+        """Return the readers of a node. They never wait for other actors, so that no deadlock is possible."""
+        if node not in self._readers:
+            self._readers[node] = self._start_slots(node, -(-self.cores[node] // _CORES_PER_READER))
+        return self._readers[node]
 
     def forget_readers(self) -> None:
-        """Start readers anew when they are next asked for: one may have died."""
-        self._reading.clear()
+        """Forget all readers, since one may have died: the next call of `readers` starts new ones."""
+        self._readers.clear()
 
     def is_lost(self, node: str) -> bool:
-        """Whether Ray has given a node up."""
+        """Tell whether Ray has given a node up."""
         import ray
 
         return not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
 
-    def left(self, places: FileLocations) -> FileLocations:
-        """Return the places without the nodes that are lost."""
+    def without_lost(self, places: FileLocations) -> FileLocations:
+        """Return the locations without the nodes that are lost."""
         return reduce(FileLocations.without, self.lost, places)
 
-    def _posts(self, node: str, count: int) -> list[ActorSlot]:
+    def _start_slots(self, node: str, count: int) -> list[ActorSlot]:
         return [ActorSlot(self.start(node)) for _ in range(count)]
 
     def read_indices(
-        self, run: RunDir, readers: Mapping[str, frozenset[int]]
+        self, run: RunDir, ranks_by_node: Mapping[str, frozenset[int]]
     ) -> dict[str, tuple[list[ShardIndex], list[str]] | str]:
-        """Index the shards of ranks of a run, each on the node that `readers` says; also what could not be read.
+        """Index the shards of a run's ranks, each on its node; also return messages about unreadable ones.
 
-        Of a node that is lost it is told why, in words.
+        A node that is lost gets a message in place of its indices.
         """
-        asked = [(node, "read_indices", (run, ranks)) for node, ranks in readers.items()]
-        return dict(zip(readers, self.ask(asked), strict=True))
+        calls = [(node, "read_indices", (run, ranks)) for node, ranks in ranks_by_node.items()]
+        return dict(zip(ranks_by_node, self.ask(calls), strict=True))
 
     def remove_dumps(self, files: Mapping[str, Sequence[Path]], within: Path) -> tuple[int, int]:
-        """Delete dumped files, given by node id, below `within`; return how many files and bytes went."""
+        """Delete dumped files, given by node id, below `within`; return how many files and bytes were deleted."""
         count = nbytes = 0
         for removed in self.ask([(node, "remove_dumps", (paths, within)) for node, paths in files.items()]):
-            if not isinstance(removed, str):  # what is left there is told by the count
+            if not isinstance(removed, str):  # files that are left show in the count
                 count, nbytes = count + removed[0], nbytes + removed[1]
         return count, nbytes
 
     def ask(self, wanted: Sequence[tuple[str, str, tuple[Any, ...]]]) -> Iterator[Any]:
-        """Call methods of actors, given by node, name and arguments; yield what each gave, or in words why nothing.
+        """Call methods of actors, given by node, name and arguments; yield each result, or a message why there is none.
 
-        What an actor left undone because it died is asked of another on that node, once.
+        If an actor dies, the call is repeated once with another actor of that node.
         """
         import ray
         from ray.exceptions import RayActorError, RayError
 
         calls = []
         for number, (node, name, arguments) in enumerate(wanted):
-            posts = self.comparing(node)
-            post = posts[number % len(posts)]
-            calls.append((post, post.actor, getattr(post.actor, name).remote(*arguments)))
-        for (node, name, arguments), (post, actor, call) in zip(wanted, calls, strict=True):
+            slots = self.comparers(node)
+            slot = slots[number % len(slots)]
+            calls.append((slot, slot.actor, getattr(slot.actor, name).remote(*arguments)))
+        for (node, name, arguments), (slot, actor, call) in zip(wanted, calls, strict=True):
             try:
                 try:
                     yield ray.get(call)
                 except RayActorError:
-                    if post.actor is actor:
-                        post.actor = self.start(node)
-                    yield ray.get(getattr(post.actor, name).remote(*arguments))
+                    if slot.actor is actor:
+                        slot.actor = self.start(node)
+                    yield ray.get(getattr(slot.actor, name).remote(*arguments))
             except RayError as error:
                 yield f"host {self.hosts[node]} is lost: {type(error).__name__}"

@@ -1,4 +1,4 @@
-"""One comparison on its way through the actors of a pool: batches go out, statistics or reasons come back."""
+"""One comparison by the actors of a pool: batches go out, statistics or reasons come back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.actors.remote_reads import Read
-from aclcmp.orchestrator.compare.actors.schedule import away, batches, home, pair_bytes, spread
+from aclcmp.orchestrator.compare.actors.schedule import batches, home, missing_reads, pair_bytes, spread
 from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot, Call, NodeQueue, Task
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
@@ -21,137 +21,137 @@ if TYPE_CHECKING:
 
 
 class Comparison:
-    """What waits, what runs, and what came of it."""
+    """State of a comparison: waiting batches, running calls, and outcomes."""
 
     def __init__(
         self, pool: ActorPool, pairs: Sequence[Pair], places: FileLocations, advance: Callable[[int, int], None]
     ) -> None:
-        """Take the arguments of `compare_pairs`; nothing is begun yet."""
+        """Take the arguments of `compare_pairs`; `run` starts the work."""
         self.outcomes = OutcomeCollector(pairs)
         self._pool = pool
         self._places = places
         self._advance = advance
-        self._teams: dict[str, NodeQueue] = {}
+        self._queues: dict[str, NodeQueue] = {}
         for node, work in spread(pairs, places, pool.cores).items():
-            self._team(node).waiting.extend(batches(work, node, places))
+            self._queue(node).waiting.extend(batches(work, node, places))
         self._readers: dict[str, NodeQueue] = {}
         self._running: dict[Any, Call] = {}
 
-    def _team(self, node: str) -> NodeQueue:
-        if node not in self._teams:
-            self._teams[node] = NodeQueue(node, self._pool.comparing(node), self._begin)
-        return self._teams[node]
+    def _queue(self, node: str) -> NodeQueue:
+        if node not in self._queues:
+            self._queues[node] = NodeQueue(node, self._pool.comparers(node), self._begin)
+        return self._queues[node]
 
     def run(self) -> None:
         """Work until nothing is left."""
         import ray
         from ray.exceptions import RayError
 
-        for team in self._teams.values():
-            team.feed()
+        for queue in self._queues.values():
+            queue.feed()
         while self._running:
             (done,), _ = ray.wait(list(self._running), num_returns=1)
             call = self._running.pop(done)
             try:
                 result = ray.get(done)
             except RayError as error:
-                self._failed(call, error)
+                self._on_error(call, error)
             else:
-                self._succeeded(call, result)
-            call.team.feed()
-            call.task.team.feed()
+                self._on_result(call, result)
+            call.queue.feed()
+            call.task.queue.feed()
 
-    def _begin(self, team: NodeQueue, post: ActorSlot, batch: list[Pair]) -> None:
-        """Compare a batch, or ask for what it needs from other nodes."""
-        task = Task(team, post, batch)
-        post.calls += 1
-        needed = away(batch, team.node, self._places)
-        task.asked = len(needed)
+    def _begin(self, queue: NodeQueue, slot: ActorSlot, batch: list[Pair]) -> None:
+        """Compare a batch, or first fetch what it needs from other nodes."""
+        task = Task(queue, slot, batch)
+        slot.calls += 1
+        needed = missing_reads(batch, queue.node, self._places)
+        task.missing = len(needed)
         for node, reads in needed.items():
             if node not in self._readers:
-                self._readers[node] = NodeQueue(node, self._pool.reading(node), self._read)
+                self._readers[node] = NodeQueue(node, self._pool.readers(node), self._read)
             self._readers[node].waiting.append((task, reads))
             self._readers[node].feed()
         if not needed:
             self._compare(task)
 
-    def _read(self, team: NodeQueue, post: ActorSlot, wanted: tuple[Task, list[Read]]) -> None:
-        task, reads = wanted
-        if task.over:
+    def _read(self, queue: NodeQueue, slot: ActorSlot, fetch: tuple[Task, list[Read]]) -> None:
+        task, reads = fetch
+        if task.is_over:
             return
-        post.calls += 1
-        receipt, found = post.actor.read.options(num_returns=2).remote(reads)
-        self._call(receipt, task, team, post, reads, found)
+        slot.calls += 1
+        receipt, data = slot.actor.read.options(num_returns=2).remote(reads)
+        self._call(receipt, task, queue, slot, reads, data)
 
     def _compare(self, task: Task) -> None:
-        done = task.post.actor.compare.remote(task.batch, *task.fetched)
-        self._call(done, task, task.team, task.post)
+        done = task.slot.actor.compare.remote(task.batch, *task.fetched)
+        self._call(done, task, task.queue, task.slot)
 
     def _call(
-        self, done: Any, task: Task, team: NodeQueue, post: ActorSlot, reads: Sequence[Read] = (), found: Any = None
+        self, done: Any, task: Task, queue: NodeQueue, slot: ActorSlot, reads: Sequence[Read] = (), data: Any = None
     ) -> None:
-        alone = team.most == post.calls == 1
-        self._running[done] = Call(task, team, post, post.actor, alone, reads, found)
+        alone = queue.calls_per_actor == slot.calls == 1
+        self._running[done] = Call(task, queue, slot, slot.actor, alone, reads, data)
 
-    def _succeeded(self, call: Call, result: Any) -> None:
+    def _on_result(self, call: Call, result: Any) -> None:
         task = call.task
         if not call.reads:
-            self._end(task)
-            self._tell(task.batch, result)
+            self._finish(task)
+            self._record(task.batch, result)
             return
-        call.post.calls -= 1
-        task.fetched.append(call.found)
-        task.asked -= 1
-        if not task.asked and not task.over:
+        call.slot.calls -= 1
+        task.fetched.append(call.data)
+        task.missing -= 1
+        if not task.missing and not task.is_over:
             self._compare(task)
 
-    def _failed(self, call: Call, error: Exception) -> None:
-        """Do again what can be done again, pair by pair; tell what fails alone, or for want of the node that has it."""
+    def _on_error(self, call: Call, error: Exception) -> None:
+        """Repeat a call pair by pair; record as failed a pair that fails alone, or whose node is lost."""
         from ray.exceptions import ActorUnschedulableError, RayActorError
 
         task = call.task
-        call.team.most = 1
+        call.queue.calls_per_actor = 1
         died = isinstance(error, RayActorError)
-        if died and call.post.actor is call.actor:
-            call.post.actor = self._pool.start(call.team.node)
+        if died and call.slot.actor is call.actor:
+            call.slot.actor = self._pool.start(call.queue.node)
         if call.reads:
-            call.post.calls -= 1
-        if task.over:
+            call.slot.calls -= 1
+        if task.is_over:
             return
-        self._end(task)
-        if isinstance(error, ActorUnschedulableError) or (died and self._pool.is_lost(call.team.node)):
-            self._move(task.batch, call.team.node, self._words(call, error))
+        self._finish(task)
+        if isinstance(error, ActorUnschedulableError) or (died and self._pool.is_lost(call.queue.node)):
+            self._move(task.batch, call.queue.node, self._reason(call, error))
         elif call.alone and len(task.batch) == 1:
-            self._tell(task.batch, [self._words(call, error)])
+            self._record(task.batch, [self._reason(call, error)])
         else:
-            task.team.waiting.extendleft([pair] for pair in reversed(task.batch))
+            task.queue.waiting.extendleft([pair] for pair in reversed(task.batch))
 
     def _move(self, pairs: Sequence[Pair], lost: str, why: str) -> None:
-        """Compare without a node that is lost: where another sees the same files, else it is told why not."""
+        """Move pairs away from a lost node: to nodes that see the same files, else record why they failed."""
         self._pool.lost.add(lost)
         self._places = places = self._places.without(lost)
-        kept: dict[str, list[Pair]] = defaultdict(list)
+        by_node: dict[str, list[Pair]] = defaultdict(list)
         for pair in pairs:
             if any(places.home(source.rank) == lost for source in pair.sources):
-                self._tell([pair], [why])
+                self._record([pair], [why])
             else:
-                kept[home(pair, places)].append(pair)
-        for node, left in kept.items():
-            team = self._team(node)
-            team.waiting.extend(batches(left, node, places))
-            team.feed()
+                by_node[home(pair, places)].append(pair)
+        for node, moved in by_node.items():
+            queue = self._queue(node)
+            queue.waiting.extend(batches(moved, node, places))
+            queue.feed()
 
-    def _end(self, task: Task) -> None:
-        task.over = True
-        task.post.calls -= 1
+    def _finish(self, task: Task) -> None:
+        task.is_over = True
+        task.slot.calls -= 1
 
-    def _tell(self, pairs: Sequence[Pair], results: Sequence[PairStats | str]) -> None:
+    def _record(self, pairs: Sequence[Pair], results: Sequence[PairStats | str]) -> None:
         self._advance(self.outcomes.add(pairs, results), sum(map(pair_bytes, pairs)))
 
-    def _words(self, call: Call, error: Exception) -> str:
+    def _reason(self, call: Call, error: Exception) -> str:
         from ray.exceptions import ObjectLostError
 
-        host, name = self._pool.hosts[call.team.node], type(error).__name__
+        host, name = self._pool.hosts[call.queue.node], type(error).__name__
         if call.reads:
             files = ", ".join(dict.fromkeys(source.path for source, _ in call.reads))
             return f"host {host}: {files} cannot be fetched: {name}"
@@ -163,13 +163,12 @@ class Comparison:
 def compare_pairs(
     pool: ActorPool, pairs: Sequence[Pair], places: FileLocations, advance: Callable[[int, int], None]
 ) -> Outcomes:
-    """Compare all pairs, each where most of it lies; return each (label, rank)'s statistics or why it has none.
+    """Compare all pairs, each where most of its data lies; return statistics, or why there are none, by (label, rank).
 
-    `places` tells where the labels of a rank are read. `advance(how many (label, rank), bytes)` is called as parts
-    of the work are done. On KeyboardInterrupt what is done is returned; what was not begun or not finished is then
-    absent.
+    `places` tells where the labels of a rank are read. `advance(count of (label, rank), bytes)` is called as parts of
+    the work are done. On KeyboardInterrupt only the outcomes that are complete are returned.
     """
-    comparison = Comparison(pool, pairs, pool.left(places), advance)
+    comparison = Comparison(pool, pairs, pool.without_lost(places), advance)
     with suppress(KeyboardInterrupt):
         comparison.run()
     return comparison.outcomes.complete()
@@ -178,8 +177,8 @@ def compare_pairs(
 def count_ties(
     pool: ActorPool, questions: Sequence[TieQuestion], places: FileLocations
 ) -> dict[tuple[LabelKey, int], int]:
-    """Ask where the ids lie how many that differ are ties; of what is lost or interrupted nothing is told."""
-    places = pool.left(places)
+    """Count the ties of each question on the node of its ids. Questions that fail or are interrupted are left out."""
+    places = pool.without_lost(places)
     asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
     found: dict[tuple[LabelKey, int], int] = {}
     with suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What became of each (label, rank): its pairs' statistics, merged when all are there. Pure."""
+"""Outcomes of a comparison by (label, rank): the statistics of all its pairs, merged. Pure."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class OutcomeCollector:
 
     def add(self, batch: Sequence[Pair], results: Sequence[PairStats | str]) -> int:
         """Take the results of a batch; return how many (label, rank) are complete with them."""
-        before_it = len(self._complete)
+        before = len(self._complete)
         for pair, result in zip(batch, results, strict=True):
             name = (pair.key, pair.rank)
             left = self._left.pop(name, 0) - pair.region.size
             if left:
                 self._left[name] = left
                 self._parts.setdefault(name, []).append((pair.region, result))
-            elif name in self._complete:  # what follows is empty
-                self._complete[name] = _merged(self._complete[name], result)
+            elif name in self._complete:  # the remaining parts are empty
+                self._complete[name] = _merge(self._complete[name], result)
             elif name in self._parts:
                 parts = [*self._parts.pop(name), (pair.region, result)]
                 parts.sort(key=lambda part: (part[0].start, part[0].shape))
-                self._complete[name] = functools.reduce(_merged, (each for _, each in parts))
+                self._complete[name] = functools.reduce(_merge, (each for _, each in parts))
             else:
                 self._complete[name] = result
-        return len(self._complete) - before_it
+        return len(self._complete) - before
 
     def complete(self) -> Outcomes:
-        """Return the outcomes of those that are complete."""
+        """Return the outcomes of all (label, rank) that are complete."""
         return dict(self._complete)
 
 
-def _merged(one: PairStats | str, other: PairStats | str) -> PairStats | str:
+def _merge(one: PairStats | str, other: PairStats | str) -> PairStats | str:
     if isinstance(one, PairStats):
         return one.merge(other) if isinstance(other, PairStats) else other
     return one

@@ -1,4 +1,4 @@
-"""What a pair reads, and how a slice of it is taken from storage to be sent to another host."""
+"""Regions that a comparison reads, and how their data is read from storage to be sent to another host."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from aclcmp.orchestrator.core.regions import Pair, Region, Source
 
 Bytes = npt.NDArray[np.uint8]
 Read = tuple[Source, Region]
-"""A region of a stored tensor. Of a summary the region is the whole tensor's, and its packed bytes are read."""
+"""Region of a stored tensor. For a summary it is the whole tensor, and the summary's packed bytes are read."""
 Fetched = Mapping[Read, Bytes | str]
-"""Dense bytes, flat and in C order, or in words why they could not be read."""
+"""Dense bytes, flat and in C order, or a message why they could not be read."""
 NOTHING: Fetched = {}
 
 _WINDOW_BYTES = 4 << 20
 _ELEMENTS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
-"""A numpy type for each size of element, all of which numpy copies as they are, and fast."""
+"""Numpy type for each size of element; numpy copies these fast and without change."""
 
 
 def reads_of(pair: Pair) -> list[Read]:
-    """Return what comparing a pair reads: nothing if it cannot be compared, since it adds up summaries."""
+    """Return the regions that comparing a pair reads; none for a sum of summaries, which cannot be compared."""
     if not pair.is_whole:
         sides = () if pair.more_golden or pair.more_actual else (pair.golden, pair.actual)
         return [(source, Region.whole(source.shape)) for source in sides]
@@ -37,13 +37,13 @@ def reads_of(pair: Pair) -> list[Read]:
 
 
 def read_bytes(read: Read) -> int:
-    """Return how many bytes a read has when it is dense."""
+    """Return the number of bytes of a read as dense data."""
     source, region = read
     return region.size * DTYPES[source.dtype].itemsize if source.is_whole else source.nbytes
 
 
 def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
-    """Return the bytes of a read that was fetched, None of one that was not. Raises ShardError if it failed."""
+    """Return the bytes of a read that was fetched, None if it was not. Raises ShardError if it failed."""
     found = fetched.get(read)
     if isinstance(found, str):
         raise ShardError(found)
@@ -58,9 +58,9 @@ def open_summary(source: Source) -> MappedBits:
 
 
 def read_dense(read: Read) -> Bytes:
-    """Read a region into memory, elements side by side in C order: flat bytes.
+    """Read a region into memory as flat bytes, its elements dense in C order.
 
-    Beyond what is returned, some MiB of the file are mapped at a time. Raises ShardError where the tensor cannot be
+    Besides the result, only some MiB of the file are mapped at a time. Raises ShardError where the tensor cannot be
     read or is not what was recorded.
     """
     source, region = read

@@ -1,4 +1,4 @@
-"""Who has which work while pairs are compared: posts for actors, teams of them, tasks and calls. Knows no Ray."""
+"""Assignment of work while pairs are compared: slots of actors, queues of nodes, tasks and calls. Does not use Ray."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aclcmp.orchestrator.compare.actors.remote_reads import Read
 from aclcmp.orchestrator.core.regions import Pair
 
 CALLS_PER_ACTOR = 2
-"""One runs, one waits or is fetched for: the actor never idles between them."""
+"""One call runs while another waits or is being fetched for, so that the actor never idles."""
 
 
 @dataclass(slots=True, eq=False)
 class ActorSlot:
-    """A place for an actor, where another takes over when it dies, and how many calls it has."""
+    """Slot of an actor, which is replaced when it dies, and the number of calls that it has."""
 
     actor: Any
     calls: int = 0
@@ -24,53 +24,53 @@ class ActorSlot:
 
 @dataclass(slots=True, eq=False)
 class NodeQueue:
-    """The actors of a node that do one kind of work, and the work that waits for them."""
+    """Actors of a node that do one kind of work, and the work that waits for them."""
 
     node: str
-    posts: list[ActorSlot]
+    slots: list[ActorSlot]
     begin: Callable[[NodeQueue, ActorSlot, Any], None]
-    """Give a post one of what waits."""
+    """Assigns one waiting item to a slot."""
     waiting: deque[Any] = field(default_factory=deque)
-    most: int = CALLS_PER_ACTOR
-    """Calls per actor. When one has died it is one, so that what kills its actor is known and takes nothing along."""
+    calls_per_actor: int = CALLS_PER_ACTOR
+    """Most calls per actor. It becomes 1 when an actor has died, to find the call that kills, and lose no others."""
 
     def __post_init__(self) -> None:
-        for post in self.posts:
-            post.calls = 0  # those of a comparison that was interrupted do not count
+        for slot in self.slots:
+            slot.calls = 0  # calls of an interrupted comparison do not count
 
     def feed(self) -> None:
-        """Begin as much of what waits as the actors may have."""
+        """Assign waiting work until all actors have as many calls as they may."""
         while self.waiting:
-            post = min(self.posts, key=lambda post: post.calls)
-            if post.calls >= self.most:
+            slot = min(self.slots, key=lambda slot: slot.calls)
+            if slot.calls >= self.calls_per_actor:
                 return
-            self.begin(self, post, self.waiting.popleft())
+            self.begin(self, slot, self.waiting.popleft())
 
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A batch that the actor at a post will compare when what it needs from other nodes is there."""
+    """Batch that the actor of a slot compares as soon as the data from other nodes has arrived."""
 
-    team: NodeQueue
-    post: ActorSlot
+    queue: NodeQueue
+    slot: ActorSlot
     batch: list[Pair]
-    asked: int = 0
-    """How many nodes have been asked for something and have not answered."""
+    missing: int = 0
+    """Number of nodes whose data has not arrived yet."""
     fetched: list[Any] = field(default_factory=list)
-    """References to what was fetched."""
-    over: bool = False
+    """References to the fetched data."""
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A call of the actor at a post of a team; `alone`: it has no other call."""
+    """Call of the actor of a slot; `alone`: the actor has no other call."""
 
     task: Task
-    team: NodeQueue
-    post: ActorSlot
+    queue: NodeQueue
+    slot: ActorSlot
     actor: Any
     alone: bool
     reads: Sequence[Read] = ()
-    """What is read for the task; nothing if the call is the comparison."""
-    found: Any = None
-    """Reference to what is read."""
+    """Regions that are read for the task; empty if the call is the comparison."""
+    data: Any = None
+    """Reference to the data that is read."""

@@ -76,7 +76,7 @@ def test_killed_actors_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
     write(tmp_path / "data", shape)
     pairs = [pair_of(tmp_path / "data", rank, shape) for rank in range(8)]
     pool = ActorPool(cluster.nodes)
-    assert pool.comparing(cluster.driver_node_id)  # the actors are started
+    assert pool.comparers(cluster.driver_node_id)  # the actors are started
     killed: list[psutil.Process] = []
 
     def advance(pairs: int, size: int) -> None:

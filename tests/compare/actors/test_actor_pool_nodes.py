@@ -290,7 +290,7 @@ def test_a_node_that_dies_beside_one_that_sees_the_same_files(spread: Spread) ->
         places = FileLocations(ids[0], homes, {node: frozenset(ids[1:]) for node in ids[1:]})
         pool = ActorPool([*spread.nodes, third])
         pairs = [spread.simple(f"x{i}", i % 6, i // 6 % 6) for i in range(36)]
-        for post in pool.comparing(third.node_id) + pool.reading(third.node_id):
+        for post in pool.comparers(third.node_id) + pool.readers(third.node_id):
             assert post.actor
         kill([*descendants(process.pid), psutil.Process(process.pid)])
         outcomes = compare_pairs(pool, pairs, places, lambda *done: spread.advanced.append(done))

@@ -120,25 +120,25 @@ def test_a_summary_is_as_large_as_it_is_packed() -> None:
         pair.region, "",
     )  # fmt: skip
     assert schedule.home(kept, own) == "node1"
-    assert schedule.away([kept], "node1", own) == {"node0": [(kept.golden, Region.whole((100, 100)))]}
-    assert sum(map(read_bytes, schedule.away([kept], "node1", own)["node0"])) == 800
+    assert schedule.missing_reads([kept], "node1", own) == {"node0": [(kept.golden, Region.whole((100, 100)))]}
+    assert sum(map(read_bytes, schedule.missing_reads([kept], "node1", own)["node0"])) == 800
     assert schedule.split(kept, 1 << 40) == [kept]
     refused = Pair(
         pair.key, 1, kept.golden, pair.golden_region, pair.actual, pair.actual_region, pair.whole_shape, pair.region,
         "", more_golden=(pair.golden,),
     )  # fmt: skip
-    assert schedule.away([refused], "node1", own) == {}  # it is refused unread
+    assert schedule.missing_reads([refused], "node1", own) == {}  # it is refused unread
 
 
 def test_what_travels() -> None:
     first, second = (pair_of((4, 2), (4, 8), (0, column), (0, 1), (2,)) for column in (0, 2))
-    reads = schedule.away([first, second, first], "node2", own)
+    reads = schedule.missing_reads([first, second, first], "node2", own)
     for rank in (0, 1):
         source = Source(f"g{rank}", 0, "float32", (4, 8), rank=rank)
         assert reads.pop(f"node{rank}") == [(source, first.golden_region), (source, second.golden_region)]
     assert not reads
-    assert schedule.away([first], "node0", own).keys() == {"node1", "node2"}
-    assert schedule.away([first, second], "here", here) == {}
+    assert schedule.missing_reads([first], "node0", own).keys() == {"node1", "node2"}
+    assert schedule.missing_reads([first, second], "here", here) == {}
 
 
 def test_batches_keep_order_and_bound_the_work() -> None:
@@ -164,7 +164,7 @@ def test_batches_carry_little(drawn: list[tuple[tuple[int, int], list[int], list
     pairs = [pair_of(shape, (20, 20), (3, 5), tuple(golden), tuple(actual)) for shape, golden, actual in drawn]
 
     def fetched(batch: list[Pair], node: str) -> int:
-        return sum(read_bytes(read) for reads in schedule.away(batch, node, own).values() for read in reads)
+        return sum(read_bytes(read) for reads in schedule.missing_reads(batch, node, own).values() for read in reads)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "FETCH_BYTES", limit)
@@ -182,4 +182,4 @@ def test_what_many_pairs_share_travels_once() -> None:
     places = FileLocations("here", {0: "there"})
     (batch,) = schedule.batches(pairs, "here", places)
     assert batch == pairs
-    assert schedule.away(batch, "here", places) == {"there": [(pairs[0].golden, pairs[0].golden_region)]}
+    assert schedule.missing_reads(batch, "here", places) == {"there": [(pairs[0].golden, pairs[0].golden_region)]}
