@@ -52,14 +52,14 @@ def base_folder(environ: Mapping[str, str]) -> Path:
     return Path(chosen if len(os.fsencode(chosen)) <= _LONGEST_BASE else "/tmp")
 
 
-def remove_abandoned(base: Path) -> None:
+def remove_leftovers(base: Path) -> None:
     """Remove the folders that killed processes of this user left there, but none that is in use."""
     with suppress(OSError):
         for path in base.glob(f"{_PREFIX}*"):
-            _remove_if_abandoned(path)
+            _remove_leftover(path)
 
 
-def _remove_if_abandoned(path: Path) -> None:
+def _remove_leftover(path: Path) -> None:
     with suppress(OSError):  # in use, gone, or no folder
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_abandoned
+from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_leftovers
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 
 SIMULATE = "ACLCMP_SIMULATE"
@@ -65,7 +65,7 @@ def start_local(claimed: dict[str, float]) -> Callable[[], object]:
     }
     free = shutil.disk_usage("/dev/shm").free
     base = base_folder(os.environ)
-    remove_abandoned(base)
+    remove_leftovers(base)
     try:
         folder = SessionFolder(base)
     except OSError as error:

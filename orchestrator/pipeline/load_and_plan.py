@@ -187,4 +187,4 @@ def _plan_run(
 
 def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:
     labels = [label for index in indices for label in index.records]
-    screen.show_recorded(len(labels), sum(label.nbytes for label in labels))
+    screen.show_label_totals(len(labels), sum(label.nbytes for label in labels))

@@ -119,7 +119,7 @@ class Screen:
             text = f"{self._ended}/{self._total} {'finished' if state is RankState.FINISHED else 'ended'}"
             self._bars.update(self._ranks, completed=self._ended, text=text)
 
-    def show_recorded(self, labels: int, nbytes: int) -> None:
+    def show_label_totals(self, labels: int, nbytes: int) -> None:
         """Show how many labels and bytes the ranks have recorded."""
         text = f"{labels:,} labels, {decimal(nbytes)}"
         if self._ranks is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_abandoned
+from aclcmp.orchestrator.cluster.ray_session import SessionFolder, base_folder, remove_leftovers
 
 HOLDS = """
 import sys, time
@@ -45,16 +45,16 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     (tmp_path / "aclcmp-ray-file").write_text("a file")
     (tmp_path / "else").mkdir()
     (tmp_path / "aclcmp-ray-link").symlink_to(tmp_path / "else")
-    remove_abandoned(tmp_path)
+    remove_leftovers(tmp_path)
     assert left.is_dir() and mine.path.is_dir()  # in use
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    remove_abandoned(tmp_path)
+    remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         mine.path.name, others.name, "aclcmp-ray-file", "aclcmp-ray-link", "else",
     }  # fmt: skip
     mine.remove()
-    remove_abandoned(tmp_path / "absent")
+    remove_leftovers(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class ActorPool:
 
         return not any(each["NodeID"] == node and each["Alive"] for each in ray.nodes())
 
-    def without_lost(self, places: FileLocations) -> FileLocations:
+    def drop_lost_nodes(self, places: FileLocations) -> FileLocations:
         """Return the locations without the nodes that are lost."""
         return reduce(FileLocations.without, self.lost, places)
 

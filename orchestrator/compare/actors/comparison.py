@@ -168,7 +168,7 @@ def compare_pairs(
     `places` tells where the labels of a rank are read. `advance(count of (label, rank), bytes)` is called as parts of
     the work are done. On KeyboardInterrupt only the outcomes that are complete are returned.
     """
-    comparison = Comparison(pool, pairs, pool.without_lost(places), advance)
+    comparison = Comparison(pool, pairs, pool.drop_lost_nodes(places), advance)
     with suppress(KeyboardInterrupt):
         comparison.run()
     return comparison.outcomes.complete()
@@ -178,7 +178,7 @@ def count_ties(
     pool: ActorPool, questions: Sequence[TieQuestion], places: FileLocations
 ) -> dict[tuple[LabelKey, int], int]:
     """Count the ties of each question on the node of its ids. Questions that fail or are interrupted are left out."""
-    places = pool.without_lost(places)
+    places = pool.drop_lost_nodes(places)
     asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
     found: dict[tuple[LabelKey, int], int] = {}
     with suppress(KeyboardInterrupt):

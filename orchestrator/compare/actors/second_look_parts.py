@@ -64,7 +64,7 @@ def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: FileLocatio
     import ray
     from ray.exceptions import RayActorError, RayError
 
-    places = pool.without_lost(places)
+    places = pool.drop_lost_nodes(places)
     waiting: dict[str, deque[tuple[Suspect, bool]]] = defaultdict(deque)
     for part in parts(suspects, places):
         waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))

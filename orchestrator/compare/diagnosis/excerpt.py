@@ -1,4 +1,4 @@
-"""Which part of a (label, rank) fits are tried on: a box of bounded size, where its error is largest. Pure."""
+"""Excerpt of a (label, rank) on which fits are tried: a box of bounded size where the error is largest. Pure."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ MOST_NUMBERS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A pair and the place of its region in the box that several pairs make up."""
+class PlacedPair:
+    """Pair with the place of its region in a box that several pairs fill."""
 
     pair: Pair
     place: Region
 
 
-def placed(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], list[Placed]]:
-    """Return the shape of the box that pairs of one (label, rank) make up, and the place of each in it.
+def place_pairs(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], list[PlacedPair]]:
+    """Return the shape of the box that the pairs of one (label, rank) fill, and the place of each in it.
 
-    The box is the tensor as the rank holds it where the pairs are all of that, else the part of the whole. Pairs that
-    make up no box are left out but for the largest.
+    The box is the rank's local tensor if the pairs fill it, else a part of the global tensor. If they fill no box, only
+    the largest pair is returned.
     """
     one_tensor = len({pair.actual for pair in pairs}) == 1
-    ways = [[pair.actual_region for pair in pairs]] if one_tensor else []
-    ways.append([pair.region for pair in pairs])
-    for regions in ways:
+    candidates = [[pair.actual_region for pair in pairs]] if one_tensor else []
+    candidates.append([pair.region for pair in pairs])
+    for regions in candidates:
         start = tuple(min(starts) for starts in zip(*(region.start for region in regions), strict=True))
         end = tuple(max(ends) for ends in zip(*(region.end for region in regions), strict=True))
         shape = tuple(b - a for a, b in zip(start, end, strict=True))
         if math.prod(shape) == sum(region.size for region in regions):  # they are disjoint
             back = tuple(-each for each in start)
-            return shape, [Placed(pair, region.translate(back)) for pair, region in zip(pairs, regions, strict=True)]
+            return shape, [
+                PlacedPair(pair, region.translate(back)) for pair, region in zip(pairs, regions, strict=True)
+            ]
     largest = max(pairs, key=lambda pair: pair.region.size)
-    return largest.region.shape, [Placed(largest, Region.whole(largest.region.shape))]
+    return largest.region.shape, [PlacedPair(largest, Region.whole(largest.region.shape))]
 
 
 def excerpt_of(pairs: Sequence[Pair], rows: RowSums, most: int = MOST_NUMBERS) -> tuple[Pair, ...]:
-    """Return pairs that are a box of at most `most` numbers, with as many whole rows in a line as fit.
+    """Return pairs that fill a box of at most `most` numbers, with as many whole consecutive rows as possible.
 
-    `rows` are the sums by row of the (label, rank): the box lies where the error is largest along the first axis that
-    is cut.
+    `rows` are the sums by row of the (label, rank): along the first axis that is cut, the box lies where the error is
+    largest.
     """
     if not pairs or not any(pair.region.size for pair in pairs):
         return ()
-    shape, each = placed([pair for pair in pairs if pair.region.size])
+    shape, each = place_pairs([pair for pair in pairs if pair.region.size])
     most = max(most // components_of(pairs[0].actual.dtype), 1)
     start, size = [0] * len(shape), list(shape)
     for axis in range(len(shape)):
@@ -68,8 +70,8 @@ def excerpt_of(pairs: Sequence[Pair], rows: RowSums, most: int = MOST_NUMBERS) -
     return tuple(cut for item in each if (cut := _within(item, box)) is not None)
 
 
-def _worst_stretch(each: Sequence[Placed], axis: int, size: int, length: int, rows: RowSums) -> int:
-    """Where the `length` neighbours along an axis begin that hold the most error."""
+def _worst_stretch(each: Sequence[PlacedPair], axis: int, size: int, length: int, rows: RowSums) -> int:
+    """Return the start of the `length` neighbours along an axis that hold the most error."""
     energy = np.zeros(size)
     for item in each:
         whole = item.pair.whole_shape
@@ -83,8 +85,8 @@ def _worst_stretch(each: Sequence[Placed], axis: int, size: int, length: int, ro
     return int(np.argmax(sums[length:] - sums[:-length]))
 
 
-def _within(item: Placed, box: Region) -> Pair | None:
-    """Cut a pair to what of it lies in a box; None if nothing does."""
+def _within(item: PlacedPair, box: Region) -> Pair | None:
+    """Cut a pair to its part inside a box; None if there is none."""
     begin = tuple(max(a, b) for a, b in zip(item.place.start, box.start, strict=True))
     end = tuple(min(a, b) for a, b in zip(item.place.end, box.end, strict=True))
     shape = tuple(b - a for a, b in zip(begin, end, strict=True))

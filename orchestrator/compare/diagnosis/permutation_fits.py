@@ -1,4 +1,4 @@
-"""Fits that put golden's values elsewhere: shifted, reversed, transposed, blocks in another order."""
+"""Fits that move golden's values: shifted, reversed, transposed, or blocks in another order."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from aclcmp.orchestrator.compare.diagnosis.fit_trial import GOOD, PER_PARAMETER,
 from aclcmp.orchestrator.core.diagnosis import numbers_text
 
 _SOME_LEFT = 0.7
-"""What a rearrangement might explain at least for one to be looked for: edges that shift in are not golden's."""
+"""Least share that some permutation must explain before shifts are tried: values that shift in are not golden's."""
 _MOST_UNITS = 4096
 _MOST_GATHERED = 256
-"""Units among which one is looked for that occurs twice; more only where the values are golden's in another order."""
+"""Most units that are searched for repeated ones; more only if the values are golden's in another order."""
 _MATCHED_NUMBERS = 128
 _MATCHED = 0.97
-"""What blocks in another order must explain: the nearest of many explains some by chance."""
+"""Share that blocks in another order must explain: the nearest of many explains some by chance."""
 _CHUNK = 256
 _MOST_SHIFTED = 4
-"""A shift by at most a quarter of the axis: of more, too little is known unless it goes around."""
+"""Shifts that do not wrap around are tried up to a quarter of the axis: beyond that too little is known."""
 
 Ints = npt.NDArray[np.int64]
 
 
 def orders(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
-    """Yield candidates, in the order of their complexity; those of all values at any scale."""
-    likely = trial.rearranged >= GOOD
-    if trial.rearranged >= _SOME_LEFT:
-        yield from _shifted(trial)
+    """Yield candidates in the order of their complexity. They do not depend on `scale`."""
+    likely = trial.permutation_share >= GOOD
+    if trial.permutation_share >= _SOME_LEFT:
+        yield from _shifts(trial)
     if likely:
-        yield from _reversed(trial)
-        yield from _transposed(trial)
-    yield from _permuted(trial, _MOST_UNITS if likely else _MOST_GATHERED)
+        yield from _reversals(trial)
+        yield from _transpositions(trial)
+    yield from _block_permutations(trial, _MOST_UNITS if likely else _MOST_GATHERED)
 
 
 def moves(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
-    """Yield candidates for integers, as `orders` does: ids are no heads, but may be the same in another order."""
+    """Yield candidates for integers: ids have no heads, but rows may hold the same ids in another order."""
     same = (np.sort(trial.x, axis=-1) == np.sort(trial.y, axis=-1)).all(-1, keepdims=True)
     words = "rows hold golden's values in another order: a top-k or a sort that orders otherwise?"
     yield Candidate("order in rows", 4, np.where(same, trial.y, trial.x), words, exact=True)
-    yield from _shifted(trial)
-    yield from _reversed(trial)
+    yield from _shifts(trial)
+    yield from _reversals(trial)
 
 
 def _line(trial: Trial, axis: int) -> tuple[str, str]:
-    """What a place along an axis is called, and what follows its number: ("row", " of dimension 1")."""
+    """Return the name of a place along an axis, and the text after its number: ("row", " of dimension 1")."""
     if axis == trial.x.ndim - 1:
         return "channel", ""
     return "row", "" if trial.x.ndim == 2 else f" of dimension {axis}"
 
 
-def _shifted(trial: Trial) -> Iterator[Candidate]:
-    """Golden moved along an axis by what correlates best, what leaves at the end coming in at the start or not."""
+def _shifts(trial: Trial) -> Iterator[Candidate]:
+    """Yield golden shifted along an axis by the best correlation, once with wrap-around and once without."""
     for axis, size in enumerate(trial.x.shape):
         if size < 4 or trial.x.size // size < 1:
             continue
@@ -78,7 +78,7 @@ def _shifted(trial: Trial) -> Iterator[Candidate]:
             yield Candidate(kind, 3, moved, words, inside)
 
 
-def _reversed(trial: Trial) -> Iterator[Candidate]:
+def _reversals(trial: Trial) -> Iterator[Candidate]:
     for axis, size in enumerate(trial.x.shape):
         if size > 2:
             line, of = _line(trial, axis)
@@ -86,8 +86,8 @@ def _reversed(trial: Trial) -> Iterator[Candidate]:
             yield Candidate("reversed", 3, np.flip(trial.x, axis), words)
 
 
-def _transposed(trial: Trial) -> Iterator[Candidate]:
-    """Golden's values in the order of another arrangement of its axes, or of parts of its last axis."""
+def _transpositions(trial: Trial) -> Iterator[Candidate]:
+    """Yield golden's values with its axes, or parts of its last axis, in another order."""
     shape = trial.x.shape
     for axis in range(trial.x.ndim - 1) if not trial.cut else ():
         if 1 not in shape[axis : axis + 2]:
@@ -109,10 +109,10 @@ def _transposed(trial: Trial) -> Iterator[Candidate]:
             yield Candidate("transposed", 4, moved, words)
 
 
-def _permuted(trial: Trial, most: int) -> Iterator[Candidate]:
-    """Blocks along an axis that are golden's from another place, the largest blocks first.
+def _block_permutations(trial: Trial, most: int) -> Iterator[Candidate]:
+    """Yield blocks along an axis that are golden's from another place, the largest blocks first.
 
-    A block is matched to the one that is nearest, by some of its numbers; where it is as near to its own it stays.
+    A block is matched to the nearest one by some of its numbers, unless its own is as near.
     """
     for axis, size in enumerate(trial.x.shape):
         for units in (each for each in range(2, size + 1) if size % each == 0):
@@ -124,23 +124,23 @@ def _permuted(trial: Trial, most: int) -> Iterator[Candidate]:
             if (origin == np.arange(units)).all():
                 continue
             candidate = _candidate(trial, axis, x, origin)
-            if trial.explained(candidate) >= _MATCHED:
+            if trial.explained_share(candidate) >= _MATCHED:
                 yield candidate
                 break
 
 
 def _units(side: Floats, axis: int, units: int) -> Floats:
-    """The blocks along an axis, one a row."""
+    """Return the blocks along an axis, one in each row."""
     return np.moveaxis(side, axis, 0).reshape(units, -1)
 
 
 def _nearest(x: Floats, y: Floats) -> Ints:
-    """Of each block of y the block of x that is nearest, or its own where no other is clearly nearer."""
+    """Return for each block of y the nearest block of x, or its own if no other is clearly nearer."""
     step = max(x.shape[1] // _MATCHED_NUMBERS, 1)
     x, y = x[:, : step * _MATCHED_NUMBERS : step], y[:, : step * _MATCHED_NUMBERS : step]
     sizes = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
     sizes[sizes == 0.0] = 1.0
-    x, y = x / sizes, y / sizes  # a few large numbers would be all that counts
+    x, y = x / sizes, y / sizes  # else only a few large numbers would count
     energy = np.einsum("ij,ij->i", x, x)
     own = np.einsum("ij,ij->i", y - x, y - x)
     found = np.arange(len(x))
@@ -161,7 +161,7 @@ def _candidate(trial: Trial, axis: int, x: Floats, origin: Ints) -> Candidate:
     (line, of), block = _line(trial, axis), shape[axis] // units
     cost = 5 if units <= 64 else 7
 
-    def named(unit: int) -> str:
+    def name_of(unit: int) -> str:
         if trial.cut and line == "row":
             return f"some {line}s{of}"
         return f"{line}{'s' * (block > 1)} {numbers_text(list(range(unit * block, (unit + 1) * block)))}{of}"
@@ -171,10 +171,10 @@ def _candidate(trial: Trial, axis: int, x: Floats, origin: Ints) -> Candidate:
         several = f"blocks of {block} {line}s{of}" if block > 1 else f"{line}s{of}"
         if len(np.unique(origin)) < units:
             first = int(changed[0])
-            where = f"in {named(first)} are golden's {named(int(origin[first]))}"
+            where = f"in {name_of(first)} are golden's {name_of(int(origin[first]))}"
             return f"{several} are golden's of another place, some twice: {where}; a wrong index or map of heads?"
         if len(changed) == 2:
-            return f"{named(int(changed[0]))} and {named(int(changed[1]))} are swapped: heads, experts or slices?"
+            return f"{name_of(int(changed[0]))} and {name_of(int(changed[1]))} are swapped: heads, experts or slices?"
         new = ", ".join(map(str, origin[:8].tolist())) + (" ..." if units > 8 else "")
         return f"{several} are in another order (golden's {new}): heads, experts or slices permuted?"
 

@@ -13,7 +13,7 @@ from aclcmp.labeling.shard.element_values import FLOAT8, FLOAT8_VALUES
 Floats = npt.NDArray[np.float64]
 
 NARROWER = ("float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz", "bfloat16", "float16", "float32")
-"""Types that a wider one may have been rounded to without saying so, the coarsest first."""
+"""Types to which wider values may have been rounded silently, the coarsest first."""
 
 LARGEST = {
     "float16": 65504.0,
@@ -23,7 +23,7 @@ LARGEST = {
     "float8_e5m2fnuz": 57344.0,
     "int8": 127.0,
 }
-"""The largest value of types in which saturation is common."""
+"""Largest value of types in which saturation is common."""
 
 
 def _float8(name: str) -> Callable[[Floats], Floats]:
@@ -40,9 +40,9 @@ def _bfloat16(x: Floats) -> Floats:
 
 
 def rounder(name: str) -> Callable[[Floats], Floats]:
-    """Return what rounds float64 to the nearest value of a float type; float8 saturates, others overflow to infinity.
+    """Return a function that rounds float64 to a float type; float8 saturates, others overflow to infinity.
 
-    Of two float8 values that are as near the lower one is taken.
+    If two float8 values are equally near, the lower one is taken.
     """
     if name in FLOAT8:
         return _float8(name)

@@ -1,6 +1,6 @@
-"""A second look at one (label, rank): sums by channel and a histogram over all of it, fits over an excerpt.
+"""Diagnosis of one (label, rank): sums by channel and a histogram over all of it, and fits over an excerpt.
 
-In plain numpy, window by window: memory does not grow with the tensors.
+It works in plain numpy, window by window, so that memory does not grow with the tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.element_values import components_of, decode
 from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, read_dense
-from aclcmp.orchestrator.compare.diagnosis.excerpt import placed
+from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.kernels.region_split import within
 from aclcmp.orchestrator.compare.pair import row_group
@@ -31,17 +31,17 @@ from aclcmp.orchestrator.core.diagnosis import (
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 
 MOST_CHANNELS = 4096
-"""Last axes that are longer than this are summed in groups."""
+"""Longer last axes are summed in groups of channels."""
 _WINDOW = 1 << 18  # Elements: 2 MiB of each side in float64, 4 MiB of complex ones.
 
 Floats = npt.NDArray[np.float64]
 
 
 def diagnose_pairs(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
-    """Look at all pairs of a (label, rank) again, and try fits on its excerpt.
+    """Diagnose all pairs of a (label, rank), and try fits on its excerpt.
 
-    Positions where a side is not finite count on neither side, and are counted where the other is not so too. What lies
-    on other hosts is in `fetched`. Raises ShardError when a side cannot be read.
+    Positions where a side is not finite are left out of the sums of both; they are counted if the other side differs
+    there. `fetched` holds what lies on other hosts. Raises ShardError when a side cannot be read.
     """
     found = Look.empty()
     for pair in suspect.pairs:
@@ -50,7 +50,7 @@ def diagnose_pairs(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
 
 
 def channel_group(whole_shape: tuple[int, ...]) -> int:
-    """Return how many consecutive channels of a whole tensor are summed together: a power of two."""
+    """Return how many consecutive channels of a global tensor are summed together: a power of two."""
     channels = whole_shape[-1] if whole_shape else 1
     group = 1
     while -(-channels // group) > MOST_CHANNELS:
@@ -90,7 +90,7 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
 
 
 def _places(chosen: npt.NDArray[np.bool_], window: Region, whole_shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Return the rows and the channels, in the whole tensor, of what is chosen in a window of it; shape (2, n)."""
+    """Return the rows and channels, in the global tensor, of the chosen places of a window; shape (2, n)."""
     flat = np.flatnonzero(chosen) // (chosen.size // window.size)
     at = np.unravel_index(flat, window.shape) if window.shape else ()
     places = [each + start for each, start in zip(at, window.start, strict=True)]
@@ -110,18 +110,18 @@ def _counts(d: Floats, rms: float) -> npt.NDArray[np.int64]:
 
 
 def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Floats, npt.NDArray[np.bool_] | None]]:
-    """Yield windows of a pair's region, by their places in it, and the finite values of golden and actual there.
+    """Yield windows of a pair's region, each with the finite values of golden and actual, and a mask.
 
-    The values are flat, real and imaginary parts side by side; where either side is not finite both are 0. Last comes
-    where one side is not finite and the other not in the same way; None where both are finite everywhere. The lowest
-    values of a type are as good as -inf where the other side's are, too.
+    The values are flat, with real and imaginary parts side by side; where either side is not finite both are 0. The
+    mask marks places where one side is not finite and the other differs; it is None if both are finite everywhere. The
+    lowest values of a type count as -inf where the other side has them too.
     """
     if pair.region.size == 0:
         return
     lowest_x, lowest_y = (DTYPES[source.dtype].lowest for source in (pair.golden, pair.actual))
     for window in within(Region.whole(pair.region.shape), _WINDOW, lambda region: region.size):
-        x = _summed((pair.golden, *pair.more_golden), pair.golden_region, window, fetched)
-        y = _summed((pair.actual, *pair.more_actual), pair.actual_region, window, fetched)
+        x = _sum_sources((pair.golden, *pair.more_golden), pair.golden_region, window, fetched)
+        y = _sum_sources((pair.actual, *pair.more_actual), pair.actual_region, window, fetched)
         hidden = (x <= lowest_x) & (y <= lowest_y)
         left_out = ~(np.isfinite(x) & np.isfinite(y)) | hidden
         unlike = None
@@ -131,7 +131,7 @@ def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Flo
         yield window, x, y, unlike
 
 
-def _summed(sources: Sequence[Source], region: Region, window: Region, fetched: Fetched) -> Floats:
+def _sum_sources(sources: Sequence[Source], region: Region, window: Region, fetched: Fetched) -> Floats:
     total = _values(sources[0], region, window, fetched)
     for source in sources[1:]:
         with np.errstate(invalid="ignore"):  # inf - inf
@@ -140,7 +140,7 @@ def _summed(sources: Sequence[Source], region: Region, window: Region, fetched: 
 
 
 def _values(source: Source, region: Region, window: Region, fetched: Fetched) -> Floats:
-    """Read a window of a region, from where that was fetched to or else from its file, as an array of one's own."""
+    """Return a new array of a window of a region, from the fetched data or else from its file."""
     dense = fetched_bits(fetched, (source, region))
     if dense is None:
         bits = read_dense((source, window.translate(region.start)))
@@ -153,11 +153,11 @@ def _values(source: Source, region: Region, window: Region, fetched: Fetched) ->
 
 
 def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
-    """Read its excerpt, real and imaginary parts side by side along the last axis, and try all fits on it."""
+    """Read a suspect's excerpt, with real and imaginary parts side by side on the last axis; try all fits on it."""
     excerpt = suspect.excerpt
     if not excerpt:
         return ()
-    shape, each = placed(excerpt)
+    shape, each = place_pairs(excerpt)
     parts = components_of(excerpt[0].actual.dtype)
     sides = [np.zeros((*shape, parts)) for _ in range(2)]
     for item in each:

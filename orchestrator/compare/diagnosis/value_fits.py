@@ -1,4 +1,4 @@
-"""Fits that change values where they are: zeros, factors, offsets, limits, rounding."""
+"""Fits that change values in place: zeros, factors, offsets, limits, rounding."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _CLOSE = 0.02
 _FEWEST_HITS = 4
 _DROPPED = (0.01, 0.9)
 _MOST_ALONE = 8
-"""A few values are at most so many."""
+"""Most values that count as a few."""
 
 
 def values(trial: Trial, scale: float = 1.0) -> Iterator[Candidate]:
-    """Yield candidates, in the order of their complexity; `scale` times the trial's values are those that were seen."""
+    """Yield candidates in the order of their complexity; texts show the trial's values times `scale`."""
     yield from _constant(trial, scale)
     yield from _few(trial, scale)
     yield from _factor(trial)
     yield from _offset(trial, scale)
-    yield from _clipped(trial, scale)
+    yield from _clipping(trial, scale)
     if scale == 1.0:
-        yield from _rounded(trial)
+        yield from _rounding(trial)
     yield from _zeros(trial)
     yield from _constant_lines(trial)
     yield from _by_line(trial)
@@ -50,7 +50,7 @@ def _constant(trial: Trial, scale: float) -> Iterator[Candidate]:
 
 
 def _few(trial: Trial, scale: float) -> Iterator[Candidate]:
-    """A few values that are others, all else as in golden."""
+    """Yield golden with a few values replaced by actual's."""
     sizes = np.abs(trial.d).ravel()
     most = min(_MOST_ALONE, trial.x.size // (4 * PER_PARAMETER))
     if not most:
@@ -113,8 +113,8 @@ def _offset(trial: Trial, scale: float) -> Iterator[Candidate]:
         yield Candidate("offset", 1, trial.x + offset, words)
 
 
-def _clipped(trial: Trial, scale: float) -> Iterator[Candidate]:
-    """Values cut off at actual's largest and smallest, if several are there at which golden goes on."""
+def _clipping(trial: Trial, scale: float) -> Iterator[Candidate]:
+    """Yield golden clipped at actual's extremes, if several of actual's values are there and golden goes beyond."""
     x, y = trial.x, trial.y
     low, high = float(y.min()), float(y.max())
     if low == high:
@@ -141,10 +141,11 @@ def _clipped(trial: Trial, scale: float) -> Iterator[Candidate]:
     yield Candidate("saturation", 2, values, words, exact=True)
 
 
-def _rounded(trial: Trial) -> Iterator[Candidate]:
-    """All actual values are representable in a narrower type, golden's are not.
+def _rounding(trial: Trial) -> Iterator[Candidate]:
+    """Yield golden rounded to a narrower type, if it can represent all of actual's values but not golden's.
 
-    Each actual value may be either of the two that golden lies between: the other kernel's round-off decides there.
+    Each actual value may be either of the two neighbours of golden's: the other kernel's round-off decides between
+    them.
     """
     stored = DTYPES[trial.actual_dtype]
     if stored.kind is not Kind.FLOAT or stored.eps is None:
@@ -166,12 +167,12 @@ def _rounded(trial: Trial) -> Iterator[Candidate]:
 
 
 def _zeros(trial: Trial) -> Iterator[Candidate]:
-    """Zeros where golden has values: rows, columns, or here and there."""
+    """Yield golden with actual's zeros: in rows, in columns, or here and there."""
     zero = (trial.y == 0.0) & (trial.x != 0.0)
     count = int(zero.sum())
     if not count or count == zero.size:
         return
-    kept = np.where(zero, 0.0, trial.x)
+    predicted = np.where(zero, 0.0, trial.x)
     table = zero.reshape(-1, zero.shape[-1])
     rows, columns = np.flatnonzero(table.all(1)), np.flatnonzero(table.all(0))
     where = "here and there"
@@ -179,15 +180,15 @@ def _zeros(trial: Trial) -> Iterator[Candidate]:
         where = "in some rows" if trial.cut else f"in row{'s' * (len(rows) > 1)} {numbers_text(rows)}"
     elif len(columns) * table.shape[0] >= 0.9 * count:
         where = f"in channel{'s' * (len(columns) > 1)} {numbers_text(columns)}"
-    yield Candidate("zeros", 3, kept, f"zeros {where}: not written, or masked?", exact=True)
+    yield Candidate("zeros", 3, predicted, f"zeros {where}: not written, or masked?", exact=True)
     share = count / zero.size
     if _DROPPED[0] < share < _DROPPED[1] and trial.x.size >= 256:
         words = f"{share:.0%} of the values are zero, the others larger by 1/(1 - {share:.2f}): dropout left on?"
-        yield Candidate("dropout", 3, kept / (1 - share), words, exact=True)
+        yield Candidate("dropout", 3, predicted / (1 - share), words, exact=True)
 
 
 def _constant_lines(trial: Trial) -> Iterator[Candidate]:
-    """Rows or channels that hold one value each, other than zero, where golden's vary."""
+    """Yield golden with actual's rows or channels that hold one nonzero value each, while golden's vary."""
     flat = trial.rows_and_columns()
     for axis, line, lines, cause in (
         (0, "channel", "rows", "weights zero or never loaded, so that the bias is left?"),
@@ -201,16 +202,16 @@ def _constant_lines(trial: Trial) -> Iterator[Candidate]:
         )
         numbers = np.flatnonzero(constant)
         if len(numbers) > 0 and first[constant].any() and not (line == "row" and trial.cut):
-            kept = np.where(constant, flat.y, flat.x).reshape(trial.x.shape)
+            predicted = np.where(constant, flat.y, flat.x).reshape(trial.x.shape)
             named = f"{line}{'s' * (len(numbers) > 1)} {numbers_text(numbers)}"
             holds = "hold one value each" if len(numbers) > 1 else "holds one value"
             yield Candidate(
-                f"constant {line}s", 4, kept, f"{named} {holds}, the same in all {lines}: {cause}", exact=True
+                f"constant {line}s", 4, predicted, f"{named} {holds}, the same in all {lines}: {cause}", exact=True
             )
 
 
 def _by_line(trial: Trial) -> Iterator[Candidate]:
-    """A factor or an offset for each row, or for each channel."""
+    """Yield golden with a factor or an offset for each row, or for each channel."""
     flat = trial.rows_and_columns()
     for axis, line, cause, added in (
         (1, "row", "a norm, a softmax or a scale by token", "a mean by row not subtracted, or subtracted twice"),
@@ -228,15 +229,15 @@ def _by_line(trial: Trial) -> Iterator[Candidate]:
         factor = np.divide(xy, xx, out=np.ones_like(xy), where=xx > 0)
         offset = (weight * flat.d).sum(axis, keepdims=True) / weight.sum(axis, keepdims=True)
 
-        def shaped(values: Floats) -> Floats:
+        def like_trial(values: Floats) -> Floats:
             return values.reshape(trial.x.shape)
 
         least, largest = f"{factor.min():.3g}", f"{factor.max():.3g}"
         words = f"each {line} is golden's times a factor of its own ({least} to {largest}): {cause}?"
-        yield Candidate(f"scale by {line}", 6, shaped(factor * flat.x), words if least != largest else "")
+        yield Candidate(f"scale by {line}", 6, like_trial(factor * flat.x), words if least != largest else "")
         yield Candidate(
             f"offset by {line}",
             6,
-            shaped(flat.x + offset),
+            like_trial(flat.x + offset),
             f"each {line} has a constant of its own added: {added}?",
         )

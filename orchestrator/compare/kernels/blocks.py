@@ -22,7 +22,7 @@ _Int64 = npt.NDArray[np.int64]
 
 
 def _float32_lanes() -> int:
-    """How many float32 a vector holds in the code that LLVM makes for this machine; on Intel it avoids the widest."""
+    """Return how many float32 a vector holds in LLVM's code for this machine; on Intel it avoids the widest vectors."""
     features = llvmlite.binding.get_host_cpu_features()
     if features.get("avx512f") and llvmlite.binding.get_host_cpu_name().startswith("znver"):
         return 16
@@ -35,7 +35,7 @@ _STRIP = 64 * _float32_lanes()
 
 
 class Sums(NamedTuple):
-    """Sums and extremes that follow from x, y and d = y - x."""
+    """Sums and maxima of values computed from x, y and d = y - x."""
 
     x: np.float64
     y: np.float64
@@ -51,7 +51,7 @@ class Sums(NamedTuple):
 
 
 class ThresholdCounts(NamedTuple):
-    """Positions beyond the three thresholds; of each position alone, so that it does not matter how blocks are cut."""
+    """Number of positions beyond each of three thresholds, which does not depend on how blocks are cut."""
 
     over_1k: np.int64
     over_5k: np.int64
@@ -59,10 +59,13 @@ class ThresholdCounts(NamedTuple):
 
 
 class BitExtremes(NamedTuple):
-    """Extremes, and what compares bits. Ordinals are sign-magnitude bits made two's complement, which orders floats."""
+    """Extremes and comparisons of bits.
+
+    Ordinals are sign-magnitude bits turned into two's complement, which orders floats.
+    """
 
     min_x: np.int64
-    """As an ordinal, like those that follow."""
+    """An ordinal, like the next three."""
     max_x: np.int64
     min_y: np.int64
     max_y: np.int64
@@ -85,7 +88,7 @@ def _make_reduce(
 
     @jit
     def reduce(x: Any, y: Any, rtol: float, atol: float) -> tuple[Sums, ThresholdCounts, BitExtremes]:
-        """Reduce two blocks in their own type, strip by strip; what strips give is added up in 64 bits."""
+        """Reduce two blocks in their own type, strip by strip; the strips' results are added up in 64 bits."""
         x_bits, y_bits = x.view(bits), y.view(bits)
         atol_real, rtol_real = real(atol), real(rtol)
         sums, counts, order = no_sums, no_counts, no_order
@@ -96,7 +99,7 @@ def _make_reduce(
             over_1k, over_5k, over_tolerance = none, none, none
             min_x, max_x, min_y, max_y = largest, negative_zero, largest, negative_zero
             n_equal, distance, any_x, any_y = none, unsigned(0), none, none
-            # As unsigned numbers, which spares each access the question whether it counts from the end.
+            # Unsigned numbers spare each access the test for an index that counts from the end.
             for i in range(np.uintp(begin), np.uintp(min(begin + _STRIP, x.size))):
                 a = x[i]
                 b = y[i]
@@ -183,21 +186,21 @@ def max_distance(x: _Floats, y: _Floats, scale: float) -> np.uint64:
 
 @jit
 def float32_of(ordinal: np.int64) -> float:
-    """Value of an ordinal of float32."""
+    """Return the value of an ordinal of float32."""
     value = np.float64(np.int32(abs(ordinal)).view(np.float32))
     return value if ordinal >= 0 else -value
 
 
 @jit
 def float64_of(ordinal: np.int64) -> float:
-    """Value of an ordinal of float64."""
+    """Return the value of an ordinal of float64."""
     value = np.int64(abs(ordinal)).view(np.float64)
     return value if ordinal >= 0 else -value
 
 
 @jit
 def count_equal(x: _Int64, y: _Int64, same_sign: bool) -> int:
-    """Count equal integers; unless `same_sign`, one of the arrays holds the bits of uint64."""
+    """Count equal integers; without `same_sign`, one of the arrays holds the bits of uint64."""
     count = 0
     for i in range(x.size):
         count += x[i] == y[i] and (same_sign or x[i] >= 0)
@@ -217,7 +220,7 @@ def max_difference(x: _Floats, y: _Floats) -> float:
 def find_difference(x: _Floats, y: _Floats, fx: _Floats, fy: _Floats, difference: float) -> int:
     """Return the first position where |d| is `difference`; -1 if there is none.
 
-    `fx` and `fy` are x and y with zeros where positions do not count.
+    `fx` and `fy` are x and y, with zeros at positions that do not count.
     """
     for i in range(x.size):
         if abs(np.float64(fy[i]) - np.float64(fx[i])) == difference and fx[i] == x[i] and fy[i] == y[i]:

@@ -1,6 +1,6 @@
-"""From stored bits to float32 or float64 values, one block at a time.
+"""Decode stored bits to float32 or float64 values, one block at a time.
 
-A kernel gets each tensor as flat bytes and a code for its element type, so that one compiled kernel serves them all.
+A kernel gets each tensor as flat bytes and a code for its element type, so that one compiled kernel serves all types.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def decode32(data: _Bytes, code: int, scratch: _Float32) -> _Float32:
 def decode64(data: _Bytes, code: int, scratch: _Float64, scratch32: _Float32, exact: _Int64) -> _Float64:
     """Return the float64 values of the elements in `data`: float64 as a view of it, all else in `scratch`.
 
-    Integers (of uint64 the bits) are written to `exact` as well.
+    Integers (for uint64 their bits) are also written to `exact`.
     """
     if code == FLOAT64:
         return data.view(np.float64)

@@ -1,4 +1,4 @@
-"""A region's elements side by side: a stretch of a tensor as it is, or its runs copied together."""
+"""Gather a region's elements: as a view of the tensor, or with its runs copied together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Int64 = npt.NDArray[np.int64]
 
 @jit
 def run_start(base: int, sizes: _Int64, strides: _Int64, number: int) -> int:
-    """Flat index at which run `number` of a walk begins."""
+    """Return the flat index at which run `number` of a walk begins."""
     index = base
     for level in range(sizes.size - 1, 0, -1):
         size = sizes[level]
@@ -30,12 +30,12 @@ def run_start(base: int, sizes: _Int64, strides: _Int64, number: int) -> int:
 @jit
 def _copy_runs(source: Any, walk: Walk, number: int, within: int, out: Any) -> None:
     """Fill `out` with the elements from element `within` of run `number` on."""
-    # Taken from the walk once: each access to an array in a tuple counts references, which costs more than a short run.
+    # Read from the walk once: each access to an array in a tuple counts references, which costs more than a short run.
     run, base, sizes, strides = walk.run, walk.base, walk.sizes, walk.strides
     filled = 0
     while filled < out.size:
         take = min(run - within, out.size - filled)
-        # As unsigned numbers, which spares each access the question whether it counts from the end.
+        # Unsigned numbers spare each access the test for an index that counts from the end.
         to, start = np.uintp(filled), np.uintp(run_start(base, sizes, strides, number) + within)
         for i in range(np.uintp(take)):
             out[to + i] = source[start + i]

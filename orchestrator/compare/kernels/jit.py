@@ -1,4 +1,4 @@
-"""How the kernels are compiled, and how their machine code is kept for the processes to come."""
+"""Compilation of the kernels, and the cache of their machine code for later processes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numba
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Without nnan and ninf, which would let the compiler drop what recognises non-finite values. Without arcp and afn: on
-# some targets they turn a division into an estimate that is wrong at 0 and at subnormals.
+# Without nnan and ninf, which would let the compiler drop the tests for non-finite values. Without arcp and afn, which
+# on some targets turn a division into an estimate that is wrong at 0 and at subnormals.
 _FASTMATH = {"reassoc", "nsz", "contract"}
 
 # Python's error model looks for a zero before each division, which keeps loops from being vectorised.
@@ -31,11 +31,11 @@ def entry_point(function: _Function) -> _Function:
     """Compile `function` on its first call; its code is kept beside the source or in the user's cache folder."""
     try:
         dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither folder can be written: compile in each process
+    except RuntimeError:  # neither folder is writable: compile in each process
         return jit(function)
     if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
         return function
-    # numba takes cached code for current as long as the entry point's own file is unchanged; what it calls counts too.
+    # numba checks only the entry point's own file for changes; the functions that it calls must count too.
     stats = [path.stat() for path in _SOURCES]
     dispatcher._cache._cache_file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)
     return cast("_Function", dispatcher)

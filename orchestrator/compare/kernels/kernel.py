@@ -20,18 +20,18 @@ _Float64 = npt.NDArray[np.float64]
 _Int64 = npt.NDArray[np.int64]
 
 BLOCK = 2048
-"""Most elements that are reduced at a time: where the fast way does not do, this many are reduced again."""
+"""Most elements that are reduced at a time: where float32 is not enough, this many are reduced again."""
 
 CHUNK = 65_536
-"""Most elements that are gathered and decoded at a time: both sides stay in a second-level cache. Each chunk costs some
-time of its own, so that with 8,192 everything is 5 to 15 % slower."""
+"""Most elements that are gathered and decoded at a time: both sides stay in a second-level cache. Each chunk has a
+fixed cost, so that chunks of 8,192 are 5 to 15 % slower."""
 
 _IN_PLACE = 4096
-"""Shorter runs are copied together first: each chunk costs 0.35 us of its own, copying 512 elements a tenth of that."""
+"""Shorter runs are first copied together: each chunk costs 0.35 us, and copying 512 elements a tenth of that."""
 _OWN_BLOCK = 512  # A row piece of at least this length gets a block of its own, which saves summing the row again.
 
-# Between this and infinity, a sum of squares in float32 has lost nothing that counts to underflow: 2,048 times half the
-# smallest subnormal is 2^-139.
+# Between this and infinity, underflow has no effect on a sum of squares in float32: 2,048 times half the smallest
+# subnormal is 2^-139.
 _SAFE_SQUARES = 2.0**-100
 
 
@@ -58,7 +58,7 @@ def _segment_at(
 @jit
 def _add_rows(rows: Rows, position: int, x: _Floats, y: _Floats, current: int, segment_end: int) -> tuple[int, int]:
     """Add up a block that begins at `position` by rows; return the group and segment end of its last element."""
-    # Taken from the tuple once: each access to an array in it counts references, which costs more than a short row.
+    # Read from the tuple once: each access to an array in it counts references, which costs more than a short row.
     width, group, walk = rows.width, rows.group, rows.walk
     run, base, sizes, strides = walk.run, walk.base, walk.sizes, walk.strides
     seen, sum_xx, sum_dd = rows.seen, rows.sum_xx, rows.sum_dd
@@ -104,7 +104,7 @@ def _widen(totals: Totals, low_x: float, high_x: float, low_y: float, high_y: fl
 
 @jit
 def _update_max_difference(totals: Totals, position: int, x: _Floats, y: _Floats, fx: _Floats, fy: _Floats) -> None:
-    """Take up the block's largest |d| if it is a new one; fx and fy are x and y with zeros at non-finite pairs."""
+    """Update the largest |d| by the block's; fx and fy are x and y with zeros at non-finite pairs."""
     largest = blocks.max_difference(fx, fy)
     if largest > totals.extremes[5]:
         at = blocks.find_difference(x, y, fx, fy, largest)
@@ -156,7 +156,7 @@ def _mask_nonfinite(totals: Totals, limits: KernelLimits, x: _Floats, y: _Floats
 
 @jit
 def _nonfinite_class(value: float) -> int:
-    """0 for NaN, 1 and 2 for positive and negative infinity, -1 for finite values."""
+    """Return 0 for NaN, 1 and 2 for positive and negative infinity, -1 for finite values."""
     if np.isnan(value):
         return 0
     if np.isinf(value):
@@ -166,7 +166,7 @@ def _nonfinite_class(value: float) -> int:
 
 @jit
 def _safe(sum_of_squares: float, all_zero: bool) -> bool:
-    """Whether float32 was wide enough to sum these squares."""
+    """Tell whether float32 was wide enough to sum these squares."""
     return all_zero or _SAFE_SQUARES <= sum_of_squares < np.inf
 
 
@@ -231,7 +231,7 @@ _scan_chunk64 = _make_scan_chunk(blocks.reduce64, blocks.float64_of, np.int64(0x
 
 @jit
 def _chunk_size(x_walk: Walk, y_walk: Walk, position: int, stop: int) -> int:
-    """Number of elements in the chunk that begins at `position`; long runs are read in place, not copied together."""
+    """Return the size of the chunk that begins at `position`; long runs are read in place, not copied together."""
     size = min(CHUNK, stop - position)
     for left in (x_walk.run - position % x_walk.run, y_walk.run - position % y_walk.run):
         if left >= _IN_PLACE:
@@ -279,7 +279,7 @@ def scan64(
     stop: int,
     totals: Totals,
 ) -> None:
-    """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` tells of which kind."""
+    """Add to `totals` and `rows` the elements start <= i < stop of any pair; `integers` is True for exact types."""
     raw = np.empty((2, 8 * CHUNK), np.uint8)
     scratch = np.empty((2, CHUNK), np.float64)
     scratch32 = np.empty(CHUNK, np.float32)

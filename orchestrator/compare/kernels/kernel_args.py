@@ -1,4 +1,4 @@
-"""What the kernels are given and what they add up in, as tuples that compiled code understands."""
+"""Arguments and totals of the kernels, as tuples that compiled code understands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Int64 = npt.NDArray[np.int64]
 
 
 class KernelOperand(NamedTuple):
-    """One operand: its stored bytes, the code of its element type, and the walk of the region to be compared."""
+    """One operand: its stored bytes, the code of its element type, and the walk over the compared region."""
 
     data: npt.NDArray[np.uint8]
     itemsize: int
@@ -23,9 +23,9 @@ class KernelOperand(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Where the sums by row go: rows are `width` elements long and `walk` numbers them within the whole tensor.
+    """Sums by row. Rows are `width` elements long, and `walk` gives their numbers in the global tensor.
 
-    Group g sums the whole's rows g * group .. (g + 1) * group - 1.
+    Group g sums the global tensor's rows g * group .. (g + 1) * group - 1.
     """
 
     width: int
@@ -37,22 +37,22 @@ class Rows(NamedTuple):
 
 
 class KernelLimits(NamedTuple):
-    """Tolerance of one element, |d| <= atol + rtol |x|, and which values stand for -inf."""
+    """Tolerance of one element, |d| <= atol + rtol |x|, and the values that stand for -inf."""
 
     rtol: float
     atol: float
     lowest_x: float
-    """Values of x up to here are as good as -inf in a mask, where y's are up to `lowest_y`."""
+    """Values of x up to this one count as -inf in a mask, where y's are up to `lowest_y`."""
     lowest_y: float
 
 
 class Totals(NamedTuple):
-    """What a scan adds up, in arrays that it updates in place."""
+    """Totals of a scan, in arrays that it updates in place."""
 
     sums: _Float64
     """sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d."""
     extremes: _Float64
-    """min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), and x and y there."""
+    """min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), and x and y at max_abs_d."""
     counts: _Int64
     """n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y,
     n_nonfinite_equal."""

@@ -1,4 +1,4 @@
-"""Stored tensors as memory maps that do not stay in memory."""
+"""Memory maps of stored tensors, whose pages are released after reading."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from aclcmp.orchestrator.core.regions import Source
 
 _WINDOW_BYTES = 4 << 20
 _checked: set[int] = set()
-"""Tensors that had the right checksum in this process, as hashes: a slice of one may be read for each rank."""
+"""Hashes of tensors whose checksum was right in this process: slices of one may be read for several ranks."""
 
 
 class MappedBits:
-    """A stored tensor's bits, read-only, flat, in `DType.memory`; its file is mapped as long as this is referenced."""
+    """Bits of a stored tensor, read-only, flat, in `DType.memory`; the file stays mapped while this is referenced."""
 
     def __init__(
         self, source: Source, file: os.stat_result, bits: npt.NDArray[np.generic], pages: mmap.mmap | None, skipped: int
     ) -> None:
-        """Take the mapped elements, which begin `skipped` bytes into `pages`; there are no pages of an empty tensor."""
+        """Take the mapped elements, which begin `skipped` bytes into `pages`; `pages` is None for an empty tensor."""
         self.bits = bits
         self.pages = pages
         self._skipped = skipped
         self._source = source
         self._hash = xxhash.xxh3_64()
         self._hashed = 0
-        """How many elements, from the first on, have been hashed."""
+        """Number of elements, from the first on, that have been hashed."""
         self._key = hash((source.path, source.offset, source.checksum, file.st_ino, file.st_mtime_ns))
         self._is_checked = pages is None or source.checksum is None or self._key in _checked
 
     def release(self, start: int, stop: int) -> None:
-        """Give back the memory behind the elements start <= i < stop; they are read again from the file on need.
+        """Release the memory of the elements start <= i < stop; later access reads them again from the file.
 
-        Mapped pages count as the process's memory until then, even though the kernel could drop them. Only whole pages
-        are given back, and the one around `stop` is kept, since reading goes on there. The checksum is taken of what
-        passes here from the first element on, while it is still in a cache.
+        Without this, mapped pages count as the process's memory, even though the system could drop them. Only whole
+        pages are released, and the one around `stop` is kept, since reading continues there. If elements are released
+        in order from the first on, they are hashed here, while they are still in a cache.
         """
         if self.pages is None:
             return
@@ -56,9 +56,9 @@ class MappedBits:
             self.pages.madvise(mmap.MADV_DONTNEED, first, last - first)
 
     def check(self) -> None:
-        """Raise ShardError unless the file still holds what was recorded: nothing read before this may be trusted.
+        """Raise ShardError unless the file still holds what was recorded. Only then may data that was read be used.
 
-        What was not released yet is read for it. A tensor without a checksum is believed.
+        Elements that were not released yet are read here. A tensor without a checksum passes.
         """
         if self._is_checked:
             return
@@ -104,10 +104,10 @@ def open_bits(source: Source) -> MappedBits:
 
 
 def give_back_store() -> None:
-    """Drop the pages of Ray's object store from this process's memory, where the system can.
+    """Drop the pages of Ray's object store from this process's memory, if the system can.
 
-    What was once read or written there counts as the process's until it ends, which soon is the whole store (256 MiB).
-    Only shared pages are dropped, of which the store keeps the contents, so that they come back when they are read.
+    All pages that were read or written count as the process's memory until it ends, soon the whole store (256 MiB).
+    Only shared pages are dropped: the store keeps their contents, and they come back when they are read.
     """
     try:
         maps = Path("/proc/self/maps").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A pair's operands as the kernels read them: a stored tensor as it lies, or the sum of several, a window at a time."""
+"""Operands in the form that kernels read: a stored tensor in place, or the sum of several, one window at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 SUM_WINDOW = 262_144
-"""Most elements whose sums are held at a time: 2 MiB."""
+"""Most elements whose sums are in memory at a time: 2 MiB."""
 
 _CHUNK = 8_192  # elements decoded at a time, which stay in a first-level cache together with their sums
 
@@ -24,14 +24,14 @@ _NO_LEVELS = np.empty(0, np.int64)
 
 
 class OperandReader(Protocol):
-    """One operand, read window by window."""
+    """Operand that is read window by window."""
 
     @property
     def reach(self) -> KernelOperand:
-        """Where the operand's elements lie in storage."""
+        """Places of the operand's elements in storage."""
 
     def window(self, start: int, stop: int) -> KernelOperand:
-        """Return what holds the region's elements start <= i < stop, by their numbers in the region."""
+        """Return a kernel operand with the region's elements start <= i < stop, by their numbers in the region."""
 
     def release(self, start: int, stop: int) -> None:
         """Give back the memory behind elements that have been read."""
@@ -39,7 +39,7 @@ class OperandReader(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredOperand:
-    """An operand that is one stored tensor."""
+    """Operand that is one stored tensor."""
 
     side: KernelOperand
     free: Callable[[int, int], None]
@@ -47,7 +47,7 @@ class StoredOperand:
 
     @property
     def reach(self) -> KernelOperand:
-        """Where its elements lie."""
+        """Places of its elements in storage."""
         return self.side
 
     def window(self, start: int, stop: int) -> KernelOperand:
@@ -60,7 +60,7 @@ class StoredOperand:
 
 
 class SumOperand:
-    """An operand that is the sum of stored tensors of one element type and shape, of the same region of each.
+    """Operand that is the sum of stored tensors of one element type and shape, each over the same region.
 
     Floats are added in float64, in the order given and as IEEE 754 has it (inf - inf is NaN). Integers are added in 64
     bits, and bools as 0 and 1. Sums are never rounded to the narrower stored type.
@@ -76,22 +76,22 @@ class SumOperand:
 
     @property
     def reach(self) -> KernelOperand:
-        """Where the elements of each summand lie, of the first for example."""
+        """Places of the first summand's elements in storage, which stand for those of all."""
         return self._summands[0].side
 
     def window(self, start: int, stop: int) -> KernelOperand:
-        """Add up the summands there, one after the other, each released when it has been read."""
+        """Return the sum over a window; each summand is released after it is read."""
         sums = self._sums[: stop - start]
         for number, summand in enumerate(self._summands):
             add_up(summand.side, start, stop, self._exact, number == 0, sums)
             summand.release(start, stop)
         data = sums.view(np.uint8)
         data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
-        # Elements go by their numbers in the region, so the first of them would be `start` elements into the window.
+        # The kernels use the elements' numbers in the region, so the window's base is -start.
         return KernelOperand(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
 
     def release(self, start: int, stop: int) -> None:
-        """Keep the window's memory for the next one."""
+        """Do nothing: the memory is used again for the next window."""
 
 
 @jit

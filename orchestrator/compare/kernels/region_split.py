@@ -1,4 +1,4 @@
-"""Regions cut into smaller ones: disjoint boxes that together are the region. Pure."""
+"""Split regions into smaller, disjoint ones that cover them. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aclcmp.orchestrator.core.regions import Region
 
 
 def pieces(region: Region, count: int) -> list[Region]:
-    """Cut a region along its first dimension that can be cut into up to `count` about equal ones, in order."""
+    """Split a region, along its first dimension larger than 1, into up to `count` nearly equal ones, in order."""
     dim = next((dim for dim, size in enumerate(region.shape) if size > 1), None)
     if count <= 1 or dim is None:
         return [region]
@@ -26,9 +26,9 @@ def pieces(region: Region, count: int) -> list[Region]:
 
 
 def within(region: Region, most: int, size_of: Callable[[Region], int]) -> Iterator[Region]:
-    """Cut a region, along further dimensions where one is not enough, until `size_of` each piece is at most `most`.
+    """Split a region, along further dimensions if necessary, until `size_of` of each piece is at most `most`.
 
-    `size_of` must not grow as a region shrinks. Only single elements may be left larger.
+    `size_of` must not grow when a region shrinks. Only single elements may remain larger.
     """
     cut = pieces(region, -(-size_of(region) // most))
     if len(cut) == 1:

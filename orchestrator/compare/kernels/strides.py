@@ -1,4 +1,4 @@
-"""How a region's elements lie in the tensor around it: runs of neighbours, and how far apart the runs are."""
+"""Places of a region's elements in the tensor around it: runs of neighbours, and the strides between runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aclcmp.orchestrator.core.regions import Region
 
 
 class Walk(NamedTuple):
-    """Maps a region's element number (C order) to the flat index in the tensor around it.
+    """Map from a region's element numbers (C order) to flat indices in the tensor around it.
 
     Each `run` consecutive elements are neighbours; run number k begins at `base` plus the mixed-radix expansion of k
     over `sizes`, weighted by `strides` (both int64, in elements, outermost first).
@@ -28,7 +28,7 @@ class Walk(NamedTuple):
         """Return the walk of `region` within a dense tensor of `shape`, with as few and as long runs as possible."""
         steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         base = sum(start * step for start, step in zip(region.start, steps, strict=True))
-        levels: list[tuple[int, int]] = []  # (size, stride), innermost first, each one not a continuation of the last
+        levels: list[tuple[int, int]] = []  # (size, stride), innermost first; none continues the one before
         for size, step in zip(reversed(region.shape), reversed(steps), strict=True):
             if size == 1:
                 continue

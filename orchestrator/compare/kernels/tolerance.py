@@ -1,4 +1,4 @@
-"""What follows from a pair's element types alone: how far elements may differ, and how representable values lie."""
+"""Facts that follow from a pair's element types: tolerances, and the spacing of representable values."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ _TOLERANCES = {
     "complex128": (1e-7, 1e-7),
 }
 
-# By what power of two a type's values are multiplied so that its subnormals become those of float32, and how many
-# mantissa bits float32 has more.
+# The power of two that turns a type's subnormals into those of float32, and how many more mantissa bits float32 has.
 _ORDINALS = {
     "float32": (1.0, 0),
     "float16": (2.0**-112, 13),
@@ -47,17 +46,17 @@ def tolerance(x: DType, y: DType) -> tuple[float, float]:
 
 
 def ordinal_scale(x: DType, y: DType) -> float:
-    """Return the scale that `blocks.extremes32` wants; 1 for types whose ordinals are not compared."""
+    """Return the `scale` of `kernel.scan32`; 1 for types whose ordinals are not compared."""
     return _ORDINALS.get(x.name, (1.0, 0))[0] if x == y else 1.0
 
 
 def representable_distance(x: DType, y: DType, distance: int) -> int:
-    """Return a distance of the kernels' ordinals in representable values; -1 unless both sides are one float type.
+    """Return a distance of ordinals in representable values; -1 unless both sides are one float type.
 
-    At most 2**63 - 1, which reports can hold: between float64 of both signs lie up to 2**64.
+    The result is at most 2**63 - 1, which reports can hold; between float64 of both signs there are up to 2**64.
     """
     if x != y or x.kind in (Kind.INT, Kind.BOOL):
         return -1
     shift = _ORDINALS.get(x.name, (1.0, 0))[1]
-    # Rounding is for the smallest e8m0, which lies half an exponent below the next in float32's subnormals.
+    # Rounded for the smallest e8m0, which lies half an exponent below the next one in float32's subnormals.
     return min((distance + (1 << shift >> 1)) >> shift, (1 << 63) - 1)

@@ -41,7 +41,7 @@ def test_round_off_of_a_massive_row_does_not_outweigh_a_wrong_row() -> None:
     assert plain.beyond(np.where(wrong, plain.d, 0.0)) < 0.1 * plain.energy
     assert beyond.noise == NOISE and beyond.beyond(np.where(wrong, beyond.d, 0.0)) > 0.95 * beyond.energy
     mended = Candidate("scale", 1, np.where(wrong, 1.5 * x, x), "")
-    assert plain.explained(mended) < 0.1 and 0.9 < beyond.explained(mended) <= 1.0
+    assert plain.explained_share(mended) < 0.1 and 0.9 < beyond.explained_share(mended) <= 1.0
 
 
 def test_noise_that_is_most_of_the_error_is_not_left_out() -> None:
@@ -69,9 +69,9 @@ def test_what_explains_one_massive_row_alone_explains_no_tensor() -> None:
 def test_a_tiny_actual_is_like_no_golden() -> None:
     x = np.random.default_rng(0).standard_normal((16, 32))
     trial = Trial.of(x, 1e-3 * np.random.default_rng(1).standard_normal(x.shape))
-    assert trial.explained(Candidate("any", 1, np.zeros_like(x), "")) == 0.0
+    assert trial.explained_share(Candidate("any", 1, np.zeros_like(x), "")) == 0.0
     trial = Trial.of(x, 1e-3 * x)
-    assert trial.explained(Candidate("any", 1, 1e-3 * x, "")) == 1.0
+    assert trial.explained_share(Candidate("any", 1, 1e-3 * x, "")) == 1.0
 
 
 def test_too_little_that_is_known_explains_nothing() -> None:
@@ -79,7 +79,7 @@ def test_too_little_that_is_known_explains_nothing() -> None:
     trial = Trial.of(x, 2 * x)
     for rows, explained in ((4, 0.0), (12, 1.0)):
         known = np.arange(16)[:, None] < rows
-        assert trial.explained(Candidate("any", 1, 2 * x, "", known)) == explained
+        assert trial.explained_share(Candidate("any", 1, 2 * x, "", known)) == explained
 
 
 @settings(max_examples=60)
@@ -98,9 +98,9 @@ def test_no_change_explains_more_than_all(seed: int, size: float, noise: float, 
     share = random.random()
     for values in (x + share * (y - x), y, random.standard_normal(x.shape), 0 * x):
         trial = Trial.of(x, y, noise=noise)
-        assert trial.explained(Candidate("any", 1, values, "", where, exact)) <= 1.0  # type: ignore[arg-type]
+        assert trial.explained_share(Candidate("any", 1, values, "", where, exact)) <= 1.0  # type: ignore[arg-type]
         assert 0.0 <= trial.beyond(values) <= replace(trial, noise=0.0).beyond(values) + 1e-9  # type: ignore[arg-type]
-    assert Trial.of(x, y, noise=noise).explained(Candidate("any", 1, x, "", where, exact)) <= 0.0  # type: ignore[arg-type]
+    assert Trial.of(x, y, noise=noise).explained_share(Candidate("any", 1, x, "", where, exact)) <= 0.0  # type: ignore[arg-type]
 
 
 def test_numbers_are_folded() -> None:
