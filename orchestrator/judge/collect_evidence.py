@@ -1,4 +1,4 @@
-"""All that verdicts are taken from, as data: it is stored in report.h5, so that they can be taken again."""
+"""The evidence of verdicts, from a plan and its outcomes. It is stored in report.h5, so that it can be judged again."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def collect_evidence(
     run_failed: bool,
     replicas: Sequence[ReplicaVerdict] = (),
 ) -> Evidence:
-    """Put together what was planned and what came of it.
+    """Put a plan and its outcomes together.
 
-    What is known of a sum is known of each rank that holds a summand: which of them is wrong the sum does not tell.
+    The evidence on a sum goes to each rank that holds a summand: the sum does not tell which of them is wrong.
     """
     with without_collection():
         labels = [
@@ -48,11 +48,11 @@ def collect_evidence(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LabelOutcomes:
-    """What came of one label, from which its evidence is made each time it is asked for: a million are 136 MB."""
+    """The outcomes of one label. Its evidence is made from them each time it is asked for: that of a million is 136 MB."""
 
     planned: LabelPlan
     outcomes: tuple[Outcome, ...]
-    """Of each rank that has pairs, in their order."""
+    """One for each rank that has pairs, in their order."""
     metrics: tuple[Metrics | None, ...]
 
     def __call__(self, _: object) -> tuple[RankEvidence, ...]:
@@ -66,7 +66,7 @@ class _LabelOutcomes:
         return tuple(sorted(ranks, key=attrgetter("rank")))
 
     def _columns(self, pairs: Sequence[Pair], sides: Sequence[Sides]) -> dict[str, Iterable[Any]]:
-        """What is known of each rank that has pairs, by the fields of `RankEvidence`."""
+        """Return the fields of `RankEvidence` as columns, one value for each rank that has pairs."""
         uncovered, unlike = self.planned.uncovered, self.planned.unlike
         ranks = [pair.rank for pair in pairs]
         return {
@@ -116,12 +116,12 @@ def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:
 
 
 def _first_pairs(planned: LabelPlan) -> list[Pair]:
-    """The first pair of each rank."""
+    """Return the first pair of each rank."""
     return [next(pairs) for _, pairs in groupby(planned.pairs, attrgetter("rank"))]
 
 
 def add_floors(evidence: Evidence, floors: Mapping[LabelKey, tuple[Floor, ...]]) -> Evidence:
-    """Add noise floors by label; one of a source that a label has already takes its place."""
+    """Add noise floors by label; a floor replaces one of the same source."""
     labels = [
         LabelEvidence(
             each.key, each.level, cast("tuple[RankEvidence, ...]", _EvidenceWithFloors(each, floors[each.key]))
@@ -143,10 +143,10 @@ class _EvidenceWithFloors:
     def __call__(self, _: object) -> tuple[RankEvidence, ...]:
         """Return the evidence of each rank."""
         ranks = self.label.ranks
-        together = {known: self._added(known) for known in {each.floors for each in ranks}}
+        together = {known: self._merge(known) for known in {each.floors for each in ranks}}
         return tuple([_copy_evidence(each, floors=together[each.floors]) for each in ranks])
 
-    def _added(self, known: tuple[Floor, ...]) -> tuple[Floor, ...]:
+    def _merge(self, known: tuple[Floor, ...]) -> tuple[Floor, ...]:
         by_source = {floor.source: floor for floor in (*known, *self.floors)}
         return tuple(by_source[source] for source in FloorSource if source in by_source)
 
@@ -162,15 +162,15 @@ def _of_gap(gap: Gap, sides: Sides) -> RankEvidence:
 
 
 def _of_sum(pair: Pair, found: RankEvidence, planned: LabelPlan) -> list[RankEvidence]:
-    """What is known of a sum, of each rank that holds a summand; of what is none, itself."""
+    """Return the evidence on a sum for each rank that holds a summand; evidence on a single tensor stays as it is."""
     others = [source.rank for source in pair.more_actual]
     if not others:
         return [found]
     summed = (pair.rank, *others)
     each = {rank: planned.sides.get(rank) for rank in summed}
     return [
-        replace(found, rank=rank, summed=summed, actual=_facts(held.actual) if held else None)
-        for rank, held in each.items()
+        replace(found, rank=rank, summed=summed, actual=_facts(side.actual) if side else None)
+        for rank, side in each.items()
     ]
 
 

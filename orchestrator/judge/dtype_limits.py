@@ -28,16 +28,16 @@ RELATIVE: dict[str, tuple[float, float]] = {
 """(warn, fail) on relative L2 of the median row, by torch's dtype name."""
 
 ROWS = 2.0
-"""How many times larger these are for the worst row."""
+"""Factor by which they are larger for the worst row."""
 
 _MANY = 128
-"""Of so many rows ..."""
+"""Rows beyond which the worst one grows with their number."""
 _WORSE = 0.15
-"""... the worst is larger by this part whenever their number doubles."""
+"""Part by which it is larger whenever their number doubles."""
 MOST = 0.9
-"""No limit that depth or a measured floor gives lets more pass: zeros have an error of 1."""
+"""Largest limit that depth or a measured floor may give: zeros have an error of 1."""
 _DEEPEST = 128
-"""Limits grow up to this layer: larger numbers in names are seldom those of layers."""
+"""Layer up to which limits grow: larger numbers in names are seldom those of layers."""
 
 
 def limits_of(

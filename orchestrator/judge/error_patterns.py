@@ -1,4 +1,4 @@
-"""Where the error of a label sits: on which ranks, in which rows and channels, and what that suggests. Pure."""
+"""Patterns of a label's error: on which ranks it sits, in which rows and channels, and what that suggests. Pure."""
 
 from __future__ import annotations
 
@@ -26,24 +26,27 @@ def pattern_of(
     *,
     after_collective: bool = False,
 ) -> Pattern:
-    """Return where the error of a label sits that is wrong on at least one rank.
+    """Return where the error sits of a label that is wrong on at least one rank.
 
     `looks`, `hosts` and `noise` (see `judge.noise`) are by rank, as far as known. `after_collective`: all ranks hold
-    the same of it, while of the label before it, which is right, each holds another part.
+    the same of the label, while of the one before it, which is right, each holds another part.
     """
     wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
     energies = {v.rank: v.stats.sum_dd for v in wrong if v.stats is not None}
     total = sum(energies.values())
     by_rank = {rank: energy / total for rank, energy in energies.items()} if 0.0 < total < float("inf") else {}
-    seen = [looks[v.rank] for v in wrong if v.rank in looks]
+    wrong_looks = [looks[v.rank] for v in wrong if v.rank in looks]
     if any(verdict.status is Status.NONFINITE for verdict in wrong):
-        return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *nonfinite_places(seen))
+        return Pattern(
+            label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *nonfinite_places(wrong_looks)
+        )
     usual = max([(noise or {}).get(verdict.rank, 0.0) for verdict in wrong], default=0.0)
     places = [
-        place_of(each.beyond(usual)) if each is not None else None for each in (rows_of(wrong), channels_of(seen))
+        place_of(each.beyond(usual)) if each is not None else None
+        for each in (rows_of(wrong), channels_of(wrong_looks))
     ]
-    told = [place.words if place is not None else "" for place in places]
-    return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *told)
+    words = [place.words if place is not None else "" for place in places]
+    return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *words)
 
 
 def rows_of(verdicts: Sequence[RankVerdict]) -> AxisSums | None:
@@ -90,26 +93,26 @@ def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int
 
 
 def _of_hosts(wrong: Sequence[int], compared: Sequence[int], hosts: Mapping[int, str]) -> str:
-    """Say so where the wrong ranks are all of some hosts, or the same place on every host."""
+    """Say which hosts or places on hosts the wrong ranks are: all ranks of some hosts, or the same place on each; or ""."""
     ranks: dict[str, list[int]] = defaultdict(list)
     for rank in compared:
         ranks[hosts.get(rank, "")].append(rank)
     if "" in ranks or len(ranks) < 2:
         return ""
-    names = [name for name, held in ranks.items() if set(held) & set(wrong)]
+    names = [name for name, here in ranks.items() if set(here) & set(wrong)]
     if sum(len(ranks[name]) for name in names) == len(wrong):
         several = "s" if len(names) > 1 else ""
         return (
             f"all ranks of host{several} {', '.join(names[:3])}{' ...' * (len(names) > 3)}, no other: the host{several}"
         )
-    places = {held.index(rank) for held in ranks.values() for rank in held if rank in wrong}
+    places = {here.index(rank) for here in ranks.values() for rank in here if rank in wrong}
     if len(places) == 1 and len(wrong) == len(ranks):
         return f"number {places.pop()} of every host: the device in that place, or its part of the model"
     return ""
 
 
 def _regular(wrong: Sequence[int], compared: Sequence[int]) -> str:
-    """Say so where the wrong ranks are neighbours, or every n-th, as groups of parallel ranks are."""
+    """Say that the wrong ranks are neighbours, or every n-th, as groups of parallel ranks are; or ""."""
     place = {rank: number for number, rank in enumerate(compared)}
     at = [place[rank] for rank in wrong]
     steps = {b - a for a, b in pairwise(at)}

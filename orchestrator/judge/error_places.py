@@ -1,6 +1,6 @@
-"""Where along one axis the error sits: sums by row or by channel in, a few words out. Pure.
+"""Places of an error along one axis: from sums by row or by channel to a few words. Pure.
 
-A place is told only where the error is there and golden itself is not: an error of the same relative size everywhere is
+A place is named only where the error is large and golden is not: an error of the same relative size everywhere is
 largest where golden is.
 """
 
@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 _BEYOND = 3.0
-"""What is off by less than so many times the noise is right."""
+"""Factor of the noise within which an error is right."""
 _MORE = 2.0
-"""How many times as wrong as what is right the places beyond the noise must be."""
+"""Factor by which places beyond the noise must be more wrong than those within."""
 MOST = 0.9
 """Share of the error energy that a place must hold."""
 _GOLDEN = 0.5
-"""Most of golden's energy that may lie there."""
+"""Largest share of golden's energy that may lie at the same places."""
 _CONTRAST = 10.0
-"""How much more wrong places must be than others for the error to be there though golden is, too."""
+"""Factor by which places must be more wrong than others to be named though golden lies there too."""
 _FEW = 8
 """A few places are at most an eighth of all; a stretch of neighbours may be half."""
 _CLEAN = 0.99
@@ -30,19 +30,19 @@ _MOST_NAMED = 4
 _PERIODS = (2, 4, 8, 16, 32, 64, 128)
 _PARTS = 8
 _GROWN = 8.0
-"""How much larger the error is in the last eighth than in the first; attention over ever more rows makes it 5 times."""
+"""Factor from the first eighth to the last from which an error grows; attention over ever more rows makes it 5."""
 _STILL_GROWING = 1.4
-"""The same for the last eighth and the middle."""
+"""The same from the middle to the last eighth."""
 _LEAST_GROWING = 16
 _FEWEST_RIGHT = 4
 _BY_CHANCE = 0.02
-"""How likely so many right places before the first wrong one may be by chance."""
+"""Largest probability that so many right places before the first wrong one are chance."""
 _AT_ONCE = 3.0
-"""How much larger the first errors must be than all before."""
+"""Factor by which the first errors must exceed all before."""
 _NOTHING = 1e-3
-"""Errors that are this part of the largest one are none."""
+"""Part of the largest error below which an error counts as none."""
 _EVEN = 1.45
-"""How much larger the error may be in the tenth of the places where it is largest than in that where it is least."""
+"""Factor between the 10 % and the 90 % quantile of an error up to which it is the same everywhere."""
 _FEWEST_EVEN = 8
 
 Floats = npt.NDArray[np.float64]
@@ -61,9 +61,9 @@ class AxisSums:
     sum_dd: Floats
 
     def beyond(self, noise: float) -> AxisSums:
-        """Return the sums without the error of places where it is no more than the noise, relative to golden there.
+        """Return the sums without the errors that are within the noise, relative to golden at their place.
 
-        Nothing is left out where the other places are hardly more wrong: it is then chance which are beyond the noise.
+        All stay where the other places are hardly more wrong: it is then chance which are beyond the noise.
         """
         size = np.maximum(self.sum_xx, np.median(self.sum_xx) if self.sum_xx.size else 0.0)
         right = self.sum_dd <= beyond_noise(noise) ** 2 * size
@@ -77,7 +77,7 @@ class AxisSums:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the error sits. `kind` is "one", "few", "stretch", "end", "start", "period" or "growth"."""
+    """A place of the error. `kind` is "one", "few", "stretch", "end", "start", "period" or "growth"."""
 
     kind: str
     words: str
@@ -151,7 +151,7 @@ def _share(sums: Floats, places: Ints) -> float:
 
 
 def _few(along: AxisSums) -> Place | None:
-    """A few places, wherever they are."""
+    """Return a few places that hold most of the error, wherever they are; None where there are none."""
     order = np.argsort(-along.sum_dd, kind="stable")
     shares = np.cumsum(along.sum_dd[order]) / along.sum_dd.sum()
     count = int(np.searchsorted(shares, MOST)) + 1
@@ -167,7 +167,7 @@ def _few(along: AxisSums) -> Place | None:
 
 
 def _stretch(along: AxisSums) -> Place | None:
-    """Up to half of the places side by side, beyond which there is next to nothing."""
+    """Return a stretch of up to half of the places outside of which there is next to no error; None if there is none."""
     energy = np.concatenate([[0.0], np.cumsum(along.sum_dd)]) / along.sum_dd.sum()
     left = (1 - _CLEAN) / 2
     low = int(np.searchsorted(energy, left, side="right")) - 1
@@ -179,12 +179,12 @@ def _stretch(along: AxisSums) -> Place | None:
 
 
 def _golden_is_there(along: AxisSums, chosen: Ints, most: float) -> bool:
-    """Whether the places hold more of golden than `most`, and are hardly more wrong than the others."""
+    """Tell whether the places hold more of golden than `most`, and are hardly more wrong than the others."""
     return _share(along.sum_xx, chosen) > most and _contrast(along, chosen) < _CONTRAST
 
 
 def _contrast(along: AxisSums, chosen: Ints) -> float:
-    """How many times larger the relative error is in some places than in the others."""
+    """Return how many times larger the relative error is in some places than in the others."""
     inside, outside = _relative(along, chosen), _relative(along, np.setdiff1d(np.arange(len(along.index)), chosen))
     return inside / outside if outside else np.inf
 
@@ -223,7 +223,10 @@ def _runs(first: Ints, last: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _period(along: AxisSums) -> Place | None:
-    """A few residues of the place's number by a power of two, as tiles and groups of a quantisation have it."""
+    """Return a few residues of the place's number by a power of two that hold most of the error; None without any.
+
+    Tiles of a kernel and groups of a quantisation make such patterns.
+    """
     if along.group != 1:
         return None
     found: list[tuple[float, Place]] = []

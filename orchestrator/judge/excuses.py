@@ -1,4 +1,4 @@
-"""What a policy lets pass: labels that may diverge, and labels that count not at all."""
+"""Labels that a policy lets pass: those that may diverge, and those that do not count."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aclcmp.orchestrator.judge.policy import Excuse, Policy
 
 
 def apply_ignore_rules(verdict: RankVerdict, key: LabelKey, level: Level, policy: Policy) -> RankVerdict:
-    """Say of a verdict that the policy ignores why it does; its status stays what it is. Nothing inherits from it."""
+    """Mark a verdict that the policy ignores, with the reason; its status stays, and nothing inherits from it."""
     if rule := _first_rule(policy.ignore, verdict, key, level):
         return changed(verdict, excused=rule.reason or "ignored by the policy", ignored=True)
     return verdict
 
 
 def apply_allow_rules(labels: Sequence[LabelVerdict], policy: Policy) -> list[LabelVerdict]:
-    """Say of each verdict that the policy allows why it does; its status stays what it is.
+    """Mark each verdict that the policy allows, with the reason; its status stays.
 
-    A divergence that inherits from one that is allowed is none of its own: `FailOn.OWN` lets it pass too.
+    A divergence that inherits from an allowed one is not own: `FailOn.OWN` lets it pass too.
     """
     if not policy.allow:
         return list(labels)

@@ -1,4 +1,4 @@
-"""Noise floors from earlier runs that were right: what errors each kind of label usually has."""
+"""Noise floors from earlier runs that were right: the usual errors of each kind of label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an error is larger than what came before explains: the same kind of label in earlier layers, and all labels.
+"""Jumps: errors larger than the labels before explain, those of the same kind in earlier layers and all others.
 
 Round-off grows slowly with depth, a fault at once. Only labels before count: those after a fault carry its error.
 Errors are those of the median row and of the worst row: the whole tensor's is that of the one token whose activations
@@ -23,30 +23,31 @@ from aclcmp.orchestrator.judge.pair_status import median_row_error
 from aclcmp.orchestrator.judge.policy import JumpRule
 
 HISTORY = 8
-"""Layers that are looked back."""
+"""Layers before a label that are its history."""
 FEWEST = 3
-"""With fewer there is no history."""
+"""Layers without which there is no history."""
 SHORT = 6
-"""With fewer the first layers are in it, in which errors grow fast."""
+"""Layers without which a history contains the first ones, in which errors grow fast."""
 _SHORT_TIMES = 1.5
-"""How many times larger the worst row must be beside a short history."""
+"""Factor by which the worst row must be larger beside a short history."""
 _FIRST_TIMES = 2.0
-"""How many times the largest error before it a label's must be where there is no history."""
+"""Factor by which an error must exceed the largest before it where there is no history."""
 OUTRANKED = 50.0
-"""A label that only jumps is none beside a later one whose error is so many times larger."""
+"""A jump does not count where the error of a later label is so many times larger."""
 _OF_FEW_ROWS = 4
-"""The errors of few rows vary: all factors are larger by this part of the number of rows, at most twice as large."""
+"""The errors of few rows vary: all factors grow by this number divided by that of the rows, at most to the double."""
 _WITNESSES = 8
-"""Labels behind a jump that are asked whether they carry it, of kinds with at least so many layers before:"""
+"""Labels after a jump that show whether it goes on."""
 _FEWEST_OF_WITNESS = 2
+"""Layers before of the kind of such a label."""
 _CARRIED = (2.2, 2.0)
-"""By how much the median one of these must exceed what is usual for its kind: median rows, worst rows."""
+"""Factors by which the median one of these must exceed what is usual for its kind: of median rows, of worst rows."""
 _NEEDS_NO_WITNESS = (2.5, 4.0)
-"""How many times the largest error before it a jump is that counts though nothing carries it: the same."""
+"""Factors of the largest error before from which a jump counts though it does not go on: the same."""
 _NEAR_THE_END = 2.0
-"""... and one behind which there are fewer than three labels to ask."""
+"""The same for a jump after which there are fewer than three such labels."""
 _JUST_BEYOND = 1.5
-"""A worst row may be so many times its limit where nothing that follows carries it on."""
+"""Factor of its limit up to which a worst row is right where it does not go on in the labels after it."""
 
 Labels = Sequence[tuple[LabelKey, list[RankVerdict]]]
 _RANK = attrgetter("rank")
@@ -54,19 +55,20 @@ _RANK = attrgetter("rank")
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """An error beside what came before: how many times the usual one of its kind, and the largest of all, it is."""
+    """An error as a factor of the usual one of its kind, and of the largest before it."""
 
     factor: float
-    """nan where no layers before tell what is usual."""
+    """Of the usual error of its kind; nan where there is no history."""
     record: float
+    """Of the largest error before it."""
     of_rows: bool = False
-    """Whether it is the worst row that jumps, not the median one."""
+    """True if it is the worst row that jumps, not the median one."""
     chance: float = 1.0
-    """By how much more it must stand out because it rests on few rows."""
+    """Factor by which it must stand out more because it rests on few rows."""
 
     @property
     def words(self) -> str:
-        """Both, for people."""
+        """Both factors, for people."""
         largest = f"{self.record:.2g} times the largest so far"
         return (
             largest if math.isnan(self.factor) else f"{self.factor:.2g} times that of the layers before it, {largest}"
@@ -89,22 +91,22 @@ def jump(errors: Sequence[float], least: float, factor: float) -> float | None:
 
 @dataclass(slots=True)
 class _RankHistory:
-    """What came before on one rank in one task."""
+    """Errors so far on one rank in one task."""
 
     typical: float = 0.0
     """Largest error of a median row."""
     worst: float = 0.0
     """Largest error of a worst row."""
     inexact: int = 0
-    """How many labels had an error."""
+    """Number of labels that had an error."""
     kinds: dict[object, tuple[list[float], list[float]]] = field(default_factory=lambda: defaultdict(lambda: ([], [])))
     """By kind of label: errors of median rows, and of worst rows."""
 
     def take(self, kind: object, typical: float, worst: float) -> None:
-        """Take up a label."""
-        for known, error in zip(self.kinds[kind], (typical, worst), strict=True):
-            known.append(error)
-            del known[: -HISTORY - 1]
+        """Add a label."""
+        for errors, error in zip(self.kinds[kind], (typical, worst), strict=True):
+            errors.append(error)
+            del errors[: -HISTORY - 1]
         self.inexact += worst > 0.0
         self.typical, self.worst = max(self.typical, typical), max(self.worst, worst)
 
@@ -112,11 +114,12 @@ class _RankHistory:
 def raise_jumps(
     labels: Labels, levels: Mapping[LabelKey, Level], rule: JumpRule
 ) -> list[tuple[LabelKey, list[RankVerdict]]]:
-    """Make `diverged` what is below its limit but jumps beside the labels before; labels in golden order.
+    """Mark as `diverged` errors below their limit that jump beside the labels before; labels in golden order.
 
-    Only before anything is wrong in a task, or ids flip in a tie: what follows jumps because of it. What is ignored
-    counts not. Each rank has its own history. A jump is none where the labels behind it do not carry it on, or a later
-    label of the task is far worse. Nor is a worst row that is just beyond its limit wrong where nothing carries it on.
+    It ends where something is wrong in a task, or ids flip in a tie: what follows jumps because of that. What is
+    ignored does not count. Each rank has its own history. A jump does not count where the labels after it do not
+    continue it, or a later label of the task is far worse. A worst row that is just beyond its limit only drifts where
+    the labels after it do not continue it.
     """
     if not rule.on:
         return list(labels)
@@ -128,12 +131,12 @@ def raise_jumps(
     for place, (key, ranks) in enumerate(labels):
         if key.task not in wrong:
             for at, verdict in enumerate(ranks):
-                known = before[key.task, verdict.rank]
-                here = known, labels, place, verdict.rank, kinds
+                history = before[key.task, verdict.rank]
+                here = history, labels, place, verdict.rank, kinds
                 if _is_just_beyond(verdict) and (_carry_on_factor(*here, of_rows=True) or math.inf) <= _CARRIED[True]:
                     words = f"nothing that follows carries it on: {verdict.reason}"
                     ranks[at] = verdict = changed(verdict, status=Status.DRIFT, reason=words)
-                found = _jump_beside(known, verdict, kinds[place], rule)
+                found = _jump_beside(history, verdict, kinds[place], rule)
                 if found is not None and _is_credible(found, _carry_on_factor(*here, of_rows=found.of_rows)):
                     jumps.append((place, at, found))
                     wrong.add(key.task)
@@ -148,9 +151,9 @@ def _kind(key: LabelKey, levels: Mapping[LabelKey, Level]) -> tuple[str, int] | 
 
 
 def _is_credible(found: Jump, carried_on: float | None) -> bool:
-    """Whether what follows a jump is out of line too, or the jump so large that it needs no witness.
+    """Tell whether the labels after a jump are out of line too, or the jump is so large that it needs no witness.
 
-    An error that nothing carries on is that of a part that is small beside what it is added to: where terms cancel,
+    An error that does not go on is that of a part that is small beside what it is added to: where terms cancel,
     round-off is large relative to what is left of them.
     """
     alone = _NEEDS_NO_WITNESS[found.of_rows] if carried_on is not None else _NEAR_THE_END
@@ -160,7 +163,7 @@ def _is_credible(found: Jump, carried_on: float | None) -> bool:
 
 
 def _is_just_beyond(verdict: RankVerdict) -> bool:
-    """Whether nothing is wrong but a worst row, by little, and by no rule of the policy."""
+    """Tell whether only a worst row is wrong, by little, and not by a rule of the policy."""
     stats, metrics, limits = verdict.stats, verdict.metrics, verdict.limits
     if verdict.status is not Status.DIVERGED or stats is None or metrics is None or limits is None:
         return False
@@ -173,7 +176,7 @@ def _is_just_beyond(verdict: RankVerdict) -> bool:
 def _carry_on_factor(
     before: _RankHistory, labels: Labels, place: int, rank: int, kinds: Sequence[object], *, of_rows: bool
 ) -> float | None:
-    """How many times the usual error of their kind the next labels have, the median one of them; None of too few."""
+    """Return the median factor by which the next labels exceed the usual error of their kind; None if they are too few."""
     task, factors = labels[place][0].task, list[float]()
     for later in range(place + 1, len(labels)):
         key, ranks = labels[later]
@@ -188,7 +191,7 @@ def _carry_on_factor(
 
 
 def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) -> list[float]:
-    """How many times the usual error of its kind a verdict's is; nothing where it has none."""
+    """Return the factor by which a verdict's error exceeds the usual one of its kind; nothing where it has no error."""
     if verdict.status in WRONG:
         return [math.inf]
     metrics, stats, limits = verdict.metrics, verdict.stats, verdict.limits
@@ -200,7 +203,7 @@ def _factor_of(verdict: RankVerdict, errors: Sequence[float], *, of_rows: bool) 
 
 
 def _jump_beside(before: _RankHistory, verdict: RankVerdict, kind: object, rule: JumpRule) -> Jump | None:
-    """Return how a verdict jumps, if it does; what came before then knows it."""
+    """Return how a verdict jumps, if it does; add its errors to the history."""
     metrics, limits, stats = verdict.metrics, verdict.limits, verdict.stats
     if metrics is None or limits is None or stats is None or limits.fail == 0.0 or verdict.ignored:
         return None
@@ -224,32 +227,32 @@ def _find_jump(
     if kind is None or verdict.stats is None:
         return None
     chance = 1 + _OF_FEW_ROWS / max(verdict.stats.rows.count, _OF_FEW_ROWS)
-    known, known_rows = before.kinds[kind]
-    if len(known) < FEWEST:
+    median_rows, worst_rows = before.kinds[kind]
+    if len(median_rows) < FEWEST:
         first = before.inexact >= FEWEST and typical > verdict.limits.warn and record > chance * _FIRST_TIMES
         return Jump(math.nan, record, chance=chance) if first else None
     if record > chance * rule.record:  # asked first: seldom so, and asked a million times
-        usual = jump([*known, typical], least, chance * rule.factor)
+        usual = jump([*median_rows, typical], least, chance * rule.factor)
         if usual is not None:
             return Jump(usual, record, chance=chance)
-    times = chance if len(known) >= SHORT else chance * _SHORT_TIMES
+    times = chance if len(median_rows) >= SHORT else chance * _SHORT_TIMES
     if record_of_rows > times * rule.record_of_rows:
-        usual = jump([*known_rows, worst], 2 * least, times * rule.factor_of_rows)
+        usual = jump([*worst_rows, worst], 2 * least, times * rule.factor_of_rows)
         if usual is not None:
             return Jump(usual, record_of_rows, True, chance)
     return None
 
 
 def _mark_jumps(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[tuple[LabelKey, list[RankVerdict]]]:
-    """Make what jumps `diverged`, unless it is outranked by what is far worse later on."""
+    """Mark what jumps as `diverged`, or as drift where a later label is far worse."""
     found = [(key, ranks) for key, ranks in labels]
     later = {place: _ever_worse(labels, place) for place in {place for place, _, _ in jumps}}
-    for place, at, jumped in jumps:
+    for place, at, found_jump in jumps:
         key, ranks = found[place]
         verdict = ranks[at]
         most = OUTRANKED * largest_error(verdict)
         worse = next((key for key, error in later[place] if error >= most), None)
-        words = f"its error is {jumped.words}"
+        words = f"its error is {found_jump.words}"
         ranks = list(ranks)
         if worse is None:
             ranks[at] = changed(verdict, status=Status.DIVERGED, reason=f"{words}: {verdict.reason}")
@@ -261,7 +264,7 @@ def _mark_jumps(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[
 
 
 def _ever_worse(labels: Labels, place: int) -> list[tuple[LabelKey, float]]:
-    """Later labels of the task that are wrong, and their errors: each that is larger than those before it."""
+    """Return the later labels of the task that are wrong, with their errors, each larger than those before it."""
     found: list[tuple[LabelKey, float]] = []
     for key, ranks in labels[place + 1 :]:
         if key.task != labels[place][0].task:
@@ -273,18 +276,18 @@ def _ever_worse(labels: Labels, place: int) -> list[tuple[LabelKey, float]]:
 
 
 def round_off_error(verdict: RankVerdict) -> float:
-    """The error by which two right computations may always differ, of the type as which a verdict's label counts."""
+    """Return the error by which two right computations always may differ, in the type as which the label counts."""
     dtypes = (verdict.limits.dtype,) * 2 if verdict.limits is not None and verdict.limits.dtype else verdict.dtypes
     return round_off_of(*dtypes)
 
 
 def is_only_round_off(verdict: RankVerdict) -> bool:
-    """Whether both sides are equal, or nothing but round-off: relative to that, its error may be anything."""
+    """Tell whether both sides are equal, or nothing but round-off: relative to that the error may be anything."""
     return verdict.status is Status.MATCH and verdict.margin == 0.0
 
 
 def largest_error(verdict: RankVerdict) -> float:
-    """The larger error of the median row and of the worst row; infinite where values are not finite or not known."""
+    """Return the larger error of the median row and the worst row; infinite where values are not finite or not known."""
     if is_only_round_off(verdict):
         return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:

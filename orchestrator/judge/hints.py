@@ -1,4 +1,4 @@
-"""What the error of a label looks like: of the fits and places of its ranks what explains nearly all. Pure."""
+"""Hints at the cause of an error: the fits and places of its ranks that explain nearly all of it. Pure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _COARSE = (
     (3e-3, "TF32, bfloat16 or float16 on the way"),
     (0.15, "quantised weights or activations (int8, int4, float8)"),
 )
-"""Up to which even error what may be the reason."""
+"""Largest even error, and what may be its reason."""
 _UNRELATED = 0.4
-"""Largest cosine of golden and an error that has nothing to do with it."""
+"""Largest cosine between golden and an error that has nothing to do with it."""
 
 
 def hints_of(
     label: LabelVerdict, looks: Mapping[int, Look], noise: Mapping[int, float] | None = None
 ) -> tuple[Hint, ...]:
-    """Return what explains at least 90 % of the error energy: for each rank its best fit, or else its place.
+    """Return hints that explain at least 90 % of the error energy: for each rank its best fit, or else its place.
 
-    Equal hints of several ranks are one. `looks` and `noise`, the relative error of what is right in the labels before,
+    Equal hints of several ranks become one. `looks` and `noise`, the relative error of what is right in the labels before,
     are by rank; ranks that are not wrong, or without a look, give none.
     """
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
@@ -62,29 +62,29 @@ def hints_of(
 
 
 def _places(verdict: RankVerdict, look: Look, noise: float) -> list[tuple[str, str, float]]:
-    """What the places of an error suggest: kind, words and share of the error; values of exact types have none."""
+    """Return what the places of an error suggest: kind, words and share of the error. Exact types have no such places."""
     if DTYPES[verdict.dtypes[0]].eps is None:
         return []
     sums = [(rows_of([verdict]), _ROWS), (channels_of([look]), _CHANNELS)]
     places = [(along, place_of(along.beyond(noise)), causes) for along, causes in sums if along is not None]
-    told = [
+    named = [
         (along.noun, place, causes[place.kind])
         for along, place, causes in places
         if place is not None and place.kind in causes and place.share >= EXPLAINS
     ]
-    ones = [each for each in told if each[1].kind == "one"]
+    ones = [each for each in named if each[1].kind == "one"]
     if len(ones) == 2 and verdict.stats is not None:
         stats, words = verdict.stats, " and ".join(place.words for _, place, _ in ones)
         cause = f"one value, {stats.max_abs_d_y:.4g} where golden has {stats.max_abs_d_x:.4g}, clamped or overwritten"
         return [("one value", f"{words}: {cause}?", min(place.share for _, place, _ in ones))]
-    if told:  # one row or channel says all: where along it the error is follows from its values
+    if named:  # one row or channel says all: where along it the error is follows from its values
         return [
             (
                 f"{place.kind} {noun}" if place.kind != "end" else f"last {noun}s",
                 f"{place.words}: {cause}?",
                 place.share,
             )
-            for noun, place, cause in ones or told
+            for noun, place, cause in ones or named
         ]
     rows = sums[0][0]
     if rows is None or verdict.limits is None:
@@ -101,7 +101,7 @@ def _places(verdict: RankVerdict, look: Look, noise: float) -> list[tuple[str, s
 
 
 def _coarse(error: float, stats: PairStats, least: float) -> list[tuple[str, str, float]]:
-    """What an error suggests that is the same in all rows, and has nothing to do with golden."""
+    """Return what an error suggests that is the same in all rows, and has nothing to do with golden."""
     if (stats.sum_xy - stats.sum_xx) ** 2 > _UNRELATED**2 * stats.sum_xx * stats.sum_dd:
         return []
     causes = [cause for most, cause in _COARSE if least < error <= most]

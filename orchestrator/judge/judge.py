@@ -1,4 +1,4 @@
-"""From evidence to verdicts: pure, so that a verdict can be taken again without the data."""
+"""From evidence to verdicts. Pure, so that a run can be judged again without its data."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def judge(
     replicas: Sequence[ReplicaVerdict] = (),
     policy: Policy = _DEFAULT,
 ) -> Judgement:
-    """Judge every (label, rank) of a plan by what came of comparing it.
+    """Judge every (label, rank) of a plan by the outcomes of comparing it.
 
-    `run_failed` says that a rank failed, whatever was compared; `replicas` are those that differ between ranks.
+    `run_failed`: a rank failed, whatever was compared. `replicas` are those that differ between ranks.
     """
     return judge_evidence(collect_evidence(plan, outcomes, run_failed=run_failed, replicas=replicas), policy)
 
@@ -75,7 +75,7 @@ def judge_evidence(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
 def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
     depths, scales, precisions = Depths(), Scales(), Precisions(evidence.labels)
-    weighed = []
+    judged = []
     for label in evidence.labels:
         limits = LabelLimits(label, depths.of(label), policy, precisions, scales.of(label))
         ranks = _judge_ranks(label, limits)
@@ -83,8 +83,8 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
         scales.take(label, ranks)
         if policy.ignore:
             ranks = [apply_ignore_rules(each, label.key, label.level, policy) for each in ranks]
-        weighed.append((label.key, ranks))
-    known = apply_replicas(raise_jumps(weighed, levels, policy.jump), evidence.replicas)
+        judged.append((label.key, ranks))
+    known = apply_replicas(raise_jumps(judged, levels, policy.jump), evidence.replicas)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in known.labels
@@ -99,11 +99,11 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
 
 
 def _judge_ranks(label: LabelEvidence, limits_of: LabelLimits) -> list[RankVerdict]:
-    """Each rank's errors against their limits."""
+    """Judge each rank's errors by their limits."""
     ranks = label.ranks
     levels = [_level(evidence, limits_of) for evidence in ranks]
-    told = zip(*levels, strict=True) if levels else [()] * 5
-    columns = dict(zip(("status", "reason", "bitwise", "limits", "margin"), told, strict=True))
+    values = zip(*levels, strict=True) if levels else [()] * 5
+    columns = dict(zip(("status", "reason", "bitwise", "limits", "margin"), values, strict=True))
     return verdicts_on(ranks, {**columns, "origin": repeat(None), "excused": repeat(""), "ignored": repeat(False)})
 
 
@@ -127,7 +127,7 @@ def _level(evidence: RankEvidence, limits_of: LabelLimits) -> _Level:
 
 
 def _reason(verdict: RankVerdict) -> str:
-    """Why a verdict is what errors against limits made it, before anything else was known."""
+    """Return the reason of a verdict by its limits alone, before other labels count."""
     assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
     status, _, words = judge_pair(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
     if verdict.uncovered and status in (Status.MATCH, Status.DRIFT):
@@ -136,7 +136,7 @@ def _reason(verdict: RankVerdict) -> str:
 
 
 def _of_common_part(verdict: RankVerdict) -> str:
-    """How the shapes of a verdict's sides differ, and whether what both have agrees."""
+    """Say how the shapes of both sides differ, and whether the part that both have agrees."""
     assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
     status, _, words = judge_pair(verdict.stats, verdict.metrics, verdict.limits, verdict.ties)
     if status is Status.MATCH:
@@ -150,7 +150,7 @@ def _of_sum(evidence: RankEvidence, reason: str) -> str:
 
 
 def _counts(verdict: RankVerdict, fail_on: FailOn) -> bool:
-    """Whether a verdict is a divergence that the policy does not let pass."""
+    """Tell whether a verdict is a divergence that the policy does not let pass."""
     wrong = verdict.status in WRONG and not verdict.excused
     return wrong and (fail_on is not FailOn.OWN or verdict.origin is Origin.OWN)
 
@@ -194,7 +194,7 @@ def _first_by_rank(labels: Sequence[LabelVerdict], fail_on: FailOn) -> dict[int,
 
 
 def _coverage(labels: Sequence[LabelVerdict], evidence: Evidence, replicas: int) -> Coverage:
-    """`replicas` differ, and no verdict says so. What is ignored counts as that alone."""
+    """Count verdicts; `replicas` is the number of differing replicas of which no verdict tells."""
     counts = Counter(_coverage_field(verdict) for label in labels for verdict in label.ranks)
     return Coverage(
         compared=counts["compared"],

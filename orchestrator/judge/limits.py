@@ -1,4 +1,4 @@
-"""Which limits hold for a label: those of the policy's rule, of its noise floor, or of its dtype and depth."""
+"""The limits of a label: those of the policy's rule, of its noise floor, or of its dtype and depth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aclcmp.orchestrator.judge.precision import Precision, Precisions
 
 
 class Depths:
-    """How many layers of the model come before each label, asked label by label in golden order."""
+    """The number of layers before each label; labels are passed in golden order."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}
@@ -35,22 +35,22 @@ class Depths:
 
 _of_type = number_reader(PairStats, "mantissa_x", "mantissa_y", "n_finite")
 _LATELY = 8
-"""Labels of which the values are remembered."""
+"""Labels whose values are remembered."""
 
 
 class Scales:
-    """How large the values of the labels before each one are, asked label by label in golden order."""
+    """The size of the values of the labels before each one; labels are passed in golden order."""
 
     def __init__(self) -> None:
         self._lately: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_LATELY))
 
     def of(self, label: LabelEvidence) -> float:
         """Return the median of the root mean squares of the labels before it in its task; 0 where there are none."""
-        known = self._lately[label.key.task]
-        return median(known) if known else 0.0
+        sizes = self._lately[label.key.task]
+        return median(sizes) if sizes else 0.0
 
     def take(self, label: LabelEvidence, ranks: Sequence[RankEvidence]) -> None:
-        """Take up a label by the first rank on which it was compared."""
+        """Remember a label by the first rank on which it was compared."""
         for each in ranks:
             if each.stats is not None and each.stats.n_finite:
                 size = math.sqrt(each.stats.sum_xx / each.stats.n_finite)
@@ -60,10 +60,10 @@ class Scales:
 
 
 class LabelLimits:
-    """The limits of one label on its ranks, worked out once for all that were compared alike."""
+    """The limits of one label on its ranks, computed once for all that were compared alike."""
 
     def __init__(self, label: LabelEvidence, depth: int, policy: Policy, precisions: Precisions, scale: float) -> None:
-        """Take what `limits_for` takes; `scale` is that of the labels before."""
+        """Take the arguments of `limits_for`; `scale` is that of the labels before."""
         self._label, self._depth, self._policy, self._precisions = label, depth, policy, precisions
         self._scale = scale
         self._known: dict[object, Limits] = {}
@@ -87,10 +87,10 @@ def limits_for(
 ) -> Limits:
     """Return the limits for what was compared of a label on a rank, and where they come from.
 
-    Tried in this order: exact types allow nothing; a rule of the policy; a measured floor that is not 0, in the order
-    of `FloorSource`, but at least round-off; the table. Two right computations may give the same bits by chance, so a
-    floor of 0 limits nothing; nor does one of which the limit would be `MOST`: what lies so far apart is not noise.
-    `counts` is the type as which the label counts, by default its own.
+    The first of these counts: exact types allow nothing; a rule of the policy; a measured floor, in the order of
+    `FloorSource`, but at least round-off; the table. A floor of 0 is left out, for two right computations may give the
+    same bits by chance; so is one whose limit would reach `MOST`, for what lies so far apart is not noise. `counts` is
+    the type as which the label counts, by default its own.
     """
     dtype = narrower(*evidence.dtypes)
     as_type, why = counts or Precision(dtype, "")
@@ -118,6 +118,9 @@ def limits_for(
 
 
 def _is_usable(floor: Floor, golden: str, actual: str) -> bool:
-    """Whether a floor is one, and of the pair's dtypes: what golden alone was measured by is golden's round-off."""
+    """Tell whether a floor is finite, not 0, and holds for the pair's dtypes.
+
+    A floor that was measured between golden tensors is golden's round-off: it says nothing of a narrower actual dtype.
+    """
     known = floor.source is FloorSource.PROFILE or round_off_of(golden, golden) == round_off_of(golden, actual)
     return known and 0.0 < floor.rel_l2 < float("inf")

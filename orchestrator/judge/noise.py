@@ -1,4 +1,4 @@
-"""How large the error of what is right is just before a label: what a second look and hints leave out of an error."""
+"""The error of the right labels just before a label: second looks and hints ignore errors within it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aclcmp.orchestrator.core.verdicts import LabelVerdict, Status
 from aclcmp.orchestrator.judge.pair_status import median_row_error
 
 _LATELY = 8
-"""Labels before a label that are asked."""
+"""Right labels before a label that count."""
 _FAR = 64
-"""How far back they may be."""
+"""Labels within which they must lie."""
 
 
 def noise_of(labels: Sequence[LabelVerdict], of: Iterable[LabelKey]) -> Mapping[LabelKey, Mapping[int, float]]:
     """Return by label and rank the median error of the last right labels before it; ranks without any are left out.
 
-    `labels` are in golden order. What is of an exact type, equal bit by bit or compared by summaries tells nothing.
+    `labels` are in golden order. Exact types, tensors that are equal bit by bit and summaries tell nothing.
     """
     wanted = set(of)
     return {label.key: _before(labels, place) for place, label in enumerate(labels) if label.key in wanted}

@@ -1,4 +1,4 @@
-"""One pair's errors against their limits."""
+"""The status of one pair: its errors against their limits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from aclcmp.orchestrator.judge.dtype_limits import table_name
 _TINY = 1e-140
 """Values below have squares that float64 cannot hold exactly."""
 _NOTHING = {"float64": 1e-150, "float32": 1e-19, "bfloat16": 1e-19, "float16": 1e-7}
-"""Values beside zeros that are none: their squares are no normal numbers of the type (of float16, they are none)."""
+"""Values that count as 0 beside zeros: their squares are no normal numbers of the type (of float16, they are not)."""
 _CLEARLY = 1e-3
-"""Golden whose mean square is this part of the labels' before, or more, is no round-off."""
+"""Part of the mean square of the labels before from which golden is no round-off."""
 _usual_numbers = number_reader(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
 def judge_pair(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None, str]:
-    """Hold one pair's errors against its limits; return status, margin (error / limit) and the reason in one line.
+    """Judge one pair's errors by its limits; return status, margin (error / limit) and the reason in one line.
 
-    Exact types diverge with any difference, but drift where all of them are `ties`. Floats are held against the limits
-    with the relative L2 of their median row and of their worst row: one wrong token among many hides in the former, and
-    the whole tensor's is that of the one token whose activations are massive.
+    Exact types diverge with any difference, but drift where all differences are `ties`. Of floats the relative L2 of
+    the median row and of the worst row count: one wrong token among many hides in the former, and that of the whole
+    tensor is that of the one token whose activations are massive.
     """
     if stats.n == 0:
         return Status.MATCH, None, "both sides are empty"
@@ -62,7 +62,7 @@ def judge_pair(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0
 
 
 def status_and_margin(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
-    """Return status and margin as `judge_pair` does, without the words, which take most of its time."""
+    """Return status and margin as `judge_pair` does, without the reason, which takes most of its time."""
     n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
     usual = n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd)
     if usual and xx > _CLEARLY * limits.scale**2 * n:
@@ -71,10 +71,10 @@ def status_and_margin(stats: PairStats, metrics: Metrics, limits: Limits, ties: 
 
 
 def _largest_of_round_off(stats: PairStats, limits: Limits) -> float | None:
-    """Return the largest value where all of both sides is round-off beside the labels before; None where it is not.
+    """Return the largest value of both sides where all values are round-off beside the labels before; else None.
 
     Golden that is zero beside values of size s may be a difference that cancelled: actual's is then up to 2 eps s.
-    Golden that is not zero has digits of its own, unless they lie another half eps below.
+    Golden that is not zero has digits of its own, unless it is another factor of eps / 2 smaller.
     """
     eps = DTYPES[limits.dtype].eps if limits.dtype else None
     if eps is None or not stats.n_finite:
@@ -89,9 +89,9 @@ def _largest_of_round_off(stats: PairStats, limits: Limits) -> float | None:
 
 
 def limiting_error(stats: PairStats, metrics: Metrics, limits: Limits) -> float:
-    """Return what is held against the limits: the error of the median row, or of the worst row if it is worse there.
+    """Return the error that counts: that of the median row, or of the worst row beside its own limits if that is more.
 
-    What has one row only is held against the limits for rows.
+    A tensor of one row has the limits for rows.
     """
     whole = metrics.rel_l2 / limits.rows
     if stats.rows.count < 2:
@@ -105,7 +105,7 @@ def median_row_error(stats: PairStats, metrics: Metrics) -> float:
 
 
 def _loses_squares(stats: PairStats) -> bool:
-    """Whether sums of squares overflow, or underflow to 0 although values are not 0."""
+    """Tell whether sums of squares overflow, or underflow to 0 although values are not 0."""
     largest = max(abs(stats.min_x), abs(stats.max_x), abs(stats.min_y), abs(stats.max_y))
     return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
 
@@ -120,8 +120,8 @@ def _words_within_limits(error: float, words: str, limits: Limits) -> tuple[Stat
     status, margin = _within_limits(error, limits)
     limit = limits.warn if status is Status.DRIFT else limits.fail
     rows = f", {limit * limits.rows:.3g} for the worst row" if limits.rows != 1.0 else ""
-    told = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"
-    return status, margin, f"{words}; {told} ({limits.source})"
+    limit_words = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"
+    return status, margin, f"{words}; {limit_words} ({limits.source})"
 
 
 def _nonfinite_places(stats: PairStats) -> str:
@@ -132,8 +132,8 @@ def _nonfinite_places(stats: PairStats) -> str:
         return ""
 
     def words(counts: tuple[int, int]) -> str:
-        told = [f"{count:,} {name}" for count, name in zip(counts, ("NaN", "infinite"), strict=True) if count]
-        return " and ".join(told) or "none"
+        named = [f"{count:,} {name}" for count, name in zip(counts, ("NaN", "infinite"), strict=True) if count]
+        return " and ".join(named) or "none"
 
     common = f"{stats.n_nonfinite_equal:,} in common" if stats.n_nonfinite_equal >= 0 else "not in the same places"
     return f"non-finite values: actual has {words(actual)}, golden {words(golden)}, {common}"

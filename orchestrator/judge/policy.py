@@ -1,4 +1,4 @@
-"""What a user wants counted: limits, and what may differ. Defaults need no file (`inputs/policy_file.py` reads one)."""
+"""The policy of a user: limits, and what may differ. Defaults need no file (`inputs/policy_file.py` reads one)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
     FloorSource.REPEAT: (3.0, 5.0),
     FloorSource.PROFILE: (1.5, 2.0),
 }
-"""By the sources' own papers, and a decoder of 32 layers: golden on another kernel stayed below 1.13 and 2.9."""
+"""From the papers on each source, and a decoder of 32 layers: golden on another kernel stayed below 1.13 and 2.9."""
 _regex = functools.cache(glob_regex)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which labels a rule is about: ids by a glob ("layers.*.mlp"), and by dtype and level where those are given."""
+    """The labels of a rule: a glob of their ids ("layers.*.mlp"), and dtype and level where those are given."""
 
     pattern: str = "**"
     dtype: str = ""
@@ -33,7 +33,7 @@ class Scope:
     """ "op", "layer", "model", "high" or "low"."""
 
     def holds(self, key: LabelKey, level: Level, dtype: str) -> bool:
-        """Whether a label of this level, compared as this dtype (the narrower of its sides), is meant."""
+        """Tell whether the scope contains a label of this level, compared as this dtype (the narrower of its sides)."""
         if self.dtype and self.dtype != dtype:
             return False
         if self.level and self.level not in (level.granularity, level.words):
@@ -52,7 +52,7 @@ class LimitRule:
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """Labels that may diverge (`up_to` an error, if it is given), or, as one of `Policy.ignore`, count not at all."""
+    """Labels that may diverge (`up_to` an error, if it is given), or, in `Policy.ignore`, do not count."""
 
     scope: Scope
     reason: str
@@ -63,13 +63,13 @@ class Excuse:
 
 @dataclass(frozen=True, slots=True)
 class JumpRule:
-    """When an error is out of line with the same kind of label in the layers before; see `judge.growth`."""
+    """Factors from which an error is out of line with the same kind of label in the layers before; see `judge.growth`."""
 
     on: bool = True
     factor: float = 2.5
-    """By which the median row's error must exceed the usual one of its kind in the layers before."""
+    """Factor by which the median row's error must exceed the usual one of its kind in the layers before."""
     record: float = 1.5
-    """By which it must also exceed the largest of any label before."""
+    """Factor by which it must also exceed the largest of any label before."""
     factor_of_rows: float = 4.0
     """The same for the worst row, an extreme that varies more."""
     record_of_rows: float = 2.0
@@ -80,21 +80,21 @@ JUMP_FACTORS = ("factor", "record", "factor_of_rows", "record_of_rows")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that a verdict follows from besides the evidence."""
+    """The rules by which evidence is judged."""
 
     name: str = "default"
     fail_on: FailOn = FailOn.ANY
     limits: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(RELATIVE))
     """(warn, fail) on relative L2 by dtype, of labels without a floor."""
     rules: tuple[LimitRule, ...] = ()
-    """The first whose scope holds counts."""
+    """The first whose scope contains a label counts."""
     allow: tuple[Excuse, ...] = ()
     ignore: tuple[Excuse, ...] = ()
     floors: Mapping[FloorSource, tuple[float, float]] = field(default_factory=lambda: dict(MULTIPLIERS))
     """(warn, fail) as multiples of the floor by its source."""
     jump: JumpRule = JumpRule()
     own_factor: float = 3.0
-    """By which a label's error must exceed that of its inputs to be its own although they are wrong."""
+    """Factor by which a label's error must exceed that of its inputs to be own although they are wrong."""
 
     def table(self) -> dict[str, str | float]:
         """Return it as a flat table, as reports keep it."""

@@ -1,4 +1,4 @@
-"""As what element types labels count: that of their values, and that of what fed them, whatever type holds them.
+"""The element type as which a label counts: that of its values and of its inputs, whatever type it is stored as.
 
 Logits, softmax, router weights or the statistics of a norm are often float32 inside a bfloat16 model: their error is
 that of what fed them. And a bfloat16 tensor that a script cast to float32 before it labelled it is a bfloat16 one.
@@ -21,19 +21,19 @@ from aclcmp.orchestrator.judge.growth import largest_error
 _MANTISSAS = {7: "bfloat16", 10: "float16", 23: "float32"}
 """Types by the bits of their mantissas, fewest first."""
 _TELLING = 4
-"""Values that use fewer bits are masks, counts or constants, which tell nothing of their type."""
+"""Bits of the mantissa below which values are masks, counts or constants, which tell nothing of their type."""
 _FEWEST = 256
-"""Fewer values tell nothing either."""
+"""Number of values below which they tell nothing either."""
 _SAMPLE = 64
-"""Labels that are looked at to know as what a whole side is held."""
+"""Labels by which the usual type of a whole side is found."""
 _MOST_OF_A_SIDE = 0.8
 _RANKS = 8
 _QUIET = 3
-"""So many labels in a row that keep to the limits of their own type are not fed by a narrower one."""
+"""Labels in a row within the limits of their own type after which no narrower type feeds them."""
 
 
 class Precision(NamedTuple):
-    """The type as which a label counts, and why it is not its own: words, or ""."""
+    """The type as which a label counts, and in words why it is not its own; "" if it is."""
 
     dtype: str
     why: str
@@ -41,14 +41,14 @@ class Precision(NamedTuple):
 
 @dataclass(slots=True)
 class _Path:
-    """The narrowest type on the way, and how many labels in a row seem not to be fed by it."""
+    """The narrowest type on the way to a label, and how many labels in a row seem not to be fed by it."""
 
     dtype: str
     quiet: int = 0
 
 
 class Precisions:
-    """As what labels count, asked label by label in golden order."""
+    """The types as which labels count; labels are passed in golden order."""
 
     def __init__(self, labels: Sequence[LabelEvidence]) -> None:
         self._actual = _usual_type_of_actual(labels)
@@ -56,18 +56,18 @@ class Precisions:
         self._known: dict[tuple[int, str], str] = {}
 
     def of(self, label: LabelEvidence, evidence: RankEvidence) -> Precision:
-        """Return as what a label counts that was compared on a rank. Exact types are what they are."""
+        """Return the type as which a label counts that was compared on a rank. Exact types count as themselves."""
         own = narrower(*evidence.dtypes)
         if DTYPES[own].eps is None:
             return Precision(own, "")
-        held = self._held(evidence, own)
+        stored = self._type_of_values(evidence, own)
         path = self._fed_by(label, evidence)
-        if path and _is_narrower(path, held) and DTYPES[path].kind is DTYPES[held].kind:
+        if path and _is_narrower(path, stored) and DTYPES[path].kind is DTYPES[stored].kind:
             return Precision(path, f"fed by {path}")
-        return Precision(held, f"{held} held as {own}" if held != own else "")
+        return Precision(stored, f"{stored} held as {own}" if stored != own else "")
 
     def take(self, label: LabelEvidence, ranks: Sequence[RankVerdict]) -> None:
-        """Take up what came of a label on its ranks; the first few of them tell."""
+        """Remember a label by the verdicts on its first few ranks."""
         compared = [each for each in ranks if each.limits is not None and each.limits.dtype][:_RANKS]
         floats = [each for each in compared if DTYPES[each.limits.dtype].kind is Kind.FLOAT]  # type: ignore[union-attr]
         if not floats:
@@ -75,7 +75,7 @@ class Precisions:
         task = label.key.task
         counts = self._known[task, label.key.label] = _narrowest([_counted_type(each) for each in floats])
         path = self._paths.get(task)
-        own = _narrowest([self._held(each, narrower(*each.dtypes)) for each in floats])
+        own = _narrowest([self._type_of_values(each, narrower(*each.dtypes)) for each in floats])
         if path is None or not _is_narrower(path.dtype, own):
             self._paths[task] = _Path(counts)
             return
@@ -85,18 +85,18 @@ class Precisions:
         if path.quiet >= _QUIET:
             self._paths[task] = _Path(own)
 
-    def _held(self, evidence: RankEvidence, own: str) -> str:
-        """The type of the values, which a wider one may hold."""
+    def _type_of_values(self, evidence: RankEvidence, own: str) -> str:
+        """Return the type of the values, which may be stored as a wider one."""
         if evidence.stats is None or DTYPES[own].kind is not Kind.FLOAT:
             return own
         golden, actual = _types_of(evidence.stats, own)
         if golden != own and actual != own:
             return narrower(golden, actual)
-        # golden of full width beside narrow values: a silent cast, unless all of the actual side is held so
+        # golden of full width beside narrow values: a silent cast, unless all of the actual side is stored so
         return actual if actual == self._actual else own
 
     def _fed_by(self, label: LabelEvidence, evidence: RankEvidence) -> str:
-        """The narrowest type of a label's named inputs, or of the labels before it; "" where there are none."""
+        """Return the narrowest type of a label's named inputs, or of the labels before it; "" where there are none."""
         task = label.key.task
         names = {name for side in (evidence.golden, evidence.actual) if side is not None for name in side.inputs}
         named = [self._known[task, name] for name in names if (task, name) in self._known]
@@ -107,7 +107,7 @@ class Precisions:
 
 
 def _usual_type_of_actual(labels: Sequence[LabelEvidence]) -> str:
-    """The narrow type that most of the actual side's values have though a wider one holds them; "" if there is none."""
+    """Return the narrow type that most of the actual side's values have though stored as a wider one; "" if none."""
     found: Counter[str] = Counter()
     for label in labels[:: max(len(labels) // _SAMPLE, 1)]:
         evidence = next((each for each in label.ranks if each.stats is not None), None)
@@ -123,7 +123,7 @@ def _usual_type_of_actual(labels: Sequence[LabelEvidence]) -> str:
 
 
 def _types_of(stats: PairStats, own: str) -> tuple[str, str]:
-    """The types of golden's and actual's values."""
+    """Return the types of golden's and actual's values."""
     found = []
     for bits in (stats.mantissa_x, stats.mantissa_y):
         telling = bits >= _TELLING and stats.n_finite >= _FEWEST

@@ -1,4 +1,4 @@
-"""Which of several readings of a label its values prove."""
+"""The proof by values: which of several layouts of a label holds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from aclcmp.orchestrator.judge.dtype_limits import limits_of
 from aclcmp.orchestrator.judge.pair_status import status_and_margin
 
 HOLDS = 0.5
-"""Share of ranks on which a reading must hold: a fault on some ranks must not hide the layout of all."""
+"""Share of ranks on which a layout must hold: a fault on some ranks must not hide the layout of all."""
 _LAYER = re.compile(r"(?<![^./\[])\d+(?![^./\]])")
 """The number in "layers.3.mlp", "3.qkv", "h[3].attn"."""
 MOSTLY = 2 / 3
-"""Share of a kind's labels that are settled in one way, above which others are outliers."""
+"""Share of a kind's labels with the same answer, above which others are outliers."""
 
 
 def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
-    """Return of how many of the ranks that it is about, from 0 to 1, the values agree if this is the layout.
+    """Return the share of an option's ranks, from 0 to 1, on which the values agree under its layout.
 
-    Constant values agree wherever they lie: where others are there they do not count, and None is returned where no
-    others are.
+    Constant values agree wherever they lie: they do not count beside others, and where all are constant the share is
+    None.
     """
     ranks = {gap.rank for gap in option.gaps} | {pair.rank for pair in option.pairs}
     holds = constant = 0
@@ -45,13 +45,13 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
         return 0.0
     if constant == len(ranks):
         return 0.0 if option.padded else None
-    if option.padded:  # padding that nobody told is proved by all values, or not at all
+    if option.padded:  # padding that no layout declares is proved by all values, or not at all
         return float(holds == len(ranks))
     return (holds - constant) / (len(ranks) - constant)
 
 
 def proven_answer(shares: Sequence[float | None]) -> int | None:
-    """Return the number of the one reading that holds; None if none does or several do.
+    """Return the number of the one option that holds; None if none does or several do.
 
     Where several hold on all ranks their values are the same wherever they lie: then any of them will do.
     """
@@ -64,11 +64,11 @@ def proven_answer(shares: Sequence[float | None]) -> int | None:
 
 
 def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[float | None]]) -> list[int | None]:
-    """Answer each question by its shares; one that they leave open, or answer unlike most of its kind, as its kind is.
+    """Answer each question by its shares; where they leave it open, or differ from most of its kind, as its kind.
 
-    Of one kind are labels whose names differ in the number of the layer only and that are ambiguous in the same way:
-    what sound layers prove holds in a layer that is wrong. Where a question is another look at what seemed clear, an
-    answer must hold on more than half of the ranks somewhere.
+    Labels are of one kind if their names differ in the number of the layer only, and they are ambiguous in the same
+    way: what sound layers prove holds in a layer that is wrong. Where a question is another look at what seemed clear,
+    an answer must hold on more than half of the ranks somewhere.
     """
     found = [proven_answer(each) for each in shares]
     of_kind: dict[object, Counter[int]] = defaultdict(Counter)
@@ -78,7 +78,7 @@ def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[fl
         if answer is not None and any(share is not None for share in each):
             of_kind[kind][answer] += 1
             most_ranks[kind] |= {number for number, share in enumerate(each) if share is not None and share > HOLDS}
-    told: list[int | None] = []
+    final: list[int | None] = []
     for question, kind, answer, each in zip(questions, kinds, found, shares, strict=True):
         if of_kind[kind]:
             most, count = of_kind[kind].most_common(1)[0]
@@ -87,18 +87,18 @@ def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[fl
                 answer = most
         if answer is not None and question.unsettled.pairs and answer not in most_ranks[kind]:
             answer = None
-        told.append(answer)
-    return told
+        final.append(answer)
+    return final
 
 
 def agrees_otherwise(shares: Sequence[float | None], answer: int) -> int | None:
-    """Return the reading under which all values of a label agree where its kind has another one, its answer."""
+    """Return the option under which all values of a label agree though its kind has another one, `answer`; or None."""
     own = shares[answer]
     return next((number for number, share in enumerate(shares) if share == 1.0 and own is not None and own < 1.0), None)
 
 
 def kind_of(key: LabelKey) -> str:
-    """Return what the label is in every layer: its name without the layer's number."""
+    """Return the kind of a label, which is the same in every layer: its name without the layer's number."""
     return _LAYER.sub("*", key.label, count=1)
 
 

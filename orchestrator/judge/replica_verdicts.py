@@ -1,4 +1,4 @@
-"""What ranks of one side hold that ought to be the same: which of them is the odd one."""
+"""Verdicts on replicas: ranks of one side ought to hold the same, and some of them do not."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aclcmp.orchestrator.judge.pair_status import judge_pair
 
 _MOST_NAMED = 8
 _RAISED = (Status.MATCH, Status.DRIFT, Status.MISSING)
-"""What a rank's status is no more where its replica is another."""
+"""Statuses that become `diverged` where the rank's replica differs."""
 
 Found = Mapping[int, PairStats | str]
-"""By the rank that is held against the reference."""
+"""By the rank that is compared with the reference."""
 
 
 def judge_replicas(replicas: Replicas, found: Sequence[Found]) -> ReplicaVerdict | None:
     """Say which ranks differ beyond the limit from those that agree; None if none does.
 
-    `found` are what came of the pairs of each of `replicas.against`. Of two references that counts with which more
-    ranks agree; where half of them agree with none, which are odd is not known, and all others than the first are told.
+    `found` are the outcomes of the pairs of each of `replicas.against`. Of two references the one with which more ranks
+    agree counts; where half of the ranks agree with none, it is not known which are odd, and all but the first are.
     """
     views = [_view(replicas, number, results) for number, results in enumerate(found)]
     best = max(views, key=lambda view: len(view.agreeing))
@@ -36,7 +36,7 @@ def judge_replicas(replicas: Replicas, found: Sequence[Found]) -> ReplicaVerdict
 
 
 def _view(replicas: Replicas, number: int, found: Found) -> ReplicaVerdict:
-    """Ranks that agree with the reference of this number, and those that do not."""
+    """Return which ranks agree with the reference of this number, and which do not."""
     pairs = {pair.rank: pair for pair in replicas.against[number]}
     agreeing: list[int] = []
     odd: list[int] = []
@@ -81,7 +81,7 @@ def _reason(verdict: ReplicaVerdict) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JudgedReplicas:
-    """Labels whose verdicts know of replicas, the replicas, and how many odd or unread ranks no verdict tells of."""
+    """Labels with verdicts that count replicas, the replicas, and how many odd or unread ranks no verdict tells of."""
 
     labels: list[tuple[LabelKey, list[RankVerdict]]]
     replicas: tuple[ReplicaVerdict, ...]
@@ -91,16 +91,16 @@ class JudgedReplicas:
 def apply_replicas(
     labels: Sequence[tuple[LabelKey, list[RankVerdict]]], replicas: Sequence[ReplicaVerdict]
 ) -> JudgedReplicas:
-    """Make `diverged` what seems to be in order on ranks whose replicas differ, and say again which are odd.
+    """Mark verdicts as `diverged` on ranks whose replicas differ, and decide anew which ranks are odd.
 
-    Where some of them are wrong beside golden, those are the odd ones and no other is. Of as many ranks that differ as
-    agree none is known to be right.
+    Where some of them are wrong beside golden, those are the odd ones and no others are. Where as many ranks differ as
+    agree, none is known to be right.
     """
     by_key: dict[LabelKey, list[ReplicaVerdict]] = defaultdict(list)
     for each in replicas:
         by_key[each.key].append(each)
     found = []
-    told = []
+    judged_replicas = []
     untold = 0
     for key, ranks in labels:
         for replica in by_key.get(key, ()):
@@ -110,7 +110,7 @@ def apply_replicas(
             if replica.own_ranks and wrong and right and replica.side == "actual":
                 replica = replace(replica, odd=wrong, agreeing=right)
                 replica = replace(replica, reason=_reason(replica))
-            told.append(replica)
+            judged_replicas.append(replica)
             if replica.own_ranks:
                 unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
                 raised = differing if unknown else set(replica.odd)
@@ -119,7 +119,7 @@ def apply_replicas(
                 tells = {v.rank for v in ranks if v.status in WRONG} if replica.own_ranks else set()
                 untold += len(set(replica.odd) - tells) + len(replica.unread)
         found.append((key, ranks))
-    return JudgedReplicas(found, tuple(told), untold)
+    return JudgedReplicas(found, tuple(judged_replicas), untold)
 
 
 def _raise_status(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:

@@ -1,4 +1,4 @@
-"""What tokens' vectors were before: a row keeps the round-off of the largest norm that it had in the residual stream.
+"""The residual stream: a token's row keeps the round-off of the largest norm that it had in it.
 
 In trained models single tokens carry massive activations for some layers (arXiv 2402.17762). Where these are cancelled
 again, their rounding stays: relative to what is left of the token it is large, and no fault.
@@ -17,17 +17,17 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
 _SHRUNK = 1.25
-"""A row counts as smaller than before from this factor on."""
+"""Factor from which a row counts as smaller than before."""
 
 _GONE = 0.9
-"""A row that is off by more than this is wrong whatever it was before: zeros have an error of 1."""
+"""Error from which a row is wrong whatever it was before: zeros have an error of 1."""
 
 _Floats = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
 class _Stream:
-    """The residual stream on one rank in one forward: the rows' numbers, and of each its largest norm so far."""
+    """The residual stream on one rank in one forward: the rows' numbers, and the largest norm of each so far."""
 
     index: npt.NDArray[np.int64]
     largest: _Floats
@@ -38,17 +38,17 @@ class _Stream:
 
 
 class ResidualStreams:
-    """The residual stream of every task, occurrence and rank; asked label by label in golden order.
+    """The residual stream of every task, occurrence and rank; labels are passed in golden order.
 
-    The stream is what layers return: labels of the level "layer". Where their numbers begin anew another one begins,
-    that of a decoder behind an encoder.
+    The stream is what layers return: labels of the level "layer". Where their numbers begin anew, so does the stream:
+    that is a decoder behind an encoder.
     """
 
     def __init__(self) -> None:
         self._streams: dict[tuple[int, int, int], _Stream] = {}
 
     def of(self, key: LabelKey, level: Level, rank: int, stats: PairStats, metrics: Metrics) -> Metrics:
-        """Return the metrics of a label on a rank, its rows held against what their tokens were before."""
+        """Return the metrics of a label on a rank, each row relative to the largest norm that its token had before."""
         rows = stats.rows
         if rows.index.size < 2:
             return metrics
@@ -68,7 +68,7 @@ class ResidualStreams:
 
 
 def _next_stream(stream: _Stream | None, rows: RowSums) -> _Stream:
-    """Take up what the next layer returned."""
+    """Return the stream after the next layer, whose output has these rows."""
     norms = np.sqrt(rows.sum_xx)
     if stream is None or not np.array_equal(stream.index, rows.index):
         return _Stream(rows.index, norms, None)
