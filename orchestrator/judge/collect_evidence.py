@@ -48,7 +48,7 @@ def collect_evidence(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LabelOutcomes:
-    """The outcomes of one label. Its evidence is made from them each time it is asked for: that of a million is 136 MB."""
+    """The outcomes of one label. Its evidence is made from them when asked for: that of a million labels is 136 MB."""
 
     planned: LabelPlan
     outcomes: tuple[Outcome, ...]

@@ -93,7 +93,7 @@ def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int
 
 
 def _of_hosts(wrong: Sequence[int], compared: Sequence[int], hosts: Mapping[int, str]) -> str:
-    """Say which hosts or places on hosts the wrong ranks are: all ranks of some hosts, or the same place on each; or ""."""
+    """Say that the wrong ranks are all those of some hosts, or the same one on each; or ""."""
     ranks: dict[str, list[int]] = defaultdict(list)
     for rank in compared:
         ranks[hosts.get(rank, "")].append(rank)

@@ -167,7 +167,7 @@ def _few(along: AxisSums) -> Place | None:
 
 
 def _stretch(along: AxisSums) -> Place | None:
-    """Return a stretch of up to half of the places outside of which there is next to no error; None if there is none."""
+    """Return a stretch of up to half of the places with nearly all of the error; None if there is none."""
     energy = np.concatenate([[0.0], np.cumsum(along.sum_dd)]) / along.sum_dd.sum()
     left = (1 - _CLEAN) / 2
     low = int(np.searchsorted(energy, left, side="right")) - 1

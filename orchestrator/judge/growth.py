@@ -176,7 +176,7 @@ def _is_just_beyond(verdict: RankVerdict) -> bool:
 def _carry_on_factor(
     before: _RankHistory, labels: Labels, place: int, rank: int, kinds: Sequence[object], *, of_rows: bool
 ) -> float | None:
-    """Return the median factor by which the next labels exceed the usual error of their kind; None if they are too few."""
+    """Return the median factor from the usual errors of their kinds to the next labels' errors; None of too few."""
     task, factors = labels[place][0].task, list[float]()
     for later in range(place + 1, len(labels)):
         key, ranks = labels[later]
@@ -264,7 +264,7 @@ def _mark_jumps(labels: Labels, jumps: Sequence[tuple[int, int, Jump]]) -> list[
 
 
 def _ever_worse(labels: Labels, place: int) -> list[tuple[LabelKey, float]]:
-    """Return the later labels of the task that are wrong, with their errors, each larger than those before it."""
+    """Return the later wrong labels of the task with their errors, each larger than those before it."""
     found: list[tuple[LabelKey, float]] = []
     for key, ranks in labels[place + 1 :]:
         if key.task != labels[place][0].task:
@@ -287,7 +287,7 @@ def is_only_round_off(verdict: RankVerdict) -> bool:
 
 
 def largest_error(verdict: RankVerdict) -> float:
-    """Return the larger error of the median row and the worst row; infinite where values are not finite or not known."""
+    """Return the larger error of the median row and the worst row; infinite where it is not finite or not known."""
     if is_only_round_off(verdict):
         return 0.0
     if verdict.status is Status.NONFINITE or verdict.metrics is None or verdict.stats is None:

@@ -41,8 +41,8 @@ def hints_of(
 ) -> tuple[Hint, ...]:
     """Return hints that explain at least 90 % of the error energy: for each rank its best fit, or else its place.
 
-    Equal hints of several ranks become one. `looks` and `noise`, the relative error of what is right in the labels before,
-    are by rank; ranks that are not wrong, or without a look, give none.
+    Equal hints of several ranks become one. `looks` and `noise`, the relative error of right labels before it, are by
+    rank; ranks that are not wrong, or without a look, give none.
     """
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for verdict in label.ranks:
@@ -62,7 +62,7 @@ def hints_of(
 
 
 def _places(verdict: RankVerdict, look: Look, noise: float) -> list[tuple[str, str, float]]:
-    """Return what the places of an error suggest: kind, words and share of the error. Exact types have no such places."""
+    """Return what the places of an error suggest: kind, words and share of the error. Exact types have none."""
     if DTYPES[verdict.dtypes[0]].eps is None:
         return []
     sums = [(rows_of([verdict]), _ROWS), (channels_of([look]), _CHANNELS)]

@@ -63,7 +63,7 @@ class Excuse:
 
 @dataclass(frozen=True, slots=True)
 class JumpRule:
-    """Factors from which an error is out of line with the same kind of label in the layers before; see `judge.growth`."""
+    """Factors from which an error is out of line with its kind of label in the layers before; see `judge.growth`."""
 
     on: bool = True
     factor: float = 2.5

@@ -1,6 +1,6 @@
-"""What two right computations of the same labels are compared for: how far they lie apart is noise, a floor.
+"""Plans for noise floors: two right computations of the same labels are compared, and their difference is noise.
 
-A floor that is too high hides faults, so only what surely belongs together is paired: layouts that shapes alone
+A floor that is too high hides faults, so only tensors that surely belong together are paired: layouts that shapes alone
 suggest, and questions that they leave open, give no pairs.
 """
 
@@ -34,10 +34,10 @@ def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: Layo
     inferred from the shapes alone, and a rank without a reference of its own, unless a layout or equal bits say that
     another rank's is the same. `notes` tell how many labels have a reference but no pair, and why the first has none.
     """
-    told, _ = layouts.applied(list(indices), "pta")
-    if not any(record.side == REFERENCE for index in told for record in index.records):
+    corrected, _ = layouts.apply(list(indices), "pta")
+    if not any(record.side == REFERENCE for index in corrected for record in index.records):
         return None
-    ranks = list(labels_by_rank(told))
+    ranks = list(labels_by_rank(corrected))
     wanted = {held.key for _, labels in ranks for held in labels if held.record.side == REFERENCE}
     return _plan([(rank, _pair_with_references(labels, wanted)) for rank, labels in ranks], world_size, "reference")
 
@@ -55,7 +55,7 @@ def plan_repeat(
     numbers; labels of one run only are left out. What is not certain is left out too, as `plan_reference` says: there
     are no gaps, replicas, questions or second looks.
     """
-    own, others = (_goldens(layouts.applied(list(run), "pta")[0]) for run in (indices, other_indices))
+    own, others = (_goldens(layouts.apply(list(run), "pta")[0]) for run in (indices, other_indices))
     tasks = dict(zip(_tasks(others), _tasks(own), strict=False))
     moved = [
         (rank, [_in_task(held, tasks[held.key.task]) for held in labels if held.key.task in tasks])
@@ -113,53 +113,53 @@ def _tasks(ranks: _Ranks) -> list[int]:
 
 def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
     with without_collection():
-        planned, seen = plan_labels(ranks, Planner(world_size, world_size, one_run=True))
+        plans, sides = plan_labels(ranks, Planner(world_size, world_size, one_run=True))
     labels = []
     left_out = []
-    for label in planned:
-        certain = _certain(label, seen[label.key])
+    for label in plans:
+        certain = _certain(label, sides[label.key])
         if certain.pairs:
             labels.append(certain)
         else:
-            left_out.append(_why(label, seen[label.key]))
+            left_out.append(_why(label, sides[label.key]))
     notes = [f"{len(left_out):,} labels with a {what} give no noise floor, e.g. {left_out[0]}"] if left_out else []
     return Plan(tuple(labels), {label.key: Level() for label in labels}, (), 0, tuple(notes))
 
 
-def _certain(label: LabelPlan, seen: LabelSides) -> LabelPlan:
+def _certain(label: LabelPlan, sides: LabelSides) -> LabelPlan:
     """Keep the pairs of a label that surely belong together."""
-    told = any(held.record.layout is not None for held in seen.all_labels())
+    is_declared = any(held.record.layout is not None for held in sides.all_labels())
     pairs = tuple(
         [
             pair
             for pair in label.pairs
             if pair.rank not in label.unlike
-            if _is_own(pair) or (INFERRED not in pair.layout and (told or _same_bits(pair, seen)))
+            if _is_own(pair) or (INFERRED not in pair.layout and (is_declared or _same_bits(pair, sides)))
         ]
     )
     ranks = {pair.rank for pair in pairs}
-    return LabelPlan(label.key, {rank: sides for rank, sides in label.sides.items() if rank in ranks}, pairs)
+    return LabelPlan(label.key, {rank: each for rank, each in label.sides.items() if rank in ranks}, pairs)
 
 
 def _is_own(pair: Pair) -> bool:
-    """Whether a rank's tensor is compared with its own, place by place."""
+    """Tell whether a rank's tensor is compared with its own, place by place."""
     same_place = pair.golden.shape == pair.actual.shape and pair.golden_region == pair.actual_region
     return same_place and pair.golden.rank == pair.rank
 
 
-def _same_bits(pair: Pair, seen: LabelSides) -> bool:
-    """Whether a rank is compared with another's tensor, and holds what that rank holds on its own side."""
-    own, other = (seen.actuals.get(rank) for rank in (pair.rank, pair.golden.rank))
+def _same_bits(pair: Pair, sides: LabelSides) -> bool:
+    """Tell whether a rank is compared with another's tensor, and its own side is equal to that rank's bit by bit."""
+    own, other = (sides.actuals.get(rank) for rank in (pair.rank, pair.golden.rank))
     return own is not None and other is not None and own.content is not None and own.content == other.content
 
 
-def _why(label: LabelPlan, seen: LabelSides) -> str:
+def _why(label: LabelPlan, sides: LabelSides) -> str:
     """Say why a label has no pair."""
     name = label.key.label
-    for rank, held in sorted(seen.goldens.items()):
+    for rank, held in sorted(sides.goldens.items()):
         if held.record.error:
             return f"{name}: on rank {rank} it failed: {held.record.error}"
-    if not seen.actuals:
+    if not sides.actuals:
         return f"{name}: it has no golden side"
     if (label.pairs and not label.unlike) or label.questions:
         return f"{name}: nothing tells how its tensors lie in the whole; give both labels their layout"

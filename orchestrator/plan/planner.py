@@ -36,13 +36,13 @@ def plan_run(
 ) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels.
 
-    `lost` are ranks whose shards nobody can read, each with the reason: every label fails there, also those that were
-    `heard` of while they ran. References are no side, here and wherever labels are planned:
-    `noise_plans.plan_reference` is their own plan.
+    `lost` are ranks whose shards nobody can read, each with the reason: every label fails there, also each (label,
+    rank) of `heard`, which were compared while they ran. References have a plan of their own,
+    `noise_plans.plan_reference`; no other plan contains them.
     """
-    told, notes = layouts.applied(list(indices), "")
+    corrected, notes = layouts.apply(list(indices), "")
     with without_collection():
-        return _with_notes(_plan([told], world_size, lost, heard), notes)
+        return _with_notes(_plan([corrected], world_size, lost, heard), notes)
 
 
 def plan_two(
@@ -61,10 +61,10 @@ def plan_two(
     goldens, actuals = keep_side(list(golden), "pta"), keep_side(list(actual), "acl")
     notes: list[str] = []
     if ids is not None:
-        goldens, actuals, told = map_ids(goldens, actuals, ids)
-        notes += told
-    goldens, of_golden = layouts.applied(goldens, "pta")
-    actuals, of_actual = layouts.applied(actuals, "acl")
+        goldens, actuals, of_map = map_ids(goldens, actuals, ids)
+        notes += of_map
+    goldens, of_golden = layouts.apply(goldens, "pta")
+    actuals, of_actual = layouts.apply(actuals, "acl")
     with without_collection():
         plan = _plan([align_tasks(goldens, actuals), actuals], world_size)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
@@ -77,24 +77,24 @@ def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
 def plan_labels(
     ranks: Iterable[tuple[int, Sequence[RankLabel]]], planner: Planner
 ) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, LabelSides]]:
-    """Plan what ranks hold, in golden order; also return what they hold of each label.
+    """Plan the labels of ranks, in golden order; also return both sides of each label.
 
-    A rank may come twice, with what it holds in each of two runs.
+    A rank may come twice, with its labels in each of two runs.
     """
-    seen: dict[LabelKey, LabelSides] = {}
+    sides: dict[LabelKey, LabelSides] = {}
     chains: list[list[tuple[LabelKey, float]]] = []
     without: list[list[tuple[LabelKey, float]]] = []
     for rank, labels in ranks:
-        for held in labels:
-            found = seen.get(held.key)
+        for label in labels:
+            found = sides.get(label.key)
             if found is None:
-                found = seen[held.key] = LabelSides()
-            found.add(rank, held)
-        has_golden = any(held.record.side == "pta" for held in labels)
+                found = sides[label.key] = LabelSides()
+            found.add(rank, label)
+        has_golden = any(label.record.side == "pta" for label in labels)
         (chains if has_golden else without).append(golden_chain(labels))
     chains += chains_beside_golden(without, chains)
-    planner.learn_golden_sets(seen.values())
-    return tuple([planner.plan(key, seen[key]) for key in golden_order(chains)]), seen
+    planner.learn_golden_sets(sides.values())
+    return tuple([planner.plan(key, sides[key]) for key in golden_order(chains)]), sides
 
 
 def _plan(
@@ -108,29 +108,29 @@ def _plan(
     one_run = len(runs) == 1
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
     ranks = (
-        (rank, [held for held in labels if held.record.side != REFERENCE])
+        (rank, [label for label in labels if label.record.side != REFERENCE])
         for run in runs
         for rank, labels in labels_by_rank(run, names)
     )
-    labels, seen = plan_labels(ranks, planner)
+    labels, sides = plan_labels(ranks, planner)
     if lost:
-        labels = tuple([add_unreachable_gaps(label, seen[label.key], lost) for label in labels])
+        labels = tuple([add_unreachable_gaps(label, sides[label.key], lost) for label in labels])
         labels = tuple(
-            sorted([*labels, *plans_of_unreachable_ranks(seen, heard, lost)], key=lambda label: label.key.task)
+            sorted([*labels, *plans_of_unreachable_ranks(sides, heard, lost)], key=lambda label: label.key.task)
         )
     keys = [label.key for label in labels]
     labelled = {index.header.rank for index in runs[-1] if any(each.side != REFERENCE for each in index.records)}
     indices = sorted((index for run in runs for index in run), key=lambda index: index.header.rank)
     return Plan(
         labels=labels,
-        levels=with_parents({key: _level(key, seen.get(key), one_run=one_run) for key in keys}, keys),
+        levels=with_parents({key: _level(key, sides.get(key), one_run=one_run) for key in keys}, keys),
         silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
         unreadable=sum(index.damaged for index in indices) + len(lost),
         notes=(
             *_notes_on_torn_shards(runs),
             *_notes_on_parallel_processes(indices),
             *(note for index in indices for note in index.notes),
-            *_warnings(seen),
+            *_warnings(sides),
         ),
     )
 
@@ -139,30 +139,30 @@ def _world_size(run: Sequence[ShardIndex]) -> int:
     return max((max(index.header.world_size, index.header.rank + 1) for index in run), default=0)
 
 
-def _level(key: LabelKey, seen: LabelSides | None, *, one_run: bool) -> Level:
-    """The level of a label, as the first rank says that says most. Other tools' dumps, at absolute paths, have none."""
-    records = [held.record for held in seen.all_labels()] if seen is not None else []
+def _level(key: LabelKey, sides: LabelSides | None, *, one_run: bool) -> Level:
+    """Return the level of a label by the first records that tell it; other tools' dumps, at absolute paths, do not."""
+    records = [label.record for label in sides.all_labels()] if sides is not None else []
     paths = (record.tensor_path for record in records)
     path = next((path for path in paths if path and (one_run or not path.startswith("/"))), "")
     return level_of(key.label, path, next((record.level for record in records if record.level), ""))
 
 
 def _notes_on_torn_shards(runs: Sequence[Sequence[ShardIndex]]) -> list[str]:
-    """Which ranks of each run did not close their shards, in one sentence."""
-    told = []
+    """Say which ranks of each run did not close their shards, one sentence for each run."""
+    notes = []
     for run, which in zip(runs, ("",) if len(runs) == 1 else (" of the golden run", " of the actual run"), strict=True):
         if ranks := {index.header.rank for index in run if index.torn}:
             what = "its shard" if len(ranks) == 1 else "their shards"
-            told.append(f"{of_ranks(ranks)}{which} did not close {what} in order: labels are read from the journal")
-    return told
+            notes.append(f"{of_ranks(ranks)}{which} did not close {what} in order: labels are read from the journal")
+    return notes
 
 
 def _notes_on_parallel_processes(indices: Sequence[ShardIndex]) -> list[str]:
-    """Which ranks several processes recorded as at the same time, each the same labels: their occurrences mix."""
+    """Say as which ranks several processes recorded the same labels at the same time: their occurrences mix."""
     by_rank: dict[tuple[str, int], list[ShardIndex]] = defaultdict(list)
     for index in indices:
         by_rank[index.header.run_id, index.header.rank].append(index)
-    told = []
+    notes = []
     for (_, rank), several in by_rank.items():
         spans = [span for index in several if len(several) > 1 and (span := _span(index))]
         counts = (
@@ -171,31 +171,31 @@ def _notes_on_parallel_processes(indices: Sequence[ShardIndex]) -> list[str]:
         )
         most = max(counts, default=0)
         if most > 1:
-            told.append(
+            notes.append(
                 f"{most} processes recorded as rank {rank} at the same time, the same labels: they count as "
                 "occurrences, which may pair wrongly. Set RANK in each, or start torch.distributed before the first "
                 "label"
             )
-    return told
+    return notes
 
 
 def _span(index: ShardIndex) -> tuple[float, float, set[tuple[int, str, str]]] | None:
-    """When a process recorded, and what; None where it recorded nothing."""
+    """Return the first and last moment of a process's records, and their names; None where it recorded nothing."""
     records = [record for record in index.records if record.side != REFERENCE]
     names = {(record.task, record.data_id, record.side) for record in records}
     return (index.header.started, max(record.time for record in records), names) if records else None
 
 
 def _warnings(labels: Mapping[LabelKey, LabelSides]) -> list[str]:
-    """What people should know of how dumps were read and how tensors were kept, each once."""
-    told: Counter[str] = Counter()
+    """Say what was odd in dumped files, and of how many tensors only summaries were kept."""
+    warnings: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for seen in labels.values():
-        for held in seen.all_labels():
-            kept[held.record.capture] += 1
-            if isinstance(held.dump, DumpedTensor):
-                told.update(held.dump.warnings)
-    notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in told.most_common()]
+    for sides in labels.values():
+        for label in sides.all_labels():
+            kept[label.record.capture] += 1
+            if isinstance(label.dump, DumpedTensor):
+                warnings.update(label.dump.warnings)
+    notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in warnings.most_common()]
     if len(notes) > _MOST_WARNINGS:
         notes = [*notes[:_MOST_WARNINGS], f"{len(notes) - _MOST_WARNINGS:,} more warnings about dumped files"]
     for capture, what in (("fingerprint", "fingerprints"), ("stats", "statistics")):

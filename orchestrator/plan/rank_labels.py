@@ -1,4 +1,4 @@
-"""One rank's labels over all its processes, and where each tensor lies: in a shard, or in a file of the library's."""
+"""The labels of one rank over all its processes, each with its tensor: in a shard, or in a file of the library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Source
 
 @dataclass(frozen=True, slots=True)
 class RankLabel:
-    """One side of a label on one rank. `dump` is what was found for a label that names a file, None for any other."""
+    """One side of a label on one rank. `dump` is the file that it names, as far as it was found; None without a name."""
 
     key: LabelKey
     record: LabelRecord
@@ -24,7 +24,7 @@ class RankLabel:
     """The file that holds its bytes: the shard's, or the dumped one."""
     dump: DumpedTensor | NotDumped | None = None
     host: str = ""
-    """Where the file is."""
+    """Host that has the file."""
     rank: int = 0
 
     @property
@@ -39,18 +39,18 @@ class RankLabel:
 
     @property
     def in_blocks(self) -> bool:
-        """Whether the tensor is stored in FRACTAL_NZ's order."""
+        """True if the tensor is stored in FRACTAL_NZ's order."""
         return isinstance(self.dump, DumpedTensor) and self.dump.fractal_nz
 
     @property
     def content(self) -> object:
-        """What is equal where two tensors are, as far as the index tells; None where it does not."""
+        """A value that is equal for equal tensors, as far as the index tells; None where it does not."""
         record = self.record
         return (record.dtype, record.shape, record.nbytes, record.checksum) if record.offset is not None else None
 
     @property
     def source(self) -> Source:
-        """Where the tensor lies."""
+        """The stored tensor."""
         if isinstance(self.dump, DumpedTensor):
             return Source(self.path, self.dump.offset, self.dump.dtype, self.dump.shape, rank=self.rank)
         record = self.record
@@ -67,7 +67,7 @@ class RankLabel:
 
     @property
     def facts(self) -> SideFacts:
-        """What the report tells of it."""
+        """The facts of it for the report."""
         record = self.record
         device = "dumped by the library" if record.tensor_path else record.device
         return SideFacts(
@@ -84,7 +84,7 @@ class RankLabel:
 
 
 Keys = dict[tuple[int, str, int], LabelKey]
-"""Keys that ranks share: each is there once."""
+"""Keys that ranks share, so that each exists once."""
 
 
 def labels_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> Iterator[tuple[int, list[RankLabel]]]:
@@ -97,10 +97,10 @@ def labels_by_rank(indices: Iterable[ShardIndex], keys: Keys | None = None) -> I
 
 
 def merge_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> list[RankLabel]:
-    """One rank's labels over all its processes, the earlier started first: occurrences and seq count on.
+    """Return one rank's labels over all its processes, in the order of their starts; occurrences and seq go on.
 
     A process that labelled both sides of an id starts them at the same number, so that its own two sides pair, whatever
-    an earlier process left half done. References begin where its golden labels do, and move no other side.
+    an earlier process left half done. References start at the number of its golden labels, and move no other side.
     """
     keys = {} if keys is None else keys
     if len(indices) == 1:
@@ -128,14 +128,14 @@ def merge_processes(indices: Sequence[ShardIndex], keys: Keys | None = None) -> 
 
 
 def _counted_with(side: str, sides: set[str]) -> set[str]:
-    """The sides, of those that a process labelled, where one of them begins to count behind all."""
+    """Return the sides after whose last occurrences a side goes on, of those that a process labelled."""
     if side == REFERENCE and "pta" not in sides:
         return {REFERENCE}
     return sides - {REFERENCE}
 
 
 def _labels_of_index(index: ShardIndex, counted: Sequence[LabelRecord], keys: Keys) -> list[RankLabel]:
-    """An index's labels, `counted` as they count over all processes."""
+    """Return an index's labels; in `counted` their occurrences and seq go over all processes."""
     host, rank = index.header.host, index.header.rank
     paths: dict[int, str] = {}
     found = []
@@ -155,13 +155,13 @@ def _labels_of_index(index: ShardIndex, counted: Sequence[LabelRecord], keys: Ke
     return found
 
 
-def golden_chain(held: Sequence[RankLabel]) -> list[tuple[LabelKey, float]]:
-    """A rank's labels in golden order; one that has no golden side goes behind the label before it."""
-    golden = {each.key for each in held if each.record.side == "pta"}
+def golden_chain(labels: Sequence[RankLabel]) -> list[tuple[LabelKey, float]]:
+    """Return a rank's labels in golden order, with their times; one without a golden side follows the one before."""
+    golden = {each.key for each in labels if each.record.side == "pta"}
     chain: dict[LabelKey, float] = {}
     orphans: dict[LabelKey | None, list[tuple[LabelKey, float]]] = defaultdict(list)
     before: LabelKey | None = None
-    for each in held:
+    for each in labels:
         if each.record.side == "pta":
             chain[each.key] = each.record.time
         elif each.key not in golden:
@@ -180,9 +180,9 @@ def golden_chain(held: Sequence[RankLabel]) -> list[tuple[LabelKey, float]]:
 def chains_beside_golden(
     others: Sequence[Sequence[tuple[LabelKey, float]]], goldens: Sequence[Sequence[tuple[LabelKey, float]]]
 ) -> list[list[tuple[LabelKey, float]]]:
-    """Return what ranks without a golden side add to the order: where their other labels stand behind golden ones.
+    """Return the chains that ranks without a golden side add: their own labels, each after the golden one before it.
 
-    The order of what golden has too is golden's alone, whatever the order on the other side.
+    Labels that golden has too are in golden's order, whatever the order on the other side.
     """
     times = {key: time for chain in goldens for key, time in chain}
     if not times:

@@ -1,4 +1,4 @@
-"""Golden-free checks: which ranks hold what ought to be the same on all of them, and is not bit by bit."""
+"""Checks without golden: ranks that ought to hold the same, and do not bit by bit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _FEWEST_FOR_MOST = 3
 Ranks = Mapping[int, RankLabel]
 
 
-def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, option: Alignment) -> Iterator[Replicas]:
-    """Yield what differs between ranks of one side, where it is known how both lie."""
+def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, alignment: Alignment) -> Iterator[Replicas]:
+    """Yield replicas that differ, on both sides, where it is known how they lie."""
     for side, held, whole, groups in (
-        ("golden", goldens, option.golden_side, option.replica_groups[0]),
-        ("actual", actuals, option.actual_side, option.replica_groups[1]),
+        ("golden", goldens, alignment.golden_side, alignment.replica_groups[0]),
+        ("actual", actuals, alignment.actual_side, alignment.replica_groups[1]),
     ):
-        own = option.one_run or side == "actual"
+        own = alignment.one_run or side == "actual"
         for ranks in groups if not whole.alike else ():
             yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True, own_ranks=own)
-    if option.golden.replicated and option.actual.replicated:
-        if len(option.golden.wholes) > 1 and option.one_run:
+    if alignment.golden.replicated and alignment.actual.replicated:
+        if len(alignment.golden.wholes) > 1 and alignment.one_run:
             yield from _odd_ones(key, "golden", goldens, actuals)
-        if len(option.actual.wholes) > 1:
+        if len(alignment.actual.wholes) > 1:
             yield from _odd_ones(key, "actual", actuals, goldens)
 
 
@@ -47,7 +47,7 @@ def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int]) -> Iterator[Re
 
 
 def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Replicas]:
-    """Yield what differs between ranks of a label that the other side does not have."""
+    """Yield replicas that differ of a label that the other side does not have."""
     locals_ = {rank: LocalTensor(each.shape, each.record.layout) for rank, each in held.items()}
     try:
         layouts = complete_layouts(locals_)
@@ -62,7 +62,7 @@ def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Repl
 
 
 def _odd_ones(key: LabelKey, side: str, held: Ranks, others: Ranks) -> Iterator[Replicas]:
-    """Without a word on the layout: a few ranks differ where most are equal, and the other side has no such difference.
+    """Yield a few ranks that differ where most are equal, without a layout: the other side has no such difference.
 
     Slices of equal shapes differ too, but then on both sides.
     """
@@ -94,13 +94,13 @@ def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool, own_ranks: 
 
 
 def _comparable(one: RankLabel, other: RankLabel) -> bool:
-    """Whether two tensors can be compared element by element; what cannot is not the same."""
+    """Tell whether two tensors can be compared element by element; those that cannot are not the same."""
     same_kind = DTYPES[one.dtype].kind is DTYPES[other.dtype].kind
     return same_kind and (one.shape, one.in_blocks) == (other.shape, other.in_blocks)
 
 
 def _clusters(held: Ranks) -> list[Sequence[int]]:
-    """Ranks whose tensors are equal bit by bit as far as checksums tell, the largest set first, then the lowest."""
+    """Return the sets of ranks with equal checksums, the largest first, then that with the lowest rank."""
     alike: dict[object, list[int]] = defaultdict(list)
     for rank in sorted(held):
         content = held[rank].content

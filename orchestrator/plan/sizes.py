@@ -1,4 +1,4 @@
-"""Two tensors of which one is longer along one dimension: what both have, and the difference in words."""
+"""Two tensors of which one is longer along one dimension: the part that both have, and the difference in words."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _noun(dim: int, dims: int) -> str:
 
 
 def common_pair(key: LabelKey, rank: int, golden: Source, actual: Source) -> Pair:
-    """Return the pair that compares what two tensors both have, from the start of each."""
+    """Return the pair that compares the part that two tensors both have, from the start of each."""
     shape = tuple(min(one, other) for one, other in zip(golden.shape, actual.shape, strict=True))
     region = Region.whole(shape)
     return Pair(key, rank, golden, region, actual, region, shape, region, "")

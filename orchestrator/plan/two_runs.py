@@ -1,4 +1,4 @@
-"""Two runs as one: each gives a side, their tasks and ids are made to agree."""
+"""Two runs as one: each gives a side, and their tasks and ids are made to agree."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MOST_NAMED = 3
 
 
 def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
-    """Keep the labels of one side of a run, or of its only side, as `side`. References are none."""
+    """Keep the labels of one side of a run, or of its only side, as `side`; drop all others, also references."""
     found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
     kept = side if side in found or len(found) != 1 else next(iter(found))
     return _map_records(indices, lambda record: replace(record, side=side) if record.side == kept else None)
 
 
 def align_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) -> list[ShardIndex]:
-    """Give the golden tasks the numbers of the actual ones by their order; what has no counterpart comes behind all."""
+    """Give the golden tasks the numbers of the actual ones by their order; those without a counterpart come last."""
     tasks = dict(zip(task_numbers(goldens), task_numbers(actuals), strict=False))
     behind = max([*tasks.values(), -1]) + 1
     return _map_records(goldens, lambda record: replace(record, task=tasks.get(record.task, behind + record.task)))
@@ -30,7 +30,7 @@ def align_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) ->
 def map_ids(
     goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], ids: IdMap
 ) -> tuple[list[ShardIndex], list[ShardIndex], tuple[str, ...]]:
-    """Give actual labels their golden ids, leave out what the rules drop; also what people should know of that.
+    """Give actual labels their golden ids, and leave out what the rules drop; also return notes on that.
 
     The inputs of an actual label get their golden ids too. Raises UsageError where two actual labels get one golden id.
     """
@@ -43,7 +43,7 @@ def map_ids(
         )
         if count
     ]
-    unused = ids.unused(_ids(goldens), _ids(actuals))
+    unused = ids.find_unused(_ids(goldens), _ids(actuals))
     if unused:
         lines = ", ".join(f"line {rule.line}" for rule in unused[:_MOST_NAMED])
         more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""
@@ -51,13 +51,13 @@ def map_ids(
 
     name_of = cache(ids.golden_name_of)
 
-    def named(record: LabelRecord) -> LabelRecord | None:
+    def map_names(record: LabelRecord) -> LabelRecord | None:
         name = name_of(record.data_id)
-        inputs = tuple([known for each in record.inputs if (known := name_of(each)) is not None])
+        inputs = tuple([golden for each in record.inputs if (golden := name_of(each)) is not None])
         return None if name is None else replace(record, data_id=name, inputs=inputs)
 
     kept = _map_records(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
-    return kept, _map_records(actuals, named), tuple(notes)
+    return kept, _map_records(actuals, map_names), tuple(notes)
 
 
 def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tuple[int, ...], str]:
@@ -69,7 +69,7 @@ def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tupl
 def _map_records(
     indices: Sequence[ShardIndex], change: Callable[[LabelRecord], LabelRecord | None]
 ) -> list[ShardIndex]:
-    """Change every label; None leaves it out."""
+    """Change every label; a change to None leaves it out."""
     return [
         replace(index, records=tuple(new for record in index.records if (new := change(record)) is not None))
         for index in indices

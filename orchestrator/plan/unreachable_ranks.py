@@ -1,4 +1,4 @@
-"""Ranks whose shards are out of reach: the labels that others have are failed there, with the reason."""
+"""Ranks whose shards are out of reach: the labels of other ranks count as failed there, with the reason."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from aclcmp.orchestrator.plan.label_sides import LabelSides
 _MAY_LIE_THERE = (GapKind.MISSING_GOLDEN, GapKind.MISMATCH)
 
 
-def add_unreachable_gaps(label: LabelPlan, seen: LabelSides, lost: Mapping[int, str]) -> LabelPlan:
-    """Add to a label's plan a gap on each lost rank, given with the reason; `seen` is what the others hold of it.
+def add_unreachable_gaps(label: LabelPlan, sides: LabelSides, lost: Mapping[int, str]) -> LabelPlan:
+    """Add to a label's plan a gap on each lost rank, given with the reason; `sides` are those of the other ranks.
 
-    Whether such a rank had the label nobody knows, so it is never taken for compared. Where a live rank lacks
-    something that a lost one may have, it says so; a sum of which the summands are not told by rank is not known.
+    Nobody knows whether such a rank had the label, so it never counts as compared. Where a live rank lacks something
+    that a lost one may have, its gap says so; a sum whose layout does not name the ranks of its summands is not known.
     """
-    if _sums_unnamed_ranks(seen):
+    if _sums_unnamed_ranks(sides):
         label = _without_sums(label, lost)
-    return _with_gaps(label, lost, golden=bool(seen.goldens))
+    return _with_gaps(label, lost, golden=bool(sides.goldens))
 
 
 def plans_of_unreachable_ranks(
     known: Collection[LabelKey], heard: Iterable[tuple[LabelKey, int]], lost: Mapping[int, str]
 ) -> list[LabelPlan]:
-    """Plans of labels that lost ranks alone had, as far as one has heard of them: none is among the `known`."""
+    """Return plans of the labels that only lost ranks had: those that are `heard` of and not `known`."""
     ranks: dict[LabelKey, dict[int, str]] = defaultdict(dict)
     for key, rank in sorted(heard):
         if rank in lost and key not in known:
@@ -37,8 +37,8 @@ def plans_of_unreachable_ranks(
     return [_with_gaps(LabelPlan(key), own, golden=True) for key, own in ranks.items()]
 
 
-def _sums_unnamed_ranks(seen: LabelSides) -> bool:
-    layouts = {held.record.layout for held in chain(seen.goldens.values(), seen.actuals.values())}
+def _sums_unnamed_ranks(sides: LabelSides) -> bool:
+    layouts = {label.record.layout for label in chain(sides.goldens.values(), sides.actuals.values())}
     return any(
         isinstance(each, Partial) and each.ranks is None
         for layout in layouts
@@ -47,7 +47,7 @@ def _sums_unnamed_ranks(seen: LabelSides) -> bool:
 
 
 def _without_sums(label: LabelPlan, lost: Mapping[int, str]) -> LabelPlan:
-    """A sum over the ranks that are left is not the sum."""
+    """Replace the pairs of a label by gaps: a sum over the ranks that are left is not the sum."""
     reason = f"rank {min(lost)} may hold a summand, so the sum is not known"
     ranks = sorted(rank for rank, sides in label.sides.items() if sides.actual is not None and rank not in lost)
     gaps = tuple(Gap(label.key, rank, GapKind.MISMATCH, reason) for rank in ranks)
@@ -56,18 +56,18 @@ def _without_sums(label: LabelPlan, lost: Mapping[int, str]) -> LabelPlan:
 
 
 def _with_gaps(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPlan:
-    """`golden`: whether any rank that is there has a golden side."""
+    """Add a gap on each lost rank; `golden` tells whether a rank that is there has a golden side."""
     gaps = (Gap(label.key, rank, GapKind.FAILED, f"out of reach: {why}") for rank, why in lost.items())
-    told = _plan_of_reachable_ranks(label, lost, golden=golden)
+    plan = _plan_of_reachable_ranks(label, lost, golden=golden)
     return replace(
-        told,
-        gaps=tuple(sorted((*told.gaps, *gaps), key=lambda gap: gap.rank)),
-        sides=told.sides | dict.fromkeys(lost, Sides(None, None)),
+        plan,
+        gaps=tuple(sorted((*plan.gaps, *gaps), key=lambda gap: gap.rank)),
+        sides=plan.sides | dict.fromkeys(lost, Sides(None, None)),
     )
 
 
 def _plan_of_reachable_ranks(label: LabelPlan, lost: Mapping[int, str], *, golden: bool) -> LabelPlan:
-    """The plan of the ranks that are there."""
+    """Return the plan of the ranks that are there."""
     why = next(iter(lost.values()))
     also = f"; it may be on rank {min(lost)}{' and others' if len(lost) > 1 else ''}: {why}"
     look = label.second_look

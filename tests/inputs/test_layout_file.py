@@ -34,7 +34,7 @@ def test_a_file(tmp_path: Path) -> None:
     rules = read_layouts(written(tmp_path, CONTENT))
     names = ("layers.3.qkv", "layers.0.x", "golden", "with blank", "none")
     indices = [index(0, *(label(name, side, n) for side in ("pta", "acl") for n, name in enumerate(names)))]
-    (changed,), notes = rules.applied(indices, "")
+    (changed,), notes = rules.apply(indices, "")
     found = {(each.side, each.data_id): str(each.layout) if each.layout else "" for each in changed.records}
     both = "Replicate(), Shard(dim=1, ranks=(0, 3))"
     assert {name: found["acl", name] for name in names} == {

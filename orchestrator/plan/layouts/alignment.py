@@ -1,4 +1,4 @@
-"""Which golden regions hold what an actual tensor holds: on its own rank, or on others."""
+"""Alignments of both sides of a label: the golden regions, on its own or other ranks, that an actual tensor holds."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from aclcmp.orchestrator.plan.layouts.interpretations import (
 Shape = tuple[int, ...]
 
 OWN = -1
-"""In place of a golden whole's number: that which the rank itself holds a part of, if any."""
+"""In place of a golden whole's number: the whole of which the rank itself holds a part, if any."""
 MOST_ALIGNMENTS = 8
-"""More readings than this are not told apart by comparing them all."""
+"""Number of alignments beyond which they are not told apart by comparing them all."""
 _MOST_OTHERS = 20
 
 
@@ -57,7 +57,7 @@ class AlignedRegion:
 
 @dataclass(frozen=True, slots=True)
 class LabelSide:
-    """One side of a label: what the ranks hold, how many ranks the job has, and whether all is surely the same."""
+    """One side of a label: the ranks' tensors, the number of ranks of the job, and whether all are surely the same."""
 
     pieces: Mapping[int, LocalTensor]
     world_size: int
@@ -65,10 +65,10 @@ class LabelSide:
 
 
 def find_alignments(golden: LabelSide, actual: LabelSide, *, one_run: bool) -> list[Alignment]:
-    """Return how the two sides of a label can lie beside each other; more than one if the shapes do not tell.
+    """Return the ways in which the two sides of a label fit each other; more than one if the shapes do not tell.
 
-    Both sides are read such that their wholes have one shape. Where several readings do, replicas go before slices, and
-    plain slices before groups of ranks, padding and missing ranks. Raises AlignmentError when nothing fits.
+    The wholes of both sides must have one shape. Where several guesses fit, replicas go before slices, and plain slices
+    before groups of ranks, padding and missing ranks. Raises AlignmentError when nothing fits.
     """
     goldens = guess_plain_layouts(golden.pieces, golden.world_size, golden.alike, golden=True)
     actuals = guess_plain_layouts(actual.pieces, actual.world_size, actual.alike)
@@ -86,7 +86,7 @@ def find_alignments(golden: LabelSide, actual: LabelSide, *, one_run: bool) -> l
 
 
 def other_alignments(option: Alignment) -> list[Alignment]:
-    """Return what else shapes allow, of a label of which shapes alone said how it lies; at most _MOST_OTHERS.
+    """Return the other alignments that shapes allow of a label whose layout was inferred; at most _MOST_OTHERS.
 
     These are the order of context parallelism, fused projections, and what `find_alignments` puts behind plain slices.
     Tensors of one shape on both sides are what they seem: a layout for each would explain a fault away. So would a sum:
@@ -131,7 +131,7 @@ def _others(option: Alignment) -> Iterator[Alignment]:
 def _further_guesses(
     golden: LabelSide, actual: LabelSide, goldens: list[Guess], actuals: list[Guess]
 ) -> tuple[list[Guess], list[Guess]]:
-    """Add what is tried after plain readings."""
+    """Add the guesses that are tried after plain ones."""
 
     def further(side: LabelSide, guesses: list[Guess], wholes: set[Shape]) -> list[Guess]:
         if _is_declared(side):
@@ -143,14 +143,14 @@ def _further_guesses(
 
 
 def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:
-    """What goes first: replicas on both sides, then by tier, then replicas on one side."""
+    """Return the sort key of a pair of guesses: first replicas on both sides, then the tier, then replicas on one side."""
     golden, actual = pair
     both, one = golden.replicas and actual.replicas, golden.replicas or actual.replicas
     return not both, max(golden.tier, actual.tier), not one
 
 
 def _options(golden: LabelSide, actual: LabelSide, pairs: list[tuple[Guess, Guess]], one_run: bool) -> list[Alignment]:
-    """Read pairs of guesses. Raises AlignmentError when all of several cannot be."""
+    """Return the alignments of pairs of guesses. Raises AlignmentError when all of several cannot be."""
     options: list[Alignment] = []
     problem: AlignmentError | None = None
     for first, second in pairs:
@@ -167,7 +167,7 @@ def _options(golden: LabelSide, actual: LabelSide, pairs: list[tuple[Guess, Gues
 
 
 def ambiguity(options: Sequence[Alignment]) -> str:
-    """Say that several readings are possible, and which."""
+    """Say that several alignments are possible, and which."""
     ways = "; ".join(dict.fromkeys(option.words for option in options[:4]))
     return f"ambiguous: the shapes of all ranks allow {len(options)} layouts: {ways}"
 
@@ -181,7 +181,7 @@ def _shapes(guesses: list[Guess]) -> set[Shape]:
 
 
 def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Guess]]:
-    """Pairs of readings whose wholes have the same shapes; where all are of one shape their number may differ."""
+    """Return pairs of guesses whose wholes have the same shapes; where all are of one shape their number may differ."""
     return [
         (golden, actual)
         for golden in goldens
@@ -192,8 +192,8 @@ def _fitting(goldens: list[Guess], actuals: list[Guess]) -> list[tuple[Guess, Gu
 
 def _words(side: LabelSide) -> str:
     layouts = {str(piece.layout.brief) for piece in side.pieces.values() if piece.layout is not None}
-    told = f" with layout {', '.join(sorted(layouts))}" if layouts else ""
-    return f"shape {shapes_text(side.pieces)}{told}"
+    declared = f" with layout {', '.join(sorted(layouts))}" if layouts else ""
+    return f"shape {shapes_text(side.pieces)}{declared}"
 
 
 def _matches(golden: LayoutInterpretation, actual: LayoutInterpretation, one_run: bool) -> list[dict[int, int]]:
@@ -202,33 +202,33 @@ def _matches(golden: LayoutInterpretation, actual: LayoutInterpretation, one_run
     In one run the wholes that ranks share belong together. Otherwise they pair in order; where several of one side go
     with each of the other, those may be neighbours or every n-th.
     """
-    theirs, ours = len(golden.wholes), len(actual.wholes)
-    if theirs == 1:
-        return [dict.fromkeys(range(ours), 0)]
-    near = {number: number * theirs // ours for number in range(ours)}
-    far = {number: number % theirs for number in range(ours)}
+    goldens, actuals = len(golden.wholes), len(actual.wholes)
+    if goldens == 1:
+        return [dict.fromkeys(range(actuals), 0)]
+    near = {number: number * goldens // actuals for number in range(actuals)}
+    far = {number: number % goldens for number in range(actuals)}
     ways = [near] if near == far else [near, far]
-    even = max(theirs, ours) % min(theirs, ours) == 0
+    even = max(goldens, actuals) % min(goldens, actuals) == 0
     if one_run:
         holders = {rank: number for number, whole in enumerate(golden.wholes) for rank in whole.ranks}
         shared = [{holders.get(rank, OWN) for rank in whole.ranks} for whole in actual.wholes]
         if not any(OWN in each for each in shared):
-            return [dict.fromkeys(range(ours), OWN)]
-        known = {number: each - {OWN} for number, each in enumerate(shared)}
-        if all(len(each) == 1 for each in known.values()):
-            return [{number: next(iter(each)) for number, each in known.items()}]
-        fitting = [way for way in ways if even and all(each <= {way[number]} for number, each in known.items())]
-        return fitting or [dict.fromkeys(range(ours), OWN)]
+            return [dict.fromkeys(range(actuals), OWN)]
+        others = {number: each - {OWN} for number, each in enumerate(shared)}
+        if all(len(each) == 1 for each in others.values()):
+            return [{number: next(iter(each)) for number, each in others.items()}]
+        fitting = [way for way in ways if even and all(each <= {way[number]} for number, each in others.items())]
+        return fitting or [dict.fromkeys(range(actuals), OWN)]
     if not even:
         raise AlignmentError(
-            f"golden is {golden.words} and makes {theirs} tensors, actual {actual.words} and makes {ours}: "
+            f"golden is {golden.words} and makes {goldens} tensors, actual {actual.words} and makes {actuals}: "
             "which belong together is not known; tell their ranks"
         )
     return ways
 
 
 def _beside(own: LayoutInterpretation, other: LayoutInterpretation, one_run: bool) -> list[list[int]]:
-    """Ranks of whose tensors each is the whole of what ranks of the other side share."""
+    """Return sets of ranks that each hold all of what ranks of the other side hold in parts."""
     if not own.replicated or other.replicated or len(own.wholes) == 1:
         return []
     holders = [rank for whole in own.wholes for rank in whole.pieces]
@@ -250,11 +250,11 @@ class Alignment:
     """Number of the golden whole for that of each actual one, or OWN."""
     one_run: bool
     padded: bool = False
-    """Whether a part of the last actual slice counts as padding though nothing tells so: its values must prove it."""
+    """True if a part of the last actual slice counts as padding though no layout says so: its values must prove it."""
     _placed: dict[int, tuple[list[AlignedRegion], list[Region]]] = field(default_factory=dict)
     _boxes: dict[int, BoxIndex] = field(default_factory=dict)
     _numbers: tuple[dict[int, int], dict[int, int]] = field(init=False)
-    """Of golden and actual: the number of a rank's whole."""
+    """The number of each rank's whole, of golden and actual."""
 
     def __post_init__(self) -> None:
         golden, actual = (
@@ -265,12 +265,12 @@ class Alignment:
 
     @cached_property
     def words(self) -> str:
-        """Both readings, for people who have to choose."""
+        """Both layouts, for people who have to choose."""
         return f"golden {self.golden.words}, actual {self.actual.words}{self._shared}"
 
     @property
     def _shared(self) -> str:
-        """Which golden tensor serves which ranks, where there are several."""
+        """The ranks that the first golden tensor serves, in words, where there are several."""
         if len(self.golden.wholes) == 1 or OWN in self.matches.values():
             return ""
         serves: dict[int, list[int]] = defaultdict(list)
@@ -281,7 +281,7 @@ class Alignment:
 
     @cached_property
     def layout(self) -> str:
-        """The layout that was used, as the report tells it."""
+        """The layout that was used, in the report's words."""
         if self.golden.replicated:
             return self.actual.said
         if self.actual.replicated:
@@ -289,22 +289,22 @@ class Alignment:
         return f"golden {self.golden.said}; actual {self.actual.said}"
 
     def lines(self, label: str) -> tuple[str, ...]:
-        """The lines of a layouts file that tell this reading of a label."""
-        told = [
+        """Return the lines of a layouts file that declare this for a label."""
+        lines = [
             f"{side}{label} -> {layout}"
             for side, reading in (("golden ", self.golden), ("", self.actual))
             for layout in dict.fromkeys(map(str, reading.layouts.values()))
         ]
-        return tuple(told) or (f"{label} -> Replicate()",)
+        return tuple(lines) or (f"{label} -> Replicate()",)
 
     @property
     def guessed(self) -> bool:
-        """Whether nothing tells it of a side that several ranks hold."""
+        """True if no layout is declared for a side that several ranks hold."""
         return any(len(side.pieces) > 1 and not _is_declared(side) for side in (self.golden_side, self.actual_side))
 
     @cached_property
     def replica_groups(self) -> tuple[list[list[int]], list[list[int]]]:
-        """Of golden and actual: the sets of ranks that ought to hold the same."""
+        """The sets of ranks that ought to hold the same, of golden and actual."""
         return (
             same_place(self.golden) + _beside(self.golden, self.actual, self.one_run),
             same_place(self.actual) + _beside(self.actual, self.golden, self.one_run),
@@ -312,7 +312,7 @@ class Alignment:
 
     @cached_property
     def missing(self) -> dict[int, bool]:
-        """The ranks that hold a part of a whole but did not label it, and whether of the actual side."""
+        """The ranks that hold a part of a whole but did not label it; True if it is one of the actual side."""
         found: dict[int, bool] = {}
         for reading, of_actual in ((self.golden, False), (self.actual, True)):
             found |= {rank: of_actual for whole in reading.wholes for rank in whole.missing}
@@ -330,7 +330,7 @@ class Alignment:
         return found
 
     def is_summand(self, rank: int) -> bool:
-        """Whether a rank's actual tensor is added to that of another rank, with which it is compared."""
+        """Tell whether a rank's actual tensor is added to that of another rank, with which it is compared."""
         return any(rank in others for whole in self.actual.wholes for others in whole.summands.values())
 
     def place(self, rank: int) -> tuple[list[AlignedRegion], list[Region]]:
@@ -354,7 +354,7 @@ class Alignment:
             raise AlignmentError(
                 f"golden makes a whole of {list(golden.shape)}, actual one of {list(actual.shape)} on rank {rank}"
             )
-        found: list[AlignedRegion] = []
+        regions: list[AlignedRegion] = []
         left: list[Region] = []
         for piece in actual.pieces[rank]:
             if piece.whole.size == 0:
@@ -363,9 +363,9 @@ class Alignment:
                 parts, rest = cover(piece.whole, self._nearest(rank, golden, number, piece.whole))
             left += rest
             back = tuple(a - b for a, b in zip(piece.local.start, piece.whole.start, strict=True))
-            for (holder, held), part in parts:
-                there = tuple(a - b for a, b in zip(held.local.start, held.whole.start, strict=True))
-                found.append(
+            for (holder, golden_piece), part in parts:
+                there = tuple(a - b for a, b in zip(golden_piece.local.start, golden_piece.whole.start, strict=True))
+                regions.append(
                     AlignedRegion(
                         whole_shape=actual.shape,
                         region=part,
@@ -376,7 +376,7 @@ class Alignment:
                         actual_summands=actual.summands.get(rank, ()),
                     )
                 )
-        return found, left
+        return regions, left
 
     def _golden_of(self, rank: int) -> tuple[GlobalTensor | None, int]:
         goldens, actuals = self._numbers
@@ -388,19 +388,19 @@ class Alignment:
     def _empty(
         self, rank: int, golden: GlobalTensor, piece: TensorBox
     ) -> tuple[list[tuple[tuple[int, TensorBox], Region]], list[Region]]:
-        """A tensor without elements is compared with any golden one, if there is one."""
+        """Pair a tensor without elements with any golden one that it fits into."""
         holder = rank if rank in golden.pieces else min(golden.pieces)
-        held = golden.pieces[holder][0]
-        if any(n > m for n, m in zip(piece.whole.shape, held.whole.shape, strict=True)):
+        golden_piece = golden.pieces[holder][0]
+        if any(n > m for n, m in zip(piece.whole.shape, golden_piece.whole.shape, strict=True)):
             return [], [piece.whole]
         nowhere = Region((0,) * len(golden.shape), piece.whole.shape)
-        at_start = TensorBox(nowhere, Region(piece.whole.start, held.whole.shape))
+        at_start = TensorBox(nowhere, Region(piece.whole.start, golden_piece.whole.shape))
         return [((holder, at_start), piece.whole)], []
 
     def _nearest(
         self, rank: int, golden: GlobalTensor, number: int, wanted: Region
     ) -> Iterator[tuple[tuple[int, TensorBox], Region]]:
-        """Golden pieces by nearness, of other ranks only those that have something of what is wanted."""
+        """Yield golden pieces by nearness; of other ranks only those that have something of what is wanted."""
         for piece in golden.pieces.get(rank, ()):
             yield (rank, piece), piece.whole
         if number not in self._boxes:

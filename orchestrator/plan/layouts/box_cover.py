@@ -1,4 +1,4 @@
-"""Boxes cut by boxes: which parts of a wanted one others hold, and what is left."""
+"""The cover of a box by others: which parts of it they hold, and the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Holder = TypeVar("Holder")
 
 
 def cover(wanted: Region, offered: Iterable[tuple[Holder, Region]]) -> tuple[list[tuple[Holder, Region]], list[Region]]:
-    """Cover a box by those offered, the earlier the better; return who gives which part, and the parts that none has.
+    """Cover a box by those offered, the earlier first; return which holder gives which part, and the parts without one.
 
     The parts are disjoint and lie within `wanted`.
     """
@@ -62,23 +62,23 @@ class BoxIndex:
     Finding takes O(log n) and the number of pieces found; where pieces differ in length, of those beside them too.
     """
 
-    def __init__(self, held: Iterable[tuple[int, TensorBox]]) -> None:
+    def __init__(self, pieces: Iterable[tuple[int, TensorBox]]) -> None:
         """Take pieces with the ranks that hold them."""
-        each = list(held)
+        each = list(pieces)
         starts = [piece.whole.start for _, piece in each]
         dims = range(len(starts[0])) if starts else range(0)
         self._dim = max(dims, key=lambda dim: len({start[dim] for start in starts}), default=-1)
         if self._dim >= 0:
             each.sort(key=lambda one: one[1].whole.start[self._dim])
-        self._held = each
+        self._pieces = each
         self._starts = [piece.whole.start[self._dim] if self._dim >= 0 else 0 for _, piece in each]
         self._longest = max((piece.whole.shape[self._dim] for _, piece in each), default=0) if self._dim >= 0 else 0
 
     def touching(self, wanted: Region) -> list[tuple[int, TensorBox]]:
         """Return the pieces that may share something with a box, and all that do."""
         if self._dim < 0:
-            return list(self._held)
+            return list(self._pieces)
         start = wanted.start[self._dim]
         first = bisect_right(self._starts, start - self._longest)
         last = bisect_left(self._starts, start + wanted.shape[self._dim])
-        return self._held[first:last]
+        return self._pieces[first:last]

@@ -1,4 +1,4 @@
-"""Layouts that are corrected afterwards: patterns over label ids, the first match of a side counts."""
+"""Corrections of layouts by rules: a pattern of label ids and a layout; the first match of a side counts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LayoutRule:
         object.__setattr__(self, "regex", glob_regex(self.pattern))
 
     def is_for(self, rank: int) -> bool:
-        """Whether a rank is in all groups that the layout names: each of several groups may have a rule of its own."""
+        """Tell whether a rank is in all groups that the layout names: several groups may have a rule each."""
         return all(placement.ranks is None or rank in placement.ranks for placement in self.layout.placements)
 
 
@@ -39,13 +39,13 @@ class LayoutRules:
     rules: Sequence[LayoutRule] = ()
     name: str = ""
 
-    def applied(self, indices: Sequence[ShardIndex], side: str) -> tuple[list[ShardIndex], list[str]]:
-        """Give the labels of a side ("" for both) their layouts; also say in words which rules no label follows."""
+    def apply(self, indices: Sequence[ShardIndex], side: str) -> tuple[list[ShardIndex], list[str]]:
+        """Give the labels of a side ("" for both) their layouts; also return notes on rules that no label follows."""
         rules = [rule for rule in self.rules if side in ("", rule.side)]
         matching: dict[tuple[str, str], list[LayoutRule]] = {}
         used: set[int] = set()
 
-        def changed(record: LabelRecord, rank: int) -> LabelRecord:
+        def correct(record: LabelRecord, rank: int) -> LabelRecord:
             key = record.side, record.data_id
             if key not in matching:
                 of_side = (rule for rule in rules if rule.side == record.side)
@@ -58,7 +58,7 @@ class LayoutRules:
 
         if rules:
             indices = [
-                replace(index, records=tuple(changed(record, index.header.rank) for record in index.records))
+                replace(index, records=tuple(correct(record, index.header.rank) for record in index.records))
                 for index in indices
             ]
         unused = [f"line {rule.line}" for rule in rules if rule.line not in used]

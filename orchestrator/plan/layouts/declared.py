@@ -1,4 +1,4 @@
-"""Where tensors lie as layouts tell: groups of ranks, their places in them, and stretches along each dimension."""
+"""The interpretation of declared layouts: groups of ranks, places in them, and stretches along each dimension."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def interpret_layouts(
     groups = _Groups(layouts, pieces, tuple(everyone or sorted(pieces)))
     wholes = tuple(
         _whole({rank: pieces[rank] for rank in ranks}, {rank: layouts[rank] for rank in ranks}, groups)
-        for ranks in groups.linked()
+        for ranks in groups.connected_sets()
     )
     return LayoutInterpretation(words or _words(layouts, groups, len(wholes)), told, wholes)
 
 
 def complete_layouts(pieces: Mapping[int, LocalTensor]) -> dict[int, Layout] | None:
-    """Return every rank's layout, None where no rank tells one.
+    """Return every rank's layout, None where no rank declares one.
 
-    Ranks that tell none have that of the others where it names no ranks. Raises AlignmentError where it does.
+    Ranks that declare none have that of the others if it names no ranks. Raises AlignmentError where it does.
     """
     layouts = {rank: piece.layout for rank, piece in pieces.items() if piece.layout is not None}
     if not layouts:
@@ -97,7 +97,7 @@ def _kind(placement: Placement, dims: int) -> object:
 
 
 class _Groups:
-    """Which ranks each placement of a rank goes over, and the rank's number among them."""
+    """The group of ranks of each placement of a rank, and the rank's number in it."""
 
     def __init__(self, layouts: _Layouts, pieces: Mapping[int, LocalTensor], everyone: Sequence[int]) -> None:
         """Raises AlignmentError, with the ranks' shapes, where they contradict each other."""
@@ -125,21 +125,21 @@ class _Groups:
                         )
 
     def of(self, rank: int) -> tuple[Sequence[int], ...]:
-        """The group of each of a rank's placements."""
+        """Return the group of each of a rank's placements."""
         return self._of[rank]
 
     def place(self, rank: int, axes: Iterable[int]) -> tuple[int, ...]:
-        """A rank's numbers in its groups along some axes of the mesh."""
+        """Return a rank's numbers in its groups along some axes of the mesh."""
         return tuple(self.numbers(self._of[rank][axis])[rank] for axis in axes)
 
     def numbers(self, group: Sequence[int]) -> dict[int, int]:
-        """Each rank's number in a group."""
+        """Return each rank's number in a group."""
         if group not in self._number:
             self._number[group] = {rank: number for number, rank in enumerate(group)}
         return self._number[group]
 
-    def linked(self, axes: Iterable[int] | None = None, ranks: Iterable[int] | None = None) -> list[list[int]]:
-        """Sets of ranks that groups link, along some axes or all, each sorted, by their first rank."""
+    def connected_sets(self, axes: Iterable[int] | None = None, ranks: Iterable[int] | None = None) -> list[list[int]]:
+        """Return the sets of ranks that groups connect, along some axes or all; sorted, the lowest rank's set first."""
         parent: dict[int, int] = {}
 
         def root(rank: int) -> int:
@@ -165,7 +165,7 @@ class _Groups:
 
 
 def _whole(pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups) -> GlobalTensor:
-    """The whole that linked ranks make up."""
+    """Return the whole that connected ranks make up."""
     first = min(pieces)
     dims, placements = len(pieces[first].shape), layouts[first].placements
     if layouts[first].spans is None:
@@ -187,7 +187,7 @@ def _whole(pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups
             f"the summand of {ranks_text(sorted(missing))} is missing, so the sum is not known; {shapes_text(pieces)}"
         )
     summands: dict[int, tuple[int, ...]] = {}
-    for ranks in groups.linked(summed, pieces):
+    for ranks in groups.connected_sets(summed, pieces):
         alike: dict[tuple[TensorBox, ...], list[int]] = defaultdict(list)
         for rank in ranks:
             alike[placed[rank]].append(rank)
@@ -198,7 +198,7 @@ def _whole(pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups
 
 
 def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[TensorBox, ...]:
-    """The boxes that stretches along each dimension make up."""
+    """Return the boxes that stretches along each dimension make up."""
     if 0 in shape:
         start = tuple(each[0][0] if each else 0 for each in spans)
         return (TensorBox(Region.whole(shape), Region(start, shape)),)
@@ -217,7 +217,7 @@ def _pieces(shape: Shape, spans: Sequence[Spans]) -> tuple[TensorBox, ...]:
 
 
 def _known_spans(pieces: Mapping[int, LocalTensor], layouts: _Layouts) -> tuple[Shape, dict[int, Sequence[Spans]]]:
-    """What DTensors and other tools' dumps say of where they lie."""
+    """Return the places that DTensors and other tools' dumps declare: the whole's shape, and each rank's spans."""
     wholes = sorted({layout.whole_shape or () for layout in layouts.values()})
     if len(wholes) != 1:
         raise AlignmentError(f"ranks tell different wholes: {', '.join(str(list(whole)) for whole in wholes)}")
@@ -230,7 +230,7 @@ def _known_spans(pieces: Mapping[int, LocalTensor], layouts: _Layouts) -> tuple[
 
 
 class _DimensionCuts:
-    """How linked ranks share one dimension: the whole's `size`, and each rank's `spans`."""
+    """The cuts of one dimension among connected ranks: the whole's `size`, and each rank's `spans`."""
 
     def __init__(self, dim: int, pieces: Mapping[int, LocalTensor], layouts: _Layouts, groups: _Groups) -> None:
         """Raises AlignmentError, with the ranks and their shapes, where sizes do not fit."""
@@ -266,19 +266,19 @@ class _DimensionCuts:
             if shard.zigzag:
                 self._zigzag()
             elif shard.size is not None:
-                self._padded(shard.size)
+                self._drop_padding(shard.size)
             else:
                 self._parts()
 
     def _place(self, rank: int) -> int:
-        """Which slice a rank holds, the outermost axis counting most."""
+        """Return the number of a rank's slice, the outermost axis counting most."""
         place = 0
         for axis, number in zip(self._axes, self._groups.place(rank, self._axes), strict=True):
             place = place * len(self._groups.of(rank)[axis]) + number
         return place
 
     def _by_place(self, sizes: Mapping[int, int]) -> dict[int, int]:
-        """Sizes by the number of the slice; all ranks that hold one must agree."""
+        """Return sizes by the number of the slice; all ranks that hold one must agree."""
         found: dict[int, int] = {}
         for rank, place in self._places.items():
             if found.setdefault(place, sizes[rank]) != sizes[rank]:
@@ -286,7 +286,7 @@ class _DimensionCuts:
         return found
 
     def _cuts(self, sizes: Mapping[int, int]) -> list[int]:
-        """Where slices begin, and at the end where the last ends."""
+        """Return the starts of all slices, and the end of the last."""
         if len(sizes) == self._count:
             return [0, *itertools.accumulate(sizes[place] for place in range(self._count))]
         if len(set(sizes.values())) > 1:
@@ -312,7 +312,7 @@ class _DimensionCuts:
             raise self._error("is in zigzag order, for which local sizes must be equal")
         return sizes.pop()
 
-    def _padded(self, size: int) -> None:
+    def _drop_padding(self, size: int) -> None:
         if self.size < size:
             raise self._error(f"has size={size}, but the slices add up to {self.size}")
         self.size = size
@@ -320,7 +320,7 @@ class _DimensionCuts:
             self.spans[rank] = ((start, min(length, size - start)),) if start < size else ()
 
     def _parts(self) -> None:
-        """Each of several parts is cut by itself; a rank holds its slices of them side by side."""
+        """Cut each of several parts by itself; a rank holds its slices of them side by side."""
         parts = {rank: self._parts_of(rank) for rank in self._pieces}
         counts = {len(each) for each in parts.values()}
         if len(counts) > 1:
@@ -334,7 +334,7 @@ class _DimensionCuts:
             self.size += cuts[-1]
 
     def _parts_of(self, rank: int) -> tuple[int, ...]:
-        """Sizes of the parts as a rank holds them."""
+        """Return the sizes of the parts as a rank holds them."""
         placement = self._layouts[rank].placements[self._axes[0]]
         parts = tuple(placement.parts or ()) if isinstance(placement, Shard) else ()
         if sum(parts) == self._sizes[rank]:
@@ -356,7 +356,7 @@ class _DimensionCuts:
 def stack_groups(reading: LayoutInterpretation, dim: int) -> LayoutInterpretation | None:
     """Return the wholes of groups of ranks as slices of one along `dim`, in their order; None where they do not fit.
 
-    So a batch lies that data-parallel groups share.
+    That is how a batch lies that data-parallel groups share.
     """
     wholes = reading.wholes
     shape = wholes[0].shape
@@ -367,14 +367,14 @@ def stack_groups(reading: LayoutInterpretation, dim: int) -> LayoutInterpretatio
         return None
     cuts = [0, *itertools.accumulate(whole.shape[dim] for whole in wholes)]
 
-    def moved(pieces: tuple[TensorBox, ...], start: int) -> tuple[TensorBox, ...]:
+    def move(pieces: tuple[TensorBox, ...], start: int) -> tuple[TensorBox, ...]:
         by = tuple(start if d == dim else 0 for d in range(len(shape)))
         return tuple(TensorBox(piece.local, piece.whole.translate(by)) for piece in pieces)
 
     together = GlobalTensor(
         (*shape[:dim], cuts[-1], *shape[dim + 1 :]),
         {
-            rank: moved(pieces, start)
+            rank: move(pieces, start)
             for whole, start in zip(wholes, cuts, strict=False)
             for rank, pieces in whole.pieces.items()
         },

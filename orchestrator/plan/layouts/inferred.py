@@ -1,4 +1,4 @@
-"""How tensors may lie in the whole where nothing tells it: every layout that the shapes of all ranks allow."""
+"""Inferred layouts: every one that the shapes of all ranks allow where none is declared."""
 
 from __future__ import annotations
 
@@ -21,35 +21,40 @@ from aclcmp.orchestrator.plan.layouts.interpretations import (
 
 PLAIN, GROUPED, LACKING = 1, 2, 3
 """In this order: replicas, or a slice for each rank; groups of ranks, two dimensions, padding; ranks are missing."""
+_QUERIES_PER_KEY = (2, 3, 4, 5, 6, 7, 8, 16)
+"""Query heads for each key head that fused projections may have."""
+
+_Placements = Callable[[int], tuple[Placement, ...]]
+"""Returns the placements of a rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A reading that is made when its wholes' shapes fit the other side's."""
+    """A possible layout. It is interpreted only if the shapes of its wholes fit the other side's."""
 
     shapes: tuple[Shape, ...]
     tier: int
     read: Callable[[], LayoutInterpretation]
     replicas: bool = False
     padded: bool = False
-    """Whether it takes a part of the last slice for padding, as nothing but the other side's size suggests."""
+    """True if it takes a part of the last slice for padding, which only the other side's size suggests."""
 
 
 Pieces = Mapping[int, LocalTensor]
 
 
 def guess_plain_layouts(pieces: Pieces, world_size: int, alike: bool, *, golden: bool = False) -> list[Guess]:
-    """Return the readings that come first: as told, else as replicas or slices in the order of ranks.
+    """Return the guesses that come first: as declared, else as replicas or slices in the order of ranks.
 
     `alike`: all tensors are surely the same, and slices only if nothing else fits; golden ones that are the same on
-    several ranks are no slices. Where some ranks of the job lack
-    the label, equal slices may be those of an even split over all. Raises AlignmentError where layouts contradict each
+    several ranks are no slices. Where some ranks of the job lack the label, equal slices may be those of an even split
+    over all. Raises AlignmentError where layouts contradict each
     other or the shapes.
     """
     layouts = complete_layouts(pieces)
     absent = [rank for rank in range(world_size) if rank not in pieces]
     if layouts is not None:
-        return _guess_as_declared(pieces, layouts, range(world_size) if absent else range(0))
+        return _guess_declared_layouts(pieces, layouts, range(world_size) if absent else range(0))
     found = []
     if len({piece.shape for piece in pieces.values()}) == 1:
         found.append(_replicas(pieces, alike))
@@ -66,7 +71,7 @@ def guess_plain_layouts(pieces: Pieces, world_size: int, alike: bool, *, golden:
 
 
 def guess_further_layouts(pieces: Pieces, wholes: set[Shape], alike: bool, *, golden: bool) -> Iterator[Guess]:
-    """Yield the readings that are tried where no plain one fits, of `wholes` that the other side may be.
+    """Yield the guesses that are tried where no plain one fits; `wholes` are the shapes that the other side may have.
 
     They are for ranks of equal shapes: slices that several ranks hold each, wholes of several groups of ranks, slices
     along two dimensions, and actual slices of which the last is padded. A golden size is never another than it is.
@@ -91,13 +96,7 @@ def guess_further_layouts(pieces: Pieces, wholes: set[Shape], alike: bool, *, go
     for (one, other), size in itertools.product(itertools.permutations(range(len(shape)), 2), blocks):
         if shape[one] and shape[other]:
             cut = {one: shape[one] * (count // size), other: shape[other] * size}
-            yield _guess(pieces, GROUPED, cut, order.crossed(one, other, size))
-
-
-_QUERIES_PER_KEY = (2, 3, 4, 5, 6, 7, 8, 16)
-
-_Placements = Callable[[int], tuple[Placement, ...]]
-"""What a rank's layout may be."""
+            yield _guess(pieces, GROUPED, cut, order.cross(one, other, size))
 
 
 def _on_all(placement: Placement) -> _Placements:
@@ -119,20 +118,20 @@ class _RankOrder:
         return tuple(self._ranks[self._place[rank] % size :: size])
 
     def groups(self, dim: int, size: int) -> _Placements:
-        """Each block of `size` ranks makes up a whole."""
+        """Return layouts in which each block of `size` ranks makes up a whole."""
         return lambda rank: (Shard(dim, ranks=self._near(rank, size)),)
 
     def copies(self, dim: int, size: int) -> _Placements:
-        """Each slice is held by a block of `size` ranks."""
+        """Return layouts in which each slice is held by a block of `size` ranks."""
         return lambda rank: (Shard(dim, ranks=self._far(rank, size)), Replicate(self._near(rank, size)))
 
-    def crossed(self, one: int, other: int, size: int) -> _Placements:
-        """Blocks of `size` ranks are slices along `one`, and the ranks of each along `other`."""
+    def cross(self, one: int, other: int, size: int) -> _Placements:
+        """Return layouts in which blocks of `size` ranks are slices along `one`, and their ranks along `other`."""
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
 
 
 def guess_stacks(told: Sequence[Guess]) -> Iterator[Guess]:
-    """Yield the readings in which groups of ranks, as told, hold slices of one whole."""
+    """Yield the guesses in which groups of ranks, as declared, hold slices of one whole."""
     for guess in told:
         reading = guess.read()
         for dim in range(len(reading.wholes[0].shape)) if len(reading.wholes) > 1 else ():
@@ -174,7 +173,7 @@ def zigzag_interpretation(reading: LayoutInterpretation, pieces: Pieces) -> Layo
         return None
 
 
-def _guess_as_declared(pieces: Pieces, layouts: dict[int, Layout], everyone: range) -> list[Guess]:
+def _guess_declared_layouts(pieces: Pieces, layouts: dict[int, Layout], everyone: range) -> list[Guess]:
     reading = interpret_layouts(pieces, layouts)
     shapes = tuple(whole.shape for whole in reading.wholes)
     found = [Guess(shapes, PLAIN, lambda: reading, reading.replicated)]
@@ -190,7 +189,7 @@ def _guess_as_declared(pieces: Pieces, layouts: dict[int, Layout], everyone: ran
 
 
 def _replicas(pieces: Pieces, alike: bool) -> Guess:
-    """All ranks hold the same, or each a tensor of its own: their shapes do not tell."""
+    """Guess that all ranks hold the same, or each a tensor of its own: their shapes do not tell which."""
     shape = next(iter(pieces.values())).shape
     whole = Region.whole(shape)
     held = (TensorBox(whole, whole),)
@@ -225,7 +224,7 @@ def _guess(
 
 
 def _cut_dims(pieces: Pieces) -> list[int]:
-    """The dimensions along which the tensors may be slices: they agree in all others, and have something there."""
+    """Return the dimensions along which tensors may be slices: they agree in all others, and are not empty there."""
     shapes = [piece.shape for piece in pieces.values()]
     dims = {len(shape) for shape in shapes}
     if len(dims) != 1:

@@ -1,4 +1,4 @@
-"""Where the tensors of one side lie in the whole, or in several wholes: what readings of layouts and shapes give."""
+"""Interpretations of layouts and shapes: where the tensors of one side lie in a global tensor, or in several."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aclcmp.orchestrator.core.text import ranks_text
 Shape = tuple[int, ...]
 
 INFERRED = ", inferred"
-"""What ends the words of a layout that only the shapes tell."""
+"""End of the words of a layout that was inferred from shapes alone."""
 PROVED = ", proved on the values"
-"""What ends the words of a layout that the shapes alone leave open."""
+"""End of the words of a layout that shapes leave open, and values prove."""
 UNPROVED = ", one of several that fit"
-"""What ends the words of a layout of several under each of which the values are wrong."""
+"""End of the words of a layout that is one of several, under each of which the values are wrong."""
 _MOST_SHAPES = 4
 
 
@@ -36,7 +36,7 @@ class LocalTensor:
 
 @dataclass(frozen=True, slots=True)
 class TensorBox:
-    """A box of a rank's local tensor, and the box of the same shape that it is in the whole."""
+    """A box of a rank's local tensor, and the same box in the whole."""
 
     local: Region
     whole: Region
@@ -44,7 +44,7 @@ class TensorBox:
 
 @dataclass(frozen=True, slots=True)
 class GlobalTensor:
-    """A tensor that several ranks hold together. What a rank holds beyond its pieces is padding."""
+    """A tensor that several ranks hold together. Values of a rank outside of its pieces are padding."""
 
     shape: Shape
     pieces: Mapping[int, tuple[TensorBox, ...]]
@@ -60,7 +60,7 @@ class GlobalTensor:
 
     @property
     def replicated(self) -> bool:
-        """Whether every rank holds all of it."""
+        """True if every rank holds all of it."""
         return not self.summands and all(
             len(pieces) == 1 and pieces[0].whole.shape == self.shape for pieces in self.pieces.values()
         )
@@ -68,21 +68,21 @@ class GlobalTensor:
 
 @dataclass(frozen=True, slots=True)
 class LayoutInterpretation:
-    """Where every rank's tensor of one side lies."""
+    """The place of every rank's tensor of one side."""
 
     words: str
     told: bool
-    """Whether layouts say so, or nothing needs to be said, and not the shapes alone."""
+    """True if layouts say so, or nothing needs to be said; False if only shapes suggest it."""
     wholes: tuple[GlobalTensor, ...]
     """More than one where groups of ranks hold tensors of their own, as data-parallel groups do."""
     sliced: int | None = None
-    """The dimension along which shapes alone say that plain slices lie."""
+    """The dimension along which shapes alone suggest plain slices."""
     layouts: Mapping[int, Layout] = field(default_factory=dict)
-    """What each rank would have to tell for it to be read so; empty where nothing is inferred."""
+    """The layout that each rank would have to declare for this; empty where nothing is inferred."""
 
     @property
     def replicated(self) -> bool:
-        """Whether every rank holds all of its whole."""
+        """True if every rank holds all of its whole."""
         return all(whole.replicated for whole in self.wholes)
 
     @property
