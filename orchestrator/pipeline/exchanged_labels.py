@@ -12,7 +12,7 @@ from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.hints import EXPLAINS
-from aclcmp.orchestrator.pipeline.missing_reductions import share_explained
+from aclcmp.orchestrator.pipeline.missing_reductions import explained_share
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 _MOST_LABELS = 8
@@ -46,7 +46,7 @@ def exchanged_label_hints(
         outcomes = compare([pair for each in pairs.values() for pair in each]) if any(pairs.values()) else {}
         for key in pairs:
             candidates, wrong = diverged[key]
-            shares = [share_explained(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
+            shares = [explained_share(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
             if min(shares) >= EXPLAINS:
                 found[key] = (_hint(key, candidates[number].key, tuple(wrong), min(shares)),)
     return found

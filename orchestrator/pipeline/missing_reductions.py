@@ -63,7 +63,7 @@ def missing_reduction_hints(
             continue
         outcomes = compare([each.pair for sums in attempt for each in sums])
         for sums in attempt:
-            shares = [share_explained(outcomes.get((each.pair.key, each.pair.rank)), each.verdicts) for each in sums]
+            shares = [explained_share(outcomes.get((each.pair.key, each.pair.rank)), each.verdicts) for each in sums]
             if min(shares) >= EXPLAINS:
                 found[sums[0].label.key] = _hints(sums, shares)
     return found
@@ -96,7 +96,7 @@ def _ways(pairs: Sequence[Pair]) -> list[list[list[Pair]]]:
     return ways
 
 
-def share_explained(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
+def explained_share(outcome: PairStats | str | None, verdicts: Sequence[RankVerdict]) -> float:
     """Return the share of the error energy of the best of the verdicts that is gone in an outcome.
 
     It is 0 where the outcome is not right within the verdicts' limits.

@@ -119,7 +119,7 @@ def _answer(
     if _is_wrong_in_all(question, compared, shares):
         number = max(range(len(shares)), key=lambda number: (shares[number] or 0.0, -_error(compared[number])))
         option = question.options[number]
-        return _Answer(_mark_as_unproved(option), [_wrong_in_all(question, number)], option.pairs, compared[number])
+        return _Answer(_mark_unproved_layout(option), [_wrong_in_all(question, number)], option.pairs, compared[number])
     return _Answer(question.unsettled, [], (), {})
 
 
@@ -142,7 +142,7 @@ def _odd_one(question: Question, answer: int, other: int) -> str:
     return f"{name}: its values agree as {own}, those of most of its kind as {used}: it is cut in another way"
 
 
-def _mark_as_unproved(plan: LabelPlan) -> LabelPlan:
+def _mark_unproved_layout(plan: LabelPlan) -> LabelPlan:
     pairs = (replace(pair, layout=pair.layout.replace(PROVED, UNPROVED)) for pair in plan.pairs)
     return replace(plan, pairs=tuple(pairs))
 

@@ -13,7 +13,7 @@ from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.errors import UsageError
 
 MOST_STARS = 4
-"""Most stars in a pattern. All ways to share an id among them are tried: with six for 18 s of 100 letters, four 30 ms."""
+"""Most stars in a pattern: all ways to share an id among them are tried. Of 100 letters six take 18 s, four 30 ms."""
 
 _STAR = re.compile(r"\*\*\.?|\*")
 _NO_STAR = re.compile(r"[?\[]")
@@ -135,7 +135,7 @@ class IdMap:
                     f"({self._why(actual_id)}) both become {quote_id(golden_id)}; drop one with '- -> ID'"
                 )
 
-    def find_unused(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[IdRule]:
+    def find_unused_rules(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[IdRule]:
         """Return the rules that no label of either run follows: most likely misspelt."""
         used = {found[0] for name in dict.fromkeys(actual_ids) if (found := self._actual.first(name))}
         used |= {

@@ -57,15 +57,15 @@ class RankGroup:
             return self._plan_question(gaps, alignments)
         (alignment,) = alignments
         if alignment.padded:
-            plan = replace(self._plan_aligned(alignment, gaps, _as_proved(alignment.layout)), padded=True)
+            plan = replace(self._plan_with_alignment(alignment, gaps, _proved_layout(alignment.layout)), padded=True)
             reason = f"{alignment.words}: not told, and the values do not prove it"
             return LabelPlan(self.key, questions=(Question((plan,), self._plan_common_part(gaps, reason)),))
-        plan = self._plan_aligned(alignment, gaps, alignment.layout)
+        plan = self._plan_with_alignment(alignment, gaps, alignment.layout)
         if alignment.guessed and plan.pairs:
 
             def second_look() -> tuple[LabelPlan, ...]:
                 others = other_alignments(alignment)
-                return tuple(self._plan_aligned(other, gaps, _as_proved(other.layout)) for other in others)
+                return tuple(self._plan_with_alignment(other, gaps, _proved_layout(other.layout)) for other in others)
 
             plan = replace(plan, second_look=second_look)
         return plan
@@ -131,7 +131,8 @@ class RankGroup:
     def _plan_question(self, gaps: Mapping[int, Gap], alignments: Sequence[Alignment]) -> LabelPlan:
         """Plan a label that can lie in several ways: values must tell which one counts."""
         plans = tuple(
-            replace(self._plan_aligned(each, gaps, _as_proved(each.layout)), padded=each.padded) for each in alignments
+            replace(self._plan_with_alignment(each, gaps, _proved_layout(each.layout)), padded=each.padded)
+            for each in alignments
         )
         ways = tuple(Way(each.words, each.lines(self.key.label)) for each in alignments)
         question = Question(plans, self._plan_mismatch(gaps, ambiguity(alignments)), ways)
@@ -164,7 +165,7 @@ class RankGroup:
         gaps = tuple(gap for gap in plan.gaps if gap.rank not in words)
         return replace(plan, pairs=tuple(pairs), gaps=gaps, unlike=words)
 
-    def _plan_aligned(self, alignment: Alignment, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
+    def _plan_with_alignment(self, alignment: Alignment, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
         """Plan the label under one alignment; `layout` is its name in the report."""
         return _AlignedPlan(self, alignment, gaps, layout).build()
 
@@ -282,7 +283,7 @@ def _by_rank(gaps: Mapping[int, Gap]) -> tuple[Gap, ...]:
     return tuple(gaps[rank] for rank in sorted(gaps))
 
 
-def _as_proved(layout: str) -> str:
+def _proved_layout(layout: str) -> str:
     return layout.replace(INFERRED, "") + PROVED
 
 

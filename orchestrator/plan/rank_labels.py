@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Source
 
 @dataclass(frozen=True, slots=True)
 class RankLabel:
-    """One side of a label on one rank. `dump` is the file that it names, as far as it was found; None without a name."""
+    """One side of a label on one rank. `dump` is the result for the file that it names; None if it names none."""
 
     key: LabelKey
     record: LabelRecord

@@ -43,7 +43,7 @@ def map_ids(
         )
         if count
     ]
-    unused = ids.find_unused(_ids(goldens), _ids(actuals))
+    unused = ids.find_unused_rules(_ids(goldens), _ids(actuals))
     if unused:
         lines = ", ".join(f"line {rule.line}" for rule in unused[:_MOST_NAMED])
         more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""

@@ -54,7 +54,7 @@ def test_the_first_rule_wins_whether_exact_or_not() -> None:
     assert ids.golden_name_of("h.1.a") == "l.1.b"
     assert ids.golden_name_of("h.0.c") is None
     assert ids.golden_name_of("other") == "other"
-    assert ids.find_unused(["anything"], ["h.0.a", "h.2.a"]) == [IdRule("y", "h.1.a"), IdRule(None, "h.*.c")]
+    assert ids.find_unused_rules(["anything"], ["h.0.a", "h.2.a"]) == [IdRule("y", "h.1.a"), IdRule(None, "h.*.c")]
 
 
 def test_golden_labels_can_be_dropped() -> None:
@@ -62,7 +62,7 @@ def test_golden_labels_can_be_dropped() -> None:
     assert not ids.keeps_golden("layers.3.drop")
     assert ids.keeps_golden("layers.0.drop2")
     assert ids.keeps_golden("x")
-    assert ids.find_unused(["layers.3.drop"], ["x"]) == []
+    assert ids.find_unused_rules(["layers.3.drop"], ["x"]) == []
 
 
 def test_two_rules_swap() -> None:

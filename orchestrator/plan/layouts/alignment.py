@@ -143,7 +143,7 @@ def _further_guesses(
 
 
 def _rank(pair: tuple[Guess, Guess]) -> tuple[bool, int, bool]:
-    """Return the sort key of a pair of guesses: first replicas on both sides, then the tier, then replicas on one side."""
+    """Return the sort key of two guesses: replicas on both sides first, then the tier, then replicas on one side."""
     golden, actual = pair
     both, one = golden.replicas and actual.replicas, golden.replicas or actual.replicas
     return not both, max(golden.tier, actual.tier), not one
