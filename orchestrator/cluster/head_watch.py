@@ -1,4 +1,4 @@
-"""Check every second, from a separate thread, that what Ray's driver depends on still failures. Does not use Ray.
+"""Check every second, from a separate thread, that what Ray's driver depends on still answers. Does not use Ray.
 
 The driver depends on the cluster's head node, without which Ray ends the driver after 60 s, before it can write its
 results, and on Ray's process on the driver's own host (raylet), without which no call is answered.

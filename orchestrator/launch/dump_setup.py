@@ -144,7 +144,7 @@ def _make_map(folder: Path) -> tuple[str, str]:
 
 
 def sentences(setups: Sequence[DumpSetup]) -> tuple[str, ...]:
-    """Describe the preparations for all commands in short sentences; what is the same for all is lines once."""
+    """Describe the preparations for all commands in short sentences; what is the same for all is said once."""
     if not setups:
         return ()
     first, last = setups[0].folder, setups[-1].folder

@@ -57,7 +57,7 @@ class StopAdviser(Protocol):
 
 @dataclass(slots=True)
 class Command:
-    """One running command and what is known of it."""
+    """Running command, with its state and output."""
 
     host: Any
     """Its RankHost actor."""

@@ -24,7 +24,7 @@ import sys
 import time
 
 GRACE = 2.0
-GIVE_UP = 10.0  # seconds; a process in an uninterruptible wait goes when the wait ends
+GIVE_UP = 10.0  # seconds; a process in an uninterruptible wait ends after the wait
 PRELOAD, REMOVE = "ACLCMP_GUARD_PRELOAD", "ACLCMP_GUARD_REMOVE"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 prctl = ctypes.CDLL(None, use_errno=True).prctl

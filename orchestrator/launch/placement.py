@@ -58,7 +58,7 @@ def resolve_device(job: Job, nodes: Sequence[Node]) -> Device:
 def spread(job: Job, nodes: Sequence[Node]) -> Spread:
     """Return how the job's commands are spread over `nodes` (the driver's first).
 
-    Raises UsageError when the cluster has not enough devices or nodes, saying what it has.
+    Raises UsageError, which says what the cluster has, when devices or nodes are too few.
     """
     device = resolve_device(job, nodes)
     if device is Device.CPU:
