@@ -65,11 +65,11 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
                 live.close()
             again = _launch_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
             if compare:
-                _compare_alone_when_head_is_lost(cluster, run, screen, terms, clean=clean, as_json=as_json)
+                _compare_alone_on_head_loss(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
                 return fetch_after_report(
-                    _say_recorded(record, run, screen), run, record, cluster, options.fetch, console
+                    _report_recording(record, run, screen), run, record, cluster, options.fetch, console
                 )
             from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
             from aclcmp.orchestrator.pipeline.answer import answer
@@ -84,7 +84,7 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
 
 
-def _compare_alone_when_head_is_lost(
+def _compare_alone_on_head_loss(
     cluster: Cluster,
     run: RunDir,
     screen: Screen,
@@ -155,9 +155,7 @@ def compare_again(
 
         with screen:
             if address is not None:
-                _compare_alone_when_head_is_lost(
-                    cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts
-                )
+                _compare_alone_on_head_loss(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
             workers, compared = Workers(cluster, ActorPool(cluster.refresh()), screen), ComparedRun(run, record)
             if plan is None:
                 plan = plan_on_cluster(compared, workers, find_repeats(run, terms.repeat), rules)
@@ -249,7 +247,7 @@ def _show_report(report: Report, run: RunDir, console: Console, as_json: bool) -
     return report.judgement.exit_code
 
 
-def _say_recorded(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
+def _report_recording(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
     if record.failure is not None:
         screen.say(record.failure.what)
     screen.say(f"Recorded in {run.root}; `aclcmp compare {run.root}` compares it")

@@ -61,7 +61,8 @@ def submit(tmp_path: Path, run: Ask) -> Ask:
 
     def ask(values: dict[str, Any]) -> tuple[int, str]:
         file = tmp_path / "cluster.yaml"
-        file.write_text(yaml.safe_dump({"address": "http://127.0.0.1:1", "aclcmp": {"working_dir": ".", **values}}))
+        job = {name: value for name, value in {"working_dir": ".", **values}.items() if value is not None}
+        file.write_text(yaml.safe_dump({"address": "http://127.0.0.1:1", "aclcmp": job}))
         return call("submit", "cluster.yaml", "--dry-run")
 
     return ask
@@ -173,3 +174,6 @@ def test_in_the_same_words(run: Ask, submit: Ask, values: dict[str, Any], by_run
         assert code == 2 and said.startswith("aclcmp: error: ") and said.count("\n") == 1, said
     assert by_run in run(values)[1]
     assert by_submit in submit(values)[1]
+    if by_submit[0] in ".:":  # what needs no file is refused also where nothing is uploaded
+        code, said = submit({**values, "working_dir": None})
+        assert code == 2 and f"cluster.yaml: aclcmp{by_submit}" in said
