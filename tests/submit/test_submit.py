@@ -123,6 +123,7 @@ def test_tokens(laptop: Laptop) -> None:
 def test_ctrl_c(cluster: OwnCluster, laptop: Laptop) -> None:
     with laptop.terminal("submit", "job.yaml", "--exec", "python model.py hang") as terminal:
         terminal.wait_for(r"tick 3\b")
+        assert _ranks(cluster)  # or it would say nothing that there are none later
         job = job_id(terminal.text)
         terminal.type("\x03")
         terminal.wait_for(r"\[s\]top it, or \[d\]etach")
