@@ -10,6 +10,8 @@ from enum import Enum
 
 import numpy as np
 
+_LOWEST = {"float64": -1.79e308, "float32": -3.38e38, "bfloat16": -3.38e38, "float16": -6.5e4}
+
 
 class Kind(Enum):
     """Kinds of values. Only tensors of the same kind can be compared; others are a mismatch."""
@@ -43,8 +45,6 @@ class DType:
         """Values up to this one, near the type's lowest, count as -inf in masks: scores added to them are lost."""
         return _LOWEST.get(self.name, -math.inf)
 
-
-_LOWEST = {"float64": -1.79e308, "float32": -3.38e38, "bfloat16": -3.38e38, "float16": -6.5e4}
 
 _COMPLEX32 = np.dtype([("r", "<f2"), ("i", "<f2")])
 

@@ -9,6 +9,8 @@ from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 
 _Float32 = npt.NDArray[np.float32]
 _Float64 = npt.NDArray[np.float64]
+FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
+"""The types of the rows of FLOAT8_VALUES."""
 
 
 def _float8(exponent_bits: int, bias: int) -> _Float64:
@@ -33,9 +35,6 @@ def _float8_values() -> _Float32:
     e8m0fnu[0xFF] = np.nan
     return np.stack([e4m3fn, e4m3fnuz, e5m2, e5m2fnuz, e8m0fnu]).astype(np.float32)
 
-
-FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu")
-"""The types of the rows of FLOAT8_VALUES."""
 
 FLOAT8_VALUES = _float8_values()
 """Values of the 256 bytes of the types of FLOAT8, shape (5, 256), in this order."""

@@ -27,6 +27,20 @@ from aclcmp.labeling.shard.shard_files import dataset_name, escape
 
 _PENDING = b"pending"
 _ALIGNED_FROM, _PAGE = 1 << 16, 4096
+_TEXTS = (
+    "data_id",
+    "side",
+    "dtype",
+    "shape",
+    "device",
+    "call_site",
+    "layout",
+    "tensor_path",
+    "error",
+    "level",
+    "capture",
+    "inputs",
+)
 
 
 @lru_cache(maxsize=256)
@@ -180,20 +194,6 @@ _NUMBERS: list[tuple[str, str]] = [
     ("nbytes", "<i8"),
     ("checksum", "<u8"),
 ]
-_TEXTS = (
-    "data_id",
-    "side",
-    "dtype",
-    "shape",
-    "device",
-    "call_site",
-    "layout",
-    "tensor_path",
-    "error",
-    "level",
-    "capture",
-    "inputs",
-)
 
 
 def labels_table(records: Sequence[LabelRecord]) -> npt.NDArray[np.void]:

@@ -11,6 +11,8 @@ from aclcmp.labeling.watch.messages import print_once_per_host
 from aclcmp.labeling.watch.module_names import ROOT, NamedModule, Pattern, Patterns, Rename, nearest, renamer
 
 _MAX_ID = 1024
+_PLACEHOLDER = "PipelineIdentityLayer"
+"""transformers puts it in the place of the layers of other pipeline stages; it returns its input."""
 
 
 def select_modules(
@@ -54,10 +56,6 @@ def watched_aliases(
         for alias in (named, *named.aliases)
         if (included is None or included.match(alias.name)) and not excluded.match(alias.name)
     ]
-
-
-_PLACEHOLDER = "PipelineIdentityLayer"
-"""transformers puts it in the place of the layers of other pipeline stages; it returns its input."""
 
 
 def hookable(modules: list[NamedModule]) -> list[NamedModule]:

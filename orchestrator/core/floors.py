@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+FIGURES = ("rel_l2", "worst_row", "row_p50")
+"""What a floor knows, by the names of the metrics."""
+
 
 class FloorSource(str, Enum):
     """Sources of measured floors, the most reliable first."""
@@ -57,7 +60,3 @@ class Usual(NamedTuple):
 
 
 Profile = Mapping[ProfileKey, Usual]
-
-
-FIGURES = ("rel_l2", "worst_row", "row_p50")
-"""What a floor knows, by the names of the metrics."""

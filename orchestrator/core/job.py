@@ -21,6 +21,22 @@ from aclcmp.orchestrator.core.option_fields import HelpGroup, Option
 from aclcmp.orchestrator.core.redaction import redact
 from aclcmp.orchestrator.errors import FailOn
 
+RANK_VARIABLES = frozenset(
+    {
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "NODE_RANK",
+        "NNODES",
+        "NPROC_PER_NODE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    }
+)
+_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+
 
 class Device(str, Enum):
     """The kind of device that a rank computes on."""
@@ -67,26 +83,7 @@ class Fetch(str, Enum):
     """Logs and the library's dumps as well."""
 
 
-RANK_VARIABLES = frozenset(
-    {
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        "GROUP_RANK",
-        "NODE_RANK",
-        "NNODES",
-        "NPROC_PER_NODE",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-    }
-)
-
-
 VISIBILITY_VARIABLES = {Device.NPU: "ASCEND_RT_VISIBLE_DEVICES", Device.CUDA: "CUDA_VISIBLE_DEVICES"}
-
-
-_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
 
 
 def split_command(text: str) -> tuple[str, ...]:

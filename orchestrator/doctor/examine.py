@@ -25,6 +25,8 @@ _CLOCK_ROUNDS = 3
 _DASHBOARD_PORT = 8265
 _PATIENCE = LOADING_SECONDS + 60.0
 """Seconds, for all hosts together."""
+ASKS_FOR_TOKEN = "it asks for a token"
+_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,6 @@ def _facts_as_json(reports: Sequence[HostReport]) -> tuple[Mapping[str, object],
         del facts["token"]["digest"]
         all_facts.append({"where": report.where, "ip": report.ip, "resources": report.resources, **facts})
     return tuple(all_facts)
-
-
-ASKS_FOR_TOKEN = "it asks for a token"
-
-
-_SECONDS = 5.0
 
 
 def why_no_job_server(address: str) -> str:

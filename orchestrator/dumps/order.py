@@ -8,24 +8,10 @@ from enum import Enum
 
 from aclcmp.orchestrator.dumps.dump_paths import natural
 
-
-class OrderBasis(str, Enum):
-    """The evidence that the order of labels rests on, the best first."""
-
-    CALLS = "calls"
-    """The order in which they were recorded."""
-    TIMES = "times"
-    """The times at which their files were written."""
-    NAMES = "names"
-    """Their names."""
-
-
 _DISTINCT = 0.9
 """Files were written one after another where this share of them has a time of its own."""
-
 _BEHIND = (1 << 30, ())
 """Sorts a container behind its parts: a module returns after all modules inside it."""
-
 # Parts of names as models have them (transformers, ggml, Megatron), in the order of computation. Unknown parts come in
 # the middle, in natural order.
 _PARTS = (
@@ -57,6 +43,19 @@ _PARTS = (
     r"lm_head|head|logits|result_output|score|classifier",
     r"log_?probs|argmax|next.*|sampled|ids",
 )
+
+
+class OrderBasis(str, Enum):
+    """The evidence that the order of labels rests on, the best first."""
+
+    CALLS = "calls"
+    """The order in which they were recorded."""
+    TIMES = "times"
+    """The times at which their files were written."""
+    NAMES = "names"
+    """Their names."""
+
+
 _KNOWN = [(number, re.compile(part, re.IGNORECASE)) for number, part in enumerate(_PARTS) if part]
 _UNKNOWN = _PARTS.index("")
 

@@ -18,6 +18,8 @@ Matrix: TypeAlias = npt.NDArray[np.float64]
 
 _COMMON = 0.1
 """Weight of a word that all names of a side have: it distinguishes nothing, and a tool may have added it."""
+SIMILARITY = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
+"""Weight of each relation between two shapes. "a part": in one dimension, one size is a multiple of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,6 @@ def forms_of(side: Sequence[CandidateLabel]) -> list[Form]:
         form = forms.setdefault(text, Form(text, name_tokens(text), {}))
         form.labels.setdefault(numbers, label)
     return list(forms.values())
-
-
-SIMILARITY = {"equal": 1.0, "same elements": 0.8, "a part": 0.7, "different": 0.0}
-"""Weight of each relation between two shapes. "a part": in one dimension, one size is a multiple of the other."""
 
 
 def relation_of(golden: tuple[int, ...], actual: tuple[int, ...]) -> str:

@@ -31,6 +31,12 @@ _PROVED = 0.2
 _AGAINST = 0.6
 """Factor of a score where values speak against the pair; less than CERTAIN, so that the rule is never used."""
 _MOST_CELLS = 1 << 24
+_WORDS = {
+    "equal": "equal shapes",
+    "same elements": "shapes of as many elements",
+    "a part": "shapes that differ by a factor in one dimension",
+    "different": "different shapes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +164,6 @@ def _proposal(
         reasons.append(f"{len(common)} labels of {len(golden.labels)} golden and {len(actual.labels)} actual")
     texts = (golden.text, actual.text) if len(common) > 1 else (common[0][0].data_id, common[0][1].data_id)
     return Proposal(IdRule(*texts), round(score, 2), tuple(reasons), len(common))
-
-
-_WORDS = {
-    "equal": "equal shapes",
-    "same elements": "shapes of as many elements",
-    "a part": "shapes that differ by a factor in one dimension",
-    "different": "different shapes",
-}
 
 
 def _shape_reasons(relations: Counter[str]) -> list[str]:

@@ -18,6 +18,9 @@ from aclcmp.orchestrator.judge.dtype_limits import MOST, ROWS, limits_of, narrow
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precision, Precisions
 
+_LATELY = 8
+"""Labels whose values are remembered."""
+
 
 class Depths:
     """The number of layers before each label; labels are passed in golden order."""
@@ -34,8 +37,6 @@ class Depths:
 
 
 _of_type = number_reader(PairStats, "mantissa_x", "mantissa_y", "n_finite")
-_LATELY = 8
-"""Labels whose values are remembered."""
 
 
 class Scales:

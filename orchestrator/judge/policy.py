@@ -21,6 +21,7 @@ MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
 }
 """From the papers on each source, and a decoder of 32 layers: golden on another kernel stayed below 1.13 and 2.9."""
 _regex = functools.cache(glob_regex)
+JUMP_FACTORS = ("factor", "record", "factor_of_rows", "record_of_rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,6 @@ class JumpRule:
     factor_of_rows: float = 4.0
     """The same for the worst row, an extreme that varies more."""
     record_of_rows: float = 2.0
-
-
-JUMP_FACTORS = ("factor", "record", "factor_of_rows", "record_of_rows")
 
 
 @dataclass(frozen=True, slots=True)

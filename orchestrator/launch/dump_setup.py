@@ -36,6 +36,12 @@ _CONFIG = {
 }
 _MAP = f"the map of wanted files is {MAPS}/$AIT_CMP_TASK_PID/{MAP_NAME}"
 _KEPT = "ACLTRANSFORMER_HOME_PATH is kept: acltransformer dumps to"
+_CONFIG_KEY = (
+    b"exec_range"  # new in the probe that reads everything from the file; older ones crash at the booleans in it
+)
+_NAME = re.compile(r"libatb_probe_abi[01]\.so")
+_WINDOW = 1 << 20
+_LONGEST = 4096  # of a symbol's name, in bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +179,6 @@ def _merge_alike(setups: Sequence[DumpSetup], say: Callable[[DumpSetup], str]) -
         text if len(names) == len(setups) else f"{text} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
         for text, names in holders.items()
     ]
-
-
-_CONFIG_KEY = (
-    b"exec_range"  # new in the probe that reads everything from the file; older ones crash at the booleans in it
-)
-
-
-_NAME = re.compile(r"libatb_probe_abi[01]\.so")
-
-
-_WINDOW = 1 << 20
-
-
-_LONGEST = 4096  # of a symbol's name, in bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ from aclcmp.orchestrator.launch.placement import Grant
 BEAT_SECONDS = 3.0
 """Longest time until a call of `next` is answered: no answer for longer means that the host is in trouble."""
 BATCH_SECONDS = 0.05  # lines are gathered this long; one call per line would cap the stream at some 15,000 lines/s
+MAX_LINE = 8 << 10
+"""Bytes; a longer line is shown in pieces."""
+MAX_WAITING = 256 << 10
+"""Most bytes that wait to be taken; when there are more, the oldest lines are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +225,6 @@ def guard_variables(setup: DumpSetup) -> dict[str, str]:
 def own_environment() -> dict[str, str]:
     """Return this host's environment without what Ray put into it for the actor."""
     return {name: value for name, value in os.environ.items() if not set_by_ray(name)}
-
-
-MAX_LINE = 8 << 10
-"""Bytes; a longer line is shown in pieces."""
-
-
-MAX_WAITING = 256 << 10
-"""Most bytes that wait to be taken; when there are more, the oldest lines are dropped."""
 
 
 class LiveLines:

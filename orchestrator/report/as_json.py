@@ -28,6 +28,10 @@ from aclcmp.orchestrator.report.flat import STATS_SCALARS
 from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
 
 _SIDE = tuple(f.name for f in fields(SideFacts))
+MOST_ROWS = 65_536
+"""Up to so many (label, rank) each has its own place."""
+MOST_SINGLE = 8_192
+"""Beyond, so many of those that do not match: own divergences first, then in golden order."""
 
 
 def schema() -> dict[str, Any]:
@@ -197,14 +201,6 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
 
 def _side(side: SideFacts | None) -> dict[str, Any] | None:
     return _scalars(side, _SIDE)
-
-
-MOST_ROWS = 65_536
-"""Up to so many (label, rank) each has its own place."""
-
-
-MOST_SINGLE = 8_192
-"""Beyond, so many of those that do not match: own divergences first, then in golden order."""
 
 
 Single = set[tuple[int, int]]

@@ -26,6 +26,7 @@ from aclcmp.orchestrator.transfer.pull import HostTransfer, HostTransferResult
 
 _HOSTS_AT_ONCE = 8
 _TICK = 0.2
+_CTRL_C = "Interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,6 @@ def fetch_hosts(run: RunDir, record: RunRecord, cluster: Cluster, what: Fetch, c
     if why:
         return ExitCode.FAILED if why == _CTRL_C else ExitCode.INCOMPLETE
     return ExitCode.INCOMPLETE if problems else ExitCode.MATCH
-
-
-_CTRL_C = "Interrupted"
 
 
 def _transfer_all(run: RunDir, hosts: Sequence[RemoteHost], console: Console) -> tuple[list[HostTransferResult], str]:

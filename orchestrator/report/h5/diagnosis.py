@@ -43,6 +43,7 @@ from aclcmp.orchestrator.report.h5.primitives import (
 )
 
 Looks = Mapping[tuple[LabelKey, int], Look]
+_PATTERN_WORDS = ("ranks", "rows", "channels")
 
 
 def write_looks(file: h5py.File, looks: Looks, patterns: Sequence[Pattern], hints: Sequence[Hint]) -> None:
@@ -107,9 +108,6 @@ def read_looks(
         for row in read_table(file, "hints")
     )
     return looks, patterns, hints
-
-
-_PATTERN_WORDS = ("ranks", "rows", "channels")
 
 
 def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: Look) -> None:

@@ -31,6 +31,7 @@ _MOST_FITS = 3
 _LEAST_EXPLAINED = 0.3
 
 Held = list[tuple[int, RankVerdict]]
+MOST_BINS = 240
 
 
 def details(report: Report) -> dict[str, Any]:
@@ -166,9 +167,6 @@ def _findings(report: Report) -> dict[str, Any]:
             words = filter(None, (pattern.ranks, pattern.rows, pattern.channels))
             found[str(number[pattern.key])] += [[text, [], None] for text in words]
     return found
-
-
-MOST_BINS = 240
 
 
 def relative_errors(sums: RowSums | ChannelSums) -> npt.NDArray[np.float64]:
