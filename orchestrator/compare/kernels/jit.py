@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ _FASTMATH = {"reassoc", "nsz", "contract"}
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
 
 _SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
+_SOURCES_HASH = hashlib.sha256(b"\0".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 
 def jit(function: _Function) -> _Function:
@@ -35,9 +37,11 @@ def entry_point(function: _Function) -> _Function:
         return jit(function)
     if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
         return function
-    # numba checks only the entry point's own file for changes; the functions that it calls must count too.
-    stats = [path.stat() for path in _SOURCES]
-    dispatcher._cache._cache_file._source_stamp = tuple((stat.st_mtime, stat.st_size) for stat in stats)
+    # numba checks only the time of the entry point's own file, and that after it has unpickled the classes that the old
+    # code names, of which one may be gone. Its version, which it reads first, stands for all sources here.
+    cache_file = dispatcher._cache._cache_file
+    cache_file._version = f"{numba.__version__} {_SOURCES_HASH}"
+    cache_file._source_stamp = None
     return cast("_Function", dispatcher)
 
 
