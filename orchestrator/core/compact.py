@@ -156,8 +156,8 @@ def make_lazy(cls: type[Any], name: str) -> None:
     slot = vars(cls)[name]
 
     def read(self: Any) -> Any:
-        held = slot.__get__(self)
-        return held(self) if callable(held) else held
+        value = slot.__get__(self)
+        return value(self) if callable(value) else value
 
     setattr(cls, name, property(read, slot.__set__))
 

@@ -177,22 +177,22 @@ class TieQuestion:
 
 def nonfinite_places(looks: Sequence[Look]) -> list[str]:
     """Return in which rows and in which channels values are NaN or infinite on one side alone; "" where none are."""
-    told = []
+    places = []
     for noun, counts in (
         ("row", [each.nonfinite_rows for each in looks]),
         ("channel", [each.nonfinite_channels for each in looks]),
     ):
         found = [each for each in counts if each.index.size]
         if len({each.group for each in found}) > 1:  # parts of wholes that are unlike
-            told.append("")
+            places.append("")
             continue
         total = reduce(Counts.merge, found, Counts.empty())
         numbers = (total.index[:, None] * total.group + np.arange(total.group)).ravel()
         several, total_count = len(numbers) > 1, int(total.count.sum())
         named = f"{noun}{'s' * several} {numbers_text(numbers)} {'hold' if several else 'holds'}"
         are = f"{count(total_count, 'value')} that {'is' if total_count == 1 else 'are'} not finite on one side alone"
-        told.append(f"{named} {are}" if numbers.size else "")
-    return told
+        places.append(f"{named} {are}" if numbers.size else "")
+    return places
 
 
 def numbers_text(numbers: npt.NDArray[np.int64] | list[int], most: int = 4) -> str:

@@ -183,6 +183,6 @@ class Plan:
         return [question for label in self.labels for question in label.questions]
 
     @property
-    def held(self) -> int:
+    def comparable(self) -> int:
         """Number of (label, rank) that can be compared."""
         return sum(len({pair.rank for pair in label.pairs}) for label in self.labels)

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.errors import ExitCode
 _NO_LEVEL = Level()
 
 
-class Group(Enum):
+class StatusGroup(Enum):
     """Kinds of statuses: what they mean for the answer."""
 
     GOOD = "good"
@@ -34,20 +34,20 @@ class Status(str, Enum):
     """Result of comparing one (label, rank), and how it is ordered, stored and shown."""
 
     #         value, number, severity, group, mark, ascii, style, colour, point
-    MATCH = "match", 1, 0, Group.GOOD, "·", ".", "green", "match", "circle"
-    DRIFT = "drift", 2, 10, Group.WARNING, "~", "~", "yellow", "drift", "triangle-up"
-    DIVERGED = "diverged", 3, 60, Group.WRONG, "✗", "x", "bold red", "wrong", "x"
-    NONFINITE = "nonfinite", 4, 50, Group.WRONG, "N", "N", "bold red", "wrong", "star"
-    MISMATCH = "mismatch", 5, 30, Group.GAP, "≠", "#", "magenta", "gap", "circle-open"
-    MISSING = "missing", 6, 20, Group.GAP, "?", "?", "magenta", "gap", "circle-open"
-    FAILED = "failed", 7, 40, Group.GAP, "!", "!", "magenta", "gap", "circle-open"
+    MATCH = "match", 1, 0, StatusGroup.GOOD, "·", ".", "green", "match", "circle"
+    DRIFT = "drift", 2, 10, StatusGroup.WARNING, "~", "~", "yellow", "drift", "triangle-up"
+    DIVERGED = "diverged", 3, 60, StatusGroup.WRONG, "✗", "x", "bold red", "wrong", "x"
+    NONFINITE = "nonfinite", 4, 50, StatusGroup.WRONG, "N", "N", "bold red", "wrong", "star"
+    MISMATCH = "mismatch", 5, 30, StatusGroup.GAP, "≠", "#", "magenta", "gap", "circle-open"
+    MISSING = "missing", 6, 20, StatusGroup.GAP, "?", "?", "magenta", "gap", "circle-open"
+    FAILED = "failed", 7, 40, StatusGroup.GAP, "!", "!", "magenta", "gap", "circle-open"
 
     _value_: str
     number: int
     """What report.h5 stores. A number keeps its meaning for ever; 0 stands for no verdict."""
     severity: int
     """Of several statuses the one with the largest severity counts."""
-    group: Group
+    group: StatusGroup
     mark: str
     """Its symbol, one terminal cell wide."""
     ascii: str
@@ -64,7 +64,7 @@ class Status(str, Enum):
         value: str,
         number: int,
         severity: int,
-        group: Group,
+        group: StatusGroup,
         mark: str,
         ascii: str,
         style: str,
@@ -79,7 +79,7 @@ class Status(str, Enum):
         return status
 
 
-WRONG = tuple(status for status in Status if status.group is Group.WRONG)
+WRONG = tuple(status for status in Status if status.group is StatusGroup.WRONG)
 """The statuses that make the exit code 1."""
 
 

@@ -171,7 +171,7 @@ def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
         yield f"compared by fingerprints: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)"
     if bounded := bases[Basis.NORMS]:
         yield f"compared by moments and norms: {bounded:,}; their relative L2 is at least what is told"
-    missing = resolved.plan.held - len(resolved.outcomes)
+    missing = resolved.plan.comparable - len(resolved.outcomes)
     if missing > 0:
         yield f"interrupted: {missing:,} pairs were not compared"
 

@@ -169,10 +169,10 @@ def _label(label: LabelVerdict, place: int, single: Single | None) -> dict[str, 
 
 
 def _group(verdicts: Sequence[RankVerdict]) -> dict[str, Any]:
-    told = group_object(verdicts)
-    reaches = {name: reach and [number(each) for each in reach] for name, reach in (told["metrics"] or {}).items()}
-    margin = told["margin"] and [number(each) for each in told["margin"]]
-    return told | {"metrics": reaches or None, "margin": margin}
+    group = group_object(verdicts)
+    reaches = {name: reach and [number(each) for each in reach] for name, reach in (group["metrics"] or {}).items()}
+    margin = group["margin"] and [number(each) for each in group["margin"]]
+    return group | {"metrics": reaches or None, "margin": margin}
 
 
 def _rank(verdict: RankVerdict) -> dict[str, Any]:

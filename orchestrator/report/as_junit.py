@@ -20,7 +20,7 @@ from xml.sax.xmlreader import AttributesImpl
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
-from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status, worst
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.report.text.sentences import failure_lines, gap_lines, replica_lines
 from aclcmp.orchestrator.terminal.cells import shorten
@@ -158,10 +158,10 @@ def _run_case(report: Report) -> _Case:
     wrong = judgement.exit_code is not ExitCode.MATCH
     if not wrong or (judgement.exit_code is ExitCode.DIVERGED and judgement.coverage.complete):
         return _Case("run", "run")
-    told = [*failure_lines(report.run), *gap_lines(report), *replica_lines(report)] or [
+    reasons = [*failure_lines(report.run), *gap_lines(report), *replica_lines(report)] or [
         f"the run is {judgement.verdict}"
     ]
-    return _Case("run", "run", "error", judgement.verdict, _brief(told[0]), tuple(map(_brief, told)))
+    return _Case("run", "run", "error", judgement.verdict, _brief(reasons[0]), tuple(map(_brief, reasons)))
 
 
 def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
@@ -188,11 +188,11 @@ def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
 def _tag(verdict: RankVerdict, fail_on: FailOn) -> str:
     """Return the tag of a verdict's test case, as the verdict counts for the exit code."""
     group = verdict.status.group
-    if group is Group.GOOD or (group is Group.WARNING and fail_on is not FailOn.DRIFT):
+    if group is StatusGroup.GOOD or (group is StatusGroup.WARNING and fail_on is not FailOn.DRIFT):
         return ""
     if verdict.excused or (fail_on is FailOn.OWN and verdict.origin is Origin.INHERITED):
         return "skipped"
-    return "error" if group is Group.GAP else "failure"
+    return "error" if group is StatusGroup.GAP else "failure"
 
 
 def _reason(verdict: RankVerdict, root: LabelKey | None) -> str:
@@ -219,7 +219,7 @@ def _line(verdict: RankVerdict) -> str:
     side = verdict.actual or verdict.golden
     what = f"{verdict.status.value} {verdict.origin.value}" if verdict.origin else verdict.status.value
     # Where an inherited error was labelled helps nobody, and there are many of them.
-    told = verdict.origin is not Origin.INHERITED
-    site = f", labelled at {side.call_site}" if told and side and side.call_site else ""
+    by_itself = verdict.origin is not Origin.INHERITED
+    site = f", labelled at {side.call_site}" if by_itself and side and side.call_site else ""
     excused = f" (excused: {verdict.excused})" if verdict.excused else ""
     return _brief(f"rank {verdict.rank}: {what}: {verdict.reason}{excused}{site}")

@@ -99,9 +99,9 @@ def blocks(judgement: Judgement, most: int = BLOCK) -> Iterator[Block]:
     labels: list[LabelVerdict] = []
     verdicts: list[RankVerdict] = []
     for label in judgement.labels:
-        held = sorted(label.ranks, key=attrgetter("rank"))
-        labels += [label] * len(held)
-        verdicts += held
+        ranks = sorted(label.ranks, key=attrgetter("rank"))
+        labels += [label] * len(ranks)
+        verdicts += ranks
         while len(labels) >= most:
             yield Block(labels[:most], verdicts[:most])
             labels, verdicts = labels[most:], verdicts[most:]

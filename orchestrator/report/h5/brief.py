@@ -12,13 +12,21 @@ from aclcmp.orchestrator.core.compact import empty_table, from_table
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status, verdicts_from, worst
+from aclcmp.orchestrator.core.verdicts import (
+    LabelVerdict,
+    Origin,
+    RankVerdict,
+    Status,
+    StatusGroup,
+    verdicts_from,
+    worst,
+)
 from aclcmp.orchestrator.report.h5.labels import Grid
 from aclcmp.orchestrator.report.h5.primitives import own_dataset, own_group
 
 _STATUSES = {status.number: status for status in Status}
 _ORIGINS: list[Origin | None] = [None, Origin.OWN, Origin.INHERITED]
-_IN_ORDER = [status.number for status in Status if status.group in (Group.GOOD, Group.WARNING)]
+_IN_ORDER = [status.number for status in Status if status.group in (StatusGroup.GOOD, StatusGroup.WARNING)]
 
 
 def worth_telling(grid: Grid, other: Grid) -> list[int]:

@@ -74,15 +74,15 @@ def write_rows(file: h5py.File, judgement: Judgement) -> None:
     come first, then golden order, up to 256 labels and 64 MiB; /rows has the attribute `left_out`.
     """
     group = file.create_group("rows")
-    found = [(label, held) for label in judgement.labels if (held := [v for v in label.ranks if _has_rows(v)])]
+    found = [(label, verdicts) for label in judgement.labels if (verdicts := [v for v in label.ranks if _has_rows(v)])]
     found.sort(key=lambda item: all(v.origin is not Origin.OWN for v in item[1]))  # stable: golden order within
     written = size = 0
-    for label, held in found:
-        index = np.unique(np.concatenate([v.stats.rows.index for v in held if v.stats]))
-        size += 2 * 8 * len(index) * len(held)
+    for label, verdicts in found:
+        index = np.unique(np.concatenate([v.stats.rows.index for v in verdicts if v.stats]))
+        size += 2 * 8 * len(index) * len(verdicts)
         if written == _MOST_ROW_LABELS or size > _MOST_ROW_BYTES:
             break
-        _write_label_rows(group, f"{written:05d}", label, held, index)
+        _write_label_rows(group, f"{written:05d}", label, verdicts, index)
         written += 1
     write_attributes(group, {"left_out": len(found) - written})
 
@@ -92,17 +92,17 @@ def _has_rows(verdict: RankVerdict) -> bool:
 
 
 def _write_label_rows(
-    group: h5py.Group, name: str, label: LabelVerdict, held: list[RankVerdict], index: npt.NDArray[np.int64]
+    group: h5py.Group, name: str, label: LabelVerdict, verdicts: list[RankVerdict], index: npt.NDArray[np.int64]
 ) -> None:
-    golden, error = (np.full((len(held), len(index)), nan) for _ in range(2))
+    golden, error = (np.full((len(verdicts), len(index)), nan) for _ in range(2))
     row_group = 1
-    for i, verdict in enumerate(held):
+    for i, verdict in enumerate(verdicts):
         assert verdict.stats is not None
         sums = verdict.stats.rows
         row_group = sums.group
         at = np.searchsorted(index, sums.index)
         golden[i, at], error[i, at] = np.sqrt(sums.sum_xx), np.sqrt(sums.sum_dd)
-    ranks = np.array([verdict.rank for verdict in held])
+    ranks = np.array([verdict.rank for verdict in verdicts])
     title = f"Error norm by row: {label.key.label}, task {label.key.task}"
     data = write_nxdata(
         group, name, title, {"error_norm": error, "golden_norm": golden}, {"rank": ranks, "row_group": index}

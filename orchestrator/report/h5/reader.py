@@ -253,8 +253,8 @@ def _kept_rows(file: h5py.File) -> dict[RowKey, RowSums]:
         index, per_group = own_dataset(data, "row_group")[:], int(data.attrs["rows_per_group"])
         key = int(data.attrs["task"]), decode_text(data.attrs["label"]), int(data.attrs["occurrence"])
         for i, rank in enumerate(own_dataset(data, "rank")[:].tolist()):
-            held = ~np.isnan(error[i])
-            found[(*key, rank)] = RowSums(per_group, index[held], golden[i][held] ** 2, error[i][held] ** 2)
+            kept = ~np.isnan(error[i])
+            found[(*key, rank)] = RowSums(per_group, index[kept], golden[i][kept] ** 2, error[i][kept] ** 2)
     return found
 
 

@@ -42,18 +42,18 @@ def details(report: Report) -> dict[str, Any]:
     """
     labels = report.judgement.labels
     ordered = list(_by_interest(labels))
-    held = ordered[:MOST_DETAILS]
-    looks = {(n, v.rank): look for n, v in held if (look := report.looks.get((labels[n].key, v.rank)))}
-    rows = {(n, v.rank): v.stats.rows for n, v in held if v.stats is not None and v.stats.rows.index.size}
+    shown = ordered[:MOST_DETAILS]
+    looks = {(n, v.rank): look for n, v in shown if (look := report.looks.get((labels[n].key, v.rank)))}
+    rows = {(n, v.rank): v.stats.rows for n, v in shown if v.stats is not None and v.stats.rows.index.size}
     channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
     return {
         "labels": printable_in([_sides(label) for label in labels]),
         "metrics": [{"name": name, "words": info.words, "help": info.help} for name, info in METRICS.items()],
-        "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in held],
+        "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in shown],
         "rows": _strips(rows),
         "channels": _strips(channels),
         "findings": printable_in(_findings(report)),
-        "left_out": len(ordered) - len(held),
+        "left_out": len(ordered) - len(shown),
     }
 
 
@@ -70,8 +70,8 @@ def _by_interest(labels: Sequence[LabelVerdict]) -> Iterator[tuple[int, RankVerd
             elif verdict.status is not Status.MATCH:
                 kind = 1 if verdict is largest else 0 if verdict.origin is None else 2
                 others[kind].append((number, verdict))
-    for held in others:
-        yield from held
+    for group in others:
+        yield from group
 
 
 def _sides(label: LabelVerdict) -> list[Any]:
@@ -104,7 +104,7 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
         "inputs": list(dict.fromkeys(name for side in sides for name in side.inputs)),
         "fits": fits[:_MOST_FITS],
     }
-    told: dict[str, Any] = {
+    detail: dict[str, Any] = {
         "label": number,
         "rank": verdict.rank,
         "face": face_number(verdict),
@@ -117,7 +117,7 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
         "stats": stats and _stats(stats),
         "histogram": look and histogram(look),
     }
-    return {name: value for name, value in told.items() if value not in (None, "", [])}
+    return {name: value for name, value in detail.items() if value not in (None, "", [])}
 
 
 def _figure(value: float | int) -> float | int | str | None:
@@ -131,25 +131,25 @@ def _side(side: SideFacts | None) -> list[Any] | None:
 
 def _stats(stats: PairStats) -> dict[str, Any]:
     """Return what single elements tell: how many there are, which is worst, how many are not finite."""
-    told: dict[str, Any] = {"n": stats.n, "rows_per_group": stats.rows.group}
+    facts: dict[str, Any] = {"n": stats.n, "rows_per_group": stats.rows.group}
     if stats.max_abs_d_index >= 0 and stats.max_abs_d > 0:
-        told["worst"] = [stats.max_abs_d_index, round_figure(stats.max_abs_d_x, 6), round_figure(stats.max_abs_d_y, 6)]
+        facts["worst"] = [stats.max_abs_d_index, round_figure(stats.max_abs_d_x, 6), round_figure(stats.max_abs_d_y, 6)]
     nonfinite = [
         [stats.nan_x, stats.posinf_x + stats.neginf_x],
         [stats.nan_y, stats.posinf_y + stats.neginf_y],
     ]
     if any(count > 0 for side in nonfinite for count in side):  # -1: not known
-        told["nonfinite"] = nonfinite
+        facts["nonfinite"] = nonfinite
     if stats.basis is not Basis.VALUES:
-        told["basis"] = stats.basis.value
-    return told
+        facts["basis"] = stats.basis.value
+    return facts
 
 
-def _strips(held: Mapping[tuple[int, int], RowSums | ChannelSums]) -> list[dict[str, Any]]:
+def _strips(by_place: Mapping[tuple[int, int], RowSums | ChannelSums]) -> list[dict[str, Any]]:
     """Return the strips of so many labels as the page has room for, of each all its ranks that have details."""
     by_label: dict[int, dict[int, RowSums | ChannelSums]] = defaultdict(dict)
     # Strips of one row say what the figures say.
-    for (number, rank), sums in islice(held.items(), _MOST_STRIPS):
+    for (number, rank), sums in islice(by_place.items(), _MOST_STRIPS):
         if sums.index.size > 1:
             by_label[number][rank] = sums
     return [{"label": number, **strips(dict(sorted(ranks.items())))} for number, ranks in by_label.items()]
@@ -179,22 +179,22 @@ def relative_errors(sums: RowSums | ChannelSums) -> npt.NDArray[np.float64]:
     return np.asarray(relative, np.float64)
 
 
-def strips(held: Mapping[int, RowSums | ChannelSums]) -> dict[str, Any]:
+def strips(by_rank: Mapping[int, RowSums | ChannelSums]) -> dict[str, Any]:
     """Return the relative errors of each rank in bins of equal width, the largest of each bin; None where it has none.
 
     `start` and `step` are in rows (or channels) of the whole tensor. At least one rank has one.
     """
-    low = min(int(sums.index[0]) for sums in held.values())
-    high = max(int(sums.index[-1]) for sums in held.values())
-    group = max(next(iter(held.values())).group, 1)
+    low = min(int(sums.index[0]) for sums in by_rank.values())
+    high = max(int(sums.index[-1]) for sums in by_rank.values())
+    group = max(next(iter(by_rank.values())).group, 1)
     width = -(-(high - low + 1) // MOST_BINS)
     bins = (high - low) // width + 1
     errors = []
-    for sums in held.values():
+    for sums in by_rank.values():
         largest = np.full(bins, -1.0)
         np.maximum.at(largest, (sums.index - low) // width, np.nan_to_num(relative_errors(sums), posinf=np.inf))
         errors.append([None if value < 0 else round_figure(value, 2) for value in largest.tolist()])
-    return {"start": low * group, "step": width * group, "ranks": list(held), "errors": errors}
+    return {"start": low * group, "step": width * group, "ranks": list(by_rank), "errors": errors}
 
 
 def histogram(look: Look) -> dict[str, Any] | None:

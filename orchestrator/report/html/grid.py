@@ -10,7 +10,7 @@ from math import nan
 import numpy as np
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup
 from aclcmp.orchestrator.report.html.packed import log_codes
 
 _MOST_COLUMNS = 128
@@ -92,13 +92,13 @@ def figures(labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]) 
     faces = np.zeros(shape, np.uint8)
     values = np.full((3, *shape), nan)
     for i, label in enumerate(labels):
-        held: dict[int, tuple[int, float, RankVerdict]] = {}
+        gravest: dict[int, tuple[int, float, RankVerdict]] = {}
         for verdict in label.ranks:
             at = column[verdict.rank]
             found = face_number(verdict), verdict.margin if verdict.margin is not None else -1.0, verdict
-            if at not in held or found[:2] > held[at][:2]:
-                held[at] = found
-        for at, (face, margin, verdict) in held.items():
+            if at not in gravest or found[:2] > gravest[at][:2]:
+                gravest[at] = found
+        for at, (face, margin, verdict) in gravest.items():
             faces[i, at] = face
             metrics = verdict.metrics
             figures = (nan, nan) if metrics is None else (metrics.rel_l2, metrics.worst_row)
@@ -120,7 +120,7 @@ class Face:
         """The name of its colour: faces of one name look alike."""
         if self.excused:
             return "excused"
-        inherited = self.status.group is Group.WRONG and self.origin is Origin.INHERITED
+        inherited = self.status.group is StatusGroup.WRONG and self.origin is Origin.INHERITED
         return f"{self.status.value} inherited" if inherited else self.status.value
 
     @property

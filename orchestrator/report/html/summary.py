@@ -73,10 +73,10 @@ def summary_of(report: Report) -> Summary:
     run, judgement = report.run, report.judgement
     failed = failure_lines(run)
     # In the verdict's order of weight: exit code 3 comes before 1, and 1 before 4.
-    told = [*failed[:1], *first_divergence_lines(report), *replica_lines(report), *drift_lines(report)]
+    findings = [*failed[:1], *first_divergence_lines(report), *replica_lines(report), *drift_lines(report)]
     missing = gap_lines(report)
     good = success_line(report)
-    sentences = [good] if good else [*told, *(missing if not told else ())]
+    sentences = [good] if good else [*findings, *(missing if not findings else ())]
     headline, *lines = sentences or [_count_sentence(report)]
     return Summary(
         verdict=judgement.verdict,

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
-from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, StatusGroup
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST = 10
@@ -55,23 +55,23 @@ class _Places:
 
 def _errors(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
     for label in labels:
-        own = [verdict for verdict in _verdicts_in(label, Group.WRONG) if verdict.origin is not Origin.INHERITED]
+        own = [verdict for verdict in _verdicts_in(label, StatusGroup.WRONG) if verdict.origin is not Origin.INHERITED]
         if own:
             yield _command("error", places, label, own)
 
 
 def _warnings(labels: Sequence[LabelVerdict], places: _Places) -> Iterator[str]:
-    drifting = [label for label in labels if _verdicts_in(label, Group.WARNING)]
+    drifting = [label for label in labels if _verdicts_in(label, StatusGroup.WARNING)]
     for label in drifting[:1]:
         others = count(len(drifting) - 1, "other label")
         more = [f"{others} above the noise floor"] if len(drifting) > 1 else []
-        yield _command("warning", places, label, _verdicts_in(label, Group.WARNING), more)
+        yield _command("warning", places, label, _verdicts_in(label, StatusGroup.WARNING), more)
     for label in labels:
-        if absent := _verdicts_in(label, Group.GAP):
+        if absent := _verdicts_in(label, StatusGroup.GAP):
             yield _command("warning", places, label, absent)
 
 
-def _verdicts_in(label: LabelVerdict, group: Group) -> list[RankVerdict]:
+def _verdicts_in(label: LabelVerdict, group: StatusGroup) -> list[RankVerdict]:
     return [verdict for verdict in label.ranks if verdict.status.group is group and not verdict.excused]
 
 
@@ -84,8 +84,8 @@ def _command(
     where = f"task {label.key.task}, {of_ranks(verdict.rank for verdict in verdicts)}"
     properties = places.of(first) | {"title": f"{name}{turn}: {first.status.value}"}
     lines = [f"{where}: {shorten(visible(first.reason), _LONGEST_LINE, '...')}", *more]
-    told = ",".join(f"{key}={_escape(visible(value), ':,')}" for key, value in properties.items())
-    return f"::{kind} {told}::" + _escape("\n".join(map(visible, lines)))
+    fields = ",".join(f"{key}={_escape(visible(value), ':,')}" for key, value in properties.items())
+    return f"::{kind} {fields}::" + _escape("\n".join(map(visible, lines)))
 
 
 def _escape(text: str, also: str = "") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from aclcmp.orchestrator.core.text import fold_ranks, of_ranks
-from aclcmp.orchestrator.core.verdicts import Group, Status
+from aclcmp.orchestrator.core.verdicts import Status, StatusGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Allowed:
 
     value: str = "allowed"
     severity: int = Status.DRIFT.severity + 1
-    group: Group = Group.WARNING
+    group: StatusGroup = StatusGroup.WARNING
     mark: str = "○"
     ascii: str = "o"
     style: str = "cyan"

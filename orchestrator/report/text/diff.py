@@ -48,11 +48,11 @@ def changes(before: Judgement, after: Judgement) -> list[Change]:
         kind = _kind(old.get((key, rank)), new.get((key, rank)))
         if kind:
             found.setdefault((kind, key), []).append(rank)
-    told = [
+    changed = [
         Change(kind, key, tuple(ranks), old.get((key, ranks[0])), new.get((key, ranks[0])))
         for (kind, key), ranks in found.items()
     ]
-    return sorted(told, key=lambda change: _ORDER.index(change.kind))
+    return sorted(changed, key=lambda change: _ORDER.index(change.kind))
 
 
 def _kind(before: RankVerdict | None, after: RankVerdict | None) -> str:
@@ -85,8 +85,11 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
     """Return the difference in lines for people: one sentence, then the labels of each kind."""
     counts = {kind: sum(change.kind == kind for change in found) for kind in _ORDER}
     was, now = (_wrong_labels(report.judgement) for report in (before, after))
-    told = [f"{counts[kind]:,} {kind}" for kind in _ORDER if counts[kind]]
-    lines = [f"Wrong labels: {was:,} -> {now:,}" + (f" ({', '.join(told)})" if told else ""), *_first(before, after)]
+    changed = [f"{counts[kind]:,} {kind}" for kind in _ORDER if counts[kind]]
+    lines = [
+        f"Wrong labels: {was:,} -> {now:,}" + (f" ({', '.join(changed)})" if changed else ""),
+        *_first(before, after),
+    ]
     verdicts = before.judgement.verdict, after.judgement.verdict
     if verdicts[0] != verdicts[1]:
         lines.append(f"Verdict: {' -> '.join(verdicts)}")
@@ -123,8 +126,8 @@ def _first(before: Report, after: Report) -> list[str]:
 def _words(change: Change) -> str:
     name = shorten(change.key.label, _LONGEST_NAME, "...")
     turn = f" #{change.key.occurrence}" if change.key.occurrence else ""
-    told = [_status(verdict) for verdict in (change.before, change.after)]
-    figures = told[0] if told[0] == told[1] else " -> ".join(told)
+    statuses = [_status(verdict) for verdict in (change.before, change.after)]
+    figures = statuses[0] if statuses[0] == statuses[1] else " -> ".join(statuses)
     return f"{name}{turn}, task {change.key.task}, {of_ranks(change.ranks)}: {figures}"
 
 

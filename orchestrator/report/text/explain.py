@@ -76,17 +76,17 @@ def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[s
 
     Raises UsageError when it has no such rank.
     """
-    held = [each for each in label.ranks if rank is None or each.rank == rank]
-    if not held:
+    verdicts = [each for each in label.ranks if rank is None or each.rank == rank]
+    if not verdicts:
         raise UsageError(f"{label.key.label} is not on rank {rank}, but on {of_ranks([v.rank for v in label.ranks])}")
     yield _title(label)
     yield from _findings(report, label)
-    gravest = worst(each.status for each in held)
-    shown = max((each for each in held if each.status is gravest), key=lambda each: each.margin or 0.0)
+    gravest = worst(each.status for each in verdicts)
+    shown = max((each for each in verdicts if each.status is gravest), key=lambda each: each.margin or 0.0)
     yield from _full_lines(shown, label)
     yield from _nonfinite_places(report, label, shown)
     yield from _history(report, label, shown)
-    others = [each for each in held if each is not shown]
+    others = [each for each in verdicts if each is not shown]
     lines = [(words, list(group)) for words, group in groupby(others, _in_short)]
     if len(lines) > _MOST_LINES:
         lines = [(_fold_verdicts(group), group) for group in _by_status(others)]
@@ -226,9 +226,9 @@ def _figures(verdict: RankVerdict) -> Iterator[str]:
         yield f"    range      {sides}"
     broken = {"NaN": (stats.nan_x, stats.nan_y), "inf": (stats.posinf_x, stats.posinf_y)}
     broken["-inf"] = stats.neginf_x, stats.neginf_y
-    told = [f"{name} {golden:,} / {actual:,}" for name, (golden, actual) in broken.items() if golden or actual]
-    if told:
-        yield f"    not finite {', '.join(told)} (golden / actual)"
+    counts = [f"{name} {golden:,} / {actual:,}" for name, (golden, actual) in broken.items() if golden or actual]
+    if counts:
+        yield f"    not finite {', '.join(counts)} (golden / actual)"
 
 
 def _side(side: SideFacts | None) -> str:

@@ -15,10 +15,10 @@ from operator import attrgetter
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.verdicts import Group, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup
 from aclcmp.orchestrator.report.text.columns import ALLOWED, Marks, Shown
 
-_HARMLESS = (Group.GOOD, Group.WARNING)
+_HARMLESS = (StatusGroup.GOOD, StatusGroup.WARNING)
 _SEVERITY = attrgetter("severity")
 _BREAK = re.compile(r"[./]")
 _AROUND = 3
@@ -63,7 +63,8 @@ class Row:
     def quiet(self) -> bool:
         """True if all labels were compared and match, nearly match, or are wrong by inheritance only."""
         harmless = self.status.group in _HARMLESS or self.origin is Origin.INHERITED
-        return harmless and not self.named and all(mark is None or mark.group is not Group.GAP for mark in self.marks)
+        compared = all(mark is None or mark.group is not StatusGroup.GAP for mark in self.marks)
+        return harmless and compared and not self.named
 
 
 def row_of(
@@ -97,7 +98,7 @@ def row_of(
 
 def _shown_status(verdict: RankVerdict) -> Shown:
     """Return the status that is shown for a verdict."""
-    differs = verdict.status.group in (Group.WARNING, Group.WRONG)
+    differs = verdict.status.group in (StatusGroup.WARNING, StatusGroup.WRONG)
     return ALLOWED if verdict.excused and not verdict.ignored and differs else verdict.status
 
 

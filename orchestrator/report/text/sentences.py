@@ -19,7 +19,7 @@ _MOST_NAMED = 3
 _MOST_LOG_LINES = 10
 _LONGEST_NAME = 80
 
-Held = list[tuple[LabelVerdict, RankVerdict]]
+Verdicts = list[tuple[LabelVerdict, RankVerdict]]
 
 
 def success_line(report: Report) -> str | None:
@@ -27,14 +27,14 @@ def success_line(report: Report) -> str | None:
     labels = report.judgement.labels
     if report.judgement.verdict != "match" or any(label.status is not Status.MATCH for label in labels):
         return None
-    held = [(label, verdict) for label in labels for verdict in label.ranks]
-    ranks = {verdict.rank for _, verdict in held}
+    verdicts = [(label, verdict) for label in labels for verdict in label.ranks]
+    ranks = {verdict.rank for _, verdict in verdicts}
     what = f"{count(len(labels), 'label')} on {count(len(ranks), 'rank')}"
-    if all(verdict.bitwise for _, verdict in held):
+    if all(verdict.bitwise for _, verdict in verdicts):
         return f"All match, bit for bit: {what}."
-    by_norms = any(v.stats and v.stats.basis is Basis.NORMS and not v.bitwise for _, v in held)
+    by_norms = any(v.stats and v.stats.basis is Basis.NORMS and not v.bitwise for _, v in verdicts)
     match = "All match as far as norms tell" if by_norms else "All match"
-    errors = [(v.metrics.rel_l2, label.key.label) for label, v in held if v.metrics and not isnan(v.metrics.rel_l2)]
+    errors = [(v.metrics.rel_l2, label.key.label) for label, v in verdicts if v.metrics and not isnan(v.metrics.rel_l2)]
     if not errors:
         return f"{match}: {what}."
     largest, name = max(errors, key=itemgetter(0))
@@ -89,11 +89,13 @@ def _name_with_occurrence(report: Report, key: LabelKey) -> str:
 
 def excuse_lines(report: Report) -> list[str]:
     """Return what the policy lets pass, and why."""
-    held = [(label, v) for label in report.judgement.labels for v in label.ranks if v.excused]
+    verdicts = [(label, v) for label in report.judgement.labels for v in label.ranks if v.excused]
     lines = []
     for what, ignored in (("Allowed to differ", False), ("Ignored", True)):
-        for reason in dict.fromkeys(v.excused for _, v in held if v.ignored is ignored):
-            names = dict.fromkeys(_short(label) for label, v in held if v.excused == reason and v.ignored is ignored)
+        for reason in dict.fromkeys(v.excused for _, v in verdicts if v.ignored is ignored):
+            names = dict.fromkeys(
+                _short(label) for label, v in verdicts if v.excused == reason and v.ignored is ignored
+            )
             lines.append(f"{what} by the policy: {_list_names(names)}: {reason}.")
     wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
     if wrong and report.judgement.first_divergence is None:
@@ -165,19 +167,19 @@ def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
 
 def gap_lines(report: Report) -> list[str]:
     """Return what was not compared, on which ranks, and what to do about it."""
-    held = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
+    verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
     if report.judgement.coverage.compared == 0:
-        return [_nothing(held, report.run, report.judgement.coverage.unreadable)]
-    missing = [(label, v) for label, v in held if v.status is Status.MISSING]
-    there = {label.key for label, v in held if v.golden and v.actual}
+        return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
+    missing = [(label, v) for label, v in verdicts if v.status is Status.MISSING]
+    there = {label.key for label, v in verdicts if v.golden and v.actual}
     sentences = [
         _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
         _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
-        _undumped_labels(held, report.run),
-        _gap([(n, v) for n, v in held if v.status is Status.MISSING and v.stats], "Compared in part only"),
-        _misfits([(label, v) for label, v in held if v.status is Status.MISMATCH]),
-        _gap([(label, v) for label, v in held if v.status is Status.FAILED], "Not recorded or not readable"),
+        _undumped_labels(verdicts, report.run),
+        _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
+        _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
+        _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
         sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
@@ -201,12 +203,12 @@ def replica_lines(report: Report) -> list[str]:
     return lines + ([f"Likewise: {_list_names(others)}."] if others else [])
 
 
-def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
+def _absent(verdicts: Verdicts, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
     """Return one sentence for the labels of which one side is absent, and what to do about it."""
     advice = f'set_label("{source}", ...) was not reached there, or with another data id'
     if run is None:
         advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
-    elif inner := [label.key for label, _ in held if _outer(label.key) in there]:
+    elif inner := [label.key for label, _ in verdicts if _outer(label.key) in there]:
         # of a watched module that returns several tensors: one side's returns fewer
         ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
         patterns = [f'"**.{end}"' for end in ends]
@@ -215,7 +217,7 @@ def _absent(held: Held, there: Collection[LabelKey], run: RunRecord | None, side
             f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
             f"watch(..., exclude={pattern})"
         )
-    return _gap(held, f"No {side} side ({source})", advice)
+    return _gap(verdicts, f"No {side} side ({source})", advice)
 
 
 def _outer(key: LabelKey) -> LabelKey:
@@ -223,50 +225,50 @@ def _outer(key: LabelKey) -> LabelKey:
     return key._replace(label=key.label.rpartition(".")[0])
 
 
-def _gap(held: Held, what: str, advice: str = "") -> str:
-    """Return one sentence for the labels in `held`; without `advice` it gives the first one's reason."""
-    if not held:
+def _gap(verdicts: Verdicts, what: str, advice: str = "") -> str:
+    """Return one sentence for the labels in `verdicts`; without `advice` it gives the first one's reason."""
+    if not verdicts:
         return ""
-    names = list(dict.fromkeys(_short(label) for label, _ in held))
-    ranks = {verdict.rank for _, verdict in held}
-    where = "" if len(held) == 1 else f"{names[0]}, rank {held[0][1].rank}: "
-    reason = advice or where + held[0][1].reason.rstrip(".")
+    names = list(dict.fromkeys(_short(label) for label, _ in verdicts))
+    ranks = {verdict.rank for _, verdict in verdicts}
+    where = "" if len(verdicts) == 1 else f"{names[0]}, rank {verdicts[0][1].rank}: "
+    reason = advice or where + verdicts[0][1].reason.rstrip(".")
     return f"{what} for {_list_names(names)} on {of_ranks(ranks)}: {reason}."
 
 
-def _misfits(held: Held) -> str:
+def _misfits(verdicts: Verdicts) -> str:
     """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
-    sentence = _gap(held, "The sides do not fit")
-    if not any("layout" in verdict.reason for _, verdict in held):
+    sentence = _gap(verdicts, "The sides do not fit")
+    if not any("layout" in verdict.reason for _, verdict in verdicts):
         return sentence
     return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
 
 
-def _undumped_labels(held: Held, run: RunRecord | None) -> str:
+def _undumped_labels(verdicts: Verdicts, run: RunRecord | None) -> str:
     """Return one sentence for the low-level labels whose file is not there."""
-    absent = [(n, v) for n, v in held if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
+    absent = [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
     sentence = _gap(absent, "Not dumped by the library")
     unprepared = bool(sentence) and run is not None and not run.low_level
     return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
 
 
-def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
-    golden = [label for label, verdict in held if verdict.golden is not None]
-    actual = [label for label, verdict in held if verdict.actual is not None]
-    broken = [(label, v) for label, v in held if v.status in (Status.FAILED, Status.MISMATCH)]
+def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
+    golden = [label for label, verdict in verdicts if verdict.golden is not None]
+    actual = [label for label, verdict in verdicts if verdict.actual is not None]
+    broken = [(label, v) for label, v in verdicts if v.status in (Status.FAILED, Status.MISMATCH)]
     sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
-    if not held and run is not None and run.failure is not None:
+    if not verdicts and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
-    if not held and unreadable:
+    if not verdicts and unreadable:
         return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
-    if not held and run is not None and (run.labels or run.tasks):
+    if not verdicts and run is not None and (run.labels or run.tasks):
         asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
-    if not held:
+    if not verdicts:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if broken:
         return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
-    if undumped := _undumped_labels(held, run):
+    if undumped := _undumped_labels(verdicts, run):
         return f"Nothing was compared. {undumped}"
     if not actual:
         return (
@@ -280,10 +282,10 @@ def _nothing(held: Held, run: RunRecord | None, unreadable: int) -> str:
         )
     if {label.key.label for label in golden} & {label.key.label for label in actual}:
         tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
-        told = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
+        words = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
         return (
-            f"Nothing was compared: golden's labels are those of {told[0]}, actual's of {told[1]}, under the same data "
-            "ids. Call set_task_id() as often before the labels of either side."
+            f"Nothing was compared: golden's labels are those of {words[0]}, actual's of {words[1]}, under the same "
+            "data ids. Call set_task_id() as often before the labels of either side."
         )
     return (
         f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "

@@ -101,8 +101,8 @@ def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int,
 def _count(row: Row) -> str:
     """Return how many labels a row stands for, where that is not one."""
     inside = f"+{row.hidden:,} low level" if row.hidden else ""
-    told = ", ".join(filter(None, (f"{row.size:,}" if row.size > 1 else "", inside)))
-    return f"  ({told})" if told else ""
+    words = ", ".join(filter(None, (f"{row.size:,}" if row.size > 1 else "", inside)))
+    return f"  ({words})" if words else ""
 
 
 def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:

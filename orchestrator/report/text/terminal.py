@@ -40,19 +40,19 @@ def print_report(report: Report, console: Console) -> None:
         # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
-    told = list(_sentences(report))
+    sentences = list(_sentences(report))
     good = success_line(report)
     if good is not None:
         say(good, "green")
     elif report.judgement.coverage.compared:
         lines = sum(
-            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in told
+            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in sentences
         )
         room = _LINES - lines - _AROUND_TABLE
         for text in table(report.judgement, _ranks(report), console.width, plain, room):
             console.print(text, soft_wrap=True)
         console.print()
-    for line, style in told:
+    for line, style in sentences:
         say(line, style)
 
 

@@ -77,7 +77,7 @@ def test_the_pairs_of_a_blocked_dump_add_up(tmp_path: Path) -> None:
     actual = golden.copy()
     actual[1, 19, 36] += 3
     plan = plan_run([of_dump(tmp_path, golden, fractal(actual, 16))], 1)
-    assert len(plan.pairs) == 6 and plan.held == 1 and not plan.gaps
+    assert len(plan.pairs) == 6 and plan.comparable == 1 and not plan.gaps
     (tmp_path / "shards").mkdir()
     for pair in plan.pairs:
         assert pair.whole_shape == golden.shape
@@ -115,7 +115,7 @@ def test_slices_in_blocks_are_compared_in_place(tmp_path: Path) -> None:
         header = replace(made.header, rank=rank, world_size=2)
         indices.append(ShardIndex(ShardFiles(tmp_path, rank), header, made.records, dumped=made.dumped))
     plan = plan_run(indices, 2)
-    assert not plan.gaps and len(plan.pairs) == 4 and plan.held == 2
+    assert not plan.gaps and len(plan.pairs) == 4 and plan.comparable == 2
     for pair in plan.pairs:
         source = Source(str(tmp_path / str(pair.rank) / "g.bin"), 0, "float32", golden.shape)
         found = read_pair_stats(replace(pair, golden=source))
