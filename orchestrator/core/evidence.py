@@ -19,7 +19,7 @@ class ReplicaVerdict:
     key: LabelKey
     side: str
     """ "golden" or "actual"."""
-    told: bool
+    declared: bool
     """Whether a layout says that they are replicas; else most of them being equal does."""
     odd: tuple[int, ...]
     agreeing: tuple[int, ...]

@@ -36,7 +36,7 @@ class SideFacts:
         return self
 
 
-class Told(Protocol):
+class HasSideFacts(Protocol):
     """Object that gives its facts once the report asks for them."""
 
     @property
@@ -48,8 +48,8 @@ class Told(Protocol):
 class Sides:
     """Both sides of a label on one rank; None where a side is absent."""
 
-    golden: Told | None
-    actual: Told | None
+    golden: HasSideFacts | None
+    actual: HasSideFacts | None
 
 
 class GapKind(Enum):
@@ -82,7 +82,7 @@ class Replicas:
     key: LabelKey
     side: str
     """ "golden" or "actual"."""
-    told: bool
+    declared: bool
     """Whether a layout says that they are replicas, or another side that is sharded does; else most are equal."""
     clusters: tuple[tuple[int, ...], ...]
     against: tuple[tuple[Pair, ...], ...]

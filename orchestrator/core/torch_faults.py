@@ -69,7 +69,7 @@ class LoadFault:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _Circumstances:
     """Under which circumstances a line was printed."""
 
     inside: str
@@ -112,25 +112,25 @@ class ErrorTrail:
             return None
         backend = next((found[1] for text, _ in self._errors if (found := _BACKEND.search(text))), "")
         for text, inside in self._errors:
-            if fault := _fault(text, _Case(inside, backend, set_env)):
+            if fault := _fault(text, _Circumstances(inside, backend, set_env)):
                 return fault
         if not backend:
             return None
-        case = _Case("", backend, set_env)
+        case = _Circumstances("", backend, set_env)
         return LoadFault(
             f"{_package_words(backend, case)} cannot be loaded",
             f"see the first error printed{_or_without_it(case)}",
         )
 
 
-def _fault(text: str, case: _Case) -> LoadFault | None:
+def _fault(text: str, case: _Circumstances) -> LoadFault | None:
     for pattern, judge in _RULES:
         if found := pattern.search(text):
             return judge(found, case)
     return None
 
 
-def _not_found(found: re.Match[str], case: _Case) -> LoadFault | None:
+def _not_found(found: re.Match[str], case: _Circumstances) -> LoadFault | None:
     library = found[1].rpartition("/")[2]
     if _DRIVER.match(library):
         fix = (
@@ -158,7 +158,7 @@ def _not_found(found: re.Match[str], case: _Case) -> LoadFault | None:
     return LoadFault(_misses(f"CANN's {library}", case), f"source {case.set_env}{_or_without_it(case)}")
 
 
-def _symbol(found: re.Match[str], case: _Case) -> LoadFault | None:
+def _symbol(found: re.Match[str], case: _Circumstances) -> LoadFault | None:
     path, symbol = found[1], found[2]
     library = path.rpartition("/")[2]
     if "torch_npu" in path or _NNAL.match(library):
@@ -179,19 +179,19 @@ def _symbol(found: re.Match[str], case: _Case) -> LoadFault | None:
     return None
 
 
-def _too_old(found: re.Match[str], case: _Case) -> LoadFault:
+def _too_old(found: re.Match[str], case: _Circumstances) -> LoadFault:
     fix = "take a newer system or image, or older versions of torch and torch-npu"
     if not found[1].startswith("GLIBC_"):
         fix = "conda install -c conda-forge libstdcxx-ng, or put a newer libstdc++.so.6 first on LD_LIBRARY_PATH"
     return LoadFault(f"the system has no {found[1]}, which is needed to load torch or another library", fix)
 
 
-def _too_late(found: re.Match[str], case: _Case) -> LoadFault:
+def _too_late(found: re.Match[str], case: _Circumstances) -> LoadFault:
     what = f"{found[1].rpartition('/')[2]} was loaded too late (static TLS)"
     return LoadFault(what, f"load it first: LD_PRELOAD={found[1]}, or import torch before all else")
 
 
-def _no_module(found: re.Match[str], case: _Case) -> LoadFault | None:
+def _no_module(found: re.Match[str], case: _Circumstances) -> LoadFault | None:
     package = found[1].partition(".")[0]
     if package == case.backend:
         what = f"{case.backend} is registered with torch, and there is no such package"
@@ -204,30 +204,30 @@ def _no_module(found: re.Match[str], case: _Case) -> LoadFault | None:
     return LoadFault(what, f"install it (was {case.inside} installed with --no-deps?)")
 
 
-def _no_name(found: re.Match[str], case: _Case) -> LoadFault | None:
+def _no_name(found: re.Match[str], case: _Circumstances) -> LoadFault | None:
     module = found[1] or found[2]
     if module == "torch_npu" and case.backend:
         return _incomplete_package("torch_npu", case)
     return _other_torch(case) if case.inside == "torch_npu" and not module.startswith("torch_npu") else None
 
 
-def _incomplete_package(package: str, case: _Case) -> LoadFault:
+def _incomplete_package(package: str, case: _Circumstances) -> LoadFault:
     around = _or_without_it(case) if package == case.backend else ""
     what = f"{package} is not installed whole, or another folder of that name comes first"
     return LoadFault(what, _reinstall(package) + around)
 
 
-def _numpy(found: re.Match[str], case: _Case) -> LoadFault:
+def _numpy(found: re.Match[str], case: _Circumstances) -> LoadFault:
     what = "a package that is loaded, often torch, was built for another numpy"
     return LoadFault(what, "pip install 'numpy<2', or newer versions of what needs numpy")
 
 
-def _two_accelerators(found: re.Match[str], case: _Case) -> LoadFault:
+def _two_accelerators(found: re.Match[str], case: _Circumstances) -> LoadFault:
     fix = "install torch's build for the CPU to use NPUs; to use GPUs set TORCH_DEVICE_BACKEND_AUTOLOAD=0 (--env)"
     return LoadFault("torch_npu is installed beside a torch for another accelerator", fix)
 
 
-_Judge = Callable[[re.Match[str], _Case], LoadFault | None]
+_Judge = Callable[[re.Match[str], _Circumstances], LoadFault | None]
 _RULES: tuple[tuple[re.Pattern[str], _Judge], ...] = (
     (_NOT_FOUND, _not_found),
     (_SYMBOL, _symbol),
@@ -241,17 +241,17 @@ _RULES: tuple[tuple[re.Pattern[str], _Judge], ...] = (
 )
 
 
-def _other_torch(case: _Case) -> LoadFault:
+def _other_torch(case: _Circumstances) -> LoadFault:
     what = f"{_package_words('torch_npu', case)} was built for another torch"
     fix = "install torch and torch-npu of one version: pip install torch==X.Y.Z torch-npu==X.Y.Z"
     return LoadFault(what, fix + _or_without_it(case))
 
 
-def _package_words(package: str, case: _Case) -> str:
+def _package_words(package: str, case: _Circumstances) -> str:
     return f"{package}, which torch loads by itself," if package == case.backend else package
 
 
-def _misses(library: str, case: _Case) -> str:
+def _misses(library: str, case: _Circumstances) -> str:
     if case.inside == "torch_npu" or case.backend:
         return f"{_package_words('torch_npu', case)} does not find {library}"
     return f"{library} is not found"
@@ -261,6 +261,6 @@ def _reinstall(package: str) -> str:
     return f"pip install --force-reinstall --no-deps {package.replace('_', '-')}"
 
 
-def _or_without_it(case: _Case) -> str:
+def _or_without_it(case: _Circumstances) -> str:
     """The way around a backend that torch loads by itself."""
     return "; or run with --device cpu, without it" if case.backend else ""

@@ -69,7 +69,7 @@ class DumpIndex:
     """What the order of the labels rests on."""
 
 
-class _LabelKey(NamedTuple):
+class _EntryKey(NamedTuple):
     """A label of any rank."""
 
     task: int
@@ -79,11 +79,11 @@ class _LabelKey(NamedTuple):
 
 def build_index(tool: str, folder: Path, side: str, content: DumpContent) -> DumpIndex:
     """Make one shard index for each rank of a dump, and note the ranks between them that are missing."""
-    by_rank: dict[int, list[tuple[_LabelKey, DumpEntry]]] = defaultdict(list)
+    by_rank: dict[int, list[tuple[_EntryKey, DumpEntry]]] = defaultdict(list)
     counts: dict[tuple[int, int, str], int] = defaultdict(int)
     for entry in content.entries:
         counted = entry.rank, entry.step, entry.label
-        by_rank[entry.rank].append((_LabelKey(entry.step, entry.label, counts[counted]), entry))
+        by_rank[entry.rank].append((_EntryKey(entry.step, entry.label, counts[counted]), entry))
         counts[counted] += 1
     world_size = max([content.world_size, *(rank + 1 for rank in by_rank)])
     layouts, unclear = _stated_layouts(by_rank)
@@ -112,16 +112,16 @@ def build_index(tool: str, folder: Path, side: str, content: DumpContent) -> Dum
 
 
 def _stated_layouts(
-    by_rank: dict[int, list[tuple[_LabelKey, DumpEntry]]],
-) -> tuple[dict[tuple[int, _LabelKey], Layout], list[str]]:
+    by_rank: dict[int, list[tuple[_EntryKey, DumpEntry]]],
+) -> tuple[dict[tuple[int, _EntryKey], Layout], list[str]]:
     """Return the layouts that the dump states, by rank and label, and notes on those that cannot be."""
-    splits: dict[_LabelKey, dict[int, tuple[AxisSplit, ...]]] = defaultdict(dict)
-    shapes: dict[_LabelKey, dict[int, tuple[int, ...]]] = defaultdict(dict)
+    splits: dict[_EntryKey, dict[int, tuple[AxisSplit, ...]]] = defaultdict(dict)
+    shapes: dict[_EntryKey, dict[int, tuple[int, ...]]] = defaultdict(dict)
     for rank, labels in by_rank.items():
         for key, entry in labels:
             if entry.splits is not None and isinstance(entry.tensor, DumpedTensor):
                 splits[key][rank], shapes[key][rank] = entry.splits, entry.tensor.shape
-    layouts: dict[tuple[int, _LabelKey], Layout] = {}
+    layouts: dict[tuple[int, _EntryKey], Layout] = {}
     unclear = []
     for key in splits:
         stated = layouts_from_splits(splits[key], shapes[key])

@@ -26,7 +26,7 @@ _MOST_NOTES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _DumperCall:
     """A file, and what its name states of the call that dumped it."""
 
     file: File
@@ -86,7 +86,7 @@ class SglangDumper(DumpFormat):
         return DumpContent(entries, counted, world_size)
 
 
-def _parse_name(file: File) -> _Call | None:
+def _parse_name(file: File) -> _DumperCall | None:
     """Return what a file's name states; None where the dumper gives no such names."""
     tags: dict[str, str] = {}
     for piece in file.parts[-1].removesuffix(".pt").split("___"):
@@ -101,7 +101,7 @@ def _parse_name(file: File) -> _Call | None:
     if "name" not in tags or rank is None or number is None or step is None or rank >= MOST_RANKS:
         return None
     more = [f".{key}={value}" for key, value in tags.items() if key not in _PLACES and (key, value) != _USUAL]
-    return _Call(file, rank, step, number, tags["name"] + "".join(more))
+    return _DumperCall(file, rank, step, number, tags["name"] + "".join(more))
 
 
 def _natural_number(value: Plain) -> int | None:

@@ -45,22 +45,22 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 _AboveOne = Annotated[float, Field(gt=1, allow_inf_nan=False, strict=True)]
 
 
-class _Model(BaseModel):
+class _PolicyTable(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=False)
 
 
-class _Limits(_Model):
+class _LimitsTable(_PolicyTable):
     warn: Positive
     fail: Positive
 
     @model_validator(mode="after")
-    def _in_order(self) -> _Limits:
+    def _in_order(self) -> _LimitsTable:
         if self.warn > self.fail:
             raise ValueError(f"warn ({self.warn:g}) is above fail ({self.fail:g})")
         return self
 
 
-class _Scope(_Model):
+class _ScopeTable(_PolicyTable):
     pattern: Annotated[str, AfterValidator(_glob)] = "**"
     dtype: Annotated[str, AfterValidator(_dtype)] = ""
     level: Literal["op", "layer", "model", "high", "low"] | None = None
@@ -70,11 +70,11 @@ class _Scope(_Model):
         return Scope(self.pattern, self.dtype, self.level or "")
 
 
-class _Label(_Scope, _Limits):
+class _Label(_ScopeTable, _LimitsTable):
     pass
 
 
-class _Excuse(_Scope):
+class _ExcuseTable(_ScopeTable):
     pattern: Annotated[str, AfterValidator(_glob)]
     reason: str = ""
     ranks: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
@@ -83,11 +83,11 @@ class _Excuse(_Scope):
         return Excuse(self.scope, self.reason, up_to, None if self.ranks is None else frozenset(self.ranks))
 
 
-class _Allow(_Excuse):
+class _Allow(_ExcuseTable):
     up_to: Positive | None = None
 
 
-class _Jump(_Model):
+class _JumpTable(_PolicyTable):
     on: Annotated[bool, Field(strict=True)] = _DEFAULT.jump.on
     factor: _AboveOne = _DEFAULT.jump.factor
     record: _AboveOne = _DEFAULT.jump.record
@@ -95,24 +95,24 @@ class _Jump(_Model):
     record_of_rows: _AboveOne = _DEFAULT.jump.record_of_rows
 
 
-class _File(_Model):
+class _PolicyFile(_PolicyTable):
     """A whole policy file; the names are those that a user writes."""
 
     fail_on: FailOn = FailOn.ANY
     own_factor: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = _DEFAULT.own_factor
-    limits: dict[str, _Limits] = {}
+    limits: dict[str, _LimitsTable] = {}
     label: tuple[_Label, ...] = ()
     allow: tuple[_Allow, ...] = ()
-    ignore: tuple[_Excuse, ...] = ()
-    floor: dict[FloorSource, _Limits] = {}
-    jump: _Jump = _Jump()
+    ignore: tuple[_ExcuseTable, ...] = ()
+    floor: dict[FloorSource, _LimitsTable] = {}
+    jump: _JumpTable = _JumpTable()
 
 
 def read_policy(path: Path) -> Policy:
     """Read a policy file. Raises UsageError, with the file and the place in it, for what is none."""
     content = read_user_file(path, _MOST_BYTES, "policy file", "a policy file (TOML)")
     try:
-        found = _File.model_validate(tomllib.loads(content.decode("utf-8-sig")))
+        found = _PolicyFile.model_validate(tomllib.loads(content.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8; is this a policy file?") from None
     except tomllib.TOMLDecodeError as error:
@@ -155,7 +155,7 @@ def _words(error: ValidationError) -> str:
 
 def _names(place: list[str | int]) -> list[str]:
     """Return the names that are allowed at a place of the file."""
-    model: type[BaseModel] = _File
+    model: type[BaseModel] = _PolicyFile
     for each in place:
         if isinstance(each, str) and each in model.model_fields:
             model = _model_in(model.model_fields[each].annotation) or model

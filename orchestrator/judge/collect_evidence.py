@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_l
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
-from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides, Told
+from aclcmp.orchestrator.core.plan import Gap, GapKind, HasSideFacts, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
 from aclcmp.orchestrator.judge.residual_stream import ResidualStreams
@@ -174,8 +174,8 @@ def _of_sum(pair: Pair, found: RankEvidence, planned: LabelPlan) -> list[RankEvi
     ]
 
 
-def _facts(told: Told | None) -> SideFacts | None:
-    return told.facts if told is not None else None
+def _facts(side: HasSideFacts | None) -> SideFacts | None:
+    return side.facts if side is not None else None
 
 
 @cache

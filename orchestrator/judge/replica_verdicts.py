@@ -61,7 +61,7 @@ def _view(replicas: Replicas, number: int, found: Found) -> ReplicaVerdict:
     verdict = ReplicaVerdict(
         replicas.key,
         replicas.side,
-        replicas.told,
+        replicas.declared,
         tuple(sorted(odd)),
         tuple(sorted(agreeing)),
         largest,
@@ -115,7 +115,7 @@ def apply_replicas(
                 unknown = not wrong and len(replica.odd) >= len(replica.agreeing)
                 raised = differing if unknown else set(replica.odd)
                 ranks = [_raise_status(v, replica, raise_it=not wrong) if v.rank in raised else v for v in ranks]
-            if replica.told and not (ranks and all(v.ignored for v in ranks)):
+            if replica.declared and not (ranks and all(v.ignored for v in ranks)):
                 tells = {v.rank for v in ranks if v.status in WRONG} if replica.own_ranks else set()
                 untold += len(set(replica.odd) - tells) + len(replica.unread)
         found.append((key, ranks))
@@ -123,7 +123,7 @@ def apply_replicas(
 
 
 def _raise_status(verdict: RankVerdict, replica: ReplicaVerdict, *, raise_it: bool) -> RankVerdict:
-    if raise_it and replica.told and verdict.status in _RAISED:
+    if raise_it and replica.declared and verdict.status in _RAISED:
         return changed(verdict, status=Status.DIVERGED, origin=Origin.OWN, reason=f"{replica.reason}; {verdict.reason}")
     return changed(verdict, reason=f"{verdict.reason}; {replica.reason}")
 

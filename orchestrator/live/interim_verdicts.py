@@ -30,7 +30,7 @@ first wrong one, is put away and only counted. While that makes no room, no more
 
 
 @dataclass(slots=True)
-class _Task:
+class _TaskVerdicts:
     labels: dict[LabelKey, LabelEvidence] = field(default_factory=dict)
     plans: dict[LabelKey, LabelPlan] = field(default_factory=dict)
     replicas: list[ReplicaVerdict] = field(default_factory=list)
@@ -48,7 +48,7 @@ class InterimVerdicts:
     def __init__(self, policy: Policy, profile: Profile | None) -> None:
         self._policy = policy
         self._profile = profile
-        self._tasks: dict[int, _Task] = {}
+        self._tasks: dict[int, _TaskVerdicts] = {}
         self.compared = 0
         """Number of labels that were taken."""
         self.put_away: dict[Status, int] = {}
@@ -146,7 +146,7 @@ class InterimVerdicts:
         labels = tuple(label for judgement in tasks for label in judgement.labels)
         return Judgement("", ExitCode.MATCH, None, {}, labels, tasks[0].coverage)
 
-    def _make_room(self, task: _Task, ordered: Sequence[LabelKey]) -> None:
+    def _make_room(self, task: _TaskVerdicts, ordered: Sequence[LabelKey]) -> None:
         """Put away the first half of a task, up to the first wrong label."""
         verdicts = {label.key: label for label in task.judgement.labels} if task.judgement else {}
         gone: list[LabelVerdict] = []
@@ -166,12 +166,12 @@ class InterimVerdicts:
         judgement = self._tasks[number].judgement
         return judgement.labels if judgement is not None else ()
 
-    def _task(self, key: LabelKey) -> _Task:
-        task = self._tasks.setdefault(key.task, _Task())
+    def _task(self, key: LabelKey) -> _TaskVerdicts:
+        task = self._tasks.setdefault(key.task, _TaskVerdicts())
         task.judgement = None
         return task
 
-    def _in_golden_order(self, task: _Task, chains: Sequence[Sequence[LabelKey]]) -> list[LabelKey]:
+    def _in_golden_order(self, task: _TaskVerdicts, chains: Sequence[Sequence[LabelKey]]) -> list[LabelKey]:
         """Return the task's labels in golden order by the order of the ranks, and otherwise in order of arrival."""
         came = {key: float(place) for place, key in enumerate(task.labels)}
         known = [[(key, came[key]) for key in chain if key in came] for chain in chains]

@@ -60,7 +60,7 @@ def answer(
 
     Ctrl-C ends the comparison: what is not compared by then is in no verdict, and nothing is diagnosed.
     """
-    comparison = _Comparison(workers, planned.places or FileLocations(workers.cluster.driver_node_id), run.known)
+    comparison = _RunComparison(workers, planned.places or FileLocations(workers.cluster.driver_node_id), run.known)
     resolved = compare_and_resolve(planned.plan, comparison.compare)
     evidence = _collect_evidence(run, resolved, _measure_noise(planned, resolved, comparison), options.profile)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
@@ -80,7 +80,7 @@ def answer(
     )
 
 
-class _Comparison:
+class _RunComparison:
     """Compares pairs where their files are, until it is interrupted; takes what is known from while the ranks ran."""
 
     def __init__(self, workers: Workers, places: FileLocations, known: ResultCache | None) -> None:
@@ -104,7 +104,7 @@ class _Comparison:
 
 
 def _measure_noise(
-    planned: ComparisonPlan, resolved: ResolvedComparison, comparison: _Comparison
+    planned: ComparisonPlan, resolved: ResolvedComparison, comparison: _RunComparison
 ) -> list[tuple[FloorSource, Outcomes]]:
     """Compare golden with its repeats and references; golden replicas, which are compared already, count as repeats."""
     measured = [(source, comparison.compare(floor.pairs)) for source, floor in planned.floors.items()]
@@ -123,7 +123,7 @@ def _collect_evidence(
     return evidence if profile is None else add_floors(evidence, floors_from(profile, evidence))
 
 
-def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _Comparison) -> Judgement:
+def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _RunComparison) -> Judgement:
     """Judge the evidence, and again where ids that diverged may be ties."""
     judgement = judge_evidence(evidence, policy)
     questions = tie_questions(plan, judgement)
@@ -132,7 +132,7 @@ def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _Comparis
     return judge_evidence(add_ties(evidence, count_ties(comparison.pool, questions, comparison.places)), policy)
 
 
-def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _Comparison) -> DiagnosisResult:
+def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _RunComparison) -> DiagnosisResult:
     if comparison.interrupted:
         return NO_DIAGNOSIS
     hosts = {rank.rank: rank.host for rank in run.record.ranks} if run.record else {}
@@ -176,7 +176,7 @@ def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
         yield f"interrupted: {missing:,} pairs were not compared"
 
 
-def _remove_matching_dumps(run: ComparedRun, judgement: Judgement, comparison: _Comparison) -> str:
+def _remove_matching_dumps(run: ComparedRun, judgement: Judgement, comparison: _RunComparison) -> str:
     """Remove the accelerated library's files that match, on the nodes where they are; return a sentence on it."""
     files: dict[str, list[Path]] = defaultdict(list)
     for rank, paths in _matching_dumps(judgement).items():

@@ -38,7 +38,7 @@ def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: Layo
     if not any(record.side == REFERENCE for index in corrected for record in index.records):
         return None
     ranks = list(labels_by_rank(corrected))
-    wanted = {held.key for _, labels in ranks for held in labels if held.record.side == REFERENCE}
+    wanted = {label.key for _, labels in ranks for label in labels if label.record.side == REFERENCE}
     return _plan([(rank, _pair_with_references(labels, wanted)) for rank, labels in ranks], world_size, "reference")
 
 
@@ -58,12 +58,12 @@ def plan_repeat(
     own, others = (_goldens(layouts.apply(list(run), "pta")[0]) for run in (indices, other_indices))
     tasks = dict(zip(_tasks(others), _tasks(own), strict=False))
     moved = [
-        (rank, [_in_task(held, tasks[held.key.task]) for held in labels if held.key.task in tasks])
+        (rank, [_in_task(label, tasks[label.key.task]) for label in labels if label.key.task in tasks])
         for rank, labels in others
     ]
     both = _keys(own) & _keys(moved)
-    goldens = [(rank, [held for held in labels if held.key in both]) for rank, labels in moved]
-    actuals = [(rank, [_as(held, "acl") for held in labels if held.key in both]) for rank, labels in own]
+    goldens = [(rank, [label for label in labels if label.key in both]) for rank, labels in moved]
+    actuals = [(rank, [_as(label, "acl") for label in labels if label.key in both]) for rank, labels in own]
     return _plan([*goldens, *actuals], world_size, "golden label in both runs")
 
 
@@ -76,39 +76,39 @@ def _pair_with_references(labels: Sequence[RankLabel], wanted: set[LabelKey]) ->
     Where one of the two tells no layout and has the other's shape it has the other's layout.
     """
     sides = {
-        side: {held.key: held for held in labels if held.key in wanted and held.record.side == side}
+        side: {label.key: label for label in labels if label.key in wanted and label.record.side == side}
         for side in (REFERENCE, "pta")
     }
     found = []
     for side, other, name in ((REFERENCE, "pta", "pta"), ("pta", REFERENCE, "acl")):
-        for key, held in sides[side].items():
+        for key, label in sides[side].items():
             beside = sides[other].get(key)
-            layout = held.record.layout
-            if layout is None and beside is not None and beside.shape == held.shape:
+            layout = label.record.layout
+            if layout is None and beside is not None and beside.shape == label.shape:
                 layout = beside.record.layout
-            found.append(replace(held, record=replace(held.record, side=name, layout=layout)))
+            found.append(replace(label, record=replace(label.record, side=name, layout=layout)))
     return found
 
 
 def _goldens(run: Sequence[ShardIndex]) -> _Ranks:
-    return [(rank, [held for held in labels if held.record.side == "pta"]) for rank, labels in labels_by_rank(run)]
+    return [(rank, [label for label in labels if label.record.side == "pta"]) for rank, labels in labels_by_rank(run)]
 
 
-def _as(held: RankLabel, side: str) -> RankLabel:
-    return replace(held, record=replace(held.record, side=side))
+def _as(label: RankLabel, side: str) -> RankLabel:
+    return replace(label, record=replace(label.record, side=side))
 
 
-def _in_task(held: RankLabel, task: int) -> RankLabel:
-    key = held.key
-    return replace(held, key=LabelKey(task, key.label, key.occurrence), record=replace(held.record, task=task))
+def _in_task(label: RankLabel, task: int) -> RankLabel:
+    key = label.key
+    return replace(label, key=LabelKey(task, key.label, key.occurrence), record=replace(label.record, task=task))
 
 
 def _keys(ranks: _Ranks) -> set[LabelKey]:
-    return {held.key for _, labels in ranks for held in labels}
+    return {label.key for _, labels in ranks for label in labels}
 
 
 def _tasks(ranks: _Ranks) -> list[int]:
-    return sorted({held.key.task for _, labels in ranks for held in labels})
+    return sorted({label.key.task for _, labels in ranks for label in labels})
 
 
 def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
@@ -128,7 +128,7 @@ def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
 
 def _certain(label: LabelPlan, sides: LabelSides) -> LabelPlan:
     """Keep the pairs of a label that surely belong together."""
-    is_declared = any(held.record.layout is not None for held in sides.all_labels())
+    is_declared = any(each.record.layout is not None for each in sides.all_labels())
     pairs = tuple(
         [
             pair
@@ -156,9 +156,9 @@ def _same_bits(pair: Pair, sides: LabelSides) -> bool:
 def _why(label: LabelPlan, sides: LabelSides) -> str:
     """Say why a label has no pair."""
     name = label.key.label
-    for rank, held in sorted(sides.goldens.items()):
-        if held.record.error:
-            return f"{name}: on rank {rank} it failed: {held.record.error}"
+    for rank, golden in sorted(sides.goldens.items()):
+        if golden.record.error:
+            return f"{name}: on rank {rank} it failed: {golden.record.error}"
     if not sides.actuals:
         return f"{name}: it has no golden side"
     if (label.pairs and not label.unlike) or label.questions:

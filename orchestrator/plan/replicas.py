@@ -21,13 +21,13 @@ Ranks = Mapping[int, RankLabel]
 
 def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, alignment: Alignment) -> Iterator[Replicas]:
     """Yield replicas that differ, on both sides, where it is known how they lie."""
-    for side, held, whole, groups in (
+    for side, by_rank, whole, groups in (
         ("golden", goldens, alignment.golden_side, alignment.replica_groups[0]),
         ("actual", actuals, alignment.actual_side, alignment.replica_groups[1]),
     ):
         own = alignment.one_run or side == "actual"
         for ranks in groups if not whole.alike else ():
-            yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True, own_ranks=own)
+            yield from _differing(key, side, {rank: by_rank[rank] for rank in ranks}, declared=True, own_ranks=own)
     if alignment.golden.replicated and alignment.actual.replicated:
         if len(alignment.golden.wholes) > 1 and alignment.one_run:
             yield from _odd_ones(key, "golden", goldens, actuals)
@@ -43,40 +43,42 @@ def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int]) -> Iterator[Re
     known = {goldens[rank].content for rank in used}
     others = [rank for rank in sorted(goldens) if rank not in used and goldens[rank].content not in known - {None}]
     if others:
-        yield from _differing(key, "golden", goldens, told=True, own_ranks=False)
+        yield from _differing(key, "golden", goldens, declared=True, own_ranks=False)
 
 
-def replicas_of_one_side(key: LabelKey, side: str, held: Ranks) -> Iterator[Replicas]:
+def replicas_of_one_side(key: LabelKey, side: str, by_rank: Ranks) -> Iterator[Replicas]:
     """Yield replicas that differ of a label that the other side does not have."""
-    locals_ = {rank: LocalTensor(each.shape, each.record.layout) for rank, each in held.items()}
+    locals_ = {rank: LocalTensor(each.shape, each.record.layout) for rank, each in by_rank.items()}
     try:
         layouts = complete_layouts(locals_)
         reading = None if layouts is None else interpret_layouts(locals_, layouts)
     except AlignmentError:
         return
     if reading is None:
-        yield from _odd_ones(key, side, held, {})
+        yield from _odd_ones(key, side, by_rank, {})
         return
     for ranks in same_place(reading):
-        yield from _differing(key, side, {rank: held[rank] for rank in ranks}, told=True)
+        yield from _differing(key, side, {rank: by_rank[rank] for rank in ranks}, declared=True)
 
 
-def _odd_ones(key: LabelKey, side: str, held: Ranks, others: Ranks) -> Iterator[Replicas]:
+def _odd_ones(key: LabelKey, side: str, by_rank: Ranks, others: Ranks) -> Iterator[Replicas]:
     """Yield a few ranks that differ where most are equal, without a layout: the other side has no such difference.
 
     Slices of equal shapes differ too, but then on both sides.
     """
-    clusters = _clusters(held)
+    clusters = _clusters(by_rank)
     most = clusters[0] if clusters else ()
-    if len(clusters) < 2 or len(held) < _FEWEST_FOR_MOST or 2 * len(most) <= len(held) or len(most) < 2:
+    if len(clusters) < 2 or len(by_rank) < _FEWEST_FOR_MOST or 2 * len(most) <= len(by_rank) or len(most) < 2:
         return
-    if len(_clusters({rank: others[rank] for rank in held if rank in others})) > 1:
+    if len(_clusters({rank: others[rank] for rank in by_rank if rank in others})) > 1:
         return
-    yield from _differing(key, side, held, told=False)
+    yield from _differing(key, side, by_rank, declared=False)
 
 
-def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool, own_ranks: bool = True) -> Iterator[Replicas]:
-    clusters = _clusters(held)
+def _differing(
+    key: LabelKey, side: str, by_rank: Ranks, *, declared: bool, own_ranks: bool = True
+) -> Iterator[Replicas]:
+    clusters = _clusters(by_rank)
     if len(clusters) < 2:
         return
     # where each rank differs from each, the first may be the odd one: then the second is not
@@ -84,13 +86,13 @@ def _differing(key: LabelKey, side: str, held: Ranks, *, told: bool, own_ranks: 
     firsts = [cluster[0] for cluster in clusters]
     against = tuple(
         tuple(
-            _pair(key, rank, held[reference[0]], held[rank])
+            _pair(key, rank, by_rank[reference[0]], by_rank[rank])
             for rank in firsts
-            if rank != reference[0] and _comparable(held[reference[0]], held[rank])
+            if rank != reference[0] and _comparable(by_rank[reference[0]], by_rank[rank])
         )
         for reference in references
     )
-    yield Replicas(key, side, told, tuple(map(tuple, clusters)), against, own_ranks)
+    yield Replicas(key, side, declared, tuple(map(tuple, clusters)), against, own_ranks)
 
 
 def _comparable(one: RankLabel, other: RankLabel) -> bool:
@@ -99,15 +101,15 @@ def _comparable(one: RankLabel, other: RankLabel) -> bool:
     return same_kind and (one.shape, one.in_blocks) == (other.shape, other.in_blocks)
 
 
-def _clusters(held: Ranks) -> list[Sequence[int]]:
+def _clusters(by_rank: Ranks) -> list[Sequence[int]]:
     """Return the sets of ranks with equal checksums, the largest first, then that with the lowest rank."""
     alike: dict[object, list[int]] = defaultdict(list)
-    for rank in sorted(held):
-        content = held[rank].content
+    for rank in sorted(by_rank):
+        content = by_rank[rank].content
         alike[(rank,) if content is None else content].append(rank)
     return sorted(alike.values(), key=lambda ranks: (-len(ranks), ranks[0]))
 
 
-def _pair(key: LabelKey, rank: int, reference: RankLabel, held: RankLabel) -> Pair:
-    whole = Region.whole(held.shape)
-    return Pair(key, rank, reference.source, whole, held.source, whole, held.shape, whole, "replicas")
+def _pair(key: LabelKey, rank: int, reference: RankLabel, label: RankLabel) -> Pair:
+    whole = Region.whole(label.shape)
+    return Pair(key, rank, reference.source, whole, label.source, whole, label.shape, whole, "replicas")

@@ -139,7 +139,7 @@ def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
 def _replica(replica: ReplicaVerdict) -> dict[str, Any]:
     return key_object(replica.key) | {
         "side": replica.side,
-        "told": replica.told,
+        "told": replica.declared,
         "odd": list(replica.odd),
         "agreeing": list(replica.agreeing),
         "unread": list(replica.unread),

@@ -32,7 +32,7 @@ _LONGEST_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _TestCase:
     """One test case. `tag` is "failure", "error", "skipped", or "" where it passes."""
 
     classname: str
@@ -94,7 +94,7 @@ class _Xml:
         self._out.characters("\n")
 
 
-def _write_case(xml: _Xml, case: _Case) -> None:
+def _write_case(xml: _Xml, case: _TestCase) -> None:
     # Some readers take a test case without a time for a broken one.
     named = {"classname": case.classname, "name": case.name, "time": "0"}
     if not case.tag and not case.detail:
@@ -143,7 +143,7 @@ def _times(report: Report) -> dict[str, str]:
     return {"timestamp": began, "time": f"{report.run.finished - report.run.started:.3f}"}
 
 
-def _counts(cases: Sequence[_Case]) -> dict[str, str]:
+def _counts(cases: Sequence[_TestCase]) -> dict[str, str]:
     tags = Counter(case.tag for case in cases)
     return {
         "tests": str(len(cases)),
@@ -153,18 +153,18 @@ def _counts(cases: Sequence[_Case]) -> dict[str, str]:
     }
 
 
-def _run_case(report: Report) -> _Case:
+def _run_case(report: Report) -> _TestCase:
     judgement = report.judgement
     wrong = judgement.exit_code is not ExitCode.MATCH
     if not wrong or (judgement.exit_code is ExitCode.DIVERGED and judgement.coverage.complete):
-        return _Case("run", "run")
+        return _TestCase("run", "run")
     reasons = [*failure_lines(report.run), *gap_lines(report), *replica_lines(report)] or [
         f"the run is {judgement.verdict}"
     ]
-    return _Case("run", "run", "error", judgement.verdict, _brief(reasons[0]), tuple(map(_brief, reasons)))
+    return _TestCase("run", "run", "error", judgement.verdict, _brief(reasons[0]), tuple(map(_brief, reasons)))
 
 
-def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
+def _case(label: LabelVerdict, fail_on: FailOn) -> _TestCase:
     level = label.level
     place = f"layer {level.layer}" if level.layer else level.granularity or f"{level.words} level"
     # GitLab keeps one test case of each class name and name: the same label of another task must not hide this one.
@@ -178,11 +178,11 @@ def _case(label: LabelVerdict, fail_on: FailOn) -> _Case:
         own = [verdict for verdict in counted if verdict.origin is Origin.OWN]
         blamed = [*own, *(verdict for verdict in counted if verdict.status is gravest)][0]
         reason = _reason(blamed, label.root)
-        return _Case(classname, _name(label.key), tags[blamed.rank], blamed.status.value, reason, detail)
+        return _TestCase(classname, _name(label.key), tags[blamed.rank], blamed.status.value, reason, detail)
     if passed_over:
         reason = _brief(passed_over[0].excused) or _reason(passed_over[0], label.root)
-        return _Case(classname, _name(label.key), "skipped", "", reason, detail)
-    return _Case(classname, _name(label.key), detail=detail)
+        return _TestCase(classname, _name(label.key), "skipped", "", reason, detail)
+    return _TestCase(classname, _name(label.key), detail=detail)
 
 
 def _tag(verdict: RankVerdict, fail_on: FailOn) -> str:

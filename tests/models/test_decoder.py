@@ -219,5 +219,5 @@ def test_replicas_are_held_against_each_other_without_golden(made: Made) -> None
     judgement = answered(made("--fault", "layers.0.attn", "--rank", "2", mesh=(1, 1, 4)))
     (first, *_) = judgement.replicas
     assert (first.key.label, first.side, first.odd, first.agreeing) == ("layers.0.attn", "actual", (2,), (0, 1, 3))
-    assert first.told and first.rel_l2 > 0.5
+    assert first.declared and first.rel_l2 > 0.5
     assert answered(made(mesh=(1, 1, 4))).replicas == ()

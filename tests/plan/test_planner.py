@@ -254,7 +254,7 @@ def test_replicas_that_differ_are_compared_with_the_most() -> None:
     """Told to be replicas, on one side only: ranks are held against those that are equal bit by bit."""
     plan = plan_run(replicas(7, 7, 3, 7, layout=Layout((Replicate(),))), 4)
     (found,) = plan.labels[0].replicas
-    assert (found.side, found.told, found.clusters) == ("actual", True, ((0, 1, 3), (2,)))
+    assert (found.side, found.declared, found.clusters) == ("actual", True, ((0, 1, 3), (2,)))
     assert [[(pair.rank, pair.golden.rank) for pair in pairs] for pairs in found.against] == [[(2, 0)]]
     assert not plan_run(replicas(7, 7, 7, layout=Layout((Replicate(),))), 3).labels[0].replicas
 
@@ -269,7 +269,7 @@ def test_where_all_replicas_differ_two_are_held_against_the_rest() -> None:
 
 
 def test_without_a_word_only_a_few_among_equals_are_odd() -> None:
-    assert [each.told for each in plan_run(replicas(7, 7, 3, 7), 4).labels[0].replicas] == [False]
+    assert [each.declared for each in plan_run(replicas(7, 7, 3, 7), 4).labels[0].replicas] == [False]
     assert not plan_run(replicas(7, 7, 3, 3), 4).labels[0].replicas
     assert not plan_run(replicas(1, 2), 2).labels[0].replicas
     golden, actual = replicas(7, 7, 3, 7, side="pta"), replicas(1, 1, 2, 1)
@@ -281,4 +281,4 @@ def test_a_whole_beside_slices_is_a_replica() -> None:
     """The golden side is whole on every rank, the actual one sharded: then the golden ones ought to be the same."""
     ranks = [index(r, label("x", "pta", 0, (8,), checksum=r // 3), label("x", "acl", 1, (2,))) for r in range(4)]
     (found,) = plan_run(ranks, 4).labels[0].replicas
-    assert (found.side, found.told, found.clusters) == ("golden", True, ((0, 1, 2), (3,)))
+    assert (found.side, found.declared, found.clusters) == ("golden", True, ((0, 1, 2), (3,)))

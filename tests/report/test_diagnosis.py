@@ -14,7 +14,7 @@ import pandas as pd
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Hint, Look, Pattern
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.report.as_json import schema
-from aclcmp.orchestrator.report.h5.diagnosis import read_looks, write_looks
+from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks, write_looks
 from aclcmp.orchestrator.report.text.causes import hint_object, pattern_object, what_it_looks_like
 from tests.report.made_up import decoder_labels, report_of
 

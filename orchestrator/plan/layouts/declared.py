@@ -29,7 +29,7 @@ def interpret_layouts(
     everyone: Sequence[int] = (),
     *,
     words: str = "",
-    told: bool = True,
+    declared: bool = True,
 ) -> LayoutInterpretation:
     """Return where the tensors lie if `layouts` are theirs. Raises AlignmentError where that cannot be.
 
@@ -41,7 +41,7 @@ def interpret_layouts(
         _whole({rank: pieces[rank] for rank in ranks}, {rank: layouts[rank] for rank in ranks}, groups)
         for ranks in groups.connected_sets()
     )
-    return LayoutInterpretation(words or _words(layouts, groups, len(wholes)), told, wholes)
+    return LayoutInterpretation(words or _words(layouts, groups, len(wholes)), declared, wholes)
 
 
 def complete_layouts(pieces: Mapping[int, LocalTensor]) -> dict[int, Layout] | None:
@@ -84,10 +84,10 @@ def _check_alike(pieces: Mapping[int, LocalTensor], layouts: _Layouts) -> None:
                 raise AlignmentError(f"layout {layout.brief} does not fit {shapes_text(pieces)}: no such dimension")
         kinds.setdefault((dims, tuple(_kind(each, dims) for each in layout.placements), layout.spans is None), rank)
     if len(kinds) > 1:
-        told = ", ".join(
+        declared = ", ".join(
             f"{layouts[rank].brief} for {list(pieces[rank].shape)} on rank {rank}" for rank in kinds.values()
         )
-        raise AlignmentError(f"ranks tell different layouts: {told}")
+        raise AlignmentError(f"ranks tell different layouts: {declared}")
 
 
 def _kind(placement: Placement, dims: int) -> object:

@@ -130,9 +130,9 @@ class _RankOrder:
         return lambda rank: (Shard(one, ranks=self._far(rank, size)), Shard(other, ranks=self._near(rank, size)))
 
 
-def guess_stacks(told: Sequence[Guess]) -> Iterator[Guess]:
+def guess_stacks(guesses: Sequence[Guess]) -> Iterator[Guess]:
     """Yield the guesses in which groups of ranks, as declared, hold slices of one whole."""
-    for guess in told:
+    for guess in guesses:
         reading = guess.read()
         for dim in range(len(reading.wholes[0].shape)) if len(reading.wholes) > 1 else ():
             together = stack_groups(reading, dim)
@@ -192,10 +192,10 @@ def _replicas(pieces: Pieces, alike: bool) -> Guess:
     """Guess that all ranks hold the same, or each a tensor of its own: their shapes do not tell which."""
     shape = next(iter(pieces.values())).shape
     whole = Region.whole(shape)
-    held = (TensorBox(whole, whole),)
+    boxes = (TensorBox(whole, whole),)
 
     def read() -> LayoutInterpretation:
-        together = [dict.fromkeys(pieces, held)] if alike or len(pieces) == 1 else [{rank: held} for rank in pieces]
+        together = [dict.fromkeys(pieces, boxes)] if alike or len(pieces) == 1 else [{rank: boxes} for rank in pieces]
         return LayoutInterpretation("same shape", True, tuple(GlobalTensor(shape, each) for each in together))
 
     return Guess((shape,), PLAIN, read, replicas=True)
@@ -216,7 +216,7 @@ def _guess(
         layouts = {rank: Layout(placements(rank)) for rank in pieces}
         first = layouts[min(layouts)]
         over = f" in {groups} groups of ranks" if groups > 1 else ""
-        reading = interpret_layouts(pieces, layouts, words=first.brief + over, told=False)
+        reading = interpret_layouts(pieces, layouts, words=first.brief + over, declared=False)
         sliced = next((dim for dim in whole if first.placements == (Shard(dim),)), None)
         return replace(reading, sliced=sliced, layouts=layouts)
 

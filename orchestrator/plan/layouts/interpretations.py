@@ -71,7 +71,7 @@ class LayoutInterpretation:
     """The place of every rank's tensor of one side."""
 
     words: str
-    told: bool
+    declared: bool
     """True if layouts say so, or nothing needs to be said; False if only shapes suggest it."""
     wholes: tuple[GlobalTensor, ...]
     """More than one where groups of ranks hold tensors of their own, as data-parallel groups do."""
@@ -88,7 +88,7 @@ class LayoutInterpretation:
     @property
     def said(self) -> str:
         """The layout as the report tells it."""
-        return self.words if self.told else f"{self.words}{INFERRED}"
+        return self.words if self.declared else f"{self.words}{INFERRED}"
 
 
 def same_place(reading: LayoutInterpretation) -> list[list[int]]:

@@ -43,7 +43,7 @@ from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.report.files import words_of
 from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
 from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling
-from aclcmp.orchestrator.report.h5.diagnosis import read_looks
+from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5.primitives import columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file

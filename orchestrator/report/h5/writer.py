@@ -31,7 +31,7 @@ from aclcmp.orchestrator.core.report import SCHEMA, Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.verdicts import Judgement
 from aclcmp.orchestrator.report.flat import Scalar, list_text
-from aclcmp.orchestrator.report.h5.diagnosis import write_looks
+from aclcmp.orchestrator.report.h5.diagnosis_tables import write_looks
 from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
 from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
@@ -88,7 +88,7 @@ def _replicas(judgement: Judgement) -> Columns:
         "occurrence": (int, [replica.key.occurrence for replica, _ in odd]),
         "side": (str, [replica.side for replica, _ in odd]),
         "rank": (int, [rank for _, rank in odd]),
-        "told": (bool, [replica.told for replica, _ in odd]),
+        "told": (bool, [replica.declared for replica, _ in odd]),
         "rel_l2": (float, [replica.rel_l2 for replica, _ in odd]),
         "reason": (str, [replica.reason for replica, _ in odd]),
         "agreeing": (str, [list_text(replica.agreeing) for replica, _ in odd]),

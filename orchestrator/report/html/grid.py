@@ -21,7 +21,7 @@ _MOST_ROWS = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GridRow:
     """A row of the heat map: labels of one task, as numbers in the judgement's order."""
 
     task: int
@@ -45,7 +45,7 @@ def columns_of(report: Report) -> list[tuple[int, ...]]:
     return [tuple(ordered[i : i + size]) for i in range(0, len(ordered), size)]
 
 
-def rows_of(labels: Sequence[LabelVerdict]) -> list[Row]:
+def rows_of(labels: Sequence[LabelVerdict]) -> list[GridRow]:
     """Return one row per layer and one per label outside of layers, by task in golden order.
 
     A task of more than 160 rows has runs of consecutive rows as one.
@@ -59,7 +59,7 @@ def rows_of(labels: Sequence[LabelVerdict]) -> list[Row]:
     return [
         row
         for task, by_name in members.items()
-        for row in _join_rows([Row(task, name, tuple(numbers)) for name, numbers in by_name.items()])
+        for row in _join_rows([GridRow(task, name, tuple(numbers)) for name, numbers in by_name.items()])
     ]
 
 
@@ -72,13 +72,14 @@ def _row_name(label: LabelVerdict) -> str:
     return found[0] if found else f"layer {layer}"
 
 
-def _join_rows(rows: list[Row]) -> list[Row]:
+def _join_rows(rows: list[GridRow]) -> list[GridRow]:
     size = -(-len(rows) // _MOST_ROWS)
     if size <= 1:
         return rows
     runs = [rows[i : i + size] for i in range(0, len(rows), size)]
     return [
-        Row(run[0].task, f"{run[0].name} … {run[-1].name}", tuple(n for row in run for n in row.labels)) for run in runs
+        GridRow(run[0].task, f"{run[0].name} … {run[-1].name}", tuple(n for row in run for n in row.labels))
+        for run in runs
     ]
 
 

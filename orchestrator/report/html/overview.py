@@ -11,7 +11,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
-from aclcmp.orchestrator.report.html.grid import FACES, Row, rows_of
+from aclcmp.orchestrator.report.html.grid import FACES, GridRow, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, printable, printable_in, round_figure
 from aclcmp.orchestrator.terminal.cells import shorten
 
@@ -50,7 +50,7 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: GridRow) -> dict[str, Any]:
     return {"task": row.task, "name": _name(shorten(row.name, _LONGEST_ROW_NAME)), "labels": row.labels}
 
 
