@@ -56,7 +56,7 @@ def why_not() -> str:
     if os.geteuid() != 0:
         return "needs root, to make network namespaces"
     tried = subprocess.run(
-        [*_UNSHARE, "ip", "link", "add", "br0", "type", "bridge"], capture_output=True, text=True, timeout=60
+        [*_UNSHARE, "ip", "link", "add", "br0", "type", "bridge"], capture_output=True, text=True, timeout=PATIENCE
     )
     return f"cannot make namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
 

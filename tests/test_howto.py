@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
 PRODUCT = ("aclcmp", "labeling", "orchestrator")
@@ -68,6 +70,6 @@ def test_a_page_works(page: Path, tmp_path: Path) -> None:
     assert blocks[-1][1] == "check.py"
     environ = os.environ | {"PYTHONPATH": str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
     checked = subprocess.run(
-        [sys.executable, "check.py"], cwd=tmp_path, env=environ, text=True, capture_output=True, timeout=120
+        [sys.executable, "check.py"], cwd=tmp_path, env=environ, text=True, capture_output=True, timeout=PATIENCE
     )
     assert checked.returncode == 0, checked.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
+
 
 @dataclass(frozen=True)
 class Done:
@@ -27,7 +29,7 @@ Command = Callable[..., Done]
 def aclcmp(tmp_path: Path) -> Command:
     """Run `aclcmp ARGUMENTS` in the test's folder; `python` is the tests' own interpreter."""
 
-    def run(*arguments: str | Path, timeout: float = 240, cwd: Path = tmp_path) -> Done:
+    def run(*arguments: str | Path, timeout: float = PATIENCE, cwd: Path = tmp_path) -> Done:
         environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         command = [sys.executable, "-m", "aclcmp", *map(str, arguments)]
         done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import as_in_a_terminal
+from tests.processes import PATIENCE, as_in_a_terminal
 
 _SLOW = """
 import signal, time
@@ -70,7 +70,7 @@ def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         preexec_fn=as_in_a_terminal,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.ray
 
@@ -46,7 +47,7 @@ reason = "scaled on purpose"
 def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aclcmp", *arguments]
     environ = os.environ | more | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def test_stdout_that_takes_nothing(wrong: Path, tmp_path: Path) -> None:
     aclcmp = f"{shlex.quote(sys.executable)} -m aclcmp"
 
     def shell(line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
 
     for command in ("verdict wrong", "verdict wrong --json"):
         done = shell(f"{aclcmp} {command} > /dev/full")

@@ -19,6 +19,7 @@ from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.torch_loading import try_loading
 from tests.doctor.hosts import told
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.model
 CANN = ("hccl", "acl_op_compiler", "ge_runner", "graph", "acl_tdt_channel")
@@ -96,7 +97,7 @@ def test_a_new_user_is_told_why_and_the_way_around_works(torch_npu: Path, tmp_pa
     def aclcmp(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "aclcmp", *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=environ(torch_npu), capture_output=True, text=True, timeout=300
+            command, cwd=tmp_path, env=environ(torch_npu), capture_output=True, text=True, timeout=PATIENCE
         )
 
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -128,5 +129,5 @@ assert "TORCH_DEVICE_BACKEND_AUTOLOAD" not in os.environ
 
     torch.save(torch.ones(2, 3), tmp_path / "x.pt")
     command = [sys.executable, "-c", script, str(tmp_path / "x.pt")]
-    done = subprocess.run(command, env=environ(torch_npu), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environ(torch_npu), capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == "(2, 3)\n", done.stderr

@@ -12,6 +12,7 @@ import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command
+from tests.processes import PATIENCE
 from tests.recorded import record_run
 
 pytestmark = pytest.mark.ray
@@ -45,7 +46,7 @@ def record(folder: Path, script: Path, *arguments: str, ranks: int = 1) -> None:
             "ACLCMP_RUN_ID": "run",
             "ACLCMP_SHARD_DIR": str(run.shards),
         }
-        subprocess.run([sys.executable, script, *arguments], env=os.environ | told, check=True, timeout=120)
+        subprocess.run([sys.executable, script, *arguments], env=os.environ | told, check=True, timeout=PATIENCE)
     record_run(run, str(script), ranks)
 
 

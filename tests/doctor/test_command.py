@@ -13,6 +13,7 @@ from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.core.job import Device, Job
 from aclcmp.orchestrator.launch.preflight import hosts_for
+from tests.processes import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.ray
 def test_this_machine(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aclcmp", "doctor", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     told = json.loads(done.stdout)
     assert done.returncode == (0 if told["healthy"] else 4), done
     assert any(finding["what"].startswith("a local Ray starts, in ") for finding in told["findings"]), told

@@ -16,6 +16,7 @@ from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
+from tests.processes import PATIENCE
 
 GLM = Path(__file__).parents[2] / "examples" / "glm"
 TURNS = 2
@@ -71,7 +72,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Sequence[str]]) -> lis
             )
             stack.callback(process.kill)  # a rank that waits for one that failed
             processes.append(process)
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * ranks, "\n".join(outputs)
     assert not any(outputs[1:]), "only rank 0 speaks, and nothing warns"
     return [read_shard(ShardFiles(folder, rank)) for rank in range(ranks)]

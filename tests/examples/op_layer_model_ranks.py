@@ -16,6 +16,7 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
+from tests.processes import PATIENCE
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "op_layer_model"
 TURNS = 2
@@ -67,7 +68,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Round]) -> Ranks:
             )
             stack.callback(process.kill)  # a rank that waits for one that failed
             processes.append(process)
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * ranks, "\n".join(outputs)
     assert not any(outputs[1:]), "only rank 0 speaks, and nothing warns"
     pids = tuple(process.pid for process in processes)

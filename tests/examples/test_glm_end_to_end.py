@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import PATIENCE
+
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +41,7 @@ def glm(folder: Path, ranks: int, *arguments: str) -> tuple[int, str, dict[str, 
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     script = " ".join(("python examples/glm/run.py", *arguments))
     command = [sys.executable, "-m", "aclcmp", "--exec", script, "--ranks", str(ranks), "--output", str(folder / "run")]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stdout + done.stderr, json.loads((folder / "run" / "report.json").read_text())
 
 

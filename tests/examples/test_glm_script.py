@@ -10,6 +10,7 @@ import pytest
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_reader import read_shard
 from tests.examples.glm_ranks import GLM, rank_environment
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.model
 
@@ -40,7 +41,7 @@ for options in sys.argv[1:]:
 
 def run_script(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", str(GLM / "run.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_runs_alone_without_labels() -> None:
@@ -57,9 +58,11 @@ def test_a_checkpoint_with_a_tokenizer_speaks_in_words(tmp_path: Path) -> None:
     checkpoint, shards = tmp_path / "check point", tmp_path / "shards"
     shards.mkdir()
     environment = rank_environment(shards, 0, 1, 0)
-    subprocess.run([sys.executable, "-c", SAVE_CHECKPOINT, str(checkpoint)], env=environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", SAVE_CHECKPOINT, str(checkpoint)], env=environment, check=True, timeout=PATIENCE
+    )
     command = [sys.executable, "-W", "error", str(GLM / "run.py"), "--model", str(checkpoint)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(" golden")[0] for line in done.stdout.splitlines()] == [
         "turn 0: after 15 tokens",
@@ -81,7 +84,7 @@ def test_options_that_cannot_be() -> None:
     }
     command = [sys.executable, "-c", REFUSED, *cases]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(GLM)}, capture_output=True, text=True, timeout=300
+        command, env={**os.environ, "PYTHONPATH": str(GLM)}, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout.split() == ["2"] * len(cases)
     errors = [line.partition("error: ")[2] for line in done.stderr.splitlines() if "error: " in line]

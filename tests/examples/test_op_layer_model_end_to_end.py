@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import PATIENCE
+
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,7 @@ def example(folder: Path, *arguments: str, low_level: bool = True) -> tuple[int,
     script = " ".join(("python examples/op_layer_model/run.py", *arguments))
     options = ["--ranks", str(RANKS), "--output", str(folder / "run"), *(["--low-level"] if low_level else [])]
     command = [sys.executable, "-m", "aclcmp", "--exec", script, *options]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stdout + done.stderr, json.loads((folder / "run" / "report.json").read_text())
 
 

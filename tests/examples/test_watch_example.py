@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import PATIENCE
+
 pytestmark = pytest.mark.model
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +24,7 @@ def watch_example(folder: Path, *arguments: str, ranks: int = 4) -> tuple[int, s
     environ = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     script = " ".join(("python -W error examples/watch/run.py", *arguments))
     command = [sys.executable, "-m", "aclcmp", "--exec", script, "--ranks", str(ranks), "--output", str(folder / "run")]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
     told = done.stdout + done.stderr
     assert (folder / "run" / "report.json").exists(), told
     return done.returncode, told, json.loads((folder / "run" / "report.json").read_text())
@@ -61,7 +63,7 @@ def test_fault_in_an_unmodified_model_is_named(tmp_path: Path, fault: str, archi
 
 def test_runs_alone_without_labels() -> None:
     command = [sys.executable, "-W", "error", str(WATCH / "run.py"), "--layers", "1", "--fault", "rolled-tokens"]
-    done = subprocess.run([*command, "--layer", "0", "--rank", "0"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "--layer", "0", "--rank", "0"], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -75,7 +77,7 @@ def test_runs_alone_without_labels() -> None:
 )
 def test_options_that_cannot_be(options: str, message: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(WATCH / "run.py"), *options.split()], capture_output=True, text=True, timeout=300
+        [sys.executable, str(WATCH / "run.py"), *options.split()], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].partition("error: ")[2] == message

@@ -15,6 +15,7 @@ from aclcmp.orchestrator.idmap.name_tokens import name_tokens, split_numbers
 from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion, suggest
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
+from tests.processes import PATIENCE
 
 NAMES = st.text(alphabet="ab.*?[]-1", min_size=1, max_size=10)
 
@@ -387,7 +388,7 @@ print(repr({
 
 
 def real_models() -> dict[str, list[CandidateLabel]]:
-    done = subprocess.run([sys.executable, "-c", MODELS], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([sys.executable, "-c", MODELS], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     listed = ast.parse(done.stdout.strip().splitlines()[-1], mode="eval").body
     assert isinstance(listed, ast.Dict)

@@ -18,6 +18,7 @@ from aclcmp.orchestrator.idmap.signatures import AGREE, DIFFER, FEW, distances, 
 from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Proposal, Suggestion, suggest
 from aclcmp.orchestrator.plan.id_rules import IdMap
+from tests.processes import PATIENCE
 
 Array = npt.NDArray[Any]
 Model = dict[str, Array]
@@ -370,7 +371,7 @@ for name, model, wrong in (
 @pytest.mark.model
 def test_real_models_under_words_without_meaning(tmp_path: Path) -> None:
     """float32 against bfloat16; many modules of theirs give one tensor under several names."""
-    done = subprocess.run([sys.executable, "-c", MODELS, tmp_path], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", MODELS, tmp_path], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     for name in ("llama", "gpt2"):
         golden = dict(np.load(tmp_path / f"{name}.golden.npz"))

@@ -11,6 +11,7 @@ import pytest
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from tests.processes import PATIENCE
 
 
 def run_script(
@@ -22,7 +23,7 @@ def run_script(
     )
     if strict:
         environ["ACLCMP_STRICT"] = "1"
-    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode == 0) == ok, done.stderr
     return [read_shard(files) for files in shards_in(folder)], done.stderr
 

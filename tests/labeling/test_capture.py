@@ -15,6 +15,7 @@ from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
 from tests.labeling.test_api import run_script
+from tests.processes import PATIENCE
 
 LABELS = """
 import numpy as np
@@ -172,7 +173,7 @@ def on_a_small_disk(tmp_path: Path, script: str) -> "subprocess.CompletedProcess
     arguments = ["sh", "-c", mount, "sh", tmp_path / "small", sys.executable, script, tmp_path / "kept"]
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare to mount a small file system")
-    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=120, env=environ)  # type: ignore[list-item]
+    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=PATIENCE, env=environ)  # type: ignore[list-item]
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     return done

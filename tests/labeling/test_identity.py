@@ -18,6 +18,7 @@ from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.models.comparing import answered
 from tests.models.running import RUN_ID
+from tests.processes import PATIENCE
 from tests.recorded import record_run
 
 pytestmark = pytest.mark.model
@@ -39,14 +40,14 @@ def worker(rank, workers, meeting, joined):
     if joined != "never":
         dist.all_reduce(meet)
     else:
-        barrier.wait(60)
+        barrier.wait(PATIENCE)
     set_label("actual", "x", whole.chunk(workers, 1)[rank])
     set_label("actual", "y", whole * (rank + 1 if rank == fault else 1))
     if joined != "never":
         dist.destroy_process_group()
         set_label("actual", "z", whole)
     else:
-        barrier.wait(60)
+        barrier.wait(PATIENCE)
 
 if __name__ == "__main__":
     meeting, joined, fault = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -76,7 +77,9 @@ def ran(folder: Path, script: str, *arguments: str, **env: str) -> RunDir:
     path.write_text(script)
     environ = {"ACLCMP_SHARD_DIR": str(run.shards), "ACLCMP_RUN_ID": RUN_ID, "RANK": "0", "WORLD_SIZE": "1"} | env
     command = [sys.executable, str(path), *arguments]
-    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=180, cwd=folder)
+    done = subprocess.run(
+        command, env=os.environ | environ, capture_output=True, text=True, timeout=PATIENCE, cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     record_run(run, "engine.py", 1)
     return run

@@ -8,6 +8,7 @@ import pytest
 from aclcmp.orchestrator.cluster import head_watch
 from aclcmp.orchestrator.cluster.head_watch import FailureTimer, HeadWatch
 from aclcmp.orchestrator.launch.silence import SILENT_SECONDS, Silence
+from tests.processes import PATIENCE
 
 NAMES = {"a": "host a", "b": "host b"}
 
@@ -67,7 +68,7 @@ def test_a_head_that_answers_no_more_is_told_once(monkeypatch: pytest.MonkeyPatc
         server.accept()[0].close()
         watch.on_loss(told.set)
         assert not watch.lost
-    assert told.wait(60) and watch.lost
+    assert told.wait(PATIENCE) and watch.lost
     watch.on_loss(None)
     late = threading.Event()
     watch.on_loss(late.set)
@@ -85,7 +86,7 @@ def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPat
         raylet.accept()[0].close()
         if gone:
             raylet.close()
-            assert told.wait(60) and watch.lost and watch.words == head_watch.HERE_GONE
+            assert told.wait(PATIENCE) and watch.lost and watch.words == head_watch.HERE_GONE
             watch.lose("something else")
             assert watch.words == head_watch.HERE_GONE
         watch.close()

@@ -63,7 +63,7 @@ class Laptop:
         """The command line that runs `aclcmp ARGUMENTS`."""
         return self.enter(sys.executable, "-m", "aclcmp", *arguments)
 
-    def run(self, *arguments: str | Path, timeout: float = 400, **environ: str | None) -> Done:
+    def run(self, *arguments: str | Path, timeout: float = PATIENCE, **environ: str | None) -> Done:
         """Run a command to its end, some variables changed or (None) taken away."""
         merged = {**self.environ, **{name: value for name, value in environ.items() if value is not None}}
         merged = {name: value for name, value in merged.items() if environ.get(name, "") is not None}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns import hosts, ray_on
+from tests.processes import PATIENCE
 
 pytestmark = [pytest.mark.netns, pytest.mark.submit, pytest.mark.model]
 
@@ -20,7 +21,7 @@ def test_glm_on_two_hosts(tmp_path: Path) -> None:
         address = f"http://{a.ip}:8265"
         arguments = ("--address", address, "--nodes", "2", "--exec", FAULT, "--output", "here")
         file = ROOT / "cluster_configs" / "existing.yaml"
-        done = laptop.run("aclcmp", "submit", file, *arguments, timeout=500)
+        done = laptop.run("aclcmp", "submit", file, *arguments, timeout=PATIENCE)
         assert done.code == 1, done
         assert "8 ranks on 2 hosts" in done.out and "rank 6 (host acl-b)" in done.out, done.out
         report = json.loads((laptop.files / "here" / "report.json").read_text())

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.processes import PATIENCE
+
 _SCRIPT = """
 import socket
 import ray.autoscaler._private.util  # as the check of a cluster-launcher file does
@@ -45,6 +47,6 @@ def test_ray_was_imported_before_the_mode_was_known() -> None:
     environ = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     environ["RAY_AUTH_TOKEN"] = "hushhush" * 8
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _SCRIPT], env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.stdout.splitlines()[-1:] == ["sent"] and "wants a token" in done.stdout, done

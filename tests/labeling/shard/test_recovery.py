@@ -24,6 +24,7 @@ from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from tests.labeling.shard.conftest import bits_of, record_of
 from tests.labeling.shard.test_damage import write
+from tests.processes import PATIENCE
 
 LABELS = 5
 
@@ -93,7 +94,7 @@ def recover_killed(journal: Path, step: int) -> int:
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.mark.parametrize("segments", [1, 3])
@@ -123,7 +124,7 @@ def test_several_at_once(tmp_path: Path, header: ShardHeader) -> None:
         shutil.copytree(files.folder, folder)
         command = [sys.executable, "-c", code, str(folder / files.journal.name)]
         started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-        told = [each.communicate(timeout=60)[1] for each in started]
+        told = [each.communicate(timeout=PATIENCE)[1] for each in started]
         assert state(folder) == (LABELS, 0)
         assert all(not text or "being written or recovered by a running process" in text for text in told)
         assert any(each.returncode == 0 for each in started)

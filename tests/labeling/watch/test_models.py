@@ -13,6 +13,7 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.orchestrator.cluster.ports import free_port
 from tests.examples.glm_ranks import rank_environment
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.model
 
@@ -36,7 +37,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[ShardIndex], lis
         for rank in range(RANKS)
     ]
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
