@@ -1,4 +1,4 @@
-"""The memory of real compare actors while `aclcmp compare` goes over one label of 4 GiB on each side.
+"""Memory of real compare actors while `aclcmp compare` goes over one label of 4 GiB on each side.
 
     python benchmarks/bench_actor_memory.py [GIB]
 
@@ -41,7 +41,7 @@ def make_run(folder: Path, gib: int) -> Path:
 
 
 def main() -> None:
-    """Print the peak."""
+    """Print the peak of each compare actor."""
     gib = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder), gib)

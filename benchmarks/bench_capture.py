@@ -1,8 +1,8 @@
-"""What summarising a tensor costs next to writing it whole, and how good the estimated errors are.
+"""Cost of summarising a tensor next to writing it whole, and accuracy of the estimated errors.
 
-One thread. A raw write to a file (into the page cache) and blake2b alone over the same bytes are the yardsticks;
-rounds are interleaved and the best of each counts. Then the estimate of |x - y| is held against the truth for errors
-of several patterns, 60 seeds each.
+Everything runs in one thread. A raw write to a file (into the page cache) and blake2b alone over the same bytes are the
+yardsticks; rounds are interleaved and the best of each counts. Then the estimate of |x - y| is compared with the true
+value for errors of several patterns, 60 seeds each.
 
     python benchmarks/bench_capture.py [FOLDER]
 """
@@ -31,8 +31,8 @@ ROUNDS = 7
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "float64": 8, "int64": 8}
 
 
-def written(file: IO[bytes], bits: npt.NDArray[np.uint8]) -> Callable[[], object]:
-    """Write the bytes over a file of their size, as a recorder of whole tensors does."""
+def overwriting(file: IO[bytes], bits: npt.NDArray[np.uint8]) -> Callable[[], object]:
+    """Return a function that writes the bytes over a file of their size, as a recorder of whole tensors does."""
 
     def write() -> None:
         view = memoryview(bits)
@@ -44,7 +44,7 @@ def written(file: IO[bytes], bits: npt.NDArray[np.uint8]) -> Callable[[], object
 
 
 def best_seconds(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the shortest time of each in interleaved rounds."""
+    """Return the shortest time of each function over interleaved rounds."""
     best = dict.fromkeys(runs, np.inf)
     for _ in range(ROUNDS):
         for name, run in runs.items():
@@ -66,7 +66,7 @@ def speeds(file: IO[bytes]) -> None:
             bits = np.random.default_rng(0).integers(0, 63, MIB << 20, np.uint8)  # finite in every type
         best = best_seconds(
             {
-                "raw write": written(file, bits),
+                "raw write": overwriting(file, bits),
                 "blake2b": partial(hashlib.blake2b, bits, digest_size=16),
                 "stats": partial(summarise, bits, dtype, shape, sketch=False),
                 "fingerprint": partial(summarise, bits, dtype, shape, sketch=True),
@@ -79,7 +79,7 @@ def speeds(file: IO[bytes]) -> None:
 
 
 def sizes_and_memory() -> None:
-    """Print what is kept of a tensor, and the memory that making it takes."""
+    """Print the size of what is kept of a tensor, and the memory that is needed to make it."""
     shape = (4096, 4096)
     bits = np.zeros(4 * 4096 * 4096, np.uint8)
     tracemalloc.start()

@@ -1,9 +1,9 @@
-"""What it costs to verify the checksum of all that is compared, and to sync a shard to disk when it is sealed.
+"""Cost of verifying the checksum of all that is compared, and of syncing a shard to disk when it is sealed.
 
     python benchmarks/bench_checksums.py [FOLDER]
 
-With and without, turn by turn; the median of each counts. FOLDER decides which disk is synced. "pairs" is one process
-that does nothing but read stored pairs; "comparison" is `aclcmp compare` from its start to the report.
+Runs with and without it take turns, and the median of each counts. FOLDER decides which disk is synced. "pairs" is one
+process that only reads stored pairs; "comparison" is `aclcmp compare` from its start to the report.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ CASES = (("float32", 64), ("bfloat16", 64), ("float32", 4), ("bfloat16", 4), ("b
 
 COMPARE = """
 import sys
-from aclcmp.orchestrator.plan import rank_labels
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 if sys.argv[2] == "without":
-    checked = Held.source.fget
+    checked = RankLabel.source.fget
     from dataclasses import replace
-    Held.source = property(lambda self: replace(checked(self), checksum=None))
+    RankLabel.source = property(lambda self: replace(checked(self), checksum=None))
 from aclcmp.orchestrator.cli.app import run_cli
 sys.exit(run_cli(["compare", sys.argv[1]]))
 """
 
 
 def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each, in turns."""
+    """Return the median seconds of each function; they take turns."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -60,7 +60,7 @@ def medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
-def told(name: str, seconds: dict[str, float], nbytes: int) -> None:
+def print_times(name: str, seconds: dict[str, float], nbytes: int) -> None:
     """Print both times and their ratio."""
     without, with_it = seconds["without"], seconds["with"]
     speed = nbytes / without / 1e9
@@ -68,7 +68,7 @@ def told(name: str, seconds: dict[str, float], nbytes: int) -> None:
 
 
 def pairs(folder: Path) -> None:
-    """Read stored pairs from the page cache."""
+    """Measure reading stored pairs from the page cache."""
     for dtype, mib in CASES:
         count = 1000 if mib < 1 else int(256 / mib)
         with_it = stored_pairs(folder / "pairs", dtype, int(mib * 2**20), count)
@@ -79,11 +79,11 @@ def pairs(folder: Path) -> None:
         runs = {"without": partial(read_all, without), "with": partial(read_all, with_it)}
         nbytes = sum(payload_bytes(each.golden) + payload_bytes(each.actual) for each in with_it)
         name = f"pairs of {dtype}, {mib:g} MiB" if mib >= 1 else f"pairs of {dtype}, 1 KiB"
-        told(name, medians(runs, ROUNDS), nbytes)
+        print_times(name, medians(runs, ROUNDS), nbytes)
 
 
 def stored_pairs(path: Path, dtype: str, nbytes: int, count: int) -> list[Pair]:
-    """Write pairs of two tensors of so many bytes side by side into a file."""
+    """Write `count` pairs of tensors of `nbytes` each side by side into a file, and return the pairs."""
     random = np.random.default_rng(0)
     values = random.standard_normal(nbytes // (4 if dtype == "float32" else 2)).astype(np.float32)
     sides = [values, values * (1 + 1e-3 * random.standard_normal(values.size).astype(np.float32))]
@@ -107,19 +107,19 @@ def stored_pairs(path: Path, dtype: str, nbytes: int, count: int) -> list[Pair]:
 
 
 def payload_bytes(source: Source) -> int:
-    """The bytes of a stored tensor."""
+    """Return the size of a stored tensor in bytes."""
     return int(np.prod(source.shape)) * DTYPES[source.dtype].itemsize
 
 
 def read_all(some: list[Pair]) -> None:
-    """Take the statistics of pairs that nobody has verified yet."""
+    """Compute the statistics of pairs whose checksums have not been verified yet."""
     memory_map._checked.clear()
     for pair in some:
         read_pair_stats(pair)
 
 
 def comparison(folder: Path) -> None:
-    """Compare a whole run."""
+    """Measure the comparison of a whole run."""
     run = make_run(folder)
 
     def compare(how: str) -> Callable[[], object]:
@@ -127,11 +127,11 @@ def comparison(folder: Path) -> None:
         return lambda: subprocess.run(command, check=True, capture_output=True)
 
     seconds = medians({"without": compare("without"), "with": compare("with")}, 5)
-    told("comparison, float32, 4 MiB", seconds, 2 * RANKS * PAIRS * int(np.prod(SHAPE)) * 4)
+    print_times("comparison, float32, 4 MiB", seconds, 2 * RANKS * PAIRS * int(np.prod(SHAPE)) * 4)
 
 
 def sealing(folder: Path) -> None:
-    """Write a shard and seal it, and wait until it is on disk or not."""
+    """Measure writing and sealing a shard, with and without waiting until it is on disk."""
     for count, size in ((256, 1 << 20), (20_000, 1 << 10)):
         bits = np.random.default_rng(0).integers(0, 256, size, np.uint8)
         times: dict[str, list[float]] = {"without": [], "with": [], "labels": []}
@@ -153,7 +153,7 @@ def sealing(folder: Path) -> None:
             os.sync()
         seconds = {name: statistics.median(each) for name, each in times.items()}
         print(f"labels: {count:,} of {size:,} bytes are recorded in {seconds['labels']:.3f} s")
-        told("sealing that shard", seconds, count * size)
+        print_times("sealing that shard", seconds, count * size)
 
 
 class _NoSync(BackgroundSync):
@@ -162,7 +162,7 @@ class _NoSync(BackgroundSync):
 
 
 def main() -> None:
-    """Print all three."""
+    """Print all three measurements."""
     os.environ["OMP_NUM_THREADS"] = "1"
     folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
     warm_up()

@@ -117,7 +117,7 @@ def recorded_run(run: RunDir, ranks: int) -> RunRecord:
 
 
 def numpy_seconds(run: Path) -> float:
-    """Seconds for six metrics of all pairs by plain float64 numpy calls, one process, no report: the yardstick."""
+    """Return the seconds that one process takes for six metrics of all pairs with plain float64 numpy calls."""
     from aclcmp.labeling.shard.shard_files import shards_in
     from aclcmp.labeling.shard.shard_reader import read_shard
 
@@ -132,7 +132,7 @@ def numpy_seconds(run: Path) -> float:
 
 
 def main() -> None:
-    """Print total and stages."""
+    """Print the total time and that of each stage."""
     base = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     folder = Path(tempfile.mkdtemp(dir=base))
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -145,10 +145,10 @@ def main() -> None:
             command = [sys.executable, "-m", "aclcmp", "compare", str(run)]
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
                 assert running.stdout is not None
-                told = [time.perf_counter() - begun for line in running.stdout if line.startswith("Report:")]
+                reported = [time.perf_counter() - begun for line in running.stdout if line.startswith("Report:")]
             to_end.append(time.perf_counter() - begun)
-            assert running.returncode == 0 and told, "the comparison failed"
-            to_report += told
+            assert running.returncode == 0 and reported, "the comparison failed"
+            to_report += reported
             yardsticks.append(numpy_seconds(run))
         print(f"data                           {nbytes / 1e9:.2f} GB, {RANKS} ranks x {PAIRS} pairs of 4 MiB float32")
         report, end, yard = (statistics.median(times) for times in (to_report, to_end, yardsticks))

@@ -1,9 +1,9 @@
-"""What happens to a run over two hosts: seconds until the user is told, all ranks are gone, and the report is there.
+"""Faults of a run over two hosts: seconds until the user is told, all ranks are gone, and the report is there.
 
     python benchmarks/bench_faults.py [rounds]
 
-Two hosts made of network namespaces (needs root), four ranks that label every second, ranks 2 and 3 on the second host.
-Prints a table in Markdown: the range of all rounds.
+The two hosts are network namespaces (needs root). Four ranks label every second; ranks 2 and 3 are on the second host.
+Prints a table in Markdown with the range of all rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.netns import why_not
 
 
 def times(fault: Fault) -> tuple[Times, float | None]:
-    """Let it happen once; also how long ranks go on on a host that cannot be reached."""
+    """Let the fault happen once; return its times, and how long ranks live on a host that cannot be reached."""
     with tempfile.TemporaryDirectory() as folder, scene(Path(folder)) as stage:
         found = let_happen(stage, fault, "out")
         return found, stage.empty(*stage.hosts) if fault is CABLE else None

@@ -1,7 +1,7 @@
-"""How fast one thread compares a pair, next to numpy.dot over the same two float32 arrays.
+"""Speed of one thread that compares a pair, next to numpy.dot over the same two float32 arrays.
 
-All statistics, row sums included. Rounds are interleaved and the best of each counts. Prints elements per second as a
-ratio to numpy.dot, and the time of a fresh process that loads the compiled kernel.
+All statistics are computed, row sums too. Rounds are interleaved and the best of each counts. Prints elements per
+second as a ratio to numpy.dot, and the time of a fresh process that loads the compiled kernel.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def bfloat16(x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 
 
 def comparison(x: Array, y: Array, dtype: str, shape: tuple[int, ...]) -> Callable[[], object]:
-    """Compare two flat arrays of `shape` in full."""
+    """Return a function that compares two flat arrays of `shape` in full."""
     region = Region.whole(shape)
     return lambda: pair_stats(Operand(x, dtype, shape, region), Operand(y, dtype, shape, region), shape, region)
 
 
-def sliced(x: Array, y: Array, shape: tuple[int, int], start: int, stop: int) -> Callable[[], object]:
-    """Compare columns of a whole float32 golden tensor with an actual one that holds these columns only."""
+def column_comparison(x: Array, y: Array, shape: tuple[int, int], start: int, stop: int) -> Callable[[], object]:
+    """Return a function that compares columns of a float32 golden tensor with an actual one of just these columns."""
     region = Region((0, start), (shape[0], stop - start))
     piece = np.ascontiguousarray(y.reshape(shape)[:, start:stop]).ravel()
     golden = Operand(x, "float32", shape, region)
@@ -44,7 +44,7 @@ def sliced(x: Array, y: Array, shape: tuple[int, int], start: int, stop: int) ->
 
 
 def separate_calls(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], width: int) -> object:
-    """The same numbers by separate numpy calls, in float32 with float64 sums."""
+    """Compute the same numbers by separate numpy calls, in float32 with float64 sums."""
     d = y - x
     absolute, size = np.abs(d), np.abs(x)
     wide = np.float64
@@ -62,7 +62,7 @@ def separate_calls(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], width
 
 
 def startup_seconds() -> tuple[float, float]:
-    """Return the seconds of a fresh process for imports, and for its first comparison, with the kernel compiled."""
+    """Return the seconds that a fresh process takes for imports, and for its first comparison (kernel compiled)."""
     script = (
         "import time; t = time.perf_counter()\n"
         "from aclcmp.orchestrator.compare.pair import Operand, pair_stats, Region\n"
@@ -107,9 +107,9 @@ def main() -> None:
         "float32, 1 of 8 blocks with NaN": (n, comparison(xn, yn, "float32", rows)),
         "float32, rows of 64": (n, comparison(x, y, "float32", (n // 64, 64))),
         "float32, rows of 1": (n, comparison(x, y, "float32", (n, 1))),
-        "float32, columns 1024-2047 of 4096": (n // 4, sliced(x, y, rows, 1024, 2048)),
-        "float32, columns 8-15 of 64": (n // 8, sliced(x, y, (n // 64, 64), 8, 16)),
-        "float32, column 3 of 64": (n // 64, sliced(x, y, (n // 64, 64), 3, 4)),
+        "float32, columns 1024-2047 of 4096": (n // 4, column_comparison(x, y, rows, 1024, 2048)),
+        "float32, columns 8-15 of 64": (n // 8, column_comparison(x, y, (n // 64, 64), 8, 16)),
+        "float32, column 3 of 64": (n // 64, column_comparison(x, y, (n // 64, 64), 3, 4)),
         "separate numpy calls float32": (n, lambda: separate_calls(x, y, 4096)),
     }
     best = dict.fromkeys(runs, np.inf)

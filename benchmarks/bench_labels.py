@@ -1,8 +1,8 @@
-"""What a label costs: off, on, for large tensors against a raw file write of the same bytes, and among many labels.
+"""Cost of a label: off, on, for large tensors next to a raw file write of the same bytes, and among many labels.
 
     python benchmarks/bench_labels.py
 
-Every figure is a median (the last 40 chunks of 50 labels, of three processes), and what is compared goes turn by turn.
+Every figure is a median (the last 40 chunks of 50 labels, of three processes), and what is compared takes turns.
 """
 
 import os
@@ -55,8 +55,8 @@ else:
 """
 
 
-def measured(kind: str) -> list[float]:
-    """Run the labelling in a process of its own, on a fresh folder; return the figures that it prints."""
+def label_figures(kind: str) -> list[float]:
+    """Label in a process of its own, into a fresh folder; return the figures that it prints."""
     with tempfile.TemporaryDirectory() as folder:
         environ = os.environ | {"ACLCMP_SHARD_DIR": folder, "RANK": "0", "WORLD_SIZE": "1"}
         done = subprocess.run([sys.executable, "-c", ON, kind], env=environ, check=True, capture_output=True, text=True)
@@ -71,12 +71,12 @@ def main() -> None:
     assert "ACLCMP_SHARD_DIR" not in os.environ
     rounds = timeit.repeat(lambda: [set_label("pta", "x", None) for _ in range(100_000)], number=1, repeat=7)
     print(f"set_label, off                 {min(rounds) / 100_000 * 1e6:7.3f} us   (bound 0.3)")
-    small = [measured("small") for _ in range(3)]
+    small = [label_figures("small") for _ in range(3)]
     few, many, seal = (statistics.median(column) for column in zip(*small, strict=True))
     print(f"set_label, 1 KiB, 200 labels   {few:7.3f} ms   (bound 0.15)")
     print(f"set_label, 1 KiB, 20,000       {many:7.3f} ms   ratio to 200: {many / few:.2f}   (bound 1)")
     print(f"sealing at exit, per label     {seal:7.3f} ms")
-    large = [measured("large") for _ in range(5)]
+    large = [label_figures("large") for _ in range(5)]
     ratios = [ours / raw for ours, raw in large]
     ours, raw = (statistics.median(column) for column in zip(*large, strict=True))
     print(f"set_label, 4 MiB               {ours:7.0f} MiB/s")

@@ -1,4 +1,4 @@
-"""What a launch costs over torchrun: 8 ranks on one host that do the same, alternating; and where the time goes.
+"""Cost of a launch over torchrun: 8 ranks on one host do the same under both, in turns; and each step of a launch.
 
     python benchmarks/bench_launch.py [rounds]
 

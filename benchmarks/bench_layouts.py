@@ -1,4 +1,4 @@
-"""Comparing a sharded tensor with a whole golden one, as a ratio to comparing the same bytes unsharded.
+"""Time of comparing a sharded tensor with a whole golden one, as a ratio to comparing the same bytes unsharded.
 
     python benchmarks/bench_layouts.py [MIB]
 
@@ -32,10 +32,10 @@ RANKS, COLUMNS, ROUNDS = 8, 4096, 7
 Array = npt.NDArray[np.generic]
 
 
-def stored(
+def write_and_index(
     folder: Path, side: str, dtype: str, tensors: list[Array], placements: list[tuple[Placement, ...]]
 ) -> list[ShardIndex]:
-    """Write each rank's tensor to a plain file, and index it."""
+    """Write each rank's tensor to a plain file, and return the index of each."""
     folder.mkdir()
     indices = []
     for rank, tensor in enumerate(tensors):
@@ -53,7 +53,7 @@ def stored(
 
 
 def layouts(whole: Array) -> dict[str, tuple[list[Array], list[tuple[Placement, ...]]]]:
-    """The ways in which 8 ranks share the tensor."""
+    """Return, by name, the ways in which 8 ranks share the tensor: each rank's tensor and its placements."""
     rows, columns = (np.split(whole, RANKS, axis=axis) for axis in (0, 1))
     q, k, v = whole[:, :2048], whole[:, 2048:3072], whole[:, 3072:]
     fused = [[np.split(part, RANKS, axis=1)[rank] for part in (q, k, v)] for rank in range(RANKS)]
@@ -75,7 +75,7 @@ def layouts(whole: Array) -> dict[str, tuple[list[Array], list[tuple[Placement, 
     }
 
 
-def timed(pairs: list[Pair]) -> tuple[float, PairStats]:
+def time_pairs(pairs: list[Pair]) -> tuple[float, PairStats]:
     """Compare pairs one after the other; return seconds and the merged statistics."""
     start = time.perf_counter()
     merged = PairStats.empty()
@@ -87,17 +87,17 @@ def timed(pairs: list[Pair]) -> tuple[float, PairStats]:
 def measure(folder: Path, dtype: str, mib: int, make: Callable[[int], Array]) -> None:
     """Print a line for each layout."""
     whole = make(mib << 20)
-    golden = stored(folder / "golden", "pta", dtype, [whole], [()])
-    actual = stored(folder / "actual", "acl", dtype, [whole], [()])
+    golden = write_and_index(folder / "golden", "pta", dtype, [whole], [()])
+    actual = write_and_index(folder / "actual", "acl", dtype, [whole], [()])
     unsharded = plan_two(golden, actual, 1).pairs
-    expected = timed(unsharded)[1]
+    expected = time_pairs(unsharded)[1]
     for number, (name, (tensors, placements)) in enumerate(layouts(whole).items()):
-        sides = stored(folder / f"sharded{number}", "acl", dtype, tensors, placements)
+        sides = write_and_index(folder / f"sharded{number}", "acl", dtype, tensors, placements)
         pairs = plan_two(golden, sides, RANKS).pairs
-        stats = timed(pairs)[1]
+        stats = time_pairs(pairs)[1]
         assert stats.n == stats.n_equal == expected.n, name
-        ratios = [timed(pairs)[0] / timed(unsharded)[0] for _ in range(ROUNDS)]
-        rate = 2 * whole.nbytes / timed(unsharded)[0] / 1e9
+        ratios = [time_pairs(pairs)[0] / time_pairs(unsharded)[0] for _ in range(ROUNDS)]
+        rate = 2 * whole.nbytes / time_pairs(unsharded)[0] / 1e9
         print(f"{dtype:9} {name:26} {statistics.median(ratios):.2f} times the time of the whole ({rate:.1f} GB/s)")
 
 

@@ -1,11 +1,11 @@
-"""What following a run costs its ranks: the same labelled job with and without it, turn by turn.
+"""Cost for the ranks of following a run: the same labelled job is run with and without it, in turns.
 
 Each rank multiplies matrices and labels both sides of a layer, and there is a rank for each core, so that followers
-find no core idle. A rank's time is from its first label to its last, starting not counted; the slowest rank counts.
-Rounds alternate which of both goes first. The median of the rounds' ratios is what following costs; what two runs that
-are not followed differ by is the noise of the machine. What following used itself is told too, which noise does not
-touch: seconds of CPU at ordinary priority (starting the follower, reading journals, the driver's thread), and at idle
-priority (comparing).
+find no core idle. A rank's time is from its first label to its last, without its start; the slowest rank counts. Rounds
+alternate which of both goes first. The cost of following is the median of the rounds' ratios; the difference between
+two runs that are not followed is the noise of the machine. The CPU seconds that following itself used are printed too,
+because noise does not change them: those at ordinary priority (starting the follower, reading journals, the driver's
+thread), and those at idle priority (comparing).
 
     python benchmarks/bench_live.py [ROUNDS] [SECONDS] [RANKS]
 """
@@ -79,7 +79,7 @@ class Nobody:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds: the slowest rank's, all ranks' CPU, and the CPU of followers and driver; and how many were compared."""
+    """Seconds of the slowest rank, CPU seconds of all ranks, followers and the driver, and number of compared pairs."""
 
     wall: float
     cpu: float
@@ -89,7 +89,7 @@ class Times:
 
 
 def followers() -> tuple[float, float]:
-    """Seconds of CPU that followers below this process have used, at ordinary and at idle priority."""
+    """Return the CPU seconds that followers below this process have used, at ordinary and at idle priority."""
     used = {True: 0.0, False: 0.0}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error, OSError):
@@ -102,8 +102,8 @@ def followers() -> tuple[float, float]:
     return used[False], used[True]
 
 
-def timed(cluster: Cluster, folder: Path, ranks: int, seconds: float, *, followed: bool) -> Times:
-    """Run the job."""
+def run_job(cluster: Cluster, folder: Path, ranks: int, seconds: float, *, followed: bool) -> Times:
+    """Run the job, and return its times."""
     target = folder / "times"
     run, screen = RunDir.create(folder / "run"), Nobody()
     live = LiveWatcher(run.shards, screen, JudgingOptions(Policy()), StopAt.NEVER, lambda: cluster.head.lost)
@@ -137,7 +137,7 @@ def main(rounds: int, seconds: float, ranks: int) -> None:
                 with tempfile.TemporaryDirectory() as scratch:
                     folder = Path(scratch)
                     (folder / "job.py").write_text(SCRIPT)
-                    times[followed].append(timed(cluster, folder, ranks, seconds, followed=followed))
+                    times[followed].append(run_job(cluster, folder, ranks, seconds, followed=followed))
             (live,), (first, second) = times[True], times[False]
             walls.append(2 * live.wall / (first.wall + second.wall))
             cpus.append(2 * live.cpu / (first.cpu + second.cpu))

@@ -2,9 +2,9 @@
 
     python benchmarks/bench_page.py [LABELS] [RANKS]
 
-First paint is what headless Chromium without a GPU reports (first-contentful-paint), the median of five loads from the
-disk; "heat map" is when all its cells are laid out. Bounds: 15 MB, and 3 s to first paint. Without Chromium only the
-size is measured.
+First paint is the time that headless Chromium without a GPU reports (first-contentful-paint), the median of five loads
+from the disk; "heat map" is the time at which all its cells are laid out. Bounds: 15 MB, and 3 s to first paint.
+Without Chromium only the size is measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much memory a process needs that compares a pair of large stored tensors.
+"""Memory of a process that compares a pair of large stored tensors.
 
 Makes two sparse files, fills part of them with values, and compares them in a fresh process by memory map. Prints the
 largest resident (RSS) and proportional (PSS) memory of that process, interpreter and compiled kernel included.

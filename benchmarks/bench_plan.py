@@ -4,7 +4,7 @@
 
 A third of the labels is whole on both sides, a third sharded beside a whole golden side, a third sharded on both. Each
 size runs in a process of its own. The indices arrive pickled rank by rank, as compare actors send them. Memory is the
-process's peak, the indices in it. Bounds: 256 ranks in 5 s and 500 MiB, and the same time for each label of a rank.
+process's peak, including the indices. Bounds: 256 ranks in 5 s and 500 MiB, and the same time for each label of a rank.
 """
 
 import pickle
@@ -24,7 +24,7 @@ TOKENS, HIDDEN = 32, 8192
 
 
 def index_of(rank: int, ranks: int, labels: int) -> bytes:
-    """One rank's index as an actor sends it."""
+    """Return one rank's index as an actor sends it."""
     records = []
     for number in range(labels):
         layer, kind = divmod(number, 3)
@@ -61,7 +61,7 @@ def measure(ranks: int, labels: int) -> None:
 
 
 def main() -> None:
-    """Print the curve."""
+    """Print the figures of each number of ranks."""
     if len(sys.argv) > 2:
         measure(int(sys.argv[1]), int(sys.argv[2]))
         return

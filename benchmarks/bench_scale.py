@@ -2,10 +2,10 @@
 
     python benchmarks/bench_scale.py [--ranks 256 1024] [--labels 1000] [--rows 16] [--only merge ...]
 
-Two tasks of a decoder. Most matches, two tenths of a per mille is missing; in the second task one label goes wrong on
-one rank, and what follows on all ranks of its group of 64. A tenth of the labels comes in two parts. What is written is
-written by a process of its own, forked where the judgement is; peak memory is that of the process, with the plan and
-the statistics that it was given. Bounds: merging and judging in 30 s and 2 GiB, linear (ratio 4 within 1.3), report.h5
+The labels are two tasks of a decoder. Most of them match, and 0.02 % are missing; in the second task one label goes
+wrong on one rank, and all later ones on all ranks of its group of 64. A tenth of the labels comes in two parts. Each
+report is written by a fork of the process that judged; peak memory is that of the process, with the plan and the
+statistics that it was given. Bounds: merging and judging in 30 s and 2 GiB, linear (ratio 4 within 1.3), report.h5
 up to 1 GB.
 """
 
@@ -62,7 +62,7 @@ COUNTS = ("n_over_1k", "n_over_5k", "n_over_tolerance", "max_abs_d_index", "max_
 
 
 def keys_of(labels: int) -> list[LabelKey]:
-    """The labels of two tasks in golden order."""
+    """Return the labels of two tasks in golden order."""
     half = -(-labels // 2)
     return [
         LabelKey(n // half, f"model.layers.{n % half // len(KINDS)}.{KINDS[n % len(KINDS)]}", 0) for n in range(labels)
@@ -70,12 +70,12 @@ def keys_of(labels: int) -> list[LabelKey]:
 
 
 def fault_of(labels: int, ranks: int) -> tuple[int, int]:
-    """Number of the label and of the rank that are wrong by themselves."""
+    """Return the numbers of the label and the rank that are wrong by themselves."""
     return labels * 7 // 10, min(ranks // 2 + 5, ranks - 1)
 
 
 def plan_of(ranks: int, labels: int) -> Plan:
-    """A plan as the planner makes it: pairs of one region or two, a few gaps."""
+    """Return a plan as the planner makes it: pairs of one region or two, and a few gaps."""
     whole = Region.whole((16, 32))
     paths = [f"/runs/20260101-120000/shards/rank{rank:05d}.h5" for rank in range(ranks)]
     devices = [f"npu:{rank % 8}" for rank in range(ranks)]
@@ -98,7 +98,7 @@ def plan_of(ranks: int, labels: int) -> Plan:
 
 
 def bases_of(rows: int) -> list[PairStats]:
-    """The statistics of real small tensors with round-off, with a fault, and with what is inherited from it."""
+    """Return the statistics of real small tensors with round-off, with a fault, and with an inherited error."""
     from aclcmp.orchestrator.compare.pair import Operand, pair_stats, warm_up
 
     warm_up()
@@ -127,7 +127,7 @@ class MadeUp:
         self._factors = np.random.default_rng(1).lognormal(0.0, 0.1, 4093).tolist()
 
     def of(self, number: int, rank: int, part: Region) -> PairStats:
-        """The statistics of one pair of the label of this number."""
+        """Return the statistics of one pair of the label of this number."""
         label, culprit = self._fault
         alike = rank // GROUP == culprit // GROUP
         kind = 1 if (number, rank) == self._fault else 2 if number > label and alike else 0
@@ -142,7 +142,7 @@ class MadeUp:
 
 
 def batches(plan: Plan, made: MadeUp) -> Iterator[tuple[list[Pair], list[PairStats | str]]]:
-    """The pairs rank by rank, as compare actors send what lies on their host."""
+    """Yield pairs and statistics rank by rank, as compare actors send those of their host."""
     places = [0] * len(plan.labels)
     for rank in range(1 + max(label.pairs[-1].rank for label in plan.labels)):
         held = []
@@ -158,7 +158,7 @@ def batches(plan: Plan, made: MadeUp) -> Iterator[tuple[list[Pair], list[PairSta
 
 
 def record_of(ranks: int) -> RunRecord:
-    """What ran: hosts of eight ranks."""
+    """Return the record of a run on hosts of eight ranks."""
     each = tuple(
         RankRecord(
             rank=rank,
@@ -191,7 +191,7 @@ def record_of(ranks: int) -> RunRecord:
 
 
 def peak() -> float:
-    """The process's peak memory in MiB."""
+    """Return the process's peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -201,10 +201,10 @@ def line(what: str, seconds: float, cpu: float, memory: float, size: str = "") -
 
 
 class Clock:
-    """Seconds and CPU seconds of what runs within."""
+    """Seconds and CPU seconds of the code inside the `with` blocks."""
 
     def __init__(self) -> None:
-        """Nothing has run."""
+        """Start at zero."""
         self.seconds = self.cpu = 0.0
 
     def __enter__(self) -> None:
@@ -215,8 +215,8 @@ class Clock:
         self.cpu += time.process_time() - self._begun[1]
 
 
-def forked(work: Callable[[], None], what: str, path: Path | None) -> None:
-    """Run a stage in a process of its own that has the judgement already."""
+def run_in_fork(work: Callable[[], None], what: str, path: Path | None) -> None:
+    """Run `work` in a fork of this process, which has the judgement already, and print its row of the table."""
     sys.stdout.flush()
     if child := os.fork():
         os.waitpid(child, 0)
@@ -237,7 +237,7 @@ def measure(ranks: int, labels: int, rows: int, folder: Path, only: list[str]) -
     started = time.perf_counter()
     plan, made = plan_of(ranks, labels), MadeUp(ranks, labels, rows)
     gc.collect()
-    gc.disable()  # so that making them up takes no third of the time; the stages see to it themselves
+    gc.disable()  # it took a third of the time of making them up; the stages see to it themselves
     print(f"{ranks:,} ranks x {labels:,} labels; plan made up in {time.perf_counter() - started:.0f} s", flush=True)
     line("the plan alone", 0.0, 0.0, peak())
     merging, evidencing, judging = Clock(), Clock(), Clock()
@@ -288,14 +288,14 @@ def write_all(report: Report, folder: Path, only: list[str]) -> None:
     for name, write in writers.items():
         path = folder / f"report.{name}"
         if not only or name in only:
-            forked(lambda write=write, path=path: write(report, path), f"report.{name}", path)
+            run_in_fork(lambda write=write, path=path: write(report, path), f"report.{name}", path)
     if not only or "terminal" in only:
         with (folder / "screen.txt").open("w") as screen:
-            forked(lambda: print_report(report, report_console(screen)), "terminal", None)
+            run_in_fork(lambda: print_report(report, report_console(screen)), "terminal", None)
 
 
 def command(*arguments: str) -> None:
-    """Run aclcmp and print what it took."""
+    """Run aclcmp, and print its time and memory."""
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen([sys.executable, "-m", "aclcmp", *arguments], stdout=subprocess.DEVNULL) as process:
         _, _, used = os.wait4(process.pid, 0)

@@ -21,7 +21,7 @@ from aclcmp.orchestrator.compare.actors.comparison import compare_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 RANKS, TENSORS, TIMES, SHAPE = 4, 4, 6, (4096, 2048)
-"""A rank has so many pairs of tensors (32 MiB each), each compared so often in a round."""
+"""Ranks, pairs of tensors of a rank, comparisons of each pair in a round, and the shape of a tensor (32 MiB)."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def write(folder: Path) -> None:
 
 
 def measure(rounds: int) -> None:
-    """Compare all pairs as if they lay on one host, and as if half of them lay on the other."""
+    """Measure the comparison of all pairs as if they lay on one host, and as if half of them lay on the other."""
     from aclcmp.orchestrator.cluster.cluster import Cluster
     from aclcmp.orchestrator.cluster.file_locations import FileLocations
     from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
@@ -96,8 +96,8 @@ def measure(rounds: int) -> None:
                 assert all(isinstance(outcome, PairStats) for outcome in outcomes.values())
             if number:
                 one, two, other = (taken[name][-1] for name in ways)
-                told = f"one host {one:.2f} s, the other {other:.2f} s, both {two:.2f} s"
-                print(f"round {number}: {told}: x {one / two:.2f}")
+                times = f"one host {one:.2f} s, the other {other:.2f} s, both {two:.2f} s"
+                print(f"round {number}: {times}: x {one / two:.2f}")
     for name, of in (("median", statistics.median), ("best", min)):  # others on these cores slow both, two twice
         one, two = (of(taken[way][1:]) for way in ("one", "two"))
         speeds = [f"{seconds:.2f} s ({nbytes / seconds / 1e9:.1f} GB/s)" for seconds in (one, two)]

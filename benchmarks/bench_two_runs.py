@@ -2,8 +2,8 @@
 
     python benchmarks/bench_two_runs.py [LABELS] [GIB]
 
-First LABELS (default 200) tensors of 8 MiB each, golden whole; actual whole on one rank, then cut by columns over 8
-ranks. Prints the ratio of the commands' times, the median of five. Bound: 1.3. Then one tensor of GIB (default 8) GiB
+First LABELS (default 200) tensors of 8 MiB each: golden is whole, actual is whole on one rank, then cut by columns over
+8 ranks. Prints the ratio of the commands' times, the median of five. Bound: 1.3. Then one tensor of GIB (default 8) GiB
 in the same two runs, and the largest resident memory (RSS) of any compare actor, sampled every 20 ms. Bound: 200 MiB.
 """
 
@@ -46,7 +46,7 @@ def make_run(folder: Path, side: str, ranks: int, labels: int, mib: int) -> Path
     return run.root
 
 
-def compared(golden: Path, actual: Path, output: Path) -> tuple[float, int]:
+def time_command(golden: Path, actual: Path, output: Path) -> tuple[float, int]:
     """Run the command; return its seconds, and the largest resident memory of a compare actor in bytes."""
     command = [sys.executable, "-m", "aclcmp", "compare", str(golden), str(actual), "--output", str(output)]
     peak = 0
@@ -76,7 +76,7 @@ def main() -> None:
         whole, sharded = (make_run(root / f"on{ranks}", "acl", ranks, labels, 8) for ranks in (1, RANKS))
         times: list[tuple[float, float]] = []
         for _ in range(ROUNDS):
-            pair = [compared(golden, actual, root / "out")[0] for actual in (whole, sharded)]
+            pair = [time_command(golden, actual, root / "out")[0] for actual in (whole, sharded)]
             times.append((pair[0], pair[1]))
         ratio = statistics.median(b / a for a, b in times)
         first, second = (statistics.median(each) for each in zip(*times, strict=True))
@@ -88,7 +88,7 @@ def main() -> None:
         root = Path(folder)
         golden = make_run(root / "golden", "pta", 1, 1, gib << 10)
         sharded = make_run(root / "sharded", "acl", RANKS, 1, gib << 10)
-        seconds, peak = compared(golden, sharded, root / "out")
+        seconds, peak = time_command(golden, sharded, root / "out")
         print(
             f"one label of {gib} GiB, golden whole, actual by columns on {RANKS} ranks: {seconds:.1f} s, "
             f"peak RSS of a compare actor {peak / 2**20:.0f} MiB   (bound 200)"

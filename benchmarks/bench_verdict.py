@@ -1,9 +1,9 @@
-"""`aclcmp verdict`: how long judging 10,000 labels again takes, from the report alone, and where the time goes.
+"""Time of `aclcmp verdict` on 10,000 labels, which judges again from the report alone, and of each of its steps.
 
     python benchmarks/bench_verdict.py [--labels 10000] [--ranks 1]
 
-The report is made up: a decoder's labels with errors that grow with depth, a fault in the middle. The ratio is to one
-read of the same table by h5py alone.
+The report is made up: labels of a decoder with errors that grow with depth, and a fault in the middle. The ratio is to
+one read of the same table by h5py alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KINDS = ("norm", "attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up",
 
 
 def evidence(labels: int, ranks: int) -> Evidence:
-    """Labels of a decoder with real statistics of small tensors."""
+    """Return labels of a decoder with real statistics of small tensors."""
     random = np.random.default_rng(0)
     x = random.standard_normal((16, 32)).astype(np.float32)
     noise = random.standard_normal(x.shape)
@@ -76,7 +76,7 @@ def main() -> None:
     made = evidence(options.labels, options.ranks)
     policy = Policy()
 
-    def timed(what: str, work: Callable[[], object], runs: int = 3) -> float:
+    def print_time(what: str, work: Callable[[], object], runs: int = 3) -> float:
         best = math.inf
         for _ in range(runs):
             start = time.perf_counter()
@@ -94,13 +94,15 @@ def main() -> None:
             with h5py.File(path) as file:
                 file["labels"][:]
 
-        alone = timed("h5py reads the table", raw)
-        read = timed("the report is read back", lambda: read_h5(path, None))
+        alone = print_time("h5py reads the table", raw)
+        read = print_time("the report is read back", lambda: read_h5(path, None))
         kept = evidence_of_report(read_h5(path, None))
-        judging = timed("it is judged", lambda: judge_evidence(kept, policy))
+        judging = print_time("it is judged", lambda: judge_evidence(kept, policy))
         command = [sys.executable, "-m", "aclcmp", "verdict", folder]
-        timed("`aclcmp verdict`, from start to exit", lambda: subprocess.run(command, capture_output=True))
-        timed("`aclcmp --version`, the same", lambda: subprocess.run([*command[:3], "--version"], capture_output=True))
+        print_time("`aclcmp verdict`, from start to exit", lambda: subprocess.run(command, capture_output=True))
+        print_time(
+            "`aclcmp --version`, the same", lambda: subprocess.run([*command[:3], "--version"], capture_output=True)
+        )
         print(f"reading back and judging: {(read + judging) / alone:.1f} times reading the table")
 
 

@@ -1,11 +1,11 @@
-"""Damages files that aclcmp reads, 20,000 and more times, and prints how reading each kind of them ended.
+"""Damage files that aclcmp reads, 20,000 times and more, and print how reading each kind of them ended.
 
     python benchmarks/damage_inputs.py [--inputs 21000] [--seed 0] [--only NAME]
 
-Bits are flipped, files cut off, sectors zeroed, blocks moved, lost and put in. Exits with 1 when reading hangs, takes
-a gigabyte, raises what is no AclcmpError (exit code 70 of the command), kills the process, says nothing, or reads other
-content though the format has a checksum. Reports without a seal are tried in a child of a fork with the same limits
-as in a process of its own, which would take 0.2 s for each.
+Bits are flipped, files cut off, sectors zeroed, blocks moved, lost and put in. Exits with 1 when reading hangs, takes a
+gigabyte, raises another error than AclcmpError (exit code 70 of the command), kills the process, says nothing, or reads
+other content although the format has a checksum. Reports without a seal are opened in a fork of this process, with the
+same limits as in a fresh process, which would take 0.2 s for each.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ BAD = (Ending.UNNOTICED, Ending.SILENT, Ending.HANG, Ending.MEMORY, Ending.BUG, 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of one kind's inputs; examples tell the first of each bad ending."""
+    """Counts of how reading the inputs of one kind ended, with the first example of each bad ending."""
 
     counts: Counter[Ending] = field(default_factory=Counter)
     examples: dict[Ending, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Tally:
 
     @property
     def bad(self) -> int:
-        """How many inputs ended badly."""
+        """Number of inputs that ended badly."""
         return sum(self.counts[ending] for ending in BAD)
 
 
@@ -100,7 +100,7 @@ def campaign(kind: Kind, inputs: int, seed: int, folder: Path) -> Tally:
 def _batch(
     kind: Kind, folder: Path, path: Path, whole: bytes, right: Answer, numbers: range, seed: int
 ) -> Iterator[tuple[Ending, float, str]]:
-    """Read inputs in a child until it ends; of one that hangs or kills it, the ending is told here."""
+    """Read inputs in a child process and yield their endings; one that hangs or kills the child is the last."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -137,7 +137,7 @@ def _batch(
 def _child(
     kind: Kind, folder: Path, path: Path, whole: bytes, right: Answer, numbers: range, seed: int, out: TextIO
 ) -> None:
-    most = _mapped() + 4 * MEMORY
+    most = _address_space() + 4 * MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     sealed_file.check_opens = _try_in_fork
     for number in numbers:
@@ -152,8 +152,8 @@ def _child(
     path.write_bytes(whole)
 
 
-def _mapped() -> int:
-    """Bytes of addresses that this process has, most of them of libraries."""
+def _address_space() -> int:
+    """Return the size of this process's address space in bytes; most of it is libraries."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
@@ -177,14 +177,14 @@ def _words(text: str) -> tuple[Ending, str]:
 
 
 def _try_in_fork(path: Path) -> None:
-    """What `check_opens` does, in a child of a fork."""
+    """Do what `check_opens` does, in a fork of this process."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
-            status = try_whole(str(path), _mapped() + MEMORY)
+            status = try_whole(str(path), _address_space() + MEMORY)
         finally:
             os._exit(status)
     end = time.monotonic() + TRIAL
@@ -199,7 +199,7 @@ def _try_in_fork(path: Path) -> None:
 
 
 def main() -> int:
-    """Print the table; return 1 when anything ended badly."""
+    """Print the table; return 1 if anything ended badly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=21_000, help="of all kinds together")
     parser.add_argument("--seed", type=int, default=0)

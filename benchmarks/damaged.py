@@ -1,4 +1,4 @@
-"""Files that aclcmp reads, each kind in a small whole sample: how it is made, and what is read of it."""
+"""Samples of the files that aclcmp reads: each kind says how a small whole one is made, and how it is read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.report.made_up import decoder_labels, record_of, report_of
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was read: the digest of all content, and all that is said of what is wrong."""
+    """Result of reading a file: the digest of all content, and all messages about what is wrong."""
 
     content: str
     told: str = ""
@@ -47,7 +47,7 @@ class Kind:
     make: Callable[[Path], Path]
     read: Callable[[Path, Path], Answer]
     checked: bool = False
-    """Whether the format has a checksum of its content, so that nothing may be read that was not written."""
+    """True if the format has a checksum of its content: then nothing else than what was written may be read."""
 
 
 def _digest(*parts: Any) -> str:
@@ -55,7 +55,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _dump(folder: Path, path: Path) -> Answer:
-    """Read a folder as `aclcmp compare` does, and the bytes of all its tensors."""
+    """Read a folder as `aclcmp compare` does, with the bytes of all its tensors."""
     scratch = folder.parent / f"{folder.name}-copies"
     index = read_dump(folder, "pta", scratch)
     content, told = [], []
@@ -171,7 +171,7 @@ def _atb(folder: Path) -> Path:
 
 
 def made_report() -> Report:
-    """A small report with everything in it that a report can have."""
+    """Return a small report with everything that a report can have."""
     return report_of(decoder_labels(1, 2, ("layers.0.mlp.down.local", 1)), run=record_of(2))
 
 
@@ -187,7 +187,7 @@ def _unsealed_report(folder: Path) -> Path:
 
 
 def _earlier_report(folder: Path) -> Path:
-    """As versions before wrote it: texts of variable length."""
+    """Write a report as earlier versions did: with texts of variable length."""
     path = _report(folder)
     with h5py.File(path, "r+") as file:
         notes = file["notes"][:].tolist()
@@ -250,7 +250,7 @@ def _text(name: str, content: str) -> Callable[[Path], Path]:
     return make
 
 
-def _parsed(read: Callable[[Path], Any]) -> Callable[[Path, Path], Answer]:
+def _reader(read: Callable[[Path], Any]) -> Callable[[Path, Path], Answer]:
     return lambda folder, path: Answer(_digest(read(path)))
 
 
@@ -267,16 +267,16 @@ KINDS = (
     Kind("report.h5", _report, _read_report, checked=True),
     Kind("report.h5, no seal", _unsealed_report, _read_report),
     Kind("report.h5, earlier", _earlier_report, _read_report),
-    Kind("run.json", _run_json, _parsed(load_record)),
-    Kind("policy", _text("p.toml", _POLICY), _parsed(read_policy)),
-    Kind("cluster file", _text("c.yaml", _CLUSTER), _parsed(read_cluster_file)),
-    Kind("map of ids", _text("m.txt", _MAP), _parsed(read_map)),
-    Kind("layouts", _text("l.txt", _LAYOUTS), _parsed(read_layouts)),
+    Kind("run.json", _run_json, _reader(load_record)),
+    Kind("policy", _text("p.toml", _POLICY), _reader(read_policy)),
+    Kind("cluster file", _text("c.yaml", _CLUSTER), _reader(read_cluster_file)),
+    Kind("map of ids", _text("m.txt", _MAP), _reader(read_map)),
+    Kind("layouts", _text("l.txt", _LAYOUTS), _reader(read_layouts)),
 )
 
 
 def damage(whole: bytes, chance: random.Random) -> bytes:
-    """Return a file's bytes with one to three of: bits flipped, cut off, a sector of zeros, blocks moved or lost."""
+    """Return a file's bytes with one to three damages: a flipped bit, a missing end, a changed or lost block."""
     spoilt = bytearray(whole)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         size = max(len(spoilt), 1)

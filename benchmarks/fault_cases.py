@@ -1,4 +1,4 @@
-"""Runs with planted faults, and clean ones, beside golden: the statistics that every rule is shown."""
+"""Runs with planted faults and clean runs, each compared with golden: the statistics that every rule gets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEPTHS = (2, 8, 13)
 PAIRS = ((2, 8), (8, 13))
 """Layers of two faults in one run."""
 _APART = 5
-"""How far apart in the list the kinds of two faults are."""
+"""Distance in the list between the kinds of two faults of one run."""
 VISIBLE = 3.0
 """A fault is visible if it makes an error so many times what it is without the fault."""
 
@@ -34,12 +34,12 @@ class Model(Protocol):
     NAME: str
 
     def subject(self, seed: int, *, outlier: bool) -> Callable[[Setting], Recorded]:
-        """Return what runs the model of a seed."""
+        """Return a function that runs the model of a seed."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run beside golden: its statistics, and which labels are wrong by themselves (none in a clean run)."""
+    """One run compared with golden: its statistics, and the labels that are wrong by themselves, if it has faults."""
 
     plan: Plan
     stats: dict[tuple[LabelKey, int], PairStats]
@@ -47,15 +47,15 @@ class Case:
     dtype: str
     faults: tuple[Fault, ...] = ()
     roots: tuple[tuple[str, ...], ...] = ()
-    """Of each fault the labels that are wrong by themselves, its first wrong label first."""
+    """For each fault, the labels that are wrong by themselves, its first wrong label first."""
     apart: bool = True
-    """Of two faults: whether the second one makes an error that is visible beside the first one's."""
+    """True if, of two faults, the second one makes an error that is visible beside that of the first one."""
 
 
-def seeds_of(told: str, *, tune: bool) -> tuple[int, ...]:
-    """Seeds as a command line gives them, by commas; else those for tuning, or those for the table."""
-    if told:
-        return tuple(int(seed) for seed in told.split(","))
+def seeds_of(given: str, *, tune: bool) -> tuple[int, ...]:
+    """Return the seeds of a command line, separated by commas; without any, those for tuning or for the table."""
+    if given:
+        return tuple(int(seed) for seed in given.split(","))
     return TUNING if tune else TABLE
 
 
@@ -73,7 +73,7 @@ def cases(model: Model, seeds: tuple[int, ...]) -> Iterator[Case]:
 
 
 def _of_setting(model: Model, run: Callable[[Setting], Recorded], golden: Recorded, clean: Setting) -> Iterator[Case]:
-    def planted(*faults: Fault) -> Case:
+    def case_with(*faults: Fault) -> Case:
         setting = Setting(clean.dtype, clean.ranks, clean.other_kernels, faults)
         roots = tuple(
             tuple(model.NAME.format(fault.layer, kind) for kind in model.FAULTS[fault.kind]) for fault in faults
@@ -85,7 +85,7 @@ def _of_setting(model: Model, run: Callable[[Setting], Recorded], golden: Record
     alone: dict[tuple[int, int], Case] = {}
     for number, kind in enumerate(model.FAULTS):
         for layer in DEPTHS:
-            found = planted(Fault(kind, layer, (number + layer) % clean.ranks))
+            found = case_with(Fault(kind, layer, (number + layer) % clean.ranks))
             if _visible(found, sound, found.roots[0][0]):
                 alone[number, layer] = found
                 yield found
@@ -94,13 +94,13 @@ def _of_setting(model: Model, run: Callable[[Setting], Recorded], golden: Record
             one = alone.get((number, first))
             other = alone.get(((number + _APART) % len(model.FAULTS), second))
             if one and other:
-                both = planted(*one.faults, *other.faults)
+                both = case_with(*one.faults, *other.faults)
                 apart = _visible(both, one, other.roots[0][0])
                 yield Case(both.plan, both.stats, both.metrics, both.dtype, both.faults, both.roots, apart)
 
 
 def _visible(case: Case, beside: Case, label: str) -> bool:
-    """Whether a label's error, of the whole or of the worst row, is larger than in another run, on some rank."""
+    """Tell whether a label's error, of the whole or the worst row, is VISIBLE times another run's on some rank."""
     for place, with_fault in case.metrics.items():
         if place[0].label == label:
             without = beside.metrics[place]
@@ -141,7 +141,7 @@ def case_of(
 
 
 def _operand(tensor: torch.Tensor) -> Operand:
-    """A tensor as the comparison reads it."""
+    """Return a tensor as the comparison reads it."""
     name = str(tensor.dtype).removeprefix("torch.")
     assert name in CODES
     bits = tensor.contiguous().reshape(-1)
@@ -150,6 +150,6 @@ def _operand(tensor: torch.Tensor) -> Operand:
 
 
 def _slice_of(golden: torch.Tensor, like: torch.Tensor, rank: int) -> torch.Tensor:
-    """A rank's slice of the whole golden tensor."""
+    """Return a rank's slice of the whole golden tensor."""
     width = like.shape[-1]
     return golden if golden.shape == like.shape else golden[..., rank * width : (rank + 1) * width]

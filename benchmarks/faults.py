@@ -1,15 +1,15 @@
-"""How often each rule names the culprit first, and how often it cries wolf: planted faults and clean runs.
+"""Shares of runs in which each rule names the culprit first, and of its false alarms: planted faults and clean runs.
 
     python benchmarks/faults.py [--model decoder|transformer|both] [--seeds 1,2,3] [--tune]
 
 Two models of 16 layers, float32 and bfloat16, on 1 rank and on 4: a decoder written out (`faulty_decoder.py`) and a
-Qwen3 as transformers computes it (`faulty_transformer.py`). 16 and 18 kinds of faults at layers 2, 8 and 13, with other
-seeds for tuning than for the table. Golden is the same model without a fault on one rank, actual has other kernels. A
-fault is visible if at its first wrong label the relative L2 of the whole, or of the worst row, is at least three times
-that of the same run without the fault. Each rule sees the same statistics, and only them.
+Qwen3 as transformers computes it (`faulty_transformer.py`). 16 and 18 kinds of faults are planted at layers 2, 8 and
+13; the seeds for tuning are others than those for the table. Golden is the same model without a fault on one rank,
+actual has other kernels. A fault is visible if at its first wrong label the relative L2 of the whole, or of the worst
+row, is at least three times that of the same run without the fault. Each rule sees the same statistics, and only them.
 
-For our own rules also: which labels after the culprit they call `own` although its error explains them, and in runs
-with two faults, each visible alone, how often both are called so.
+For our own rules it also prints which labels after the culprit they call `own` although the culprit's error explains
+them, and, in runs with two faults that are each visible alone, how often both are called `own`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Rule = Callable[[Case], list[str]]
 
 
 def ours(case: Case) -> list[str]:
-    """This project's judge: the labels that are wrong by themselves."""
+    """Return the labels that this project's judge calls wrong by themselves."""
     judgement = judge(case.plan, case.stats, run_failed=False)
     return [
         label.key.label for label in judgement.labels if any(verdict.origin is Origin.OWN for verdict in label.ranks)
@@ -48,7 +48,7 @@ def ours(case: Case) -> list[str]:
 
 
 def by_metric(test: Callable[[Metrics, PairStats], bool]) -> Rule:
-    """A rule that looks at each label alone."""
+    """Return a rule that looks at each label alone."""
 
     def rule(case: Case) -> list[str]:
         wrong = (key.label for (key, rank), m in case.metrics.items() if test(m, case.stats[key, rank]))
@@ -62,7 +62,7 @@ def by_rule(
     stats: Mapping[tuple[LabelKey, int], PairStats],
     rules: Mapping[str, Rule],
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield what rules that look at each label alone find wrong, by the rules' names."""
+    """Yield the name of each rule that looks at each label alone, and the labels that it finds wrong."""
     for name, test in TESTS.items():
         if name in rules:
             wrong = (key.label for (key, rank), m in metrics.items() if test(m, stats[key, rank]))
@@ -79,18 +79,18 @@ TESTS: dict[str, Callable[[Metrics, PairStats], bool]] = {
     ),
     "SGLang (1 - similarity > 1e-3)": lambda m, s: m.sg_rel > 1e-3,
 }
-"""What other tools hold each label against."""
+"""Limits that other tools apply to each label."""
 RULES: dict[str, Rule] = OURS | {name: by_metric(test) for name, test in TESTS.items()}
 
 
 @dataclass
 class Tally:
-    """What a rule found."""
+    """Counts of what a rule found."""
 
     first: Counter[str] = field(default_factory=Counter)
     """Of runs with one fault: "first" (the culprit is), "other" (another label is) or "none"."""
     missed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By kind of fault, where and how."""
+    """By kind of fault: place and finding of each run whose culprit is not named first."""
     alarms: Counter[str] = field(default_factory=Counter)
     """Labels of clean runs."""
     false_roots: Counter[str] = field(default_factory=Counter)
@@ -98,7 +98,7 @@ class Tally:
     misled: int = 0
     """Runs with such labels."""
     two: Counter[str] = field(default_factory=Counter)
-    """Of runs with two faults: which of them are found."""
+    """Of runs with two faults: the faults that are found."""
     two_apart: Counter[str] = field(default_factory=Counter)
     """The same, of those in which the second one is visible beside the first one's error."""
 
@@ -130,7 +130,7 @@ class Tally:
 
 @dataclass
 class Totals:
-    """How much each rule was shown."""
+    """Numbers of runs and labels that each rule got."""
 
     runs: Counter[int] = field(default_factory=Counter)
     """By number of faults."""

@@ -1,7 +1,8 @@
-"""A decoder in torch, written out, in which any kernel can be replaced by a legitimate other one or by a faulty one.
+"""A decoder in plain torch, in which any kernel can be replaced by another legitimate one or by a faulty one.
 
-Pre-norm, rotary positions, causal attention, gated MLP; random weights, one channel of the residual stream 50 times as
-large as the others where asked for. Tensor parallelism is done in one process: each rank's slices one after the other.
+It has pre-norms, rotary positions, causal attention and a gated MLP. Its weights are random; on request one channel of
+the residual stream is 50 times as large as the others. Tensor parallelism runs in one process: each rank's slices one
+after the other.
 """
 
 from __future__ import annotations
@@ -57,20 +58,20 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "norm eps 0.1": ("norm2",),
     "cast to float8": ("act",),
 }
-"""Each fault, and the kind of label that is wrong first (then those that are wrong by themselves as well)."""
+"""Each fault, with the kind of label that is wrong first, then other kinds that are wrong by themselves."""
 NAME = "layers.{}.{}"
-"""How a label of a layer is called: layer, kind."""
+"""Name of a label of a layer, from its layer and kind."""
 
 
 def subject(seed: int, *, outlier: bool) -> Callable[[Setting], Recorded]:
-    """Return what runs the decoder with the weights and tokens of this seed."""
+    """Return a function that runs the decoder with the weights and tokens of this seed."""
     state = weights(seed, outlier=outlier)
     tokens = torch.randint(0, VOCAB, (TOKENS,), generator=torch.Generator().manual_seed(seed))
     return lambda setting: run(state, tokens, setting)
 
 
 def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Recorded:
-    """Run the decoder and label what each kernel gives; sharded tensors as each rank's slice."""
+    """Run the decoder and label what each kernel returns, sharded tensors as each rank's slice."""
     seen = Recorded()
     weight = {name: tensor.to(setting.dtype) for name, tensor in state.items()}
     hidden = weight["embed"][tokens]
@@ -86,7 +87,7 @@ def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Record
             q, k, v = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in "qkv")
             attended.append(_attention(q, k, v, setting, here.on(rank)))
         seen.label(f"{name}attn", attended)
-        out = _reduced(attended, weight[f"{layer}.o"], setting, NO_FAULT)
+        out = _project_and_reduce(attended, weight[f"{layer}.o"], setting, NO_FAULT)
         seen.label(f"{name}o", [out] * setting.ranks)
         hidden = hidden + out
         seen.label(f"{name}resid1", [hidden] * setting.ranks)
@@ -96,9 +97,9 @@ def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Record
         for rank in range(setting.ranks):
             rows = slice(rank * FFN // setting.ranks, (rank + 1) * FFN // setting.ranks)
             gate, up = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in ("gate", "up"))
-            acts.append(_activated(gate, up, here.on(rank)))
+            acts.append(_activate(gate, up, here.on(rank)))
         seen.label(f"{name}act", acts)
-        out = _reduced(acts, weight[f"{layer}.down"], setting, here)
+        out = _project_and_reduce(acts, weight[f"{layer}.down"], setting, here)
         seen.label(f"{name}mlp", [out] * setting.ranks)
         hidden = hidden + out
         seen.label(f"{name}resid2", [hidden] * setting.ranks)
@@ -163,7 +164,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, setting: Setting, fault: str) ->
     return out
 
 
-def _activated(gate: Tensor, up: Tensor, fault: str) -> Tensor:
+def _activate(gate: Tensor, up: Tensor, fault: str) -> Tensor:
     if fault == "gate and up swapped":
         gate, up = up, gate
     act = torch.nn.functional.silu(gate) * up
@@ -176,7 +177,7 @@ def _activated(gate: Tensor, up: Tensor, fault: str) -> Tensor:
     return act
 
 
-def _reduced(parts: list[Tensor], weight: Tensor, setting: Setting, fault: Fault) -> Tensor:
+def _project_and_reduce(parts: list[Tensor], weight: Tensor, setting: Setting, fault: Fault) -> Tensor:
     """Multiply each rank's slice with its columns of the weight, and add up over ranks."""
     width = weight.shape[1] // len(parts)
     summands = [_linear(part, weight[:, rank * width : (rank + 1) * width], setting) for rank, part in enumerate(parts)]

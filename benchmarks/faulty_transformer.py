@@ -1,4 +1,4 @@
-"""A Qwen3 as transformers computes it, random weights, in which hooks put other kernels, tensor parallelism and faults.
+"""A Qwen3 of transformers with random weights, in which hooks put other kernels, tensor parallelism and faults.
 
 Golden is the library's own code with eager attention, and hooks that only label. In any other run the hook of a module
 computes its output anew: with another legitimate kernel, in slices as each rank has them, with a planted fault. All
@@ -61,14 +61,14 @@ _CHUNK = 16
 
 
 def subject(seed: int, *, outlier: bool) -> Callable[[Setting], Recorded]:
-    """Return what runs the model with the weights and tokens of this seed."""
+    """Return a function that runs the model with the weights and tokens of this seed."""
     tokens = torch.randint(0, VOCAB, (1, TOKENS), generator=torch.Generator().manual_seed(seed))
     models: dict[torch.dtype, Qwen3ForCausalLM] = {}
 
     def run(setting: Setting) -> Recorded:
         if setting.dtype not in models:
             models[setting.dtype] = _model(seed, outlier=outlier).to(setting.dtype)
-        return _recorded(models[setting.dtype], tokens, setting)
+        return _record(models[setting.dtype], tokens, setting)
 
     return run
 
@@ -96,8 +96,8 @@ def _model(seed: int, *, outlier: bool) -> Qwen3ForCausalLM:
     return model
 
 
-def _recorded(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Recorded:
-    """Run the model with the hooks of a setting, and take them off again."""
+def _record(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Recorded:
+    """Run the model with the hooks of a setting, and remove them again."""
     seen = Recorded()
     golden = setting == Setting(setting.dtype)
     AttentionInterface.register("planted", partial(_attention, setting, model.model.rotary_emb.inv_freq))
@@ -108,13 +108,13 @@ def _recorded(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Reco
         swapped = fault.kind == "gate and up swapped" and path in _SWAP
         kernel_of = model.get_submodule(name.replace(path, _SWAP[path]) if swapped else name)
 
-        def hooked(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        def label_output(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
             parts = [out] if golden else _kernel(kernel_of, path, args[0], out, setting, fault)
             flat = [part.flatten(2) for part in parts]
             seen.label(name, flat if len(flat) == setting.ranks else flat * setting.ranks)
             return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
-        hooks.append(model.get_submodule(name).register_forward_hook(hooked))
+        hooks.append(model.get_submodule(name).register_forward_hook(label_output))
 
     hook("model.embed_tokens", "")
     for layer in range(LAYERS):
@@ -136,10 +136,10 @@ def _kernel(module: Any, path: str, x: Tensor, out: Tensor, setting: Setting, fa
     ranks = range(setting.ranks)
     if path in _BY_COLUMNS:
         slices = module.weight.chunk(setting.ranks, 0)
-        return [_projected(_linear(x, slices[rank], setting), path, fault.on(rank)) for rank in ranks]
+        return [_plant_in_slice(_linear(x, slices[rank], setting), path, fault.on(rank)) for rank in ranks]
     if path in _BY_ROWS:
         parts = zip(x.chunk(setting.ranks, -1), module.weight.chunk(setting.ranks, 1), strict=True)
-        return [_summed([_linear(part, weight, setting) for part, weight in parts], path, fault)]
+        return [_sum_summands([_linear(part, weight, setting) for part, weight in parts], path, fault)]
     if path in _BY_HEADS:
         missing = path == "self_attn.q_norm" and fault.kind == "weight of q_norm missing"
         weight = torch.ones_like(module.weight) if missing else module.weight
@@ -158,7 +158,7 @@ def _linear(x: Tensor, weight: Tensor, setting: Setting) -> Tensor:
     return torch.cat(chunks, 1)
 
 
-def _projected(out: Tensor, path: str, fault: str) -> Tensor:
+def _plant_in_slice(out: Tensor, path: str, fault: str) -> Tensor:
     if fault == "slice permuted" and path == "self_attn.v_proj":
         return out.flip(-1)
     if fault == "saturated" and path == "mlp.gate_proj":
@@ -168,8 +168,8 @@ def _projected(out: Tensor, path: str, fault: str) -> Tensor:
     return out
 
 
-def _summed(summands: list[Tensor], path: str, fault: Fault) -> Tensor:
-    """Add up what each rank has of a matmul."""
+def _sum_summands(summands: list[Tensor], path: str, fault: Fault) -> Tensor:
+    """Add up the ranks' summands of a matmul."""
     kind = fault.kind if path == "mlp.down_proj" else ""
     if kind == "reduction missing" and len(summands) > 1:
         return summands[fault.rank]
@@ -215,9 +215,9 @@ def _of_heads(
 ) -> Tensor:
     tokens = q.shape[2]
     if fault == "rope off by one":
-        q = _turned(q, torch.ones(tokens), frequencies)
+        q = _rotate_further(q, torch.ones(tokens), frequencies)
     if fault == "rope missing on a head":
-        q = torch.cat([_turned(q[:, :1], -torch.arange(tokens), frequencies), q[:, 1:]], 1)
+        q = torch.cat([_rotate_further(q[:, :1], -torch.arange(tokens), frequencies), q[:, 1:]], 1)
     groups = q.shape[1] // k.shape[1]
     if fault == "heads of another group":
         k, v = k.repeat(1, groups, 1, 1), v.repeat(1, groups, 1, 1)
@@ -243,7 +243,7 @@ def _of_heads(
     return out
 
 
-def _turned(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
-    """Rotate as by so many positions more."""
+def _rotate_further(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Rotate each token further, by `positions` more."""
     angles = torch.outer(positions.float(), frequencies).repeat(1, 2)[None]
     return apply_rotary_pos_emb(x, x, angles.cos().to(x.dtype), angles.sin().to(x.dtype))[0]

@@ -1,12 +1,13 @@
-"""How often the hint for a planted fault is the right one, and how often there is a wrong one.
+"""Shares of planted faults with a right hint, and with a wrong one.
 
     python benchmarks/hints.py [--model decoder|transformer] [--seeds 1,2,3] [--tune] [--show]
 
-The models, faults and depths are those of `faults.py`, of its visible faults those that the judge finds at the right
-label; where a reduction is missing over 4 ranks, each of them has its own summand. Judged and hinted at as a report is.
-A hint is right if its kind is one of those that FITTING has for the fault; one of ALSO is not wrong. Faults without any
-have no closed form: for them, and for the round-off of clean runs as if it had diverged, every hint is wrong. `--tune`:
-the seeds for tuning, others than those for the table.
+The models, faults and depths are those of `faults.py`. The faults that count are visible, and the judge finds them at
+the right label. Where a reduction over 4 ranks is missing, each rank has its own summand. Runs are judged and diagnosed
+as for a report. A hint is right if FITTING lists its kind for the fault, and not wrong if ALSO does. Faults that
+FITTING does not list have no closed form: for them every hint is wrong, as is every hint for the round-off of clean
+runs, which is diagnosed as if it had diverged. `--tune` takes the seeds for tuning, which are others than those for the
+table.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.pipeline.diagnose import diagnose
 
 CLEAN = "(round-off, by label)"
-_EVERY = 7  # of the labels of a clean run, to save time; kinds of labels do not come around at this pace
+_EVERY = 7  # one of so many labels of a clean run is diagnosed, to save time; 7 lets all kinds of labels come up
 
 FITTING: dict[str, set[str]] = {
     "rope missing on a head": {"stretch channel"},
@@ -56,11 +57,11 @@ FITTING: dict[str, set[str]] = {
     "cast to float8": {"down-cast"},
     "weight of q_norm missing": {"scale by channel"},
 }
+"""Faults that have a closed form, and the kinds of hints that are right for each."""
 ALSO: dict[str, set[str]] = {"gate and up swapped": {"another label"}}
-"""Kinds that are right where the model labels both, though not due."""
-"""Faults that have a closed form, and the kinds of hints that are right for it."""
+"""Kinds of hints that are right where the model labels both tensors, though they are not due."""
 BEHIND_A_PROJECTION = {"transformer": ("rope missing on a head", "heads swapped")}
-"""Faults of which a model labels only what a matrix has made of them."""
+"""Faults that a model labels only behind a projection, which mixes their error."""
 
 FACTS = SideFacts("f", "float32", (), "cpu", "m.py:1", 0, 0.0)
 
@@ -73,7 +74,7 @@ class Stored:
         path.write_bytes(b"")
 
     def source(self, tensor: torch.Tensor, rank: int = 0) -> Source:
-        """Append a tensor."""
+        """Append a tensor to the file, and return its place."""
         offset = self.path.stat().st_size
         flat = tensor.contiguous().reshape(-1)
         with self.path.open("ab") as out:
@@ -84,7 +85,7 @@ class Stored:
 
 @dataclass
 class Compared:
-    """A run beside golden."""
+    """A run compared with golden, and its judgement."""
 
     plan: Plan
     outcomes: Outcomes
@@ -92,31 +93,31 @@ class Compared:
 
     @property
     def stats(self) -> dict[tuple[LabelKey, int], PairStats]:
-        """By label and rank."""
+        """Statistics by label and rank."""
         return {name: each for name, each in self.outcomes.items() if isinstance(each, PairStats)}
 
     @cached_property
     def metrics(self) -> dict[tuple[LabelKey, int], Metrics]:
-        """By label and rank."""
+        """Metrics by label and rank."""
         stats = self.stats
         return dict(zip(stats, all_metrics(list(stats.values())), strict=True))
 
     def metrics_by_name(self) -> dict[str, Metrics]:
-        """By label, where there is one rank."""
+        """Return metrics by label, for a run of one rank."""
         return {key.label: each for (key, _), each in self.metrics.items()}
 
 
 def compare(pairs: Sequence[Pair]) -> Outcomes:
-    """Compare in this process."""
+    """Compare pairs in this process."""
     return {(pair.key, pair.rank): read_pair_stats(pair) for pair in pairs}
 
 
 def look(suspects: Sequence[Suspect]) -> Looks:
-    """Look again in this process."""
+    """Diagnose suspects in this process."""
     return {suspect.name: diagnose_pairs(suspect) for suspect in suspects}
 
 
-def compared(goldens: dict[str, Source], actual: Recorded, stored: Stored) -> Compared:
+def compare_run(goldens: dict[str, Source], actual: Recorded, stored: Stored) -> Compared:
     """Compare and judge a run."""
     labels = []
     for name, tensors in actual.labels.items():
@@ -137,8 +138,8 @@ def compared(goldens: dict[str, Source], actual: Recorded, stored: Stored) -> Co
     return Compared(plan, outcomes, judge(plan, outcomes, run_failed=False))
 
 
-def planted(run: Callable[[Setting], Recorded], setting: Setting, culprit: str) -> Recorded:
-    """Run with a fault; where a reduction is missing each rank keeps its own summand of the culprit."""
+def run_with_fault(run: Callable[[Setting], Recorded], setting: Setting, culprit: str) -> Recorded:
+    """Run with a fault; if it is a missing reduction, each rank keeps its own summand of the culprit."""
     found = run(setting)
     (fault,) = setting.faults
     if fault.kind == "reduction missing" and setting.ranks > 1:
@@ -148,7 +149,7 @@ def planted(run: Callable[[Setting], Recorded], setting: Setting, culprit: str) 
 
 
 def visible(case: Compared, sound: Compared, label: str) -> bool:
-    """Whether a label's error, of the whole or of the worst row, is larger than without the fault, on some rank."""
+    """Tell whether a label's error, of the whole or the worst row, is VISIBLE times the clean run's on some rank."""
     for name, outcome in case.outcomes.items():
         if name[0].label == label:
             other = sound.outcomes[name]
@@ -195,13 +196,13 @@ def of_seed(model: Model, seed: int, outlier: bool, faults: Sequence[str], folde
         goldens = {name: stored.source(tensors[0]) for name, tensors in golden.labels.items()}
         for ranks in (1, 4):
             clean = Setting(dtype, ranks, other_kernels=True)
-            sound = compared(goldens, run(clean), Stored(folder / "sound"))
+            sound = compare_run(goldens, run(clean), Stored(folder / "sound"))
             table.clean(sound)
             for number, fault in enumerate(model.FAULTS):
                 for layer in DEPTHS if fault in faults else ():
                     culprit = model.NAME.format(layer, model.FAULTS[fault][0])
                     setting = replace(clean, faults=(Fault(fault, layer, (number + layer) % ranks),))
-                    here = compared(goldens, planted(run, setting, culprit), Stored(folder / "actual"))
+                    here = compare_run(goldens, run_with_fault(run, setting, culprit), Stored(folder / "actual"))
                     if visible(here, sound, culprit):
                         what = f"{str(dtype)[6:]}, {ranks} ranks, {culprit}, seed {seed}{', outlier' * outlier}"
                         table.add(fault, here, what, culprit)
@@ -217,7 +218,7 @@ class Table:
         self.show = show
 
     def clean(self, sound: Compared) -> None:
-        """Count what would be said of a run without a fault, had each of its labels diverged: of all round-off."""
+        """Count the hints for a run without a fault, as if each of its labels had diverged: they explain round-off."""
         for label in sound.plan.labels[::_EVERY]:
             pair, *_ = label.pairs
             stats = sound.outcomes[pair.key, pair.rank]
@@ -233,7 +234,7 @@ class Table:
             self.kinds[CLEAN].update(hint.kind for hint in said)
 
     def add(self, fault: str, here: Compared, what: str, culprit: str) -> None:
-        """Count what is said of the first divergence of a run."""
+        """Count the hints for the first divergence of a run."""
         first = here.judgement.first_divergence
         count = self.counts[fault]
         if first is None or first.key.label != culprit:

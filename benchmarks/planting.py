@@ -1,4 +1,4 @@
-"""What the models with planted faults have in common: how a run computes, which faults it has, what it labels."""
+"""Parts that the models with planted faults share: the setting of a run, its faults, and its labels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 OF_ONE_RANK = ("slice permuted", "one token wrong", "heads swapped", "rope missing on a head", "cast to float8")
-"""With several ranks only one of them has these."""
+"""Faults that only one of several ranks has."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of one layer; `rank` has it where only one rank does."""
+    """A fault of one layer; `rank` is the rank that has it if only one does."""
 
     kind: str
     layer: int
@@ -29,26 +29,26 @@ NO_FAULT = Fault("", -1)
 
 @dataclass(frozen=True)
 class Setting:
-    """How a run computes: its element type, its ranks, which kernels it has, and which of them are faulty."""
+    """Setting of a run: its element type, its ranks, its kernels, and the faults in them."""
 
     dtype: torch.dtype = torch.float32
     ranks: int = 1
     other_kernels: bool = False
-    """Legitimate ones: attention and norms in another order of operations, sums of matmuls in halves."""
+    """True for other legitimate kernels: attention and norms in another order of operations, matmuls in halves."""
     faults: tuple[Fault, ...] = ()
 
     def at(self, layer: int) -> Fault:
-        """The fault of a layer."""
+        """Return the fault of a layer."""
         return next((fault for fault in self.faults if fault.layer == layer), NO_FAULT)
 
 
 @dataclass
 class Recorded:
-    """What a run labels: name -> one tensor for each rank, in the order of the computation."""
+    """Labels of a run, in the order of the computation: name -> one tensor for each rank."""
 
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def label(self, name: str, tensors: list[Tensor]) -> None:
-        """Keep copies; ranks that hold the same tensor share one."""
+        """Keep copies of the tensors; ranks that hold the same tensor share one."""
         copies = {id(tensor): tensor.detach().clone() for tensor in tensors}
         self.labels[name] = [copies[id(tensor)] for tensor in tensors]

@@ -1,4 +1,4 @@
-"""Whether we cry wolf where a trained model runs in another, legitimate way: long and short prompts, a cache, batches.
+"""False alarms where a trained model runs in another, legitimate way: long and short prompts, a cache, batches.
 
     python benchmarks/real_clean.py [--models smollm2,minilm,gemma3] [--show]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hints import Stored, compared
+from hints import Stored, compare_run
 from planting import Recorded
 from real_faults import Labels, record
 from real_weights import DTYPES, TOO_NARROW
@@ -35,7 +35,7 @@ PAIRS = (("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "bf16"), ("fp32", "fp32"))
 KERNELS = ("sdpa", "halves", "summands", "sdpa+halves+norm")
 LONG = 1500
 STEPS = 6
-"""Tokens that are read one by one behind the two pieces."""
+"""Tokens that are read one by one after the two pieces."""
 Inputs = dict[str, Tensor]
 Sides = tuple[str, Labels, Labels]
 
@@ -47,17 +47,17 @@ class Ways:
         self.trained, self.golden, self.actual = trained, golden, actual
 
     def all(self) -> Iterator[Sides]:
-        """Yield scenes: their kind, golden's labels, actual's."""
+        """Yield each scene: its kind, the labels of golden, and those of actual."""
         causal = "Bert" not in type(self.golden).__name__
         yield from self.kernels()
-        yield from self.padded("right")
+        yield from self.padded_batch("right")
         if causal:
-            yield from self.padded("left")
-            yield from self.cached()
-        yield self.compiled()
+            yield from self.padded_batch("left")
+            yield from self.with_cache()
+        yield self.compiled_mlps()
 
     def kernels(self) -> Iterator[Sides]:
-        """Other kernels on prompts of many lengths."""
+        """Yield other kernels on prompts of many lengths."""
         short = [self.text(text) for text in ("Once upon a time", "import numpy as np\nx = np.zeros((3, 4))", TEXTS[0])]
         random = [self.random(seed, tokens) for seed, tokens in ((201, 5), (202, 12), (203, 24), (204, 96))]
         for kind, prompts in (("text", short), ("random ids", random)):
@@ -69,8 +69,8 @@ class Ways:
             golden = record(self.golden, self.trained.roles, long)
             yield f"{LONG} tokens", golden, record(self.actual, self.trained.roles, long, "sdpa")
 
-    def padded(self, side: str) -> Iterator[Sides]:
-        """Two prompts of different lengths as a batch, with another kernel, and the shorter one alone as golden."""
+    def padded_batch(self, side: str) -> Iterator[Sides]:
+        """Yield a batch of a short and a long prompt: with another kernel, and beside the short prompt alone."""
         inputs = self.text_batch(side)
         golden = record(self.golden, self.trained.roles, inputs)
         yield f"padded {side}", golden, record(self.actual, self.trained.roles, inputs, "sdpa")
@@ -81,16 +81,16 @@ class Ways:
         cut = {name: each[:1, keep] for name, each in batch.items() if each.shape[:2] == keep.expand(2, -1).shape}
         yield f"alone : batch padded {side}", {name: each for name, each in one.items() if name in cut}, cut
 
-    def cached(self) -> Iterator[Sides]:
-        """A prompt in two pieces, then token by token, beside one forward of all."""
+    def with_cache(self) -> Iterator[Sides]:
+        """Yield a prompt that is read in two pieces and then token by token, beside one forward of the whole."""
         inputs = self.text(TEXTS[0])
         tokens = inputs["input_ids"].shape[1]
         whole = record(self.golden, self.trained.roles, inputs)
         cuts = [tokens // 2, *range(tokens - STEPS, tokens + 1)]
         yield "cache", whole, pieces(self.actual, inputs["input_ids"], cuts)
 
-    def compiled(self) -> Sides:
-        """Feed-forward parts that torch.compile compiled."""
+    def compiled_mlps(self) -> Sides:
+        """Return a scene in which torch.compile has compiled the feed-forward parts."""
         inputs = self.text(TEXTS[0])
         golden = record(self.golden, self.trained.roles, inputs)
         torch._dynamo.reset()
@@ -103,13 +103,13 @@ class Ways:
         return "torch.compile", {name: each for name, each in golden.items() if name in actual}, actual
 
     def text(self, text: str, tokens: int = 0) -> Inputs:
-        """A text, cut to so many tokens."""
+        """Return the tokens of a text, at most `tokens` of them."""
         found = self.trained.tokens([text])
         limit = min(tokens or LONG, self.golden.config.max_position_embeddings)
         return {name: each[:, :limit] for name, each in found.items() if name != "token_type_ids"}
 
     def text_batch(self, side: str) -> Inputs:
-        """A short and a long prompt, padded."""
+        """Return a short and a long prompt as a batch, padded on one side."""
         one, other = (self.text(text)["input_ids"][0] for text in TEXTS[::-1])
         one, other = sorted((one[: len(one) // 2], other), key=len)
         gap = len(other) - len(one)
@@ -122,14 +122,14 @@ class Ways:
         return found | ({"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if side == "left" else {})
 
     def random(self, seed: int, tokens: int) -> Inputs:
-        """Random ids."""
+        """Return random ids."""
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(self.golden.config.vocab_size, (1, tokens), generator=generator)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def pieces(model: Any, ids: Tensor, cuts: list[int]) -> Labels:
-    """Read a prompt up to each cut, with a cache where there are several, and join what modules return along tokens."""
+    """Read a prompt up to each cut, with a cache if there are several; join the outputs of modules along tokens."""
     found: dict[str, list[Tensor]] = defaultdict(list)
     model.set_attn_implementation("eager")
     with ExitStack() as hooks, torch.no_grad():
@@ -159,7 +159,7 @@ def pieces(model: Any, ids: Tensor, cuts: list[int]) -> Labels:
 
 
 def _along(parts: list[Tensor], lengths: list[int]) -> int:
-    """The dimension of the tokens: heads may stand before them. Of one part it does not matter: a pooler has none."""
+    """Return the dimension of the tokens; it may come after the heads. One part needs none (a pooler has none)."""
     if len(parts) == 1:
         return 0
     return next(dim for dim in range(1, parts[0].ndim) if [part.shape[dim] for part in parts] == lengths)
@@ -187,7 +187,7 @@ def main() -> None:
                     stored = Stored(Path(folder) / "golden")
                     sources = {label: stored.source(tensor) for label, tensor in one.items()}
                     run = Recorded({label: [tensor] for label, tensor in other.items()})
-                    case = compared(sources, run, Stored(Path(folder) / "actual"))
+                    case = compare_run(sources, run, Stored(Path(folder) / "actual"))
                 labels = case.judgement.labels
                 runs[kind, half].append(case.judgement.exit_code is not ExitCode.MATCH)
                 drifting[kind, half].append(sum(each.status is Status.DRIFT for each in labels) / len(labels))

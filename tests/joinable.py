@@ -1,4 +1,4 @@
-"""A Ray of the tests that other processes of this machine may join, which a local Ray of ours does not allow."""
+"""A Ray of the tests that other processes of this machine may join, which the command's local Ray does not allow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

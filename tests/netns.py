@@ -2,7 +2,7 @@
 
 Each host is a set of Linux namespaces that one process holds. It is the host's first process, so when it ends, the
 kernel ends all others of that host; and it ends when its standard input does, so also when the tests are killed. All
-hosts hang on a bridge that lies in namespaces of its own: outside of them nothing is made that would need removing.
+hosts are connected to a bridge in namespaces of its own; nothing is made outside of them that would need removing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ read -r _ || true
 
 @cache
 def why_not() -> str:
-    """Say what these tests lack here, "" if nothing."""
+    """Return what this machine lacks for these tests, "" if nothing."""
     missing = [name for name in ("ip", "unshare", "nsenter", "mount") if not shutil.which(name)]
     if missing:
         return f"needs {' and '.join(missing)} (iproute2, util-linux)"
@@ -63,7 +63,7 @@ def why_not() -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command on a host ended."""
+    """Exit code and output of a command on a host."""
 
     code: int
     out: str
@@ -97,7 +97,7 @@ class Host:
         _ip(self.bridge, "link", "set", f"to-{self.name}", how)
 
     def processes(self) -> list[psutil.Process]:
-        """All processes of the host but its first and its shells' holders, as this process sees them."""
+        """Return all processes of the host but its first and its shells' holders, as this process sees them."""
         own = Path(f"/proc/{self.pid}/ns/pid").readlink()
         return living(lambda each: each.pid != self.pid and Path(f"/proc/{each.pid}/ns/pid").readlink() == own)
 
@@ -133,13 +133,13 @@ def hosts(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[l
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     with ExitStack() as stack:
-        bridge = stack.enter_context(_held())
+        bridge = stack.enter_context(_hold_namespaces())
         _ip(bridge, "link", "add", "br0", "up", "type", "bridge")
         made = []
         for name, ip in addresses.items():
             own = folder / name
             own.mkdir()
-            pid = stack.enter_context(_held(name, own, work))
+            pid = stack.enter_context(_hold_namespaces(name, own, work))
             made.append(Host(name, ip, own / "files", work, environ, pid, bridge))
             _ip(bridge, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
             _ip(bridge, "link", "set", f"to-{name}", "up", "master", "br0")
@@ -180,8 +180,8 @@ def start_ray(
 
 
 @contextmanager
-def _held(*arguments: str | Path) -> Iterator[int]:
-    """Hold new namespaces and yield their first process."""
+def _hold_namespaces(*arguments: str | Path) -> Iterator[int]:
+    """Hold new namespaces, and yield the id of their first process."""
     holder = subprocess.Popen(
         [*_UNSHARE, "bash", "-c", _HOLD, "hold", *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Processes that tests look for, wait for and end. Each may end at any moment: such a process is passed over."""
+"""Processes that tests look for, wait for and end. A process may end at any moment, and is then passed over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE = 600.0
 def living(
     chosen: Callable[[psutil.Process], object], among: Iterable[psutil.Process] | None = None
 ) -> list[psutil.Process]:
-    """Return the processes for which `chosen` holds, of all on this machine by default; none that has ended."""
+    """Return the living processes for which `chosen` is true, by default of all on this machine."""
     found = []
     for process in psutil.process_iter() if among is None else among:
         with suppress(OSError, psutil.Error):
@@ -48,7 +48,7 @@ def command_of(process: psutil.Process) -> str:
     return " ".join(process.cmdline())
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def marked_processes(mark: str) -> list[psutil.Process]:
     """Return all other living processes with `mark` in their environment."""
     return living(
         lambda each: each.pid != os.getpid() and mark.encode() in Path(f"/proc/{each.pid}/environ").read_bytes()
@@ -56,7 +56,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def wait_until(condition: Callable[[], object], words: Callable[[], object] = str, seconds: float = PATIENCE) -> None:
-    """Poll until `condition`; fail with `words()` after `seconds`."""
+    """Wait until `condition()` is true; fail with `words()` after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -65,15 +65,15 @@ def wait_until(condition: Callable[[], object], words: Callable[[], object] = st
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for this signal."""
+    """Tell whether a process has a handler for this signal."""
     found = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
     return found is not None and bool(int(found[1], 16) >> number - 1 & 1)
 
 
 def as_in_a_terminal() -> None:
-    """A `preexec_fn`: heed SIGINT, which a shell's background jobs ignore, and SIGHUP, which what nohup starts does.
+    """Restore SIGINT and SIGHUP to their defaults, as a `preexec_fn`.
 
-    A test run may be either.
+    Background jobs of a shell ignore SIGINT, and processes under nohup ignore SIGHUP; a test run may be either.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The turns of a dialogue: the token ids that both models read, and how a token is told to the user."""
+"""The turns of a dialogue: the token ids that both models read, and how a token is shown to the user."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

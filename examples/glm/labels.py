@@ -1,4 +1,4 @@
-"""Where a GLM model is labelled: forward hooks, the same ones for the golden and for the actual side."""
+"""Labels of a GLM model: forward hooks, the same ones for the golden and for the actual side."""
 
 from torch import Tensor, nn
 from transformers import GlmForCausalLM
@@ -7,7 +7,7 @@ from aclcmp import set_label
 
 
 def label_glm(model: GlmForCausalLM, side: str) -> None:
-    """Label what the modules of `model` compute, under ids that do not depend on how its weights are sharded.
+    """Label what the modules of `model` return, under ids that do not depend on how its weights are sharded.
 
     On a tensor-parallel rank the ids that end in `.local` hold the rank's equal slice of the last dimension, on the
     golden side the whole tensor; all others are whole on both. The order of the slices is the order of the ranks, so no

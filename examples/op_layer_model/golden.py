@@ -1,4 +1,4 @@
-"""The framework's side: transformers' GLM as it is, and where it is labelled."""
+"""The framework's side: transformers' GLM as it is, and its labels."""
 
 from collections.abc import Callable, Collection
 
@@ -83,7 +83,7 @@ def label_golden(model: GlmForCausalLM, names: Collection[str], after_attention:
         scaling: float,
         **_options: object,
     ) -> tuple[Tensor, Tensor]:
-        """transformers' eager attention, with its intermediate results labelled."""
+        """Compute transformers' eager attention, and label its intermediate results."""
         layer = module.layer_idx
         label(layer, "attn.q", query)
         label(layer, "attn.k", key)

@@ -1,6 +1,6 @@
-"""The low-level labels: which file of the library's dump holds the tensor that the framework calls by that name.
+"""The low-level labels: the file of the library's dump that holds the tensor of a name in the framework.
 
-The files of a node lie in its folder, `{number}_{name}`, within the folder of the node that it is inside of.
+The files of a node lie in its folder, `{number}_{name}`, within the folder of the node that it belongs to.
 """
 
 KERNELS = {

@@ -1,6 +1,6 @@
-"""The three granularities: what of the golden model the library replaces, and the labels of both sides.
+"""The three granularities: the part of the golden model that the library replaces, and the labels of both sides.
 
-In each of them the golden model computes on as if nothing were replaced. The library gets the same inputs beside it.
+In each of them the golden model computes on as if nothing were replaced. The library runs beside it on the same inputs.
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ def _names(granularity: str, high: tuple[str, ...], setting: Setting) -> set[str
 
 
 def _label_inside(granularity: str, layer: int, setting: Setting) -> None:
-    """Tell the tool, and through it the library, which files of the dump are wanted: before the library runs."""
+    """Tell the tool, and through it the library, which files of the dump are wanted; runs before the library."""
     if setting.low:
         for name, path in low_level_paths(granularity, layer).items():
             set_label("acl", f"layers.{layer}.{name}", tensor_path=path)

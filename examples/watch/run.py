@@ -89,14 +89,14 @@ def tensor_parallel(golden: PreTrainedModel, ranks: int) -> PreTrainedModel:
 
 
 def permute_slice(model: PreTrainedModel, layer: int) -> None:
-    """A conversion script permutes the rows of one rank's slice of the queries' projection."""
+    """Permute the rows of one rank's slice of the queries' projection, as a faulty conversion script does."""
     weight = model.model.layers[layer].self_attn.q_proj.weight.detach()
     local = weight.to_local() if isinstance(weight, DTensor) else weight
     local.copy_(local.roll(1, dims=0))
 
 
 def roll_tokens(model: PreTrainedModel, layer: int) -> None:
-    """A kernel on one rank writes every token's row one place too far."""
+    """Write every token's row one place too far on one rank, as a faulty kernel does."""
 
     def roll(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         return output.roll(1, dims=1)

@@ -1,4 +1,4 @@
-"""Running the command as a user does: in a process of its own, in a folder of its own."""
+"""Runs of the command as a user starts it: in a process of its own, in a folder of its own."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.processes import PATIENCE
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -52,7 +52,7 @@ def forking() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def quick_aclcmp(forking: subprocess.Popen[str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Run `aclcmp ARGUMENTS` in the test's folder, forked off a process that has imported it: for what ends at once."""
+    """Run `aclcmp ARGUMENTS` in the test's folder, in a fork of a process that has imported it; for short commands."""
 
     def run(*arguments: str | Path, cwd: Path = tmp_path) -> Done:
         texts = tmp_path_factory.mktemp("printed")

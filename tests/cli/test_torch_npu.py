@@ -18,7 +18,7 @@ import pytest
 from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.load_checks import check_loading
 from aclcmp.orchestrator.doctor.torch_loading import try_loading
-from tests.doctor.hosts import told
+from tests.doctor.hosts import host_report
 from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.model
@@ -70,7 +70,7 @@ def environ(torch_npu: Path, **more: str) -> dict[str, str]:
 def why(torch_npu: Path, **more: str) -> tuple[str, str]:
     versions = Versions("1", "3.11.7", torch="there", torch_npu="there")
     loading = try_loading(versions, environ(torch_npu, **more))
-    (found,) = check_loading(told(facts__loading=loading, facts__devices__npus=0))
+    (found,) = check_loading(host_report(facts__loading=loading, facts__devices__npus=0))
     return found.level.value, found.what
 
 

@@ -90,11 +90,11 @@ def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
 
 def test_passes_of_an_engine_are_sides(aclcmp: Command, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from tests.dumps.sglang_writer import dumped
+    from tests.dumps.sglang_writer import dump_passes
 
-    dumped(tmp_path / "golden" / "TP0_PP0_Rank0_pid7")
-    dumped(tmp_path / "same" / "TP0_PP0_Rank0_pid8")
-    dumped(tmp_path / "wrong" / "TP0_PP0_Rank0_pid9", wrong=0.5)
+    dump_passes(tmp_path / "golden" / "TP0_PP0_Rank0_pid7")
+    dump_passes(tmp_path / "same" / "TP0_PP0_Rank0_pid8")
+    dump_passes(tmp_path / "wrong" / "TP0_PP0_Rank0_pid9", wrong=0.5)
     done = aclcmp("compare", "golden", "same", "--output", "a")
     assert done.code == 0 and "SGLang's passes, 1 rank" in done.out, done
     done = aclcmp("compare", "golden", "wrong", "--output", "b")

@@ -1,4 +1,4 @@
-"""What the statistics of a pair ought to be, in plain float64 numpy, and how closely the kernels must agree."""
+"""Reference statistics of a pair in plain float64 numpy, and the bounds within which kernels must agree with them."""
 
 import dataclasses
 import math
@@ -51,7 +51,7 @@ def nonfinite_class(x: np.ndarray) -> np.ndarray:
 
 
 def mantissa_bits(x: np.ndarray, x_name: str, y_name: str) -> int:
-    """How many leading bits of the mantissa finite values use, bit by bit, in the type in which they are compared."""
+    """Count, bit by bit, the leading mantissa bits that finite values use in the type in which they are compared."""
     if DTYPES[x_name].kind in (Kind.INT, Kind.BOOL):
         return 0
     wide = any(name in ("float64", "complex128") for name in (x_name, y_name))
@@ -169,7 +169,7 @@ def reference_rows(x: np.ndarray, y: np.ndarray, whole_shape: tuple[int, ...], r
 
 
 def assert_close(found: float, expected: float, scale: float, name: str) -> None:
-    """Agreement to 1e-6 of the sum's natural scale; 1e-300 is where float64 itself loses digits."""
+    """Check agreement to 1e-6 of the sum's natural scale; below 1e-300 float64 itself loses digits."""
     if found == expected or (math.isnan(found) and math.isnan(expected)):
         return
     assert abs(found - expected) <= 1e-6 * scale + 1e-300, f"{name}: {found!r}, expected {expected!r}, scale {scale!r}"

@@ -1,4 +1,4 @@
-"""A host that tells nothing bad, and how to change one fact of it."""
+"""Reports of healthy hosts, of which a test changes single facts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def folder(path: str) -> Folder:
     return Folder(path, exists=True, writable=True, total=1000 * GIB, free=500 * GIB, inodes=1 << 20, owner=1000)
 
 
-def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> HostReport:
-    """A healthy host with eight NPUs; a change is named by its path, `facts__shm__free=0`."""
+def host_report(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> HostReport:
+    """Return the report of a healthy host with eight NPUs; a change is named by its path, `facts__shm__free=0`."""
     facts = NodeFacts(
         versions=Versions("1.2.3", "3.11.7", "2.60.0", "2.4.6", "3.16.0", "2.5.1", "2.5.1"),
         code="c0de",
@@ -48,15 +48,15 @@ def told(name: str = "acl-a", ip: str = "10.0.0.1", **changes: Any) -> HostRepor
     )
     host = HostReport(f"{name} ({ip})", ip, facts, {"CPU": 64.0, "NPU": 8.0})
     for path, value in changes.items():
-        host = changed(host, path.split("__"), value)
+        host = with_value(host, path.split("__"), value)
     return host
 
 
-def changed(whole: Any, path: list[str], value: object) -> Any:
+def with_value(whole: Any, path: list[str], value: object) -> Any:
     first, *rest = path
-    return replace(whole, **{first: changed(getattr(whole, first), rest, value) if rest else value})
+    return replace(whole, **{first: with_value(getattr(whole, first), rest, value) if rest else value})
 
 
 def two(**changes: Any) -> list[HostReport]:
-    """Two hosts; the changes are those of the second."""
-    return [told(), told("acl-b", "10.0.0.2", skew=(-0.01, 0.01), **changes)]
+    """Return the reports of two hosts; the changes are those of the second."""
+    return [host_report(), host_report("acl-b", "10.0.0.2", skew=(-0.01, 0.01), **changes)]

@@ -9,7 +9,7 @@ import pytest
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import Health
 from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
-from tests.doctor.hosts import GIB, told, two
+from tests.doctor.hosts import GIB, host_report, two
 
 B = "acl-b (10.0.0.2)"
 MIB = 1 << 20
@@ -20,7 +20,7 @@ def problems(hosts: list[HostReport], *silent: tuple[str, str], **more: Any) -> 
 
 
 def test_healthy_hosts_have_no_problem() -> None:
-    assert problems([told()]) == [] and problems(two()) == []
+    assert problems([host_report()]) == [] and problems(two()) == []
     fine = [finding.what for finding in check(two())]
     assert "Ray asks for a token" in fine and "a lost host is noticed within 15 s" in fine
     assert fine.count("Ray offers 8 NPU, the host has 8 of /dev/davinci*") == 2
@@ -97,15 +97,17 @@ def test_one_thing_is_wrong_on_one_host(level: str, what: str, fix: str, changes
 
 
 def test_a_clock_that_is_off_for_certain() -> None:
-    assert problems([*two(), told("acl-c", "10.0.0.3", skew=(-20.0, 20.0))]) == []  # not known
-    (ahead,) = problems([told(), told("acl-b", "10.0.0.2", skew=(1.5, 1.6))])
-    (behind,) = problems([told(), told("acl-b", "10.0.0.2", skew=(-3600.2, -3600.1))])
+    assert problems([*two(), host_report("acl-c", "10.0.0.3", skew=(-20.0, 20.0))]) == []  # not known
+    (ahead,) = problems([host_report(), host_report("acl-b", "10.0.0.2", skew=(1.5, 1.6))])
+    (behind,) = problems([host_report(), host_report("acl-b", "10.0.0.2", skew=(-3600.2, -3600.1))])
     assert "at least 1.5 s ahead of that of acl-a" in ahead.what and "at least 3600.1 s behind" in behind.what
     assert "chrony" in ahead.fix and ahead.level is Severity.WARN
 
 
 def test_a_host_that_gives_no_answer() -> None:
-    none, mute = problems([told()], ("acl-b (10.0.0.2)", "has no aclcmp: install it"), ("acl-c", "did not answer"))
+    none, mute = problems(
+        [host_report()], ("acl-b (10.0.0.2)", "has no aclcmp: install it"), ("acl-c", "did not answer")
+    )
     assert none.level is mute.level is Severity.BAD
     assert (
         none.where == B
@@ -116,28 +118,28 @@ def test_a_host_that_gives_no_answer() -> None:
 
 
 def test_what_only_many_hosts_can_have_wrong() -> None:
-    (slow,) = problems([told(facts__health=Health(3000, 10000, 5)), *two()[1:]])
+    (slow,) = problems([host_report(facts__health=Health(3000, 10000, 5)), *two()[1:]])
     assert "after up to 65 s" in slow.what and "RAY_health_check_period_ms=" in slow.fix
-    assert problems([told(facts__health=None), *two()[1:]]) == []
+    assert problems([host_report(facts__health=None), *two()[1:]]) == []
 
-    (shared,) = problems([told(), told("acl-b", "10.0.0.1")])
+    (shared,) = problems([host_report(), host_report("acl-b", "10.0.0.1")])
     assert "2 nodes of Ray share the address 10.0.0.1" in shared.what
 
     (other,) = problems(two(facts__token__digest="d2"))
     assert "token on acl-b (10.0.0.2) is another than on acl-a (10.0.0.1)" in other.what
 
-    (loopback,) = [f for f in problems([told(), told("acl-b", "127.0.0.1")]) if f.level is Severity.BAD]
+    (loopback,) = [f for f in problems([host_report(), host_report("acl-b", "127.0.0.1")]) if f.level is Severity.BAD]
     assert "Ray knows it as 127.0.0.1" in loopback.what and "--node-ip-address" in loopback.fix
 
 
 def test_one_host_alone_needs_no_name_and_no_health_checks() -> None:
-    assert problems([told(facts__network__resolved=("127.0.1.1",), facts__health=Health(3000, 10000, 5))]) == []
+    assert problems([host_report(facts__network__resolved=("127.0.1.1",), facts__health=Health(3000, 10000, 5))]) == []
 
 
 @pytest.mark.parametrize(("mode", "source"), [("disabled", "RAY_AUTH_TOKEN"), ("", "")])
 def test_a_cluster_without_a_token(mode: str, source: str) -> None:
     changes = {"facts__token__mode": mode, "facts__token__source": source}
-    found = problems([told(**changes), told("acl-b", "10.0.0.2", **changes)])
+    found = problems([host_report(**changes), host_report("acl-b", "10.0.0.2", **changes)])
     assert [finding.what[:24] for finding in found] == ["Ray asks for no token: w"]
     assert "RAY_AUTH_MODE=token" in found[0].fix
 
@@ -154,21 +156,21 @@ def test_a_cluster_without_a_token(mode: str, source: str) -> None:
     ],
 )
 def test_names_of_interfaces_as_each_library_reads_them(variable: str, value: str, right: bool) -> None:
-    assert problems([told(facts__network__socket_names=((variable, value),))]) == [] or not right
-    assert right or problems([told(facts__network__socket_names=((variable, value),))])
+    assert problems([host_report(facts__network__socket_names=((variable, value),))]) == [] or not right
+    assert right or problems([host_report(facts__network__socket_names=((variable, value),))])
 
 
 def test_the_shell_that_asks_may_say_something_else() -> None:
-    shell = told(facts__network__socket_names=(("GLOO_SOCKET_IFNAME", "ib0"),)).facts.network
+    shell = host_report(facts__network__socket_names=(("GLOO_SOCKET_IFNAME", "ib0"),)).facts.network
     (finding,) = problems(two(), shell=shell)
     assert finding.where == "acl-a, this shell" and "GLOO_SOCKET_IFNAME=ib0" in finding.what
-    assert len(problems([told(facts__network=shell)], shell=shell)) == 1
+    assert len(problems([host_report(facts__network=shell)], shell=shell)) == 1
 
 
 def test_ports_where_a_ray_would_be_started() -> None:
-    tunnel = told(ip="", facts__network__taken=((8265, "ssh"),))
+    tunnel = host_report(ip="", facts__network__taken=((8265, "ssh"),))
     assert not any("8265" in finding.what for finding in problems([tunnel]))
-    here = told(ip="", facts__network__taken=((6379, "redis-server"), (8265, "raylet"), (10001, "")))
+    here = host_report(ip="", facts__network__taken=((6379, "redis-server"), (8265, "raylet"), (10001, "")))
     redis, hidden = problems([here])
     assert "port 6379" in redis.what and "redis-server" in redis.what and "--port=6380" in redis.fix
     assert "port 10001" in hidden.what and "another user" in hidden.what
@@ -177,13 +179,15 @@ def test_ports_where_a_ray_would_be_started() -> None:
 
 def test_little_shared_memory_is_worse_where_devices_are() -> None:
     changes: dict[str, Any] = {"facts__shm__free": 64 * MIB, "facts__shm__total": 64 * MIB}
-    (finding,) = problems([told(resources={}, facts__devices__npus=0, facts__versions__torch_npu="", **changes)])
+    (finding,) = problems([host_report(resources={}, facts__devices__npus=0, facts__versions__torch_npu="", **changes)])
     assert finding.level is Severity.WARN and "64 MiB" in finding.what
-    (finding,) = problems([told(**changes)])
+    (finding,) = problems([host_report(**changes)])
     assert finding.level is Severity.BAD
 
 
 def test_a_host_without_any_device() -> None:
-    plain = told(resources={"CPU": 4.0}, facts__devices__npus=0, facts__versions__torch_npu="", facts__ascend__cann="")
+    plain = host_report(
+        resources={"CPU": 4.0}, facts__devices__npus=0, facts__versions__torch_npu="", facts__ascend__cann=""
+    )
     assert problems([plain]) == []
     assert any(finding.what.startswith("no NPU and no GPU") for finding in check([plain]))

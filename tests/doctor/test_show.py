@@ -11,7 +11,7 @@ from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.examine import Examination
 from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
 from aclcmp.orchestrator.doctor.show import as_json, from_json, print_examination
-from tests.doctor.hosts import told, two
+from tests.doctor.hosts import host_report, two
 
 
 def printed(hosts: list[HostReport], encoding: str = "utf-8") -> str:
@@ -35,8 +35,8 @@ def test_findings_by_host_each_with_its_fix() -> None:
 
 
 def test_the_last_line_sums_up() -> None:
-    assert printed([told()]).endswith(" checks are fine.\n")
-    assert printed([told(facts__code="x"), *two(facts__code="x")[1:]]).endswith("are fine.\n")
+    assert printed([host_report()]).endswith(" checks are fine.\n")
+    assert printed([host_report(facts__code="x"), *two(facts__code="x")[1:]]).endswith("are fine.\n")
     assert printed(two(facts__code="x")).endswith("Nothing is bad, 1 warning.\n")
 
 
@@ -46,7 +46,7 @@ def test_a_terminal_without_signs() -> None:
 
 
 def test_many_hosts_are_not_a_wall() -> None:
-    text = printed([told(), *(told(f"acl-{n}", f"10.0.0.{n}") for n in range(2, 20))])
+    text = printed([host_report(), *(host_report(f"acl-{n}", f"10.0.0.{n}") for n in range(2, 20))])
     assert len(text.splitlines()) < 70 and text.count(" checks are fine") == 20
 
 

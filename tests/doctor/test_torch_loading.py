@@ -15,7 +15,7 @@ from aclcmp.orchestrator.cluster.versions import Versions
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.findings import Finding, Severity
 from aclcmp.orchestrator.doctor.torch_loading import Loading, try_loading
-from tests.doctor.hosts import told
+from tests.doctor.hosts import host_report
 from tests.processes import living, wait_until
 
 BOTH = Versions("1", "3.11.7", torch="2.13.0", torch_npu="2.13.0")
@@ -33,7 +33,7 @@ def load(folder: Path, torch: str, torch_npu: str = "", seconds: float = 60.0, *
 
 
 def finding(loading: Loading, ip: str = "", npus: int = 0, home: str = "") -> Finding:
-    host = told(ip=ip, facts__loading=loading, facts__devices__npus=npus, facts__ascend__home=home)
+    host = host_report(ip=ip, facts__loading=loading, facts__devices__npus=npus, facts__ascend__home=home)
     (only,) = (found for found in check([host]) if "import" in found.what or "can be loaded" in found.what)
     return only
 
@@ -48,7 +48,7 @@ def test_both_load(weird_path: Path) -> None:
 def test_where_there_is_no_torch_nothing_is_tried() -> None:
     loading = try_loading(Versions("1", "3.11.7"), {})
     assert loading == Loading()
-    assert not any("load" in found.what for found in check([told(facts__loading=loading)]))
+    assert not any("load" in found.what for found in check([host_report(facts__loading=loading)]))
 
 
 def test_what_torch_cannot_load(tmp_path: Path) -> None:

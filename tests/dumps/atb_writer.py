@@ -1,4 +1,4 @@
-"""Writes files to the letter of ATB's grammar, as its probes do."""
+"""Writer of files that follow ATB's grammar to the letter, as its probes write them."""
 
 import math
 import os
@@ -72,7 +72,7 @@ def write_atb(
 
 
 def write_pointer(path: Path, dims: Sequence[int], dtype: int, target: str) -> Path:
-    """Write what the probe leaves where it has stored the same bytes before."""
+    """Write the pointer that the probe leaves where it has stored the same bytes before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(atb_header(dims, dtype, 0, extra=[f"data={target}"], data=False))
     return path

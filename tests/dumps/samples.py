@@ -1,4 +1,4 @@
-"""What the tests of other tools' dumps share: samples of every dtype, and reading back what an index says."""
+"""Helpers of the tests of other tools' dumps: samples of every dtype, and reading back what an index says."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SHAPES = ((), (1,), (7,), (0,), (3, 0, 2), (2, 3), (5, 1, 4), (2, 3, 4, 5))
 
 
 def sample(dtype: str, shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[Any]:
-    """Return random bits in `DType.memory`: NaNs, infinities and all (booleans are booleans)."""
+    """Return random bits in `DType.memory`, with NaNs and infinities among them; booleans are 0 or 1."""
     memory = DTYPES[dtype].memory
     bits = np.random.default_rng(seed).integers(0, 256, (*shape, memory.itemsize), np.uint8)
     if dtype == "bool":
@@ -27,7 +27,7 @@ def sample(dtype: str, shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[Any
     return np.ascontiguousarray(bits).view(memory).reshape(shape)
 
 
-def made(dtype: str, shape: tuple[int, ...], seed: int = 0) -> Any:
+def torch_sample(dtype: str, shape: tuple[int, ...], seed: int = 0) -> Any:
     """Return the sample as a torch tensor."""
     import torch
 
@@ -49,7 +49,7 @@ def read(folder: Path, side: str = "pta") -> DumpIndex:
 
 
 def check(index: DumpIndex, side: str) -> None:
-    """What holds for every index."""
+    """Check what must hold for every index."""
     assert all(note.isprintable() for note in index.notes)
     for rank in index.indices:
         assert [record.seq for record in rank.records] == list(range(len(rank.records)))

@@ -1,4 +1,4 @@
-"""Forward passes as SGLang's dumper writes them: by the same hooks, on a real model, into the same files."""
+"""Writer of forward passes as SGLang's dumper writes them: by the same hooks, on a real model, into the same files."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Model(torch.nn.Module):
 
 
 class Dumper:
-    """Leaves and the body are hooked; when the body returns the dict is written, and only then gets its output."""
+    """Hooks of the leaves and the body. The dict is written when the body returns, and gets its output only then."""
 
     def __init__(self, model: Model, folder: Path, skip: int = 0) -> None:
         folder.mkdir(parents=True)
@@ -66,7 +66,7 @@ class Dumper:
         self.number, self.current = self.number + 1, {}
 
 
-def dumped(folder: Path, passes: int = 3, skip: int = 0, wrong: float = 0.0, seed: int = 0) -> list[Any]:
+def dump_passes(folder: Path, passes: int = 3, skip: int = 0, wrong: float = 0.0, seed: int = 0) -> list[Any]:
     """Run a model a few times under the dumper; return its logits."""
     model = Model(seed)
     with torch.no_grad():

@@ -12,7 +12,7 @@ import pytest
 from aclcmp.orchestrator.dumps.axis_splits import AxisSplit
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import write_atb
-from tests.dumps.samples import check, made
+from tests.dumps.samples import check, torch_sample
 
 pytestmark = pytest.mark.fuzz
 
@@ -75,7 +75,7 @@ def test_damaged_indices_and_names(tmp_path: Path, seed: int) -> None:
         folder = tmp_path / f"d{k}"
         data = folder / "step0" / "rank0" / "dump_tensor_data"
         data.mkdir(parents=True)
-        torch.save(made("float32", (2, 3)), data / "x.output.0.pt")
+        torch.save(torch_sample("float32", (2, 3)), data / "x.output.0.pt")
         leaf = {"type": "torch.Tensor", "dtype": "torch.float32", "shape": [2, 3], "data_name": "x.output.0.pt"}
         leaf |= {"device_mesh": [[0, 1], [2, 3]], "placements": [{"Shard": {"dim": 0}}, {"Replicate": {}}]}
         text = json.dumps({"task": "tensor", "data": {"x": {"output": [leaf], "input_args": [leaf]}}}).encode()
@@ -87,7 +87,7 @@ def test_damaged_indices_and_names(tmp_path: Path, seed: int) -> None:
             character for character in damaged(name.encode(), rng).decode("latin-1") if character not in "\0/"
         )
         for each in (name, spoilt[:200] or "x"):
-            torch.save({"value": made("float32", (2, 3)), "meta": {"dims": "t h[tp]"}}, dumper / f"{each}.pt")
+            torch.save({"value": torch_sample("float32", (2, 3)), "meta": {"dims": "t h[tp]"}}, dumper / f"{each}.pt")
         atb = tmp_path / f"a{k}"
         for each in ("0_Op/after/outtensor0", damaged(b"0_77/0/0_Op", rng).decode("latin-1").replace("\0", "")):
             path = atb / "data" / (each.replace("..", "").lstrip("/")[:100] + ".bin")

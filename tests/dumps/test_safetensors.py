@@ -12,7 +12,7 @@ from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from tests.dumps.atb_writer import values
-from tests.dumps.samples import SHAPES, by_name, made, read, reasons, same_bits, sample
+from tests.dumps.samples import SHAPES, by_name, read, reasons, same_bits, sample, torch_sample
 
 DTYPE_NAMES = [name for name in DTYPES if name not in ("complex32", "complex128")]
 
@@ -21,7 +21,7 @@ DTYPE_NAMES = [name for name in DTYPES if name not in ("complex32", "complex128"
 def test_every_dtype_by_the_real_writer(tmp_path: Path, dtype: str) -> None:
     writer = pytest.importorskip("safetensors.torch")
     (tmp_path / "d").mkdir()
-    whole = {f"model.layers.{k}.weight": made(dtype, shape, k) for k, shape in enumerate(SHAPES)}
+    whole = {f"model.layers.{k}.weight": torch_sample(dtype, shape, k) for k, shape in enumerate(SHAPES)}
     try:
         writer.save_file(whole, tmp_path / "d" / "model.safetensors", {"format": "pt"})
     except KeyError:

@@ -11,12 +11,12 @@ from tests.dumps.samples import by_name, read, reasons, tensors
 
 torch = pytest.importorskip("torch")
 
-from tests.dumps.sglang_writer import BATCH, dumped  # noqa: E402 (needs torch)
+from tests.dumps.sglang_writer import BATCH, dump_passes  # noqa: E402 (needs torch)
 
 
 def test_passes_are_tasks_in_the_order_of_computation(tmp_path: Path) -> None:
-    logits = dumped(tmp_path / "d" / "TP0_PP0_Rank0_pid7")
-    dumped(tmp_path / "d" / "TP1_PP0_Rank1_pid8")
+    logits = dump_passes(tmp_path / "d" / "TP0_PP0_Rank0_pid7")
+    dump_passes(tmp_path / "d" / "TP1_PP0_Rank1_pid8")
     index = read(tmp_path / "d")
     assert index.tool == "SGLang's passes" and index.order == "calls" and len(index.indices) == 2
     ran = ["model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm.0", "model.norm.1"]
@@ -31,7 +31,7 @@ def test_passes_are_tasks_in_the_order_of_computation(tmp_path: Path) -> None:
 
 def test_one_rank_one_file_and_many_passes(tmp_path: Path) -> None:
     folder = tmp_path / "TP3_PP1_Rank7_pid100"
-    dumped(folder, passes=12)
+    dump_passes(folder, passes=12)
     for where in (folder, folder / "Pass00011.pt"):
         index = read(where)
         assert index.tool == "SGLang's passes" and [each.header.rank for each in index.indices] == [7]
@@ -41,7 +41,7 @@ def test_one_rank_one_file_and_many_passes(tmp_path: Path) -> None:
 
 def test_what_a_skipped_pass_left_behind_is_told(tmp_path: Path) -> None:
     """vLLM's dumper can skip passes that warm up: the output of the last of these begins the first file."""
-    dumped(tmp_path / "d" / "TP0_PP0_Rank0_pid7", skip=1)
+    dump_passes(tmp_path / "d" / "TP0_PP0_Rank0_pid7", skip=1)
     index = read(tmp_path / "d")
     assert "logits_processor" in by_name(index, task=0) and "logits_processor" not in by_name(index, task=1)
     assert any("Pass00000 begins with is left out" in note for note in index.notes)
@@ -64,7 +64,7 @@ def test_other_bodies_and_what_runs_before_them(tmp_path: Path) -> None:
 
 def test_damaged_and_dangerous_passes_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "d" / "TP0_PP0_Rank0_pid7"
-    dumped(folder)
+    dump_passes(folder)
     whole = (folder / "Pass00001.pt").read_bytes()
     (folder / "Pass00001.pt").write_bytes(whole[: len(whole) // 2])
     torch.save({"model.x": torch.ones(1), "evil": Path}, folder / "Pass00002.pt")
@@ -75,6 +75,6 @@ def test_damaged_and_dangerous_passes_are_named(tmp_path: Path) -> None:
 
 def test_two_dumps_of_a_rank_are_not_mixed(tmp_path: Path) -> None:
     for pid in (7, 8):
-        dumped(tmp_path / "d" / f"TP0_PP0_Rank0_pid{pid}")
+        dump_passes(tmp_path / "d" / f"TP0_PP0_Rank0_pid{pid}")
     with pytest.raises(ForeignFormatError, match="Rank0_pid7 and TP0_PP0_Rank0_pid8; name one of them"):
         read_dump(tmp_path / "d", "pta", tmp_path / "scratch")

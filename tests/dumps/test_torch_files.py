@@ -17,7 +17,7 @@ from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 from tests.dumps.atb_writer import values
-from tests.dumps.samples import SHAPES, by_name, made, read, reasons, same_bits, sample
+from tests.dumps.samples import SHAPES, by_name, read, reasons, same_bits, sample, torch_sample
 
 torch = pytest.importorskip("torch")
 
@@ -27,7 +27,7 @@ torch = pytest.importorskip("torch")
 @pytest.mark.filterwarnings("ignore:ComplexHalf")
 def test_every_dtype(tmp_path: Path, dtype: str, legacy: bool) -> None:
     (tmp_path / "d").mkdir()
-    whole = {str(k): made(dtype, shape, k) for k, shape in enumerate(SHAPES)}
+    whole = {str(k): torch_sample(dtype, shape, k) for k, shape in enumerate(SHAPES)}
     try:
         torch.save(whole, tmp_path / "d" / "x.pt", _use_new_zipfile_serialization=not legacy)
         torch.load(tmp_path / "d" / "x.pt")

@@ -24,7 +24,7 @@ TURNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """How far one label of one rank is off: relative L2 of the whole tensor and of the worst row."""
+    """Error of one label on one rank: relative L2 of the whole tensor and of the worst row."""
 
     data_id: str
     rank: int
@@ -39,7 +39,7 @@ class Error:
 
 
 def rank_environment(folder: Path, rank: int, ranks: int, port: int) -> dict[str, str]:
-    """Torchrun's variables and aclcmp's own, with the example's modules importable."""
+    """Return torchrun's variables and aclcmp's own, with the example's modules importable."""
     return {
         **os.environ,
         "RANK": str(rank),

@@ -37,7 +37,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """What the ranks left: their shards, and the process ids that their dump folders are named by."""
+    """Traces of the ranks: their shards, and the process ids after which their dump folders are named."""
 
     folder: Path
     shards: tuple[ShardIndex, ...]
@@ -76,7 +76,7 @@ def run_rounds(folder: Path, ranks: int, rounds: Sequence[Round]) -> Ranks:
 
 
 def execution_folder(out: Path, generation: str, *, pid: int, device: int, execution: int, task: int) -> Path:
-    """Return where an execution's files are, as the original tools document it."""
+    """Return the folder of an execution's files, as the original tools document it."""
     return {
         "A": out / "tensors" / str(pid) / f"{pid}_{task}",
         "B": out / "tensors" / f"{pid}_{pid}" / str(execution),

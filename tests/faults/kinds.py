@@ -1,4 +1,4 @@
-"""What can happen to a run over two hosts, and what must be said of it. Shared by the tests and the benchmark."""
+"""Faults of a run over two hosts, and what the user must read of each. Shared by the tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.processes import kill, living
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds after the thing that happened."""
+    """Seconds from the fault to what follows it."""
 
     told: float | None
-    """None: nothing is to be told, or the command itself is gone."""
+    """The user reads of it; None: there is nothing to read, or the command itself is gone."""
     stopped: float | None
     """No process of a rank is left on any host that can be reached; None: the ranks go on."""
     code: int | None
@@ -30,24 +30,24 @@ RANKS = 4
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that happens while four ranks run on two hosts, ranks 2 and 3 on host acl-b."""
+    """One fault that happens while four ranks run on two hosts, ranks 2 and 3 on host acl-b."""
 
     name: str
     happens: Callable[[Scene], object]
     told: str
-    """What the user reads of it while the command goes on; "": nothing."""
+    """Pattern of the line that the user reads of it while the command goes on; "": there is none."""
     script: tuple[str, ...] = ("plain", *LONG)
     options: tuple[str, ...] = ()
     before: Callable[[Scene, str], object] = lambda scene, output: None
-    """What is done before the run starts, with the name of its folder."""
+    """Prepares the hosts before the run starts; it gets the name of the run's folder."""
     when: Callable[[Scene], object] = lambda scene: None
-    """What is waited for, once every rank has labelled something."""
+    """Waits for something, once every rank has labelled something."""
     goes_on: bool = False
-    """The ranks are not stopped."""
+    """True if the ranks are not stopped."""
     gone: bool = False
-    """The command itself is gone."""
+    """True if the command itself is gone."""
     ends_ray: bool = False
-    """The cluster is not whole any more."""
+    """True if the cluster is not whole any more."""
     left_on: tuple[str, ...] = ()
     """Hosts that cannot be reached, on which something may stay."""
 
@@ -66,7 +66,7 @@ def _kill_host(scene: Scene) -> None:
 
 
 def _small_disk(scene: Scene, output: str) -> None:
-    """A disk of their own for the shards of host b."""
+    """Give the shards of host b a small disk of their own."""
     shards = f"{output}/shards"
     assert scene.hosts[1].run("mkdir", "-p", shards).code == 0
     assert scene.hosts[1].run("mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", shards).code == 0
@@ -97,7 +97,7 @@ DEAF = Fault(
 )
 STUCK = Fault(
     "a rank does not come to a collective (--timeout 40)",
-    lambda scene: scene.told("stuck"),
+    lambda scene: scene.wait_for_line("stuck"),
     r"timed out after 40 s; still running: rank 0 .*: stopping the ranks",
     script=("stuck", *LONG),
     options=("--timeout", "40"),
@@ -141,14 +141,14 @@ ALL = (RANK, DEAF, STUCK, CTRL_C, DRIVER, HOST, CABLE, HEAD, DISK, COMPARER)
 
 
 def let_happen(scene: Scene, fault: Fault, output: str) -> Times:
-    """Run until every rank has labelled something, let the thing happen; return how soon all that followed came."""
+    """Run until every rank has labelled something, let the fault happen, and return the seconds to what follows."""
     fault.before(scene, output)
     scene.start(output, *fault.script, options=fault.options)
     for rank in range(RANKS):
-        scene.told(rf"\[rank{rank}\] labelled 2")
+        scene.wait_for_line(rf"\[rank{rank}\] labelled 2")
     fault.when(scene)
     scene.happen(lambda: fault.happens(scene))
     reachable = [host for host in scene.hosts if host.name not in fault.left_on]
-    told = scene.told(fault.told) if fault.told else None
+    told = scene.wait_for_line(fault.told) if fault.told else None
     stopped = None if fault.goes_on else scene.empty(*reachable)
-    return Times(told, stopped, *((None, None) if fault.gone else scene.ended()))
+    return Times(told, stopped, *((None, None) if fault.gone else scene.wait_for_end()))

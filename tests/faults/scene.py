@@ -1,4 +1,4 @@
-"""A run over real hosts, while something happens to them: what the user is told and when, and what is left behind."""
+"""A run over real hosts while something happens to them: what the user reads and when, and what is left behind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Scene:
     output: str = ""
     lines: list[tuple[float, str]] = field(default_factory=list)
     begun: float = 0.0
-    """When the thing happened."""
+    """Time of the fault."""
 
     def write_script(self) -> None:
         """Put the script where the command runs, on every host."""
@@ -98,12 +98,12 @@ class Scene:
         self._reader.start()
 
     def happen(self, what: Callable[[], object]) -> None:
-        """Let something happen, and begin to count the seconds."""
+        """Let a fault happen, and count seconds from now on."""
         self.begun = time.monotonic()
         what()
 
-    def told(self, pattern: str) -> float:
-        """Wait until a line like this is printed; return how many seconds after the thing that was."""
+    def wait_for_line(self, pattern: str) -> float:
+        """Wait until a line with this pattern is printed; return how many seconds after the fault it came."""
 
         def when() -> float | None:
             return next((when for when, line in list(self.lines) if re.search(pattern, line)), None)
@@ -112,8 +112,8 @@ class Scene:
         assert found is not None, f"never said {pattern!r}:\n{self.printed}"
         return found - self.begun
 
-    def ended(self) -> tuple[int, float]:
-        """Wait for the command's end; return its exit code, and how many seconds after the thing that was."""
+    def wait_for_end(self) -> tuple[int, float]:
+        """Wait for the command's end; return its exit code, and how many seconds after the fault it came."""
         assert self.process is not None
         code = self.process.wait(PATIENCE)
         when = time.monotonic()
@@ -121,17 +121,17 @@ class Scene:
         return code, when - self.begun
 
     def empty(self, *where: Host) -> float:
-        """Wait until no process of a rank is left on these hosts; return how many seconds after the thing that was."""
+        """Wait until no process of a rank is left on these hosts; return how many seconds after the fault that was."""
         assert self.until(lambda: not any(map(self.ranks_on, where)) or None), [self.ranks_on(host) for host in where]
         return time.monotonic() - self.begun
 
     def ranks_on(self, host: Host) -> list[psutil.Process]:
-        """The processes of this run's ranks on a host, their guards too."""
+        """Return the processes of this run's ranks on a host, and their guards."""
         shards = f"{host.work}/{self.output}/"
         return living(lambda each: each.environ().get("ACLCMP_SHARD_DIR", "").startswith(shards), host.processes())
 
     def ray_on(self, host: Host, name: str) -> list[psutil.Process]:
-        """The processes of Ray on a host in whose command line or title this is found; "": all."""
+        """Return the processes of Ray on a host whose command line or title contains `name`; "": all."""
 
         def is_named(process: psutil.Process) -> bool:
             line = command_of(process)
@@ -140,7 +140,7 @@ class Scene:
         return living(is_named, host.processes())
 
     def kill_driver(self) -> None:
-        """Kill the command itself, not its hold from outside."""
+        """Kill the command itself, not the process that holds its namespaces."""
         assert self.process is not None
         kill(descendants(self.process.pid))
         self.process.wait(PATIENCE)
@@ -154,15 +154,15 @@ class Scene:
     def printed(self) -> str:
         return "\n".join(line for _, line in self.lines)
 
-    def compared(self) -> dict[int, int]:
-        """How many layers the report has compared on each rank."""
+    def compared_layers(self) -> dict[int, int]:
+        """Count the layers that the report has compared on each rank."""
         counts: Counter[int] = Counter()
         for label in self.report()["labels"]:
             counts.update(int(rank) for rank, found in label["ranks"].items() if found["status"] == "match")
         return counts
 
-    def labelled(self) -> dict[int, int]:
-        """How many layers each rank said that it had labelled, in its log on its own host."""
+    def labelled_layers(self) -> dict[int, int]:
+        """Count the layers that each rank said it had labelled, in its log on its own host."""
         counts = {}
         for host in self.hosts:
             for log in (host.files / self.output / "logs").glob("rank*.log"):
@@ -177,7 +177,7 @@ class Scene:
 
     @staticmethod
     def until(found: Callable[[], Any], over: Callable[[], bool] = lambda: False) -> Any:
-        """Wait until something is found, or given up because it is `over` or after PATIENCE; return it or None."""
+        """Wait until something is found, `over` is true, or PATIENCE has passed; return what is found, or None."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             last = over()
@@ -192,7 +192,7 @@ class Scene:
 
 @contextmanager
 def scene(folder: Path, names: Sequence[str] = ("acl-a", "acl-b")) -> Iterator[Scene]:
-    """Real hosts with a Ray over them and the script on each; all of it is gone afterwards."""
+    """Make real hosts with a Ray over them and the script on each; all of it is gone afterwards."""
     with hosts(folder, names) as made, ray_on(made, npus=2) as address:
         found = Scene(made, address)
         found.write_script()

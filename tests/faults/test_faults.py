@@ -26,7 +26,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def is_all_there(stage: Scene, ranks: str = "0123") -> None:
     """Check that all that these ranks said they had labelled is in the report."""
-    said, compared = stage.labelled(), stage.compared()
+    said, compared = stage.labelled_layers(), stage.compared_layers()
     for rank in map(int, ranks):
         assert said[rank] and compared[rank] >= said[rank], (rank, said, compared, stage.printed)
 
@@ -49,7 +49,7 @@ def test_a_killed_driver_leaves_nothing_behind_and_can_be_made_up_for(shared: Sc
 
 def test_a_full_disk_costs_labels_that_are_named_and_nothing_else(shared: Scene) -> None:
     assert let_happen(shared, kinds.DISK, "full").code == 4, shared.printed
-    assert shared.labelled() == dict.fromkeys(range(4), 12)  # the script itself went on to its end
+    assert shared.labelled_layers() == dict.fromkeys(range(4), 12)  # the script itself went on to its end
     found: dict[str, set[str]] = {rank: set() for rank in "0123"}
     for label in shared.report()["labels"]:
         for rank, verdict in label["ranks"].items():
@@ -69,8 +69,8 @@ def test_killed_compare_actors_are_replaced(shared: Scene) -> None:
         return True if len(killed) == 2 else None
 
     assert shared.until(kill_those_of_b), shared.printed
-    assert shared.ended()[0] == 0, shared.printed
-    assert shared.compared() == dict.fromkeys(range(4), 12)
+    assert shared.wait_for_end()[0] == 0, shared.printed
+    assert shared.compared_layers() == dict.fromkeys(range(4), 12)
 
 
 CLOCK = """
@@ -113,9 +113,9 @@ def test_a_host_whose_clock_is_off(tmp_path: Path) -> None:
         stage = Scene(made, address)
         stage.write_script()
         stage.start("late", "plain", "4", "0.1", "48")
-        assert stage.ended()[0] == 0, stage.printed
+        assert stage.wait_for_end()[0] == 0, stage.printed
         record = stage.record()
-        assert stage.compared() == dict.fromkeys(range(4), 4)
+        assert stage.compared_layers() == dict.fromkeys(range(4), 4)
         for rank in record["ranks"]:
             assert record["started"] <= rank["started"] <= rank["finished"] <= record["finished"], rank
         clock = made[1].run("env", f"LD_PRELOAD={library}", sys.executable, "-c", "import time; print(time.time())")
@@ -127,7 +127,7 @@ def test_a_host_whose_clock_is_off(tmp_path: Path) -> None:
 def test_no_file_of_a_run_holds_the_token(shared: Scene) -> None:
     token = shared.hosts[0].environ["RAY_AUTH_TOKEN"].encode()
     shared.start("secret", "plain", "2", "0", "8", options=("--env", "MY_API_KEY=hidden-from-all-files"))
-    assert shared.ended()[0] == 0, shared.printed
+    assert shared.wait_for_end()[0] == 0, shared.printed
     files = [path for host in shared.hosts for path in (host.files / "secret").rglob("*") if path.is_file()]
     assert len(files) > 10
     for path in files:

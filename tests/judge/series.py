@@ -29,13 +29,13 @@ BF16 = np.dtype(ml_dtypes.bfloat16)
 POLICY = Policy()
 
 
-def rounded(values: Array, dtype: npt.DTypeLike = BF16) -> npt.NDArray[np.float32]:
-    """Values that a narrow type can hold, in float32."""
+def round_to(values: Array, dtype: npt.DTypeLike = BF16) -> npt.NDArray[np.float32]:
+    """Round values to a narrow type, and return them in float32."""
     return values.astype(dtype).astype(np.float32)
 
 
 def off(values: Array, error: float, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Values whose rows each have this relative L2 error."""
+    """Return values with a random error, of this relative L2 in each row."""
     wide = values.astype(np.float64)
     noise = np.random.default_rng(seed).standard_normal(wide.shape)
     rows = np.linalg.norm(wide, axis=-1, keepdims=True) / np.linalg.norm(noise, axis=-1, keepdims=True)
@@ -43,7 +43,7 @@ def off(values: Array, error: float, seed: int = 0) -> npt.NDArray[np.float64]:
 
 
 def stats_of(golden: Array, actual: Array) -> PairStats:
-    """The statistics of a pair of one shape, of any types."""
+    """Return the statistics of a pair of one shape, of any types."""
     region = Region.whole(golden.shape)
 
     def operand(side: Array) -> Operand:
@@ -54,7 +54,7 @@ def stats_of(golden: Array, actual: Array) -> PairStats:
 
 
 def evidence_on(labels: Mapping[str, Both], inputs: Mapping[str, tuple[str, ...]] | None = None) -> Evidence:
-    """What is known of labels on one rank; `inputs` are those that they name."""
+    """Return the evidence of labels on one rank; `inputs` are the inputs that they name."""
     planned = []
     outcomes: Outcomes = {}
     for name, (golden, actual) in labels.items():
@@ -68,21 +68,21 @@ def evidence_on(labels: Mapping[str, Both], inputs: Mapping[str, tuple[str, ...]
     return collect_evidence(Plan(tuple(planned), levels, (), 0, ()), outcomes, run_failed=False)
 
 
-def judged_on(
+def judge_on(
     labels: Mapping[str, Both], policy: Policy = POLICY, inputs: Mapping[str, tuple[str, ...]] | None = None
 ) -> Judgement:
-    """The judgement of labels on one rank."""
+    """Judge labels on one rank."""
     return judge_evidence(evidence_on(labels, inputs), policy)
 
 
 def of(judgement: Judgement, name: str) -> RankVerdict:
-    """The verdict on a label."""
+    """Return the verdict on a label."""
     (found,) = (label.ranks[0] for label in judgement.labels if label.key.label == name)
     return found
 
 
 def wrong(judgement: Judgement) -> dict[str, Origin | None]:
-    """The origins of what is no match and no drift."""
+    """Return the origin of each label that neither matches nor drifts."""
     return {
         label.key.label: label.ranks[0].origin
         for label in judgement.labels
@@ -91,5 +91,5 @@ def wrong(judgement: Judgement) -> dict[str, Origin | None]:
 
 
 def first(judgement: Judgement) -> str | None:
-    """The label of the headline."""
+    """Return the label of the first divergence, if there is one."""
     return judgement.first_divergence.key.label if judgement.first_divergence else None

@@ -23,7 +23,7 @@ from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.terminal import print_report
-from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judged_on, of, off, wrong
+from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judge_on, of, off, wrong
 
 F32 = np.dtype(np.float32)
 X = np.random.default_rng(6).standard_normal((16, 64))
@@ -60,7 +60,7 @@ def usual(layer: int) -> list[float]:
 
 def test_massive_activations_are_no_jump_where_they_end() -> None:
     """The relative error of the whole falls to a tenth and climbs back; the median row's is steady."""
-    found = judged_on(residual([usual(layer) for layer in range(LAYERS)]))
+    found = judge_on(residual([usual(layer) for layer in range(LAYERS)]))
     whole = [v.metrics.rel_l2 for label in found.labels for v in label.ranks if v.metrics]
     assert whole[28] > 4 * whole[27], "as the old rule saw it"
     assert found.exit_code is ExitCode.MATCH and {label.status for label in found.labels} == {Status.MATCH}
@@ -70,7 +70,7 @@ def test_massive_activations_are_no_jump_where_they_end() -> None:
 def test_a_median_row_that_jumps_is_wrong_wherever_that_is(layer: int) -> None:
     errors = [usual(n) for n in range(LAYERS)]
     errors[layer] = [each * 4 for each in errors[layer]]
-    found = judged_on(residual(errors))
+    found = judge_on(residual(errors))
     assert first(found) == f"layers.{layer}"
     limits = of(found, f"layers.{layer}").limits
     assert limits is not None and 4 * errors[0][1] < limits.warn, "it is not even near its limit"
@@ -78,7 +78,7 @@ def test_a_median_row_that_jumps_is_wrong_wherever_that_is(layer: int) -> None:
 
 @pytest.mark.parametrize(("times", "is_wrong"), [(1.8, False), (3.0, True), (6.0, True)])
 def test_how_much_is_a_jump(times: float, is_wrong: bool) -> None:
-    found = judged_on(layers([1e-6 * 1.02**n for n in range(10)] + [1e-6 * times * 1.2]))
+    found = judge_on(layers([1e-6 * 1.02**n for n in range(10)] + [1e-6 * times * 1.2]))
     assert wrong(found) == ({"layers.10.mlp": Origin.OWN} if is_wrong else {})
 
 
@@ -88,7 +88,7 @@ def test_a_single_row_may_vary_more(times: float, is_wrong: bool) -> None:
     golden, actual = labels["layers.10.mlp"]
     actual = actual.copy()
     actual[3] = golden[3] + (actual[3] - golden[3]) * times
-    assert wrong(judged_on({**labels, "layers.10.mlp": (golden, actual)})) == (
+    assert wrong(judge_on({**labels, "layers.10.mlp": (golden, actual)})) == (
         {"layers.10.mlp": Origin.OWN} if is_wrong else {}
     )
 
@@ -99,11 +99,11 @@ def test_what_exceeds_its_kind_but_not_other_labels_is_no_jump() -> None:
     quiet, loud = layers([1e-6] * 9 + [1e-5], "layers.{}.norm"), layers([1e-5] * 10, "layers.{}.mlp")
     for one, other in zip(quiet.items(), loud.items(), strict=True):
         labels |= dict([other, one])
-    assert wrong(judged_on(labels)) == {}
+    assert wrong(judge_on(labels)) == {}
 
 
 def test_the_first_layers_have_no_history() -> None:
-    assert wrong(judged_on(layers([1e-7, 1e-6, 4e-6]))) == {}
+    assert wrong(judge_on(layers([1e-7, 1e-6, 4e-6]))) == {}
 
 
 @given(
@@ -116,13 +116,13 @@ def test_errors_that_grow_slowly_and_waver_are_no_jump_and_at_once_are_one(
     waver: list[float], growth: float, start: float, seed: int
 ) -> None:
     errors = [10**start * growth**n * each for n, each in enumerate(waver)]
-    assert wrong(judged_on(layers(errors))) == {}
+    assert wrong(judge_on(layers(errors))) == {}
     last = len(errors)
-    assert wrong(judged_on(layers([*errors, max(errors) * 6]))) == {f"layers.{last}.mlp": Origin.OWN}
+    assert wrong(judge_on(layers([*errors, max(errors) * 6]))) == {f"layers.{last}.mlp": Origin.OWN}
 
 
 def test_rules_that_are_off_find_no_jump() -> None:
-    assert wrong(judged_on(layers([1e-6] * 9 + [1e-5]), Policy(jump=JumpRule(on=False)))) == {}
+    assert wrong(judge_on(layers([1e-6] * 9 + [1e-5]), Policy(jump=JumpRule(on=False)))) == {}
 
 
 JUMPS = [*[2e-6] * 8, 1.2e-5]
@@ -131,7 +131,7 @@ JUMPS = [*[2e-6] * 8, 1.2e-5]
 @given(st.floats(4.0, 5000.0).filter(lambda times: not 45 < times < 55))
 def test_what_is_below_its_limit_never_outranks_what_is_fifty_times_worse(times: float) -> None:
     labels = {**layers(JUMPS), **layers([1.2e-5 * times] * 2, "tail.{}.x")}
-    found = judged_on(labels)
+    found = judge_on(labels)
     worse = times > 50 and of(found, "tail.0.x").status is Status.DIVERGED
     assert first(found) == ("tail.0.x" if worse else "layers.8.mlp")
     status = of(found, "layers.8.mlp")
@@ -143,12 +143,12 @@ def test_what_is_below_its_limit_never_outranks_what_is_fifty_times_worse(times:
 
 def test_what_is_above_its_limit_keeps_its_place() -> None:
     labels = {**layers([*JUMPS[:-1], 2e-3]), **layers([0.9], "tail.{}.x")}
-    assert first(judged_on(labels)) == "layers.8.mlp"
+    assert first(judge_on(labels)) == "layers.8.mlp"
 
 
 def test_neither_another_task_nor_what_is_ignored_outranks() -> None:
     labels = {**layers(JUMPS), **layers([0.5], "tail.{}.x")}
-    assert first(judged_on(labels, Policy(ignore=(Excuse(Scope("tail.*.x"), "debug"),)))) == "layers.8.mlp"
+    assert first(judge_on(labels, Policy(ignore=(Excuse(Scope("tail.*.x"), "debug"),)))) == "layers.8.mlp"
     known = evidence_on(labels)
     moved = [
         replace(each, key=LabelKey(1, *each.key[1:])) if each.key.label.startswith("tail") else each
@@ -161,7 +161,7 @@ def test_values_that_are_not_finite_outrank() -> None:
     golden = X.astype(F32)
     broken = golden.copy()
     broken[3] = np.nan
-    assert first(judged_on({**layers(JUMPS), "tail": (golden, broken)})) == "tail"
+    assert first(judge_on({**layers(JUMPS), "tail": (golden, broken)})) == "tail"
 
 
 def printed(judgement: Judgement) -> str:
@@ -172,7 +172,7 @@ def printed(judgement: Judgement) -> str:
 
 @pytest.mark.parametrize("tail", [0.5, 1e-4])
 def test_headline_and_table_agree(tail: float) -> None:
-    found = judged_on({**layers(JUMPS), **layers([tail] * 3, "tail.{}.x")})
+    found = judge_on({**layers(JUMPS), **layers([tail] * 3, "tail.{}.x")})
     told = found.first_divergence
     assert told is not None
     text = printed(found)
@@ -207,34 +207,34 @@ STEADY = [(2e-6, 2.4e-6)] * 8
 
 def test_a_jump_that_what_follows_carries_on_is_one() -> None:
     carried = [*STEADY, (5.6e-6, 6e-6), *[(5e-6, 6e-6)] * 5]
-    assert wrong(judged_on(alternating(carried))).keys() >= {"layers.8.attn.o_proj"}
-    assert first(judged_on(alternating(carried))) == "layers.8.attn.o_proj"
+    assert wrong(judge_on(alternating(carried))).keys() >= {"layers.8.attn.o_proj"}
+    assert first(judge_on(alternating(carried))) == "layers.8.attn.o_proj"
 
 
 def test_a_jump_that_nothing_carries_on_is_round_off_of_a_small_part() -> None:
     """A projection whose terms cancel, as for short prompts: beside what it is added to its error is nothing."""
     alone = [*STEADY, (5.6e-6, 2.4e-6), *STEADY]
-    found = judged_on(alternating(alone))
+    found = judge_on(alternating(alone))
     assert found.exit_code is ExitCode.MATCH and of(found, "layers.8.attn.o_proj").status is Status.MATCH
 
 
 def test_a_very_large_jump_needs_no_witness() -> None:
-    assert first(judged_on(alternating([*STEADY, (9e-6, 2.4e-6), *STEADY]))) == "layers.8.attn.o_proj"
+    assert first(judge_on(alternating([*STEADY, (9e-6, 2.4e-6), *STEADY]))) == "layers.8.attn.o_proj"
 
 
 def test_near_the_end_there_is_nothing_to_ask() -> None:
-    assert first(judged_on(alternating([*STEADY, (2e-6, 6.6e-6)]))) == "layers.8"
+    assert first(judge_on(alternating([*STEADY, (2e-6, 6.6e-6)]))) == "layers.8"
 
 
 def test_what_was_no_jump_hides_no_later_one() -> None:
     errors = [*STEADY, (5.6e-6, 2.4e-6), *STEADY, (1.2e-5, 1.2e-5), *[(1.2e-5, 1.2e-5)] * 3]
-    assert first(judged_on(alternating(errors))) == "layers.17.attn.o_proj"
+    assert first(judge_on(alternating(errors))) == "layers.17.attn.o_proj"
 
 
 @pytest.mark.parametrize(("rows", "is_wrong"), [(4, False), (64, True)])
 def test_few_rows_must_jump_further(rows: int, is_wrong: bool) -> None:
     carried = [*STEADY, (6.5e-6, 6.5e-6), *[(6.5e-6, 6.5e-6)] * 5]
-    assert (first(judged_on(alternating(carried, rows))) is not None) == is_wrong
+    assert (first(judge_on(alternating(carried, rows))) is not None) == is_wrong
 
 
 USUAL = 4.5e-4
@@ -268,21 +268,21 @@ LIMIT = 2 * 5e-4 * np.sqrt(2)
 def test_a_row_just_beyond_its_limit_that_nothing_carries_on_drifts(
     times: float, behind: float, status: Status
 ) -> None:
-    found = of(judged_on(one_row(times * LIMIT, behind)), "layers.8.attn.o_proj")
+    found = of(judge_on(one_row(times * LIMIT, behind)), "layers.8.attn.o_proj")
     assert found.status is status
     assert ("nothing that follows carries it on" in found.reason) == (status is Status.DRIFT)
 
 
 def test_a_limit_that_the_user_gave_is_kept() -> None:
     rule = LimitRule(Scope("layers.8.attn.o_proj"), 1e-5, LIMIT / 2)
-    found = judged_on(one_row(1.2 * LIMIT, USUAL), Policy(rules=(rule,)))
+    found = judge_on(one_row(1.2 * LIMIT, USUAL), Policy(rules=(rule,)))
     assert of(found, "layers.8.attn.o_proj").status is Status.DIVERGED
 
 
 @pytest.mark.parametrize(("rows", "times"), [(64, 2.0), (128, 2.0), (1024, 2.9)])
 def test_the_worst_of_many_rows_may_be_worse(rows: int, times: float) -> None:
     golden = np.random.default_rng(1).standard_normal((rows, 8)).astype(F32)
-    limits = of(judged_on({"x": (golden, off(golden, 1e-6).astype(F32))}), "x").limits
+    limits = of(judge_on({"x": (golden, off(golden, 1e-6).astype(F32))}), "x").limits
     assert limits is not None and limits.rows == pytest.approx(times)
 
 
@@ -290,7 +290,7 @@ def test_the_worst_of_many_rows_may_be_worse(rows: int, times: float) -> None:
 @pytest.mark.parametrize("with_rows", [True, False])
 def test_a_stored_report_is_judged_again_as_before(errors: list[float], with_rows: bool, tmp_path: Path) -> None:
     """Sums by row are not kept of what matches, and are not read where they are not needed: their number is known."""
-    found = judged_on(layers(errors))
+    found = judge_on(layers(errors))
     assert found.exit_code is ExitCode.DIVERGED
     write_h5(Report(None, "x", found, POLICY.table()), tmp_path / "report.h5")
     again = judge_evidence(evidence_of_report(read_h5(tmp_path / "report.h5", None, with_rows=with_rows)))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, wrong
+from tests.judge.series import BF16, Array, Both, first, judge_on, of, off, wrong
 
 X = np.random.default_rng(5).standard_normal((8, 32))
 F32 = np.dtype(np.float32)
@@ -25,7 +25,7 @@ def beside(scale: float, dtype: npt.DTypeLike = F32, count: int = 4) -> dict[str
 
 
 def status(golden: Array, actual: Array, before: dict[str, Both] | None = None) -> Status:
-    return of(judged_on({**(before or {}), "x": (golden, actual)}), "x").status
+    return of(judge_on({**(before or {}), "x": (golden, actual)}), "x").status
 
 
 @pytest.mark.parametrize(("dtype", "tiny"), DTYPES)
@@ -35,7 +35,7 @@ def test_values_of_no_size_beside_zeros_are_none(dtype: npt.DTypeLike, tiny: flo
     few[3, 4] = tiny
     everywhere = np.full((8, 32), tiny, dtype)
     for actual in (few, everywhere, -everywhere):
-        found = judged_on({**beside(scale, dtype), "x": (zeros, actual)})
+        found = judge_on({**beside(scale, dtype), "x": (zeros, actual)})
         verdict = of(found, "x")
         assert found.exit_code is ExitCode.MATCH and verdict.margin == 0.0
         assert "nothing but round-off on both sides" in verdict.reason
@@ -114,16 +114,16 @@ def test_one_row_of_zeros_among_others() -> None:
 def test_what_is_nothing_explains_nothing() -> None:
     zeros = np.zeros((8, 32), F32)
     labels = {**beside(1.0), "bias": (zeros, zeros + F32.type(1e-30)), "x": (X.astype(F32), off(X, 0.3).astype(F32))}
-    assert wrong(judged_on(labels)) == {"x": Origin.OWN}
+    assert wrong(judge_on(labels)) == {"x": Origin.OWN}
     policy = Policy(rules=(LimitRule(Scope("bias"), 0.1, 0.5),))
-    assert wrong(judged_on(labels, policy)) == {"x": Origin.OWN}, "nor does it where a rule is about it"
+    assert wrong(judge_on(labels, policy)) == {"x": Origin.OWN}, "nor does it where a rule is about it"
 
 
 def test_what_is_nothing_is_no_largest_error_so_far() -> None:
     """Round-off on both sides is off by 1.4, relative to itself: what jumps later jumps all the same."""
     tiny = np.full((8, 32), 1e-30, F32) * X.astype(F32)
     labels = {**beside(1.0), "noise": (tiny, -tiny), **steady([1e-5] * 7 + [1e-4])}
-    assert first(judged_on(labels)) == "layers.7"
+    assert first(judge_on(labels)) == "layers.7"
 
 
 def steady(errors: list[float], name: str = "layers.{}") -> dict[str, Both]:
@@ -137,5 +137,5 @@ def test_zeros_in_every_layer_are_no_jump() -> None:
     labels = beside(1.0)
     for layer in range(10):
         labels[f"layers.{layer}.bias"] = zeros, zeros + F32.type(1e-30 if layer == 9 else 1e-35)
-    found = judged_on(labels)
+    found = judge_on(labels)
     assert found.exit_code is ExitCode.MATCH and first(found) is None

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from tests.judge.series import BF16, Array, Both, evidence_on, first, judged_on, of, off, rounded, wrong
+from tests.judge.series import BF16, Array, Both, evidence_on, first, judge_on, of, off, round_to, wrong
 
 F16, F32 = np.dtype(np.float16), np.dtype(np.float32)
 X = np.random.default_rng(3).standard_normal((12, 64))
@@ -59,7 +59,7 @@ def islands(layers: int = 6, *, dtype: npt.DTypeLike = BF16, seed: int = 0, eps:
 @pytest.mark.parametrize("seed", [0, 7])
 def test_float32_islands_in_a_model_of_half_precision_are_right(dtype: npt.DTypeLike, eps: float, seed: int) -> None:
     name = np.dtype(dtype).name
-    found = judged_on(islands(dtype=dtype, seed=seed, eps=eps))
+    found = judge_on(islands(dtype=dtype, seed=seed, eps=eps))
     assert wrong(found) == {}
     for label in ("layers.3.attn.scores", "layers.3.attn.probs", "layers.3.norm.var", "logits"):
         limits = of(found, label).limits
@@ -71,72 +71,72 @@ def test_a_fault_in_one_of_them_is_wrong(label: str) -> None:
     labels = islands()
     golden = labels[label][0]
     labels[label] = golden, off(golden, 0.4).astype(golden.dtype)
-    assert first(judged_on(labels)) == label
+    assert first(judge_on(labels)) == label
 
 
 def test_the_same_errors_are_wrong_where_all_is_float32() -> None:
-    assert first(judged_on(islands(dtype=F32))) == "layers.0.norm.var"
+    assert first(judge_on(islands(dtype=F32))) == "layers.0.norm.var"
 
 
 def test_an_island_before_anything_in_half_precision_counts_as_what_it_is() -> None:
-    assert first(judged_on({"positions": both(F32, 4e-3), "embed": both(BF16, 4e-3)})) == "positions"
+    assert first(judge_on({"positions": both(F32, 4e-3), "embed": both(BF16, 4e-3)})) == "positions"
 
 
 def test_labels_in_a_row_that_keep_to_their_own_limits_are_not_fed_by_a_narrower_type() -> None:
     """A float32 tower behind one in bfloat16: three labels whose errors are those of float32 say so."""
     labels = {"vision": both(BF16, 4e-3), **{f"text.{n}": both(F32, 1e-7, n) for n in range(4)}}
-    assert wrong(judged_on({**labels, "text.out": both(F32, 4e-3)})) == {"text.out": "own"}
+    assert wrong(judge_on({**labels, "text.out": both(F32, 4e-3)})) == {"text.out": "own"}
     few = {name: each for name, each in labels.items() if name not in ("text.2", "text.3")}
-    assert wrong(judged_on({**few, "text.out": both(F32, 4e-3)})) == {}, "two may be equal by chance"
+    assert wrong(judge_on({**few, "text.out": both(F32, 4e-3)})) == {}, "two may be equal by chance"
 
 
 def test_equal_bits_say_nothing_of_what_feeds_them() -> None:
     """Masks, positions and rotary tables are the same on both sides in any model."""
     same = {f"rope.{n}": both(F32, 0.0) for n in range(5)}
-    assert wrong(judged_on({"embed": both(BF16, 4e-3), **same, "scores": both(F32, 4e-3)})) == {}
+    assert wrong(judge_on({"embed": both(BF16, 4e-3), **same, "scores": both(F32, 4e-3)})) == {}
 
 
 def test_named_inputs_tell_instead_of_what_came_before() -> None:
     labels = {"a": both(BF16, 4e-3), "b": both(F32, 1e-7), "c": both(F32, 4e-3)}
-    assert wrong(judged_on(labels, inputs={"c": ("a",)})) == {}
-    assert wrong(judged_on(labels, inputs={"b": ("weights",), "c": ("a",)})) == {}, "of inputs without labels nothing"
+    assert wrong(judge_on(labels, inputs={"c": ("a",)})) == {}
+    assert wrong(judge_on(labels, inputs={"b": ("weights",), "c": ("a",)})) == {}, "of inputs without labels nothing"
     labels = {"a": both(F32, 1e-7), "b": both(BF16, 4e-3), "c": both(F32, 4e-3)}
-    assert wrong(judged_on(labels)) == {}
-    assert wrong(judged_on(labels, inputs={"c": ("a",)})) == {"c": "own"}
-    assert wrong(judged_on(labels, inputs={"c": ("a", "b")})) == {}, "the narrowest of them counts"
+    assert wrong(judge_on(labels)) == {}
+    assert wrong(judge_on(labels, inputs={"c": ("a",)})) == {"c": "own"}
+    assert wrong(judge_on(labels, inputs={"c": ("a", "b")})) == {}, "the narrowest of them counts"
 
 
 def test_integers_on_the_way_say_nothing() -> None:
     ids = np.arange(12)
     labels = {"embed": both(BF16, 4e-3), "ids": (ids, ids), "scores": both(F32, 4e-3)}
-    assert wrong(judged_on(labels)) == {}
-    assert wrong(judged_on({"ids": (ids, ids), "scores": both(F32, 4e-3)})) == {"scores": "own"}
+    assert wrong(judge_on(labels)) == {}
+    assert wrong(judge_on({"ids": (ids, ids), "scores": both(F32, 4e-3)})) == {"scores": "own"}
 
 
 def test_rules_of_the_policy_and_exact_types_stay_what_they_are() -> None:
     policy = Policy(rules=(LimitRule(Scope("scores", "float32"), 1e-6, 1e-5),))
     ids = np.arange(12)
     labels = {"embed": both(BF16, 4e-3), "scores": both(F32, 4e-3), "ids": (ids, ids[::-1].copy())}
-    found = judged_on(labels, policy)
+    found = judge_on(labels, policy)
     assert of(found, "scores").status is of(found, "ids").status is Status.DIVERGED
 
 
 def held(golden: npt.DTypeLike, actual: npt.DTypeLike, labels: int = 5, error: float = 4e-3) -> dict[str, Both]:
     """Labels that are float32 on both sides and have values of narrower types."""
-    return {f"layers.{n}.mlp": (rounded(X + n, golden), rounded(off(X + n, error, n), actual)) for n in range(labels)}
+    return {f"layers.{n}.mlp": (round_to(X + n, golden), round_to(off(X + n, error, n), actual)) for n in range(labels)}
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(ml_dtypes.bfloat16, 4e-3), (np.float16, 6e-4)])
 def test_a_half_precision_label_held_as_float32_counts_as_it(dtype: npt.DTypeLike, error: float) -> None:
     name = np.dtype(dtype).name
-    found = judged_on(held(dtype, dtype, error=error))
+    found = judge_on(held(dtype, dtype, error=error))
     assert found.exit_code is ExitCode.MATCH
     limits = of(found, "layers.0.mlp").limits
     assert limits is not None and limits.dtype == name and f"{name} held as float32" in limits.source
 
 
 def test_an_actual_side_that_is_all_narrow_is_compared_as_it_though_golden_is_float32() -> None:
-    found = judged_on(held(np.float32, ml_dtypes.bfloat16))
+    found = judge_on(held(np.float32, ml_dtypes.bfloat16))
     assert found.exit_code is ExitCode.MATCH
 
 
@@ -144,12 +144,12 @@ def test_a_silent_cast_of_one_label_is_none_of_its_own_type() -> None:
     """All others of the actual side are float32: this one lost its digits."""
     labels = {f"layers.{n}.mlp": both(F32, 1e-7, n) for n in range(6)}
     golden = X.astype(F32)
-    labels["layers.6.mlp"] = golden, rounded(golden)
-    assert first(judged_on(labels)) == "layers.6.mlp"
+    labels["layers.6.mlp"] = golden, round_to(golden)
+    assert first(judge_on(labels)) == "layers.6.mlp"
 
 
 def test_true_float32_values_are_held_against_their_own_limits() -> None:
-    found = judged_on(held(np.float32, np.float32))
+    found = judge_on(held(np.float32, np.float32))
     assert first(found) == "layers.0.mlp" and "float32 table" in of(found, "layers.0.mlp").reason
 
 
@@ -159,9 +159,9 @@ def test_true_float32_values_are_held_against_their_own_limits() -> None:
     ids=["ones", "counts", "mask", "few"],
 )
 def test_masks_counts_and_few_values_tell_nothing_of_their_type(values: Array) -> None:
-    golden = rounded(values)
+    golden = round_to(values)
     labels = {"a": (golden, (golden * 1.01).astype(np.float32))}
-    assert wrong(judged_on(labels)) == {"a": "own"}
+    assert wrong(judge_on(labels)) == {"a": "own"}
 
 
 def test_each_rank_counts_by_the_inputs_that_it_names() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from tests.judge.series import BF16, Array, Both, first, judged_on, of, off, wrong
+from tests.judge.series import BF16, Array, Both, first, judge_on, of, off, wrong
 
 ROWS, WIDE = 12, 64
 USUAL = 145.0
@@ -46,7 +46,7 @@ def cancelled(row: int, error: float, *, name: str = "layers.{}", small: float =
         labels[name.format(layer)] = both(stream({0: 807.0}, layer), {0: ROUNDING}, seed=layer + 50)
     for layer in range(massive, massive + 2):
         labels[name.format(layer)] = both(stream({0: small}, layer), {row: error}, seed=layer + 50)
-    return judged_on(labels)
+    return judge_on(labels)
 
 
 @pytest.mark.parametrize("name", ["layers.{}", "model.layers.{}.out", "h.{}.output", "blocks[{}]"])
@@ -82,9 +82,9 @@ def test_modules_behind_the_stream_remember_it_too() -> None:
     labels = {f"layers.{n}": both(stream({0: 807.0}, n), {0: ROUNDING}, seed=n) for n in range(4)}
     labels["layers.4"] = both(stream({0: 126.0}, 4), {0: ROUNDING})
     labels["layers.5.input_norm"] = both(stream({}, 5), {0: USUAL * ROUNDING / 126})
-    assert judged_on(labels).exit_code is ExitCode.MATCH
+    assert judge_on(labels).exit_code is ExitCode.MATCH
     labels["layers.5.input_norm"] = both(stream({}, 5), {3: USUAL * ROUNDING / 126})
-    assert wrong(judged_on(labels)).keys() == {"layers.5.input_norm"}
+    assert wrong(judge_on(labels)).keys() == {"layers.5.input_norm"}
 
 
 def test_other_rows_remember_nothing() -> None:
@@ -92,7 +92,7 @@ def test_other_rows_remember_nothing() -> None:
     labels = {f"layers.{n}": both(stream({0: 807.0}, n), {0: ROUNDING}, seed=n) for n in range(4)}
     short = stream({}, 9)[:4]
     labels["layers.4"] = short.astype(BF16), wrong_by(stream({}, 9), {0: ROUNDING})[:4].astype(BF16)
-    assert first(judged_on(labels)) == "layers.4"
+    assert first(judge_on(labels)) == "layers.4"
 
 
 @given(st.integers(0, ROWS - 1), st.floats(1.0, 2000.0), st.integers(0, 5))
@@ -100,9 +100,9 @@ def test_no_history_makes_a_right_row_wrong_or_a_wrong_row_without_one_right(row
     other = (row + 1) % ROWS
     labels = {f"layers.{n}": both(stream({row: norm}, n + seed), seed=n + seed) for n in range(4)}
     labels["layers.4"] = both(stream({}, seed + 9))
-    assert judged_on(labels).exit_code is ExitCode.MATCH
+    assert judge_on(labels).exit_code is ExitCode.MATCH
     labels["layers.4"] = both(stream({}, seed + 9), {other: USUAL * 0.4})
-    assert of(judged_on(labels), "layers.4").status is Status.DIVERGED
+    assert of(judge_on(labels), "layers.4").status is Status.DIVERGED
 
 
 def test_a_decoder_does_not_keep_what_its_encoder_was() -> None:
@@ -115,4 +115,4 @@ def test_a_decoder_does_not_keep_what_its_encoder_was() -> None:
             if (stack, layer) == ("decoder", 3):
                 actual[40] *= 0.2
             labels[f"{stack}.layers.{layer}"] = golden.astype(BF16), actual.astype(BF16)
-    assert list(wrong(judged_on(labels))) == ["decoder.layers.3"]
+    assert list(wrong(judge_on(labels))) == ["decoder.layers.3"]

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Excuse, LimitRule, Policy, Scope
 from aclcmp.orchestrator.report.text.terminal import print_report
-from tests.judge.series import Both, evidence_on, first, judged_on, of, off, wrong
+from tests.judge.series import Both, evidence_on, first, judge_on, of, off, wrong
 
 X = np.random.default_rng(6).standard_normal((16, 64)).astype(np.float32)
 
@@ -46,52 +46,52 @@ def roots(judgement: Judgement) -> set[str]:
 
 def test_what_a_tolerated_label_explains_is_not_own() -> None:
     """The error of layers.2.out is smaller than that of layers.2.act, which the policy lets pass."""
-    found = judged_on(layers(ACT), TOLERATED)
+    found = judge_on(layers(ACT), TOLERATED)
     assert of(found, "layers.2.act").status is Status.DRIFT
     assert wrong(found) == {"layers.2.out": Origin.INHERITED, "layers.3.out": Origin.INHERITED}
     assert roots(found) == {"layers.2.act"}
-    assert judged_on(layers(ACT), replace(TOLERATED, fail_on=FailOn.OWN)).exit_code is ExitCode.MATCH
+    assert judge_on(layers(ACT), replace(TOLERATED, fail_on=FailOn.OWN)).exit_code is ExitCode.MATCH
 
 
 def test_what_a_tolerated_label_does_not_explain_is_own() -> None:
-    found = judged_on(layers({**ACT, "layers.3.out": 0.4}), TOLERATED)
+    found = judge_on(layers({**ACT, "layers.3.out": 0.4}), TOLERATED)
     assert wrong(found)["layers.3.out"] is Origin.OWN
-    assert judged_on(layers({**ACT, "layers.3.out": 0.4}), replace(TOLERATED, fail_on=FailOn.OWN)).exit_code == 1
+    assert judge_on(layers({**ACT, "layers.3.out": 0.4}), replace(TOLERATED, fail_on=FailOn.OWN)).exit_code == 1
 
 
 def test_a_rule_about_a_label_that_needs_none_tolerates_nothing() -> None:
     """Its error is within the limits that the rule replaces: it explains no error of another."""
-    found = judged_on(layers({**ACT, "layers.2.act": 1e-6}), TOLERATED)
+    found = judge_on(layers({**ACT, "layers.2.act": 1e-6}), TOLERATED)
     assert wrong(found) == {"layers.2.out": Origin.OWN, "layers.3.out": Origin.INHERITED}
 
 
 def test_a_rule_that_is_stricter_tolerates_nothing() -> None:
     strict = Policy(rules=(LimitRule(Scope("layers.1.out"), 1e-9, 1e-7),))
-    found = judged_on(layers(ACT), strict)
+    found = judge_on(layers(ACT), strict)
     assert wrong(found)["layers.1.out"] is Origin.OWN and wrong(found)["layers.2.act"] is Origin.OWN
 
 
 def test_a_tolerated_label_that_a_label_does_not_name_explains_nothing_of_it() -> None:
     labels, named = layers(ACT), {"layers.2.out": ("layers.1.out",), "layers.3.out": ("layers.2.act",)}
-    found = judged_on(labels, TOLERATED, named)
+    found = judge_on(labels, TOLERATED, named)
     assert wrong(found) == {"layers.2.out": Origin.OWN, "layers.3.out": Origin.INHERITED}
 
 
 def test_equal_bits_under_a_rule_tolerate_nothing() -> None:
     labels = layers(ACT)
-    found = judged_on({**labels, "layers.2.act": (X, X.copy())}, TOLERATED)
+    found = judge_on({**labels, "layers.2.act": (X, X.copy())}, TOLERATED)
     assert wrong(found)["layers.2.out"] is Origin.OWN
 
 
 def test_from_what_the_headline_inherits_is_told() -> None:
-    text = printed(judged_on(layers(ACT), TOLERATED))
+    text = printed(judge_on(layers(ACT), TOLERATED))
     assert "First divergence: layers.2.out" in text
     assert "It inherits from layers.2.act, which the policy lets pass." in text
 
 
 def test_what_is_allowed_is_shown_as_allowed() -> None:
     only = {name: error for name, error in ACT.items() if name in ("layers.1.out", "layers.2.act")}
-    found = judged_on(layers({**only, "layers.3.out": 1e-6}), ALLOWED)
+    found = judge_on(layers({**only, "layers.3.out": 1e-6}), ALLOWED)
     assert found.exit_code is ExitCode.MATCH and first(found) is None
     text = printed(found)
     assert "○" in row(text, "layers.2.act") and "allowed" in row(text, "layers.2.act")
@@ -102,18 +102,18 @@ def test_what_is_allowed_is_shown_as_allowed() -> None:
 
 @pytest.mark.parametrize("policy", [Policy(), replace(ALLOWED, allow=(Excuse(Scope("layers.2.act"), "", up_to=1e-3),))])
 def test_what_is_not_allowed_is_shown_as_wrong(policy: Policy) -> None:
-    text = printed(judged_on(layers({"layers.1.out": 1e-6, "layers.2.act": 0.02}), policy))
+    text = printed(judge_on(layers({"layers.1.out": 1e-6, "layers.2.act": 0.02}), policy))
     assert "✗" in row(text, "layers.2.act") and "allowed" not in text and "It passes" not in text
 
 
 def test_what_inherits_from_an_allowed_label_is_inherited_and_its_cause_told() -> None:
-    found = judged_on(layers(ACT), ALLOWED)
+    found = judge_on(layers(ACT), ALLOWED)
     assert found.exit_code is ExitCode.DIVERGED and first(found) == "layers.2.out"
     assert of(found, "layers.2.out").origin is Origin.INHERITED
     text = printed(found)
     assert "✗" in row(text, "layers.2.out") and "It passes" not in text
     assert "It inherits from layers.2.act, which the policy lets pass." in text
-    assert judged_on(layers(ACT), replace(ALLOWED, fail_on=FailOn.OWN)).exit_code is ExitCode.MATCH
+    assert judge_on(layers(ACT), replace(ALLOWED, fail_on=FailOn.OWN)).exit_code is ExitCode.MATCH
 
 
 def test_ties_are_not_what_the_policy_lets_pass() -> None:

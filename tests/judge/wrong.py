@@ -1,4 +1,4 @@
-"""Labels with real statistics and second looks at them, made from arrays."""
+"""Labels with real statistics, and their diagnoses, made from arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTS = SideFacts("f.h5", "float32", (8, 16), "cpu", "model.py:7", 0, 0.0)
 
 
 def label_of(x: np.ndarray, actual: Mapping[int, np.ndarray]) -> LabelVerdict:
-    """The verdict on a label of which each rank holds the whole."""
+    """Return the verdict on a label of which each rank holds the whole."""
     region = Region.whole(x.shape)
 
     def operand(values: np.ndarray) -> Operand:
@@ -39,7 +39,7 @@ def label_of(x: np.ndarray, actual: Mapping[int, np.ndarray]) -> LabelVerdict:
 
 
 def look_of(x: np.ndarray, y: np.ndarray) -> Look:
-    """The second look at two whole arrays."""
+    """Return the diagnosis of two whole arrays."""
     sums = (((side.reshape(-1, x.shape[-1])) ** 2).sum(0) for side in (x, y - x))
     channels = ChannelSums(1, np.arange(x.shape[-1]), *sums)
     return Look(channels, np.zeros(HISTOGRAM_BINS, np.int64), fits_of(x, y))

@@ -16,7 +16,7 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.models.comparing import answered
+from tests.models.comparing import judge_runs
 from tests.models.running import RUN_ID
 from tests.processes import PATIENCE
 from tests.recorded import record_run
@@ -104,7 +104,7 @@ def test_workers_that_meet_before_their_first_label_are_ranks_of_their_own(tmp_p
     assert who == [(0, 2, 0), (1, 2, 1)] and plan_run(found, 2).notes == ()
     assert labels(found[0]) == labels(found[1]) == ["x", "y", "z"], "the group is gone before the last one"
     (tmp_path / "golden").mkdir()
-    judgement = answered(ran(tmp_path / "golden", GOLDEN).root, run.root)
+    judgement = judge_runs(ran(tmp_path / "golden", GOLDEN).root, run.root)
     ranks = {label.key.label: {v.rank: v.status for v in label.ranks} for label in judgement.labels}
     right = {0: Status.MATCH, 1: Status.MATCH}
     assert ranks == {"x": right, "y": right | {1: Status.DIVERGED}, "z": right}

@@ -16,7 +16,7 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 
 class Notes:
-    """A watcher that writes down what it is told."""
+    """A watcher that keeps all that it is told."""
 
     def __init__(self) -> None:
         self.placements: list[Placement] = []
@@ -42,13 +42,13 @@ class Notes:
         self.ends[rank] = (state, exit_code)
 
     def of(self, rank: int) -> list[str]:
-        """The lines of one rank."""
+        """Return the lines of one rank."""
         return [text for each, text in self.lines if each == rank]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A local Ray that claims eight NPUs."""
+    """Open a local Ray that claims eight NPUs."""
     with Cluster.open(simulate={"NPU": 8}) as opened:
         yield opened
 
@@ -66,5 +66,5 @@ def run_job(cluster: Cluster, tmp_path: Path) -> Callable[..., tuple[RunRecord, 
 
 
 def without_ray_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a user who knows nothing of Ray's settings."""
+    """Set the environment of a user who has none of Ray's settings."""
     return {name: value for name, value in environ.items() if not name.startswith("RAY_")}

@@ -12,7 +12,7 @@ from aclcmp.orchestrator.run.directory import RunDir
 
 
 class Printer:
-    """Prints what happens."""
+    """A watcher that prints what happens."""
 
     def on_dump_setup(self, sentences: Sequence[str]) -> None:
         print(*sentences, sep="\n", flush=True)

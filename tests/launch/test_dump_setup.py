@@ -26,7 +26,7 @@ from tests.launch.conftest import Notes
 from tests.launch.test_launch import variables
 from tests.launch.test_probe import install
 from tests.launch.test_rank_host import end
-from tests.processes import kill, marked, wait_until
+from tests.processes import kill, marked_processes, wait_until
 
 MAP = Path(f"/tmp/{os.getpid()}")
 NOTHING: Mapping[str, str] = {}
@@ -207,7 +207,7 @@ def test_killed_hosts_and_guards_leave_no_map(tmp_path: Path, victim: str) -> No
     folder = Path(f"/tmp/{process.pid}")
 
     def running() -> list[psutil.Process]:
-        return marked(f"MARK={tmp_path}")
+        return marked_processes(f"MARK={tmp_path}")
 
     try:
         wait_until(lambda: len(running()) >= 5, running)  # two of the guard, bash, two sleeps

@@ -20,7 +20,7 @@ from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch import driver
 from tests.launch.conftest import without_ray_settings
-from tests.processes import as_in_a_terminal, command_of, kill, living, marked, wait_until
+from tests.processes import as_in_a_terminal, command_of, kill, living, marked_processes, wait_until
 
 pytestmark = pytest.mark.ray
 RANKS = 3
@@ -46,11 +46,11 @@ class Running:
 
     def ranks(self) -> list[psutil.Process]:
         """Guards and all that runs below them. (Ray's processes do not have ACLCMP_SHARD_DIR.)"""
-        return marked(f"ACLCMP_SHARD_DIR={self.folder}/")
+        return marked_processes(f"ACLCMP_SHARD_DIR={self.folder}/")
 
     def everything(self) -> list[psutil.Process]:
         """The driver, Ray and the ranks."""
-        return marked(self.mark)
+        return marked_processes(self.mark)
 
     def actors(self) -> list[psutil.Process]:
         """The rank hosts."""

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.launch.launcher import check_fit, launch
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch.conftest import Notes
-from tests.processes import marked
+from tests.processes import marked_processes
 
 pytestmark = pytest.mark.ray
 Run = Callable[..., tuple[RunRecord, Notes, RunDir]]
@@ -109,7 +109,7 @@ def test_timeout_names_who_still_runs(run_job: Run) -> None:
 def test_daemons_end_with_their_rank(run_job: Run, tmp_path: Path) -> None:
     record, _, run = run_job("bash", "-c", "setsid sleep 600 & setsid setsid sleep 600 & exit 0", ranks=2)
     assert record.failure is None
-    assert not marked(f"ACLCMP_SHARD_DIR={run.shards}")
+    assert not marked_processes(f"ACLCMP_SHARD_DIR={run.shards}")
 
 
 class Impatient(Notes):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.launch.rank_host import Batch, RankHost, Start, check_vacant
-from tests.processes import marked
+from tests.processes import marked_processes
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def test_a_command_that_is_not_there(host: RankHost, tmp_path: Path) -> None:
 def test_stop(host: RankHost, tmp_path: Path) -> None:
     start(host, tmp_path, "setsid sleep 600 & trap '' TERM; echo up; while :; do wait; done")
     assert host.next().lines == ("up",)
-    assert len(marked(f"SHARDS={tmp_path}")) >= 3
+    assert len(marked_processes(f"SHARDS={tmp_path}")) >= 3
     host.stop()
     host.stop()
     last = end(host)[1]
     assert last.exit is not None and last.exit.stopped
-    assert not marked(f"SHARDS={tmp_path}")
+    assert not marked_processes(f"SHARDS={tmp_path}")
 
 
 def test_the_exit_is_told_before_the_daemons_are_gone(host: RankHost, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_exit_is_told_before_the_daemons_are_gone(host: RankHost, tmp_path: 
     first = host.next()
     assert first.exit is not None and first.exit.code == 3 and not first.done
     end(host)
-    assert not marked(f"SHARDS={tmp_path}")
+    assert not marked_processes(f"SHARDS={tmp_path}")
 
 
 def test_the_command_has_ordinary_signals_and_no_stray_descriptors(host: RankHost, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Shards that grow, and what follows them in this process as a thread does with followers on other hosts."""
+"""Shards that grow, and a follower of them in this process, as other hosts have one each."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Rank:
         self.writer.add(LabelRecord(task, name, occurrence, side, self._seq, float(self._seq), "m.py:1", *facts), bits)
         self._seq += 1
 
-    def dumped(self, name: str, path: str) -> None:
+    def label_dump(self, name: str, path: str) -> None:
         """Set a label that names a file of the library."""
         record = LabelRecord(0, name, 0, "acl", self._seq, float(self._seq), "m.py:1", tensor_path=path)
         self.writer.note(record)
@@ -52,7 +52,7 @@ class Rank:
 
 
 class Follower:
-    """Follows a folder of shards step by step."""
+    """A follower of a folder of shards, step by step."""
 
     def __init__(self, folder: Path, world: int) -> None:
         self.folder, self.world = folder, world
@@ -63,7 +63,7 @@ class Follower:
         self.asked = 0
 
     def step(self, now: float = 0.0) -> list[str]:
-        """Take what is new and compare what is ripe; return the ids of those labels."""
+        """Read new records and compare the labels that are complete; return their ids."""
         news: list[NewRecords] = read_new_records(self.folder, frozenset(range(self.world)), self.ledger.known)
         self.findings.withdraw(self.ledger.take(news, now))
         names: dict[str, None] = {}
@@ -73,7 +73,7 @@ class Follower:
         return list(names)
 
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:
-        """Compare what is not known yet."""
+        """Compare the pairs whose results are not known yet."""
         found, left = self.known.take(pairs)
         new: Outcomes = {}
         for pair in left:

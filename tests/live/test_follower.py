@@ -70,7 +70,7 @@ def test_labels_of_several_processes_and_of_dumps_are_left_to_the_end(tmp_path: 
     first.label("pta", "x", values)
     first.label("acl", "x", values)
     first.label("pta", "low", values)
-    first.dumped("low", "op/outtensor0.bin")
+    first.label_dump("low", "op/outtensor0.bin")
     assert follower.step() == ["x"] and follower.findings.compared == 1
     second = Rank(tmp_path, 0, 1, started=2.0)
     assert second.writer.files.process == 1

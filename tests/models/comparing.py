@@ -1,4 +1,4 @@
-"""Comparing run directories in this process: plan, compare and judge as the commands do it, without their Ray."""
+"""Comparison of run directories in this process: plan, compare and judge as the commands do it, without their Ray."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import open_source
 
 
-def answered(
+def judge_runs(
     golden: Path, actual: Path | None = None, ids: IdMap | None = None, told: LayoutRules | None = None
 ) -> Judgement:
-    """Compare one run, or the sides of two, in this process as the commands do it with Ray, and judge."""
+    """Compare one run, or golden and actual of two runs, and return the judgement."""
     rules = told or LayoutRules()
     with TemporaryDirectory() as scratch:
         if actual is None:
@@ -47,7 +47,7 @@ def _compare(pairs: Sequence[Pair]) -> Outcomes:
 
 
 def statuses(judgement: Judgement) -> dict[str, Status]:
-    """The gravest status of each label over its tasks and calls."""
+    """Return the gravest status of each label over its tasks and calls."""
     found: dict[str, list[Status]] = {}
     for label in judgement.labels:
         found.setdefault(label.key.label, []).append(label.status)
@@ -55,7 +55,7 @@ def statuses(judgement: Judgement) -> dict[str, Status]:
 
 
 def layouts(judgement: Judgement) -> dict[str, set[str]]:
-    """The layouts by which each label was compared."""
+    """Return the layouts by which each label was compared."""
     found: dict[str, set[str]] = {}
     for label in judgement.labels:
         found.setdefault(label.key.label, set()).update(verdict.layout for verdict in label.ranks)
@@ -63,12 +63,12 @@ def layouts(judgement: Judgement) -> dict[str, set[str]]:
 
 
 def reasons(judgement: Judgement, name: str) -> set[str]:
-    """Why a label has its status, on any rank."""
+    """Return the reasons of a label's status on all ranks."""
     return {verdict.reason for label in judgement.labels if label.key.label == name for verdict in label.ranks}
 
 
 def check_green(judgement: Judgement, at_least: int) -> None:
-    """Everything was compared, at least so many labels, and matches."""
+    """Check that everything was compared, at least so many labels, and matches."""
     wrong = [
         f"{label.key} rank {verdict.rank} {verdict.status.value} ({verdict.layout}): {verdict.reason}"
         for label in judgement.labels

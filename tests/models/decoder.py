@@ -23,7 +23,7 @@ See = Callable[..., Tensor]
 
 
 def weights(experts: bool) -> Weights:
-    """Random weights of about unit gain, the same in every process."""
+    """Return random weights of about unit gain, the same in every process."""
     generator = torch.Generator().manual_seed(0)
 
     def matrix(*shape: int) -> Tensor:
@@ -58,7 +58,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Grouped attention of (batch, tokens, heads * HEAD_DIM); `seen[i, j]`: token i sees token j."""
+    """Compute grouped attention of (batch, tokens, heads * HEAD_DIM); `seen[i, j]`: token i sees token j."""
     q, k, v = (x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for x in (q, k, v))
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scores = (q @ k.transpose(-1, -2)) * HEAD_DIM**-0.5
@@ -67,19 +67,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
 
 
 def shares(x: Tensor, router: Tensor) -> Tensor:
-    """How much of each expert every token gets: two experts each."""
+    """Return the weight of each expert for every token; two experts have one."""
     scores = (x @ router.T).softmax(-1)
     return torch.where(scores >= scores.topk(2).values[..., -1:], scores, 0)
 
 
 def experts_of(x: Tensor, share: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """The sum over these experts of what each makes of its tokens."""
+    """Return the weighted sum of these experts' outputs."""
     wide = torch.einsum("bth,ewh->btew", x, up).relu()
     return torch.einsum("btew,ehw,bte->bth", wide, down, share)
 
 
 def plain(given: Weights, ids: Tensor, see: See) -> None:
-    """The whole decoder in one process; q, k and v are projections of their own, seen side by side."""
+    """Run the whole decoder in one process; q, k and v are projections of their own, labelled side by side."""
     tokens = torch.arange(ids.shape[1])
     x = see("embed", F.embedding(ids, given["embed"]))
     for layer in range(LAYERS):
@@ -117,25 +117,25 @@ class Cut:
     mesh: DeviceMesh
 
     def share(self, x: Tensor, dim: int, name: str) -> Tensor:
-        """This rank's slice over a dimension of the mesh."""
+        """Return this rank's slice over a dimension of the mesh."""
         return x.chunk(self.mesh[name].size(), dim)[self.mesh[name].get_local_rank()]
 
     def zigzag(self, x: Tensor) -> Tensor:
-        """This rank's two chunks of the sequence, dimension 1."""
+        """Return this rank's two chunks of the sequence, dimension 1."""
         context = self.mesh["context"]
         rank, size = context.get_local_rank(), context.size()
         chunks = x.chunk(2 * size, 1)
         return torch.cat((chunks[rank], chunks[2 * size - 1 - rank]), 1)
 
     def whole_sequence(self, x: Tensor) -> Tensor:
-        """All ranks' tokens, those of rank 0 first."""
+        """Return all ranks' tokens, those of rank 0 first."""
         size = self.mesh["context"].size()
         found = [torch.empty_like(x) for _ in range(size)]
         dist.all_gather(found, x.contiguous(), group=self.mesh["context"].get_group())
         return torch.cat(found, 1)
 
-    def summed(self, x: Tensor) -> Tensor:
-        """The sum over tensor ranks."""
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """Return the sum over tensor ranks."""
         x = x.clone()
         dist.all_reduce(x, group=self.mesh["tensor"].get_group())
         return x
@@ -169,7 +169,7 @@ class Cut:
             k, v = self.whole_sequence(k), self.whole_sequence(v)
             y = see(f"{at}.mixed", attend(q, k, v, tokens[:, None] >= all_tokens), *here, sliced)
             y = y @ self.share(self.given[f"{at}.out"], 1, "tensor").T
-            y = self.summed(see(f"{at}.out.summand", y, *here, summand))
+            y = self.all_reduce(see(f"{at}.out.summand", y, *here, summand))
             y = see(f"{at}.out", y, *here, alike)
             x = see(f"{at}.attn", x + y, *here, alike)
             y = norm(x)
@@ -184,7 +184,7 @@ class Cut:
                 y = see(f"{at}.act", F.silu(gate) * up, *here, sliced)
                 y = y @ self.share(self.given[f"{at}.down"], 1, "tensor").T
                 y = see(f"{at}.down.summand", y, *here, summand)
-            x = see(at, x + self.summed(y), *here, alike)
+            x = see(at, x + self.all_reduce(y), *here, alike)
         padded = F.pad(self.given["head"], (0, 0, 0, -VOCABULARY % size))
         y = norm(x) @ self.share(padded, 0, "tensor").T
         see("logits", y, *here, Shard(2, size=VOCABULARY, ranks=tensor))

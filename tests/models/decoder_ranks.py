@@ -19,7 +19,7 @@ MESH = ("data", "context", "tensor")
 
 
 def neighbours(value: Tensor) -> Tensor:
-    """What the rank beside this one holds: 0 and 1 are such, 2 and 3, and so on."""
+    """Return the tensor of the neighbour: ranks 0 and 1 are neighbours, then 2 and 3, and so on."""
     found = [torch.empty_like(value) for _ in range(dist.get_world_size())]
     dist.all_gather(found, value.contiguous())
     return found[dist.get_rank() ^ 1]
@@ -53,22 +53,22 @@ def main() -> None:
     rank = int(os.environ["RANK"])
     group = range(1)
 
-    def listed(name: str, globs: str) -> bool:
+    def matches(name: str, globs: str) -> bool:
         return any(fnmatch(name, glob) for glob in globs.split())
 
     def golden(name: str, value: Tensor) -> Tensor:
-        if listed(name, given.only):
-            told = Replicate(ranks=group) if given.beside and not listed(name, given.untold) else None
+        if matches(name, given.only):
+            told = Replicate(ranks=group) if given.beside and not matches(name, given.untold) else None
             set_label("golden", name, value, layout=told)
         return value
 
     def see(name: str, value: Tensor, *placements: Any) -> Tensor:
-        if listed(name, given.fault):
+        if matches(name, given.fault):
             wrong = FAULTS[given.how](value)
             value = wrong if rank in given.rank else value
-        if listed(name, given.only):
+        if matches(name, given.only):
             told = placements[1:] if given.beside else placements  # beside golden, the data is a group's own
-            set_label("actual", name, value, layout=None if listed(name, given.untold) else told)
+            set_label("actual", name, value, layout=None if matches(name, given.untold) else told)
         return value
 
     ids = torch.randint(VOCABULARY, (given.batch, given.tokens), generator=torch.Generator().manual_seed(1))

@@ -81,7 +81,7 @@ class Model(nn.Module):
 
 
 def parallel(model: Model, mesh: DeviceMesh, local: bool) -> None:
-    """The plan of torch's tutorial: the sequence is cut between the layers' parts, heads and columns within them."""
+    """Apply the plan of torch's tutorial: the sequence is cut between a layer's parts, heads and columns within."""
     whole, cut = Replicate(), Shard(1)
     parallelize_module(
         model,
@@ -162,7 +162,7 @@ def main() -> None:
 
 
 def see_summand(model: Model, name: str, side: str, doubled: bool) -> None:
-    """Label what a projection returns before it is reduced: a hook registered before the plan's own sees that."""
+    """Label what a projection returns before it is reduced, by a hook that is registered before the plan's own."""
 
     def see(_module: nn.Module, _given: object, value: Tensor) -> Tensor:
         value = value * 2 if doubled else value

@@ -1,7 +1,7 @@
-"""Starts ranks by forking: what costs seconds to import is imported once, for all ranks of all runs.
+"""Start ranks by forking: what takes seconds to import is imported once, for all ranks of all runs.
 
 Each line on stdin is a run as JSON, each line on stdout its exit codes. Every rank runs its script as torchrun would
-start it, in a process of its own, and imports aclcmp itself, for that looks at its environment when it is imported.
+start it, in a process of its own, and imports aclcmp itself, because aclcmp reads its environment when it is imported.
 """
 
 import json
@@ -33,7 +33,7 @@ SECONDS = 120
 
 
 def be_rank(rank: int, run: dict[str, Any]) -> None:
-    """Run the script as one rank; what it says goes into the rank's log."""
+    """Run the script as one rank; its output goes into the rank's log."""
     log = os.open(run["logs"][rank], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)

@@ -1,4 +1,4 @@
-"""What msprobe 26.2 dumps of a model at its level L0, by msprobe itself where it is installed, else written alike.
+"""Dump of a model at msprobe's level L0, by msprobe 26.2 itself where it is installed, else written alike.
 
 The names, the order and the fields were compared with those of the real one, for plain and tensor-parallel models.
 """
@@ -49,7 +49,7 @@ class _Writer:
         self._handles: list[Any] = []
 
     def hook(self, model: nn.Module) -> None:
-        """Dump what every module but the outermost is given, returns and holds."""
+        """Dump the inputs, outputs and parameters of every module but the outermost."""
         for name, module in model.named_modules():
             if name and not isinstance(module, nn.ModuleList):
                 self._hook(f"Module.{name}.{type(module).__name__}.forward", module)
@@ -69,8 +69,8 @@ class _Writer:
         def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             call = self._calls[operation] = self._calls.get(operation, -1) + 1
             name = f"{operation}.{call}"
-            given["input_args"] = [self._told(each, f"{name}.input.{k}") for k, each in enumerate(args)]
-            given["input_kwargs"] = {key: self._told(each, f"{name}.kwargs.{key}") for key, each in kwargs.items()}
+            given["input_args"] = [self._describe(each, f"{name}.input.{k}") for k, each in enumerate(args)]
+            given["input_kwargs"] = {key: self._describe(each, f"{name}.kwargs.{key}") for key, each in kwargs.items()}
 
         def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             name = f"{operation}.{self._calls[operation]}"
@@ -78,8 +78,8 @@ class _Writer:
             held = module.named_parameters(recurse=False)
             self._data[name] = {
                 **given,
-                "output": [self._told(each, f"{name}.output.{k}") for k, each in enumerate(outputs)],
-                "parameters": {key: self._told(each, f"{name}.parameters.{key}") for key, each in held},
+                "output": [self._describe(each, f"{name}.output.{k}") for k, each in enumerate(outputs)],
+                "parameters": {key: self._describe(each, f"{name}.parameters.{key}") for key, each in held},
             }
 
         self._handles += [
@@ -87,20 +87,20 @@ class _Writer:
             module.register_forward_hook(after),
         ]
 
-    def _told(self, value: Any, name: str) -> Any:
+    def _describe(self, value: Any, name: str) -> Any:
         if isinstance(value, Tensor):
-            return self._saved(value, name)
+            return self._save(value, name)
         if isinstance(value, (bool, int, float, str)):
             return {"type": type(value).__name__, "value": value}
         if isinstance(value, (tuple, list)):
-            return [self._told(each, f"{name}.{k}") for k, each in enumerate(value)]
+            return [self._describe(each, f"{name}.{k}") for k, each in enumerate(value)]
         if is_dataclass(value):
             value = {field.name: getattr(value, field.name) for field in fields(value)}
         if isinstance(value, dict):
-            return {key: self._told(each, f"{name}.{key}") for key, each in value.items()}
+            return {key: self._describe(each, f"{name}.{key}") for key, each in value.items()}
         return None
 
-    def _saved(self, tensor: Tensor, name: str) -> dict[str, Any]:
+    def _save(self, tensor: Tensor, name: str) -> dict[str, Any]:
         local = tensor.detach()
         kind, placed = "torch.Tensor", {}
         if isinstance(local, DTensor):

@@ -1,4 +1,4 @@
-"""Making run directories with real ranks, as the launcher does it, without its Ray."""
+"""Maker of run directories with real ranks, as the launcher makes them, without its Ray."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Ranks:
         answer = self.answers.readline()
         assert answer, "the process that forks ranks has died"
         codes = json.loads(answer)
-        told = "".join(f"rank {rank}:\n{Path(log).read_text()}" for rank, log in enumerate(logs))
-        assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{told}"
+        output = "".join(f"rank {rank}:\n{Path(log).read_text()}" for rank, log in enumerate(logs))
+        assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{output}"
         record_run(run, script, ranks)
         return folder
 
@@ -50,8 +50,8 @@ Made = Callable[..., Path]
 """(options, number of ranks = 1) -> the run directory."""
 
 
-def made_once(ranks: Ranks, folder: Path, script: str) -> Made:
-    """Return what makes the run of a script with these options on so many ranks, below `folder`; each once."""
+def run_maker(ranks: Ranks, folder: Path, script: str) -> Made:
+    """Return a function that runs a script with options on some ranks, below `folder`, each combination once."""
     names = itertools.count()
     runs: dict[tuple[str, int], Path] = {}
 
@@ -65,7 +65,7 @@ def made_once(ranks: Ranks, folder: Path, script: str) -> Made:
 
 
 def rank_environment(run: RunDir, rank: int, ranks: int, port: int, *, strict: bool) -> dict[str, str]:
-    """Torchrun's variables and the launcher's own."""
+    """Return torchrun's variables and the launcher's own."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

@@ -6,7 +6,7 @@ import pytest
 
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
-from tests.models.comparing import answered, check_green
+from tests.models.comparing import check_green, judge_runs
 from tests.models.running import Ranks
 
 pytestmark = pytest.mark.model
@@ -49,11 +49,11 @@ def id_map(*, dump_is_golden: bool) -> IdMap:
 
 def test_a_dump_is_golden_for_tensor_parallel_ranks(ranks: Ranks, dump: Path, tmp_path: Path) -> None:
     ranks.run(tmp_path / "good", SCRIPT, "actual", *SMALL, "--untold", "--tp", "4", ranks=4)
-    judgement = answered(dump, tmp_path / "good", id_map(dump_is_golden=True))
+    judgement = judge_runs(dump, tmp_path / "good", id_map(dump_is_golden=True))
     check_green(judgement, LABELS)
     assert judgement.coverage.compared == 4 * LABELS == 4 * len(judgement.labels)
     ranks.run(tmp_path / "bad", SCRIPT, "actual", *SMALL, "--tp", "4", "--fault", "1", "3", ranks=4)
-    judgement = answered(dump, tmp_path / "bad", id_map(dump_is_golden=True))
+    judgement = judge_runs(dump, tmp_path / "bad", id_map(dump_is_golden=True))
     first = judgement.first_divergence
     assert judgement.exit_code is ExitCode.DIVERGED and first is not None
     assert first.key.label == "Module.model.layers.1.self_attn.q_proj.Linear.forward.0.output.0"
@@ -64,7 +64,7 @@ def test_a_dump_of_tensor_parallel_ranks_is_held_against_a_run(ranks: Ranks, tmp
     ranks.run(tmp_path / "golden", SCRIPT, "golden", *SMALL)
     dumped = tmp_path / "dump"
     ranks.run(tmp_path / "run", SCRIPT, "actual", *SMALL, "--tp", "2", "--msprobe", str(dumped), ranks=2)
-    judgement = answered(tmp_path / "golden", dumped, id_map(dump_is_golden=False))
+    judgement = judge_runs(tmp_path / "golden", dumped, id_map(dump_is_golden=False))
     check_green(judgement, LABELS)
     assert judgement.coverage.compared == 2 * LABELS
 
@@ -73,7 +73,7 @@ def test_two_dumps_at_other_world_sizes_with_weights_and_inputs(ranks: Ranks, du
     """Of what msprobe keeps of DTensors it says the placements: the weights. The rest is inferred."""
     dumped = tmp_path / "dump"
     ranks.run(tmp_path / "run", SCRIPT, "actual", *SMALL, "--tp", "2", "--msprobe", str(dumped), ranks=2)
-    judgement = answered(dump, dumped)
+    judgement = judge_runs(dump, dumped)
     check_green(judgement, 90)
     weight = "Module.model.layers.1.mlp.down_proj.Linear.forward.0.parameters.weight"
     (label,) = (label for label in judgement.labels if label.key.label == weight)

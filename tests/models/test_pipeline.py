@@ -6,7 +6,7 @@ import pytest
 
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
-from tests.models.comparing import answered, check_green, reasons, statuses
+from tests.models.comparing import check_green, judge_runs, reasons, statuses
 from tests.models.running import Ranks
 
 pytestmark = pytest.mark.model
@@ -21,7 +21,7 @@ def golden(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("told", [["--untold"], []])
 def test_stages_match_one_process(ranks: Ranks, golden: Path, tmp_path: Path, told: list[str]) -> None:
-    judgement = answered(golden, ranks.run(tmp_path / "run", SCRIPT, "actual", *CUT, *told, ranks=4))
+    judgement = judge_runs(golden, ranks.run(tmp_path / "run", SCRIPT, "actual", *CUT, *told, ranks=4))
     check_green(judgement, 2 * 59)
     where = {label.key.label: [verdict.rank for verdict in label.ranks] for label in judgement.labels}
     assert where["model.embed_tokens"] == where["model.layers.1.mlp.down_proj"] == [0, 1]
@@ -32,13 +32,13 @@ def test_stages_match_one_process(ranks: Ranks, golden: Path, tmp_path: Path, to
 def test_stages_are_golden_for_ranks_without_any(ranks: Ranks, tmp_path: Path) -> None:
     golden = ranks.run(tmp_path / "golden", SCRIPT, "golden", *CUT, "--untold", ranks=4)
     actual = ranks.run(tmp_path / "actual", SCRIPT, "actual", "--layers", "4", "--tp", "4", "--untold", ranks=4)
-    check_green(answered(golden, actual), 2 * 59)
-    check_green(answered(actual, golden), 2 * 59)
+    check_green(judge_runs(golden, actual), 2 * 59)
+    check_green(judge_runs(actual, golden), 2 * 59)
 
 
 @pytest.mark.parametrize("told", [["--untold"], []])
 def test_a_fault_in_the_second_stage_is_named(ranks: Ranks, golden: Path, tmp_path: Path, told: list[str]) -> None:
-    judgement = answered(
+    judgement = judge_runs(
         golden, ranks.run(tmp_path / "run", SCRIPT, "actual", *CUT, *told, "--fault", "3", "2", ranks=4)
     )
     first = judgement.first_divergence
@@ -50,7 +50,7 @@ def test_a_fault_in_the_second_stage_is_named(ranks: Ranks, golden: Path, tmp_pa
 
 @pytest.mark.parametrize("told", [["--untold"], []])
 def test_a_stage_that_labels_nothing_is_missing(ranks: Ranks, golden: Path, tmp_path: Path, told: list[str]) -> None:
-    judgement = answered(golden, ranks.run(tmp_path / "run", SCRIPT, "actual", *CUT, *told, "--silent", "1", ranks=4))
+    judgement = judge_runs(golden, ranks.run(tmp_path / "run", SCRIPT, "actual", *CUT, *told, "--silent", "1", ranks=4))
     assert judgement.exit_code is ExitCode.INCOMPLETE and judgement.first_divergence is None
     assert judgement.coverage.silent_ranks == (2, 3)
     found = statuses(judgement)

@@ -4,8 +4,8 @@ import pytest
 
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
-from tests.models.comparing import answered
-from tests.models.running import Made, Ranks, made_once
+from tests.models.comparing import judge_runs
+from tests.models.running import Made, Ranks, run_maker
 
 pytestmark = pytest.mark.model
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.model
 @pytest.fixture(scope="module")
 def made(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Return the run of a trained model with these options on so many ranks; each is made once."""
-    return made_once(ranks, tmp_path_factory.mktemp("runs"), "trained_ranks.py")
+    return run_maker(ranks, tmp_path_factory.mktemp("runs"), "trained_ranks.py")
 
 
 def check_right(judgement: Judgement, at_least: int) -> None:
@@ -28,18 +28,18 @@ def check_right(judgement: Judgement, at_least: int) -> None:
 @pytest.mark.parametrize("prompt", ["", "--random 12"])
 def test_sdpa_beside_eager_attention(made: Made, dtype: str, prompt: str) -> None:
     golden = made(f"golden --dtype {dtype} {prompt}")
-    check_right(answered(golden, made(f"actual --attention sdpa --dtype {dtype} {prompt}")), 390)
+    check_right(judge_runs(golden, made(f"actual --attention sdpa --dtype {dtype} {prompt}")), 390)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_an_encoder_on_a_batch_with_padding(made: Made, dtype: str) -> None:
     golden = made(f"golden --model minilm --dtype {dtype}")
-    check_right(answered(golden, made(f"actual --model minilm --attention sdpa --dtype {dtype}")), 60)
+    check_right(judge_runs(golden, made(f"actual --model minilm --attention sdpa --dtype {dtype}")), 60)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_transformers_own_tensor_parallelism(made: Made, dtype: str) -> None:
-    judgement = answered(made(f"golden --dtype {dtype}"), made(f"actual --dtype {dtype}", 3))
+    judgement = judge_runs(made(f"golden --dtype {dtype}"), made(f"actual --dtype {dtype}", 3))
     check_right(judgement, 390)
     assert judgement.coverage.compared == 3 * len(judgement.labels)
 
@@ -53,7 +53,7 @@ def test_transformers_own_tensor_parallelism(made: Made, dtype: str) -> None:
     ],
 )
 def test_a_fault_is_named_beside_another_kernel(made: Made, fault: str, label: str) -> None:
-    judgement = answered(
+    judgement = judge_runs(
         made("golden --dtype bfloat16"), made(f"actual --attention sdpa --dtype bfloat16 --fault {fault}")
     )
     first = judgement.first_divergence

@@ -7,7 +7,7 @@ import pytest
 
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from tests.models.comparing import answered, reasons, statuses
+from tests.models.comparing import judge_runs, reasons, statuses
 from tests.models.running import Ranks
 
 pytestmark = pytest.mark.model
@@ -43,7 +43,7 @@ FAILED = {
 def judged(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Judgement, str]:
     """The judgement, and what rank 0 said while it labelled."""
     folder = ranks.run(tmp_path_factory.mktemp("wrong") / "run", "wrong_ranks.py", ranks=4, strict=False)
-    return answered(folder), (folder / "logs" / "rank00000.log").read_text()
+    return judge_runs(folder), (folder / "logs" / "rank00000.log").read_text()
 
 
 def test_nothing_wrong_is_compared_and_what_is_right_is(judged: tuple[Judgement, str]) -> None:
@@ -77,7 +77,7 @@ def test_the_same_between_two_runs(ranks: Ranks, judged: tuple[Judgement, str], 
     """Golden of another run: ranks of the two do not correspond, the messages are the same."""
     golden = ranks.run(tmp_path / "golden", "wrong_ranks.py", ranks=1, strict=False)
     actual = ranks.run(tmp_path / "actual", "wrong_ranks.py", ranks=4, strict=False)
-    judgement = answered(golden, actual)
+    judgement = judge_runs(golden, actual)
     assert judgement.exit_code is ExitCode.INCOMPLETE
     found = statuses(judgement)
     assert found["good"] is Status.MATCH

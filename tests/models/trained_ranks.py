@@ -53,19 +53,19 @@ def main() -> None:
 
 
 def exchange(trained: Trained, model: nn.Module) -> None:
-    """A conversion script exchanged gate and up in one layer."""
+    """Exchange gate and up in one layer, as a faulty conversion script does."""
     gate, up = (model.get_submodule(role.format(13)) for role in (trained.roles.gate, trained.roles.up))
     gate.weight, up.weight = up.weight, gate.weight
 
 
 def scale(trained: Trained, model: nn.Module) -> None:
-    """A factor in one projection."""
+    """Put a factor into one projection."""
     projection = model.get_submodule(trained.roles.down.format(trained.depths[1]))
     projection.register_forward_hook(lambda _module, _inputs, out: out * 1.2)
 
 
 def clamp(trained: Trained, model: nn.Module) -> None:
-    """The one massive activation is cut off, as a type of smaller range does."""
+    """Clamp the one massive activation, as a type of smaller range does."""
 
     def hook(_module: nn.Module, _inputs: object, out: torch.Tensor) -> torch.Tensor:
         return out.clamp(min=-float(out.abs().max()) / 4, max=float(out.abs().max()) / 4)

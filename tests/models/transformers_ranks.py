@@ -106,7 +106,7 @@ def permute_slice(model: PreTrainedModel, layer: int) -> None:
 
 
 def elsewhere(model: nn.Module) -> list[str]:
-    """What belongs to other pipeline stages, where transformers leaves the identity, or is completed by the last."""
+    """Return the names of the modules that another pipeline stage computes (identities here) or completes."""
     absent = [name for name, module in model.named_modules() if isinstance(module, PipelineIdentityLayer)]
     return [*absent, "model"] if "lm_head" in absent else absent
 

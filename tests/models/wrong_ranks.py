@@ -1,4 +1,4 @@
-"""One rank of four whose labels tell layouts that cannot be; each is named after what is wrong with it."""
+"""One rank of four whose labels declare impossible layouts; each label is named after what is wrong with it."""
 
 import os
 

@@ -30,7 +30,7 @@ ORDER = [Status.MATCH, Status.DRIFT, Status.MISSING, Status.MISMATCH, Status.FAI
 
 
 def stats_of(x: np.ndarray, y: np.ndarray) -> PairStats:
-    """Statistics of two float64 arrays of one shape."""
+    """Return the statistics of two float64 arrays of one shape."""
     region = Region.whole(x.shape)
     golden, actual = (Operand(np.ascontiguousarray(side).ravel(), "float64", x.shape, region) for side in (x, y))
     return pair_stats(golden, actual, x.shape, region)
@@ -41,7 +41,7 @@ def side(name: str, seq: int = 0, shape: tuple[int, ...] = (6, 4)) -> SideFacts:
 
 
 def _errors() -> dict[float, tuple[PairStats, Metrics]]:
-    """One pair for each relative L2 error, made once: the judgements of the tests are large."""
+    """Return one pair for each relative L2 error, made once because the judgements of the tests are large."""
     golden = np.random.default_rng(7).standard_normal((6, 4))
     noise = np.random.default_rng(8).standard_normal((6, 4))
     noise *= np.linalg.norm(golden) / np.linalg.norm(noise)
@@ -58,7 +58,7 @@ ERRORS = _errors()
 def verdict(
     rank: int, status: Status = Status.MATCH, origin: Origin | None = None, *, seq: int = 0, bitwise: bool = False
 ) -> RankVerdict:
-    """The verdict of one rank, with figures that suit its status."""
+    """Return the verdict of one rank, with figures that suit its status."""
     error = 0.0 if bitwise else {Status.MATCH: 4e-7, Status.DRIFT: 3e-4}.get(status, 0.42)
     stats, metrics = ERRORS[error]
     compared = status not in (Status.MISSING, Status.FAILED, Status.MISMATCH)
@@ -85,7 +85,7 @@ def label(name: str, ranks: Iterable[RankVerdict], task: int = 0, occurrence: in
 
 
 def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()) -> Judgement:
-    """Fold labels as a judge would, simply."""
+    """Combine labels into a judgement, as a simple judge would."""
     held = [(one, v) for one in labels for v in one.ranks]
 
     def number(test: Callable[[RankVerdict], bool]) -> int:
@@ -117,7 +117,7 @@ def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()
 
 
 def layer_names(layers: int) -> list[str]:
-    """Labels of a decoder, in order."""
+    """Return the labels of a decoder, in order."""
     inner = ("attn.q", "attn.k", "attn.v", "attn.core", "attn.out", "mlp.gate", "mlp.up", "mlp.down.local", "mlp.out")
     return ["embed", *(f"layers.{i}.{name}" for i in range(layers) for name in inner), "norm", "lm_head"]
 
@@ -125,7 +125,7 @@ def layer_names(layers: int) -> list[str]:
 def decoder_labels(
     layers: int, ranks: int, culprit: tuple[str, int] | None = None, task: int = 0
 ) -> list[LabelVerdict]:
-    """A decoder's labels; from the culprit (label, rank) on every label is wrong, on all ranks, by inheritance."""
+    """Return a decoder's labels; after the culprit (label, rank) every label is wrong on all ranks, by inheritance."""
     labels, broken = [], False
     for seq, name in enumerate(layer_names(layers)):
         if broken:

@@ -42,7 +42,7 @@ for tick in range(600 if mode == "hang" else 0):
 
 @dataclass(frozen=True)
 class Laptop:
-    """Where a user types commands."""
+    """The machine on which a user types commands."""
 
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
@@ -51,7 +51,7 @@ class Laptop:
 
     @staticmethod
     def at(folder: Path, environ: Mapping[str, str], url: str, **job: str) -> Laptop:
-        """Make one with a script and a cluster file."""
+        """Make a laptop with a script and a cluster file."""
         (folder / "code").mkdir(parents=True)
         (folder / "code/model.py").write_text(MODEL)
         keys = {"exec": "python model.py match", "ranks": "2", "device": "cpu", "working_dir": "code", **job}
@@ -60,11 +60,11 @@ class Laptop:
         return Laptop(folder, {**environ, "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")})
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """The command line that runs `aclcmp ARGUMENTS`."""
+        """Return the command line that runs `aclcmp ARGUMENTS`."""
         return self.enter(sys.executable, "-m", "aclcmp", *arguments)
 
     def run(self, *arguments: str | Path, timeout: float = PATIENCE, **environ: str | None) -> Done:
-        """Run a command to its end, some variables changed or (None) taken away."""
+        """Run a command to its end, with some variables changed or (None) removed."""
         merged = {**self.environ, **{name: value for name, value in environ.items() if value is not None}}
         merged = {name: value for name, value in merged.items() if environ.get(name, "") is not None}
         done = subprocess.run(
@@ -94,7 +94,7 @@ class Laptop:
 
 @dataclass
 class Terminal:
-    """A command in a terminal, seen from the keyboard and the screen."""
+    """A command in a terminal, with its keyboard and its screen."""
 
     pid: int
     master: int
@@ -102,7 +102,7 @@ class Terminal:
     code: int | None = None
 
     def wait_for(self, words: str, timeout: float = PATIENCE) -> None:
-        """Read the screen until these words stand there, new since the last call."""
+        """Read the screen until these words appear on it, after the last call's."""
         until = time.monotonic() + timeout
         seen = ""
         while not re.search(words, seen):
@@ -112,7 +112,7 @@ class Terminal:
             seen += piece
 
     def type(self, keys: str) -> None:
-        """Type; "\\x03" is Ctrl-C."""
+        """Type a text; "\\x03" is Ctrl-C."""
         os.write(self.master, keys.encode())
 
     def exit_code(self, timeout: float = PATIENCE) -> int:
@@ -124,7 +124,7 @@ class Terminal:
         return self.code
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill the processes that are left."""
         if self.code is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

@@ -1,4 +1,4 @@
-"""A Ray of the tests' own with its job server on loopback: private ports, folder and token, ended as it was started."""
+"""A Ray of the tests' own with its job server on loopback, and with private ports, folder and token."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _wait_for(url: str, token: str, head: subprocess.Popen[bytes], log: Path) ->
 
 
 def _end(head: subprocess.Popen[bytes], temp: Path) -> None:
-    """End the head as Ray does it at SIGTERM, then whatever of it is left."""
+    """End the head as Ray does it at SIGTERM, then the processes of it that are left."""
     head.send_signal(signal.SIGTERM)
     try:
         head.wait(30)

@@ -1,4 +1,4 @@
-"""Whether one execution dumps its tensors, which of them, and where to: read from the environment every time.
+"""Dumps of one execution: whether there are any, of which tensors, and where to, read from the environment every time.
 
 - `ATB_SAVE_TENSOR`, `ACLTRANSFORMER_SAVE_TENSOR`: `1` dumps.
 - `ATB_SAVE_TENSOR_RANGE`: `a,b[,c,d...]` are executions a to b and c to d, both ends included. All where it is not set.
@@ -40,7 +40,7 @@ _DTYPE_NAMES = {torch.float32: "float", torch.bfloat16: "bf16"}
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Where one execution of a root operation dumps to, and what."""
+    """Dump of one execution of a root operation: its folder, and the tensors that it takes."""
 
     folder: Path
     generation: str
@@ -64,7 +64,7 @@ class Dump:
             device=device,
             execution=execution,
             runners=tuple(name.strip().lower() for name in runners.split(",") if name.strip()),
-            wanted=_wanted(),
+            wanted=_wanted_files(),
         )
 
     def save(self, nodes: tuple[str, ...], moment: str, tensors: tuple[Tensor, ...], *, is_kernel: bool) -> None:
@@ -82,7 +82,7 @@ class Dump:
                     self._note(nodes, moment, index, tensor, self.folder / path)
 
     def _note(self, nodes: tuple[str, ...], moment: str, index: int, tensor: Tensor, path: Path) -> None:
-        """Add the file to the execution's table, which msprobe goes by."""
+        """Add the file to the execution's table, which msprobe reads."""
         numbers, names = zip(*(node.split("_", 1) for node in nodes), strict=True)
         row = (
             self.folder.parent.name,
@@ -128,8 +128,8 @@ def _folder(generation: str, execution: int, device: int) -> Path:
     return out / top / f"{device}_{process}" / str(execution)
 
 
-def _wanted() -> frozenset[str] | None:
-    """The files on the list, in lower case; None without a list. Names on it may be added between two executions."""
+def _wanted_files() -> frozenset[str] | None:
+    """Return the files on the list, in lower case; None without a list. It may grow between two executions."""
     task = os.environ.get("AIT_CMP_TASK_PID")
     if not task:
         return None

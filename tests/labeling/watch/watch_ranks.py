@@ -54,7 +54,7 @@ class Mlp(nn.Module):
 
 
 def compare(golden: nn.Module, actual: nn.Module, prefix: str, *given: torch.Tensor, **named: object) -> None:
-    """Run both, watched."""
+    """Run both sides, watched."""
     with (
         watch(golden, "golden", inputs=True, prefix=prefix),
         watch(actual, "actual", inputs=True, prefix=prefix) as acl,

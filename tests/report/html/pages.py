@@ -1,4 +1,4 @@
-"""Reports to look at as pages: a decoder that goes wrong on one rank, a huge one, one with names that attack."""
+"""Reports to show as pages: a decoder that goes wrong on one rank, a huge one, one with names that attack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NASTY = (
 
 @cache
 def _pair(size: float, row: int, seed: int) -> tuple[PairStats, Look]:
-    """Statistics of an error of relative L2 `size`, in all rows or (from 0 on) in one."""
+    """Return the statistics of an error of relative L2 `size`, in all rows or in one (`row` from 0 on)."""
     rng = np.random.default_rng(seed)
     golden = rng.standard_normal((ROWS, CHANNELS))
     noise = rng.standard_normal((ROWS, CHANNELS)) * rng.lognormal(0, 0.6, (ROWS, 1))
@@ -150,7 +150,7 @@ def _nasty_verdicts(name: str) -> Iterator[RankVerdict]:
 def large_report(labels: int = 10_000, ranks: int = 64, variants: int = 400) -> Report:
     """Return a report of so many labels of a decoder, half of them wrong by inheritance.
 
-    A label's figures come again after `variants` others; 400 are further away than what gzip remembers.
+    A label's figures come again after `variants` others; 400 are further apart than gzip's window.
     """
     random = np.random.default_rng(1)
     good = [_variant(seed, ranks, None, random) for seed in range(variants)]
