@@ -46,13 +46,15 @@ def test_without_a_node_its_ranks_are_where_the_same_files_are_seen() -> None:
     assert [left.home(rank) for rank in range(6)] == list("aacccc") and not left.sees("b", 2)
     assert left.without("c") == left  # nobody sees those any more: it is told by their home
     assert here.without("a") == here and left.without("b") == left
-    three = found(*(seen("012345", "abc") for _ in range(3))).places.without("b")  # type: ignore[arg-type]
+    everything = seen("012345", "abc")
+    three = found(everything, everything, everything).places.without("b")
     assert [three.home(rank) for rank in range(6)] == list("aaaccc")  # spread over those that are left
 
 
 def test_a_shared_file_system() -> None:
     """All see all: each shard is read once, where its rank ran, and each node reads every file as its own."""
-    here = found(*(seen("012345", "abc") for _ in range(3)))  # type: ignore[arg-type]
+    everything = seen("012345", "abc")
+    here = found(everything, everything, everything)
     assert here.readers == {"a": {0, 1}, "b": {2, 3}, "c": {4, 5}}
     assert all(here.places.sees(node, rank) for node in "abc" for rank in range(6))
 

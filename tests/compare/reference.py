@@ -56,8 +56,8 @@ def mantissa_bits(x: np.ndarray, x_name: str, y_name: str) -> int:
         return 0
     wide = any(name in ("float64", "complex128") for name in (x_name, y_name))
     width = 52 if wide else 23
-    bits = x.astype(np.float64 if wide else np.float32).view(np.uint64 if wide else np.uint32)
-    return max((n + 1 for n in range(width) if (bits >> (width - 1 - n) & 1).any()), default=0)  # type: ignore[operator]
+    bits: np.ndarray = x.astype(np.float64 if wide else np.float32).view(np.uint64 if wide else np.uint32)
+    return max((n + 1 for n in range(width) if (bits >> (width - 1 - n) & 1).any()), default=0)
 
 
 def reference_stats(

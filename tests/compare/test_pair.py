@@ -33,8 +33,7 @@ def random_bits(rng: np.random.Generator, name: str, shape: tuple[int, ...], fla
             parts = raw.view(np.float64)
             raw = np.where(np.isfinite(parts), np.clip(parts, -1e140, 1e140), parts)
         return raw.view(dtype.memory).reshape(shape)
-    parts = 2 if dtype.kind is Kind.COMPLEX else 1  # type: ignore[assignment]
-    count = int(np.prod(shape)) * parts
+    count = int(np.prod(shape)) * (2 if dtype.kind is Kind.COMPLEX else 1)
     x = rng.standard_normal(count)
     if flavour == "huge":
         x *= 1e30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import FrozenInstanceError, fields, replace
 from math import inf, isnan, nan
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,12 @@ NUMBERS = [field.name for field in fields(PairStats) if field.name not in ("rows
 def stats(seed: int, rows: int = 4) -> PairStats:
     """Statistics with other numbers in every field."""
     random = np.random.default_rng(seed)
-    values = {
+    values: dict[str, Any] = {
         field.name: int(random.integers(1, 2**40)) if field.type == "int" else float(random.lognormal())
         for field in fields(PairStats)
         if field.name in NUMBERS
     }
-    return PairStats(rows=RowSums(1, np.arange(rows) * 2, random.random(rows), random.random(rows)), **values)  # type: ignore[arg-type]
+    return PairStats(rows=RowSums(1, np.arange(rows) * 2, random.random(rows), random.random(rows)), **values)
 
 
 def test_it_is_a_frozen_dataclass() -> None:
@@ -77,7 +78,8 @@ def test_a_batch_is_a_table() -> None:
 def test_figures_of_many_are_those_of_each() -> None:
     """Whatever the number of rows, and where sums are nothing, infinite or not a number."""
     each = [stats(seed, rows) for seed, rows in enumerate([0, 1, 2, 3, 16, 17, 100, 4])]
-    each += [replace(each[5], **{name: odd}) for name in ("sum_xx", "sum_dd", "min_x") for odd in (0.0, inf, nan)]  # type: ignore[arg-type]
+    changes: list[dict[str, Any]] = [{name: odd} for name in ("sum_xx", "sum_dd", "min_x") for odd in (0.0, inf, nan)]
+    each += [replace(each[5], **change) for change in changes]
     each += [replace(each[4], rows=RowSums(1, np.arange(4), np.array([0.0, 0, inf, 1]), np.array([0.0, 1, nan, 2])))]
     each += [replace(each[3], n=0, n_finite=0), PairStats.empty()]
     assert all_metrics(each) == [metrics_of(one) for one in each]

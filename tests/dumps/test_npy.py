@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.orchestrator.dumps.npy import read_npy
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from tests.dumps.atb_writer import values
@@ -136,10 +137,11 @@ def test_lost_ranks_are_told(tmp_path: Path) -> None:
 
 
 def test_names_within_files_stand_alone_only_where_distinct(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"in": np.zeros(1), "out": np.ones(1)}
     for folder, files in (("one", ["golden"]), ("ranks", ["rank0", "rank1"]), ("two", ["layer0", "layer1"])):
         (tmp_path / folder).mkdir()
         for file in files:
-            np.savez(tmp_path / folder / f"{file}.npz", **{"in": np.zeros(1), "out": np.ones(1)})  # type: ignore[arg-type]
+            np.savez(tmp_path / folder / f"{file}.npz", **content)
     assert list(by_name(read(tmp_path / "one"))) == ["in", "out"]
     assert list(by_name(read(tmp_path / "one" / "golden.npz"))) == ["in", "out"]
     assert list(by_name(read(tmp_path / "ranks"), rank=1)) == ["in", "out"]
@@ -196,7 +198,8 @@ def test_what_is_no_tensor_is_told(tmp_path: Path, name: str) -> None:
     np.save(tmp_path / "d" / "good.npy", np.zeros(3))
     index = read(tmp_path / "d")
     assert list(reasons(index)) == ["bad"] and str(tmp_path / "d" / "bad.npy") in reasons(index)["bad"]
-    assert all(found.unreadable for _, record, found in tensors(index) if record.data_id == "bad")  # type: ignore[union-attr]
+    (bad,) = (found for _, record, found in tensors(index) if record.data_id == "bad")
+    assert isinstance(bad, NotDumped) and bad.unreadable
 
 
 def test_archives_with_bad_members(tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_archives_with_bad_members(tmp_path: Path) -> None:
     index = read(tmp_path / "d")
     assert list(reasons(index)) == ["text.txt", "object", "cut", "spoilt"]
     good = [found for _, record, found in tensors(index) if record.data_id in ("good", "packed", "lzma")]
-    assert all(values(found).tolist() == [0, 1, 2, 3] for found in good)  # type: ignore[arg-type]
+    assert all(isinstance(found, DumpedTensor) and values(found).tolist() == [0, 1, 2, 3] for found in good)
     path.write_bytes(path.read_bytes()[:-30])
     assert "no archive" in reasons(read(tmp_path / "d"))["x"]
 
@@ -253,8 +256,8 @@ def test_spoilt_members_cost_themselves_alone(tmp_path: Path, compression: int) 
 
 def test_what_unpacks_to_far_more_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d").mkdir()
-    values_of = {"a": np.zeros(40 << 20), "b": np.zeros(40 << 20)}  # 320 MiB each, 300 KB packed
-    np.savez_compressed(tmp_path / "d" / "x.npz", **values_of)  # type: ignore[arg-type]
+    values_of: dict[str, Any] = {"a": np.zeros(40 << 20), "b": np.zeros(40 << 20)}  # 320 MiB each, 300 KB packed
+    np.savez_compressed(tmp_path / "d" / "x.npz", **values_of)
     why = reasons(read(tmp_path / "d"))
     assert list(why) == ["b"] and str(tmp_path / "d" / "x.npz") in why["b"] and "ACLCMP_MOST_UNPACKED" in why["b"]
     monkeypatch.setenv("ACLCMP_MOST_UNPACKED", str(1 << 30))

@@ -184,13 +184,14 @@ def test_the_first_task_and_the_first_of_each_id_count(tmp_path: Path) -> None:
 def test_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = stored(tmp_path / "g", "pta", {"x": whole(0, (64, 4096))})
     actual = stored(tmp_path / "a", "acl", *({"y": part} for part in np.split(whole(0, (64, 4096)), 4, axis=1)))
-    read = []
+    read: list[Array] = []
     numbers_of: Callable[..., Array] = sampling._numbers_of
-    monkeypatch.setattr(
-        sampling,
-        "_numbers_of",
-        lambda held, places: (read.append(places), numbers_of(held, places))[1],  # type: ignore[func-returns-value]
-    )
+
+    def note(held: object, places: Array) -> Array:
+        read.append(places)
+        return numbers_of(held, places)
+
+    monkeypatch.setattr(sampling, "_numbers_of", note)
     looked(golden, actual)
     pages = [len(np.unique(places * 4 // 4096)) for places in read]
     assert pages[0] <= 17 and sum(pages) <= 4 * 17 and sum(places.size for places in read) == 2048

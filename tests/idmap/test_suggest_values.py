@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,15 @@ Model = dict[str, Array]
 SHAPE = (3, 40)
 
 
+def column(values: Array, at: Array) -> Array:
+    return values.ravel()[at].astype(float)[:, None]
+
+
 def seen(model: Model, order: Sequence[str] = (), dtype: str = "float32") -> list[CandidateLabel]:
     """The labels of a run of one rank, in the model's order or another."""
     found = []
     for number, name in enumerate(order or model):
-        view = signature_of(model[name].shape, lambda p, name=name: model[name].ravel()[p].astype(float)[:, None])  # type: ignore[misc]
+        view = signature_of(model[name].shape, partial(column, model[name]))
         found.append(CandidateLabel(name, model[name].shape, dtype, number, (view,) if view else ()))
     return found
 
@@ -214,8 +219,8 @@ def test_much_round_off_says_nothing() -> None:
     )
 
 
-CONSTANTS = [np.zeros(SHAPE), np.ones(SHAPE), np.full(SHAPE, np.nan), np.tril(np.ones((8, 8))), np.eye(12)]
-CONSTANTS += [np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf), np.arange(7.0), np.array(3.5), np.zeros((0, 4))]  # type: ignore[list-item]
+CONSTANTS: list[Array] = [np.zeros(SHAPE), np.ones(SHAPE), np.full(SHAPE, np.nan), np.tril(np.ones((8, 8))), np.eye(12)]
+CONSTANTS += [np.where(np.tril(np.ones((8, 8))) > 0, 0, -np.inf), np.arange(7.0), np.array(3.5), np.zeros((0, 4))]
 
 
 @pytest.mark.parametrize("number", range(len(CONSTANTS)))

@@ -51,8 +51,8 @@ def test_places_are_told_where_no_fit_is() -> None:
     y = X.copy()
     y[:, ::16] += random.standard_normal((64, 8))
     assert told({0: y}) in ([((0,), "period channel")], [])
-    y = X + 0.02 * np.arange(64)[:, None] * random.standard_normal(X.shape)  # type: ignore[assignment]
-    assert told({0: y}) == [((0,), "growth with position")]
+    growing = X + 0.02 * np.arange(64)[:, None] * random.standard_normal(X.shape)
+    assert told({0: growing}) == [((0,), "growth with position")]
     assert told({0: X + random.standard_normal(X.shape)}) == []
 
 

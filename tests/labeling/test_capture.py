@@ -170,10 +170,10 @@ def on_a_small_disk(tmp_path: Path, script: str) -> "subprocess.CompletedProcess
     mount = 'mount -t tmpfs -o size=24m none "$1" && cd "$1" && mkdir s && "$2" -c "$3" && cp -r s "$4"'
     (tmp_path / "small").mkdir()
     environ = os.environ | {"ACLCMP_SHARD_DIR": str(tmp_path / "small" / "s"), "ACLCMP_RUN_ID": "stamp"}
-    arguments = ["sh", "-c", mount, "sh", tmp_path / "small", sys.executable, script, tmp_path / "kept"]
+    arguments = ["sh", "-c", mount, "sh", str(tmp_path / "small"), sys.executable, script, str(tmp_path / "kept")]
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare to mount a small file system")
-    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=PATIENCE, env=environ)  # type: ignore[list-item]
+    done = subprocess.run(["unshare", "-rm", *arguments], capture_output=True, text=True, timeout=PATIENCE, env=environ)
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     return done

@@ -27,7 +27,7 @@ CLOSED = "it is in a compiled graph that must not break (fullgraph=True, torch.e
 
 def labelled(folder: Path, script: str, *, strict: bool = False, **env: str) -> tuple[list[LabelRecord], list[str]]:
     """Run a script after the preamble, with warnings as errors; return its labels and the lines of its stderr."""
-    index, stderr = run_script(folder, PREAMBLE + script, strict=strict, PYTHONWARNINGS="error", **env)  # type: ignore[arg-type]
+    index, stderr = run_script(folder, PREAMBLE + script, strict=strict, ok=True, **env, PYTHONWARNINGS="error")
     return [record for each in index for record in each.records], stderr.splitlines()
 
 

@@ -80,8 +80,8 @@ def test_a_raylet_that_refuses_connections_is_gone(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(head_watch, "PERIOD", 0.01)
     told = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as raylet:
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet)]
-        watch = HeadWatch(*addresses)  # type: ignore[arg-type]
+        head, here = (f"127.0.0.1:{each.getsockname()[1]}" for each in (server, raylet))
+        watch = HeadWatch(head, here)
         watch.on_loss(told.set)
         raylet.accept()[0].close()
         if gone:

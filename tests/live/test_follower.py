@@ -11,7 +11,7 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import LabelKey
-from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.live import interim_verdicts
 from aclcmp.orchestrator.live.follower import lower_priority
@@ -154,9 +154,9 @@ def test_known_is_bounded_and_asks_again_what_failed(tmp_path: Path) -> None:
     for rank in ranks:
         rank.writer.close()
     pairs = plan_run([read_shard(rank.writer.files) for rank in ranks], 2).pairs
-    found = {(pair.key, pair.rank): read_pair_stats(pair) for pair in pairs}
+    found: Outcomes = {(pair.key, pair.rank): read_pair_stats(pair) for pair in pairs}
     small = ResultCache(most_bytes=3 * 5000)
-    small.keep(pairs, found)  # type: ignore[arg-type]
+    small.keep(pairs, found)
     assert 0 < len(small) < len(pairs)
     taken, left = small.take(pairs)
     assert len(taken) + len(left) == len(pairs) and taken.keys().isdisjoint({(pair.key, pair.rank) for pair in left})

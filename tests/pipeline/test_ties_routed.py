@@ -103,8 +103,8 @@ def test_named_scores_are_taken_though_others_lie_between(tmp_path: Path) -> Non
     other = np.random.default_rng(0).standard_normal((TOKENS, EXPERTS)).astype(F32)
     between = {"layers.0.gate.bias": (other, other)}
     given = {**dict(list(labels.items())[:2]), **between, "layers.0.gate.ids": labels["layers.0.gate.ids"]}
-    named = {"layers.0.gate.ids": ("layers.0.gate.scores",)}
-    assert answered(given, tmp_path, named).exit_code is ExitCode.MATCH  # type: ignore[arg-type]
+    named: dict[str, tuple[str, ...]] = {"layers.0.gate.ids": ("layers.0.gate.scores",)}
+    assert answered(given, tmp_path, named).exit_code is ExitCode.MATCH
 
 
 @pytest.mark.parametrize("row", [0, 3])

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,8 +125,8 @@ def test_the_main_plan_is_the_same_with_references_and_without(number: int) -> N
                 side = chance.choice(["pta", "acl", "ref"])
                 occurrence = counts.get((task, name, side), 0)
                 counts[task, name, side] = occurrence + 1
-                failed = {"error": "no", "offset": None} if chance.random() < 0.1 else {}
-                made = label(name, side, seq, checksum=chance.randrange(2), **failed)  # type: ignore[arg-type]
+                failed: dict[str, Any] = {"error": "no", "offset": None} if chance.random() < 0.1 else {}
+                made = label(name, side, seq, checksum=chance.randrange(2), **failed)
                 records.append(replace(made, task=task, occurrence=occurrence))
             with_them.append(index(rank, *records, process=process, world_size=3))
             kept = [record for record in records if record.side != "ref"]
@@ -245,12 +246,12 @@ def test_a_file_of_layouts_corrects_golden_ones() -> None:
     assert [pair.golden_region.start for pair in plan.pairs] == [(0,), (4,), (8,), (12,)]
 
 
-def run_of(*names: str, ranks: int = 2, first: int = 0, tasks: int = 1, **facts: object) -> list[ShardIndex]:
+def run_of(*names: str, ranks: int = 2, first: int = 0, tasks: int = 1, **facts: Any) -> list[ShardIndex]:
     """Index a run of golden and actual labels that has its files in a folder of its own."""
     made = []
     for rank in range(ranks):
         records = [
-            replace(label(name, side, n, **facts), task=first + task)  # type: ignore[arg-type]
+            replace(label(name, side, n, **facts), task=first + task)
             for task in range(tasks)
             for n, name in enumerate(names)
             for side in ("pta", "acl")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ def index(rank: int, *labels: LabelRecord, process: int = 0, world_size: int = 2
     return ShardIndex(ShardFiles(Path("shards"), rank, process), header, labels)
 
 
-def label(name: str, side: str, seq: int, shape: tuple[int, ...] = (4,), **facts: object) -> LabelRecord:
-    fields = {"dtype": "float32", "offset": 64, "nbytes": 16} | facts
-    return LabelRecord(0, name, 0, side, seq, float(seq), "f.py:1", shape=shape, **fields)  # type: ignore[arg-type]
+def label(name: str, side: str, seq: int, shape: tuple[int, ...] = (4,), **facts: Any) -> LabelRecord:
+    fields: dict[str, Any] = {"dtype": "float32", "offset": 64, "nbytes": 16} | facts
+    return LabelRecord(0, name, 0, side, seq, float(seq), "f.py:1", shape=shape, **fields)
 
 
 def test_both_sides_make_a_pair_on_every_rank() -> None:

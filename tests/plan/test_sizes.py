@@ -61,11 +61,10 @@ def test_what_both_have_is_the_start_of_each(golden: tuple[int, ...], actual: tu
     assert dim == swapped
     if dim is None:
         return
-    words = describe_sizes(golden, actual)
+    words, reverse = describe_sizes(golden, actual), describe_sizes(actual, golden)
     assert words is not None and str(list(golden)) in words and str(list(actual)) in words
-    assert ("more" in words) is (actual[dim] > golden[dim]) and "fewer" in (words, describe_sizes(actual, golden))[  # type: ignore[operator]
-        actual[dim] > golden[dim]
-    ]
+    larger = actual[dim] > golden[dim]
+    assert reverse is not None and ("more" in words) is larger and "fewer" in (words, reverse)[larger]
     sources = [Source("f", 0, "float32", shape) for shape in (golden, actual)]
     pair = common_pair(LabelKey(0, "x", 0), 3, *sources)
     assert pair.golden_region == pair.actual_region == pair.region and pair.rank == 3

@@ -168,12 +168,12 @@ def test_two_reports_differ_as_if_they_were_read_whole(
         write_h5(report_of(labels), path)
     whole = [read_h5(path, None) for path in paths]
     brief = read_two((paths[0], None), (paths[1], None))
-    told = [diff_lines(*each, changes(each[0].judgement, each[1].judgement)) for each in (whole, brief)]  # type: ignore[call-arg]
-    assert told[0] == told[1]
+    of_whole, of_brief = (diff_lines(a, b, changes(a.judgement, b.judgement)) for a, b in (whole, brief))
+    assert of_whole == of_brief
     with h5py.File(paths[0], "a") as file:
         del file["grid"]  # as an older aclcmp wrote it
     older = read_two((paths[0], None), (paths[1], None))
-    assert diff_lines(*older, changes(older[0].judgement, older[1].judgement)) == told[0]
+    assert diff_lines(*older, changes(older[0].judgement, older[1].judgement)) == of_whole
 
 
 def test_the_commands_use_the_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

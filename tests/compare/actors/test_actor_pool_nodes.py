@@ -186,8 +186,8 @@ def cases(spread: Spread) -> Iterator[Pair]:
             local[::7] = whole[::7, :10]
             yield spread.pair(f"columns {dtype}", [golden], [spread.store(rank, local, dtype)], columns)
         for number, shape in enumerate(((), (0,), (3, 0, 2))):
-            golden, actual = ([spread.store(rank, spread.bits(dtype, shape), dtype)] for rank in (0, 1))  # type: ignore[assignment]
-            yield spread.pair(f"shape {number} {dtype}", golden, actual)  # type: ignore[arg-type]
+            left, right = ([spread.store(rank, spread.bits(dtype, shape), dtype)] for rank in (0, 1))
+            yield spread.pair(f"shape {number} {dtype}", left, right)
         summands = [spread.store(rank, spread.bits(dtype, (23, 40)), dtype) for rank in range(4)]
         sums = [spread.store(rank, spread.bits(dtype, (9, 11)), dtype) for rank in (3, 2)]
         yield spread.pair(f"sums {dtype}", summands, sums, Region((5, 20), (9, 11)))

@@ -100,8 +100,8 @@ def test_nothing_and_single_elements_are_not_cut() -> None:
 
 
 def test_a_pair_is_compared_where_most_of_it_lies() -> None:
-    def at(*ranks: tuple[int, ...], dtypes: tuple[str, str] = ("float32", "float32")) -> str:
-        return schedule.home(pair_of((4, 2), (4, 8), (0, 2), *ranks, dtypes=dtypes), own)  # type: ignore[arg-type, misc]
+    def at(golden: tuple[int, ...], actual: tuple[int, ...], dtypes: tuple[str, str] = ("float32", "float32")) -> str:
+        return schedule.home(pair_of((4, 2), (4, 8), (0, 2), golden, actual, dtypes), own)
 
     assert at((0,), (0,)) == "node0"
     assert at((0,), (1,)) == "node1"  # as much on both: by the actual side

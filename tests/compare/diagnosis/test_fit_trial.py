@@ -92,15 +92,15 @@ def test_too_little_that_is_known_explains_nothing() -> None:
 )
 def test_no_change_explains_more_than_all(seed: int, size: float, noise: float, known: bool, exact: bool) -> None:
     random = np.random.default_rng(seed)
-    x = random.standard_normal((16, 24)) * 10.0 ** random.integers(-3, 4, (16, 1))
+    x: np.ndarray = random.standard_normal((16, 24)) * 10.0 ** random.integers(-3, 4, (16, 1))
     y = x + size * random.standard_normal(x.shape)
     where = random.random(x.shape) < 0.8 if known else None
     share = random.random()
     for values in (x + share * (y - x), y, random.standard_normal(x.shape), 0 * x):
         trial = Trial.of(x, y, noise=noise)
-        assert trial.explained_share(Candidate("any", 1, values, "", where, exact)) <= 1.0  # type: ignore[arg-type]
-        assert 0.0 <= trial.beyond(values) <= replace(trial, noise=0.0).beyond(values) + 1e-9  # type: ignore[arg-type]
-    assert Trial.of(x, y, noise=noise).explained_share(Candidate("any", 1, x, "", where, exact)) <= 0.0  # type: ignore[arg-type]
+        assert trial.explained_share(Candidate("any", 1, values, "", where, exact)) <= 1.0
+        assert 0.0 <= trial.beyond(values) <= replace(trial, noise=0.0).beyond(values) + 1e-9
+    assert Trial.of(x, y, noise=noise).explained_share(Candidate("any", 1, x, "", where, exact)) <= 0.0
 
 
 def test_numbers_are_folded() -> None:

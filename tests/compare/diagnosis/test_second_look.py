@@ -279,4 +279,5 @@ def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> 
         look = looks[KEY, rank]
         assert isinstance(look, Look)
         assert look.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
-    assert looks[KEY, 1].fits[0].kind == "scale"  # type: ignore[union-attr]
+    first = looks[KEY, 1]
+    assert isinstance(first, Look) and first.fits[0].kind == "scale"

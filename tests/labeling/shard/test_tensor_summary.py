@@ -261,9 +261,9 @@ def test_refuses_damage_behind_the_head() -> None:
         damaged[place] = value
         with pytest.raises(ShardFormatError):
             TensorSummary.unpack(damaged)
-    for damaged in (packed[:-1], np.append(packed, 0.0), packed[:18], packed.reshape(1, -1), packed.view(np.uint8)[1:]):  # type: ignore[assignment]
+    for spoilt in (packed[:-1], np.append(packed, 0.0), packed[:18], packed.reshape(1, -1), packed.view(np.uint8)[1:]):
         with pytest.raises(ShardFormatError):
-            TensorSummary.unpack(damaged)
+            TensorSummary.unpack(spoilt)
     with pytest.raises(ShardFormatError):
         TensorSummary.unpack(np.zeros(10**6, np.uint8))
 

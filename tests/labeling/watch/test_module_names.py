@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,9 +61,9 @@ def test_any_text_is_a_pattern_or_a_label_error(pattern: str, name: str) -> None
 
 
 @pytest.mark.parametrize("wrong", [3, [None], [b"a"], "[b-a]"])
-def test_what_is_no_pattern(wrong: object) -> None:
+def test_what_is_no_pattern(wrong: Any) -> None:
     with pytest.raises(LabelError, match="is not a pattern"):
-        Patterns(wrong)  # type: ignore[arg-type]
+        Patterns(wrong)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,8 @@ def test_what_is_no_pattern(wrong: object) -> None:
         (lambda name: None, "a", None),
     ],
 )
-def test_rename(rules: object, name: str, new: str | None) -> None:
-    assert renamer(rules)(name) == new  # type: ignore[arg-type]
+def test_rename(rules: Any, name: str, new: str | None) -> None:
+    assert renamer(rules)(name) == new
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,9 @@ def test_rename(rules: object, name: str, new: str | None) -> None:
         ("a", "rename is a str"),
     ],
 )
-def test_rename_that_cannot_be(rules: object, message: str) -> None:
+def test_rename_that_cannot_be(rules: Any, message: str) -> None:
     with pytest.raises(LabelError, match=message):
-        renamer(rules)  # type: ignore[arg-type]
+        renamer(rules)
 
 
 def test_nearest_names() -> None:

@@ -57,14 +57,15 @@ def test_any_mesh_as_torch_has_it(data: st.DataObject) -> None:
     arrays: dict[int, np.ndarray] = {}
     layouts: dict[int, Layout] = {}
     for place, rank in ranks.items():
-        local, placements = array, []
+        local = array
+        placements: list[Placement] = []
         for axis, dim in enumerate(kinds):
             group = [ranks[(*place[:axis], n, *place[axis + 1 :])] for n in range(mesh[axis])]
             if dim is None:
                 placements.append(Replicate(tuple(group)))
             else:
                 local = np.array_split(local, mesh[axis], axis=dim)[place[axis]]
-                placements.append(Shard(dim - data.draw(st.sampled_from([0, len(shape)])), ranks=tuple(group)))  # type: ignore[arg-type]
+                placements.append(Shard(dim - data.draw(st.sampled_from([0, len(shape)])), ranks=tuple(group)))
         arrays[rank], layouts[rank] = local, Layout(tuple(placements))
     (whole,) = interpret_layouts({r: LocalTensor(a.shape, layouts[r]) for r, a in arrays.items()}, layouts).wholes
     check(whole, array, arrays)
