@@ -24,7 +24,7 @@ def times(fault: Fault) -> tuple[Times, float | None]:
     """Let the fault happen once; return its times, and how long ranks live on a host that cannot be reached."""
     with tempfile.TemporaryDirectory() as folder, scene(Path(folder)) as stage:
         found = let_happen(stage, fault, "out")
-        return found, stage.empty(*stage.hosts) if fault is CABLE else None
+        return found, stage.wait_until_empty(*stage.hosts) if fault is CABLE else None
 
 
 def span(values: Sequence[float | None]) -> str:

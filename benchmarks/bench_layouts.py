@@ -41,14 +41,14 @@ def write_and_index(
     for rank, tensor in enumerate(tensors):
         tensor.tofile(folder / f"rank{rank:05d}.h5")
         layout = Layout(placements[rank]) if placements[rank] else None
-        held = LabelRecord(
+        record = LabelRecord(
             *(0, "x", 0, side, 0, 0.0, "f:1", dtype, tensor.shape, "cpu", layout),
             offset=0,
             nbytes=tensor.nbytes,
             checksum=rank,
         )
         header = ShardHeader("r", rank, len(tensors), rank, 0, "here", 1, 0.0)
-        indices.append(ShardIndex(ShardFiles(folder, rank, 0), header, (held,)))
+        indices.append(ShardIndex(ShardFiles(folder, rank, 0), header, (record,)))
     return indices
 
 

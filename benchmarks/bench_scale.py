@@ -145,15 +145,15 @@ def batches(plan: Plan, made: MadeUp) -> Iterator[tuple[list[Pair], list[PairSta
     """Yield pairs and statistics rank by rank, as compare actors send those of their host."""
     places = [0] * len(plan.labels)
     for rank in range(1 + max(label.pairs[-1].rank for label in plan.labels)):
-        held = []
+        of_rank = []
         for number, label in enumerate(plan.labels):
             pairs, place = label.pairs, places[number]
             while place < len(pairs) and pairs[place].rank == rank:
-                held.append((number, pairs[place]))
+                of_rank.append((number, pairs[place]))
                 place += 1
             places[number] = place
-        for start in range(0, len(held), BATCH):
-            some = held[start : start + BATCH]
+        for start in range(0, len(of_rank), BATCH):
+            some = of_rank[start : start + BATCH]
             yield [pair for _, pair in some], [made.of(number, pair.rank, pair.region) for number, pair in some]
 
 

@@ -164,8 +164,8 @@ def _ending(kind: Kind, folder: Path, path: Path, right: Answer) -> tuple[Ending
         return _words(str(error))
     except Exception:
         return Ending.BUG, traceback.format_exc()[-600:]
-    if found.told != right.told:
-        return _words(found.told or "less is told than of the whole file")
+    if found.messages != right.messages:
+        return _words(found.messages or "there are fewer messages than for the whole file")
     if found.content == right.content:
         return Ending.RIGHT, ""
     return (Ending.UNNOTICED if kind.checked else Ending.OTHER), ""

@@ -36,7 +36,7 @@ class Answer:
     """Result of reading a file: the digest of all content, and all messages about what is wrong."""
 
     content: str
-    told: str = ""
+    messages: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,25 @@ def _dump(folder: Path, path: Path) -> Answer:
     """Read a folder as `aclcmp compare` does, with the bytes of all its tensors."""
     scratch = folder.parent / f"{folder.name}-copies"
     index = read_dump(folder, "pta", scratch)
-    content, told = [], []
+    content, messages = [], []
     if index is None:
         return Answer("", "no known tool's")
-    told += index.notes
+    messages += index.notes
     for rank in index.indices:
         for record in rank.records:
             found = rank.dumped[record.seq]
             name = f"{rank.header.rank} {record.task} {record.data_id} {record.occurrence} {record.layout}"
             if isinstance(found, NotDumped):
-                told.append(found.reason)
+                messages.append(found.reason)
                 continue
-            told += found.warnings
+            messages += found.warnings
             nbytes = math.prod(found.shape) * DTYPES[found.dtype].itemsize
             with Path(found.path).open("rb") as file:
                 file.seek(found.offset)
                 bits = file.read(min(nbytes, 1 << 20))
             content.append(f"{name} {found.dtype} {found.shape} {hashlib.sha256(bits).hexdigest()}")
     shutil.rmtree(scratch, ignore_errors=True)
-    return Answer(_digest(*sorted(content)), "; ".join(sorted(told)))  # files' times order them
+    return Answer(_digest(*sorted(content)), "; ".join(sorted(messages)))  # files' times order them
 
 
 def _tensors(seed: int = 0) -> dict[str, Any]:

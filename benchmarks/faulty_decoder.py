@@ -72,41 +72,41 @@ def subject(seed: int, *, outlier: bool) -> Callable[[Setting], Recorded]:
 
 def run(state: Mapping[str, Tensor], tokens: Tensor, setting: Setting) -> Recorded:
     """Run the decoder and label what each kernel returns, sharded tensors as each rank's slice."""
-    seen = Recorded()
+    recorded = Recorded()
     weight = {name: tensor.to(setting.dtype) for name, tensor in state.items()}
     hidden = weight["embed"][tokens]
-    seen.label("embed", [hidden] * setting.ranks)
+    recorded.label("embed", [hidden] * setting.ranks)
     for layer in range(LAYERS):
         here = setting.at(layer)
         name = f"layers.{layer}."
         normed = _norm(hidden, weight[f"{layer}.norm1"], setting, 1e-6)
-        seen.label(f"{name}norm1", [normed] * setting.ranks)
+        recorded.label(f"{name}norm1", [normed] * setting.ranks)
         attended = []
         for rank in range(setting.ranks):
             rows = slice(rank * HIDDEN // setting.ranks, (rank + 1) * HIDDEN // setting.ranks)
             q, k, v = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in "qkv")
             attended.append(_attention(q, k, v, setting, here.on(rank)))
-        seen.label(f"{name}attn", attended)
+        recorded.label(f"{name}attn", attended)
         out = _project_and_reduce(attended, weight[f"{layer}.o"], setting, NO_FAULT)
-        seen.label(f"{name}o", [out] * setting.ranks)
+        recorded.label(f"{name}o", [out] * setting.ranks)
         hidden = hidden + out
-        seen.label(f"{name}resid1", [hidden] * setting.ranks)
+        recorded.label(f"{name}resid1", [hidden] * setting.ranks)
         normed = _norm(hidden, weight[f"{layer}.norm2"], setting, 0.1 if here.kind == "norm eps 0.1" else 1e-6)
-        seen.label(f"{name}norm2", [normed] * setting.ranks)
+        recorded.label(f"{name}norm2", [normed] * setting.ranks)
         acts = []
         for rank in range(setting.ranks):
             rows = slice(rank * FFN // setting.ranks, (rank + 1) * FFN // setting.ranks)
             gate, up = (_linear(normed, weight[f"{layer}.{each}"][rows], setting) for each in ("gate", "up"))
             acts.append(_activate(gate, up, here.on(rank)))
-        seen.label(f"{name}act", acts)
+        recorded.label(f"{name}act", acts)
         out = _project_and_reduce(acts, weight[f"{layer}.down"], setting, here)
-        seen.label(f"{name}mlp", [out] * setting.ranks)
+        recorded.label(f"{name}mlp", [out] * setting.ranks)
         hidden = hidden + out
-        seen.label(f"{name}resid2", [hidden] * setting.ranks)
+        recorded.label(f"{name}resid2", [hidden] * setting.ranks)
     normed = _norm(hidden, weight["norm"], setting, 1e-6)
-    seen.label("norm", [normed] * setting.ranks)
-    seen.label("logits", [_linear(normed, weight["head"], setting)] * setting.ranks)
-    return seen
+    recorded.label("norm", [normed] * setting.ranks)
+    recorded.label("logits", [_linear(normed, weight["head"], setting)] * setting.ranks)
+    return recorded
 
 
 def _norm(x: Tensor, weight: Tensor, setting: Setting, eps: float) -> Tensor:

@@ -98,7 +98,7 @@ def _model(seed: int, *, outlier: bool) -> Qwen3ForCausalLM:
 
 def _record(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Recorded:
     """Run the model with the hooks of a setting, and remove them again."""
-    seen = Recorded()
+    recorded = Recorded()
     golden = setting == Setting(setting.dtype)
     AttentionInterface.register("planted", partial(_attention, setting, model.model.rotary_emb.inv_freq))
     model.set_attn_implementation("eager" if golden else "planted")
@@ -111,7 +111,7 @@ def _record(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Record
         def label_output(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
             parts = [out] if golden else _kernel(kernel_of, path, args[0], out, setting, fault)
             flat = [part.flatten(2) for part in parts]
-            seen.label(name, flat if len(flat) == setting.ranks else flat * setting.ranks)
+            recorded.label(name, flat if len(flat) == setting.ranks else flat * setting.ranks)
             return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
         hooks.append(model.get_submodule(name).register_forward_hook(label_output))
@@ -128,7 +128,7 @@ def _record(model: Qwen3ForCausalLM, tokens: Tensor, setting: Setting) -> Record
     finally:
         for each in hooks:
             each.remove()
-    return seen
+    return recorded
 
 
 def _kernel(module: Any, path: str, x: Tensor, out: Tensor, setting: Setting, fault: Fault) -> list[Tensor]:

@@ -225,10 +225,10 @@ class Table:
             assert isinstance(stats, PairStats)
             if stats.sum_dd == 0.0:
                 continue
-            seen = diagnose_pairs(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
+            diagnosis = diagnose_pairs(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
             (verdict,) = [each for each in sound.judgement.labels if each.key == pair.key]
             wrong = replace(verdict, ranks=(replace(verdict.ranks[0], status=Status.DIVERGED),))
-            said = hints_of(wrong, {pair.rank: seen})
+            said = hints_of(wrong, {pair.rank: diagnosis})
             self.counts[CLEAN]["runs"] += 1
             self.counts[CLEAN]["wrong"] += bool(said)
             self.kinds[CLEAN].update(hint.kind for hint in said)
@@ -253,9 +253,10 @@ class Table:
             (pattern,) = [each for each in patterns if each.key == first.key]
             print(f"{fault}: {what}: {[(hint.kind, round(hint.explained, 3), hint.words) for hint in said]}")
             print(f"    {pattern.ranks} | {pattern.rows} | {pattern.channels}")
-            for (key, rank), seen in looks.items():
+            for (key, rank), diagnosis in looks.items():
                 if key == first.key:
-                    print(f"    rank {rank}: {[(fit.kind, round(fit.explained, 3)) for fit in seen.fits]}", flush=True)
+                    fits = [(fit.kind, round(fit.explained, 3)) for fit in diagnosis.fits]
+                    print(f"    rank {rank}: {fits}", flush=True)
 
     def print(self) -> None:
         """Print the table."""

@@ -56,10 +56,10 @@ def quick_aclcmp(forking: subprocess.Popen[str], tmp_path: Path, tmp_path_factor
 
     def run(*arguments: str | Path, cwd: Path = tmp_path) -> Done:
         texts = tmp_path_factory.mktemp("printed")
-        told = {"arguments": [*map(str, arguments)], "environ": dict(os.environ), "folder": str(cwd)}
-        told |= {name: str(texts / name) for name in ("out", "err")}
+        request = {"arguments": [*map(str, arguments)], "environ": dict(os.environ), "folder": str(cwd)}
+        request |= {name: str(texts / name) for name in ("out", "err")}
         assert forking.stdin is not None and forking.stdout is not None
-        print(json.dumps(told), file=forking.stdin, flush=True)
+        print(json.dumps(request), file=forking.stdin, flush=True)
         code = int(forking.stdout.readline())
         return Done(code, *((texts / name).read_text() for name in ("out", "err")))
 

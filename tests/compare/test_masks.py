@@ -17,7 +17,7 @@ from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import RankVerdict, Status
 from tests.compare.diagnosis.test_second_look import Stored, pair_of
 from tests.compare.test_pair import check, encode, whole_stats
-from tests.judge.series import judge_on, of
+from tests.judge.series import judge_on, verdict_on
 
 HALVES = ["bfloat16", "float16"]
 FLOATS = ["float64", "float32", *HALVES]
@@ -38,7 +38,7 @@ def seen(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> PairStats:
 
 def verdict(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str) -> RankVerdict:
     sides = [bits.view(getattr(ml_dtypes, n)) if n == "bfloat16" else bits for bits, n in ((x, x_name), (y, y_name))]
-    return of(judge_on({"mask": (sides[0], sides[1])}), "mask")
+    return verdict_on(judge_on({"mask": (sides[0], sides[1])}), "mask")
 
 
 @pytest.mark.parametrize("y_name", FLOATS)

@@ -57,6 +57,6 @@ def with_value(whole: Any, path: list[str], value: object) -> Any:
     return replace(whole, **{first: with_value(getattr(whole, first), rest, value) if rest else value})
 
 
-def two(**changes: Any) -> list[HostReport]:
+def two_hosts(**changes: Any) -> list[HostReport]:
     """Return the reports of two hosts; the changes are those of the second."""
     return [host_report(), host_report("acl-b", "10.0.0.2", skew=(-0.01, 0.01), **changes)]

@@ -9,7 +9,7 @@ import pytest
 from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.facts import Health
 from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
-from tests.doctor.hosts import GIB, host_report, two
+from tests.doctor.hosts import GIB, host_report, two_hosts
 
 B = "acl-b (10.0.0.2)"
 MIB = 1 << 20
@@ -20,8 +20,8 @@ def problems(hosts: list[HostReport], *silent: tuple[str, str], **more: Any) -> 
 
 
 def test_healthy_hosts_have_no_problem() -> None:
-    assert problems([host_report()]) == [] and problems(two()) == []
-    fine = [finding.what for finding in check(two())]
+    assert problems([host_report()]) == [] and problems(two_hosts()) == []
+    fine = [finding.what for finding in check(two_hosts())]
     assert "Ray asks for a token" in fine and "a lost host is noticed within 15 s" in fine
     assert fine.count("Ray offers 8 NPU, the host has 8 of /dev/davinci*") == 2
     assert "torch-npu 2.5.1 was released for torch 2.5.1 and CANN 8.1.RC1" in fine
@@ -88,7 +88,7 @@ def test_healthy_hosts_have_no_problem() -> None:
     ],
 )
 def test_one_thing_is_wrong_on_one_host(level: str, what: str, fix: str, changes: dict[str, object]) -> None:
-    found = problems(two(**{f"facts__{path}": value for path, value in changes.items()}))
+    found = problems(two_hosts(**{f"facts__{path}": value for path, value in changes.items()}))
     matching = [finding for finding in found if what in finding.what]
     assert [finding.level for finding in matching] == [level], found
     assert matching[0].where == B and fix in matching[0].fix
@@ -97,7 +97,7 @@ def test_one_thing_is_wrong_on_one_host(level: str, what: str, fix: str, changes
 
 
 def test_a_clock_that_is_off_for_certain() -> None:
-    assert problems([*two(), host_report("acl-c", "10.0.0.3", skew=(-20.0, 20.0))]) == []  # not known
+    assert problems([*two_hosts(), host_report("acl-c", "10.0.0.3", skew=(-20.0, 20.0))]) == []  # not known
     (ahead,) = problems([host_report(), host_report("acl-b", "10.0.0.2", skew=(1.5, 1.6))])
     (behind,) = problems([host_report(), host_report("acl-b", "10.0.0.2", skew=(-3600.2, -3600.1))])
     assert "at least 1.5 s ahead of that of acl-a" in ahead.what and "at least 3600.1 s behind" in behind.what
@@ -118,14 +118,14 @@ def test_a_host_that_gives_no_answer() -> None:
 
 
 def test_what_only_many_hosts_can_have_wrong() -> None:
-    (slow,) = problems([host_report(facts__health=Health(3000, 10000, 5)), *two()[1:]])
+    (slow,) = problems([host_report(facts__health=Health(3000, 10000, 5)), *two_hosts()[1:]])
     assert "after up to 65 s" in slow.what and "RAY_health_check_period_ms=" in slow.fix
-    assert problems([host_report(facts__health=None), *two()[1:]]) == []
+    assert problems([host_report(facts__health=None), *two_hosts()[1:]]) == []
 
     (shared,) = problems([host_report(), host_report("acl-b", "10.0.0.1")])
     assert "2 nodes of Ray share the address 10.0.0.1" in shared.what
 
-    (other,) = problems(two(facts__token__digest="d2"))
+    (other,) = problems(two_hosts(facts__token__digest="d2"))
     assert "token on acl-b (10.0.0.2) is another than on acl-a (10.0.0.1)" in other.what
 
     (loopback,) = [f for f in problems([host_report(), host_report("acl-b", "127.0.0.1")]) if f.level is Severity.BAD]
@@ -162,7 +162,7 @@ def test_names_of_interfaces_as_each_library_reads_them(variable: str, value: st
 
 def test_the_shell_that_asks_may_say_something_else() -> None:
     shell = host_report(facts__network__socket_names=(("GLOO_SOCKET_IFNAME", "ib0"),)).facts.network
-    (finding,) = problems(two(), shell=shell)
+    (finding,) = problems(two_hosts(), shell=shell)
     assert finding.where == "acl-a, this shell" and "GLOO_SOCKET_IFNAME=ib0" in finding.what
     assert len(problems([host_report(facts__network=shell)], shell=shell)) == 1
 

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.doctor.checks import check
 from aclcmp.orchestrator.doctor.examine import Examination
 from aclcmp.orchestrator.doctor.findings import Finding, HostReport, Severity
 from aclcmp.orchestrator.doctor.show import as_json, from_json, print_examination
-from tests.doctor.hosts import host_report, two
+from tests.doctor.hosts import host_report, two_hosts
 
 
 def printed(hosts: list[HostReport], encoding: str = "utf-8") -> str:
@@ -23,7 +23,7 @@ def printed(hosts: list[HostReport], encoding: str = "utf-8") -> str:
 
 
 def test_findings_by_host_each_with_its_fix() -> None:
-    text = printed(two(facts__network__resolved=("127.0.1.1",), facts__devices__npus=7))
+    text = printed(two_hosts(facts__network__resolved=("127.0.1.1",), facts__devices__npus=7))
     lines = text.splitlines()
     assert lines[0] == "aclcmp doctor: the cluster" and lines[-1] == "1 is bad, 1 warning."
     headings = [line for line in lines[1:-1] if line and not line.startswith(" ")]
@@ -36,12 +36,12 @@ def test_findings_by_host_each_with_its_fix() -> None:
 
 def test_the_last_line_sums_up() -> None:
     assert printed([host_report()]).endswith(" checks are fine.\n")
-    assert printed([host_report(facts__code="x"), *two(facts__code="x")[1:]]).endswith("are fine.\n")
-    assert printed(two(facts__code="x")).endswith("Nothing is bad, 1 warning.\n")
+    assert printed([host_report(facts__code="x"), *two_hosts(facts__code="x")[1:]]).endswith("are fine.\n")
+    assert printed(two_hosts(facts__code="x")).endswith("Nothing is bad, 1 warning.\n")
 
 
 def test_a_terminal_without_signs() -> None:
-    text = printed(two(facts__devices__npus=7), "ascii")
+    text = printed(two_hosts(facts__devices__npus=7), "ascii")
     assert "  x Ray offers 8 NPU" in text and "  + Ray asks for a token" in text
 
 

@@ -150,5 +150,5 @@ def let_happen(scene: Scene, fault: Fault, output: str) -> Times:
     scene.happen(lambda: fault.happens(scene))
     reachable = [host for host in scene.hosts if host.name not in fault.left_on]
     told = scene.wait_for_line(fault.told) if fault.told else None
-    stopped = None if fault.goes_on else scene.empty(*reachable)
+    stopped = None if fault.goes_on else scene.wait_until_empty(*reachable)
     return Times(told, stopped, *((None, None) if fault.gone else scene.wait_for_end()))

@@ -120,7 +120,7 @@ class Scene:
         self._reader.join(PATIENCE)
         return code, when - self.begun
 
-    def empty(self, *where: Host) -> float:
+    def wait_until_empty(self, *where: Host) -> float:
         """Wait until no process of a rank is left on these hosts; return how many seconds after the fault that was."""
         assert self.until(lambda: not any(map(self.ranks_on, where)) or None), [self.ranks_on(host) for host in where]
         return time.monotonic() - self.begun

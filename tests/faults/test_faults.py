@@ -153,7 +153,7 @@ def test_a_pulled_cable_is_told_and_nothing_stays_when_it_is_back(tmp_path: Path
         is_all_there(stage, "01")
         _is_missing_on_b(stage)
         stage.hosts[1].cable("up")
-        stage.empty(*stage.hosts)
+        stage.wait_until_empty(*stage.hosts)
 
 
 def test_without_its_head_a_run_is_compared_where_the_driver_is(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def round_to(values: Array, dtype: npt.DTypeLike = BF16) -> npt.NDArray[np.float
     return values.astype(dtype).astype(np.float32)
 
 
-def off(values: Array, error: float, seed: int = 0) -> npt.NDArray[np.float64]:
+def with_error(values: Array, error: float, seed: int = 0) -> npt.NDArray[np.float64]:
     """Return values with a random error, of this relative L2 in each row."""
     wide = values.astype(np.float64)
     noise = np.random.default_rng(seed).standard_normal(wide.shape)
@@ -75,7 +75,7 @@ def judge_on(
     return judge_evidence(evidence_on(labels, inputs), policy)
 
 
-def of(judgement: Judgement, name: str) -> RankVerdict:
+def verdict_on(judgement: Judgement, name: str) -> RankVerdict:
     """Return the verdict on a label."""
     (found,) = (label.ranks[0] for label in judgement.labels if label.key.label == name)
     return found

@@ -23,7 +23,7 @@ from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.text.terminal import print_report
-from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judge_on, of, off, wrong
+from tests.judge.series import BF16, POLICY, Both, evidence_on, first, judge_on, verdict_on, with_error, wrong
 
 F32 = np.dtype(np.float32)
 X = np.random.default_rng(6).standard_normal((16, 64))
@@ -35,7 +35,7 @@ MASSIVE = range(11, 28)
 def layers(errors: Sequence[float], name: str = "layers.{}.mlp") -> dict[str, Both]:
     """Layers in float32 of which all rows are off by these errors."""
     golden = X.astype(F32)
-    return {name.format(n): (golden, off(golden, error, n).astype(F32)) for n, error in enumerate(errors)}
+    return {name.format(n): (golden, with_error(golden, error, n).astype(F32)) for n, error in enumerate(errors)}
 
 
 def residual(rows: Sequence[Sequence[float]], dtype: np.dtype = BF16) -> dict[str, Both]:
@@ -47,7 +47,7 @@ def residual(rows: Sequence[Sequence[float]], dtype: np.dtype = BF16) -> dict[st
         if layer in MASSIVE:
             golden[0, 7] = 24_926
         exact = golden.astype(dtype)
-        actual = off(exact, 1.0, layer) - exact.astype(np.float64)
+        actual = with_error(exact, 1.0, layer) - exact.astype(np.float64)
         labels[f"layers.{layer}"] = exact, (exact + actual * np.array(errors)[:, None]).astype(dtype)
     return labels
 
@@ -72,7 +72,7 @@ def test_a_median_row_that_jumps_is_wrong_wherever_that_is(layer: int) -> None:
     errors[layer] = [each * 4 for each in errors[layer]]
     found = judge_on(residual(errors))
     assert first(found) == f"layers.{layer}"
-    limits = of(found, f"layers.{layer}").limits
+    limits = verdict_on(found, f"layers.{layer}").limits
     assert limits is not None and 4 * errors[0][1] < limits.warn, "it is not even near its limit"
 
 
@@ -132,13 +132,13 @@ JUMPS = [*[2e-6] * 8, 1.2e-5]
 def test_what_is_below_its_limit_never_outranks_what_is_fifty_times_worse(times: float) -> None:
     labels = {**layers(JUMPS), **layers([1.2e-5 * times] * 2, "tail.{}.x")}
     found = judge_on(labels)
-    worse = times > 50 and of(found, "tail.0.x").status is Status.DIVERGED
+    worse = times > 50 and verdict_on(found, "tail.0.x").status is Status.DIVERGED
     assert first(found) == ("tail.0.x" if worse else "layers.8.mlp")
-    status = of(found, "layers.8.mlp")
+    status = verdict_on(found, "layers.8.mlp")
     assert (status.status is Status.DRIFT, status.origin) == (worse, None if worse else Origin.OWN)
     if worse:
         assert "but that of tail.0.x more than 50 times larger" in status.reason
-        assert of(found, "tail.0.x").origin is Origin.OWN, "nothing before it is wrong"
+        assert verdict_on(found, "tail.0.x").origin is Origin.OWN, "nothing before it is wrong"
 
 
 def test_what_is_above_its_limit_keeps_its_place() -> None:
@@ -196,7 +196,7 @@ def alternating(errors: Sequence[tuple[float, float]], rows: int = 64) -> dict[s
     """Layers of two labels each, a projection and what the layer returns, with these errors of all rows."""
     golden = np.random.default_rng(9).standard_normal((rows, 64)).astype(F32)
     return {
-        f"layers.{n}{name}": (golden, off(golden, error, 2 * n + place).astype(F32))
+        f"layers.{n}{name}": (golden, with_error(golden, error, 2 * n + place).astype(F32))
         for n, pair in enumerate(errors)
         for place, (name, error) in enumerate(zip((".attn.o_proj", ""), pair, strict=True))
     }
@@ -215,7 +215,7 @@ def test_a_jump_that_nothing_carries_on_is_round_off_of_a_small_part() -> None:
     """A projection whose terms cancel, as for short prompts: beside what it is added to its error is nothing."""
     alone = [*STEADY, (5.6e-6, 2.4e-6), *STEADY]
     found = judge_on(alternating(alone))
-    assert found.exit_code is ExitCode.MATCH and of(found, "layers.8.attn.o_proj").status is Status.MATCH
+    assert found.exit_code is ExitCode.MATCH and verdict_on(found, "layers.8.attn.o_proj").status is Status.MATCH
 
 
 def test_a_very_large_jump_needs_no_witness() -> None:
@@ -268,7 +268,7 @@ LIMIT = 2 * 5e-4 * np.sqrt(2)
 def test_a_row_just_beyond_its_limit_that_nothing_carries_on_drifts(
     times: float, behind: float, status: Status
 ) -> None:
-    found = of(judge_on(one_row(times * LIMIT, behind)), "layers.8.attn.o_proj")
+    found = verdict_on(judge_on(one_row(times * LIMIT, behind)), "layers.8.attn.o_proj")
     assert found.status is status
     assert ("nothing that follows carries it on" in found.reason) == (status is Status.DRIFT)
 
@@ -276,13 +276,13 @@ def test_a_row_just_beyond_its_limit_that_nothing_carries_on_drifts(
 def test_a_limit_that_the_user_gave_is_kept() -> None:
     rule = LimitRule(Scope("layers.8.attn.o_proj"), 1e-5, LIMIT / 2)
     found = judge_on(one_row(1.2 * LIMIT, USUAL), Policy(rules=(rule,)))
-    assert of(found, "layers.8.attn.o_proj").status is Status.DIVERGED
+    assert verdict_on(found, "layers.8.attn.o_proj").status is Status.DIVERGED
 
 
 @pytest.mark.parametrize(("rows", "times"), [(64, 2.0), (128, 2.0), (1024, 2.9)])
 def test_the_worst_of_many_rows_may_be_worse(rows: int, times: float) -> None:
     golden = np.random.default_rng(1).standard_normal((rows, 8)).astype(F32)
-    limits = of(judge_on({"x": (golden, off(golden, 1e-6).astype(F32))}), "x").limits
+    limits = verdict_on(judge_on({"x": (golden, with_error(golden, 1e-6).astype(F32))}), "x").limits
     assert limits is not None and limits.rows == pytest.approx(times)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from tests.judge.series import BF16, Array, Both, first, judge_on, of, off, wrong
+from tests.judge.series import BF16, Array, Both, first, judge_on, verdict_on, with_error, wrong
 
 X = np.random.default_rng(5).standard_normal((8, 32))
 F32 = np.dtype(np.float32)
@@ -25,7 +25,7 @@ def beside(scale: float, dtype: npt.DTypeLike = F32, count: int = 4) -> dict[str
 
 
 def status(golden: Array, actual: Array, before: dict[str, Both] | None = None) -> Status:
-    return of(judge_on({**(before or {}), "x": (golden, actual)}), "x").status
+    return verdict_on(judge_on({**(before or {}), "x": (golden, actual)}), "x").status
 
 
 @pytest.mark.parametrize(("dtype", "tiny"), DTYPES)
@@ -36,7 +36,7 @@ def test_values_of_no_size_beside_zeros_are_none(dtype: npt.DTypeLike, tiny: flo
     everywhere = np.full((8, 32), tiny, dtype)
     for actual in (few, everywhere, -everywhere):
         found = judge_on({**beside(scale, dtype), "x": (zeros, actual)})
-        verdict = of(found, "x")
+        verdict = verdict_on(found, "x")
         assert found.exit_code is ExitCode.MATCH and verdict.margin == 0.0
         assert "nothing but round-off on both sides" in verdict.reason
 
@@ -66,9 +66,9 @@ def test_zeros_on_the_actual_side_and_small_values_on_both() -> None:
 def test_a_signal_of_small_scale_is_compared(scale: float) -> None:
     """A gate that lets little through, a scale of layers at its start: large values before it excuse nothing."""
     golden = (X * scale).astype(F32)
-    assert status(golden, off(golden, 1e-6).astype(F32), beside(1.0)) is Status.MATCH
+    assert status(golden, with_error(golden, 1e-6).astype(F32), beside(1.0)) is Status.MATCH
     for error in (0.01, 1.0):
-        assert status(golden, off(golden, error).astype(F32), beside(1.0)) is Status.DIVERGED
+        assert status(golden, with_error(golden, error).astype(F32), beside(1.0)) is Status.DIVERGED
     assert status(golden, np.zeros_like(golden), beside(1.0)) is Status.DIVERGED
 
 
@@ -80,15 +80,15 @@ def test_a_large_value_beside_a_tiny_golden_is_wrong() -> None:
 @pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e12, 1e25])
 def test_a_model_of_any_scale_is_compared(scale: float) -> None:
     golden = (X * scale).astype(F32)
-    assert status(golden, off(golden, 0.01).astype(F32), beside(scale)) is Status.DIVERGED
-    assert status(golden, off(golden, 1e-6).astype(F32), beside(scale)) is Status.MATCH
+    assert status(golden, with_error(golden, 0.01).astype(F32), beside(scale)) is Status.DIVERGED
+    assert status(golden, with_error(golden, 1e-6).astype(F32), beside(scale)) is Status.MATCH
 
 
 @given(st.floats(-20, 20), st.floats(-6, 6), st.sampled_from([0.02, 0.3, 0.9]))
 def test_what_is_larger_than_round_off_is_never_nothing(size: float, scale: float, error: float) -> None:
     """Golden of float32 has digits down to the square of the least error, beside the values before it."""
     golden = (X * 10.0**size).astype(F32)
-    found = status(golden, off(golden, error).astype(F32), beside(10.0**scale))
+    found = status(golden, with_error(golden, error).astype(F32), beside(10.0**scale))
     nothing = np.abs(golden).max() * (1 + 4 * error) < 2.0**-48 * 10.0**scale
     certain = np.abs(golden).max() > 2.0**-44 * 10.0**scale
     assert found is (Status.MATCH if nothing else Status.DIVERGED) or not (nothing or certain)
@@ -113,7 +113,11 @@ def test_one_row_of_zeros_among_others() -> None:
 
 def test_what_is_nothing_explains_nothing() -> None:
     zeros = np.zeros((8, 32), F32)
-    labels = {**beside(1.0), "bias": (zeros, zeros + F32.type(1e-30)), "x": (X.astype(F32), off(X, 0.3).astype(F32))}
+    labels = {
+        **beside(1.0),
+        "bias": (zeros, zeros + F32.type(1e-30)),
+        "x": (X.astype(F32), with_error(X, 0.3).astype(F32)),
+    }
     assert wrong(judge_on(labels)) == {"x": Origin.OWN}
     policy = Policy(rules=(LimitRule(Scope("bias"), 0.1, 0.5),))
     assert wrong(judge_on(labels, policy)) == {"x": Origin.OWN}, "nor does it where a rule is about it"
@@ -129,7 +133,7 @@ def test_what_is_nothing_is_no_largest_error_so_far() -> None:
 def steady(errors: list[float], name: str = "layers.{}") -> dict[str, Both]:
     """Layers of which all rows are off by these errors."""
     golden = X.astype(F32)
-    return {name.format(n): (golden, off(golden, error, n).astype(F32)) for n, error in enumerate(errors)}
+    return {name.format(n): (golden, with_error(golden, error, n).astype(F32)) for n, error in enumerate(errors)}
 
 
 def test_zeros_in_every_layer_are_no_jump() -> None:

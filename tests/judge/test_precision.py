@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
-from tests.judge.series import BF16, Array, Both, evidence_on, first, judge_on, of, off, round_to, wrong
+from tests.judge.series import BF16, Array, Both, evidence_on, first, judge_on, round_to, verdict_on, with_error, wrong
 
 F16, F32 = np.dtype(np.float16), np.dtype(np.float32)
 X = np.random.default_rng(3).standard_normal((12, 64))
@@ -21,7 +21,7 @@ X = np.random.default_rng(3).standard_normal((12, 64))
 
 def both(dtype: npt.DTypeLike, error: float, seed: int = 0) -> Both:
     """A pair in a type, of which every row has this error."""
-    return X.astype(dtype), off(X, error, seed).astype(dtype)
+    return X.astype(dtype), with_error(X, error, seed).astype(dtype)
 
 
 def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -40,7 +40,7 @@ def islands(layers: int = 6, *, dtype: npt.DTypeLike = BF16, seed: int = 0, eps:
     x = random.standard_normal((12, 64))
     see("embed", x, x, dtype)
     for layer in range(layers):
-        y = off(x, eps, seed + layer)
+        y = with_error(x, eps, seed + layer)
         name = f"layers.{layer}"
         see(f"{name}.norm.var", (x**2).mean(-1, keepdims=True), (y**2).mean(-1, keepdims=True), F32)
         see(f"{name}.norm", x, y, dtype)
@@ -51,7 +51,7 @@ def islands(layers: int = 6, *, dtype: npt.DTypeLike = BF16, seed: int = 0, eps:
         see(f"{name}.router_logits", x[:, :8], y[:, :8], F32)
         see(name, x, y, dtype)
         x = random.standard_normal((12, 64))
-    see("logits", x, off(x, 2 * eps, 99), F32)
+    see("logits", x, with_error(x, 2 * eps, 99), F32)
     return labels
 
 
@@ -62,7 +62,7 @@ def test_float32_islands_in_a_model_of_half_precision_are_right(dtype: npt.DType
     found = judge_on(islands(dtype=dtype, seed=seed, eps=eps))
     assert wrong(found) == {}
     for label in ("layers.3.attn.scores", "layers.3.attn.probs", "layers.3.norm.var", "logits"):
-        limits = of(found, label).limits
+        limits = verdict_on(found, label).limits
         assert limits is not None and limits.dtype == name and f"fed by {name}" in limits.source
 
 
@@ -70,7 +70,7 @@ def test_float32_islands_in_a_model_of_half_precision_are_right(dtype: npt.DType
 def test_a_fault_in_one_of_them_is_wrong(label: str) -> None:
     labels = islands()
     golden = labels[label][0]
-    labels[label] = golden, off(golden, 0.4).astype(golden.dtype)
+    labels[label] = golden, with_error(golden, 0.4).astype(golden.dtype)
     assert first(judge_on(labels)) == label
 
 
@@ -118,12 +118,15 @@ def test_rules_of_the_policy_and_exact_types_stay_what_they_are() -> None:
     ids = np.arange(12)
     labels = {"embed": both(BF16, 4e-3), "scores": both(F32, 4e-3), "ids": (ids, ids[::-1].copy())}
     found = judge_on(labels, policy)
-    assert of(found, "scores").status is of(found, "ids").status is Status.DIVERGED
+    assert verdict_on(found, "scores").status is verdict_on(found, "ids").status is Status.DIVERGED
 
 
 def held(golden: npt.DTypeLike, actual: npt.DTypeLike, labels: int = 5, error: float = 4e-3) -> dict[str, Both]:
     """Labels that are float32 on both sides and have values of narrower types."""
-    return {f"layers.{n}.mlp": (round_to(X + n, golden), round_to(off(X + n, error, n), actual)) for n in range(labels)}
+    return {
+        f"layers.{n}.mlp": (round_to(X + n, golden), round_to(with_error(X + n, error, n), actual))
+        for n in range(labels)
+    }
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(ml_dtypes.bfloat16, 4e-3), (np.float16, 6e-4)])
@@ -131,7 +134,7 @@ def test_a_half_precision_label_held_as_float32_counts_as_it(dtype: npt.DTypeLik
     name = np.dtype(dtype).name
     found = judge_on(held(dtype, dtype, error=error))
     assert found.exit_code is ExitCode.MATCH
-    limits = of(found, "layers.0.mlp").limits
+    limits = verdict_on(found, "layers.0.mlp").limits
     assert limits is not None and limits.dtype == name and f"{name} held as float32" in limits.source
 
 
@@ -150,7 +153,7 @@ def test_a_silent_cast_of_one_label_is_none_of_its_own_type() -> None:
 
 def test_true_float32_values_are_held_against_their_own_limits() -> None:
     found = judge_on(held(np.float32, np.float32))
-    assert first(found) == "layers.0.mlp" and "float32 table" in of(found, "layers.0.mlp").reason
+    assert first(found) == "layers.0.mlp" and "float32 table" in verdict_on(found, "layers.0.mlp").reason
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
-from tests.judge.series import BF16, Array, Both, first, judge_on, of, off, wrong
+from tests.judge.series import BF16, Array, Both, first, judge_on, verdict_on, with_error, wrong
 
 ROWS, WIDE = 12, 64
 USUAL = 145.0
@@ -53,13 +53,13 @@ def cancelled(row: int, error: float, *, name: str = "layers.{}", small: float =
 def test_a_token_keeps_the_rounding_of_what_it_was(name: str) -> None:
     found = cancelled(0, ROUNDING, name=name)
     assert found.exit_code is ExitCode.MATCH
-    last = of(found, name.format(9))
+    last = verdict_on(found, name.format(9))
     assert last.metrics is not None and last.metrics.worst_row < 0.05
 
 
 def test_an_equally_large_error_of_another_token_is_wrong() -> None:
     found = cancelled(5, ROUNDING)
-    assert first(found) == "layers.8" and "(row 5)" in of(found, "layers.8").reason
+    assert first(found) == "layers.8" and "(row 5)" in verdict_on(found, "layers.8").reason
 
 
 def test_what_is_larger_than_the_rounding_of_before_is_wrong() -> None:
@@ -102,7 +102,7 @@ def test_no_history_makes_a_right_row_wrong_or_a_wrong_row_without_one_right(row
     labels["layers.4"] = both(stream({}, seed + 9))
     assert judge_on(labels).exit_code is ExitCode.MATCH
     labels["layers.4"] = both(stream({}, seed + 9), {other: USUAL * 0.4})
-    assert of(judge_on(labels), "layers.4").status is Status.DIVERGED
+    assert verdict_on(judge_on(labels), "layers.4").status is Status.DIVERGED
 
 
 def test_a_decoder_does_not_keep_what_its_encoder_was() -> None:
@@ -111,7 +111,7 @@ def test_a_decoder_does_not_keep_what_its_encoder_was() -> None:
     for stack, size in (("encoder", 500.0), ("decoder", 5.0)):
         for layer in range(6):
             golden = np.random.default_rng(layer).standard_normal((256, WIDE)) * size
-            actual = off(golden, 6e-3, layer)
+            actual = with_error(golden, 6e-3, layer)
             if (stack, layer) == ("decoder", 3):
                 actual[40] *= 0.2
             labels[f"{stack}.layers.{layer}"] = golden.astype(BF16), actual.astype(BF16)

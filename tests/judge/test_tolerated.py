@@ -15,13 +15,15 @@ from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.policy import Excuse, LimitRule, Policy, Scope
 from aclcmp.orchestrator.report.text.terminal import print_report
-from tests.judge.series import Both, evidence_on, first, judge_on, of, off, wrong
+from tests.judge.series import Both, evidence_on, first, judge_on, verdict_on, with_error, wrong
 
 X = np.random.default_rng(6).standard_normal((16, 64)).astype(np.float32)
 
 
 def layers(errors: dict[str, float]) -> dict[str, Both]:
-    return {name: (X, off(X, error, seed).astype(np.float32)) for seed, (name, error) in enumerate(errors.items())}
+    return {
+        name: (X, with_error(X, error, seed).astype(np.float32)) for seed, (name, error) in enumerate(errors.items())
+    }
 
 
 ACT = {"layers.1.out": 1e-6, "layers.2.act": 0.02, "layers.2.out": 0.01, "layers.3.out": 0.008}
@@ -47,7 +49,7 @@ def roots(judgement: Judgement) -> set[str]:
 def test_what_a_tolerated_label_explains_is_not_own() -> None:
     """The error of layers.2.out is smaller than that of layers.2.act, which the policy lets pass."""
     found = judge_on(layers(ACT), TOLERATED)
-    assert of(found, "layers.2.act").status is Status.DRIFT
+    assert verdict_on(found, "layers.2.act").status is Status.DRIFT
     assert wrong(found) == {"layers.2.out": Origin.INHERITED, "layers.3.out": Origin.INHERITED}
     assert roots(found) == {"layers.2.act"}
     assert judge_on(layers(ACT), replace(TOLERATED, fail_on=FailOn.OWN)).exit_code is ExitCode.MATCH
@@ -109,7 +111,7 @@ def test_what_is_not_allowed_is_shown_as_wrong(policy: Policy) -> None:
 def test_what_inherits_from_an_allowed_label_is_inherited_and_its_cause_told() -> None:
     found = judge_on(layers(ACT), ALLOWED)
     assert found.exit_code is ExitCode.DIVERGED and first(found) == "layers.2.out"
-    assert of(found, "layers.2.out").origin is Origin.INHERITED
+    assert verdict_on(found, "layers.2.out").origin is Origin.INHERITED
     text = printed(found)
     assert "✗" in row(text, "layers.2.out") and "It passes" not in text
     assert "It inherits from layers.2.act, which the policy lets pass." in text
@@ -128,6 +130,6 @@ def test_ties_are_not_what_the_policy_lets_pass() -> None:
         for each in known.labels
     ]
     found = judge_evidence(replace(known, labels=tuple(tied)))
-    assert first(found) == "layers.0.out" and of(found, "layers.0.out").origin is Origin.INHERITED
+    assert first(found) == "layers.0.out" and verdict_on(found, "layers.0.out").origin is Origin.INHERITED
     text = printed(found)
     assert "which the policy lets pass" not in text and "It inherits from ids, of which ties flipped." in text

@@ -23,10 +23,10 @@ from aclcmp.orchestrator.run.sources import open_source
 
 
 def judge_runs(
-    golden: Path, actual: Path | None = None, ids: IdMap | None = None, told: LayoutRules | None = None
+    golden: Path, actual: Path | None = None, ids: IdMap | None = None, rules: LayoutRules | None = None
 ) -> Judgement:
     """Compare one run, or golden and actual of two runs, and return the judgement."""
-    rules = told or LayoutRules()
+    rules = rules or LayoutRules()
     with TemporaryDirectory() as scratch:
         if actual is None:
             run, record = open_run(golden)

@@ -57,12 +57,12 @@ def norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Compute grouped attention of (batch, tokens, heads * HEAD_DIM); `seen[i, j]`: token i sees token j."""
+def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    """Compute grouped attention of (batch, tokens, heads * HEAD_DIM); `visible[i, j]`: token i sees token j."""
     q, k, v = (x.unflatten(-1, (-1, HEAD_DIM)).transpose(1, 2) for x in (q, k, v))
     k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     scores = (q @ k.transpose(-1, -2)) * HEAD_DIM**-0.5
-    mixed = scores.masked_fill(~seen, float("-inf")).softmax(-1) @ v
+    mixed = scores.masked_fill(~visible, float("-inf")).softmax(-1) @ v
     return mixed.transpose(1, 2).flatten(2)
 
 

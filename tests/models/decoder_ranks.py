@@ -58,8 +58,8 @@ def main() -> None:
 
     def golden(name: str, value: Tensor) -> Tensor:
         if matches(name, given.only):
-            told = Replicate(ranks=group) if given.beside and not matches(name, given.untold) else None
-            set_label("golden", name, value, layout=told)
+            layout = Replicate(ranks=group) if given.beside and not matches(name, given.untold) else None
+            set_label("golden", name, value, layout=layout)
         return value
 
     def see(name: str, value: Tensor, *placements: Any) -> Tensor:
@@ -67,8 +67,8 @@ def main() -> None:
             wrong = FAULTS[given.how](value)
             value = wrong if rank in given.rank else value
         if matches(name, given.only):
-            told = placements[1:] if given.beside else placements  # beside golden, the data is a group's own
-            set_label("actual", name, value, layout=None if matches(name, given.untold) else told)
+            layout = placements[1:] if given.beside else placements  # beside golden, the data is a group's own
+            set_label("actual", name, value, layout=None if matches(name, given.untold) else layout)
         return value
 
     ids = torch.randint(VOCABULARY, (given.batch, given.tokens), generator=torch.Generator().manual_seed(1))

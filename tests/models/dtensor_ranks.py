@@ -32,10 +32,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (w(x).unflatten(-1, (-1, HIDDEN // HEADS)).transpose(1, 2) for w in (self.wq, self.wk, self.wv))
-        seen = (q @ k.transpose(-1, -2)) * (
+        scores = (q @ k.transpose(-1, -2)) * (
             HIDDEN // HEADS
         ) ** -0.5  # torch's own attention takes no DTensor on the CPU
-        return self.wo((seen.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return self.wo((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):

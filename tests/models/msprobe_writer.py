@@ -75,11 +75,11 @@ class _Writer:
         def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
             name = f"{operation}.{self._calls[operation]}"
             outputs = output if isinstance(output, tuple) else (output,)
-            held = module.named_parameters(recurse=False)
+            parameters = module.named_parameters(recurse=False)
             self._data[name] = {
                 **given,
                 "output": [self._describe(each, f"{name}.output.{k}") for k, each in enumerate(outputs)],
-                "parameters": {key: self._describe(each, f"{name}.parameters.{key}") for key, each in held},
+                "parameters": {key: self._describe(each, f"{name}.parameters.{key}") for key, each in parameters},
             }
 
         self._handles += [

@@ -122,7 +122,7 @@ def test_what_is_wrong_by_every_reading_says_that_it_is_one_of_several(made: Mad
 
 def test_what_is_told_is_not_overridden_by_what_fits_better(made: Made, tmp_path: Path) -> None:
     (tmp_path / "layouts.txt").write_text("layers.*.qkv -> Shard(dim=-1)\n")
-    judgement = judge_runs(made(), made(mesh=(1, 1, 4)), told=read_layouts(tmp_path / "layouts.txt"))
+    judgement = judge_runs(made(), made(mesh=(1, 1, 4)), rules=read_layouts(tmp_path / "layouts.txt"))
     assert first_wrong(judgement) == ("layers.0.qkv", (0, 1, 2, 3))
     assert layouts(judgement)["layers.0.qkv"] == {"Shard(dim=-1)"}
 
@@ -134,7 +134,7 @@ def test_a_file_tells_the_layouts_afterwards(made: Made, tmp_path: Path) -> None
         "layers.*.*.summand -> Partial()\n"
         "logits -> Shard(dim=2, size=203)\n"
     )
-    judgement = judge_runs(made(), made("--untold", "*", mesh=(1, 1, 4)), told=read_layouts(tmp_path / "layouts.txt"))
+    judgement = judge_runs(made(), made("--untold", "*", mesh=(1, 1, 4)), rules=read_layouts(tmp_path / "layouts.txt"))
     check_green(judgement, DENSE)
     found = layouts(judgement)
     assert found["layers.0.qkv"] == {"Shard(dim=-1, parts=(16, 8, 8))"}

@@ -22,7 +22,7 @@ from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from tests.compare.diagnosis.test_second_look import Stored
-from tests.judge.series import Array, Both, of, off, stats_of, wrong
+from tests.judge.series import Array, Both, stats_of, verdict_on, with_error, wrong
 from tests.judge.test_judge import FACTS
 
 TOKENS, EXPERTS, CHOSEN, WIDE = 40, 16, 2, 32
@@ -79,7 +79,7 @@ def gate(*, flip: bool = True) -> tuple[dict[str, Both], npt.NDArray[np.bool_]]:
 def experts(flipped: npt.NDArray[np.bool_], seed: int = 4, error: float = 1e-6) -> Both:
     """What the experts make of the tokens: of those that went elsewhere something else."""
     golden = np.random.default_rng(seed).standard_normal((TOKENS, WIDE)).astype(F32)
-    actual = off(golden, error, seed)
+    actual = with_error(golden, error, seed)
     actual[flipped] = np.random.default_rng(seed + 1).standard_normal((int(flipped.sum()), WIDE))
     return golden, actual.astype(F32)
 
@@ -90,7 +90,7 @@ def test_ties_are_looked_for_in_the_scores(order: Sequence[str], tmp_path: Path)
     labels, flipped = gate()
     assert np.flatnonzero(flipped).tolist() == TIED
     found = answered({f"layers.0.gate.{name}": labels[f"layers.0.gate.{name}"] for name in order}, tmp_path)
-    ids = of(found, "layers.0.gate.ids")
+    ids = verdict_on(found, "layers.0.gate.ids")
     if order.index("scores") < order.index("ids"):
         assert ids.status is Status.DRIFT and "2 of 80 values differ, all of them ties" in ids.reason
         assert found.exit_code is ExitCode.MATCH
@@ -114,7 +114,7 @@ def test_an_expert_that_is_none_of_the_best_is_wrong(row: int, tmp_path: Path) -
     actual = actual.copy()
     actual[row, 1] = np.argmin(labels["layers.0.gate.scores"][0][row])
     found = answered({**labels, "layers.0.gate.ids": (golden, actual)}, tmp_path)
-    ids = of(found, "layers.0.gate.ids")
+    ids = verdict_on(found, "layers.0.gate.ids")
     assert ids.status is Status.DIVERGED and ids.origin is Origin.OWN
 
 
@@ -123,7 +123,7 @@ def test_the_two_experts_of_a_token_exchanged_is_no_tie(tmp_path: Path) -> None:
     labels, _ = gate(flip=False)
     golden, _ = labels["layers.0.gate.ids"]
     found = answered({**labels, "layers.0.gate.ids": (golden, golden[:, ::-1].copy())}, tmp_path)
-    assert of(found, "layers.0.gate.ids").status is Status.DIVERGED
+    assert verdict_on(found, "layers.0.gate.ids").status is Status.DIVERGED
 
 
 def test_tokens_that_went_elsewhere_drift(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_tokens_that_went_elsewhere_drift(tmp_path: Path) -> None:
     found = answered(labels, tmp_path)
     assert found.exit_code is ExitCode.MATCH and wrong(found) == {}
     for name in ("layers.0.mlp", "layers.3"):
-        verdict = of(found, name)
+        verdict = verdict_on(found, name)
         assert verdict.status is Status.DRIFT and verdict.origin is None
         assert "its worst rows follow from the ties of layers.0.gate.ids" in verdict.reason
 
@@ -153,9 +153,9 @@ def test_rows_in_the_order_of_their_experts_drift_where_what_follows_is_right(tm
     labels, _ = gate()
     rows, others = np.random.default_rng(8).standard_normal((2, TOKENS, WIDE)).astype(F32)
     labels["layers.0.permuted"] = rows, np.roll(rows, 1, 0)
-    labels["layers.0.mlp"] = others, off(others, 1e-6).astype(F32)
+    labels["layers.0.mlp"] = others, with_error(others, 1e-6).astype(F32)
     found = answered(labels, tmp_path)
-    permuted = of(found, "layers.0.permuted")
+    permuted = verdict_on(found, "layers.0.permuted")
     assert permuted.status is Status.DRIFT and "the label after it is right, so it follows" in permuted.reason
     assert found.exit_code is ExitCode.MATCH
 
@@ -197,7 +197,7 @@ def test_the_next_layers_choices_follow_from_a_tie_too(tmp_path: Path) -> None:
         labels[f"layers.{layer}.mlp"] = experts(flipped, layer + 20)
     found = answered(labels, tmp_path)
     assert found.exit_code is ExitCode.MATCH and wrong(found) == {}
-    later = of(found, "layers.2.gate.ids")
+    later = verdict_on(found, "layers.2.gate.ids")
     assert later.status is Status.DRIFT and "follow from the ties of layers.0.gate.ids" in later.reason
     golden, actual = labels["layers.1.gate.ids"]
     labels["layers.1.gate.ids"] = golden, (actual + 1) % EXPERTS

@@ -86,10 +86,10 @@ def label(name: str, ranks: Iterable[RankVerdict], task: int = 0, occurrence: in
 
 def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()) -> Judgement:
     """Combine labels into a judgement, as a simple judge would."""
-    held = [(one, v) for one in labels for v in one.ranks]
+    verdicts = [(one, v) for one in labels for v in one.ranks]
 
     def number(test: Callable[[RankVerdict], bool]) -> int:
-        return sum(test(v) for _, v in held)
+        return sum(test(v) for _, v in verdicts)
 
     coverage = Coverage(
         compared=number(lambda v: v.stats is not None),
@@ -109,7 +109,7 @@ def judgement_of(labels: Sequence[LabelVerdict], *, silent: tuple[int, ...] = ()
         why = "relative L2 0.42, limit 1e-3 (float32 table)"
         first = FirstDivergence(own[0].key, ranks, Origin.OWN, why, "modeling.py:212")
     by_rank: dict[int, LabelKey] = {}
-    for one, v in held:
+    for one, v in verdicts:
         if v.origin is not None:
             by_rank.setdefault(v.rank, one.key)
     exit_code = ExitCode.DIVERGED if own else ExitCode.MATCH if coverage.complete else ExitCode.INCOMPLETE
@@ -129,14 +129,14 @@ def decoder_labels(
     labels, broken = [], False
     for seq, name in enumerate(layer_names(layers)):
         if broken:
-            held = [verdict(rank, Status.DIVERGED, Origin.INHERITED, seq=seq) for rank in range(ranks)]
+            verdicts = [verdict(rank, Status.DIVERGED, Origin.INHERITED, seq=seq) for rank in range(ranks)]
         elif culprit is not None and name == culprit[0]:
             broken = True
-            held = [verdict(rank, seq=seq) for rank in range(ranks)]
-            held[culprit[1]] = verdict(culprit[1], Status.DIVERGED, Origin.OWN, seq=seq)
+            verdicts = [verdict(rank, seq=seq) for rank in range(ranks)]
+            verdicts[culprit[1]] = verdict(culprit[1], Status.DIVERGED, Origin.OWN, seq=seq)
         else:
-            held = [verdict(rank, seq=seq) for rank in range(ranks)]
-        labels.append(label(name, held, task))
+            verdicts = [verdict(rank, seq=seq) for rank in range(ranks)]
+        labels.append(label(name, verdicts, task))
     return labels
 
 

@@ -104,12 +104,12 @@ class Terminal:
     def wait_for(self, words: str, timeout: float = PATIENCE) -> None:
         """Read the screen until these words appear on it, after the last call's."""
         until = time.monotonic() + timeout
-        seen = ""
-        while not re.search(words, seen):
+        shown = ""
+        while not re.search(words, shown):
             assert time.monotonic() < until, f"{words!r} did not come: {self.text[-3000:]}"
             piece = self._read(1.0)
             assert piece is not None, f"it ended before {words!r} came: {self.text[-3000:]}"
-            seen += piece
+            shown += piece
 
     def type(self, keys: str) -> None:
         """Type a text; "\\x03" is Ctrl-C."""

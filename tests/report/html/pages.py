@@ -87,7 +87,7 @@ def decoder_report(
     names = layer_names(layers)
     jitter = np.exp(np.random.default_rng(3).normal(0, 0.15, (len(names), 4)))
     for seq, name in enumerate(names):
-        held = []
+        verdicts = []
         for other in range(ranks):
             own = name == culprit and other == rank
             size = 10 ** (-3.6 + 1.0 * seq / len(names)) if not broken else 0.5 * 0.97 ** (seq // 6)
@@ -96,12 +96,12 @@ def decoder_report(
             one, look = _verdict(other, seq, size, origin, row=23 if origin else -1)
             if one.status is not Status.MATCH:
                 looks[LabelKey(0, name, 0), other] = look
-            held.append(one)
+            verdicts.append(one)
         if name == "layers.12.attn.core":
-            held[3:5] = [verdict(3, Status.MISSING), verdict(4, Status.MISSING)]
+            verdicts[3:5] = [verdict(3, Status.MISSING), verdict(4, Status.MISSING)]
         if name == "lm_head":
-            held = [replace(one, excused="policy: lm_head is not compared") for one in held]
-        labels.append(replace(label(name, held), level=level_of(name, "", "")))
+            verdicts = [replace(one, excused="policy: lm_head is not compared") for one in verdicts]
+        labels.append(replace(label(name, verdicts), level=level_of(name, "", "")))
         broken = broken or name == culprit
     key = LabelKey(0, culprit, 0)
     run = record_of(ranks)
@@ -161,13 +161,13 @@ def large_report(labels: int = 10_000, ranks: int = 64, variants: int = 400) -> 
         name = f"model.layers.{seq * 80 // labels}.block.{seq % (labels // 80 or 1)}.out"
         key = LabelKey(0, name, 0)
         first, wrong = labels // 2, seq >= labels // 2
-        look, held = (bad if wrong else good)[seq % variants]
+        look, verdicts = (bad if wrong else good)[seq % variants]
         if seq == first:
-            held = [replace(v, origin=Origin.OWN) if v.rank == 5 else good[0][1][v.rank] for v in held]
+            verdicts = [replace(v, origin=Origin.OWN) if v.rank == 5 else good[0][1][v.rank] for v in verdicts]
         if wrong:
-            looks |= {(key, v.rank): look for v in held if v.origin}
+            looks |= {(key, v.rank): look for v in verdicts if v.origin}
         status = Status.DIVERGED if wrong else Status.MATCH
-        made.append(LabelVerdict(key, status, tuple(held), level_of(name, "", "")))
+        made.append(LabelVerdict(key, status, tuple(verdicts), level_of(name, "", "")))
     run = record_of(ranks)
     return Report(run, run.run_id, judgement_of(made), {"name": "default"}, looks=looks)
 
@@ -182,12 +182,12 @@ def _variant(
     look = Look(channels, random.integers(0, 2000, HISTOGRAM_BINS), ())
     metrics = metrics_of(stats)
     one, _ = _verdict(0, seed, 0.3 if origin else 1e-4, origin)
-    held = []
+    verdicts = []
     for rank in range(ranks):
         factor, *others = np.exp(random.normal(0, 0.5, 5)).tolist()
         figures = {name: getattr(metrics, name) * factor for name in ("rel_l2", "worst_row", "max_abs", "mean_rel")}
         own = replace(metrics, rms=others[0], cosine=others[1] / 9, row_p50=others[2], row_p99=others[3], **figures)
         margin = figures["worst_row"] / LIMITS.fail
         reason = f"{one.reason} {margin:.3g}"
-        held.append(replace(one, rank=rank, stats=stats, metrics=own, margin=margin, reason=reason))
-    return look, held
+        verdicts.append(replace(one, rank=rank, stats=stats, metrics=own, margin=margin, reason=reason))
+    return look, verdicts
