@@ -43,7 +43,7 @@ else:
     arrays = [memoryview(t.clone().numpy()).cast("B") for t in tensors]
     ours, raw = [], []
     with open(folder / "raw", "wb", buffering=0) as file:
-        for n in range(64):  # turn by turn, so that both see the same machine; on bytes that the other did not warm up
+        for n in range(64):  # in turns, so that both see the same machine; on other bytes, so that neither is warm
             begun = time.perf_counter()
             set_label("pta", f"layers.{n}.mlp", tensors[n % 8])
             middle = time.perf_counter()

@@ -98,7 +98,7 @@ def measure(rounds: int) -> None:
                 one, two, other = (taken[name][-1] for name in ways)
                 times = f"one host {one:.2f} s, the other {other:.2f} s, both {two:.2f} s"
                 print(f"round {number}: {times}: x {one / two:.2f}")
-    for name, of in (("median", statistics.median), ("best", min)):  # others on these cores slow both, two twice
+    for name, of in (("median", statistics.median), ("best", min)):  # other load slows both, two hosts twice
         one, two = (of(taken[way][1:]) for way in ("one", "two"))
         speeds = [f"{seconds:.2f} s ({nbytes / seconds / 1e9:.1f} GB/s)" for seconds in (one, two)]
         print(f"{nbytes / 1e9:.1f} GB, {name}: one host {speeds[0]}, two {speeds[1]}: x {one / two:.2f}")

@@ -210,7 +210,7 @@ def main() -> int:
     print(f"{'what':20} {'inputs':>7} " + " ".join(f"{ending.value:>17}" for ending in shown) + "  slowest (s)")
     bad = 0
     with TemporaryDirectory() as above:
-        gc.freeze()  # children copy no page only to count references
+        gc.freeze()  # else children copy pages just to count references
         for number, kind in enumerate(kinds):
             tally = campaign(kind, -(-options.inputs // len(kinds)), options.seed, Path(above) / f"{number}")
             counts = " ".join(f"{tally.counts[ending]:17}" for ending in shown)

@@ -76,7 +76,7 @@ def _dump(folder: Path, path: Path) -> Answer:
                 bits = file.read(min(nbytes, 1 << 20))
             content.append(f"{name} {found.dtype} {found.shape} {hashlib.sha256(bits).hexdigest()}")
     shutil.rmtree(scratch, ignore_errors=True)
-    return Answer(_digest(*sorted(content)), "; ".join(sorted(messages)))  # files' times order them
+    return Answer(_digest(*sorted(content)), "; ".join(sorted(messages)))  # files' times decide the order
 
 
 def _tensors(seed: int = 0) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dumps of one execution: whether there are any, of which tensors, and where to, read from the environment every time.
+"""Dump of one execution: the environment, read each time, says whether there is one, of which tensors, and where.
 
 - `ATB_SAVE_TENSOR`, `ACLTRANSFORMER_SAVE_TENSOR`: `1` dumps.
 - `ATB_SAVE_TENSOR_RANGE`: `a,b[,c,d...]` are executions a to b and c to d, both ends included. All where it is not set.
