@@ -40,14 +40,14 @@ def worker(rank, workers, meeting, joined):
     if joined != "never":
         dist.all_reduce(meet)
     else:
-        barrier.wait(PATIENCE)
+        barrier.wait(600)
     set_label("actual", "x", whole.chunk(workers, 1)[rank])
     set_label("actual", "y", whole * (rank + 1 if rank == fault else 1))
     if joined != "never":
         dist.destroy_process_group()
         set_label("actual", "z", whole)
     else:
-        barrier.wait(PATIENCE)
+        barrier.wait(600)
 
 if __name__ == "__main__":
     meeting, joined, fault = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -91,7 +91,7 @@ for name, value in want.items():
     (index,), _ = run_script(shards, script)
     for record in index.records:
         if record.data_id in ("sparse", "meta", "quantized"):
-            assert "no plain dense data" in record.error or "cannot be recorded" in record.error
+            assert "without plain dense data" in record.error or "cannot be recorded" in record.error
             continue
         assert not record.error, record
         np.testing.assert_array_equal(read_label(index, record), np.load(tmp_path / f"{record.data_id}.npy"))
