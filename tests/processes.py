@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -77,3 +78,25 @@ def as_in_a_terminal() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@contextmanager
+def memory_growth(processes: Iterable[psutil.Process], pause: float = 0.001) -> Iterator[list[int]]:
+    """Sample memory while something runs: after it the list has one or more samples of what the largest grew by."""
+    before = {each: each.memory_info().rss for each in processes}
+    samples: list[int] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        over = False
+        while not over:
+            over = done.wait(pause)
+            samples.append(max(each.memory_info().rss - rss for each, rss in before.items()))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        sampler.join()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits
-from tests.processes import PATIENCE, command_of, descendants, kill, living
+from tests.processes import PATIENCE, command_of, descendants, kill, living, memory_growth
 
 pytestmark = pytest.mark.ray
 
@@ -222,23 +221,8 @@ def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> 
     spread.compare([spread.simple("start", 1, 0)])  # the actors are there
     actors = living(lambda each: "ray::Probed" in command_of(each), descendants())
     assert len(actors) >= 4
-    before = {actor: actor.memory_info().rss for actor in actors}
-    most, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        over = False
-        while not over:
-            over = done.wait(0.005)
-            most = max(most, *(actor.memory_info().rss - rss for actor, rss in before.items()))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with memory_growth(actors, 0.005) as growth:
         results = spread.compare(pairs)
-    finally:
-        done.set()
-        watcher.join()
     assert len(spread.advanced) >= 12
     tensor = np.fromfile(golden.path, np.float32, offset=24).reshape(shape)[:, 4_096:].astype(np.float64)
     for result in results:
@@ -246,7 +230,7 @@ def test_a_large_slice_travels_in_parts_and_memory_stays_low(spread: Spread) -> 
         assert result.sum_xx == result.sum_dd == pytest.approx((tensor**2).sum(), rel=1e-6)
         assert result.rows.sum_xx == pytest.approx((tensor**2).sum(axis=1), rel=1e-5)
     # A block as it is read and as it lies in the store, windows of both files, and what Ray needs to send.
-    assert 0 < most < 3 * schedule.FETCH_BYTES + (16 << 20)
+    assert 0 < max(growth) < 3 * schedule.FETCH_BYTES + (16 << 20)
 
 
 def test_what_cannot_be_read_there_is_told_and_the_rest_compared(spread: Spread) -> None:

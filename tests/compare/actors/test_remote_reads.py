@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits
+from tests.processes import memory_growth
 
 ACTOR = CompareActor.__new__(CompareActor)
 
@@ -146,22 +146,7 @@ def test_memory_is_that_of_the_slice(tmp_path: Path) -> None:
         for _ in range(shape[0] // 256):
             file.write(bytes(range(256)) * (256 * shape[1] * 2 // 256))  # 256 MiB
     source, region = Source(str(tmp_path / "x"), 0, "bfloat16", shape), Region((0, 100), (shape[0], 256))
-    process = psutil.Process()
-    before, peak, done = process.memory_info().rss, 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        over = False
-        while not over:
-            over = done.wait(0.001)
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with memory_growth([psutil.Process()]) as growth:
         dense = read_dense((source, region))
-    finally:
-        done.set()
-        watcher.join()
     assert dense.nbytes == 8 << 20 == math.prod(region.shape) * 2
-    assert peak > 0 and peak - before < 24 << 20
+    assert growth and max(growth) < 24 << 20

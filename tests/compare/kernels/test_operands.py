@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.reference import assert_agree, reference_stats, values
 from tests.compare.test_pair import FLAVOURS, cut, encode, operand, random_bits, split
+from tests.processes import memory_growth
 
 NAMES = (
     *("float64", "float32", "float16", "bfloat16", "float8_e5m2"),
@@ -256,22 +256,7 @@ def test_memory_does_not_grow_with_the_summands(tmp_path: Path) -> None:
         for _ in range(128):
             file.write(block)
     sources = tuple(Source(str(tmp_path / "x"), i << 26, "bfloat16", shape) for i in range(4))
-    process = psutil.Process()
-    before, peak, done = process.memory_info().rss, 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        over = False
-        while not over:
-            over = done.wait(0.001)
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with memory_growth([psutil.Process()]) as growth:
         stats = read_pair_stats(stored_pair(sources, sources[::-1]))
-    finally:
-        done.set()
-        watcher.join()
     assert stats.n == stats.n_equal == 32 << 20
-    assert peak > 0 and peak - before < 24 << 20
+    assert growth and max(growth) < 24 << 20
