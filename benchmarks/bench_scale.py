@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
+from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Plan, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source

@@ -66,7 +66,7 @@ def measure(rounds: int) -> None:
     from aclcmp.orchestrator.cluster.cluster import Cluster
     from aclcmp.orchestrator.cluster.file_locations import FileLocations
     from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-    from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
+    from aclcmp.orchestrator.compare.schedule import pair_bytes
     from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
     from aclcmp.orchestrator.core.stats import PairStats
 

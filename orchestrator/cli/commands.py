@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
-from aclcmp.orchestrator.terminal.startup import nothing, open_cluster, slow_steps, terminal
+from aclcmp.orchestrator.terminal.startup import open_cluster, slow_steps, terminal
 from aclcmp.orchestrator.transfer.fetch_command import fetch_after_report
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.core.report import Report
     from aclcmp.orchestrator.core.run_record import RunRecord
     from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
-    from aclcmp.orchestrator.pipeline.load_and_plan import ComparisonPlan
+    from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
     from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
     from aclcmp.orchestrator.terminal.screen import Screen
 
@@ -45,7 +46,7 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
     RunDir.check_vacant(options.output)
     compare, clean, as_json, address = not options.no_compare, options.clean, options.as_json, options.address
     console, screen = terminal(as_json)
-    with open_cluster(address, screen, load_kernels if compare else nothing) as (cluster, _):
+    with open_cluster(address, screen, lambda: load_kernels(screen) if compare else None) as (cluster, _):
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
         from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
         from aclcmp.orchestrator.live.watcher import LiveWatcher
@@ -71,14 +72,10 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
                 return fetch_after_report(
                     _report_recording(record, run, screen), run, record, cluster, options.fetch, console
                 )
-            from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-            from aclcmp.orchestrator.pipeline.answer import answer
-            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
+            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
-            workers = Workers(cluster, ActorPool(cluster.refresh()), screen)
             compared = ComparedRun(run, record, known=live.known)
-            planned = plan_on_cluster(compared, workers, again)
-            report = answer(compared, planned, workers, terms, clean=clean)
+            report = _compare_on_cluster(compared, cluster, screen, terms, again, clean=clean)
             cluster.head.on_loss(None)
         code = _show_report(report, run, console, as_json)
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
@@ -141,27 +138,50 @@ def compare_again(
     rules = _layouts(layouts)
     console, screen = terminal(as_json)
 
-    def make_plan() -> ComparisonPlan | None:
-        from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run
+    if address is not None:
+        with open_cluster(address, screen, lambda: load_kernels(screen)) as (cluster, _):
+            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
-        plan = plan_local_run(run, record, screen, rules, terms.repeat) if address is None else None
-        load_kernels()
-        return plan
-
-    with open_cluster(address, screen, make_plan) as (cluster, plan):
-        from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-        from aclcmp.orchestrator.pipeline.answer import answer
-        from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers, plan_on_cluster
-
-        with screen:
-            if address is not None:
+            with screen:
                 _compare_alone_on_head_loss(cluster, run, screen, terms, clean=clean, as_json=as_json, layouts=layouts)
-            workers, compared = Workers(cluster, ActorPool(cluster.refresh()), screen), ComparedRun(run, record)
-            if plan is None:
-                plan = plan_on_cluster(compared, workers, find_repeats(run, terms.repeat), rules)
-            report = answer(compared, plan, workers, terms, clean=clean)
-            cluster.head.on_loss(None)
-        return _show_report(report, run, console, as_json)
+                repeats = find_repeats(run, terms.repeat)
+                report = _compare_on_cluster(
+                    ComparedRun(run, record), cluster, screen, terms, repeats, rules, clean=clean
+                )
+                cluster.head.on_loss(None)
+            return _show_report(report, run, console, as_json)
+    with screen.waiting("reading the shards"):
+        from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+        from aclcmp.orchestrator.pipeline.answer import answer
+        from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, plan_local_run
+
+        plan = plan_local_run(run, record, screen, rules, terms.repeat)
+        load_kernels(screen)
+    with screen:
+        report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, terms, clean=clean)
+    return _show_report(report, run, console, as_json)
+
+
+def _compare_on_cluster(
+    run: ComparedRun,
+    cluster: Cluster,
+    screen: Screen,
+    terms: JudgingOptions,
+    repeats: Mapping[FloorSource, tuple[RunDir, RunRecord]],
+    layouts: LayoutRules | None = None,
+    *,
+    clean: bool,
+) -> Report:
+    """Compare a run on the hosts where its shards lie."""
+    from aclcmp.orchestrator.compare.actors.actor_comparer import ActorComparer
+    from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+    from aclcmp.orchestrator.pipeline.answer import answer
+    from aclcmp.orchestrator.pipeline.load_and_plan import Workers, plan_on_cluster
+    from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES
+
+    workers = Workers(cluster, ActorPool(cluster.refresh()), screen)
+    plan, places = plan_on_cluster(run, workers, repeats, layouts or NO_RULES)
+    return answer(run, plan, ActorComparer(workers.pool, places), screen, terms, clean=clean)
 
 
 def suggest_ids(golden: Path, actual: Path) -> str:
@@ -199,7 +219,7 @@ def compare_two(
 ) -> ExitCode:
     """Compare two runs or dumps on this host; return the command's exit code. The report gets a folder of its own."""
     from aclcmp.orchestrator.inputs.id_map_file import read_map
-    from aclcmp.orchestrator.run.sources import LabelSource, open_source
+    from aclcmp.orchestrator.run.sources import open_source
 
     RunDir.check_vacant(output)
     ids = None if id_map is None else read_map(id_map)
@@ -208,24 +228,18 @@ def compare_two(
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         copies = Path(scratch)
 
-        def make_plan() -> tuple[LabelSource, LabelSource, ComparisonPlan]:
-            from aclcmp.orchestrator.pipeline.load_and_plan import plan_sides
-
-            sides = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
-            plan = plan_sides(*sides, screen, ids, rules)
-            load_kernels()
-            return *sides, plan
-
-        with open_cluster(None, screen, make_plan) as (cluster, (first, second, plan)):
-            from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
+        with screen.waiting("reading both sides"):
+            from aclcmp.orchestrator.compare.local_comparer import LocalComparer
             from aclcmp.orchestrator.pipeline.answer import answer_two
-            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, Workers
+            from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, plan_sides
 
-            folder = RunDir.create(output, with_ranks=False)
-            with screen:
-                workers = Workers(cluster, ActorPool(cluster.nodes), screen)
-                report = answer_two(first, second, ComparedRun(folder), plan, workers, terms)
-            return _show_report(report, folder, console, as_json)
+            first, second = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
+            plan = plan_sides(first, second, screen, ids, rules)
+            load_kernels(screen)
+        folder = RunDir.create(output, with_ranks=False)
+        with screen:
+            report = answer_two(first, second, ComparedRun(folder), plan, LocalComparer(), screen, terms)
+        return _show_report(report, folder, console, as_json)
 
 
 def _layouts(path: Path | None) -> LayoutRules:
@@ -261,9 +275,9 @@ def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: 
     console.print(f"aclcmp {version('aclcmp')}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)
 
 
-def load_kernels() -> None:
+def load_kernels(screen: Screen) -> None:
     """Load the compiled kernels, which compiles them the first time in an installation."""
     from aclcmp.orchestrator.compare.pair import warm_up
 
     with hold_interrupts():  # the compiler's callbacks would swallow a Ctrl-C
-        warm_up()  # the first time in an installation this compiles: here once, not in every compare actor
+        warm_up(lambda: screen.say("compiling the comparison kernels, once per installation (about a minute)"))

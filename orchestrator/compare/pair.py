@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, open_summary
 from aclcmp.orchestrator.compare.kernels.decode import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
+from aclcmp.orchestrator.compare.kernels.kernel_cache import compile_once
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, OperandReader, StoredOperand, SumOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, open_summary
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
@@ -121,15 +122,13 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
     return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)
 
 
-def warm_up() -> None:
-    """Load the kernels, or compile them (19 s) if no process has done so since they were installed or changed.
-
-    Called once before actors start, so that the actors need not compile.
-    """
+def warm_up(announce: Callable[[], None] = lambda: None) -> None:
+    """Load the kernels; where no process has compiled them yet, `announce` that, and compile (20 to 75 s)."""
     region = Region.whole((1,))
     float32, int64 = (Operand(np.zeros(1, dtype), dtype, (1,), region) for dtype in ("float32", "int64"))
-    pair_stats(float32, float32, (1,), region)
-    pair_stats(int64, replace(int64, more=(int64,)), (1,), region)
+    with compile_once(announce):
+        pair_stats(float32, float32, (1,), region)
+        pair_stats(int64, replace(int64, more=(int64,)), (1,), region)
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.live.journal_tail import NewRecords, read_new_records
 
 if TYPE_CHECKING:
     from aclcmp.orchestrator.compare.actors.actor import CompareActor
-    from aclcmp.orchestrator.compare.actors.remote_reads import Fetched, Read
+    from aclcmp.orchestrator.compare.remote_reads import Fetched, Read
     from aclcmp.orchestrator.core.diagnosis import TieQuestion
     from aclcmp.orchestrator.core.regions import Pair
     from aclcmp.orchestrator.core.stats import PairStats

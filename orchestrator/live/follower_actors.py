@@ -14,9 +14,9 @@ from typing import Any
 
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
-from aclcmp.orchestrator.compare.actors.remote_reads import Read
-from aclcmp.orchestrator.compare.actors.schedule import batches, home, missing_reads
+from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
+from aclcmp.orchestrator.compare.remote_reads import Read
+from aclcmp.orchestrator.compare.schedule import batches, home, missing_reads
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.schedule import may_be_split
+from aclcmp.orchestrator.compare.schedule import may_be_split
 from aclcmp.orchestrator.core.job import StopAt
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes

@@ -1,4 +1,4 @@
-"""From a plan and a pool of compare actors to the report: compare, resolve layouts, judge, diagnose."""
+"""From a plan and what compares to the report: compare, resolve layouts, judge, diagnose."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
-from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
+from aclcmp.orchestrator.compare.comparer import Comparer
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.evidence import Evidence
@@ -29,11 +27,12 @@ from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.diagnose import NO_DIAGNOSIS, DiagnosisResult, diagnose
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
-from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, ComparisonPlan, Workers
+from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, ComparisonPlan
 from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison, compare_and_resolve
 from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
 from aclcmp.orchestrator.run.sources import LabelSource
+from aclcmp.orchestrator.terminal.screen import Screen
 
 
 def answer_two(
@@ -41,11 +40,12 @@ def answer_two(
     actual: LabelSource,
     run: ComparedRun,
     planned: ComparisonPlan,
-    workers: Workers,
+    comparer: Comparer,
+    screen: Screen,
     options: JudgingOptions,
 ) -> Report:
     """Compare what was planned of two sides and judge it; the report gets the folder of `run`."""
-    report = answer(replace(run, failed=golden.failed or actual.failed), planned, workers, options)
+    report = answer(replace(run, failed=golden.failed or actual.failed), planned, comparer, screen, options)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
     if golden.order != "calls":
         kept = "the times of its files" if golden.order == "times" else "their names, for its files keep no other"
@@ -54,13 +54,19 @@ def answer_two(
 
 
 def answer(
-    run: ComparedRun, planned: ComparisonPlan, workers: Workers, options: JudgingOptions, *, clean: bool = False
+    run: ComparedRun,
+    planned: ComparisonPlan,
+    comparer: Comparer,
+    screen: Screen,
+    options: JudgingOptions,
+    *,
+    clean: bool = False,
 ) -> Report:
     """Compare what was planned, judge it, and diagnose what is wrong; `clean` removes the library's dumps that match.
 
     Ctrl-C ends the comparison: what is not compared by then is in no verdict, and nothing is diagnosed.
     """
-    comparison = _RunComparison(workers, planned.places or FileLocations(workers.cluster.driver_node_id), run.known)
+    comparison = _RunComparison(comparer, screen, run.known)
     resolved = compare_and_resolve(planned.plan, comparison.compare)
     evidence = _collect_evidence(run, resolved, _measure_noise(planned, resolved, comparison), options.profile)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
@@ -81,13 +87,12 @@ def answer(
 
 
 class _RunComparison:
-    """Compares pairs where their files are, until it is interrupted; takes what is known from while the ranks ran."""
+    """Compares pairs until it is interrupted; takes what is known from while the ranks ran."""
 
-    def __init__(self, workers: Workers, places: FileLocations, known: ResultCache | None) -> None:
-        self.pool = workers.pool
-        self.places = places
+    def __init__(self, comparer: Comparer, screen: Screen, known: ResultCache | None) -> None:
+        self.comparer = comparer
         self.interrupted = False
-        self._screen = workers.screen
+        self._screen = screen
         self._known = known
 
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:
@@ -98,7 +103,7 @@ class _RunComparison:
         self._screen.add_pairs(len(names))
         outcomes, left = self._known.take(pairs) if self._known is not None else ({}, pairs)
         self._screen.advance(len(outcomes), 0)
-        outcomes |= compare_pairs(self.pool, left, self.places, self._screen.advance)
+        outcomes |= self.comparer.compare_pairs(left, self._screen.advance)
         self.interrupted = len(outcomes) < len(names)
         return outcomes
 
@@ -129,7 +134,7 @@ def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _RunCompa
     questions = tie_questions(plan, judgement)
     if not questions:
         return judgement
-    return judge_evidence(add_ties(evidence, count_ties(comparison.pool, questions, comparison.places)), policy)
+    return judge_evidence(add_ties(evidence, comparison.comparer.count_ties(questions)), policy)
 
 
 def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _RunComparison) -> DiagnosisResult:
@@ -140,7 +145,7 @@ def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _R
         plan,
         judgement,
         comparison.compare,
-        lambda suspects: look_again(comparison.pool, suspects, comparison.places),
+        comparison.comparer.look_again,
         hosts,
     )
 
@@ -178,10 +183,7 @@ def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
 
 def _remove_matching_dumps(run: ComparedRun, judgement: Judgement, comparison: _RunComparison) -> str:
     """Remove the accelerated library's files that match, on the nodes where they are; return a sentence on it."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for rank, paths in _matching_dumps(judgement).items():
-        files[comparison.places.home(rank)] += paths
-    removed, nbytes = comparison.pool.remove_dumps(files, run.directory.dumps)
+    removed, nbytes = comparison.comparer.remove_dumps(_matching_dumps(judgement), run.directory.dumps)
     return f"removed {removed:,} dumped files that match ({decimal(nbytes)})"
 
 

@@ -7,8 +7,8 @@ from itertools import groupby, pairwise
 from math import isfinite, sqrt
 from typing import NamedTuple
 
-from aclcmp.orchestrator.compare.actors.schedule import pair_bytes
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
+from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.core.diagnosis import Hint, Look, Looks, Pattern, Suspect
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair

@@ -58,8 +58,6 @@ class ComparisonPlan:
 
     plan: Plan
     floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
-    places: FileLocations | None = None
-    """Where the files of ranks are; None: all on this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,8 @@ def plan_sides(
 
 def plan_on_cluster(
     run: ComparedRun, workers: Workers, repeats: Mapping[FloorSource, RecordedRun], layouts: LayoutRules = NO_RULES
-) -> ComparisonPlan:
-    """Plan a run whose ranks' shards lie on the nodes where they ran; what cannot be read becomes a note.
+) -> tuple[ComparisonPlan, FileLocations]:
+    """Plan a run whose ranks' shards lie on the nodes where they ran, and tell where; an unreadable one becomes a note.
 
     `repeats` are further runs of its command, to measure noise floors by. Of ranks that are lost meanwhile, the results
     from while they ran tell the labels. Nodes of the pool that have left the cluster are not asked.
@@ -120,7 +118,7 @@ def plan_on_cluster(
     }
     if run.known is not None and loaded.lost:
         loaded = replace(loaded, running_labels=run.known.names())
-    return replace(_plan_run(loaded, run.record, workers.screen, layouts, others), places=places)
+    return _plan_run(loaded, run.record, workers.screen, layouts, others), places
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:

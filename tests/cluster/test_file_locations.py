@@ -17,9 +17,9 @@ from aclcmp.orchestrator.cluster.file_locations import (
     unreachable_sentences,
 )
 from aclcmp.orchestrator.cluster.file_visibility import check_visibility, remove_nonces, write_nonce
-from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.compare.actors.test_schedule import pair_of
+from tests.compare.test_schedule import pair_of
 
 NODES = [Node(name, f"10.0.0.{number}", f"host-{name}", 2, {}) for number, name in enumerate("abc", 1)]
 RAN = {rank: (NODES[rank // 2].node_id, NODES[rank // 2].ip, NODES[rank // 2].host) for rank in range(6)}

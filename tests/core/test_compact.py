@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
+from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
 from aclcmp.orchestrator.core.compact import from_columns, from_table, number_reader, table
 from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
+from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aclcmp.labeling.errors import AclcmpError
-from aclcmp.orchestrator.compare.actors.remote_reads import Bytes, Fetched, Read, read_dense
 from aclcmp.orchestrator.compare.kernels.jit import give_back_compiler
 from aclcmp.orchestrator.compare.kernels.memory_map import give_back_store
-from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
+from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.compare.remote_reads import Bytes, Fetched, Read, read_dense
+from aclcmp.orchestrator.compare.work import answer_tie_question, compare_batch, failure_text, look_at
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import PairStats
@@ -53,45 +53,29 @@ class CompareActor:
             try:
                 found[read] = read_dense(read)
             except Exception as error:  # as in `compare`
-                found[read] = f"host {host}: {_message(error, f'{read[0].path} cannot be read')}"
+                found[read] = f"host {host}: {failure_text(error, f'{read[0].path} cannot be read')}"
         return sum(len(each) for each in found.values() if not isinstance(each, str)), found
 
     def compare(self, pairs: Sequence[Pair], *fetched: Fetched) -> list[PairStats | str]:
         """Return each pair's statistics, or a message why it cannot be read. `fetched` holds data of other nodes."""
-        reads = {read: found for each in fetched for read, found in each.items()}
-        outcomes: list[PairStats | str] = []
-        for pair in pairs:
-            try:
-                outcomes.append(read_pair_stats(pair, reads))
-            except Exception as error:  # one impossible pair must not fail the whole batch
-                outcomes.append(_message(error, "cannot be compared"))
-        if fetched:
-            give_back_store()
-        return outcomes
+        try:
+            return compare_batch(pairs, _merge(fetched))
+        finally:
+            if fetched:
+                give_back_store()
 
     def count_ties(self, question: TieQuestion) -> int:
         """Return how many ids that differ are ties; 0 if a tensor cannot be read."""
-        from aclcmp.orchestrator.compare.tie_check import count_ties
-
-        try:
-            return count_ties(question)
-        except (AclcmpError, OSError):
-            return 0
+        return answer_tie_question(question)
 
     def look(self, suspect: Suspect, *fetched: Fetched) -> Look | str:
         """Diagnose pairs that do not match; return what was found, or a message why they could not be read."""
-        # here and not above: most comparisons need no diagnosis
-        from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
-
         try:
-            return diagnose_pairs(suspect, {read: found for each in fetched for read, found in each.items()})
-        except Exception as error:  # a report without a second look is better than none
-            return _message(error, "cannot be looked at again")
+            return look_at(suspect, _merge(fetched))
         finally:
             if fetched:
                 give_back_store()
 
 
-def _message(error: Exception, what: str) -> str:
-    words = " ".join(str(error).split())
-    return words if isinstance(error, AclcmpError | OSError) else f"{what}: {type(error).__name__}: {words}"
+def _merge(fetched: Sequence[Fetched]) -> Fetched:
+    return {read: data for each in fetched for read, data in each.items()}

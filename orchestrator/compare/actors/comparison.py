@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.outcomes import OutcomeCollector
-from aclcmp.orchestrator.compare.actors.remote_reads import Read
-from aclcmp.orchestrator.compare.actors.schedule import batches, home, missing_reads, pair_bytes, spread
 from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot, Call, NodeQueue, Task
+from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
+from aclcmp.orchestrator.compare.remote_reads import Read
+from aclcmp.orchestrator.compare.schedule import batches, home, missing_reads, pair_bytes, spread
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aclcmp.orchestrator.compare.actors.remote_reads import Read
+from aclcmp.orchestrator.compare.remote_reads import Read
 from aclcmp.orchestrator.core.regions import Pair
 
 CALLS_PER_ACTOR = 2

@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.element_values import components_of, decode
-from aclcmp.orchestrator.compare.actors.remote_reads import NOTHING, Fetched, fetched_bits, read_dense
 from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.kernels.region_split import within
 from aclcmp.orchestrator.compare.pair import row_group
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, read_dense
 from aclcmp.orchestrator.core.diagnosis import (
     HISTOGRAM_BINS,
     HISTOGRAM_LOWEST,

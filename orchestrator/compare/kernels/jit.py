@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+
+from aclcmp.orchestrator.compare.kernels.kernel_cache import keep_code
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -20,9 +21,6 @@ _FASTMATH = {"reassoc", "nsz", "contract"}
 # Python's error model looks for a zero before each division, which keeps loops from being vectorised.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _FASTMATH, "error_model": "numpy"}
 
-_SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))
-_SOURCES_HASH = hashlib.sha256(b"\0".join(path.read_bytes() for path in _SOURCES)).hexdigest()
-
 
 def jit(function: _Function) -> _Function:
     """Compile `function` into the entry points that call it."""
@@ -30,18 +28,10 @@ def jit(function: _Function) -> _Function:
 
 
 def entry_point(function: _Function) -> _Function:
-    """Compile `function` on its first call; its code is kept beside the source or in the user's cache folder."""
-    try:
-        dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # neither folder is writable: compile in each process
-        return jit(function)
-    if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
-        return function
-    # numba checks only the time of the entry point's own file, and that after it has unpickled the classes that the old
-    # code names, of which one may be gone. Its version, which it reads first, stands for all sources here.
-    cache_file = dispatcher._cache._cache_file
-    cache_file._version = f"{numba.__version__} {_SOURCES_HASH}"
-    cache_file._source_stamp = None
+    """Compile `function` on its first call, or load the code that another process compiled."""
+    dispatcher = numba.njit(**_OPTIONS)(function)
+    if not numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: it stays the Python function
+        keep_code(dispatcher)
     return cast("_Function", dispatcher)
 
 

@@ -17,9 +17,9 @@ from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.comparison import compare_pairs, count_ties
-from aclcmp.orchestrator.compare.actors.remote_reads import Fetched
-from aclcmp.orchestrator.compare.actors.schedule import SPLIT_BYTES
-from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
+from aclcmp.orchestrator.compare.actors.second_looks import look_again
+from aclcmp.orchestrator.compare.remote_reads import Fetched
+from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats

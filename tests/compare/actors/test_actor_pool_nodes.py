@@ -22,12 +22,12 @@ from aclcmp.labeling.shard.tensor_summary import summarise
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node, _survey
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.cluster.ray_start import authentication
-from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.comparison import compare_pairs
-from aclcmp.orchestrator.compare.actors.remote_reads import Fetched, Read
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.remote_reads import Fetched, Read
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits
@@ -94,8 +94,7 @@ def pool(nodes: tuple[Node, Node], log: Path) -> ActorPool:
             CompareActor.__init__(self)
             import ray
 
-            from aclcmp.orchestrator.compare import pair
-            from aclcmp.orchestrator.compare.actors import remote_reads
+            from aclcmp.orchestrator.compare import pair, remote_reads
             from aclcmp.orchestrator.compare.kernels import memory_map
 
             node = ray.get_runtime_context().get_node_id()

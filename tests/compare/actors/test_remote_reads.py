@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.tensor_summary import summarise
-from aclcmp.orchestrator.compare.actors import remote_reads
+from aclcmp.orchestrator.compare import remote_reads
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes, read_dense, reads_of
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.remote_reads import read_bytes, read_dense, reads_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.test_pair import random_bits

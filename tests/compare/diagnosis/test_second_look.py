@@ -15,12 +15,12 @@ from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
-from aclcmp.orchestrator.compare.actors.remote_reads import read_dense, reads_of
-from aclcmp.orchestrator.compare.actors.schedule import split
-from aclcmp.orchestrator.compare.actors.second_look_parts import look_again
+from aclcmp.orchestrator.compare.actors.second_looks import look_again
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
 from aclcmp.orchestrator.compare.diagnosis.second_look import MOST_CHANNELS, channel_group, diagnose_pairs
 from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.remote_reads import read_dense, reads_of
+from aclcmp.orchestrator.compare.schedule import split
 from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, Look, Suspect
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
@@ -214,7 +214,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_real_actors_look_at_whole_and_split_pairs(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aclcmp.orchestrator.compare.actors.schedule.SPLIT_BYTES", 64 << 10)
+    monkeypatch.setattr("aclcmp.orchestrator.compare.schedule.SPLIT_BYTES", 64 << 10)
     x = np.random.default_rng(0).standard_normal((256, 128)).astype(np.float32)
     stored = Stored(tmp_path / "tensors")
     golden = stored.source(x, "float32")

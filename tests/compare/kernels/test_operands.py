@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.actors import schedule
+from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.kernels import kernel, operands
 from aclcmp.orchestrator.compare.kernels.tolerance import tolerance

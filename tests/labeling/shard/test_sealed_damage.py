@@ -22,7 +22,7 @@ from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
 from aclcmp.labeling.shard.trial import check_opens
-from aclcmp.orchestrator.compare.actors.remote_reads import read_dense
+from aclcmp.orchestrator.compare.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.plan.rank_labels import labels_by_rank
 from tests.labeling.shard.test_damage import write

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors import schedule
-from aclcmp.orchestrator.compare.actors.remote_reads import read_bytes
+from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.kernels.region_split import pieces, within
+from aclcmp.orchestrator.compare.remote_reads import read_bytes
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 SHAPES = st.lists(st.integers(1, 40), min_size=0, max_size=4)

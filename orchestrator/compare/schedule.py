@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
-from aclcmp.orchestrator.compare.actors.remote_reads import Read, read_bytes, reads_of
 from aclcmp.orchestrator.compare.kernels.region_split import pieces, within
+from aclcmp.orchestrator.compare.remote_reads import Read, read_bytes, reads_of
 from aclcmp.orchestrator.core.regions import Pair, Region
 
 BATCH_BYTES = 32 << 20
