@@ -1,0 +1,109 @@
+"""Comparison by threads of one process, without Ray."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aclcmp.orchestrator.compare import local_comparer
+from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
+from aclcmp.orchestrator.core.diagnosis import Look, Suspect
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
+from tests.processes import PATIENCE
+
+NO_RAY = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class NoRay(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ray":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NoRay())
+sys.argv[0] = "aclcmp"
+from aclcmp.__main__ import main
+main()
+"""
+
+
+def pair_of(path: Path, rank: int, shape: tuple[int, ...] = (4, 4)) -> Pair:
+    """Return a pair whose sides lie one after the other in a file."""
+    golden = Source(str(path), 0, "float32", shape)
+    actual = Source(str(path), int(np.prod(shape)) * 4, "float32", shape)
+    whole = Region.whole(shape)
+    return Pair(LabelKey(0, "x", 0), rank, golden, whole, actual, whole, shape, whole, "same shape")
+
+
+def write(path: Path, shape: tuple[int, ...] = (4, 4)) -> None:
+    golden = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    path.write_bytes(golden.tobytes() + (golden * np.float32(2)).tobytes())
+
+
+def sorted_values(outcomes: Outcomes) -> list[Outcome]:
+    return [outcomes[name] for name in sorted(outcomes, key=lambda name: name[1])]
+
+
+def test_the_last_bit_does_not_depend_on_the_threads(tmp_path: Path) -> None:
+    shape = (SPLIT_BYTES // 8 // 1024 * 3, 1024)
+    write(tmp_path / "large", shape)
+    write(tmp_path / "small")
+    pairs = [pair_of(tmp_path / "large", 0, shape), *(pair_of(tmp_path / "small", rank) for rank in range(1, 300))]
+    done: list[tuple[int, int]] = []
+    one, many = (
+        LocalComparer(workers).compare_pairs(pairs, lambda pairs, size: done.append((pairs, size)))
+        for workers in (1, 7)
+    )
+    assert list(map(pickle.dumps, sorted_values(one))) == list(map(pickle.dumps, sorted_values(many)))
+    assert sum(pairs for pairs, _ in done) == 600
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_compared(tmp_path: Path) -> None:
+    write(tmp_path / "good")
+    (tmp_path / "short").write_bytes(b"1234")
+    pairs = [pair_of(tmp_path / name, rank) for rank, name in enumerate(("good", "short", "missing"))]
+    outcomes = LocalComparer(2).compare_pairs(pairs, lambda *_: None)
+    results = [outcomes[pair.key, pair.rank] for pair in pairs]
+    assert isinstance(results[0], PairStats)
+    assert isinstance(results[1], str) and "truncated" in results[1]
+    assert isinstance(results[2], str) and "No such file" in results[2]
+    looks = LocalComparer(2).look_again([Suspect((pair,), 1.0) for pair in pairs])
+    assert [type(looks[pair.key, pair.rank]) for pair in pairs] == [Look, str, str]
+
+
+def test_interrupt_keeps_what_is_done_and_ends_the_threads(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    pairs = [pair_of(tmp_path / "data", rank) for rank in range(5000)]
+
+    def advance(pairs: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+    outcomes = LocalComparer(2).compare_pairs(pairs, advance)
+    assert 0 < len(outcomes) < 5000
+    assert not [each for each in threading.enumerate() if each.name.startswith("compare")]
+
+
+def test_an_error_of_ours_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(pairs: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(local_comparer, "compare_batch", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        LocalComparer(2).compare_pairs([pair_of(tmp_path / "data", 0)], lambda *_: None)
+
+
+def test_the_command_compares_without_ray(tmp_path: Path) -> None:
+    for side, factor in (("golden", 1.0), ("actual", 1.5)):
+        (tmp_path / side).mkdir()
+        np.save(tmp_path / side / "x.npy", np.arange(64, dtype=np.float32) * np.float32(factor))
+    command = [sys.executable, "-c", NO_RAY, "compare", "golden", "actual", "--output", "report"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1, done
+    assert "First divergence: x" in done.stdout and (tmp_path / "report/report.json").exists()
