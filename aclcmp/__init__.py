@@ -10,4 +10,6 @@ from aclcmp.labeling.layout import Partial, Replicate, Shard
 from aclcmp.labeling.perturb import perturb
 from aclcmp.labeling.watch import watch
 
+__version__ = "0.1.0"
+
 __all__ = ["Partial", "Replicate", "Shard", "gen_id", "perturb", "set_label", "set_task_id", "watch"]

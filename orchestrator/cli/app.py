@@ -6,12 +6,12 @@ import errno
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from aclcmp import __version__
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.doctor import doctor
 from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
@@ -30,6 +30,7 @@ from aclcmp.orchestrator.core.job import RunOptions
 from aclcmp.orchestrator.core.option_checks import find_refusal
 from aclcmp.orchestrator.core.option_fields import HelpGroup, as_option
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
+from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
 
 # click's UsageError; newer typers bring along a click of their own
@@ -98,7 +99,7 @@ def _fail(message: str, code: ExitCode) -> int:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"aclcmp {version('aclcmp')}")
+        typer.echo(f"aclcmp {__version__}")
         raise typer.Exit
 
 
@@ -184,6 +185,9 @@ def compare(
     With two runs, the golden labels ("pta") of the first are compared with the actual ones ("acl") of the second,
     whatever ranks hold them; a run that labelled one side only is that side.
     """
+    for side in (run_directory, actual):
+        if side is not None:
+            RunDir.check_exists(side)
     from aclcmp.orchestrator.cli.commands import compare_again, compare_two, suggest_ids
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 

@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from aclcmp import __version__
 from aclcmp.orchestrator.core.job import Job, RunOptions
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.interrupts import hold_interrupts
@@ -189,7 +189,7 @@ def suggest_ids(golden: Path, actual: Path) -> str:
     from aclcmp.orchestrator.idmap.candidates import candidate_labels, labels_by_rank
     from aclcmp.orchestrator.idmap.sampling import sample_values
     from aclcmp.orchestrator.idmap.suggest import suggest
-    from aclcmp.orchestrator.inputs.id_map_file import suggestion_text
+    from aclcmp.orchestrator.inputs.id_map_suggestion import suggestion_text
     from aclcmp.orchestrator.run.sources import open_source
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
@@ -272,7 +272,7 @@ def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: 
     hosts = job.nodes or 1
     where = f"{job.ranks} rank{'s' * (job.ranks > 1)} on {hosts} host{'s' * (hosts > 1)} ({device})"
     shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
-    console.print(f"aclcmp {version('aclcmp')}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)
+    console.print(f"aclcmp {__version__}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)
 
 
 def load_kernels(screen: Screen) -> None:

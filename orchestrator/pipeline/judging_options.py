@@ -26,10 +26,11 @@ class JudgingOptions:
 
 def read_judging_options(policy: Path | None, fail_on: FailOn | None, floor: str | None) -> JudgingOptions:
     """Read the files that the options name. Raises UsageError where one is absent or not what it should be."""
-    from aclcmp.orchestrator.inputs.policy_file import read_policy
+    chosen, options = Policy(), tuple[str, ...]()
+    if policy is not None:
+        from aclcmp.orchestrator.inputs.policy_file import read_policy
 
-    chosen = Policy() if policy is None else read_policy(policy)
-    options: tuple[str, ...] = () if policy is None else ("--policy", str(policy))
+        chosen, options = read_policy(policy), ("--policy", str(policy))
     if fail_on is not None:
         chosen = replace(chosen, fail_on=fail_on)
         options += ("--fail-on", fail_on.value)

@@ -29,6 +29,12 @@ class RunDir:
             raise UsageError(f"--output {output} {holds}; choose a folder that does not exist yet")
 
     @staticmethod
+    def check_exists(folder: Path) -> None:
+        """Raise UsageError when there is nothing of this name to compare."""
+        if not folder.exists():
+            raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+
+    @staticmethod
     def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
         """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.idmap.suggest import Proposal, Suggestion, suggest
-from aclcmp.orchestrator.inputs.id_map_file import quote_pattern, read_map, rule_text, suggestion_text, write_suggestion
+from aclcmp.orchestrator.inputs.id_map_file import quote_pattern, read_map, rule_text
+from aclcmp.orchestrator.inputs.id_map_suggestion import suggestion_text
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
 
 
@@ -144,32 +145,23 @@ def test_a_suggestion_is_a_file_of_its_certain_rules(tmp_path: Path) -> None:
     assert "\n# nothing found for 1 id of golden:\n#   left\n" in text
     assert "\n# nothing found for 2 ids of actual:\n#   right\n" in text
     assert '\n#   "right 2"\n' in text
-    path = tmp_path / "new.map"
-    write_suggestion(path, suggestion, "runs/golden\nx -> y", "runs/actual")
-    assert path.read_text() == text
-    ids = read_map(path)
+    ids = read_map(written(tmp_path, text))
     assert [ids.golden_name_of(name) for name in ("h.3.dense", "bar", "y")] == ["layers.3.o_proj", "bar", "y"]
-    with pytest.raises(UsageError, match="exists, maybe with your corrections"):
-        write_suggestion(path, suggestion, "a", "b")
-    with pytest.raises(UsageError, match="No such file"):
-        write_suggestion(tmp_path / "no" / "new.map", suggestion, "a", "b")
 
 
 def test_hostile_ids_cannot_write_rules(tmp_path: Path) -> None:
-    for number, (left, right) in enumerate(zip(HOSTILE, HOSTILE[::-1], strict=True)):
+    for left, right in zip(HOSTILE, HOSTILE[::-1], strict=True):
         rule = IdRule(f"golden {left}", f"actual {right}")
         suggestion = Suggestion(0, (Proposal(rule, 1.0, (), 1),), tuple(HOSTILE), tuple(HOSTILE))
-        path = tmp_path / str(number)
-        write_suggestion(path, suggestion, left, right)
-        ids = read_map(path)
+        text = suggestion_text(suggestion, left, right)
+        ids = read_map(written(tmp_path, text))
         assert ids.golden_name_of(rule.actual or "") == rule.golden
         assert [ids.golden_name_of(name) for name in HOSTILE] == HOSTILE
-        assert all(line.isprintable() for line in path.read_text().split("\n"))
+        assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_from_labels_to_a_map(tmp_path: Path) -> None:
     golden = [CandidateLabel(f"model.layers.{n}.self_attn.o_proj", (2, 4), "float32", n) for n in range(4)]
     actual = [CandidateLabel(f"h.{n}.attention.dense", (2, 4), "float16", n) for n in range(4)]
-    write_suggestion(tmp_path / "m", suggest(golden, actual), "a", "b")
-    ids = read_map(tmp_path / "m")
+    ids = read_map(written(tmp_path, suggestion_text(suggest(golden, actual), "a", "b")))
     assert [ids.golden_name_of(one.data_id) for one in actual] == [one.data_id for one in golden]
