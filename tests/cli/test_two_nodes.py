@@ -1,4 +1,7 @@
-"""Two Ray nodes on one host, joined by --address: ranks are spread, and each shard is compared on its own node."""
+"""Two Ray nodes on one host, joined by --address: ranks are spread, and each shard is compared on its own node.
+
+The same run is then compared again without Ray.
+"""
 
 import json
 import os
@@ -58,3 +61,11 @@ def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, addre
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["coverage"]["compared"] == 32
     assert report["first_divergence"]["ranks"] == [1]
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "out").glob("report.*")}
+
+    by_actors = files()
+    assert by_actors.keys() == {"report.json", "report.csv", "report.h5", "report.xml"}
+    assert aclcmp("compare", "out").code == 1
+    assert files() == by_actors, "threads of one process find the same, to the last byte"
