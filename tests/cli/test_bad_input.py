@@ -143,7 +143,6 @@ def damaged(folder: Path, how: str) -> None:
             file["tasks/0/x"] = h5py.ExternalLink("/etc/passwd", "/x")
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(
     ("how", "words"),
     [
@@ -153,9 +152,9 @@ def damaged(folder: Path, how: str) -> None:
         ("with an external link", "refused"),
     ],
 )
-def test_damaged_shards(aclcmp: Command, tmp_path: Path, how: str, words: str) -> None:
+def test_damaged_shards(quick_aclcmp: Command, tmp_path: Path, how: str, words: str) -> None:
     damaged(tmp_path, how)
     before = sorted(path for path in tmp_path.rglob("*"))
-    done = aclcmp("compare", "run")
+    done = quick_aclcmp("compare", "run")
     assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done.err
     assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -15,8 +15,6 @@ from tests.cli.conftest import Command
 from tests.processes import PATIENCE
 from tests.recorded import record_run
 
-pytestmark = pytest.mark.ray
-
 SCRIPT = """
 import os, sys
 import numpy as np
@@ -54,6 +52,7 @@ def report(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "report.json").read_text()))
 
 
+@pytest.mark.ray
 def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
     done = aclcmp("--exec", "python s.py acl", "--ranks", "8", "--no-compare", "--output", "eight")
@@ -71,7 +70,7 @@ def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
 
 
-def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
+def test_a_folder_of_arrays_is_a_side(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT.replace("range(2)", "range(1)"))
     record(tmp_path / "actual", tmp_path / "s.py", "acl", "fault", ranks=8)
     (tmp_path / "dump").mkdir()
@@ -79,57 +78,57 @@ def test_a_folder_of_arrays_is_a_side(aclcmp: Command, tmp_path: Path) -> None:
         whole = np.random.default_rng(layer).standard_normal((12, 8, 64)).astype(np.float32)
         np.save(tmp_path / "dump" / f"layers.{layer}.act.npy", np.asfortranarray(whole))
         np.save(tmp_path / "dump" / f"layers.{layer}.out.npy", whole.sum(2))
-    done = aclcmp("compare", "dump", "actual", "--output", "out")
+    done = quick_aclcmp("compare", "dump", "actual", "--output", "out")
     assert done.code == 1 and "tensor files, 1 rank" in done.out, done
     found = report(tmp_path / "out")
     assert found["coverage"]["complete"] and {label["level"] for label in found["labels"]} == {"high"}
     assert (found["first_divergence"]["label"], found["first_divergence"]["ranks"]) == ("layers.1.act", [5])
-    done = aclcmp("compare", "actual", "dump", "--output", "back")  # the whole is put together from eight slices
+    done = quick_aclcmp("compare", "actual", "dump", "--output", "back")  # the whole is put together from eight slices
     assert done.code == 1 and report(tmp_path / "back")["first_divergence"]["label"] == "layers.1.act", done
 
 
-def test_passes_of_an_engine_are_sides(aclcmp: Command, tmp_path: Path) -> None:
+def test_passes_of_an_engine_are_sides(quick_aclcmp: Command, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from tests.dumps.sglang_writer import dump_passes
 
     dump_passes(tmp_path / "golden" / "TP0_PP0_Rank0_pid7")
     dump_passes(tmp_path / "same" / "TP0_PP0_Rank0_pid8")
     dump_passes(tmp_path / "wrong" / "TP0_PP0_Rank0_pid9", wrong=0.5)
-    done = aclcmp("compare", "golden", "same", "--output", "a")
+    done = quick_aclcmp("compare", "golden", "same", "--output", "a")
     assert done.code == 0 and "SGLang's passes, 1 rank" in done.out, done
-    done = aclcmp("compare", "golden", "wrong", "--output", "b")
+    done = quick_aclcmp("compare", "golden", "wrong", "--output", "b")
     assert done.code == 1, done
     first = report(tmp_path / "b")["first_divergence"]
     assert (first["task"], first["label"], first["origin"]) == (0, "model.layers.1", "own")
 
 
-def test_ids_that_differ_are_mapped(aclcmp: Command, tmp_path: Path) -> None:
+def test_ids_that_differ_are_mapped(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "g.py").write_text(SCRIPT)
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))
     record(tmp_path / "golden", tmp_path / "g.py", "pta")
     record(tmp_path / "actual", tmp_path / "a.py", "acl", ranks=2)
-    proposal = aclcmp("compare", "golden", "actual", "--suggest-map")
+    proposal = quick_aclcmp("compare", "golden", "actual", "--suggest-map")
     assert proposal.code == 0 and "layers.*.act -> transformer.h.*.activation" in proposal.out.splitlines()
     (tmp_path / "map.txt").write_text(proposal.out + "nothing.* -> like.it.*\n")
-    done = aclcmp("compare", "golden", "actual", "--map", "map.txt", "--output", "mapped")
+    done = quick_aclcmp("compare", "golden", "actual", "--map", "map.txt", "--output", "mapped")
     assert done.code == 0 and "All match" in done.out and "no label follows these rules of the map: line" in done.out
     assert {label["label"] for label in report(tmp_path / "mapped")["labels"]} == {
         f"layers.{layer}.{what}" for layer in range(3) for what in ("act", "out")
     }
 
 
-def test_ids_without_meaning_are_mapped_by_values(aclcmp: Command, tmp_path: Path) -> None:
+def test_ids_without_meaning_are_mapped_by_values(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "{['vv', 'uu', 'ww'][layer]}"))
     (tmp_path / "g.py").write_text(SCRIPT.replace("layers.{layer}.act", "{['kk', 'mm', 'nn'][layer]}"))
     record(tmp_path / "golden", tmp_path / "g.py", "pta")
     record(tmp_path / "actual", tmp_path / "a.py", "acl", ranks=4)
-    proposal = aclcmp("compare", "golden", "actual", "--suggest-map")
+    proposal = quick_aclcmp("compare", "golden", "actual", "--suggest-map")
     assert proposal.code == 0 and not proposal.err, proposal
     assert {line for line in proposal.out.splitlines() if line[:1] != "#"} == {"", "kk -> vv", "mm -> uu", "nn -> ww"}
     assert proposal.out.count("values agree (1 of 1 label)") == 3
 
 
-def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
+def test_wrong_input(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
     record(tmp_path / "one", tmp_path / "s.py", "pta")
     (tmp_path / "full").mkdir()
@@ -143,10 +142,11 @@ def test_wrong_input(aclcmp: Command, tmp_path: Path) -> None:
         (("one", "one", "--map", "nowhere"), "nowhere"),
         (("one", "one", "--map", "s.py"), "s.py:2"),
     ):
-        done = aclcmp("compare", *arguments)
+        done = quick_aclcmp("compare", *arguments)
         assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done
 
 
+@pytest.mark.ray
 def test_summands_are_added(aclcmp: Command, tmp_path: Path) -> None:
     """A row-parallel projection before its all-reduce: the sum over all ranks is what golden has."""
     (tmp_path / "s.py").write_text(

@@ -16,7 +16,9 @@ from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.processes import PATIENCE
+from tests.recorded import record_run
 
 NO_RAY = """
 import sys
@@ -31,6 +33,12 @@ sys.meta_path.insert(0, NoRay())
 sys.argv[0] = "aclcmp"
 from aclcmp.__main__ import main
 main()
+"""
+
+LABELS = """
+import numpy, aclcmp
+for side in ("pta", "acl"):
+    aclcmp.set_label(side, "layers.0", numpy.arange(64, dtype=numpy.float32))
 """
 
 
@@ -99,11 +107,31 @@ def test_an_error_of_ours_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.M
         LocalComparer(2).compare_pairs([pair_of(tmp_path / "data", 0)], lambda *_: None)
 
 
-def test_the_command_compares_without_ray(tmp_path: Path) -> None:
+def without_ray(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", NO_RAY, *arguments]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_the_commands_on_one_host_need_no_ray(tmp_path: Path) -> None:
     for side, factor in (("golden", 1.0), ("actual", 1.5)):
         (tmp_path / side).mkdir()
         np.save(tmp_path / side / "x.npy", np.arange(64, dtype=np.float32) * np.float32(factor))
-    command = [sys.executable, "-c", NO_RAY, "compare", "golden", "actual", "--output", "report"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=PATIENCE)
+    done = without_ray(tmp_path, "compare", "golden", "actual", "--output", "two")
     assert done.returncode == 1, done
-    assert "First divergence: x" in done.stdout and (tmp_path / "report/report.json").exists()
+    assert "First divergence: x" in done.stdout and (tmp_path / "two/report.json").exists()
+    run = RunDir.create(tmp_path / "one")
+    told = {"RANK": "0", "WORLD_SIZE": "1", "ACLCMP_RUN_ID": "run", "ACLCMP_SHARD_DIR": str(run.shards)}
+    subprocess.run([sys.executable, "-c", LABELS], env=os.environ | told, check=True, timeout=PATIENCE)
+    record_run(run, "labels.py", 1)
+    for arguments in (
+        ("compare", "one"),
+        ("verdict", "one"),
+        ("report", "one", "--html"),
+        ("explain", "one", "layers.0"),
+        ("diff", "one", "one"),
+        ("compare", "golden", "actual", "--suggest-map"),
+    ):
+        done = without_ray(tmp_path, *arguments)
+        assert done.returncode == 0, (arguments, done)
+    done = without_ray(tmp_path, "--exec", "true")
+    assert done.returncode != 0 and "ray" in done.stderr
