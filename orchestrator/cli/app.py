@@ -20,6 +20,7 @@ from aclcmp.orchestrator.cli.reports import (
     FailOnOption,
     JsonOption,
     PolicyOption,
+    SecondLookOption,
     diff,
     explain,
     report,
@@ -126,7 +127,7 @@ def run(**values: Any) -> int:
     from aclcmp.orchestrator.cli.commands import run_job
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    terms = read_judging_options(options.policy, options.fail_on, options.floor)
+    terms = read_judging_options(options.policy, options.fail_on, options.floor, options.second_look)
     if terms.repeat is not None:
         raise UsageError(f"--floor {options.floor} is a folder; give perturb, repeat or a profile file")
     return int(run_job(options, terms))
@@ -178,6 +179,7 @@ def compare(
         ),
     ] = None,
     fail_on: FailOnOption = None,
+    second_look: SecondLookOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Compare a run again, from its shards, and report. A shard that its rank never sealed is read all the same.
@@ -191,7 +193,7 @@ def compare(
     from aclcmp.orchestrator.cli.commands import compare_again, compare_two, suggest_ids
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    terms = read_judging_options(policy, fail_on, floor)
+    terms = read_judging_options(policy, fail_on, floor, second_look)
     if terms.again is not None:
         raise UsageError(f"--floor {floor} needs a launch; give another run of the script, or a profile file")
     if actual is not None:

@@ -16,6 +16,7 @@ RunArgument = Annotated[
 ]
 PolicyOption = Annotated[Path | None, typer_option("policy")]
 FailOnOption = Annotated[FailOn | None, typer_option("fail_on")]
+SecondLookOption = Annotated[str | None, typer_option("second_look")]
 CleanOption = Annotated[bool, typer_option("clean")]
 JsonOption = Annotated[bool, typer_option("as_json")]
 _TASK = typer.Option(help="Only in this task.", show_default=False)

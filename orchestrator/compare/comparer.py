@@ -23,8 +23,12 @@ class Comparer(Protocol):
     def count_ties(self, questions: Sequence[TieQuestion]) -> dict[tuple[LabelKey, int], int]:
         """Return by (label, rank) how many of the ids that differ are ties."""
 
-    def look_again(self, suspects: Sequence[Suspect]) -> Looks:
-        """Return the finding on each (label, rank) that does not match, or a message why there is none."""
+    def look_again(self, suspects: Sequence[Suspect], seconds: float, advance: Callable[[int], None]) -> Looks:
+        """Return the finding on each (label, rank) that does not match, or a message why there is none.
+
+        The most telling suspects come first; those for which the time does not suffice have the message NO_TIME.
+        `advance(how many (label, rank))` is called as they are done.
+        """
 
     def remove_dumps(self, files: Mapping[int, Sequence[Path]], within: Path) -> tuple[int, int]:
         """Delete dumped files, given by rank, below `within`; return how many files and bytes were deleted."""

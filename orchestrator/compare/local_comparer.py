@@ -12,9 +12,9 @@ from typing import TypeVar
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
 from aclcmp.orchestrator.compare.schedule import batches, pair_bytes
-from aclcmp.orchestrator.compare.second_look_parts import merge_looks, parts
+from aclcmp.orchestrator.compare.second_look_parts import LookPart, LookSchedule
 from aclcmp.orchestrator.compare.work import answer_tie_question, compare_batch, look_at
-from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect, TieQuestion
+from aclcmp.orchestrator.core.diagnosis import NO_TIME, Look, Looks, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.run.dump_cleanup import remove_dumps
@@ -50,12 +50,17 @@ class LocalComparer:
                 found[question.ids.key, question.ids.rank] = ties
         return found
 
-    def look_again(self, suspects: Sequence[Suspect]) -> Looks:
-        """Look at the parts of all suspects."""
-        found: list[tuple[Suspect, Look | str]] = []
-        with suppress(KeyboardInterrupt), closing(self._do_all(look_at, parts(suspects, _PLACES))) as done:
-            found += done
-        return merge_looks(suspects, _PLACES, found)
+    def look_again(self, suspects: Sequence[Suspect], seconds: float, advance: Callable[[int], None]) -> Looks:
+        """Look at the parts of suspects that are begun in time."""
+        schedule = LookSchedule(suspects, _PLACES, seconds, self._workers)
+
+        def look(part: LookPart) -> Look | str:
+            return look_at(part.suspect) if schedule.begin(part) else NO_TIME
+
+        with suppress(KeyboardInterrupt), closing(self._do_all(look, schedule.parts)) as done:
+            for part, found in done:
+                advance(schedule.add(part, found))
+        return schedule.looks()
 
     def remove_dumps(self, files: Mapping[int, Sequence[Path]], within: Path) -> tuple[int, int]:
         """Delete the files of all ranks."""

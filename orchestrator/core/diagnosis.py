@@ -134,6 +134,8 @@ class Suspect:
 
 Looks = dict[tuple[LabelKey, int], Look | str]
 """By (label, rank): what a second look found, or in words why there is none."""
+NO_TIME = "not looked at again: the time of the second look was over"
+"""The words for what is left out because of the time that a second look may take."""
 
 
 @dataclass(frozen=True, slots=True)

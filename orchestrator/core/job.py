@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from math import inf, nan
 from pathlib import Path
 from typing import Annotated
 
@@ -132,6 +133,28 @@ def _refuse_seconds(seconds: float | None) -> tuple[str, str] | None:
     return (f"{seconds:g}", "give a positive number of seconds") if wrong else None
 
 
+def parse_second_look(text: str) -> float:
+    """Return the seconds that `--second-look` allows: infinity for "all", 0 for "none". Raises ValueError."""
+    seconds = {"all": inf, "none": 0.0}.get(text)
+    if seconds is None:
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = nan
+        if not 0 < seconds < inf:
+            raise ValueError(f"{text!r} is none of a positive number of seconds, all and none")
+    return seconds
+
+
+def _refuse_second_look(text: str | None) -> tuple[str, str] | None:
+    try:
+        if text is not None:
+            parse_second_look(text)
+    except ValueError as error:
+        return "", str(error)
+    return None
+
+
 def _refuse_labels(pattern: str) -> tuple[str, str] | None:
     try:
         parse_labels(pattern)
@@ -224,6 +247,15 @@ class JobOptions(LaunchOptions):
         Option(
             "What makes the exit code 1: any divergence, only one that is its own, or drift too. Default: any.",
             HelpGroup.JUDGING,
+        ),
+    ] = None
+    second_look: Annotated[
+        str | None,
+        Option(
+            "How long labels that do not match are looked at again. Default: 30 % of the comparison's time.",
+            HelpGroup.JUDGING,
+            _refuse_second_look,
+            metavar="SECONDS|all|none",
         ),
     ] = None
     stop_at: Annotated[

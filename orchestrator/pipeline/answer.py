@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +14,13 @@ from rich.filesize import decimal
 
 from aclcmp.orchestrator.compare.comparer import Comparer
 from aclcmp.orchestrator.compare.result_cache import ResultCache
+from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.compare.summaries import error_bar
+from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect
 from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import Plan
-from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import has_failure
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
@@ -25,7 +30,7 @@ from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.pipeline.diagnose import NO_DIAGNOSIS, DiagnosisResult, diagnose
+from aclcmp.orchestrator.pipeline.diagnose import MOST_LOOKS, NO_DIAGNOSIS, DiagnosisResult, diagnose, suspicious
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, ComparisonPlan
 from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison, compare_and_resolve
@@ -33,6 +38,11 @@ from aclcmp.orchestrator.pipeline.ties import add_ties, tie_questions
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
 from aclcmp.orchestrator.run.sources import LabelSource
 from aclcmp.orchestrator.terminal.screen import Screen
+
+LOOK_SHARE = 0.3
+"""Share of the time of comparing in which what does not match is looked at again."""
+_KNOWN_PER_SECOND = 4e9
+"""Bytes that count as a second of comparing where they were compared while the ranks ran."""
 
 
 def answer_two(
@@ -70,8 +80,13 @@ def answer(
     resolved = compare_and_resolve(planned.plan, comparison.compare)
     evidence = _collect_evidence(run, resolved, _measure_noise(planned, resolved, comparison), options.profile)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
-    diagnosis = _diagnose(run, resolved.plan, judgement, comparison)
-    notes = [*_notes_on_run(run, planned, resolved.plan), *_notes_on_layouts(resolved.plan), *_notes_on_basis(resolved)]
+    diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
+    notes = [
+        *_notes_on_run(run, planned, resolved.plan),
+        *_notes_on_layouts(resolved.plan),
+        *_notes_on_basis(resolved),
+        *_notes_on_second_look(judgement, diagnosis.looks, comparison, options.second_look),
+    ]
     if clean:
         notes.append(_remove_matching_dumps(run, judgement, comparison))
     return Report(
@@ -92,6 +107,10 @@ class _RunComparison:
     def __init__(self, comparer: Comparer, screen: Screen, known: ResultCache | None) -> None:
         self.comparer = comparer
         self.interrupted = False
+        self.out_of_time = False
+        """True if the second look left something out because its time was over."""
+        self._seconds = 0.0
+        """Time that comparing took."""
         self._screen = screen
         self._known = known
 
@@ -102,10 +121,23 @@ class _RunComparison:
         names = {(pair.key, pair.rank) for pair in pairs}
         self._screen.add_pairs(len(names))
         outcomes, left = self._known.take(pairs) if self._known is not None else ({}, pairs)
+        known = sum(map(pair_bytes, pairs)) - sum(map(pair_bytes, left)) if outcomes else 0
+        self._seconds += known / _KNOWN_PER_SECOND
         self._screen.advance(len(outcomes), 0)
+        start = time.monotonic()
         outcomes |= self.comparer.compare_pairs(left, self._screen.advance)
+        self._seconds += time.monotonic() - start
         self.interrupted = len(outcomes) < len(names)
         return outcomes
+
+    def look_again(self, suspects: Sequence[Suspect], seconds: float | None) -> Looks:
+        """Look at what does not match, by default in a share of the time that comparing took."""
+        self._screen.add_looks(len(suspects))
+        limit = LOOK_SHARE * self._seconds if seconds is None else seconds
+        looks = self.comparer.look_again(suspects, limit, self._screen.advance_looks)
+        self.interrupted = len(looks) < len(suspects)
+        self.out_of_time = NO_TIME in looks.values()
+        return looks
 
 
 def _measure_noise(
@@ -137,16 +169,19 @@ def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _RunCompa
     return judge_evidence(add_ties(evidence, comparison.comparer.count_ties(questions)), policy)
 
 
-def _diagnose(run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _RunComparison) -> DiagnosisResult:
-    if comparison.interrupted:
+def _diagnose(
+    run: ComparedRun, plan: Plan, judgement: Judgement, comparison: _RunComparison, seconds: float | None
+) -> DiagnosisResult:
+    if comparison.interrupted or seconds == 0.0:
         return NO_DIAGNOSIS
     hosts = {rank.rank: rank.host for rank in run.record.ranks} if run.record else {}
     return diagnose(
         plan,
         judgement,
         comparison.compare,
-        comparison.comparer.look_again,
+        lambda suspects: comparison.look_again(suspects, seconds),
         hosts,
+        most_looks=sys.maxsize if seconds == math.inf else MOST_LOOKS,
     )
 
 
@@ -179,6 +214,28 @@ def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
     missing = resolved.plan.comparable - len(resolved.outcomes)
     if missing > 0:
         yield f"interrupted: {missing:,} pairs were not compared"
+
+
+def _notes_on_second_look(
+    judgement: Judgement, looks: Container[tuple[LabelKey, int]], comparison: _RunComparison, seconds: float | None
+) -> Iterator[str]:
+    """Say how many pairs that do not match were not looked at again, and why."""
+    names = [(label.key, verdict.rank) for label, verdict in suspicious(judgement)]
+    looked = sum(name in looks for name in names)
+    if looked == len(names):
+        return
+    why = f"at most {MOST_LOOKS} are"
+    if seconds == 0.0:
+        why = "--second-look none"
+    elif comparison.interrupted:
+        why = "interrupted"
+    elif comparison.out_of_time:
+        why = f"limit: {LOOK_SHARE:.0%} of the time that comparing took" if seconds is None else f"limit: {seconds:g} s"
+    best = ", the most telling" * (looked > 0)
+    yield (
+        f"second look: {looked:,} of {len(names):,} pairs that do not match{best}; not looked at: "
+        f"{len(names) - looked:,} ({why}; `--second-look all` looks at all)"
+    )
 
 
 def _remove_matching_dumps(run: ComparedRun, judgement: Judgement, comparison: _RunComparison) -> str:

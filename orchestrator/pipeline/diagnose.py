@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby, islice, pairwise
 from math import isfinite, sqrt
 from typing import NamedTuple
 
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
-from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.core.diagnosis import Hint, Look, Looks, Pattern, Suspect
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
@@ -22,13 +21,11 @@ from aclcmp.orchestrator.pipeline.missing_reductions import missing_reduction_hi
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 MOST_LOOKS = 256
-"""Most (label, rank) that are looked at again; those that are wrong by themselves come first."""
+"""Most (label, rank) that are looked at again, the most telling ones."""
 MOST_FITTED = 32
 """Most labels on which fits are tried: the first in golden order that are wrong by themselves."""
 MOST_RANKS_FITTED = 16
 """Most ranks of one label on which fits are tried: those with the largest errors."""
-MOST_BYTES = 4 << 30
-"""Bytes beyond which nothing is looked at again that is not wrong by itself; reading them takes seconds."""
 
 
 class DiagnosisResult(NamedTuple):
@@ -48,6 +45,8 @@ def diagnose(
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str] | None = None,
+    *,
+    most_looks: int = MOST_LOOKS,
 ) -> DiagnosisResult:
     """Look again at (label, rank) that do not match; say where their errors sit, and what they look like.
 
@@ -55,7 +54,7 @@ def diagnose(
     `hosts` are by rank, as far as known. Pairs that were compared by summaries get no second look.
     """
     try:
-        return _diagnose(plan, judgement, compare, look, hosts or {})
+        return _diagnose(plan, judgement, compare, look, hosts or {}, most_looks)
     except KeyboardInterrupt:
         return NO_DIAGNOSIS
 
@@ -66,10 +65,11 @@ def _diagnose(
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str],
+    most_looks: int,
 ) -> DiagnosisResult:
     own = [label for label in judgement.labels if _is_own(label)]
     noise = noise_of(judgement.labels, [label.key for label in own])
-    suspects = _suspects(plan, judgement, own, noise)
+    suspects = list(islice(_suspects(plan, judgement, own, noise), most_looks))
     results = look(suspects) if suspects else {}
     looks = {name: each for name, each in results.items() if isinstance(each, Look)}
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
@@ -96,38 +96,42 @@ def _is_own(label: LabelVerdict) -> bool:
 
 def _suspects(
     plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict], noise: Mapping[LabelKey, Mapping[int, float]]
-) -> list[Suspect]:
-    """Choose what to look at again, within the bounds on number and bytes: own errors, other wrong ones, drift."""
+) -> Iterator[Suspect]:
+    """Yield what to look at again, the most telling first, with what fits are tried on."""
     pairs_of = {
         (label.key, rank): tuple(pairs)
         for label in plan.labels
         for rank, pairs in groupby(label.pairs, lambda pair: pair.rank)
     }
     ranks_to_fit = {label.key: _worst_ranks(label) for label in own[:MOST_FITTED]}
-    suspects: list[Suspect] = []
-    nbytes = 0
-    for grade, label, verdict in _candidates(judgement):
+    for label, verdict in suspicious(judgement):
         pairs, stats = pairs_of.get((label.key, verdict.rank), ()), verdict.stats
-        if not pairs or stats is None or stats.basis is not Basis.VALUES or not all(pair.is_whole for pair in pairs):
+        if not pairs or stats is None or not all(pair.is_whole for pair in pairs):
             continue
-        nbytes += sum(map(pair_bytes, pairs))
-        if len(suspects) == MOST_LOOKS or (grade and nbytes > MOST_BYTES):
-            break
         excerpt = excerpt_of(pairs, stats.rows) if verdict.rank in ranks_to_fit.get(label.key, ()) else ()
-        suspects.append(Suspect(pairs, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0)))
-    return suspects
+        yield Suspect(pairs, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0))
 
 
-def _candidates(judgement: Judgement) -> list[tuple[int, LabelVerdict, RankVerdict]]:
-    """Return what does not match: own errors have grade 0, other wrong ones 1, drift 2; in golden order within each."""
-    candidates: list[tuple[int, LabelVerdict, RankVerdict]] = []
-    for label in judgement.labels:
-        for verdict in label.ranks:
-            if verdict.status in (*WRONG, Status.DRIFT):
-                grade = 0 if verdict.origin is Origin.OWN else 1 if verdict.status in WRONG else 2
-                candidates.append((grade, label, verdict))
-    candidates.sort(key=lambda candidate: candidate[0])  # stable
-    return candidates
+def suspicious(judgement: Judgement) -> list[tuple[LabelVerdict, RankVerdict]]:
+    """Return what does not match and was compared by values, the most telling first.
+
+    These are the first divergence, other own errors, other wrong ones, drift; in golden order within each.
+    """
+    first = judgement.first_divergence
+
+    def grade(label: LabelVerdict, verdict: RankVerdict) -> tuple[bool, ...]:
+        is_first = first is not None and label.key == first.key
+        return verdict.status not in WRONG, not is_first, verdict.origin is not Origin.OWN
+
+    candidates = [
+        (label, verdict)
+        for label in judgement.labels
+        for verdict in label.ranks
+        if verdict.status in (*WRONG, Status.DRIFT)
+        and verdict.stats is not None
+        and verdict.stats.basis is Basis.VALUES
+    ]
+    return sorted(candidates, key=lambda candidate: grade(*candidate))
 
 
 def _worst_ranks(label: LabelVerdict) -> set[int]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -32,6 +33,20 @@ class _Bars(Progress):
         yield from self.below
 
 
+@dataclass(slots=True)
+class _Count:
+    """How many pairs are done, of how many, and the bar that shows it."""
+
+    name: str
+    verb: str
+    bar: TaskID | None = None
+    total: int = 0
+    done: int = 0
+    nbytes: int = 0
+    start: float = 0.0
+    decile: int = 0
+
+
 class Screen:
     """The terminal during one command; a context manager. Implements the launcher's Watcher."""
 
@@ -46,10 +61,8 @@ class Screen:
         )
         self._ranks: TaskID | None = None
         self._total = self._ended = 0
-        self._compare: TaskID | None = None
-        self._pairs = self._compared = self._bytes = 0
-        self._compare_start = 0.0
-        self._decile = 0
+        self._comparison = _Count("compare", "compared")
+        self._second_look = _Count("look", "looked again at")
 
     def __enter__(self) -> Screen:
         self._bars.start()
@@ -128,24 +141,38 @@ class Screen:
 
     def add_pairs(self, pairs: int) -> None:
         """Add pairs to the bar of the comparison; the first call makes the bar."""
-        self._pairs += pairs
-        if self._compare is None:
-            self._compare_start = time.monotonic()
-            self._compare = self._bars.add_task("compare", total=pairs, text=f"0/{pairs:,}")
-        self._bars.update(self._compare, total=self._pairs)
+        self._add(self._comparison, pairs)
 
     def advance(self, pairs: int, nbytes: int) -> None:
         """Advance the bar of the comparison by so many pairs and bytes."""
-        self._compared += pairs
-        self._bytes += nbytes
-        rate = self._bytes / max(time.monotonic() - self._compare_start, 1e-9)
-        text = f"{self._compared:,}/{self._pairs:,}" + (f"   {decimal(int(rate))}/s" if self._bytes else "")
-        if self._compare is not None:
-            self._bars.update(self._compare, completed=self._compared, text=text)
-        decile = 10 * self._compared // max(self._pairs, 1)
-        if decile > self._decile:
-            self._decile = decile
-            self._print_progress(f"compared {text}")
+        self._advance(self._comparison, pairs, nbytes)
+
+    def add_looks(self, pairs: int) -> None:
+        """Add pairs that do not match to the bar of the second look; the first call makes the bar."""
+        self._add(self._second_look, pairs)
+
+    def advance_looks(self, pairs: int) -> None:
+        """Advance the bar of the second look by so many pairs."""
+        self._advance(self._second_look, pairs)
+
+    def _add(self, count: _Count, pairs: int) -> None:
+        count.total += pairs
+        if count.bar is None:
+            count.start = time.monotonic()
+            count.bar = self._bars.add_task(count.name, text=f"0/{pairs:,}")
+        self._bars.update(count.bar, total=count.total)
+
+    def _advance(self, count: _Count, pairs: int, nbytes: int = 0) -> None:
+        count.done += pairs
+        count.nbytes += nbytes
+        rate = count.nbytes / max(time.monotonic() - count.start, 1e-9)
+        text = f"{count.done:,}/{count.total:,}" + (f"   {decimal(int(rate))}/s" if count.nbytes else "")
+        if count.bar is not None:
+            self._bars.update(count.bar, completed=count.done, text=text)
+        decile = 10 * count.done // max(count.total, 1)
+        if decile > count.decile:
+            count.decile = decile
+            self._print_progress(f"{count.verb} {text}")
 
     def _print_progress(self, text: str) -> None:
         if not self._console.is_terminal:

@@ -92,6 +92,7 @@ def test_options_of_run_are_frozen(quick_aclcmp: Command) -> None:
         "--output",
         "--policy",
         "--ranks",
+        "--second-look",
         "--stop-at",
         "--strict",
         "--tasks",

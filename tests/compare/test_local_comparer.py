@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_compared(tmp_path: Path) -> No
     assert isinstance(results[0], PairStats)
     assert isinstance(results[1], str) and "truncated" in results[1]
     assert isinstance(results[2], str) and "No such file" in results[2]
-    looks = LocalComparer(2).look_again([Suspect((pair,), 1.0) for pair in pairs])
+    looks = LocalComparer(2).look_again([Suspect((pair,), 1.0) for pair in pairs], inf, lambda _: None)
     assert [type(looks[pair.key, pair.rank]) for pair in pairs] == [Look, str, str]
 
 

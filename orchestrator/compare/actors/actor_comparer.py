@@ -31,9 +31,9 @@ class ActorComparer:
         """Count ties where the ids lie."""
         return count_ties(self.pool, questions, self.places)
 
-    def look_again(self, suspects: Sequence[Suspect]) -> Looks:
+    def look_again(self, suspects: Sequence[Suspect], seconds: float, advance: Callable[[int], None]) -> Looks:
         """Take a second look where most of each suspect lies."""
-        return look_again(self.pool, suspects, self.places)
+        return look_again(self.pool, suspects, self.places, seconds, advance)
 
     def remove_dumps(self, files: Mapping[int, Sequence[Path]], within: Path) -> tuple[int, int]:
         """Delete files on the nodes where their ranks ran."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,12 +11,18 @@ from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot
 from aclcmp.orchestrator.compare.schedule import home, missing_reads
-from aclcmp.orchestrator.compare.second_look_parts import merge_looks, parts
-from aclcmp.orchestrator.core.diagnosis import Look, Looks, Suspect
+from aclcmp.orchestrator.compare.second_look_parts import LookPart, LookSchedule
+from aclcmp.orchestrator.core.diagnosis import Looks, Suspect
 
 
-def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: FileLocations) -> Looks:
-    """Take a second look at what does not match; return the finding, or a message why there is none, by (label, rank).
+def look_again(
+    pool: ActorPool,
+    suspects: Sequence[Suspect],
+    places: FileLocations,
+    seconds: float,
+    advance: Callable[[int], None],
+) -> Looks:
+    """Take a second look as `Comparer.look_again` has it, by the actors of a pool.
 
     `places` as in `compare_pairs`. If an actor dies, its call is repeated once by another. On KeyboardInterrupt only
     finished findings are returned.
@@ -25,37 +31,41 @@ def look_again(pool: ActorPool, suspects: Sequence[Suspect], places: FileLocatio
     from ray.exceptions import RayActorError, RayError
 
     places = pool.drop_lost_nodes(places)
-    waiting: dict[str, deque[tuple[Suspect, bool]]] = defaultdict(deque)
-    for part in parts(suspects, places):
-        waiting[home((part.pairs or part.excerpt)[0], places)].append((part, False))
+    schedule = LookSchedule(suspects, places, seconds, sum(pool.cores.values()))
+    waiting: dict[str, deque[tuple[LookPart, bool]]] = defaultdict(deque)
+    for part in schedule.parts:
+        waiting[home(part.pair, places)].append((part, False))
     idle = {node: list(pool.comparers(node)) for node in waiting}
-    running: dict[Any, tuple[Suspect, bool, str, ActorSlot]] = {}
-    done: list[tuple[Suspect, Look | str]] = []
+    running: dict[Any, tuple[LookPart, bool, str, ActorSlot]] = {}
     with suppress(KeyboardInterrupt):
-        while any(waiting.values()) or running:
+        while True:
             for node, work in waiting.items():
                 while work and idle[node]:
-                    slot, (part, again) = idle[node].pop(), work.popleft()
-                    call = slot.actor.look.remote(part, *_fetch(pool, part, node, places))
-                    running[call] = part, again, node, slot
+                    part, again = work.popleft()
+                    if schedule.begin(part):
+                        slot = idle[node].pop()
+                        call = slot.actor.look.remote(part.suspect, *_fetch(pool, part.suspect, node, places))
+                        running[call] = part, again, node, slot
+            if not running:
+                break
             (call,), _ = ray.wait(list(running), num_returns=1)
             part, again, node, slot = running.pop(call)
             try:
-                done.append((part, ray.get(call)))
+                advance(schedule.add(part, ray.get(call)))
             except RayError as error:
                 if isinstance(error, RayActorError):
                     slot.actor = pool.start(node)
                 pool.forget_readers()  # or a reader died
                 if again:
-                    done.append((part, f"host {pool.hosts[node]}: {type(error).__name__}"))
+                    advance(schedule.add(part, f"host {pool.hosts[node]}: {type(error).__name__}"))
                 else:
                     waiting[node].append((part, True))
             idle[node].append(slot)
-    return merge_looks(suspects, places, done)
+    return schedule.looks()
 
 
-def _fetch(pool: ActorPool, part: Suspect, node: str, places: FileLocations) -> list[Any]:
-    """Start reading the data of a part that lies on other nodes; return references to it."""
-    needed = missing_reads([*part.pairs, *part.excerpt], node, places)
+def _fetch(pool: ActorPool, suspect: Suspect, node: str, places: FileLocations) -> list[Any]:
+    """Start reading the data of a suspect that lies on other nodes; return references to it."""
+    needed = missing_reads([*suspect.pairs, *suspect.excerpt], node, places)
     readers = {holder: min(pool.readers(holder), key=lambda slot: slot.calls) for holder in needed}
     return [readers[holder].actor.read.options(num_returns=2).remote(reads)[1] for holder, reads in needed.items()]

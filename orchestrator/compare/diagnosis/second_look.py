@@ -18,7 +18,7 @@ from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.kernels.region_split import within
 from aclcmp.orchestrator.compare.pair import row_group
-from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, read_dense
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, RegionReader
 from aclcmp.orchestrator.core.diagnosis import (
     HISTOGRAM_BINS,
     HISTOGRAM_LOWEST,
@@ -28,11 +28,14 @@ from aclcmp.orchestrator.core.diagnosis import (
     Look,
     Suspect,
 )
-from aclcmp.orchestrator.core.regions import Pair, Region, Source
+from aclcmp.orchestrator.core.regions import Pair, Region
 
 MOST_CHANNELS = 4096
 """Longer last axes are summed in groups of channels."""
-_WINDOW = 1 << 18  # Elements: 2 MiB of each side in float64, 4 MiB of complex ones.
+_WINDOW = 1 << 16
+"""Elements: 512 KiB of each side in float64, so that windows and what is computed of them stay in a cache."""
+_BINS = np.clip(np.arange(1 << 12) % (1 << 11) - 1023 - HISTOGRAM_LOWEST, 0, HISTOGRAM_BINS - 1)
+"""Bins by the first 12 bits of a float64: sign and exponent."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,14 +70,15 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
     histogram = np.zeros(HISTOGRAM_BINS, np.int64)
     odd: list[npt.NDArray[np.int64]] = []
     for window, x, y, unlike in _windows(pair, fetched):
-        begin = first + (window.start[-1] if window.start else 0)
-        numbers = (begin + np.arange(window.shape[-1] if window.shape else 1)) // group - base
+        begin, size = (first + window.start[-1], window.shape[-1]) if window.shape else (0, 1)
+        groups = np.arange(begin // group, (begin + size - 1) // group + 1)
+        edges = np.maximum(groups * group - begin, 0)
         with np.errstate(all="ignore"):  # squares may leave float64
             d = y - x
-            shape = (-1, len(numbers), x.size // window.size)
+            shape = (-1, size, x.size // window.size)
             for row, side in zip(sums, (x, d), strict=True):
                 cubes = side.reshape(shape)
-                row += np.bincount(numbers, np.einsum("ijk,ijk->j", cubes, cubes), len(row))
+                row[groups - base] += np.add.reduceat(np.einsum("ijk,ijk->j", cubes, cubes), edges)
         histogram += _counts(d, rms)
         if unlike is not None and unlike.any():
             odd.append(_places(unlike, window.translate(pair.region.start), pair.whole_shape))
@@ -104,9 +108,12 @@ def _places(chosen: npt.NDArray[np.bool_], window: Region, whole_shape: tuple[in
 def _counts(d: Floats, rms: float) -> npt.NDArray[np.int64]:
     """Count errors by powers of two of `rms`."""
     with np.errstate(all="ignore"):
-        exponents = np.frexp(np.abs(d) / rms)[1] - 1  # floor(log2), exact at the edges
-    bins = np.clip(exponents - HISTOGRAM_LOWEST, 0, HISTOGRAM_BINS - 1)
-    return np.bincount(bins[d != 0], minlength=HISTOGRAM_BINS)
+        bits = (d / rms).view(np.uint64)
+    bits >>= 52
+    found = np.bincount(bits.view(np.int64), minlength=len(_BINS))
+    if found[0] or found[len(_BINS) // 2]:
+        found[0] -= d.size - np.count_nonzero(d)
+    return np.bincount(_BINS, found, HISTOGRAM_BINS).astype(np.int64)
 
 
 def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Floats, npt.NDArray[np.bool_] | None]]:
@@ -118,38 +125,42 @@ def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Flo
     """
     if pair.region.size == 0:
         return
+    golden = [RegionReader((source, pair.golden_region), fetched) for source in (pair.golden, *pair.more_golden)]
+    actual = [RegionReader((source, pair.actual_region), fetched) for source in (pair.actual, *pair.more_actual)]
     lowest_x, lowest_y = (DTYPES[source.dtype].lowest for source in (pair.golden, pair.actual))
     for window in within(Region.whole(pair.region.shape), _WINDOW, lambda region: region.size):
-        x = _sum_sources((pair.golden, *pair.more_golden), pair.golden_region, window, fetched)
-        y = _sum_sources((pair.actual, *pair.more_actual), pair.actual_region, window, fetched)
-        hidden = (x <= lowest_x) & (y <= lowest_y)
-        left_out = ~(np.isfinite(x) & np.isfinite(y)) | hidden
+        x, y = (_add_up(side, window) for side in (golden, actual))
         unlike = None
-        if left_out.any():
+        if not (_is_ordinary(x, lowest_x) and _is_ordinary(y, lowest_y)):
+            hidden = (x <= lowest_x) & (y <= lowest_y)
+            left_out = ~(np.isfinite(x) & np.isfinite(y)) | hidden
             unlike = left_out & ~hidden & ~(np.isnan(x) & np.isnan(y)) & (x != y)
             x[left_out] = y[left_out] = 0.0
         yield window, x, y, unlike
+    for reader in (*golden, *actual):
+        reader.check()
 
 
-def _sum_sources(sources: Sequence[Source], region: Region, window: Region, fetched: Fetched) -> Floats:
-    total = _values(sources[0], region, window, fetched)
-    for source in sources[1:]:
+def _is_ordinary(values: Floats, lowest: float) -> bool:
+    """Tell whether all values are finite and above the lowest of their type."""
+    return bool(values.min() > lowest and values.max() < np.inf)  # false for NaN
+
+
+def _add_up(readers: Sequence[RegionReader], window: Region) -> Floats:
+    """Return a new array of the sum of the readers' values in a window."""
+    total = _values(readers[0], window)
+    for reader in readers[1:]:
         with np.errstate(invalid="ignore"):  # inf - inf
-            total += _values(source, region, window, fetched)
+            total += _values(reader, window)
     return total
 
 
-def _values(source: Source, region: Region, window: Region, fetched: Fetched) -> Floats:
-    """Return a new array of a window of a region, from the fetched data or else from its file."""
-    dense = fetched_bits(fetched, (source, region))
-    if dense is None:
-        bits = read_dense((source, window.translate(region.start)))
-    else:
-        cut = tuple(slice(start, start + size) for start, size in zip(window.start, window.shape, strict=True))
-        cells = dense.reshape(*region.shape, DTYPES[source.dtype].itemsize)
-        bits = np.ascontiguousarray(cells[cut]).reshape(-1)
+def _values(reader: RegionReader, window: Region) -> Floats:
+    bits = np.ascontiguousarray(reader.elements(window)).reshape(-1).view(np.uint8)
     with np.errstate(invalid="ignore"):  # signalling NaN
-        return decode(bits, source.dtype).astype(np.float64)
+        values = decode(bits, reader.source.dtype).astype(np.float64)
+    reader.release(window)
+    return values
 
 
 def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:

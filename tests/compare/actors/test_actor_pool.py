@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
     (found,) = pool.read_indices(run, {node: frozenset({3})}).values()
     removed = pool.remove_dumps({node: [run.dumps / "x"]}, run.dumps)
     ties = count_ties(pool, [question], places)
-    looks = look_again(pool, wrong, places)
+    looks = look_again(pool, wrong, places, inf, lambda _: None)
     assert len(looks) == 6
     if always:
         assert isinstance(found, str) and found.startswith("host ") and "is lost: " in found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +227,7 @@ def test_real_actors_look_at_whole_and_split_pairs(
         stats = read_pair_stats(pairs[0])
         assert isinstance(stats, PairStats)
         suspects.append(Suspect((pair,), 1.0, excerpt_of([pair], stats.rows)))
-    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id), inf, lambda _: None)
     first, second = looks[KEY, 0], looks[KEY, 1]
     assert isinstance(first, Look) and isinstance(second, Look)
     assert first.channels.sum_dd == pytest.approx((x.astype(float) ** 2).sum(0))
@@ -253,7 +254,7 @@ def test_an_interrupted_look_keeps_what_is_done(
         return wait(*args, **kwargs)
 
     monkeypatch.setattr(ray, "wait", interrupted)
-    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id))
+    looks = look_again(ActorPool(cluster.nodes), suspects, FileLocations(cluster.driver_node_id), inf, lambda _: None)
     assert len(looks) == 5 and all(isinstance(look, Look) for look in looks.values())
 
 
@@ -274,6 +275,8 @@ def test_what_lies_on_another_node_travels(cluster: Cluster, tmp_path: Path) -> 
             pool,
             [Suspect((pairs[0],), 1.0, excerpt), Suspect((pairs[1],), 1.0)],
             FileLocations(cluster.driver_node_id, nodes),
+            inf,
+            lambda _: None,
         )
     for rank in (1, 2):
         look = looks[KEY, rank]
