@@ -1,9 +1,10 @@
-"""The rank hosts as Ray actors: how they are placed, reached, and removed at the end."""
+"""The rank hosts as Ray actors, one for each node: how they are placed, reached, and removed at the end."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,43 +28,67 @@ class SignalError(Exception):
 
 @contextlib.contextmanager
 def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWatch) -> Iterator[list[Any]]:
-    """Start one actor per command, placed as `how` says; remove all of them when the context is left.
+    """Start one actor per host, placed as `how` says; remove all of them when the context is left.
 
     Raises LaunchError when the devices are taken by others for too long or the head is lost, SignalError on a signal.
     """
     import ray
-    from ray.util import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-    group = None
-    hosts: list[Any] = []
     # max_restarts 0: a user's script is never run again silently. num_cpus 0: any number of ranks runs on few cores.
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 4, "max_restarts": 0}
+    remote = ray.remote(num_cpus=0, max_concurrency=4, max_restarts=0)(RankHost)
+    actors: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        shares, places, resource = how.ranks, [], RESOURCE.get(device)
+        if resource is None:
+            places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in how.nodes]
+        else:
+            if how.divisible:
+                shares = _divide(sum(shares), resource, interrupts, head)
+            group = stack.enter_context(_reserve(shares, "STRICT_SPREAD", resource, interrupts, head))
+            places = [PlacementGroupSchedulingStrategy(group, index) for index in range(len(shares))]
+        try:
+            for share, place in zip(shares, places, strict=True):
+                wanted: dict[str, Any] = {}
+                if resource is not None:
+                    wanted = {"num_gpus": share} if resource == "GPU" else {"resources": {resource: share}}
+                actors.append(remote.options(scheduling_strategy=place, **wanted).remote(share))
+            yield actors
+        finally:
+            if not head.lost:  # else these calls would wait for the head until Ray ends this process
+                for actor in actors:
+                    ray.kill(actor)
+
+
+def _divide(devices: int, resource: str, interrupts: Interrupts, head: HeadWatch) -> tuple[int, ...]:
+    """Let Ray find so many free devices on as few nodes as it can; return their number on each node."""
+    from ray.util import placement_group_table
+
+    with _reserve((1,) * devices, "PACK", resource, interrupts, head) as group:
+        nodes = placement_group_table(group)["bundles_to_node_id"].values()
+        return tuple(sorted(Counter(nodes).values(), reverse=True))
+
+
+@contextlib.contextmanager
+def _reserve(
+    shares: Sequence[int], strategy: str, resource: str, interrupts: Interrupts, head: HeadWatch
+) -> Iterator[Any]:
+    """Reserve a bundle of devices for each share, until the context is left; yield the placement group.
+
+    An actor gets devices of one bundle alone, so one that shall hold all of a node's devices needs one bundle of them.
+    """
+    import ray
+    from ray.util import placement_group, remove_placement_group
+
+    group = placement_group([{resource: float(share)} for share in shares], strategy=strategy)
     try:
-        if how.bundles:
-            resource = RESOURCE[device]
-            bundles = [{resource: float(devices)} for devices in how.bundles]
-            group = placement_group(bundles, strategy="STRICT_SPREAD" if how.one_per_node else "PACK")
-            free = ray.available_resources().get(resource, 0)
-            words = (
-                f"{sum(how.bundles)} {resource} were not free within {GROUP_SECONDS:g} s ({free:g} free at the start)"
-            )
-            gather([group.ready()], interrupts, head, GROUP_SECONDS, words)
-            options |= {"num_gpus": how.devices} if resource == "GPU" else {"resources": {resource: how.devices}}
-        for index in range(how.hosts):
-            place: Any
-            if group is not None:
-                place = PlacementGroupSchedulingStrategy(group, index * len(how.bundles) // how.hosts)
-            else:
-                place = NodeAffinitySchedulingStrategy(how.nodes[index].node_id, soft=False)
-            hosts.append(ray.remote(RankHost).options(scheduling_strategy=place, **options).remote())
-        yield hosts
+        free = ray.available_resources().get(resource, 0)
+        words = f"{sum(shares)} {resource} were not free within {GROUP_SECONDS:g} s ({free:g} free at the start)"
+        gather([group.ready()], interrupts, head, GROUP_SECONDS, words)
+        yield group
     finally:
-        if not head.lost:  # else these calls would wait for the head until Ray ends this process
-            for host in hosts:
-                ray.kill(host)
-            if group is not None:
-                remove_placement_group(group)
+        if not head.lost:  # else the call would wait for the head until Ray ends this process
+            remove_placement_group(group)
 
 
 def gather(refs: Sequence[Any], interrupts: Interrupts, head: HeadWatch, patience: float, late: str) -> list[Any]:

@@ -52,6 +52,8 @@ class DumpOrder:
     """Absolute path of the folder for the dumps."""
     given: frozenset[str]
     """Variables that the user set with `--env`: they take precedence."""
+    position: int = 0
+    """Position of the command among those of its host, which makes the name of its map unique there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,12 @@ def filters(folder: Path) -> dict[str, str]:
 def prepare(order: DumpOrder, environ: Mapping[str, str]) -> DumpSetup:
     """Find the probe for a command with the environment `environ`, and make its folder and its map of wanted files.
 
-    This process's id names the map: one command per process. Raises OSError when the folder cannot be made.
+    The map is named by this process's id and the command's position. Raises OSError when the folder cannot be made.
     """
     folder, given = order.folder, order.given
     folder.mkdir(parents=True, exist_ok=True)
     probe = find_probe(environ)
-    variables = switches(folder, str(os.getpid()))
+    variables = switches(folder, f"{os.getpid()}n{order.position}")
     if probe.wants_config and "ATB_DUMP_CONFIG" not in environ:
         (folder / CONFIG_NAME).write_text(json.dumps(_CONFIG, indent=2) + "\n")
         variables["ATB_DUMP_CONFIG"] = str(folder / CONFIG_NAME)

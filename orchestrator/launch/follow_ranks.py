@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.core.torch_faults import ErrorTrail
 from aclcmp.orchestrator.launch.actors import TICK
-from aclcmp.orchestrator.launch.rank_host import Batch
+from aclcmp.orchestrator.launch.guarded_command import Batch
 from aclcmp.orchestrator.launch.silence import Silence
 
 TAIL = 15
@@ -59,8 +59,6 @@ class StopAdviser(Protocol):
 class Command:
     """Running command, with its state and output."""
 
-    host: Any
-    """Its RankHost actor."""
     ranks: tuple[Placement, ...]
     log: Path
     started: float
@@ -70,20 +68,32 @@ class Command:
     finished: float = 0.0
     why_lost: str = ""
     host_lost: bool = False
-    """True when its actor died. Unlike a failed command, that never follows from another rank's failure."""
+    """True when its host's actor died. Unlike a failed command, that never follows from another rank's failure."""
+    done: bool = False
+    """True when all its processes are gone and all its lines were taken."""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     errors: ErrorTrail = field(default_factory=ErrorTrail)
-
-    @property
-    def node_id(self) -> str:
-        """Ray's id of the node that it runs on."""
-        return self.ranks[0].node_id
 
     def hear(self, lines: Sequence[str]) -> None:
         """Keep those of its next lines of output that may explain its end."""
         self.tail.extend(lines)
         for line in lines:
             self.errors.hear(line)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHost:
+    """Host with running commands."""
+
+    actor: Any
+    """Its RankHost."""
+    commands: tuple[Command, ...]
+    """In the order in which the actor started them."""
+
+    @property
+    def node_id(self) -> str:
+        """Ray's id of its node."""
+        return self.commands[0].ranks[0].node_id
 
 
 class Reason(Enum):
@@ -109,7 +119,7 @@ class Outcome:
 
 
 def follow(
-    commands: Sequence[Command],
+    hosts: Sequence[RunningHost],
     watcher: Watcher,
     timeout: float | None,
     stop_asked: Callable[[], Reason | None],
@@ -120,13 +130,13 @@ def follow(
     `stop_asked()` returns a reason to stop that does not come from the commands, or None; `stop_message` returns
     the sentence to show when they are stopped.
     """
-    following = _Following(commands, watcher, stop_message)
+    following = _Following(hosts, watcher, stop_message)
     deadline = None if timeout is None else time.monotonic() + timeout
     while following.waiting:
         following.take_output()
         following.report_silent_hosts()
         if following.outcome.reason is None:
-            if reason := _reason(commands, deadline) or stop_asked():
+            if reason := _reason(following.commands, deadline) or stop_asked():
                 following.stop(reason)
         elif time.monotonic() > following.kill_time:
             following.give_up()
@@ -135,42 +145,43 @@ def follow(
 
 
 class _Following:
-    """The commands of which more output is awaited, and the outcome so far."""
+    """The hosts of which more output is awaited, and the outcome so far."""
 
-    def __init__(self, commands: Sequence[Command], watcher: Watcher, stop_message: Callable[[Outcome], str]) -> None:
-        self.waiting = {command.host.next.remote(): command for command in commands}
-        """By the reference to a command's next output."""
+    def __init__(self, hosts: Sequence[RunningHost], watcher: Watcher, stop_message: Callable[[Outcome], str]) -> None:
+        self.commands = [command for host in hosts for command in host.commands]
+        self.waiting = {host.actor.next.remote(): host for host in hosts}
+        """By the reference to a host's next output."""
         self.outcome = Outcome(None)
         self.kill_time = 0.0
         """When commands that were stopped are given up."""
-        self._commands = commands
         self._watcher = watcher
         self._stop_message = stop_message
-        self._silence = Silence(_names(commands), time.monotonic())
+        self._silence = Silence({host.node_id: _name(host) for host in hosts}, time.monotonic())
 
     def take_output(self) -> None:
-        """Take what the commands have sent, or wait a moment for it."""
+        """Take what the hosts have sent, or wait a moment for it."""
         import ray
 
         ready, _ = ray.wait(list(self.waiting), num_returns=1, timeout=TICK)
-        if ready:  # take all that are ready: one at a time would be too slow for a thousand ranks
+        if ready:  # take all that are ready: one at a time would be too slow for many hosts
             ready, _ = ray.wait(list(self.waiting), num_returns=len(self.waiting), timeout=0)
         for ref in ready:
-            command = self.waiting.pop(ref)
+            host = self.waiting.pop(ref)
             try:
-                batch: Batch = ray.get(ref)
+                batches: dict[int, Batch] = ray.get(ref)
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-                command.host_lost = True
-                self._lose(command, " ".join(str(error).split()))
+                for command in host.commands:
+                    command.host_lost = command.state is None
+                    self._lose(command, " ".join(str(error).split()))
             else:
-                self._take_batch(command, batch)
-                if not batch.done:
-                    self.waiting[command.host.next.remote()] = command
+                if sentence := self._silence.heard(host.node_id, time.monotonic()):
+                    self._watcher.say(sentence)
+                for position, batch in batches.items():
+                    self._take_batch(host.commands[position], batch)
+                if not all(command.done for command in host.commands):
+                    self.waiting[host.actor.next.remote()] = host
                     continue
-                if command.state is None:
-                    self._lose(command, "because its output could not be followed.")
-            if not any(other.node_id == command.node_id for other in self.waiting.values()):
-                self._silence.over(command.node_id)
+            self._silence.over(host.node_id)
 
     def report_silent_hosts(self) -> None:
         """Say which hosts no longer answer."""
@@ -179,25 +190,27 @@ class _Following:
 
     def stop(self, reason: Reason) -> None:
         """Stop all commands that still run."""
-        self.outcome = Outcome(reason, tuple(command for command in self._commands if command.state is None))
+        self.outcome = Outcome(reason, tuple(command for command in self.commands if command.state is None))
         self.kill_time = time.monotonic() + STOP_SECONDS
-        for command in self.waiting.values():
-            command.host.stop.remote()
+        for host in self.waiting.values():
+            host.actor.stop.remote()
         if self.waiting and (sentence := self._stop_message(self.outcome)):
             self._watcher.say(sentence)
 
     def give_up(self) -> None:
         """Count commands that did not stop as lost."""
-        for command in self.waiting.values():
-            self._lose(command, "because it did not stop.")
+        for host in self.waiting.values():
+            for command in host.commands:
+                self._lose(command, "because it did not stop.")
 
     def _take_batch(self, command: Command, batch: Batch) -> None:
-        if sentence := self._silence.heard(command.node_id, time.monotonic()):
-            self._watcher.say(sentence)
         _show(command, batch, self._watcher)
+        command.done = batch.done
         if batch.exit is not None:
             state = _state(batch.exit.code, batch.exit.stopped, self.outcome)
             self._end(command, state, batch.exit.code, time.time() - batch.ago)
+        elif batch.done:
+            self._lose(command, "because its output could not be followed.")
 
     def _lose(self, command: Command, why: str) -> None:
         command.why_lost = why
@@ -211,15 +224,10 @@ class _Following:
                 self._watcher.on_end(rank.rank, state, code)
 
 
-def _names(commands: Sequence[Command]) -> dict[str, str]:
-    """Return a name for each node, by node id: its host and ranks."""
-    ranks: dict[str, list[Placement]] = {}
-    for command in commands:
-        ranks.setdefault(command.node_id, []).extend(command.ranks)
-    return {
-        node: f"host {here[0].host} ({here[0].ip}, {of_ranks(place.rank for place in here)})"
-        for node, here in ranks.items()
-    }
+def _name(host: RunningHost) -> str:
+    """Return a name for people: the host and its ranks."""
+    ranks = [rank for command in host.commands for rank in command.ranks]
+    return f"host {ranks[0].host} ({ranks[0].ip}, {of_ranks(rank.rank for rank in ranks)})"
 
 
 def _show(command: Command, batch: Batch, watcher: Watcher) -> None:

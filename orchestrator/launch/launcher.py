@@ -16,10 +16,10 @@ from aclcmp.orchestrator.launch.actors import ACTOR_SECONDS, SignalError, gather
 from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentences
 from aclcmp.orchestrator.launch.environment import Rendezvous, rank_environment
 from aclcmp.orchestrator.launch.failure import first_failure, interruption, stop_message
-from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, StopAdviser, Watcher, follow
+from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, RunningHost, StopAdviser, Watcher, follow
+from aclcmp.orchestrator.launch.guarded_command import Start
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
-from aclcmp.orchestrator.launch.rank_host import Start
 from aclcmp.orchestrator.launch.record_writer import RecordWriter
 from aclcmp.orchestrator.launch.signals import Interrupts
 from aclcmp.orchestrator.run.directory import RunDir
@@ -51,8 +51,9 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: S
     writer = RecordWriter(job, device, cluster.address_words, run, watcher.say)
     with Interrupts() as interrupts:
         try:
-            with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as hosts:
-                commands, writer.environment, setups = _start(job, cluster, run, device, hosts, interrupts)
+            with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as actors:
+                hosts, writer.environment, setups = _start(job, cluster, run, device, actors, interrupts)
+                commands = [command for host in hosts for command in host.commands]
                 writer.low_level = sentences(setups)
                 writer.save(commands, _UNFINISHED)
                 if writer.low_level:
@@ -66,7 +67,7 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: S
 
                 try:
                     outcome = follow(
-                        commands,
+                        hosts,
                         watcher,
                         job.timeout,
                         lambda: _stop_reason(interrupts, cluster.head, adviser),
@@ -93,45 +94,46 @@ def _stop_reason(interrupts: Interrupts, head: HeadWatch, adviser: StopAdviser |
 
 
 def _start(
-    job: Job, cluster: Cluster, run: RunDir, device: Device, hosts: Sequence[Any], interrupts: Interrupts
-) -> tuple[list[Command], dict[str, str], list[DumpSetup]]:
-    """Number the ranks by where Ray placed their actors, and start them.
+    job: Job, cluster: Cluster, run: RunDir, device: Device, actors: Sequence[Any], interrupts: Interrupts
+) -> tuple[list[RunningHost], dict[str, str], list[DumpSetup]]:
+    """Number the ranks by where Ray placed the host actors, and start them.
 
-    Return the commands, the first rank's environment, and what was prepared for every command's dumps.
+    Return the hosts with their commands, the first rank's environment, and what was prepared for every command's dumps.
     """
     late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
-    grants: list[Grant] = gather(
-        [host.describe.remote(RESOURCE.get(device), run.shards) for host in hosts],
-        interrupts,
-        cluster.head,
-        ACTOR_SECONDS,
-        late,
-    )
+
+    def answers(calls: Sequence[Any]) -> list[Any]:
+        return gather(calls, interrupts, cluster.head, ACTOR_SECONDS, late)
+
+    grants: list[Grant] = answers([actor.describe.remote(RESOURCE.get(device), run.shards) for actor in actors])
     placements = place(job, grants, cluster.nodes[0].ip)
-    first, nodes = placements[0][0], placements[-1][-1].group_rank + 1
+    first = placements[0][0]
     # Chosen last, on the host of rank 0: until rank 0 listens, another process may take the port.
-    ports = gather([hosts[first.actor].free_port.remote()], interrupts, cluster.head, ACTOR_SECONDS, late)
-    rendezvous = Rendezvous(run.run_id, run.shards, first.ip if nodes > 1 else "127.0.0.1", ports[0], nodes)
+    (port,) = answers([actors[first.actor].free_port.remote()])
+    address = first.ip if len(placements) > 1 else "127.0.0.1"
+    rendezvous = Rendezvous(run.run_id, run.shards, address, port, len(placements))
 
     driver = dict(os.environ)
-    commands, setup_refs, environments = [], [], []
+    hosts, setup_calls, environments = [], [], []
     for ranks in placements:
-        leader = ranks[0]
-        same_node = leader.node_id == cluster.driver_node_id
-        environment = rank_environment(
-            job, device, leader, rendezvous, driver, same_node=same_node, interface=grants[leader.actor].interface
-        )
-        if job.launcher is Launcher.SCRIPT:
-            log, dumps = run.node_log(leader.group_rank), run.node_dumps(leader.group_rank)
-        else:
-            log, dumps = run.log(leader.rank), run.rank_dumps(leader.rank)
-        dump = DumpOrder(dumps, frozenset(job.env)) if job.low_level else None
-        order = Start(job.command, environment, not same_node, job.cwd, log, run.shards, dump)
-        host = hosts[leader.actor]
-        setup_refs.append(host.start.remote(order))
-        environments.append(environment)
-        commands.append(Command(host, ranks, log, time.time()))
-    setups: list[DumpSetup] = [
-        each for each in gather(setup_refs, interrupts, cluster.head, ACTOR_SECONDS, late) if each
-    ]
-    return commands, environments[0] | (dict(setups[0].variables) if setups else {}), setups
+        grant, actor = grants[ranks[0].actor], actors[ranks[0].actor]
+        same_node = grant.node_id == cluster.driver_node_id
+        groups = [ranks] if job.launcher is Launcher.SCRIPT else [(rank,) for rank in ranks]
+        commands, orders = [], []
+        for position, group in enumerate(groups):
+            leader = group[0]
+            environment = rank_environment(
+                job, device, leader, rendezvous, driver, same_node=same_node, interface=grant.interface
+            )
+            if job.launcher is Launcher.SCRIPT:
+                log, dumps = run.node_log(leader.group_rank), run.node_dumps(leader.group_rank)
+            else:
+                log, dumps = run.log(leader.rank), run.rank_dumps(leader.rank)
+            dump = DumpOrder(dumps, frozenset(job.env), position) if job.low_level else None
+            orders.append(Start(job.command, environment, not same_node, job.cwd, log, run.shards, dump))
+            environments.append(environment)
+            commands.append(Command(group, log, time.time()))
+        setup_calls.append(actor.start.remote(orders))
+        hosts.append(RunningHost(actor, tuple(commands)))
+    setups: list[DumpSetup] = [setup for of_host in answers(setup_calls) for setup in of_host if setup]
+    return hosts, environments[0] | (dict(setups[0].variables) if setups else {}), setups

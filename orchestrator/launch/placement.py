@@ -19,23 +19,21 @@ RESOURCE = {Device.NPU: "NPU", Device.CUDA: "GPU"}
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Distribution of the job's commands: `hosts` actors of `devices` devices each."""
+    """Distribution of the job's ranks over hosts."""
 
-    hosts: int
-    devices: int
-    """Per actor; 0 on CPU."""
-    bundles: tuple[int, ...]
-    """Devices per bundle of the placement group; empty on CPU, where no group is needed."""
-    one_per_node: bool
-    """True to place every bundle on a node of its own (Ray's STRICT_SPREAD), else they are packed."""
-    nodes: tuple[Node, ...]
-    """Node of every actor on CPU; else empty."""
+    ranks: tuple[int, ...]
+    """Number of ranks on each host; with devices also the number of devices."""
+    nodes: tuple[Node, ...] = ()
+    """Node of every host on CPU. With devices empty: Ray finds nodes where so many are free."""
+    divisible: bool = False
+    """True if Ray may divide the ranks in other ways, by where devices are free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Node and devices that Ray gave to one actor."""
+    """Node and devices that Ray gave to one host actor, and the number of its ranks."""
 
+    ranks: int
     node_id: str
     ip: str
     host: str
@@ -75,13 +73,11 @@ def spread(job: Job, nodes: Sequence[Node]) -> Spread:
         if count is None:
             raise UsageError(f"{job.ranks} ranks cannot be spread evenly over nodes with enough {resource}; {has}")
     if count is None:
-        return Spread(job.ranks, 1, (1,) * job.ranks, False, ())
+        return Spread((job.ranks,), divisible=sum(devices > 0 for devices in device_counts) > 1)
     each = job.ranks // count
     if sum(devices >= each for devices in device_counts) < count:
         raise UsageError(f"asked for {count} nodes with {each} {resource} each, {has}")
-    if job.launcher is Launcher.SCRIPT:
-        return Spread(count, each, (each,) * count, True, ())
-    return Spread(job.ranks, 1, (each,) * count, True, ())
+    return Spread((each,) * count)
 
 
 def _has_none(device: Device) -> str:
@@ -97,8 +93,7 @@ def _spread_cpu(job: Job, nodes: Sequence[Node]) -> Spread:
             f"asked for {count} nodes, the cluster has {len(nodes)} ({', '.join(node.ip for node in nodes)})"
         )
     chosen = sorted(nodes[:count], key=lambda node: _node_order(node.ip, nodes[0].ip))
-    hosts = count if job.launcher is Launcher.SCRIPT else job.ranks
-    return Spread(hosts, 0, (), False, tuple(chosen[index * count // hosts] for index in range(hosts)))
+    return Spread(tuple((job.ranks + count - 1 - index) // count for index in range(count)), tuple(chosen))
 
 
 def _fewest_nodes(ranks: int, device_counts: Sequence[int]) -> int | None:
@@ -109,59 +104,39 @@ def _fewest_nodes(ranks: int, device_counts: Sequence[int]) -> int | None:
 
 
 def place(job: Job, grants: Sequence[Grant], driver_ip: str) -> tuple[tuple[Placement, ...], ...]:
-    """Number the ranks: the driver's node first, then by address, node, device, actor.
+    """Number the ranks: the driver's node first, then by address and node; on a node by device.
 
-    `grants[i]` is where actor i is. Returns one tuple of ranks per actor, in rank order: an actor of launcher `script`
-    holds all ranks of its node, any other holds one.
+    `grants[i]` is where host actor i is. Returns one tuple of ranks per host, in rank order.
     """
     order = sorted(
-        range(len(grants)),
-        key=lambda actor: (
-            _node_order(grants[actor].ip, driver_ip),
-            grants[actor].node_id,
-            min(map(_device_order, grants[actor].devices), default=(0, 0, "")),
-            actor,
-        ),
+        range(len(grants)), key=lambda actor: (_node_order(grants[actor].ip, driver_ip), grants[actor].node_id)
     )
-    by_node: dict[str, list[int]] = {}
-    for actor in order:
-        by_node.setdefault(grants[actor].node_id, []).append(actor)
     placements: list[tuple[Placement, ...]] = []
-    for group_rank, actors in enumerate(by_node.values()):
-        placements += _place_node(job, grants, actors, group_rank, first=sum(map(len, placements)))
+    for group_rank, actor in enumerate(order):
+        first = sum(map(len, placements))
+        placements.append(_place_on_host(job, grants[actor], actor, group_rank, first))
     return tuple(placements)
 
 
-def _place_node(
-    job: Job, grants: Sequence[Grant], actors: Sequence[int], group_rank: int, first: int
-) -> list[tuple[Placement, ...]]:
-    """Number the ranks of one node's actors from `first` on; return one tuple of ranks per actor."""
-    each = job.ranks // len(grants)
-    granted = tuple(sorted({device for actor in actors for device in grants[actor].devices}, key=_device_order))
-    placements = []
-    for position, actor in enumerate(actors):
-        grant = grants[actor]
-        devices = sorted(grant.devices, key=_device_order)
-        ranks = []
-        for part in range(each):
-            own = tuple(devices[part : part + 1])
-            local_rank = position * each + part
-            ranks.append(
-                Placement(
-                    actor=actor,
-                    rank=first + local_rank,
-                    local_rank=local_rank,
-                    local_world_size=len(actors) * each,
-                    group_rank=group_rank,
-                    node_id=grant.node_id,
-                    ip=grant.ip,
-                    host=grant.host,
-                    devices=own,
-                    visible=own if job.visibility is Visibility.OWN and each == 1 else granted,
-                )
-            )
-        placements.append(tuple(ranks))
-    return placements
+def _place_on_host(job: Job, grant: Grant, actor: int, group_rank: int, first: int) -> tuple[Placement, ...]:
+    """Number the ranks of one host from `first` on."""
+    granted = tuple(sorted(grant.devices, key=_device_order))
+    alone = job.visibility is Visibility.OWN and job.launcher is not Launcher.SCRIPT
+    return tuple(
+        Placement(
+            actor=actor,
+            rank=first + local_rank,
+            local_rank=local_rank,
+            local_world_size=grant.ranks,
+            group_rank=group_rank,
+            node_id=grant.node_id,
+            ip=grant.ip,
+            host=grant.host,
+            devices=granted[local_rank : local_rank + 1],
+            visible=granted[local_rank : local_rank + 1] if alone else granted,
+        )
+        for local_rank in range(grant.ranks)
+    )
 
 
 def _node_order(ip: str, driver_ip: str) -> tuple[bool, int, int]:

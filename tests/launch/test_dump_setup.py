@@ -19,7 +19,8 @@ from aclcmp.orchestrator.core.job import Launcher
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.launch import dump_setup
 from aclcmp.orchestrator.launch.dump_setup import DumpOrder, DumpSetup, sentences
-from aclcmp.orchestrator.launch.rank_host import RankHost, Start
+from aclcmp.orchestrator.launch.guarded_command import Start
+from aclcmp.orchestrator.launch.rank_host import RankHost
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
 from tests.launch.conftest import Notes
@@ -28,7 +29,7 @@ from tests.launch.test_probe import install
 from tests.launch.test_rank_host import end
 from tests.processes import kill, marked_processes, wait_until
 
-MAP = Path(f"/tmp/{os.getpid()}")
+MAP = Path(f"/tmp/{os.getpid()}n0")
 NOTHING: Mapping[str, str] = {}
 
 
@@ -44,11 +45,11 @@ class Ran:
     def __init__(
         self, folder: Path, *command: str, shell: Mapping[str, str] = NOTHING, given: Mapping[str, str] = NOTHING
     ) -> None:
-        self.host = RankHost()
+        self.host = RankHost(1)
         environment = {"PATH": os.environ["PATH"], "OF": str(folder), **shell, **given}
         order = DumpOrder(folder / "dumps/rank00000", frozenset(given))
         start = Start(command, environment, False, folder, folder / "log", folder / "shards", order)
-        setup = self.host.start(start)
+        (setup,) = self.host.start([start])
         assert setup is not None
         self.setup: DumpSetup = setup
         self.lines, self.last = end(self.host)
@@ -62,7 +63,7 @@ def test_every_variable_points_into_the_folder(weird_path: Path) -> None:
     for name in ("ACLCMP_DUMP_DIR", "AIT_CMP_TASK_DIR", "ASDOPS_LOG_TO_FILE_DIR", "ACLTRANSFORMER_HOME_PATH"):
         assert ran.env[name] == folder
     assert ran.env["ATB_OUTPUT_DIR"] == folder + "/"
-    assert ran.env["AIT_CMP_TASK_PID"] == str(os.getpid())
+    assert ran.env["AIT_CMP_TASK_PID"] == MAP.name
     for name in ("AIT_CMP_TASK", "ATB_SAVE_TENSOR", "ATB_SAVE_CHILD", "ACLTRANSFORMER_SAVE_TENSOR"):
         assert ran.env[name] == "1"
     assert ran.env["ATB_SAVE_TENSOR_RANGE"] == "0,2147483647"
@@ -74,9 +75,9 @@ def test_every_variable_points_into_the_folder(weird_path: Path) -> None:
 
 
 def test_without_the_order_nothing_is_set(tmp_path: Path) -> None:
-    host = RankHost()
+    host = RankHost(1)
     start = Start(("env",), {"PATH": os.environ["PATH"]}, False, tmp_path, tmp_path / "log", tmp_path / "shards")
-    assert host.start(start) is None
+    assert host.start([start]) == [None]
     names = {line.split("=")[0] for line in end(host)[0]}
     host.stop()
     assert not any(name.startswith(("AIT_", "ATB_", "ACL", "ASDOPS_", "LD_")) for name in names)
@@ -123,7 +124,7 @@ def test_the_map_is_there_empty_private_and_goes_with_the_command(tmp_path: Path
 def test_a_command_that_cannot_start_leaves_no_map(tmp_path: Path) -> None:
     start = Start(("true",), {}, False, tmp_path, tmp_path, tmp_path / "shards", DumpOrder(tmp_path / "d", frozenset()))
     with pytest.raises(IsADirectoryError):  # the log is a folder
-        RankHost().start(start)
+        RankHost(1).start([start])
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -9 $$", "rm -r /tmp/$AIT_CMP_TASK_PID", "exec /no/such"])
@@ -189,12 +190,13 @@ HOST = """
 import sys, time
 from pathlib import Path
 from aclcmp.orchestrator.launch.dump_setup import DumpOrder
-from aclcmp.orchestrator.launch.rank_host import RankHost, Start
+from aclcmp.orchestrator.launch.guarded_command import Start
+from aclcmp.orchestrator.launch.rank_host import RankHost
 root = Path(sys.argv[1])
-host = RankHost()
+host = RankHost(1)
 order = DumpOrder(root / "dumps", frozenset())
-host.start(Start(("bash", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin", "MARK": sys.argv[1]}, False, root, root / "log",
-                 root / "shards", order))
+environ = {"PATH": "/usr/bin:/bin", "MARK": sys.argv[1]}
+host.start([Start(("bash", "-c", sys.argv[2]), environ, False, root, root / "log", root / "shards", order)])
 time.sleep(600)
 """
 
@@ -204,7 +206,7 @@ def test_killed_hosts_and_guards_leave_no_map(tmp_path: Path, victim: str) -> No
     """kill -9 of the process that started the command (an actor, in a run), or of the guard."""
     script = "setsid sleep 600 & sleep 600"
     process = subprocess.Popen([sys.executable, "-c", HOST, str(tmp_path), script])
-    folder = Path(f"/tmp/{process.pid}")
+    folder = Path(f"/tmp/{process.pid}n0")
 
     def running() -> list[psutil.Process]:
         return marked_processes(f"MARK={tmp_path}")

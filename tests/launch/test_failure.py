@@ -23,7 +23,7 @@ LOADER = "raise ImportError('libhccl.so: cannot open shared object file: No such
 
 def told(*lines: str, code: int = 1) -> str:
     place = Placement(0, 3, 3, 8, 0, "n", "10.0.0.1", "h", (), ())
-    command = Command(None, (place,), Path("log"), 0.0, RankState.FAILED, code)
+    command = Command((place,), Path("log"), 0.0, RankState.FAILED, code)
     command.hear(lines)
     found = first_failure([command], Outcome(Reason.FAILURE), None, None)
     assert found is not None and found.rank == 3 and found.last_lines == lines[-15:]
@@ -63,7 +63,7 @@ def test_the_lines_of_the_real_torch(tmp_path: Path) -> None:
 def ended(rank: int, state: RankState, finished: float, host_lost: bool = False) -> Command:
     place = Placement(rank, rank, rank, 8, 0, f"n{rank}", "10.0.0.1", f"h{rank}", (), ())
     code = 1 if state is RankState.FAILED else None
-    command = Command(None, (place,), Path("log"), 0.0, state, code, finished)
+    command = Command((place,), Path("log"), 0.0, state, code, finished)
     command.host_lost = host_lost
     return command
 

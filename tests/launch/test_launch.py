@@ -87,6 +87,16 @@ def test_the_first_rank_to_fail_by_time_is_named(run_job: Run) -> None:
     assert notes.ends[2] == (RankState.FAILED, 7)
 
 
+def test_one_of_sixty_four_ranks_fails(run_job: Run) -> None:
+    script = "echo rank $RANK; if [ $RANK = 40 ]; then sleep 1; exit 9; fi; exec sleep 600"
+    record, notes, run = run_job("bash", "-c", script, ranks=64)
+    assert record.failure is not None and record.failure.what.endswith("exited with code 9")
+    assert [rank.rank for rank in record.ranks if rank.state is RankState.FAILED] == [40]
+    assert sum(rank.state is RankState.STOPPED for rank in record.ranks) == 63
+    assert [notes.of(rank) for rank in range(64)] == [[f"rank {rank}"] for rank in range(64)]
+    assert not marked_processes(f"ACLCMP_SHARD_DIR={run.shards}")
+
+
 def test_a_signal_is_named(run_job: Run) -> None:
     record, _, _ = run_job("bash", "-c", "[ $RANK = 0 ] && kill -SEGV $$; sleep 600", ranks=2)
     assert record.failure is not None and record.failure.what.endswith("exited with code 139 (SIGSEGV)")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.launch.rank_host import MAX_LINE, MAX_WAITING, LiveLines
+from aclcmp.orchestrator.launch.guarded_command import MAX_LINE, MAX_WAITING, LiveLines
 
 
 def taken(*chunks: bytes) -> tuple[tuple[str, ...], int]:

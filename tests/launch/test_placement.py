@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import random
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.core.job import Device, Job, Launcher, Visibility
 from aclcmp.orchestrator.errors import UsageError
-from aclcmp.orchestrator.launch.placement import Grant, place, resolve_device, spread
+from aclcmp.orchestrator.launch.placement import Grant, Spread, place, resolve_device, spread
 
 
 def node(number: int, **resources: float) -> Node:
@@ -33,23 +34,21 @@ def test_device_auto() -> None:
     assert resolve_device(job(1, device=Device.CPU), TWO) is Device.CPU
 
 
-def test_bundles() -> None:
-    loose = spread(job(8), TWO)
-    assert (loose.hosts, loose.devices, loose.bundles, loose.one_per_node) == (8, 1, (1,) * 8, False)
-    strict = spread(job(8, nodes=2), TWO)
-    assert (strict.hosts, strict.devices, strict.bundles, strict.one_per_node) == (8, 1, (4, 4), True)
-    script = spread(job(8, launcher=Launcher.SCRIPT), TWO)
-    assert (script.hosts, script.devices, script.bundles, script.one_per_node) == (2, 4, (4, 4), True)
-    assert spread(job(4, launcher=Launcher.SCRIPT), TWO).hosts == 1
+def test_shares_of_devices() -> None:
+    assert spread(job(8), TWO) == Spread((8,), divisible=True)
+    assert spread(job(3), TWO[:1]) == spread(job(3), (node(9), *TWO[1:])) == Spread((3,))
+    assert spread(job(8, nodes=2), TWO) == Spread((4, 4))
+    assert spread(job(8, launcher=Launcher.SCRIPT), TWO) == Spread((4, 4))
+    assert spread(job(4, launcher=Launcher.SCRIPT), TWO) == Spread((4,))
 
 
 def test_cpu_ranks_are_spread_evenly_in_blocks() -> None:
     nodes = (node(9), node(10), node(2))
-    chosen = spread(job(7), nodes).nodes
-    assert [each.ip for each in chosen] == ["10.0.0.9"] * 3 + ["10.0.0.2"] * 2 + ["10.0.0.10"] * 2
-    assert spread(job(100), nodes[:1]).hosts == 100
-    assert {each.ip for each in spread(job(4, nodes=1), nodes).nodes} == {"10.0.0.9"}
-    assert len(spread(job(4, nodes=2, launcher=Launcher.SCRIPT), nodes).nodes) == 2
+    assert spread(job(7), nodes) == Spread((3, 2, 2), (nodes[0], nodes[2], nodes[1]))
+    assert spread(job(2), nodes) == Spread((1, 1), nodes[:2])
+    assert spread(job(100), nodes[:1]) == Spread((100,), nodes[:1])
+    assert spread(job(4, nodes=1), nodes) == Spread((4,), nodes[:1])
+    assert spread(job(4, nodes=2, launcher=Launcher.SCRIPT), nodes) == Spread((2, 2), nodes[:2])
 
 
 @pytest.mark.parametrize(
@@ -72,16 +71,16 @@ def test_too_small(wanted: Job, nodes: tuple[Node, ...], words: str) -> None:
 def grants() -> list[Grant]:
     """Two nodes of three devices; .10 sorts before .9 as text, device 11 before 2."""
     return [
-        Grant(node_id, ip, host, (device,))
+        Grant(3, node_id, ip, host, ("11", "2", "3"))
         for node_id, ip, host in (("b", "10.0.0.10", "hostb"), ("a", "10.0.0.9", "hosta"))
-        for device in ("11", "2", "3")
     ]
 
 
-def test_ranks_are_in_order_of_host_and_device_whatever_ray_did() -> None:
-    shuffled = grants()
-    random.Random(0).shuffle(shuffled)
-    ranks = [rank for actor in place(job(6), shuffled, driver_ip="10.0.0.1") for rank in actor]
+@pytest.mark.parametrize("shuffled", list(itertools.permutations(grants())))
+def test_ranks_are_in_order_of_host_and_device_whatever_ray_did(shuffled: Sequence[Grant]) -> None:
+    placed = place(job(6), shuffled, driver_ip="10.0.0.1")
+    assert [len(ranks) for ranks in placed] == [3, 3]
+    ranks = [rank for host in placed for rank in host]
     assert [rank.rank for rank in ranks] == list(range(6))
     assert [rank.host for rank in ranks] == ["hosta"] * 3 + ["hostb"] * 3
     assert [rank.devices for rank in ranks] == [("2",), ("3",), ("11",)] * 2
@@ -90,7 +89,15 @@ def test_ranks_are_in_order_of_host_and_device_whatever_ray_did() -> None:
     assert {rank.local_world_size for rank in ranks} == {3}
     assert {rank.visible for rank in ranks} == {("2", "3", "11")}
     assert all(rank.visible[rank.local_rank] == rank.devices[0] for rank in ranks)
-    assert all(shuffled[rank.actor].devices == rank.devices for rank in ranks)
+    assert all(shuffled[rank.actor].host == rank.host for rank in ranks)
+
+
+def test_hosts_may_hold_different_numbers_of_ranks() -> None:
+    uneven = [Grant(2, "b", "10.0.0.2", "hostb", ("7", "5")), Grant(1, "a", "10.0.0.1", "hosta", ("6",))]
+    placed = place(job(3), uneven, driver_ip="10.0.0.2")
+    assert [[rank.rank for rank in host] for host in placed] == [[0, 1], [2]]
+    assert [rank.local_world_size for host in placed for rank in host] == [2, 2, 1]
+    assert [rank.devices for host in placed for rank in host] == [("5",), ("7",), ("6",)]
 
 
 def test_the_drivers_node_comes_first() -> None:
@@ -98,34 +105,33 @@ def test_the_drivers_node_comes_first() -> None:
 
 
 def test_nodes_that_share_an_address_are_two_nodes() -> None:
-    same = [Grant(each, "10.0.0.1", "h", ("0",)) for each in "ab"]
-    assert [actor[0].group_rank for actor in place(job(2), same, "10.0.0.1")] == [0, 1]
+    same = [Grant(1, each, "10.0.0.1", "h", ("0",)) for each in "ab"]
+    assert [host[0].group_rank for host in place(job(2), same, "10.0.0.1")] == [0, 1]
 
 
 def test_visibility_own() -> None:
     placed = place(job(6, visibility=Visibility.OWN), grants(), "10.0.0.9")
-    assert all(actor[0].visible == actor[0].devices for actor in placed)
+    assert all(rank.visible == rank.devices for host in placed for rank in host)
 
 
 def test_devices_named_by_uuid() -> None:
-    named = [Grant("a", "10.0.0.1", "h", (name,)) for name in ("GPU-b", "GPU-a")]
-    assert [actor[0].devices for actor in place(job(2), named, "10.0.0.1")] == [("GPU-a",), ("GPU-b",)]
+    named = [Grant(2, "a", "10.0.0.1", "h", ("GPU-b", "GPU-a"))]
+    assert [rank.devices for rank in place(job(2), named, "10.0.0.1")[0]] == [("GPU-a",), ("GPU-b",)]
 
 
-def test_cpu_ranks_keep_the_actors_order() -> None:
-    alike = [Grant("a", "10.0.0.1", "h", ()) for _ in range(4)]
-    placed = place(job(4), alike, "10.0.0.1")
-    assert [actor[0].actor for actor in placed] == [0, 1, 2, 3]
-    assert placed[3][0].visible == ()
+def test_cpu_ranks_have_no_devices() -> None:
+    (ranks,) = place(job(4), [Grant(4, "a", "10.0.0.1", "h", ())], "10.0.0.1")
+    assert [rank.rank for rank in ranks] == [0, 1, 2, 3]
+    assert {(rank.devices, rank.visible) for rank in ranks} == {((), ())}
 
 
-def test_a_script_holds_all_ranks_of_its_node() -> None:
+def test_a_script_sees_all_devices_of_its_node() -> None:
     nodes = [
-        Grant("b", "10.0.0.2", "hostb", ("6", "5", "7", "4")),
-        Grant("a", "10.0.0.1", "hosta", ("0", "1", "2", "3")),
+        Grant(4, "b", "10.0.0.2", "hostb", ("6", "5", "7", "4")),
+        Grant(4, "a", "10.0.0.1", "hosta", ("0", "1", "2", "3")),
     ]
     placed = place(job(8, launcher=Launcher.SCRIPT, visibility=Visibility.OWN), nodes, "10.0.0.1")
-    assert [[rank.rank for rank in actor] for actor in placed] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [[rank.rank for rank in host] for host in placed] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [rank.devices for rank in placed[1]] == [("4",), ("5",), ("6",), ("7",)]
     assert {rank.visible for rank in placed[1]} == {("4", "5", "6", "7")}
     assert [rank.local_rank for rank in placed[1]] == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""One command under its guard, hosted in this process instead of a Ray actor."""
+"""Commands under their guards, hosted in this process instead of a Ray actor."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.launch.rank_host import Batch, RankHost, Start, check_vacant
+from aclcmp.orchestrator.launch.guarded_command import Batch, Start
+from aclcmp.orchestrator.launch.rank_host import RankHost, check_vacant
 from tests.processes import marked_processes
 
 
 @pytest.fixture
 def host() -> Iterator[RankHost]:
-    hosting = RankHost()
+    hosting = RankHost(1)
     yield hosting
     hosting.stop()
 
@@ -23,14 +24,15 @@ def host() -> Iterator[RankHost]:
 def start(host: RankHost, folder: Path, script: str, log: Path | None = None, inherit: bool = False) -> None:
     environment = {"PATH": os.environ["PATH"], "SHARDS": str(folder)}
     log = log or folder / "logs" / "log"
-    host.start(Start(("bash", "-c", script), environment, inherit, folder, log, folder / "shards"))
+    host.start([Start(("bash", "-c", script), environment, inherit, folder, log, folder / "shards")])
 
 
 def end(host: RankHost) -> tuple[list[str], Batch]:
-    """All lines and the last batch."""
+    """All lines of the only command, and its last batch."""
     lines: list[str] = []
     while True:
-        batch = host.next()
+        if (batch := host.next().get(0)) is None:
+            continue
         lines += batch.lines
         if batch.done:
             return lines, batch
@@ -46,7 +48,7 @@ def test_exit_codes(host: RankHost, tmp_path: Path, script: str, code: int) -> N
 
 
 def test_a_command_that_is_not_there(host: RankHost, tmp_path: Path) -> None:
-    host.start(Start(("no-such-program",), {}, True, tmp_path, tmp_path / "log", tmp_path))
+    host.start([Start(("no-such-program",), {}, True, tmp_path, tmp_path / "log", tmp_path)])
     lines, last = end(host)
     assert lines == ["aclcmp: cannot run no-such-program: No such file or directory"]
     assert last.exit is not None and last.exit.code == 127
@@ -54,7 +56,7 @@ def test_a_command_that_is_not_there(host: RankHost, tmp_path: Path) -> None:
 
 def test_stop(host: RankHost, tmp_path: Path) -> None:
     start(host, tmp_path, "setsid sleep 600 & trap '' TERM; echo up; while :; do wait; done")
-    assert host.next().lines == ("up",)
+    assert host.next()[0].lines == ("up",)
     assert len(marked_processes(f"SHARDS={tmp_path}")) >= 3
     host.stop()
     host.stop()
@@ -63,9 +65,59 @@ def test_stop(host: RankHost, tmp_path: Path) -> None:
     assert not marked_processes(f"SHARDS={tmp_path}")
 
 
+def test_several_commands_are_told_apart_and_end_one_by_one(host: RankHost, tmp_path: Path) -> None:
+    """Each command's lines are its own, in its log too, whatever the others write at the same time."""
+    script = f'for i in $(seq 5000); do echo "$0 $i"; done; read < {tmp_path}/gate$0'
+    for number in range(4):
+        os.mkfifo(tmp_path / f"gate{number}")
+    environment = {"PATH": os.environ["PATH"], "SHARDS": str(tmp_path)}
+    logs = [tmp_path / f"log{number}" for number in range(4)]
+    host.start(
+        [
+            Start(("bash", "-c", script, str(number)), environment, False, tmp_path, log, tmp_path / "shards")
+            for number, log in enumerate(logs)
+        ]
+    )
+    lines: dict[int, list[str]] = {number: [] for number in range(4)}
+    hidden = dict.fromkeys(range(4), 0)
+    ends: list[int] = []
+    while len(ends) < 4:
+        for number, batch in host.next().items():
+            assert number not in ends
+            lines[number] += batch.lines
+            hidden[number] += batch.hidden
+            if batch.done:
+                assert batch.exit is not None and batch.exit.code == 0
+                ends.append(number)
+        if all(len(lines[number]) + hidden[number] == 5000 for number in range(4)) and len(ends) < 4:
+            (tmp_path / f"gate{(2 + len(ends)) % 4}").write_text("go\n")
+    assert ends == [2, 3, 0, 1]
+    for number in range(4):
+        printed = [f"{number} {i}" for i in range(1, 5001)]
+        assert logs[number].read_text().splitlines() == printed
+        assert lines[number] == printed[hidden[number] :]
+
+
+def test_stop_ends_all_commands(host: RankHost, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "SHARDS": str(tmp_path)}
+    each = [
+        Start(("sleep", "600"), environment, False, tmp_path, tmp_path / f"log{number}", tmp_path / "shards")
+        for number in range(3)
+    ]
+    host.start(each)
+    host.stop()
+    done: set[int] = set()
+    while len(done) < 3:
+        for number, batch in host.next().items():
+            if batch.done:
+                assert batch.exit is not None and batch.exit.stopped
+                done.add(number)
+    assert not marked_processes(f"SHARDS={tmp_path}")
+
+
 def test_the_exit_is_told_before_the_daemons_are_gone(host: RankHost, tmp_path: Path) -> None:
     start(host, tmp_path, "trap '' TERM; (while :; do sleep 600; done) & exit 3")
-    first = host.next()
+    first = host.next()[0]
     assert first.exit is not None and first.exit.code == 3 and not first.done
     end(host)
     assert not marked_processes(f"SHARDS={tmp_path}")
