@@ -132,7 +132,7 @@ def test_columns_statuses_and_exit_codes(page: str) -> None:
 @pytest.fixture
 def no_map_is_left() -> Iterator[None]:
     yield
-    folder = dump_setup.MAPS / str(os.getpid())
+    folder = dump_setup.MAPS / f"{os.getpid()}n0"
     (folder / dump_setup.MAP_NAME).unlink(missing_ok=True)
     folder.rmdir()
 
