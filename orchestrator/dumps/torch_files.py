@@ -1,119 +1,70 @@
-"""torch's files, loaded with `weights_only=True`: tensors are read inside the archive that `torch.save` wrote.
+"""torch's files: tensors are read inside the archive that `torch.save` wrote, without torch where that can be.
 
-torch maps the file into memory: a tensor's address tells its place in the file, without knowledge of the archive.
+What `torch_pickle.py` does not know, such as sparse tensors and files older than torch 1.6, is left to torch.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
-import os
-import re
-import warnings
+import mmap
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import (
     DumpedTensor,
     ForeignFormatError,
     NotDumped,
+    error_text,
     name_file_in_errors,
     printable,
 )
-from aclcmp.orchestrator.dumps.archive import open_archive
+from aclcmp.orchestrator.dumps.archive import Archive, open_archive
 from aclcmp.orchestrator.dumps.format import FileContent, NamedTensor, Plain
 from aclcmp.orchestrator.dumps.scratch import Scratch
+from aclcmp.orchestrator.dumps.torch_load import load_with_torch
+from aclcmp.orchestrator.dumps.torch_pickle import PickledContent, Storage, StoredTensor, read_pickle
 
 _MOST = 100_000  # values in a file: nested references to one list would make any number of them
 _DEPTH = 64
-_CHECKED = 64  # bytes
-_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+_Locate = Callable[[Any, str], DumpedTensor | NotDumped | None]
+"""Returns the place of a tensor, None for any other value; the text names the tensor in messages."""
 
 
 def read_torch(path: str, scratch: Scratch) -> FileContent:
     """Return the tensors of a `.pt` or `.pth` file by dotted names; those that cannot be read in place are copied.
 
-    Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not load.
+    Raises ForeignFormatError when the file cannot be read: damaged, refused by torch's `weights_only`, or torch is
+    needed and does not load.
     """
-    where = printable(path)
-    _load_torch(where)
-    import torch
+    with name_file_in_errors(path), Path(path).open("rb") as file:
+        is_archive = file.read(4) == b"PK\3\4"
+    if not is_archive:
+        return _file_content(path, *load_with_torch(path, scratch, in_place=False))
+    with open_archive(path) as archive:
+        stored = _StoredTensors(archive, scratch)
+        content = stored.read()
+        if not content.needs_torch:
+            return _file_content(path, content.value, stored.locate)
+        is_little = stored.byte_order == b"little"
+    return _file_content(path, *load_with_torch(path, scratch, in_place=is_little))
 
-    in_place = _is_plain_archive(path, where)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of types that torch will drop
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=in_place)
-    except Exception as error:  # a damaged file raises anything
-        raise ForeignFormatError(
-            f"{where}: torch.load(weights_only=True) refuses it: {_first_sentence(error)}"
-        ) from error
+
+def _file_content(path: str, content: Any, locate: _Locate) -> FileContent:
+    """Return tensors and plain values of nested containers by dotted names."""
+    where = printable(path)
     tensors: list[NamedTensor] = []
     metadata: dict[str, Plain] = {}
-    locator = _TensorLocator(path, scratch, in_place)
     for name, value in list(_leaves(content, where)):  # all at first: a file that is refused costs no copies
-        if isinstance(value, torch.Tensor):
-            tensors.append((name, locator.tensor(value, f"{where} ({printable(name)[:200]})" if name else where)))
-        elif value is None or isinstance(value, (str, int, float, bool)):
+        if value is None or isinstance(value, (str, int, float, bool)):
             metadata[name] = value
+        elif (tensor := locate(value, f"{where} ({printable(name)[:200]})" if name else where)) is not None:
+            tensors.append((name, tensor))
     return FileContent(tuple(tensors), in_call_order=True, metadata=metadata)
-
-
-def _load_torch(where: str) -> None:
-    """Import torch without the devices' backends that it would load by itself: files are read into the CPU's memory.
-
-    Raises ForeignFormatError when there is no torch or it cannot be loaded.
-    """
-    before = os.environ.get(_AUTOLOAD)
-    os.environ[_AUTOLOAD] = "0"
-    try:
-        importlib.import_module("torch")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise _unloadable(where, error) from error
-        raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
-    except Exception as error:  # such as a library of the system that is missing
-        raise _unloadable(where, error) from error
-    finally:
-        if before is None:
-            del os.environ[_AUTOLOAD]
-        else:
-            os.environ[_AUTOLOAD] = before
-
-
-def _unloadable(where: str, error: Exception) -> ForeignFormatError:
-    why = _first_sentence(error)
-    return ForeignFormatError(
-        f"{where}: torch is needed to read it and cannot be loaded ({why}); `aclcmp doctor` tells more"
-    )
-
-
-def _first_sentence(error: Exception) -> str:
-    """Return what torch says, without its advice."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    inner = re.search(r"WeightsUnpickler error: (.*)", text)
-    sentence = re.split(r"\n|\. |Please", (inner[1] if inner else text).strip())[0]
-    return printable(sentence)[:400] or type(error).__name__
-
-
-def _is_plain_archive(path: str, where: str) -> bool:
-    """Tell whether a file is an archive in this byte order. Raises ForeignFormatError when it is compressed."""
-    with name_file_in_errors(path), Path(path).open("rb") as file:
-        if file.read(4) != b"PK\3\4":
-            return False
-    with open_archive(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.members):
-            raise ForeignFormatError(
-                f"{where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
-            )
-        for member in archive.members:
-            if member.filename.endswith("/byteorder"):
-                archive.file.seek(archive.begin(member))
-                return archive.file.read(min(member.file_size, 16)) == b"little"
-    return True
 
 
 def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
@@ -137,75 +88,90 @@ def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
         pending.extend((f"{name}.{key}" if name else str(key), each, depth + 1) for key, each in reversed(keyed))
 
 
-class _TensorLocator:
-    """Finds the places in a file of the tensors that torch loaded from it."""
+class _StoredTensors:
+    """Finds the places of tensors in an archive by what its pickle says of them."""
 
-    def __init__(self, path: str, scratch: Scratch, in_place: bool) -> None:
-        self._path = path
+    def __init__(self, archive: Archive, scratch: Scratch) -> None:
+        self._archive = archive
         self._scratch = scratch
-        self._in_place = in_place
-        self._mapped: tuple[int, int, int] = (0, 0, 0)
+        self._where = printable(archive.path)
+        self._records = self._find_records()
+        self._begins: dict[str, int] = {}
+        self.byte_order = self._read("byteorder") if "byteorder" in self._records else b"little"
 
-    def tensor(self, value: Any, where: str) -> DumpedTensor | NotDumped:
-        """Return the place of a tensor's bytes, in the file or in a copy."""
-        import torch
-
-        dtype = str(value.dtype).removeprefix("torch.")
-        value = value.detach()
-        if type(value) is not torch.Tensor or value.layout != torch.strided or value.is_quantized:
-            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
-            return NotDumped(f"{where}: is a {type(value).__name__}, {kind}, not a plain tensor", unreadable=True)
-        if dtype not in DTYPES:
-            return NotDumped(f"{where}: dtype {dtype} is not supported yet", unreadable=True)
-        if value.is_meta:
-            return NotDumped(f"{where}: was saved without its values (device meta)", unreadable=True)
-        shape = tuple(value.shape)
-        if math.prod(shape) == 0:
-            return DumpedTensor(self._path, 0, dtype, shape)
-        dense = value.is_contiguous() and not value.is_conj() and not value.is_neg()
-        if dense and self._in_place and (offset := self._offset(value)) is not None:
-            return DumpedTensor(self._path, offset, dtype, shape)
+    def read(self) -> PickledContent:
+        """Return what the pickle holds. Raises ForeignFormatError when it is damaged, or torch.save writes no such."""
+        if "data.pkl" not in self._records or "constants.pkl" in self._records:
+            return PickledContent(None, "an archive that is not torch.save's")
+        if self.byte_order != b"little":
+            return PickledContent(None, "the other byte order")
+        pickled = self._read("data.pkl")
+        if zlib.crc32(pickled) != self._records["data.pkl"].CRC:
+            return PickledContent(None, "a pickle without its checksum")  # torch.save writes them so on demand
         try:
-            bits = value.resolve_conj().resolve_neg()
-            same_size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-            bits = bits.view(same_size.get(bits.element_size(), bits.dtype))  # numpy lacks some of torch's types
-            why = "not dense" if not dense else "not in an archive of this byte order"
-            elements = bits.numpy().view(DTYPES[dtype].memory)
-            return self._scratch.copy(elements, dtype, f"{why}; a copy is compared", self._path)
-        except (ForeignFormatError, RuntimeError, MemoryError) as error:
-            return NotDumped(f"{where}: cannot be copied: {_first_sentence(error)}", unreadable=True)
+            return read_pickle(pickled)
+        except ValueError as error:
+            raise ForeignFormatError(f"{self._where}: cannot be read: {error}") from error
 
-    def _offset(self, value: Any) -> int | None:
-        """Return the offset of the first element in the file, checked on the first bytes; None where not mapped."""
-        address = value.data_ptr()
-        first, end, begin = self._mapped
-        if not first <= address < end:
-            self._mapped = first, end, begin = _mapping(self._path, address)
-        nbytes = value.numel() * value.element_size()
-        offset = address - first + begin
-        if not first <= address <= end - nbytes:
+    def locate(self, tensor: Any, where: str) -> DumpedTensor | NotDumped | None:
+        """Return the place of a tensor's bytes, in the archive or in a copy; None for any other value."""
+        if not isinstance(tensor, StoredTensor):
             return None
-        import torch
+        if tensor.storage is None:
+            return NotDumped(f"{where}: was saved without its values (device meta)", unreadable=True)
+        if 0 in tensor.shape:
+            return DumpedTensor(self._archive.path, 0, tensor.dtype, tensor.shape)
+        try:
+            offset = self._begin_of_storage(tensor.storage) + tensor.offset * DTYPES[tensor.dtype].itemsize
+            if tensor.is_dense:
+                return DumpedTensor(self._archive.path, offset, tensor.dtype, tensor.shape)
+            return self._copy(tensor, offset)
+        except (ForeignFormatError, ValueError, MemoryError) as error:
+            return NotDumped(f"{where}: {error_text(error)}", unreadable=True)
 
-        first_bytes = bytes(value.reshape(-1).view(torch.uint8)[:_CHECKED].numpy())
-        with Path(self._path).open("rb") as file:
-            file.seek(offset)
-            within = offset + nbytes <= os.fstat(file.fileno()).st_size
-            return offset if within and file.read(len(first_bytes)) == first_bytes else None
+    def _copy(self, tensor: StoredTensor, offset: int) -> DumpedTensor:
+        """Return a dense copy of a view whose first element is at `offset`."""
+        path, file = self._archive.path, self._archive.file
+        memory = DTYPES[tensor.dtype].memory
+        sizes_and_strides = zip(tensor.shape, tensor.strides, strict=True)
+        steps = [stride * memory.itemsize if size > 1 else 0 for size, stride in sizes_and_strides]
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        view = np.ndarray(tensor.shape, memory, pages, offset, steps)  # checks that the view lies within the pages
+        why = "not dense; a copy is compared"
+        return self._scratch.copy(view, tensor.dtype, why, path, lambda: pages.madvise(mmap.MADV_DONTNEED))
 
+    def _begin_of_storage(self, storage: Storage) -> int:
+        """Return the offset of a storage in the file. Raises ForeignFormatError where it is not as the pickle says."""
+        record = self._records.get(f"data/{storage.key}")
+        if record is None:
+            raise ForeignFormatError(f"its bytes, data/{printable(storage.key)[:80]}, are not in the archive")
+        itemsize = DTYPES[storage.dtype].itemsize
+        if record.file_size // itemsize != storage.size:
+            raise ForeignFormatError(
+                f"its storage has {record.file_size} bytes, but the pickle states {storage.size * itemsize}"
+            )
+        if storage.key not in self._begins:
+            self._begins[storage.key] = self._archive.begin(record)
+        return self._begins[storage.key]
 
-def _mapping(path: str, address: int) -> tuple[int, int, int]:
-    """Return the mapping of a file that holds an address: its first address, its end, its offset in the file."""
-    line_end = b" " + os.fsencode(path).replace(b"\n", b"\\012") + b"\n"
-    try:
-        maps = Path("/proc/self/maps").read_bytes()
-    except OSError:  # only Linux has this file
-        return 0, 0, 0
-    found = maps.find(line_end)
-    while found >= 0:
-        bounds, _, offset, *_ = maps[maps.rfind(b"\n", 0, found) + 1 : found].split()
-        first, end = (int(bound, 16) for bound in bounds.split(b"-"))
-        if first <= address < end:
-            return first, end, int(offset, 16)
-        found = maps.find(line_end, found + 1)
-    return 0, 0, 0
+    def _find_records(self) -> Mapping[str, zipfile.ZipInfo]:
+        """Return the members by their names without the folder that holds them all.
+
+        Raises ForeignFormatError when one is compressed or there twice.
+        """
+        records: dict[str, zipfile.ZipInfo] = {}
+        for member in self._archive.members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ForeignFormatError(
+                    f"{self._where}: is compressed, as TorchScript is and no file of torch.save's; save tensors"
+                )
+            name = member.filename.partition("/")[2]
+            if name in records:
+                raise ForeignFormatError(f"{self._where}: holds {printable(name)[:80]} twice")
+            records[name] = member
+        return records
+
+    def _read(self, name: str) -> bytes:
+        record = self._records[name]
+        self._archive.file.seek(self._archive.begin(record))
+        return self._archive.file.read(record.file_size)

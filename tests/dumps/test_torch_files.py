@@ -224,6 +224,7 @@ def test_a_torch_that_cannot_be_loaded(tmp_path: Path, torch_py: str, words: str
     (tmp_path / "torch.py").write_text(
         f"import os\nassert os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'] == '0'\n{torch_py}\n"
     )
+    (tmp_path / "x.pt").write_bytes(b"older than torch 1.6")
     script = """
 import os, pathlib
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
@@ -238,6 +239,6 @@ print(os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"))
     environ = {name: value for name, value in os.environ.items() if name != "TORCH_DEVICE_BACKEND_AUTOLOAD"}
     environ |= {"TORCH_DEVICE_BACKEND_AUTOLOAD": before} if before else {}
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], env=environ, cwd=tmp_path, capture_output=True, text=True)
     said, after = done.stdout.splitlines()
     assert said.startswith("x.pt: torch is needed to read it") and words in said and after == str(before), done
