@@ -159,6 +159,7 @@ def compare_again(
         load_kernels(screen)
     with screen:
         report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, terms, clean=clean)
+    report = replace(report, paths=_paths(layouts=layouts))
     return _show_report(report, run, console, as_json)
 
 
@@ -239,7 +240,12 @@ def compare_two(
         folder = RunDir.create(output, with_ranks=False)
         with screen:
             report = answer_two(first, second, ComparedRun(folder), plan, LocalComparer(), screen, terms)
+        report = replace(report, paths=_paths(golden=golden, actual=actual, map=id_map, layouts=layouts))
         return _show_report(report, folder, console, as_json)
+
+
+def _paths(**files: Path | None) -> dict[str, str]:
+    return {name: str(path.absolute()) for name, path in files.items() if path is not None}
 
 
 def _layouts(path: Path | None) -> LayoutRules:

@@ -33,3 +33,5 @@ class Report:
     """What a second look found, by label and rank, of labels that do not match."""
     order: str = "calls"
     """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """What was compared besides the run's own folder: "golden" and "actual" side, "map" of ids, "layouts" file."""

@@ -164,6 +164,12 @@ class LabelVerdict:
     root: LabelKey | None = None
     """The label that it inherits from, where all that is wrong with it is inherited."""
 
+    @property
+    def differing(self) -> list[RankVerdict]:
+        """The verdicts of the ranks that are wrong, or if none is, of those that drift."""
+        wrong = [verdict for verdict in self.ranks if verdict.status in WRONG]
+        return wrong or [verdict for verdict in self.ranks if verdict.status is Status.DRIFT]
+
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from aclcmp.orchestrator.core.diagnosis import ChannelSums, Look, Pattern, nonfinite_places
 from aclcmp.orchestrator.core.stats import RowSums
 from aclcmp.orchestrator.core.text import ranks_text
-from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.error_places import AxisSums, place_of
 
 _ALONE = 0.9
@@ -26,12 +26,12 @@ def pattern_of(
     *,
     after_collective: bool = False,
 ) -> Pattern:
-    """Return where the error sits of a label that is wrong on at least one rank.
+    """Return where the error sits of a label that is wrong, or drifts, on at least one rank.
 
     `looks`, `hosts` and `noise` (see `judge.noise`) are by rank, as far as known. `after_collective`: all ranks hold
     the same of the label, while of the one before it, which is right, each holds another part.
     """
-    wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
+    wrong = label.differing
     energies = {v.rank: v.stats.sum_dd for v in wrong if v.stats is not None}
     total = sum(energies.values())
     by_rank = {rank: energy / total for rank, energy in energies.items()} if 0.0 < total < float("inf") else {}
@@ -69,7 +69,7 @@ def channels_of(looks: Sequence[Look]) -> AxisSums | None:
 
 def _ranks(label: LabelVerdict, by_rank: Mapping[int, float], hosts: Mapping[int, str], collective: bool) -> str:
     compared = sorted({v.rank for v in label.ranks if v.stats is not None})
-    wrong = sorted(v.rank for v in label.ranks if v.status in WRONG)
+    wrong = sorted(v.rank for v in label.differing)
     named = ranks_text(wrong)
     if len(compared) <= 1:
         return f"{named}, the only one compared"

@@ -42,12 +42,12 @@ def hints_of(
     """Return hints that explain at least 90 % of the error energy: for each rank its best fit, or else its place.
 
     Equal hints of several ranks become one. `looks` and `noise`, the relative error of right labels before it, are by
-    rank; ranks that are not wrong, or without a look, give none.
+    rank; only ranks that are wrong (if none is, those that drift) and have a look give some.
     """
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
-    for verdict in label.ranks:
+    for verdict in label.differing:
         look = looks.get(verdict.rank)
-        if verdict.status is not Status.DIVERGED or look is None:
+        if verdict.status is Status.NONFINITE or look is None:
             continue
         if look.fits and look.fits[0].explained >= EXPLAINS:
             fit = look.fits[0]

@@ -234,7 +234,7 @@ def _notes_on_second_look(
     best = ", the most telling" * (looked > 0)
     yield (
         f"second look: {looked:,} of {len(names):,} pairs that do not match{best}; not looked at: "
-        f"{len(names) - looked:,} ({why}; `--second-look all` looks at all)"
+        f"{len(names) - looked:,} ({why}; `aclcmp explain RUN LABEL` looks at one label)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby, islice, pairwise
 from math import isfinite, sqrt
 from typing import NamedTuple
@@ -47,14 +47,17 @@ def diagnose(
     hosts: Mapping[int, str] | None = None,
     *,
     most_looks: int = MOST_LOOKS,
+    asked: Collection[LabelKey] | None = None,
 ) -> DiagnosisResult:
     """Look again at (label, rank) that do not match; say where their errors sit, and what they look like.
 
     `compare` and `look` may leave out what was interrupted; after Ctrl-C at any other moment there is no diagnosis.
-    `hosts` are by rank, as far as known. Pairs that were compared by summaries get no second look.
+    `hosts` are by rank, as far as known. Pairs that were compared by summaries get no second look. Where labels are
+    `asked` for, it is about them instead of those that are wrong by themselves.
     """
+    chosen = [label for label in judgement.labels if (_is_own(label) if asked is None else label.key in asked)]
     try:
-        return _diagnose(plan, judgement, compare, look, hosts or {}, most_looks)
+        return _diagnose(plan, judgement, compare, look, hosts or {}, chosen, most_looks)
     except KeyboardInterrupt:
         return NO_DIAGNOSIS
 
@@ -65,9 +68,9 @@ def _diagnose(
     compare: Compare,
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str],
+    own: Sequence[LabelVerdict],
     most_looks: int,
 ) -> DiagnosisResult:
-    own = [label for label in judgement.labels if _is_own(label)]
     noise = noise_of(judgement.labels, [label.key for label in own])
     suspects = list(islice(_suspects(plan, judgement, own, noise), most_looks))
     results = look(suspects) if suspects else {}
@@ -135,7 +138,7 @@ def suspicious(judgement: Judgement) -> list[tuple[LabelVerdict, RankVerdict]]:
 
 
 def _worst_ranks(label: LabelVerdict) -> set[int]:
-    energies = {v.rank: v.stats.sum_dd for v in label.ranks if v.status in WRONG and v.stats is not None}
+    energies = {v.rank: v.stats.sum_dd for v in label.differing if v.stats is not None}
     return set(sorted(energies, key=lambda rank: (-energies[rank], rank))[:MOST_RANKS_FITTED])
 
 

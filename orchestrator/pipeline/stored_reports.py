@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.text import Text
 
+from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord, has_failure
+from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.verdicts import LabelVerdict
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.collect_evidence import add_floors
 from aclcmp.orchestrator.judge.floor_profile import floors_from, merge_profiles, profile_of
@@ -29,6 +32,7 @@ from aclcmp.orchestrator.report.text.terminal import print_files, print_report
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
 from aclcmp.orchestrator.terminal.console import report_console
+from aclcmp.orchestrator.terminal.startup import terminal
 
 
 def read_stored_report(folder: Path, *, with_rows: bool = True, only: Only | None = None) -> tuple[RunDir, Report]:
@@ -106,15 +110,42 @@ def write_page(report: Report, run: RunDir) -> Path:
 
 
 def print_explanation(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
-    """Print everything known about a label."""
+    """Print everything known about a label; where nobody has looked at it again, look, if that is possible."""
 
     def select(grid: Grid) -> list[int]:
         return with_history(grid.keys, grid.layers, choose_keys(grid.keys, name, task))
 
     _, report = read_stored_report(folder, only=select)
-    for label in choose_labels(report, name, task):
+    labels = choose_labels(report, name, task)
+    report, problem = _look_on_request(folder, report, [label for label in labels if _needs_look(report, label)])
+    for label in labels:
         print_lines(explain(report, label, rank))
+        if problem and _needs_look(report, label):
+            print_lines([f"  no second look: {problem}"])
     return ExitCode.MATCH
+
+
+def _needs_look(report: Report, label: LabelVerdict) -> bool:
+    """Tell whether a label does not match and nobody has looked at any of its ranks again."""
+    by_values = any(each.stats is not None and each.stats.basis is Basis.VALUES for each in label.differing)
+    return by_values and not any((label.key, each.rank) in report.looks for each in label.ranks)
+
+
+def _look_on_request(folder: Path, report: Report, labels: Sequence[LabelVerdict]) -> tuple[Report, str]:
+    """Return a report with looks at labels, or else the report and why there are none."""
+    if not labels:
+        return report, ""
+    # here and not above: other commands on reports compare nothing
+    from aclcmp.orchestrator.pipeline.requested_look import look_on_request
+
+    run, whole = read_stored_report(folder)
+    _, screen = terminal(as_json=True)
+    try:
+        with screen.waiting("looking at the tensors again"):
+            found = look_on_request(run, whole, [label.key for label in labels], screen)
+    except (AclcmpError, OSError) as error:
+        return report, str(error)
+    return replace(report, looks=found.looks, patterns=found.patterns, hints=found.hints), "its tensors are not here"
 
 
 def print_diff(first: Path, second: Path) -> ExitCode:

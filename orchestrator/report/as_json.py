@@ -84,6 +84,7 @@ def json_pieces(report: Report) -> Iterator[str]:
         "first_by_rank": {str(rank): key_object(key) for rank, key in sorted(judgement.first_by_rank.items())},
         "notes": list(report.notes),
         "order": report.order,
+        "paths": dict(report.paths),
     }
     yield "{"
     for name, value in head.items():

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_writer import ShardWriter
+from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, Done
+from tests.recorded import record_run
 
 LABELS = 300
 
@@ -38,7 +43,7 @@ def test_the_most_telling_come_first(quick_aclcmp: Command, sides: Path) -> None
     assert "aclcmp: looked again at 256/256" in done.err
     assert notes == [
         "second look: 256 of 300 pairs that do not match, the most telling; not looked at: 44 "
-        "(at most 256 are; `--second-look all` looks at all)"
+        "(at most 256 are; `aclcmp explain RUN LABEL` looks at one label)"
     ]
     assert [hint["kind"] for hint in report["hints"]] == ["scale"]
 
@@ -53,7 +58,7 @@ def test_none(quick_aclcmp: Command, sides: Path) -> None:
     assert "looked again" not in done.err and report["hints"] == []
     assert notes == [
         "second look: 0 of 300 pairs that do not match; not looked at: 300 "
-        "(--second-look none; `--second-look all` looks at all)"
+        "(--second-look none; `aclcmp explain RUN LABEL` looks at one label)"
     ]
 
 
@@ -63,3 +68,29 @@ def test_other_values_are_refused(quick_aclcmp: Command, sides: Path, value: str
     for arguments in (("compare", "golden", "actual"), ("run", "--exec", "true")):
         done = quick_aclcmp(*arguments, "--second-look", value)
         assert done.code == 2 and words in done.err
+
+
+def test_explain_looks_at_what_nobody_has_looked_at(quick_aclcmp: Command, sides: Path) -> None:
+    compare(quick_aclcmp, "--second-look", "none")
+    twice = "looks like: every value is twice golden's: a reduction or an addition done twice?"
+    assert twice in quick_aclcmp("explain", "report", "x007").out
+    drifts = quick_aclcmp("explain", "report", "x008").out
+    assert "looks like: every value is 1.0001 times golden's" in drifts and "where: rank 0" in drifts
+    (sides / "actual").rename(sides / "moved")
+    done = quick_aclcmp("explain", "report", "x007")
+    assert done.code == 0 and twice not in done.out and "no second look: " in done.out and "actual" in done.out
+
+
+def test_explain_looks_into_the_shards_of_a_run(quick_aclcmp: Command, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
+    run = RunDir.create(tmp_path / "run")
+    for rank in range(2):
+        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, 2, rank, 0, "here", 1, 0.0))
+        for seq, (side, values) in enumerate((("pta", x), ("acl", -x))):
+            record = LabelRecord(0, "x", 0, side, seq, float(seq), "f:1", "float32", x.shape, "cpu")
+            writer.add(record, values.reshape(-1).view(np.uint8))
+        writer.close()
+    record_run(run, "x.py", 2)
+    assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
+    explained = quick_aclcmp("explain", "run", "x").out
+    assert "looks like: every value is golden's with the sign turned (100% of the error, ranks 0-1)" in explained

@@ -34,7 +34,7 @@ def test_it_begins_as_promised(tmp_path: Path) -> None:
     content = written(report, tmp_path)
     assert list(content) == [
         *("schema", "verdict", "exit_code", "first_divergence", "labels", "coverage"),
-        *("run", "policy", "replicas", "patterns", "hints", "first_by_rank", "notes", "order"),
+        *("run", "policy", "replicas", "patterns", "hints", "first_by_rank", "notes", "order", "paths"),
     ]
     assert content["schema"] == SCHEMA
     assert (content["verdict"], content["exit_code"]) == ("diverged", 1)
@@ -99,4 +99,4 @@ def test_one_label_per_line(tmp_path: Path) -> None:
     lines = (tmp_path / "report.json").read_text().splitlines()
     labels = [json.loads(line.rstrip(",")) for line in lines if line.startswith("  {")]
     assert len(labels) == 291
-    assert len(lines) <= 291 + 15
+    assert len(lines) <= 291 + 16

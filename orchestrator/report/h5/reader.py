@@ -139,7 +139,10 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
     looks, patterns, hints = read_looks(file)
     run_id = decode_text(own_group(file, "run").attrs["run_id"])
     order = decode_text(file.attrs["order"]) if "order" in file.attrs else "calls"
-    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order)
+    paths = (
+        {name: decode_text(text) for name, text in own_group(file, "paths").attrs.items()} if "paths" in file else {}
+    )
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, paths)
 
 
 def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:

@@ -50,6 +50,7 @@ def _write(report: Report, file: h5py.File) -> None:
     judgement = report.judgement
     write_attributes(file, {"schema": SCHEMA, "verdict": judgement.verdict, "exit_code": int(judgement.exit_code)})
     write_attributes(file, {"order": report.order})
+    write_attributes(file.create_group("paths"), report.paths)
     _first_divergence(file, report)
     write_labels(file, judgement)
     write_grid(file, judgement)

@@ -1,0 +1,70 @@
+"""A second look at labels that a user asks for, while the tensors still lie on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import Outcomes
+from aclcmp.orchestrator.inputs.id_map_file import read_map
+from aclcmp.orchestrator.inputs.layout_file import read_layouts
+from aclcmp.orchestrator.pipeline.diagnose import diagnose
+from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run, plan_sides
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.sources import open_source
+from aclcmp.orchestrator.terminal.screen import Screen
+
+
+def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], screen: Screen) -> Report:
+    """Return the report with looks, patterns and hints of these labels, as far as their tensors are on this host.
+
+    Raises AclcmpError where what was compared cannot be read any more.
+    """
+    comparer = LocalComparer()
+
+    def compare(pairs: Sequence[Pair]) -> Outcomes:
+        return comparer.compare_pairs(pairs, lambda pairs, nbytes: None)
+
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        plan = _plan(run, report, Path(scratch), screen)
+        labels = tuple(label for label in plan.labels if label.key in asked)
+        if not labels:
+            return report
+        warm_up()
+        resolved = compare_and_resolve(replace(plan, labels=labels), compare).plan
+        of_asked = {label.key: label for label in resolved.labels}
+        plan = replace(plan, labels=tuple(of_asked.get(label.key, label) for label in plan.labels))
+        found = diagnose(
+            plan,
+            report.judgement,
+            compare,
+            lambda suspects: comparer.look_again(suspects, inf, lambda looks: None),
+            {rank.rank: rank.host for rank in report.run.ranks} if report.run else {},
+            asked=list(of_asked),
+        )
+    return replace(
+        report,
+        looks={**report.looks, **found.looks},
+        patterns=(*(each for each in report.patterns if each.key not in of_asked), *found.patterns),
+        hints=(*(each for each in report.hints if each.key not in of_asked), *found.hints),
+    )
+
+
+def _plan(run: RunDir, report: Report, scratch: Path, screen: Screen) -> Plan:
+    """Plan again what the report is on."""
+    paths = {name: Path(path) for name, path in report.paths.items()}
+    rules = read_layouts(paths["layouts"]) if "layouts" in paths else LayoutRules()
+    if "golden" not in paths:
+        return plan_local_run(run, report.run, screen, rules).plan
+    golden, actual = (open_source(paths[name], side, scratch) for name, side in (("golden", "pta"), ("actual", "acl")))
+    return plan_sides(golden, actual, screen, read_map(paths["map"]) if "map" in paths else None, rules).plan
