@@ -75,7 +75,10 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
             compared = ComparedRun(run, record, known=live.known)
-            report = _compare_on_cluster(compared, cluster, screen, terms, again, clean=clean)
+            if address is None:
+                report = _compare_here(compared, cluster, screen, terms, again, clean=clean)
+            else:
+                report = _compare_on_cluster(compared, cluster, screen, terms, again, clean=clean)
             cluster.head.on_loss(None)
         code = _show_report(report, run, console, as_json)
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
@@ -161,6 +164,24 @@ def compare_again(
         report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, terms, clean=clean)
     report = replace(report, paths=_paths(layouts=layouts))
     return _show_report(report, run, console, as_json)
+
+
+def _compare_here(
+    run: ComparedRun,
+    cluster: Cluster,
+    screen: Screen,
+    terms: JudgingOptions,
+    repeats: Mapping[FloorSource, tuple[RunDir, RunRecord]],
+    *,
+    clean: bool,
+) -> Report:
+    """Compare a run whose ranks ran on this host in this process; its local Ray is stopped meanwhile."""
+    from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+    from aclcmp.orchestrator.pipeline.answer import answer
+    from aclcmp.orchestrator.pipeline.load_and_plan import plan_finished_run
+
+    cluster.begin_close()
+    return answer(run, plan_finished_run(run, repeats, screen), LocalComparer(), screen, terms, clean=clean)
 
 
 def _compare_on_cluster(

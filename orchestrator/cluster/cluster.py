@@ -156,6 +156,11 @@ class Cluster:
             if self.head.lost:
                 raise LaunchError(self.head.words)
 
+    def begin_close(self) -> None:
+        """Let Ray stop while the caller goes on without it; `close` waits for the end."""
+        self.head.close()
+        self._closing.set()
+
     def close(self) -> None:
         """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
         self._closing.set()

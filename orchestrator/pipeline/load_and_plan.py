@@ -91,6 +91,20 @@ def plan_local_run(
     return _plan_run(_LoadedRun(indices, lost=lost), record, screen, layouts, repeats)
 
 
+def plan_finished_run(run: ComparedRun, repeats: Mapping[FloorSource, RecordedRun], screen: Screen) -> ComparisonPlan:
+    """Plan a run whose ranks ran on this host just now; an unreadable shard becomes a note.
+
+    `repeats` are further runs of its command, to measure noise floors by.
+    """
+    indices, problems = read_indices(run.directory)
+    others = {
+        source: read_indices(other[0])[0]
+        for source, other in repeats.items()
+        if _may_measure_noise(run.directory, source, other)
+    }
+    return _plan_run(_LoadedRun(indices, tuple(dict.fromkeys(problems))), run.record, screen, NO_RULES, others)
+
+
 def plan_sides(
     golden: LabelSource, actual: LabelSource, screen: Screen, ids: IdMap | None, layouts: LayoutRules
 ) -> ComparisonPlan:
