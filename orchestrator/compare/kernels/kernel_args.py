@@ -1,78 +1,113 @@
-"""Arguments and totals of the kernels, as tuples that compiled code understands."""
+"""Arguments and totals of the kernels, in the form of kernels.c."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import ctypes
+from ctypes import c_double, c_int64, c_uint64, c_void_p
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
+from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT8
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
-_Float64 = npt.NDArray[np.float64]
-_Int64 = npt.NDArray[np.int64]
+
+class _Walk(ctypes.Structure):
+    _fields_ = (("run", c_int64), ("base", c_int64), ("levels", c_int64), ("sizes", c_void_p), ("strides", c_void_p))
+
+    @staticmethod
+    def of(walk: Walk) -> _Walk:
+        return _Walk(walk.run, walk.base, walk.sizes.size, _address(walk.sizes), _address(walk.strides))
 
 
-class KernelOperand(NamedTuple):
+class KernelOperand(ctypes.Structure):
     """One operand: its stored bytes, the code of its element type, and the walk over the compared region."""
 
-    data: npt.NDArray[np.uint8]
+    _fields_ = (
+        ("_data", c_void_p),
+        ("itemsize", c_int64),
+        ("code", c_int64),
+        ("_float8_values", c_void_p),
+        ("_walk", _Walk),
+    )
     itemsize: int
     code: int
-    walk: Walk
+
+    def __init__(self, data: npt.NDArray[np.uint8], itemsize: int, code: int, walk: Walk) -> None:
+        """Take the whole stored tensor as flat bytes, and a walk that stays within it."""
+        float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
+        super().__init__(_address(data), itemsize, code, float8_values, _Walk.of(walk))
+        self.walk = walk
+        self._kept = data  # what the addresses point to must live as long
 
 
-class Rows(NamedTuple):
+class Rows(ctypes.Structure):
     """Sums by row. Rows are `width` elements long, and `walk` gives their numbers in the global tensor.
 
-    Group g sums the global tensor's rows g * group .. (g + 1) * group - 1.
+    Group g sums the global tensor's rows g * group .. (g + 1) * group - 1; `group` is a power of two.
     """
 
-    width: int
-    group: int
-    walk: Walk
-    seen: npt.NDArray[np.bool_]
-    sum_xx: _Float64
-    sum_dd: _Float64
+    _fields_ = (
+        ("_width", c_int64),
+        ("_group_bits", c_int64),
+        ("_walk", _Walk),
+        ("_seen", c_void_p),
+        ("_sum_xx", c_void_p),
+        ("_sum_dd", c_void_p),
+    )
+
+    def __init__(self, width: int, group: int, walk: Walk, groups: int) -> None:
+        """Make the sums of `groups` groups, all zero."""
+        self.group, self.walk = group, walk
+        self.seen, self.sum_xx, self.sum_dd = np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups)
+        super().__init__(
+            width, group.bit_length() - 1, _Walk.of(walk), *map(_address, (self.seen, self.sum_xx, self.sum_dd))
+        )
 
 
-class KernelLimits(NamedTuple):
-    """Tolerance of one element, |d| <= atol + rtol |x|, and the values that stand for -inf."""
+class KernelLimits(ctypes.Structure):
+    """Tolerance of one element, |d| <= atol + rtol |x|, and the values that stand for -inf.
 
-    rtol: float
-    atol: float
-    lowest_x: float
-    """Values of x up to this one count as -inf in a mask, where y's are up to `lowest_y`."""
-    lowest_y: float
+    Values of x up to `lowest_x` count as -inf in a mask, where y's are up to `lowest_y`.
+    """
+
+    _fields_ = tuple((name, c_double) for name in ("rtol", "atol", "lowest_x", "lowest_y"))
 
 
-class Totals(NamedTuple):
-    """Totals of a scan, in arrays that it updates in place."""
+class Totals(ctypes.Structure):
+    """Totals of a scan, which updates them in place.
 
-    sums: _Float64
-    """sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d."""
-    extremes: _Float64
-    """min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), and x and y at max_abs_d."""
-    counts: _Int64
-    """n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y, neginf_y,
-    n_nonfinite_equal."""
-    position: _Int64
-    """Element number of max_abs_d within the region, shape (1,)."""
-    distance: npt.NDArray[np.uint64]
-    """Largest distance of two ordinals, shape (1,)."""
-    bits: _Int64
-    """All bits that are set in any value of x and of y, as float32 or float64, shape (2,)."""
+    `sums`: sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d.
+    `extremes`: min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), x and y at max_abs_d.
+    `counts`: n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y,
+    neginf_y, n_nonfinite_equal. `position`: element number of max_abs_d within the region. `distance`: largest distance
+    of two ordinals. `bits`: whose lowest one is the lowest that is set in any value of x and of y, as float32 or float64.
+    """
+
+    _fields_ = (
+        ("sums", c_double * 9),
+        ("extremes", c_double * 8),
+        ("counts", c_int64 * 12),
+        ("position", c_int64),
+        ("distance", c_uint64),
+        ("bits", c_int64 * 2),
+    )
+    sums: ctypes.Array[c_double]
+    extremes: ctypes.Array[c_double]
+    counts: ctypes.Array[c_int64]
+    position: int
+    distance: int
+    bits: ctypes.Array[c_int64]
 
     @staticmethod
     def zero() -> Totals:
         """Return the totals of nothing."""
-        infinity = np.inf
-        extremes = np.array([infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0])
-        return Totals(
-            np.zeros(9),
-            extremes,
-            np.zeros(12, np.int64),
-            np.full(1, -1, np.int64),
-            np.zeros(1, np.uint64),
-            np.zeros(2, np.int64),
-        )
+        infinity = float("inf")
+        return Totals(extremes=(infinity, -infinity, infinity, -infinity, 0.0, -1.0, 0.0, 0.0), position=-1)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.kernels.decode import FLOAT64, INT64, UINT64, decode64
-from aclcmp.orchestrator.compare.kernels.gather import stretch
-from aclcmp.orchestrator.compare.kernels.jit import entry_point, jit
+from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64, INT64, UINT64
+from aclcmp.orchestrator.compare.kernels.kernel import add_up
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 SUM_WINDOW = 262_144
 """Most elements whose sums are in memory at a time: 2 MiB."""
-
-_CHUNK = 8_192  # elements decoded at a time, which stay in a first-level cache together with their sums
 
 _NO_LEVELS = np.empty(0, np.int64)
 
@@ -86,41 +82,8 @@ class SumOperand:
             add_up(summand.side, start, stop, self._exact, number == 0, sums)
             summand.release(start, stop)
         data = sums.view(np.uint8)
-        data.flags.writeable = False  # the kernels are compiled for read-only arrays alone
         # The kernels use the elements' numbers in the region, so the window's base is -start.
         return KernelOperand(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
 
     def release(self, start: int, stop: int) -> None:
         """Do nothing: the memory is used again for the next window."""
-
-
-@jit
-def _add(sums: Any, values: Any, first: bool) -> None:
-    # Element by element, since `sums += values` is not vectorised: 3 times slower for float32.
-    if first:
-        for i in range(np.uintp(sums.size)):
-            sums[i] = values[i]
-    else:
-        for i in range(np.uintp(sums.size)):
-            sums[i] = sums[i] + values[i]
-
-
-@entry_point
-def add_up(side: KernelOperand, start: int, stop: int, exact: bool, first: bool, sums: npt.NDArray[np.int64]) -> None:
-    """Write (`first`) or add the region's elements start <= i < stop to `sums`: int64 if `exact`, else float64's bits.
-
-    Integers beyond int64 keep their lowest 64 bits, which are those of uint64.
-    """
-    raw = np.empty(8 * _CHUNK, np.uint8)
-    scratch = np.empty(_CHUNK, np.float64)
-    scratch32 = np.empty(_CHUNK, np.float32)
-    integers = np.empty(_CHUNK, np.int64)
-    for position in range(start, stop, _CHUNK):
-        size = min(_CHUNK, stop - position)
-        data = stretch(side.data, side.itemsize, side.walk, position, raw[: size * side.itemsize])
-        values = decode64(data, side.code, scratch[:size], scratch32[:size], integers[:size])
-        chunk = sums[position - start : position - start + size]
-        if exact:
-            _add(chunk, integers[:size], first)
-        else:
-            _add(chunk.view(np.float64), values, first)

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.kernels.decode import CODES, decode32
+from aclcmp.orchestrator.compare.kernels.element_codes import CODES
+from aclcmp.orchestrator.compare.kernels.kernel import decode
+from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
+from aclcmp.orchestrator.compare.kernels.strides import Walk
+from aclcmp.orchestrator.core.regions import Region
 
 
 def test_every_element_type_has_a_code():
@@ -19,7 +23,8 @@ def test_all_bit_patterns(name):
     exact = np.float16 if name == "float16" else getattr(ml_dtypes, name)
     with np.errstate(invalid="ignore"):
         expected = bits.view(exact).astype(np.float32)
-    found = decode32(bits.view(np.uint8), CODES[name], np.empty(bits.size, np.float32))
+    walk = Walk.of((bits.size,), Region.whole((bits.size,)))
+    found = decode(KernelOperand(bits.view(np.uint8), memory.itemsize, CODES[name], walk), bits.size)
     np.testing.assert_array_equal(found, expected)
     number = ~np.isnan(expected)
     np.testing.assert_array_equal(np.signbit(found[number]), np.signbit(expected[number]))

@@ -1,0 +1,237 @@
+/* The comparison kernels: one pass over the bytes of a pair. See kernel.py for what they are given. */
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+#define PASTE(A, B) A##B
+#define JOIN(A, B) PASTE(A, B)
+#define FOR(BASE, REAL) JOIN(JOIN(JOIN(BASE, _), TARGET), JOIN(_, REAL)) /* the one for this CPU and this REAL */
+#define INLINE static inline __attribute__((always_inline))
+#define PRAGMA(TEXT) _Pragma(#TEXT)
+#if defined(__clang__)
+#define BEGIN_FOR(FEATURES) PRAGMA(clang attribute push(__attribute__((target(FEATURES))), apply_to = function))
+#define END_FOR PRAGMA(clang attribute pop)
+#else
+#define BEGIN_FOR(FEATURES) PRAGMA(GCC push_options) PRAGMA(GCC target(FEATURES))
+#define END_FOR PRAGMA(GCC pop_options)
+#endif
+#define LESSER(A, B) ((A) < (B) ? (A) : (B))
+#define GREATER(A, B) ((A) > (B) ? (A) : (B))
+
+/* Most elements that are reduced at a time, so that a lane adds up at most 64 values in float32. Of equal values, the
+   worst case, the sum is then wrong by up to 0.99e-6; twice as many would miss 1e-6. */
+#define BLOCK 1024
+
+/* A run or a piece of a row of at least this length gets blocks of its own, which saves copying it or summing it
+   again. */
+#define OWN_BLOCK 128
+
+enum { FLOAT64, FLOAT32, FLOAT16, BFLOAT16, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FLOAT8 };
+enum { SUM_X, SUM_Y, SUM_XX, SUM_YY, SUM_XY, SUM_D, SUM_DD, SUM_ABS_D, SUM_REL_D, SUMS };
+enum { MIN_X, MAX_X, MIN_Y, MAX_Y, MAX_REL_D, MAX_ABS_D, MAX_ABS_D_X, MAX_ABS_D_Y, EXTREMES };
+enum { EQUAL, FINITE, OVER_1K, OVER_5K, OVER_TOLERANCE, NAN_X, NAN_Y = NAN_X + 3, NONFINITE_EQUAL = NAN_Y + 3, COUNTS };
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return LESSER(a, b); }
+
+#include "walk.h"
+
+typedef struct {
+    int64_t width, group_bits;
+    Walk walk;
+    bool *seen;
+    double *sum_xx, *sum_dd;
+} Rows;
+
+typedef struct {
+    double rtol, atol, lowest_x, lowest_y;
+} Limits;
+
+typedef struct {
+    double sums[SUMS], extremes[EXTREMES];
+    int64_t counts[COUNTS], position;
+    uint64_t distance;
+    int64_t bits[2];
+} Totals;
+
+typedef struct {
+    const Operand *x, *y;
+    const Rows *rows;
+    const Limits *limits;
+    double scale;
+    bool integers;
+    int64_t unit_x, unit_y;
+    Totals *totals;
+} Scan;
+
+/* Where the next block will be read. */
+typedef struct {
+    const char *x, *y;
+    int64_t itemsize_x, itemsize_y;
+} Ahead;
+
+/* The elements up to `end` that share a group of rows; `next` is the row behind them. */
+typedef struct {
+    int64_t group, end;
+    Cursor next;
+} Segment;
+
+static void next_segment(Segment *segment, const Rows *rows) {
+    int64_t row = segment->next.start + segment->next.within, group = (int64_t)1 << rows->group_bits;
+    int64_t count = smaller(left_in_run(&segment->next, &rows->walk), group - (row & (group - 1)));
+    segment->group = row >> rows->group_bits;
+    segment->end += count * rows->width;
+    advance(&segment->next, &rows->walk, count);
+}
+
+static void first_segment(Segment *segment, const Rows *rows, int64_t position) {
+    int64_t row = position / rows->width;
+    seek(&segment->next, &rows->walk, row);
+    segment->end = row * rows->width;
+    next_segment(segment, rows);
+}
+
+/* End a block where what it shares ends, if that is long. */
+static int64_t cut_block(int64_t size, int64_t left) { return left >= OWN_BLOCK ? smaller(size, left) : size; }
+
+static double total(const double lanes[8]) {
+    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+static void widen_range(Totals *totals, double low_x, double high_x, double low_y, double high_y) {
+    /* + 0 turns -0 to 0 */
+    totals->extremes[MIN_X] = LESSER(totals->extremes[MIN_X], low_x + 0);
+    totals->extremes[MAX_X] = GREATER(totals->extremes[MAX_X], high_x + 0);
+    totals->extremes[MIN_Y] = LESSER(totals->extremes[MIN_Y], low_y + 0);
+    totals->extremes[MAX_Y] = GREATER(totals->extremes[MAX_Y], high_y + 0);
+}
+
+/* 0 for NaN, 1 and 2 for positive and negative infinity, -1 for finite values. */
+static int nonfinite_class(double value) {
+    if (isnan(value)) return 0;
+    return isinf(value) ? (value > 0 ? 1 : 2) : -1;
+}
+
+/* Between 2^-100 and infinity, underflow has no effect on a sum of squares in float32: 1,024 times half the smallest
+   subnormal is 2^-140. */
+static bool is_wide_enough(double sum_of_squares) { return 0x1p-100 <= sum_of_squares && sum_of_squares < INFINITY; }
+
+static bool is_zero(const char *data, int64_t size) {
+    uint32_t any = 0;
+    for (int64_t i = 0; i < size; i++) {
+        uint32_t bits;
+        memcpy(&bits, data + 4 * i, 4);
+        any |= bits;
+    }
+    return (any & 0x7FFFFFFF) == 0;
+}
+
+/* Without `same_sign`, one of the arrays holds the bits of uint64. */
+static int64_t count_equal(const int64_t *x, const int64_t *y, int64_t size, bool same_sign) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < size; i++) count += (x[i] == y[i]) & (same_sign | (x[i] >= 0));
+    return count;
+}
+
+static uint16_t load_uint16(const char *data) {
+    uint16_t value;
+    memcpy(&value, data, 2);
+    return value;
+}
+
+#if defined(__x86_64__)
+/* GCC's __builtin_cpu_supports knows F16C only since GCC 11. */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
+#define TARGET plain
+#define VECTOR_BYTES 16
+#include "target.h"
+
+#if defined(__x86_64__)
+BEGIN_FOR("avx2,f16c,popcnt")
+#define TARGET avx2
+#define VECTOR_BYTES 32
+#include "target.h"
+END_FOR
+
+BEGIN_FOR("avx2,f16c,popcnt,avx512f,avx512dq,avx512bw,avx512vl")
+#define TARGET avx512
+#define VECTOR_BYTES 64
+#include "target.h"
+END_FOR
+#endif
+
+typedef struct {
+    void (*scan32)(const Scan *, int64_t, int64_t), (*scan64)(const Scan *, int64_t, int64_t);
+    void (*add_up)(const Operand *, int64_t, int64_t, bool, bool, int64_t *);
+    void (*decode)(const Operand *, const char *, int64_t, float *, int64_t *);
+} Target;
+
+static const Target targets[] = {
+    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float},
+#if defined(__x86_64__)
+    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float},
+    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float},
+#endif
+};
+
+static const Target *target = targets;
+
+/* Use the last of the targets up to number `most` that this CPU can execute; return its number. */
+int use_target(int most) {
+    int best = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") && has_f16c()) best = 1;
+    if (best == 1 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        best = 2;
+#endif
+    best = LESSER(most, best);
+    target = targets + best;
+    return best;
+}
+
+/* The hash of these sources, by which the loader knows whether the library belongs to them. */
+const char *kernel_version(void) { return KERNEL_VERSION; }
+
+/* The lowest bit that a value of this type can set in the mantissa of float32, or of float64 by `shift` more. */
+static int64_t lowest_bit(int64_t code, int shift) {
+    if (code == BFLOAT16) return (int64_t)1 << (16 + shift);
+    if (code == FLOAT16) return (int64_t)1 << (13 + shift);
+    return code == FLOAT32 ? (int64_t)1 << shift : 1;
+}
+
+void scan32(
+    const Operand *x, const Operand *y, const Rows *rows, const Limits *limits, double scale, int64_t start,
+    int64_t stop, Totals *totals
+) {
+    Scan scan = {x, y, rows, limits, scale, false, lowest_bit(x->code, 0), lowest_bit(y->code, 0), totals};
+    target->scan32(&scan, start, stop);
+}
+
+void scan64(
+    const Operand *x, const Operand *y, const Rows *rows, const Limits *limits, bool integers, int64_t start,
+    int64_t stop, Totals *totals
+) {
+    Scan scan = {x, y, rows, limits, 1, integers, lowest_bit(x->code, 29), lowest_bit(y->code, 29), totals};
+    target->scan64(&scan, start, stop);
+}
+
+void add_up(const Operand *side, int64_t start, int64_t stop, bool exact, bool first, int64_t *sums) {
+    target->add_up(side, start, stop, exact, first, sums);
+}
+
+void decode(const Operand *operand, int64_t size, float *out) {
+    target->decode(operand, operand->data, size, out, NULL);
+}
