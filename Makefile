@@ -21,7 +21,7 @@ check: .venv/ready
 bench: .venv/ready
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (once; a few minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
@@ -30,4 +30,4 @@ bench: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info orchestrator/compare/kernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

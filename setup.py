@@ -13,12 +13,14 @@ build = runpy.run_path(str(KERNELS / "build_library.py"))
 
 
 class BuildLibrary(build_ext):
-    """Build a plain shared library, which any Python loads; without a compiler, it is built where it is first needed."""
+    """Build a plain shared library, which any Python loads; without a compiler it is built where it is needed."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """Return a name without the version of Python."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
+        """Build what is loaded, with the same flags as where it is needed."""
         compiler = build["find_compiler"]()
         if compiler is None:
             print("no C compiler: the comparison kernels are not built", file=sys.stderr)
@@ -32,6 +34,7 @@ class PlatformWheel(bdist_wheel):
     """A wheel for every Python 3 of this platform."""
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Return the parts of the wheel's name."""
         return "py3", "none", super().get_tag()[2]
 
 

@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, where it could do harm only a moment later.
 
 A KeyboardInterrupt is raised wherever the main thread is. Where that is an import, its lock may be kept for good, and
-another thread (Ray starts in one) waits for it for ever. Where it is a callback of a compiler, of a weak reference or a
-`__del__`, Python prints it and goes on.
+another thread (Ray starts in one) waits for it for ever. Where it is a callback of a weak reference or a `__del__`,
+Python prints it and goes on.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import signal
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -21,12 +19,11 @@ _UNSAFE_FILES = frozenset({"<frozen importlib._bootstrap>", weakref.__file__})
 """Source files of frames in which no exception may be raised: imports, and callbacks of weak references."""
 
 _pending = False
-_holding = 0
 _hung_up = False
 
 
 def defer_interrupts() -> None:
-    """Let SIGINT wait until an import, a `__del__`, a callback of a weak reference or `hold_interrupts` is over.
+    """Let SIGINT wait until an import, a `__del__` or a callback of a weak reference is over.
 
     SIGTERM, by which jobs are stopped, and SIGHUP, which comes when a terminal is closed, are treated alike: a
     comparison reports what it has. Call it in the main thread. A signal that is ignored (nohup) or has a handler of its
@@ -53,23 +50,11 @@ def check_interrupt() -> None:
         raise KeyboardInterrupt
 
 
-@contextmanager
-def hold_interrupts() -> Iterator[None]:
-    """Hold interrupts back while something runs that they would break, or that would swallow them."""
-    global _holding
-    _holding += 1
-    try:
-        yield
-    finally:
-        _holding -= 1
-    check_interrupt()
-
-
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _pending
     if not _pending and is_second_hangup(number):
         return
-    if not _holding and not _at_a_bad_moment(frame):
+    if not _at_a_bad_moment(frame):
         _pending = False
         signal.default_int_handler(number, frame)
     _pending = True

@@ -14,7 +14,8 @@ settings.load_profile("aclcmp")  # for all tests: how long an example takes says
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, from which commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests that give a command another home still load the kernels that are compiled for this one.
+# Tests that give a command another home still load the kernels that were compiled for this one, in a clone that has
+# changed since it was installed.
 os.environ.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
 
 _WIPED = (

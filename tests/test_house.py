@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 KEPT = {"aclcmp", "benchmarks", "changelog.d", "cluster_configs", "docs", "examples", "scripts", "tests"}
 """Folders beside the product."""
 PURE = ("core", "plan", "judge")
-NOT_PURE = ("ray", "h5py", "rich", "xxhash", "numba", "torch", "typer", "psutil", "yaml")
+NOT_PURE = ("ray", "h5py", "rich", "xxhash", "torch", "typer", "psutil", "yaml")
 
 
 def modules(folder: str) -> list[Path]:
@@ -118,11 +118,11 @@ def test_pure_folders_load_nothing_that_is_not(folder: str) -> None:
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("orchestrator.cli.app", ("numpy", "h5py", "pydantic", "ray", "numba", "torch", "rich.console")),
+        ("orchestrator.cli.app", ("numpy", "h5py", "pydantic", "ray", "torch", "rich.console")),
         ("orchestrator.compare.actors.actor", ("h5py", "pydantic", "ray", "rich", "typer", "torch")),
-        ("orchestrator.launch.rank_host", ("h5py", "numba", "pydantic", "ray", "rich", "typer", "torch")),
+        ("orchestrator.launch.rank_host", ("h5py", "pydantic", "ray", "rich", "typer", "torch")),
         ("orchestrator.transfer.log_send", ("numpy", "h5py", "pydantic", "ray", "rich", "typer", "torch")),
-        ("labeling.api", ("ray", "rich", "typer", "pydantic", "numba", "torch")),
+        ("labeling.api", ("ray", "rich", "typer", "pydantic", "torch")),
     ],
 )
 def test_what_starts_often_loads_little(module: str, never: tuple[str, ...]) -> None:
@@ -138,7 +138,7 @@ def test_plan_and_judge_touch_no_files(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("labeling"), ids=str)
 def test_labeling_loads_little_into_the_users_process(path: Path) -> None:
     for name in imports(path):
-        assert not name.startswith(("ray", "rich", "typer", "pydantic", "numba")), name
+        assert not name.startswith(("ray", "rich", "typer", "pydantic")), name
     for name in imports(path, lazy=False):
         assert not name.startswith("torch"), name
 

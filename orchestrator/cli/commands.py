@@ -18,7 +18,6 @@ from rich.text import Text
 from aclcmp import __version__
 from aclcmp.orchestrator.core.job import Job, RunOptions
 from aclcmp.orchestrator.errors import ExitCode
-from aclcmp.orchestrator.interrupts import hold_interrupts
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
@@ -303,8 +302,7 @@ def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: 
 
 
 def load_kernels(screen: Screen) -> None:
-    """Load the compiled kernels, which compiles them the first time in an installation."""
+    """Load the kernels, which compiles them first where no compiled ones were installed for this machine."""
     from aclcmp.orchestrator.compare.pair import warm_up
 
-    with hold_interrupts():  # the compiler's callbacks would swallow a Ctrl-C
-        warm_up(lambda: screen.say("compiling the comparison kernels, once per installation (about a minute)"))
+    warm_up(lambda: screen.say("compiling the comparison kernels, once per installation"))

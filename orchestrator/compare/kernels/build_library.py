@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent
 
 # Without -ffast-math, which drops the tests for non-finite values, and without fused multiply-adds, which not all CPUs
 # have: every CPU gives the same bits.
-_FLAGS = "-std=c11 -O3 -shared -fPIC -ffp-contract=off -fno-math-errno -fno-trapping-math".split()
+_FLAGS = ["-std=c11", "-O3", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
 
 def source_version() -> str:

@@ -80,10 +80,11 @@ class Totals(ctypes.Structure):
     """Totals of a scan, which updates them in place.
 
     `sums`: sum_x, sum_y, sum_xx, sum_yy, sum_xy, sum_d, sum_dd, sum_abs_d, sum_rel_d.
-    `extremes`: min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), x and y at max_abs_d.
+    `extremes`: min_x, max_x, min_y, max_y, max_rel_d, max_abs_d (-1 before the first finite pair), x and y there.
     `counts`: n_equal, n_finite, n_over_1k, n_over_5k, n_over_tolerance, nan_x, posinf_x, neginf_x, nan_y, posinf_y,
     neginf_y, n_nonfinite_equal. `position`: element number of max_abs_d within the region. `distance`: largest distance
-    of two ordinals. `bits`: whose lowest one is the lowest that is set in any value of x and of y, as float32 or float64.
+    of two ordinals. `bits`: their lowest one is the lowest that is set in any value of x and of y, as float32 or
+    float64.
     """
 
     _fields_ = (

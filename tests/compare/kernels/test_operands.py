@@ -6,7 +6,7 @@ import functools
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
-from aclcmp.orchestrator.compare.kernels import kernel, operands
+from aclcmp.orchestrator.compare.kernels import operands
 from aclcmp.orchestrator.compare.kernels.tolerance import tolerance
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats, read_pair_stats, warm_up
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -218,19 +218,6 @@ def test_what_cannot_be_added_up_is_refused(tmp_path: Path) -> None:
         read_pair_stats(replace(whole, more_golden=(replace(sources[1], offset=80),)))
     good = CompareActor.compare(CompareActor.__new__(CompareActor), [whole])[0]
     assert isinstance(good, PairStats) and good.n_equal == 6
-
-
-def test_no_kernel_is_compiled_again() -> None:
-    warm_up()
-    rng = np.random.default_rng(0)
-    shape, region = (4, 9), Region((1, 2), (3, 5))
-    for name in DTYPES:
-        x = [random_bits(rng, name, shape, "ordinary") for _ in range(3)]
-        for golden in (x, x[:1]):
-            for bits in (x[:2], x[:1]):
-                pair_stats(sum_operand(golden, name, region), sum_operand(bits, name, region), shape, region)
-    for function in (operands.add_up, kernel.scan32, kernel.scan64):
-        assert len(cast("Any", function).signatures) == 1
 
 
 def test_scheduling_counts_and_cuts_all_summands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
