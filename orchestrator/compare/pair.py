@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.compare.kernels.element_codes import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
@@ -156,25 +157,21 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
             _check_alike((side.dtype, side.region.shape), (other.dtype, other.region.shape))
     if region.size == 0:
         return PairStats.empty()
-    components = 2 if x_dtype.kind is Kind.COMPLEX else 1
-    x_reader, y_reader = _reader(golden, components), _reader(actual, components)
+    components = components_of(golden.dtype)
     component_shape, component_region = _in_components(whole_shape, region, components)
     rows = _rows(component_shape, component_region)
     limits = KernelLimits(*tolerance(x_dtype, y_dtype), x_dtype.lowest, y_dtype.lowest)
     scale = ordinal_scale(x_dtype, y_dtype)
     exact = x_dtype.kind in (Kind.INT, Kind.BOOL)
     summed = bool(golden.more or actual.more)
-    wide = exact or summed or FLOAT64 in (x_reader.reach.code, y_reader.reach.code)
+    wide = exact or summed or FLOAT64 in (CODES[golden.dtype], CODES[actual.dtype])
     totals = Totals.zero()
     size = component_region.size
-    for start, stop in _windows(x_reader.reach, y_reader.reach, size, SUM_WINDOW if summed else size):
-        x_side, y_side = x_reader.window(start, stop), y_reader.window(start, stop)
+    for start, stop, x_side, y_side in windows(golden, actual):
         if wide:
             scan64(x_side, y_side, rows, limits, exact, start, stop, totals)
         else:
             scan32(x_side, y_side, rows, limits, scale, start, stop, totals)
-        x_reader.release(start, stop)
-        y_reader.release(start, stop)
 
     position = totals.position
     index = Walk.of(component_shape, component_region).flat_index(position) // components if position >= 0 else -1
@@ -183,6 +180,21 @@ def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], r
     mantissas = tuple(mantissa_bits(bits, width) for bits in totals.bits)
     stats = _stats(size, totals, index, ulp, mantissas, _row_sums(rows))
     return replace(stats, n_over_tolerance=stats.n - stats.n_equal) if exact else stats
+
+
+def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, KernelOperand, KernelOperand]]:
+    """Yield windows of two regions of one shape: start and stop, by the numbers of components, and both sides.
+
+    The memory behind a window is released when the next one is asked for.
+    """
+    components = components_of(golden.dtype)
+    x_reader, y_reader = _reader(golden, components), _reader(actual, components)
+    size = golden.region.size * components
+    most = SUM_WINDOW if golden.more or actual.more else size
+    for start, stop in _spans(x_reader.reach, y_reader.reach, size, most) if size else ():
+        yield start, stop, x_reader.window(start, stop), y_reader.window(start, stop)
+        x_reader.release(start, stop)
+        y_reader.release(start, stop)
 
 
 def _in_components(shape: tuple[int, ...], region: Region, components: int) -> tuple[tuple[int, ...], Region]:
@@ -235,7 +247,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
     return Rows(width, group, walk, groups)
 
 
-def _windows(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
+def _spans(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of windows of up to `most` elements that map few pages each."""
     span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
     window = size * _WINDOW_BYTES // span

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,43 +57,6 @@ def open_summary(source: Source) -> MappedBits:
     return packed
 
 
-class RegionReader:
-    """Region of a stored tensor that is read window by window, from fetched data or else from its file."""
-
-    def __init__(self, read: Read, fetched: Fetched = NOTHING) -> None:
-        """Open what is read. Raises ShardError where it cannot be read."""
-        self.source, region = read
-        bits: npt.NDArray[Any] | None = fetched_bits(fetched, read)
-        self._stored, self._start, shape = None, (0,) * len(region.start), region.shape
-        if bits is None:
-            self._stored = open_bits(self.source)
-            bits, self._start, shape = self._stored.bits, region.start, self.source.shape
-        self._tensor = bits.view(_ELEMENTS[DTYPES[self.source.dtype].itemsize]).reshape(shape)
-
-    def elements(self, window: Region) -> npt.NDArray[Any]:
-        """Return a view of a window of the region; its numpy type has the right size only."""
-        return self._tensor[_slices(window.translate(self._start))].reshape(window.shape)
-
-    def span(self, window: Region) -> int:
-        """Return the number of bytes from the first to the last element of a window in storage."""
-        first, last = self._ends(window)
-        return (last - first) * self._tensor.itemsize
-
-    def release(self, window: Region) -> None:
-        """Give back the memory behind a window that has been read."""
-        if self._stored is not None:
-            self._stored.release(*self._ends(window))
-
-    def check(self) -> None:
-        """Raise ShardError unless the file still holds what was recorded."""
-        if self._stored is not None:
-            self._stored.check()
-
-    def _ends(self, window: Region) -> tuple[int, int]:
-        walk = Walk.of(self._tensor.shape, window.translate(self._start))
-        return walk.base, walk.flat_index(window.size - 1) + 1
-
-
 def read_dense(read: Read) -> Bytes:
     """Read a region into memory as flat bytes, its elements dense in C order.
 
@@ -104,12 +66,25 @@ def read_dense(read: Read) -> Bytes:
     source, region = read
     if not source.is_whole:
         return np.array(open_summary(source).bits, np.uint8)
-    reader = RegionReader(read)
-    dense = np.empty(region.shape, _ELEMENTS[DTYPES[source.dtype].itemsize])
-    for window in within(Region.whole(region.shape), _WINDOW_BYTES, reader.span) if region.size else ():
-        dense[_slices(window)] = reader.elements(window)
-        reader.release(window)
-    reader.check()
+    stored = open_bits(source)
+    itemsize = stored.bits.itemsize
+    tensor = stored.bits.view(_ELEMENTS[itemsize]).reshape(source.shape)
+    dense = np.empty(region.shape, tensor.dtype)
+
+    def ends(window: Region) -> tuple[int, int]:
+        walk = Walk.of(source.shape, window)
+        return walk.base, walk.flat_index(window.size - 1) + 1
+
+    def span(window: Region) -> int:
+        first, last = ends(window)
+        return (last - first) * itemsize
+
+    if region.size:
+        origin = tuple(-start for start in region.start)
+        for window in within(region, _WINDOW_BYTES, span):
+            dense[_slices(window.translate(origin))] = tensor[_slices(window)]
+            stored.release(*ends(window))
+    stored.check()
     return dense.reshape(-1).view(np.uint8)
 
 

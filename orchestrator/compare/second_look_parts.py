@@ -17,7 +17,7 @@ FREE_SECONDS = 1.0
 """Estimated work, in seconds of one core, that is done whatever the clock says: small runs are looked at in full."""
 _SUMMED_PER_SECOND = 3e8
 """Numbers of a side that one core sums by channel and counts by size."""
-_FITTED_PER_SECOND = 1e6
+_FITTED_PER_SECOND = 8e5
 """Numbers of an excerpt on which one core tries all fits."""
 
 

@@ -1,24 +1,26 @@
 """Diagnosis of one (label, rank): sums by channel and a histogram over all of it, and fits over an excerpt.
 
-It works in plain numpy, window by window, so that memory does not grow with the tensors.
+Memory does not grow with the tensors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.element_values import components_of, decode
+from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
-from aclcmp.orchestrator.compare.kernels.region_split import within
-from aclcmp.orchestrator.compare.pair import row_group
-from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, RegionReader
+from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64
+from aclcmp.orchestrator.compare.kernels.kernel import add_up, sum_errors
+from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums, KernelOperand
+from aclcmp.orchestrator.compare.kernels.operands import window_operand
+from aclcmp.orchestrator.compare.pair import Operand, row_group, windows
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched
 from aclcmp.orchestrator.core.diagnosis import (
     HISTOGRAM_BINS,
     HISTOGRAM_LOWEST,
@@ -28,12 +30,12 @@ from aclcmp.orchestrator.core.diagnosis import (
     Look,
     Suspect,
 )
-from aclcmp.orchestrator.core.regions import Pair, Region
+from aclcmp.orchestrator.core.regions import Pair
 
 MOST_CHANNELS = 4096
 """Longer last axes are summed in groups of channels."""
-_WINDOW = 1 << 16
-"""Elements: 512 KiB of each side in float64, so that windows and what is computed of them stay in a cache."""
+_MASKED = 1 << 16
+"""Most values at a time that are read into memory because some of them are not finite."""
 _BINS = np.clip(np.arange(1 << 12) % (1 << 11) - 1023 - HISTOGRAM_LOWEST, 0, HISTOGRAM_BINS - 1)
 """Bins by the first 12 bits of a float64: sign and exponent."""
 
@@ -62,105 +64,70 @@ def channel_group(whole_shape: tuple[int, ...]) -> int:
 
 
 def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
-    group = channel_group(pair.whole_shape)
-    first = pair.region.start[-1] if pair.region.start else 0
-    width = pair.region.shape[-1] if pair.region.shape else 1
+    group, rows = channel_group(pair.whole_shape), row_group(pair.whole_shape)
+    first, channels = (pair.region.start[-1], pair.region.shape[-1]) if pair.region.shape else (0, 1)
     base = first // group
-    sums = np.zeros((2, (first + width - 1) // group - base + 1 if width else 0))
-    histogram = np.zeros(HISTOGRAM_BINS, np.int64)
-    odd: list[npt.NDArray[np.int64]] = []
-    for window, x, y, unlike in _windows(pair, fetched):
-        begin, size = (first + window.start[-1], window.shape[-1]) if window.shape else (0, 1)
-        groups = np.arange(begin // group, (begin + size - 1) // group + 1)
-        edges = np.maximum(groups * group - begin, 0)
-        with np.errstate(all="ignore"):  # squares may leave float64
-            d = y - x
-            shape = (-1, size, x.size // window.size)
-            for row, side in zip(sums, (x, d), strict=True):
-                cubes = side.reshape(shape)
-                row[groups - base] += np.add.reduceat(np.einsum("ijk,ijk->j", cubes, cubes), edges)
-        histogram += _counts(d, rms)
-        if unlike is not None and unlike.any():
-            odd.append(_places(unlike, window.translate(pair.region.start), pair.whole_shape))
-    seen = np.arange(base, base + sums.shape[1])
-    rows, channels = np.concatenate(odd, axis=1) if odd else np.empty((2, 0), np.int64)
+    groups = (first + channels - 1) // group - base + 1 if channels else 0
+    sides = _open(pair, fetched)
+    parts, lowest = components_of(pair.actual.dtype), _lowest(pair)
+    sums = ErrorSums(channels, parts, first - base * group, group, groups, rms)
+    odd = [np.empty((2, 0), np.int64)]
+    for start, stop, x_side, y_side in windows(*sides):
+        while (begin := sum_errors(x_side, y_side, start, stop, lowest, sums)) < stop:
+            start = min(begin + _MASKED, stop)
+            x, y, unlike = _finite_values(x_side, y_side, begin, start, lowest)
+            x_finite, y_finite = (window_operand(side, FLOAT64, begin, start) for side in (x, y))
+            sum_errors(x_finite, y_finite, begin, start, (-math.inf, -math.inf), sums)
+            odd.append(_places((begin + np.flatnonzero(unlike)) // parts, pair))
+    for side in sides:
+        side.check()
+    row, channel = np.concatenate(odd, axis=1)
     return Look(
-        ChannelSums(group, seen, *sums),
-        histogram,
+        ChannelSums(group, np.arange(base, base + groups), sums.sum_xx, sums.sum_dd),
+        np.bincount(_BINS, sums.counts, HISTOGRAM_BINS).astype(np.int64),
         (),
-        Counts.of(row_group(pair.whole_shape), rows // row_group(pair.whole_shape)),
-        Counts.of(group, channels // group),
+        Counts.of(rows, row // rows),
+        Counts.of(group, channel // group),
     )
 
 
-def _places(chosen: npt.NDArray[np.bool_], window: Region, whole_shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Return the rows and channels, in the global tensor, of the chosen places of a window; shape (2, n)."""
-    flat = np.flatnonzero(chosen) // (chosen.size // window.size)
-    at = np.unravel_index(flat, window.shape) if window.shape else ()
-    places = [each + start for each, start in zip(at, window.start, strict=True)]
-    if not places:
-        return np.zeros((2, len(flat)), np.int64)
-    *leading, channels = places
-    rows = np.ravel_multi_index(leading, whole_shape[:-1]) if leading else np.zeros_like(channels)
+def _open(pair: Pair, fetched: Fetched) -> tuple[Operand, Operand]:
+    golden = Operand.open(pair.golden, pair.golden_region, pair.more_golden, fetched)
+    return golden, Operand.open(pair.actual, pair.actual_region, pair.more_actual, fetched)
+
+
+def _lowest(pair: Pair) -> tuple[float, float]:
+    return DTYPES[pair.golden.dtype].lowest, DTYPES[pair.actual.dtype].lowest
+
+
+def _places(elements: npt.NDArray[np.int64], pair: Pair) -> npt.NDArray[np.int64]:
+    """Return the rows and channels, in the global tensor, of elements by their numbers in a region; shape (2, n)."""
+    region = pair.region
+    if not region.shape:
+        return np.zeros((2, len(elements)), np.int64)
+    at = np.unravel_index(elements, region.shape)
+    *leading, channels = (each + start for each, start in zip(at, region.start, strict=True))
+    rows = np.ravel_multi_index(leading, pair.whole_shape[:-1]) if leading else np.zeros_like(channels)
     return np.stack([rows, channels])
 
 
-def _counts(d: Floats, rms: float) -> npt.NDArray[np.int64]:
-    """Count errors by powers of two of `rms`."""
-    with np.errstate(all="ignore"):
-        bits = (d / rms).view(np.uint64)
-    bits >>= 52
-    found = np.bincount(bits.view(np.int64), minlength=len(_BINS))
-    if found[0] or found[len(_BINS) // 2]:
-        found[0] -= d.size - np.count_nonzero(d)
-    return np.bincount(_BINS, found, HISTOGRAM_BINS).astype(np.int64)
+def _finite_values(
+    x_side: KernelOperand, y_side: KernelOperand, start: int, stop: int, lowest: tuple[float, float]
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return both sides' elements start <= i < stop, with 0 where either is not finite, and a mask.
 
-
-def _windows(pair: Pair, fetched: Fetched) -> Iterator[tuple[Region, Floats, Floats, npt.NDArray[np.bool_] | None]]:
-    """Yield windows of a pair's region, each with the finite values of golden and actual, and a mask.
-
-    The values are flat, with real and imaginary parts side by side; where either side is not finite both are 0. The
-    mask marks places where one side is not finite and the other differs; it is None if both are finite everywhere. The
-    lowest values of a type count as -inf where the other side has them too.
+    The mask marks places where one side is not finite and the other differs. Values up to the lowest of a type count as
+    -inf where the other side has them too.
     """
-    if pair.region.size == 0:
-        return
-    golden = [RegionReader((source, pair.golden_region), fetched) for source in (pair.golden, *pair.more_golden)]
-    actual = [RegionReader((source, pair.actual_region), fetched) for source in (pair.actual, *pair.more_actual)]
-    lowest_x, lowest_y = (DTYPES[source.dtype].lowest for source in (pair.golden, pair.actual))
-    for window in within(Region.whole(pair.region.shape), _WINDOW, lambda region: region.size):
-        x, y = (_add_up(side, window) for side in (golden, actual))
-        unlike = None
-        if not (_is_ordinary(x, lowest_x) and _is_ordinary(y, lowest_y)):
-            hidden = (x <= lowest_x) & (y <= lowest_y)
-            left_out = ~(np.isfinite(x) & np.isfinite(y)) | hidden
-            unlike = left_out & ~hidden & ~(np.isnan(x) & np.isnan(y)) & (x != y)
-            x[left_out] = y[left_out] = 0.0
-        yield window, x, y, unlike
-    for reader in (*golden, *actual):
-        reader.check()
-
-
-def _is_ordinary(values: Floats, lowest: float) -> bool:
-    """Tell whether all values are finite and above the lowest of their type."""
-    return bool(values.min() > lowest and values.max() < np.inf)  # false for NaN
-
-
-def _add_up(readers: Sequence[RegionReader], window: Region) -> Floats:
-    """Return a new array of the sum of the readers' values in a window."""
-    total = _values(readers[0], window)
-    for reader in readers[1:]:
-        with np.errstate(invalid="ignore"):  # inf - inf
-            total += _values(reader, window)
-    return total
-
-
-def _values(reader: RegionReader, window: Region) -> Floats:
-    bits = np.ascontiguousarray(reader.elements(window)).reshape(-1).view(np.uint8)
+    x, y = (np.empty(stop - start) for _ in range(2))
+    for side, values in ((x_side, x), (y_side, y)):
+        add_up(side, start, stop, exact=False, first=True, sums=values.view(np.int64))
     with np.errstate(invalid="ignore"):  # signalling NaN
-        values = decode(bits, reader.source.dtype).astype(np.float64)
-    reader.release(window)
-    return values
+        hidden = (x <= lowest[0]) & (y <= lowest[1])
+        left_out = ~(np.isfinite(x) & np.isfinite(y)) | hidden
+        unlike = left_out & ~hidden & ~(np.isnan(x) & np.isnan(y)) & (x != y)
+    x[left_out] = y[left_out] = 0.0
+    return x, y, unlike
 
 
 def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
@@ -173,10 +140,14 @@ def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
     sides = [np.zeros((*shape, parts)) for _ in range(2)]
     for item in each:
         inside = tuple(slice(a, b) for a, b in zip(item.place.start, item.place.end, strict=True))
-        for window, x, y, _ in _windows(item.pair, fetched):
-            at = tuple(slice(start, start + size) for start, size in zip(window.start, window.shape, strict=True))
-            for side, values in zip(sides, (x, y), strict=True):
-                side[inside][at] = values.reshape(*window.shape, parts)
+        read = _open(item.pair, fetched)
+        pieces = [
+            _finite_values(x_side, y_side, start, stop, _lowest(item.pair))[:2]
+            for start, stop, x_side, y_side in windows(*read)
+        ]
+        for side, operand, values in zip(sides, read, zip(*pieces, strict=True), strict=True):
+            operand.check()
+            side[inside] = np.concatenate(values).reshape(*item.place.shape, parts)
     flat = (*shape[:-1], (shape[-1] if shape else 1) * parts)
     golden, actual = (side.reshape(flat) for side in sides)
     first = excerpt[0]

@@ -10,7 +10,7 @@ import ctypes
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
+from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums, KernelLimits, KernelOperand, Rows, Totals
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 
 BLOCK = 1024
@@ -60,6 +60,21 @@ def add_up(
     """
     span = ctypes.c_int64(start), ctypes.c_int64(stop), ctypes.c_bool(exact), ctypes.c_bool(first)
     load_library().add_up(ctypes.byref(operand), *span, ctypes.c_void_p(sums.ctypes.data))
+
+
+def sum_errors(
+    x: KernelOperand, y: KernelOperand, start: int, stop: int, lowest: tuple[float, float], sums: ErrorSums
+) -> int:
+    """Add the elements from `start` on to `sums`, as float64; return the number of the first that is not added.
+
+    That is `stop`, or the first of a block of BLOCK elements with a value that is not finite, or up to the lowest one
+    of x or of y.
+    """
+    add = load_library().sum_errors
+    add.restype = ctypes.c_int64
+    span = ctypes.c_int64(start), ctypes.c_int64(stop), *map(ctypes.c_double, lowest)
+    added: int = add(ctypes.byref(x), ctypes.byref(y), *span, ctypes.byref(sums))
+    return added
 
 
 def decode(operand: KernelOperand, size: int) -> npt.NDArray[np.float32]:

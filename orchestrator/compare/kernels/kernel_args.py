@@ -76,6 +76,27 @@ class KernelLimits(ctypes.Structure):
     _fields_ = tuple((name, c_double) for name in ("rtol", "atol", "lowest_x", "lowest_y"))
 
 
+class ErrorSums(ctypes.Structure):
+    """Sums of squares by channel, and counts of errors by size, of float64 values; `sum_errors` adds to them.
+
+    A row has `parts` values for each of its channels, of which the first is number `first`. Channel i belongs to group
+    i // `group`, a power of two; `sum_xx` and `sum_dd` have one element for each of `groups` groups. `counts` are of
+    the errors that are not 0, by the first 12 bits of d / `rms` (sign and exponent), shape (4096,).
+    """
+
+    _fields_ = (
+        *((name, c_int64) for name in ("_row", "_parts", "_first", "_group_bits")),
+        ("_rms", c_double),
+        *((name, c_void_p) for name in ("_sum_xx", "_sum_dd", "_counts")),
+    )
+
+    def __init__(self, channels: int, parts: int, first: int, group: int, groups: int, rms: float) -> None:
+        """Make sums that are all zero."""
+        self.sum_xx, self.sum_dd, self.counts = np.zeros(groups), np.zeros(groups), np.zeros(1 << 12, np.int64)
+        arrays = map(_address, (self.sum_xx, self.sum_dd, self.counts))
+        super().__init__(channels * parts, parts, first, group.bit_length() - 1, rms, *arrays)
+
+
 class Totals(ctypes.Structure):
     """Totals of a scan, which updates them in place.
 

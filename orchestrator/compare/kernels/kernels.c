@@ -1,5 +1,6 @@
 /* The comparison kernels: one pass over the bytes of a pair. See kernel.py for what they are given. */
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,6 +70,20 @@ typedef struct {
     int64_t unit_x, unit_y;
     Totals *totals;
 } Scan;
+
+/* The first 12 bits of a double are its sign and exponent. */
+#define FIRST 4096
+
+/* Neighbours are often of one size: counting them in different tables avoids waiting for the sum before. */
+#define TABLES 4
+
+/* Sums of x^2 and d^2 by groups of channels, and counts of d / rms by its first bits, those of 0 left out. A row has
+   `row` values, `parts` for each channel, and begins with channel `first`. */
+typedef struct {
+    int64_t row, parts, first, group_bits;
+    double rms, *sum_xx, *sum_dd;
+    int64_t *counts;
+} ErrorSums;
 
 /* Where the next block will be read. */
 typedef struct {
@@ -175,13 +190,14 @@ typedef struct {
     void (*scan32)(const Scan *, int64_t, int64_t), (*scan64)(const Scan *, int64_t, int64_t);
     void (*add_up)(const Operand *, int64_t, int64_t, bool, bool, int64_t *);
     void (*decode)(const Operand *, const char *, int64_t, float *, int64_t *);
+    int64_t (*sum_errors)(const Operand *, const Operand *, int64_t, int64_t, double, double, const ErrorSums *);
 } Target;
 
 static const Target targets[] = {
-    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float},
+    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float, sum_errors_plain_double},
 #if defined(__x86_64__)
-    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float},
-    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float},
+    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float, sum_errors_avx2_double},
+    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float, sum_errors_avx512_double},
 #endif
 };
 
@@ -234,4 +250,11 @@ void add_up(const Operand *side, int64_t start, int64_t stop, bool exact, bool f
 
 void decode(const Operand *operand, int64_t size, float *out) {
     target->decode(operand, operand->data, size, out, NULL);
+}
+
+int64_t sum_errors(
+    const Operand *x, const Operand *y, int64_t start, int64_t stop, double lowest_x, double lowest_y,
+    const ErrorSums *sums
+) {
+    return target->sum_errors(x, y, start, stop, lowest_x, lowest_y, sums);
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64, INT64, UINT64
 from aclcmp.orchestrator.compare.kernels.kernel import add_up
@@ -17,6 +18,14 @@ SUM_WINDOW = 262_144
 """Most elements whose sums are in memory at a time: 2 MiB."""
 
 _NO_LEVELS = np.empty(0, np.int64)
+
+
+def window_operand(
+    values: npt.NDArray[np.int64] | npt.NDArray[np.float64], code: int, start: int, stop: int
+) -> KernelOperand:
+    """Return 8-byte values in memory as an operand: a region's elements start <= i < stop."""
+    # The kernels use the elements' numbers in the region, so the window's base is -start.
+    return KernelOperand(values.view(np.uint8), 8, code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
 
 
 class OperandReader(Protocol):
@@ -81,9 +90,7 @@ class SumOperand:
         for number, summand in enumerate(self._summands):
             add_up(summand.side, start, stop, self._exact, number == 0, sums)
             summand.release(start, stop)
-        data = sums.view(np.uint8)
-        # The kernels use the elements' numbers in the region, so the window's base is -start.
-        return KernelOperand(data, 8, self._code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
+        return window_operand(sums, self._code, start, stop)
 
     def release(self, start: int, stop: int) -> None:
         """Do nothing: the memory is used again for the next window."""

@@ -39,5 +39,7 @@ static void FOR(add_up, double)(const Operand *side, int64_t start, int64_t stop
         done += size;
     }
 }
+
+#include "error_sums.h"
 #undef TARGET
 #undef VECTOR_BYTES
