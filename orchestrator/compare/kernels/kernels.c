@@ -1,11 +1,16 @@
 /* The comparison kernels: one pass over the bytes of a pair. See kernel.py for what they are given. */
 
+#define _DEFAULT_SOURCE
 #include <float.h>
 #include <math.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
@@ -41,6 +46,7 @@ enum { EQUAL, FINITE, OVER_1K, OVER_5K, OVER_TOLERANCE, NAN_X, NAN_Y = NAN_X + 3
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return LESSER(a, b); }
 
+#include "bus_guard.h"
 #include "walk.h"
 
 typedef struct {

@@ -33,6 +33,7 @@ def load_library(announce: Callable[[], None] = lambda: None) -> ctypes.CDLL:
             version = source_version()
             library = _open(Path(__file__).with_name(NAME), version) or _build_once(version, announce)
             library.use_target(ctypes.c_int(2))
+            library.has_failed.restype = ctypes.c_bool
             _loaded.append(library)
     return _loaded[0]
 

@@ -14,6 +14,7 @@ import xxhash
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.compare.kernels.bus_guard import BusGuard
 from aclcmp.orchestrator.core.regions import Source
 
 _WINDOW_BYTES = 4 << 20
@@ -32,6 +33,7 @@ class MappedBits:
         self.pages = pages
         self._skipped = skipped
         self._source = source
+        self._guard = None if pages is None else BusGuard(pages, source.path)
         self._hash = xxhash.xxh3_64()
         self._hashed = 0
         """Number of elements, from the first on, that have been hashed."""
@@ -58,13 +60,19 @@ class MappedBits:
     def check(self) -> None:
         """Raise ShardError unless the file still holds what was recorded. Only then may data that was read be used.
 
-        Elements that were not released yet are read here. A tensor without a checksum passes.
+        Elements that were not released yet are read here. A tensor without a checksum passes if all could be read.
         """
-        if self._is_checked:
+        if self._guard is None:
             return
+        if not self._is_checked:
+            self._check_hash(self._guard)
+        self._guard.check()
+
+    def _check_hash(self, guard: BusGuard) -> None:
         step = max(_WINDOW_BYTES // self.bits.itemsize, 1)
         while self._hashed < self.bits.size:
             self.release(self._hashed, min(self._hashed + step, self.bits.size))
+        guard.check()
         if self._hash.intdigest() != self._source.checksum:
             raise ShardError(
                 f"{self._source.path}: the {self.bits.nbytes:,} bytes from {self._source.offset:,} on are not those "

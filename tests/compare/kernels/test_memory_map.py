@@ -1,5 +1,10 @@
 """Stored tensors as memory maps."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,7 @@ from aclcmp.labeling.errors import ShardError
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from tests.processes import PATIENCE
 
 
 def store(path: Path, values: np.ndarray, offset: int) -> Source:
@@ -54,3 +60,40 @@ def test_a_stored_pair_larger_than_a_window(tmp_path):
     assert (stats.n, stats.rows.index.size) == (700_000, 1_000)
     assert stats.sum_abs_d == pytest.approx(350_000, rel=1e-6)
     assert stats.sum_xx == pytest.approx((x[:, 500:1_200].astype(np.float64) ** 2).sum(), rel=1e-6)
+
+
+def test_a_file_that_is_cut_while_it_is_read_does_not_end_the_process(tmp_path: Path) -> None:
+    """The pages behind its new end raise SIGBUS, which would end the process; here it is an error of that tensor."""
+    path, whole = tmp_path / "cut", tmp_path / "whole"
+    for each in (path, whole):
+        each.write_bytes(np.ones(1 << 20, np.float32).tobytes())
+    cut, other = (open_bits(Source(str(each), 0, "float32", (1 << 20,))) for each in (path, whole))
+    assert cut.bits[0] == other.bits[0] == 1
+    os.truncate(path, 1 << 20)
+    threads = [threading.Thread(target=lambda: np.asarray(cut.bits)[1 << 17 :].sum()) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cut.bits[-1] == 0.0
+    with pytest.raises(ShardError, match="cut while it was compared"):
+        cut.check()
+    other.check()
+    assert np.asarray(other.bits).sum() == 1 << 20
+    for _ in range(10_000):  # guards are free again
+        open_bits(Source(str(whole), 0, "float32", (4,))).check()
+
+
+def test_other_reads_that_fail_still_end_the_process(tmp_path: Path) -> None:
+    code = f"""
+import mmap, os
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.core.regions import Source
+open({str(tmp_path / "f")!r}, "wb").write(bytes(1 << 20))
+guarded = open_bits(Source({str(tmp_path / "f")!r}, 0, "float32", (4,)))
+pages = mmap.mmap(os.open({str(tmp_path / "f")!r}, os.O_RDONLY), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+os.truncate({str(tmp_path / "f")!r}, 4096)
+pages[1 << 19]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == -signal.SIGBUS, done
