@@ -139,7 +139,9 @@ class _LoadedTensors:
             return None
         import torch
 
-        first_bytes = bytes(value.reshape(-1).view(torch.uint8)[:_CHECKED].numpy())
+        # a single element may have any stride, of which torch makes no view
+        first_elements = value.reshape(-1)[:_CHECKED].clone(memory_format=torch.contiguous_format)
+        first_bytes = bytes(first_elements.view(torch.uint8)[:_CHECKED].numpy())
         with Path(self._path).open("rb") as file:
             file.seek(offset)
             within = offset + nbytes <= os.fstat(file.fileno()).st_size

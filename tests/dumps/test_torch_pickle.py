@@ -139,6 +139,28 @@ def read_torch_only(path: Path) -> tuple[dict[str, DumpedTensor | NotDumped], An
     return dict(found.tensors), found.metadata
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_any_views_of_one_storage(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    views: list[Any] = []
+    while len(views) < 60:
+        storage_of = torch_sample(rng.choice(("float32", "bfloat16", "uint16", "complex64", "bool")), (60,), seed)
+        shape = [rng.choice((0, 1, 1, 2, 3, 4)) for _ in range(rng.randint(0, 4))]
+        strides = [rng.choice((0, 1, 2, 3, 4, 6, 12)) for _ in shape]
+        offset = rng.randint(0, 10)
+        if offset + sum(max(size - 1, 0) * stride for size, stride in zip(shape, strides, strict=True)) < 60:
+            views.append(storage_of.as_strided(shape, strides, offset))
+    torch.save(views, tmp_path / "x.pt")
+    ours = read(tmp_path / "x.pt")
+    assert same(ours, read_by_torch(tmp_path / "x.pt"))
+    for number, each in enumerate(views):
+        found = ours[str(number)]
+        assert isinstance(found, DumpedTensor)
+        dense = each.reshape(-1).clone(memory_format=torch.contiguous_format)
+        expected = dense.view(torch.uint8).numpy().tobytes() if each.numel() else b""
+        assert values(found).tobytes() == expected
+
+
 @pytest.mark.parametrize("location", ["cuda:0", "npu:0", "npu:15", "xpu", "meta", "hpu:1"])
 def test_devices_do_not_matter(tmp_path: Path, no_torch: None, location: str) -> None:
     path = archive(tmp_path / "x.pt", b"\x80\x02" + view((2, 2), (2, 1), of=storage(location=location)) + b".")
