@@ -1,24 +1,15 @@
 /* Sums of a second look: squares by channel, and counts of errors by size. Included once for each kind of CPU. */
 
-/* Tells whether all values are finite, and above the lowest of their type. */
-static bool FOR(is_ordinary, double)(const char *data, int64_t size, double lowest) {
-    int64_t odd = 0;
-    for (int64_t i = 0; i < size; i++) {
-        double value;
-        memcpy(&value, data + 8 * i, 8);
-        odd += !(value > lowest) | !(value < INFINITY);
-    }
-    return odd == 0;
-}
-
-/* Add a block whose first value is number `position` of the region. */
-static void FOR(add_errors, double)(
-    const char *of_x, const char *of_y, int64_t size, int64_t position, const ErrorSums *sums, uint32_t (*tables)[FIRST]
+/* Add a block whose first value is number `position` of the region, if all its values are finite and above the lowest.
+*/
+static bool FOR(add_errors, double)(
+    const char *of_x, const char *of_y, int64_t size, int64_t position, double lowest_x, double lowest_y,
+    const ErrorSums *sums, uint32_t (*tables)[FIRST]
 ) {
     double xx[BLOCK], dd[BLOCK], relative[BLOCK];
     const double rms = sums->rms, scale = 1 / rms;
     const bool is_divided = !(scale >= DBL_MIN && scale <= DBL_MAX);
-    int64_t zeros = 0;
+    int64_t zeros = 0, odd = 0;
     for (int64_t i = 0; i < size; i++) {
         double x, y;
         memcpy(&x, of_x + 8 * i, 8);
@@ -27,8 +18,10 @@ static void FOR(add_errors, double)(
         xx[i] = x * x;
         dd[i] = d * d;
         zeros += d == 0;
+        odd += !(x > lowest_x) | !(x < INFINITY) | !(y > lowest_y) | !(y < INFINITY);
         relative[i] = is_divided ? d / rms : d * scale;
     }
+    if (odd) return false;
     for (int64_t at = 0, end; at < size; at = end) {
         int64_t within = (position + at) % sums->row;
         end = smaller(size, at + sums->row - within);
@@ -50,6 +43,7 @@ static void FOR(add_errors, double)(
         tables[i % TABLES][bits >> 52]++;
     }
     sums->counts[0] -= zeros;
+    return true;
 }
 
 /* Add the elements start <= i < stop, up to the first block with a value that is not ordinary; return its first one. */
@@ -69,9 +63,7 @@ static int64_t FOR(sum_errors, double)(
         size = smaller(BLOCK, stop - position);
         const char *of_x = FOR(next_values, double)(x, &cursor_x, size, values_x, exact);
         const char *of_y = FOR(next_values, double)(y, &cursor_y, size, values_y, exact);
-        if (!FOR(is_ordinary, double)(of_x, size, lowest_x)) break;
-        if (!FOR(is_ordinary, double)(of_y, size, lowest_y)) break;
-        FOR(add_errors, double)(of_x, of_y, size, position, sums, tables);
+        if (!FOR(add_errors, double)(of_x, of_y, size, position, lowest_x, lowest_y, sums, tables)) break;
     }
     for (int64_t table = 0; table < TABLES; table++)
         for (int64_t i = 0; i < FIRST; i++) sums->counts[i] += tables[table][i];
