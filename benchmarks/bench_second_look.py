@@ -101,7 +101,7 @@ def seconds(tree: Path, run: Path, *options: str) -> dict[str, float]:
     """Compare a run by the version in a source tree; return where the time went, and counts."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CHILD, str(run), *options]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=run, env=environment, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -113,7 +113,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    ways: dict[str, tuple[Path, tuple[str, ...]]] = {"before": (options.before, ())} if options.before else {}
+    ways: dict[str, tuple[Path, tuple[str, ...]]] = (
+        {"before": (options.before.absolute(), ())} if options.before else {}
+    )
     ways |= {"by default": (TREE, ()), "in 30 %": (TREE, ("in share",)), "all": (TREE, ("--second-look", "all"))}
     print(f"{'':28} {'compare':>9} {'second look':>12} {'share':>7} {'looks':>6} {'drift':>6} {'hints':>6}")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
