@@ -121,8 +121,12 @@ static void first_segment(Segment *segment, const Rows *rows, int64_t position) 
 /* End a block where what it shares ends, if that is long. */
 static int64_t cut_block(int64_t size, int64_t left) { return left >= OWN_BLOCK ? smaller(size, left) : size; }
 
-static double total(const double lanes[8]) {
-    return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+INLINE double total(const double lanes[8]) {
+    typedef double Two __attribute__((vector_size(16)));
+    Two parts[4];
+    memcpy(parts, lanes, sizeof parts);
+    Two sum = (parts[0] + parts[2]) + (parts[1] + parts[3]);
+    return sum[0] + sum[1];
 }
 
 static void widen_range(Totals *totals, double low_x, double high_x, double low_y, double high_y) {

@@ -5,17 +5,18 @@
 #define LANES (64 / (REAL_BITS / 8))
 #define PER_VECTOR (VECTOR_BYTES / (REAL_BITS / 8))
 #define GROUPS (LANES / PER_VECTOR)
+#define PER_WIDE (VECTOR_BYTES / 8)
 #include "lanes.h"
 
 /* What one block gives, lane by lane. */
 typedef struct {
-    REAL sums[SUMS][LANES];
+    NAME(Reals) sums[SUMS][GROUPS];
     NAME(Reals) min_x[GROUPS], max_x[GROUPS], min_y[GROUPS], max_y[GROUPS], max_abs_d[GROUPS], max_rel_d[GROUPS];
     NAME(Unsigned) distance[GROUPS];
     int64_t over_1k, over_5k, over_tolerance, equal;
 } NAME(Block);
 
-/* What a scan adds up, lane by lane; the sums of a block go into eight lanes of float64. */
+/* What a scan adds up, lane by lane. */
 typedef struct {
     double sums[SUMS][8];
     NAME(Reals) min_x[GROUPS], max_x[GROUPS], min_y[GROUPS], max_y[GROUPS], max_rel_d[GROUPS];
@@ -73,8 +74,6 @@ INLINE void NAME(step)(
     to->distance = NAME(larger)(NAME(distance)(NAME(ordinal)(bits_x), NAME(ordinal)(bits_y)), to->distance);
 }
 
-#define STORE(NUMBER, FIELD) memcpy((char *)block->sums[NUMBER] + group * VECTOR_BYTES, &all.FIELD, VECTOR_BYTES)
-
 /* Reduce `size` elements, and fetch those ahead into the cache. A CPU whose vectors hold only some of the lanes goes
    over the elements several times, so that all its sums stay in registers and are those of any other CPU. */
 INLINE void NAME(reduce_any)(
@@ -117,15 +116,15 @@ INLINE void NAME(reduce_any)(
                 rtol, atol, (REAL)scale, scaled
             );
         }
-        STORE(SUM_X, x);
-        STORE(SUM_Y, y);
-        STORE(SUM_XX, xx);
-        STORE(SUM_YY, yy);
-        STORE(SUM_XY, xy);
-        STORE(SUM_D, d);
-        STORE(SUM_DD, dd);
-        STORE(SUM_ABS_D, abs_d);
-        STORE(SUM_REL_D, rel_d);
+        block->sums[SUM_X][group] = all.x;
+        block->sums[SUM_Y][group] = all.y;
+        block->sums[SUM_XX][group] = all.xx;
+        block->sums[SUM_YY][group] = all.yy;
+        block->sums[SUM_XY][group] = all.xy;
+        block->sums[SUM_D][group] = all.d;
+        block->sums[SUM_DD][group] = all.dd;
+        block->sums[SUM_ABS_D][group] = all.abs_d;
+        block->sums[SUM_REL_D][group] = all.rel_d;
         block->min_x[group] = all.min_x;
         block->max_x[group] = all.max_x;
         block->min_y[group] = all.min_y;
@@ -156,13 +155,17 @@ INLINE REAL NAME(at)(const char *data, int64_t i) {
     return value;
 }
 
-/* Spread the sums of a block over eight lanes of float64. */
-static void NAME(widen)(const NAME(Block) *block, double sums[SUMS][8]) {
+/* Spread the sums of a block over eight lanes of float64: lane i and lane i + 8 come together. */
+INLINE void NAME(widen)(const NAME(Block) *block, double sums[SUMS][8]) {
     for (int64_t number = 0; number < SUMS; number++)
-        for (int64_t lane = 0; lane < 8; lane++) {
-            sums[number][lane] = (double)block->sums[number][lane];
-            for (int64_t other = lane + 8; other < LANES; other += 8)
-                sums[number][lane] += (double)block->sums[number][other];
+        for (int64_t lane = 0; lane < 8; lane += PER_WIDE) {
+            NAME(Wide) sum = {0};
+            for (int64_t part = lane; part < LANES; part += 8) {
+                NAME(Narrow) narrow;
+                memcpy(&narrow, (const char *)block->sums[number] + part * (int64_t)sizeof(REAL), sizeof narrow);
+                sum += __builtin_convertvector(narrow, NAME(Wide));
+            }
+            memcpy(sums[number] + lane, &sum, sizeof sum);
         }
 }
 
@@ -260,17 +263,16 @@ static void NAME(square_sums)(
 ) {
     double xx = 0, dd = 0;
     if (end - begin >= 8) {
-        typedef double Wide __attribute__((vector_size(VECTOR_BYTES)));
-        typedef REAL Narrow __attribute__((vector_size(VECTOR_BYTES / 8 * sizeof(REAL))));
-        enum { PARTS = 64 / VECTOR_BYTES };
-        Wide lanes_xx[PARTS] = {{0}}, lanes_dd[PARTS] = {{0}};
+        enum { PARTS = 8 / PER_WIDE };
+        NAME(Wide) lanes_xx[PARTS] = {{0}}, lanes_dd[PARTS] = {{0}};
         for (; begin + 8 <= end; begin += 8)
             for (int64_t part = 0; part < PARTS; part++) {
-                int64_t at = (begin + part * (VECTOR_BYTES / 8)) * (int64_t)sizeof(REAL);
-                Narrow narrow_a, narrow_b;
+                int64_t at = (begin + part * PER_WIDE) * (int64_t)sizeof(REAL);
+                NAME(Narrow) narrow_a, narrow_b;
                 memcpy(&narrow_a, x + at, sizeof narrow_a);
                 memcpy(&narrow_b, y + at, sizeof narrow_b);
-                Wide a = __builtin_convertvector(narrow_a, Wide), d = __builtin_convertvector(narrow_b, Wide) - a;
+                NAME(Wide) a = __builtin_convertvector(narrow_a, NAME(Wide));
+                NAME(Wide) d = __builtin_convertvector(narrow_b, NAME(Wide)) - a;
                 lanes_xx[part] += a * a;
                 lanes_dd[part] += d * d;
             }
@@ -357,7 +359,7 @@ static void NAME(add_block)(
     bool is_wide = is_wide_enough(xx) || (xx == 0 && is_zero(fx, size));
     is_wide = is_wide && (is_wide_enough(yy) || (yy == 0 && is_zero(fy, size)));
     is_wide = is_wide && (is_wide_enough(dd) || !NAME(any_greater)(block.max_abs_d, 0));
-    if (!is_wide || !(total(sums[SUM_REL_D]) < INFINITY)) {
+    if (!is_wide || NAME(any_greater)(block.max_rel_d, FLT_MAX / BLOCK)) {
         double max_rel_d;
         is_larger = NAME(sum_again)(fx, fy, size, limits, sums, &max_rel_d) > beaten;
         xx = total(sums[SUM_XX]);
@@ -462,10 +464,11 @@ static void NAME(scan)(const Scan *scan, int64_t start, int64_t stop) {
 #undef LANES
 #undef PER_VECTOR
 #undef GROUPS
-#undef STORE
+#undef PER_WIDE
 #undef REAL
 #undef BITS
 #undef UNSIGNED
 #undef REAL_BITS
+#undef REAL_SUFFIX
 #undef LOWEST
 #undef OWN_CODE

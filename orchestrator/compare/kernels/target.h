@@ -6,6 +6,7 @@
 #define BITS int64_t
 #define UNSIGNED uint64_t
 #define REAL_BITS 64
+#define REAL_SUFFIX pd
 #define LOWEST INT64_MIN
 #define OWN_CODE FLOAT64
 #include "scan.h"
@@ -14,6 +15,7 @@
 #define BITS int32_t
 #define UNSIGNED uint32_t
 #define REAL_BITS 32
+#define REAL_SUFFIX ps
 #define LOWEST INT32_MIN
 #define OWN_CODE FLOAT32
 #include "scan.h"
