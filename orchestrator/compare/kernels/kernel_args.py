@@ -17,9 +17,10 @@ from aclcmp.orchestrator.compare.kernels.strides import Walk
 class _Walk(ctypes.Structure):
     _fields_ = (("run", c_int64), ("base", c_int64), ("levels", c_int64), ("sizes", c_void_p), ("strides", c_void_p))
 
-    @staticmethod
-    def of(walk: Walk) -> _Walk:
-        return _Walk(walk.run, walk.base, walk.sizes.size, _address(walk.sizes), _address(walk.strides))
+    def __init__(self, walk: Walk) -> None:
+        levels = c_int64 * len(walk.levels)
+        self._kept = levels(*(size for size, _ in walk.levels)), levels(*(stride for _, stride in walk.levels))
+        super().__init__(walk.run, walk.base, len(walk.levels), *map(ctypes.addressof, self._kept))
 
 
 class KernelOperand(ctypes.Structure):
@@ -36,11 +37,13 @@ class KernelOperand(ctypes.Structure):
     code: int
 
     def __init__(self, data: npt.NDArray[np.uint8], itemsize: int, code: int, walk: Walk) -> None:
-        """Take the whole stored tensor as flat bytes, and a walk that stays within it."""
+        """Take the whole stored tensor as flat bytes, and a walk. Raises ValueError unless it stays within them."""
+        if walk.last >= data.size // itemsize:
+            raise ValueError(f"a region ends at element {walk.last} of a tensor of {data.size // itemsize}")
         float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
-        super().__init__(_address(data), itemsize, code, float8_values, _Walk.of(walk))
         self.walk = walk
-        self._kept = data  # what the addresses point to must live as long
+        self._kept = data, _Walk(walk)  # what the addresses point to must live as long
+        super().__init__(_address(data), itemsize, code, float8_values, self._kept[1])
 
 
 class Rows(ctypes.Structure):
@@ -59,12 +62,13 @@ class Rows(ctypes.Structure):
     )
 
     def __init__(self, width: int, group: int, walk: Walk, groups: int) -> None:
-        """Make the sums of `groups` groups, all zero."""
-        self.group, self.walk = group, walk
+        """Make the sums of `groups` groups, all zero. Raises ValueError unless all rows belong to one of them."""
+        if walk.last // group >= groups:
+            raise ValueError(f"row {walk.last} belongs to none of {groups} groups of {group}")
+        self.group, self._walk_kept = group, _Walk(walk)
         self.seen, self.sum_xx, self.sum_dd = np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups)
-        super().__init__(
-            width, group.bit_length() - 1, _Walk.of(walk), *map(_address, (self.seen, self.sum_xx, self.sum_dd))
-        )
+        sums = map(_address, (self.seen, self.sum_xx, self.sum_dd))
+        super().__init__(width, group.bit_length() - 1, self._walk_kept, *sums)
 
 
 class KernelLimits(ctypes.Structure):

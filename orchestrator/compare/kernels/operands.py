@@ -17,15 +17,13 @@ from aclcmp.orchestrator.compare.kernels.strides import Walk
 SUM_WINDOW = 262_144
 """Most elements whose sums are in memory at a time: 2 MiB."""
 
-_NO_LEVELS = np.empty(0, np.int64)
-
 
 def window_operand(
     values: npt.NDArray[np.int64] | npt.NDArray[np.float64], code: int, start: int, stop: int
 ) -> KernelOperand:
     """Return 8-byte values in memory as an operand: a region's elements start <= i < stop."""
     # The kernels use the elements' numbers in the region, so the window's base is -start.
-    return KernelOperand(values.view(np.uint8), 8, code, Walk(stop, -start, _NO_LEVELS, _NO_LEVELS))
+    return KernelOperand(values.view(np.uint8), 8, code, Walk(stop, -start))
 
 
 class OperandReader(Protocol):

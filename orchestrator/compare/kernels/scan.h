@@ -442,7 +442,9 @@ static void NAME(scan)(const Scan *scan, int64_t start, int64_t stop) {
         size = cut_block(size, left_in_run(&cursor_y, &y->walk));
         const char *of_x = NAME(next_values)(x, &cursor_x, size, values_x, exact_x);
         const char *of_y = NAME(next_values)(y, &cursor_y, size, values_y, exact_y);
-        Ahead ahead = {place(&cursor_x, x), place(&cursor_y, y), x->itemsize, y->itemsize};
+        Ahead ahead = {place_ahead(&cursor_x, x), place_ahead(&cursor_y, y), x->itemsize, y->itemsize};
+        if (x->walk.run < OWN_BLOCK) ahead.itemsize_x = 0;
+        if (y->walk.run < OWN_BLOCK) ahead.itemsize_y = 0;
         NAME(add_block)(of_x, of_y, size, position, scan, &ahead, &segment, &lanes);
         if (has_integers) equal += count_equal(exact_x, exact_y, size, (x->code == UINT64) == (y->code == UINT64));
         position += size;

@@ -60,12 +60,22 @@ static const char *place(const Cursor *cursor, const Operand *operand) {
     return operand->data + (cursor->start + cursor->within) * operand->itemsize;
 }
 
+/* The place of the next element but 2 * BLOCK, where runs are shorter: what lies far apart takes long to fetch. */
+static const char *place_ahead(const Cursor *cursor, const Operand *operand) {
+    const Walk *walk = &operand->walk;
+    int64_t runs = walk->levels > 0 ? 2 * BLOCK / walk->run : 0;
+    return place(cursor, operand) + runs * (runs > 0 ? walk->strides[walk->levels - 1] : 0) * operand->itemsize;
+}
+
 /* A constant size turns memcpy into one or two moves. */
 #define COPY_RUNS(SIZE)                                                                                                \
-    for (int64_t i = 0; i < count; i++) memcpy(out + i * (SIZE), source + i * stride, (SIZE));                         \
+    for (int64_t i = 0; i < count; i++) {                                                                              \
+        __builtin_prefetch(source + (i + ahead) * stride);                                                             \
+        memcpy(out + i * (SIZE), source + i * stride, (SIZE));                                                         \
+    }                                                                                                                  \
     break
 
-static void copy_runs(char *restrict out, const char *restrict source, int64_t size, int64_t stride, int64_t count) {
+static void copy_runs(char *restrict out, const char *restrict source, int64_t size, int64_t stride, int64_t count, int64_t ahead) {
     switch (size) {
     case 1: COPY_RUNS(1);
     case 2: COPY_RUNS(2);
@@ -88,7 +98,7 @@ static void gather(Cursor *cursor, const Operand *operand, int64_t count, char *
             runs = smaller(count / walk->run, walk->sizes[inner] - cursor->digits[inner]);
         int64_t taken = runs * walk->run;
         if (runs > 0) {
-            copy_runs(out, place(cursor, operand), walk->run * itemsize, walk->strides[inner] * itemsize, runs);
+            copy_runs(out, place(cursor, operand), walk->run * itemsize, walk->strides[inner] * itemsize, runs, BLOCK / walk->run);
             next_runs(cursor, walk, runs);
         } else {
             taken = smaller(count, left_in_run(cursor, walk));
