@@ -242,3 +242,14 @@ print(os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"))
     done = subprocess.run([sys.executable, "-c", script], env=environ, cwd=tmp_path, capture_output=True, text=True)
     said, after = done.stdout.splitlines()
     assert said.startswith("x.pt: torch is needed to read it") and words in said and after == str(before), done
+
+
+def test_a_comparison_imports_no_torch(tmp_path: Path) -> None:
+    for side in ("golden", "actual"):
+        (tmp_path / side).mkdir()
+        torch.save({"layers.0": torch.arange(9.0), "layers.1": torch.ones(3, 4).t()}, tmp_path / side / "x.pt")
+    (tmp_path / "torch.py").write_text("raise RuntimeError('imported')")
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    command = [sys.executable, "-m", "aclcmp", "compare", "golden", "actual"]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "All match, bit for bit: 2 labels" in done.stdout, done
