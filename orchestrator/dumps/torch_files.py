@@ -31,6 +31,7 @@ from aclcmp.orchestrator.dumps.torch_pickle import PickledContent, Storage, Stor
 
 _MOST = 100_000  # values in a file: nested references to one list would make any number of them
 _DEPTH = 64
+_LONGEST_NAME = 2_000  # letters; a long one would be in the name of each value below it
 _Locate = Callable[[Any, str], DumpedTensor | NotDumped | None]
 """Returns the place of a tensor, None for any other value; the text names the tensor in messages."""
 
@@ -84,6 +85,10 @@ def _leaves(content: Any, where: str) -> Iterator[tuple[str, Any]]:
         left -= len(inner)
         if left < 0 or depth == _DEPTH:
             raise ForeignFormatError(f"{where}: holds more than {_MOST} values, or one within itself")
+        if len(name) > _LONGEST_NAME:
+            raise ForeignFormatError(
+                f"{where}: has a name longer than {_LONGEST_NAME} letters: {printable(name[:40])}..."
+            )
         keyed = [(key if isinstance(key, (str, int, float, bool)) else type(key).__name__, each) for key, each in inner]
         pending.extend((f"{name}.{key}" if name else str(key), each, depth + 1) for key, each in reversed(keyed))
 

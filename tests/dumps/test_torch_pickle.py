@@ -355,6 +355,8 @@ HOSTILE = {
     "shape shared by many": VIEW + b"q\0" + storage() + b"q\1" + ONES + b"q\2(" + b"h\0(h\1K\0h\2h\2tR" * 1000 + b"t.",
     "arguments shared by many": b"ccollections\nOrderedDict\nq\0" + ONES + b"q\1h\0h\1R.",
     "more values than any file": b"](" + b"N" * 200_000 + b"e.",
+    "long name of many": b"}" + text("a" * 5_000_000) + b"](" + b"N" * 90_000 + b"es.",
+    "long names": b"N" + (b"q\0}" + text("a" * 100) + b"h\0s") * 60 + b".",
 }  # fmt: skip
 
 
