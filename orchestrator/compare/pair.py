@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -190,8 +190,11 @@ def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, Kernel
     components = components_of(golden.dtype)
     x_reader, y_reader = _reader(golden, components), _reader(actual, components)
     size = golden.region.size * components
-    most = SUM_WINDOW if golden.more or actual.more else size
-    for start, stop in _spans(x_reader.reach, y_reader.reach, size, most) if size else ():
+    spans: Iterable[tuple[int, int]] = ((0, size),) if size else ()
+    summed = bool(golden.more or actual.more)
+    if size and (summed or any(side.release is not _release_nothing for side in (golden, actual))):
+        spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if summed else size)
+    for start, stop in spans:
         yield start, stop, x_reader.window(start, stop), y_reader.window(start, stop)
         x_reader.release(start, stop)
         y_reader.release(start, stop)

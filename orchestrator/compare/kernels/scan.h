@@ -231,29 +231,38 @@ static int64_t NAME(mask_nonfinite)(
     return masked;
 }
 
-/* Update the largest |d|, taken in float64, by a block's; fx and fy are x and y with zeros at non-finite pairs. */
+/* Update the largest |d|, taken in float64, by a block's; fx and fy are x and y with zeros at non-finite pairs. Only
+   stretches with a |d| above `beaten`, as REAL, are looked at: rounded values often reach the same maximum. */
 static void NAME(update_max_difference)(
-    const char *x, const char *y, const char *fx, const char *fy, int64_t size, int64_t position, Totals *totals
+    const char *x, const char *y, const char *fx, const char *fy, int64_t size, int64_t position, REAL beaten,
+    Totals *totals
 ) {
-    int64_t most = 0;
-    for (int64_t i = 0; i < size; i++) {
-        double d = fabs((double)NAME(at)(fy, i) - (double)NAME(at)(fx, i));
-        int64_t bits;
-        memcpy(&bits, &d, sizeof bits);
-        most = bits > most ? bits : most;
-    }
-    double largest;
-    memcpy(&largest, &most, sizeof largest);
-    if (!(largest > totals->extremes[MAX_ABS_D])) return;
-    for (int64_t i = 0; i < size; i++) {
-        double a = (double)NAME(at)(x, i), b = (double)NAME(at)(y, i);
-        bool counts = (double)NAME(at)(fx, i) == a && (double)NAME(at)(fy, i) == b;
-        if (!counts || fabs(b - a) != largest) continue;
-        totals->extremes[MAX_ABS_D] = largest;
-        totals->extremes[MAX_ABS_D_X] = a;
-        totals->extremes[MAX_ABS_D_Y] = b;
-        totals->position = position + i;
-        return;
+    for (int64_t begin = 0, end; begin < size; begin = end) {
+        end = smaller(size, begin + 64);
+        int reached = 0;
+        for (int64_t i = begin; i < end; i++) {
+            REAL d = NAME(at)(fy, i) - NAME(at)(fx, i);
+            reached |= (d > beaten) | (-d > beaten);
+        }
+        if (!reached) continue;
+        int64_t most = 0; /* the bits of the largest; compared as integers, which is vectorised */
+        for (int64_t i = begin; i < end; i++) {
+            double d = fabs((double)NAME(at)(fy, i) - (double)NAME(at)(fx, i));
+            int64_t bits;
+            memcpy(&bits, &d, sizeof bits);
+            most = bits > most ? bits : most;
+        }
+        double largest;
+        memcpy(&largest, &most, sizeof largest);
+        for (int64_t i = begin; i < end && largest > totals->extremes[MAX_ABS_D]; i++) {
+            double a = (double)NAME(at)(x, i), b = (double)NAME(at)(y, i);
+            bool counts = (double)NAME(at)(fx, i) == a && (double)NAME(at)(fy, i) == b;
+            if (!counts || fabs(b - a) != largest) continue;
+            totals->extremes[MAX_ABS_D] = largest;
+            totals->extremes[MAX_ABS_D_X] = a;
+            totals->extremes[MAX_ABS_D_Y] = b;
+            totals->position = position + i;
+        }
     }
 }
 
@@ -387,7 +396,7 @@ static void NAME(add_block)(
     NAME(add_bits)(fx, size, scan->unit_x, &totals->bits[0]);
     NAME(add_bits)(fy, size, scan->unit_y, &totals->bits[1]);
     if (size > masked && is_larger)
-        NAME(update_max_difference)(x, y, fx, fy, size, position, totals);
+        NAME(update_max_difference)(x, y, fx, fy, size, position, (REAL)beaten, totals);
     if (position + size <= segment->end) {
         scan->rows->seen[segment->group] = true;
         scan->rows->sum_xx[segment->group] += xx;
