@@ -73,6 +73,7 @@ TEXTS = {
     "labels": ["", "layers", "a("],
     "tasks": ["", "0-3", "3-1", "all"],
     "policy": ["right.toml", "wrong.toml", "none.toml", "folder"],
+    "second_look": ["all", "none", "0", "2.5", "-1", "soon", "nan"],
     "floor": ["perturb", "repeat", "folder", "none.h5"],
 }
 VARIABLES: list[dict[str, str]] = [{}, {"A": "1"}, {"RANK": "1"}, {"ACLCMP_X": "1"}]
