@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_double, c_int64, c_uint64, c_void_p
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ class _Walk(ctypes.Structure):
         levels = c_int64 * len(walk.levels)
         self._kept = levels(*(size for size, _ in walk.levels)), levels(*(stride for _, stride in walk.levels))
         super().__init__(walk.run, walk.base, len(walk.levels), *map(ctypes.addressof, self._kept))
+
+
+@lru_cache(maxsize=4096)
+def _packed(walk: Walk) -> _Walk:
+    """Return a walk in the kernels' form; what refers to its addresses must keep it."""
+    return _Walk(walk)
 
 
 class KernelOperand(ctypes.Structure):
@@ -42,7 +49,7 @@ class KernelOperand(ctypes.Structure):
             raise ValueError(f"a region ends at element {walk.last} of a tensor of {data.size // itemsize}")
         float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
         self.walk = walk
-        self._kept = data, _Walk(walk)  # what the addresses point to must live as long
+        self._kept = data, _packed(walk)  # what the addresses point to must live as long
         super().__init__(_address(data), itemsize, code, float8_values, self._kept[1])
 
 
@@ -65,7 +72,7 @@ class Rows(ctypes.Structure):
         """Make the sums of `groups` groups, all zero. Raises ValueError unless all rows belong to one of them."""
         if walk.last // group >= groups:
             raise ValueError(f"row {walk.last} belongs to none of {groups} groups of {group}")
-        self.group, self._walk_kept = group, _Walk(walk)
+        self.group, self._walk_kept = group, _packed(walk)
         self.seen, self.sum_xx, self.sum_dd = np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups)
         sums = map(_address, (self.seen, self.sum_xx, self.sum_dd))
         super().__init__(width, group.bit_length() - 1, self._walk_kept, *sums)
