@@ -25,7 +25,7 @@ class _Walk(ctypes.Structure):
 
 
 @lru_cache(maxsize=4096)
-def _packed(walk: Walk) -> _Walk:
+def _pack(walk: Walk) -> _Walk:
     """Return a walk in the kernels' form; what refers to its addresses must keep it."""
     return _Walk(walk)
 
@@ -49,7 +49,7 @@ class KernelOperand(ctypes.Structure):
             raise ValueError(f"a region ends at element {walk.last} of a tensor of {data.size // itemsize}")
         float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
         self.walk = walk
-        self._kept = data, _packed(walk)  # what the addresses point to must live as long
+        self._kept = data, _pack(walk)  # what the addresses point to must live as long
         super().__init__(_address(data), itemsize, code, float8_values, self._kept[1])
 
 
@@ -72,7 +72,7 @@ class Rows(ctypes.Structure):
         """Make the sums of `groups` groups, all zero. Raises ValueError unless all rows belong to one of them."""
         if walk.last // group >= groups:
             raise ValueError(f"row {walk.last} belongs to none of {groups} groups of {group}")
-        self.group, self._walk_kept = group, _packed(walk)
+        self.group, self._walk_kept = group, _pack(walk)
         self.seen, self.sum_xx, self.sum_dd = np.zeros(groups, np.bool_), np.zeros(groups), np.zeros(groups)
         sums = map(_address, (self.seen, self.sum_xx, self.sum_dd))
         super().__init__(width, group.bit_length() - 1, self._walk_kept, *sums)
