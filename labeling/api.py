@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from aclcmp.labeling import torchscript
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aclcmp.labeling.recorder import Recorder
+    from aclcmp.labeling.rows import Rows
 
 _on = bool(os.environ.get(SHARD_DIR))
 _recorder: Recorder | None = None
@@ -68,6 +70,7 @@ def set_label(
     layout: Any = None,
     level: str = "",
     inputs: Sequence[str] | None = None,
+    rows: Rows | None = None,
 ) -> None:
     """Record one tensor under an id; the tensor with the same id on the other side is its counterpart.
 
@@ -85,6 +88,7 @@ def set_label(
         level: the part that was replaced, "op", "layer" or "model"; derived from the id if it is not given.
         inputs: ids of the labels that this one was computed from, e.g. `["x", "layers.0.attention"]` (at most 1,024).
             An error began in a wrong label whose inputs are right; without `inputs` all labels before it count as them.
+        rows: which token each row is, `aclcmp.rows(...)`; by default those of the `with aclcmp.rows(...)` around it.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
     `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph at the call
@@ -93,17 +97,17 @@ def set_label(
     """
     if not _on or _skipped_in_graph():
         return
-    _record_from(data_src, data_id, data_val, tensor_path, layout, level, inputs)
+    _record_from(data_src, data_id, data_val, tensor_path, layout, level, inputs, rows)
 
 
 def _record_from(
-    data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, inputs: Any
+    data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, inputs: Any, rows: Any
 ) -> None:
     """Record what `set_label` was given; its caller is the call site."""
     frame = sys._getframe(2)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if recorder := _live_recorder():
-        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site)
+        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site, rows)
 
 
 def _skipped_in_graph() -> bool:
@@ -122,6 +126,30 @@ def _skipped_in_graph() -> bool:
     if recorder := _live_recorder():
         recorder.skip(traced_local(translator, "data_src"), name, COMPILED, site)
     return True
+
+
+def rows(
+    requests: Any = None, positions: Any = None, token_ids: Any = None, *, mask: Any = None
+) -> AbstractContextManager[Any]:
+    """Say which token each row of the labels inside `with aclcmp.rows(...)` is, for engines that mix requests.
+
+    Args:
+        requests: the request of each row, texts or numbers, n of them; one alone if all rows belong to it. Of a padded
+            batch one for each of its B lines. The two sides' requests pair by their token ids, else by these names.
+        positions: the position of each row in its request, n integers from 0.
+        token_ids: the token of each row, n integers; the report shows them, and rows of other tokens do not pair.
+        mask: instead of positions, an attention mask of [B, T] for a padded batch: only rows where it is not 0 count.
+
+    Labels inside are sets of rows: each pairs with the row of the same request and position on the other side, wherever
+    that lies, in whatever batch, step or rank. The dimensions that carry rows are found by their size ([n, H],
+    [1, n, H], [B, T, H], [T, B, H], [n, heads, d]). Arrays, lists and tensors are copied before the call returns.
+    Never raises: labels fail that refer to impossible rows.
+    """
+    if not _on:
+        return nullcontext()
+    from aclcmp.labeling.rows import Rows
+
+    return Rows(requests, positions, token_ids, mask)
 
 
 def is_on() -> bool:

@@ -32,8 +32,10 @@ from aclcmp.labeling.identity import (
 )
 from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
+from aclcmp.labeling.rows import PADDING, NamedRows, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import SIDE_NAMES, LabelRecord
+from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
+from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_requests
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.tensors import HostTensor, host_tensor
 
@@ -52,6 +54,10 @@ class Recorder:
         self._task = task
         self._seq = 0
         self._occurrences: dict[tuple[int, str, str], int] = {}
+        self._requests: dict[tuple[int, str], int] = {}
+        """Numbers of requests in the shard, by task and name."""
+        self._rows: tuple[NamedRows, int] | None = None
+        """The names of rows that were stored last, and the number of their record."""
         self._warned: set[str] = set()
         self._skipped: set[str] = set()
         self._lock = threading.RLock()  # re-entrant: a signal handler may label too
@@ -93,6 +99,7 @@ class Recorder:
         level: Any,
         inputs: Any,
         call_site: str,
+        rows: Any = None,
     ) -> None:
         """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
         with self._lock:
@@ -128,6 +135,9 @@ class Recorder:
                     )
                     return
                 tensor = host_tensor(data_val, layout)
+                names = self._rows_record(writer, rows, task)
+                if names > seq:  # their record comes first
+                    seq, self._seq = self._seq, self._seq + 1
                 bits, capture = self._stored_bytes(tensor)
                 label = LabelRecord(
                     task=task,
@@ -144,6 +154,7 @@ class Recorder:
                     level=level,
                     capture=capture.value,
                     inputs=sources,
+                    rows=names,
                 )
                 writer.add(label, bits)
             except Exception as error:  # whatever it is, it must not reach the model
@@ -245,6 +256,45 @@ class Recorder:
             from multiprocessing.util import Finalize
 
             Finalize(None, self.close, exitpriority=0)
+
+    def _rows_record(self, writer: ShardWriter, rows: Any, task: int) -> int:
+        """Return the number of the record that names the rows of a label, which the first such label writes; -1: none.
+
+        Raises LabelError where the names are impossible.
+        """
+        rows = current_rows() if rows is None else rows
+        if rows is None:
+            return -1
+        if not isinstance(rows, Rows):
+            raise LabelError(f"rows is a {type(rows).__name__}; give aclcmp.rows(requests, positions, token_ids)")
+        named = rows.named
+        if self._rows is not None and self._rows[0] is named:
+            return self._rows[1]
+        numbers = np.array([*(self._request_number(writer, (task, name)) for name in named.requests), PADDING])
+        table = named.table.copy()
+        table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
+        number = self._write_rows(writer, TABLE, "int32", table)
+        self._rows = named, number
+        return number
+
+    def _request_number(self, writer: ShardWriter, request: tuple[int, str]) -> int:
+        number = self._requests.get(request)
+        if number is None:
+            number = len(self._requests)
+            packed = pack_requests(number, [request])
+            self._write_rows(writer, REQUESTS, "uint8", packed)
+            self._requests[request] = number
+        return number
+
+    def _write_rows(self, writer: ShardWriter, data_id: str, dtype: str, value: npt.NDArray[Any]) -> int:
+        """Store names of rows; return the number of the record. Raises OSError."""
+        seq, self._seq = self._seq, self._seq + 1
+        occurrence = self._next_occurrence((0, data_id, ROWS))
+        record = LabelRecord(
+            0, data_id, occurrence, ROWS, seq, time.time(), "", dtype=dtype, shape=value.shape, device="numpy"
+        )
+        writer.add(record, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        return seq
 
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)

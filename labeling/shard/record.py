@@ -12,8 +12,10 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 
 REFERENCE = "ref"
 """The side that shows only how much of a difference is noise: golden in higher precision."""
-SIDES = ("pta", "acl", REFERENCE)
-"""Golden, actual, and the reference."""
+ROWS = "rows"
+"""The side of no tensor of the model: names of rows, to which labels refer."""
+SIDES = ("pta", "acl", REFERENCE, ROWS)
+"""Golden, actual, the reference, and the names of rows."""
 SIDE_NAMES = {
     "pta": "pta",
     "golden": "pta",
@@ -63,6 +65,8 @@ class LabelRecord:
     capture: str = Capture.FULL.value
     inputs: tuple[str, ...] = ()
     """Ids of the labels from which it was computed, where the user named them."""
+    rows: int = -1
+    """`seq` of the record of side ROWS in this shard that names its rows; -1 for none."""
 
     @property
     def stored(self) -> tuple[str, tuple[int, ...]]:
@@ -95,6 +99,7 @@ class LabelRecord:
                 self.level,
                 self.capture,
                 self.inputs,
+                *((self.rows,) if self.rows >= 0 else ()),
             ],
             separators=(",", ":"),
         )
@@ -103,7 +108,7 @@ class LabelRecord:
     def from_fields(fields: list[object]) -> LabelRecord:
         """Return the record of a parsed line, every type checked. Raises ValueError.
 
-        A line may lack the last field, `inputs`.
+        A line may lack the last fields, `inputs` and `rows`.
         """
         kinds: tuple[Any, ...] = (
             int,
@@ -126,17 +131,19 @@ class LabelRecord:
             str,
             str,
             list,
+            int,
         )
-        if len(fields) == len(kinds) - 1:
-            fields = [*fields, []]
+        fields = [*fields, *([], -1)[len(fields) - len(kinds) :]] if len(fields) < len(kinds) else fields
         if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
             raise ValueError("not a label record")
         values: list[Any] = list(fields)
-        numbers = [value for value in (*values, *values[8]) if isinstance(value, int)]
+        numbers = [value for value in (*values[:20], *values[8]) if isinstance(value, int)]
         if not all(0 <= number < 2**64 for number in numbers):
             raise ValueError("a number of a label record is out of range")
         if not all(isinstance(n, int) and n < 2**63 for n in (*values[8], values[0], values[2], values[4])):
             raise ValueError("a number of a label record is out of range")
+        if not -1 <= values[20] < values[4]:
+            raise ValueError("a label record refers to rows that come after it")
         if not all(isinstance(name, str) for name in values[19]):
             raise ValueError("the inputs of a label record are no ids")
         values[8], values[19] = tuple(values[8]), tuple(values[19])

@@ -166,6 +166,8 @@ class Segment:
             set_text(dataset, "level", record.level)
         if record.inputs:
             set_text(dataset, "inputs", _inputs_text(record))
+        if record.rows >= 0:
+            h5a.create(dataset, b"rows", h5t.STD_I64LE, _space(())).write(np.array(record.rows))
         if record.stored != (record.dtype, record.shape):
             set_text(dataset, "capture", record.capture)
             set_text(dataset, "shape", json.dumps(record.shape))
@@ -193,6 +195,7 @@ _NUMBERS: list[tuple[str, str]] = [
     ("offset", "<i8"),
     ("nbytes", "<i8"),
     ("checksum", "<u8"),
+    ("rows", "<i8"),
 ]
 
 

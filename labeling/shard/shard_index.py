@@ -9,6 +9,7 @@ from pathlib import Path
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_files import ShardFiles
 
 
@@ -27,6 +28,8 @@ class ShardIndex:
     damaged: int = 0
     torn: bool = False
     dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
+    rows: Mapping[int, RowTable] = field(default_factory=dict)
+    """Names of rows, by the number to which a record's `rows` refers."""
 
     def path(self, record: LabelRecord) -> Path:
         """Return the file that holds a label's bytes."""

@@ -23,7 +23,8 @@ from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.record import ROWS, LabelRecord
+from aclcmp.labeling.shard.row_table import read_row_tables
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -77,7 +78,23 @@ def read_shard(files: ShardFiles) -> ShardIndex:
             raise ShardFormatError(
                 f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
             )
-    return ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)
+    return _with_rows(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn))
+
+
+def _with_rows(index: ShardIndex) -> ShardIndex:
+    """Take the names of rows out of the labels of an index. A label whose names are lost becomes a failed one."""
+    tables = [record for record in index.records if record.side == ROWS]
+    if not tables and not any(record.rows >= 0 for record in index.records):
+        return index
+    rows = read_row_tables(tables, lambda record: read_label(index, record))
+    labels = (
+        replace(record, offset=None, rows=-1, error=record.error or "the names of its rows are lost")
+        if record.rows >= 0 and record.rows not in rows
+        else record
+        for record in index.records
+        if record.side != ROWS
+    )
+    return replace(index, records=tuple(labels), rows=rows)
 
 
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:
@@ -256,6 +273,7 @@ def _from_row(row: tuple[Any, ...], columns: tuple[str, ...], number: int, texts
     }
     cells["shape"] = list(_shape(cells["shape"]))
     cells["inputs"] = list(_inputs(cells.get("inputs", "")))
+    cells.setdefault("rows", -1)
     cells["offset"] = None if cells["offset"] < 0 else cells["offset"]
     cells["segment"] = number
     return LabelRecord.from_fields([cells[each.name] for each in fields(LabelRecord)])

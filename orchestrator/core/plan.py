@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 
@@ -109,6 +112,15 @@ class Question:
     """How to tell each option; empty where the question is another look at what seemed clear."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowNames:
+    """Names of the rows of a whole that is a set of rows."""
+
+    requests: tuple[str, ...]
+    table: npt.NDArray[np.int32]
+    """Shape (rows, 3): number of the request, position in it, token id (-1 where none was told)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
     """Plan of one label: for each rank the pairs that compare it, or the reason why it cannot be compared."""
@@ -127,6 +139,8 @@ class LabelPlan:
     """What else the layout may be where it was inferred and the values do not agree."""
     unlike: dict[int, str] = field(default_factory=dict)
     """Ranks whose two shapes differ, in words; their pairs compare what both have, and say so beside the mismatch."""
+    rows: RowNames | None = None
+    """Names of the whole's rows, where labels told them."""
     padded: bool = False
     """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
 
@@ -145,6 +159,7 @@ class LabelPlan:
             self.questions + other.questions,
             (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
             self.unlike | other.unlike,
+            self.rows,
             self.padded or other.padded,
         )
 

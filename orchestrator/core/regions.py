@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -34,12 +37,40 @@ class Region:
         return math.prod(self.shape)
 
 
+class StoredRows(NamedTuple):
+    """A stored tensor of which some rows count: `rows` of them, dense, from byte `offset` of `path`."""
+
+    path: str
+    offset: int
+    rows: int
+    checksum: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowPlaces:
+    """Places of the rows of a tensor that is gathered from stored ones: row i is row `row[i]` of `pieces[piece[i]]`."""
+
+    pieces: tuple[StoredRows, ...]
+    piece: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RowPlaces):
+            return NotImplemented
+        same = self.pieces == other.pieces and np.array_equal(self.piece, other.piece)
+        return same and np.array_equal(self.row, other.row)
+
+    def __hash__(self) -> int:
+        return hash((self.pieces[:1], len(self.row)))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A stored tensor: `shape` elements of `dtype` (torch's name), dense in C order, from byte `offset` of `path`.
 
     Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead. `rank` labelled it:
     the file lies on the host where that ran. `checksum` is XXH3 of the stored bytes, None where nobody took one.
+    Where `places` are given, the tensor's rows lie there, and `path` is only the first of their files.
     """
 
     path: str
@@ -50,6 +81,7 @@ class Source:
     nbytes: int = 0
     rank: int = 0
     checksum: int | None = None
+    places: RowPlaces | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -113,7 +113,7 @@ def _tasks(ranks: _Ranks) -> list[int]:
 
 def _plan(ranks: _Ranks, world_size: int, what: str) -> Plan:
     with without_collection():
-        plans, sides = plan_labels(ranks, Planner(world_size, world_size, one_run=True))
+        plans, sides, _ = plan_labels(ranks, Planner(world_size, world_size, one_run=True))
     labels = []
     left_out = []
     for label in plans:

@@ -20,6 +20,7 @@ from aclcmp.orchestrator.plan.label_planner import Planner
 from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.rank_labels import Keys, RankLabel, chains_beside_golden, golden_chain, labels_by_rank
+from aclcmp.orchestrator.plan.rows.row_planner import RowPlanner, gather_rows
 from aclcmp.orchestrator.plan.two_runs import align_tasks, keep_side, map_ids
 from aclcmp.orchestrator.plan.unreachable_ranks import add_unreachable_gaps, plans_of_unreachable_ranks
 
@@ -76,25 +77,32 @@ def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
 
 def plan_labels(
     ranks: Iterable[tuple[int, Sequence[RankLabel]]], planner: Planner
-) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, LabelSides]]:
-    """Plan the labels of ranks, in golden order; also return both sides of each label.
+) -> tuple[tuple[LabelPlan, ...], dict[LabelKey, LabelSides], list[str]]:
+    """Plan the labels of ranks, in golden order; also return both sides of each label, and notes.
 
-    A rank may come twice, with its labels in each of two runs.
+    A rank may come twice, with its labels in each of two runs. Of a label with rows, the sides are its first records.
     """
     sides: dict[LabelKey, LabelSides] = {}
     chains: list[list[tuple[LabelKey, float]]] = []
     without: list[list[tuple[LabelKey, float]]] = []
-    for rank, labels in ranks:
+    by_rank = [(rank, list(labels)) for rank, labels in ranks]
+    rows = gather_rows(by_rank)
+    for rank, labels in by_rank:
         for label in labels:
             found = sides.get(label.key)
             if found is None:
                 found = sides[label.key] = LabelSides()
-            found.add(rank, label)
+            if label.rows is None or label.record.side not in found.sides_of(rank):
+                found.add(rank, label)
         has_golden = any(label.record.side == "pta" for label in labels)
         (chains if has_golden else without).append(golden_chain(labels))
     chains += chains_beside_golden(without, chains)
     planner.learn_golden_sets(sides.values())
-    return tuple([planner.plan(key, sides[key]) for key in golden_order(chains)]), sides
+    by_rows = RowPlanner(rows, planner)
+    plans = [
+        by_rows.plan(key, rows[key]) if key in rows else planner.plan(key, sides[key]) for key in golden_order(chains)
+    ]
+    return tuple(plans), sides, by_rows.notes()
 
 
 def _plan(
@@ -112,7 +120,7 @@ def _plan(
         for run in runs
         for rank, labels in labels_by_rank(run, names)
     )
-    labels, sides = plan_labels(ranks, planner)
+    labels, sides, notes = plan_labels(ranks, planner)
     if lost:
         labels = tuple([add_unreachable_gaps(label, sides[label.key], lost) for label in labels])
         labels = tuple(
@@ -130,6 +138,7 @@ def _plan(
             *_notes_on_torn_shards(runs),
             *_notes_on_parallel_processes(indices),
             *(note for index in indices for note in index.notes),
+            *notes,
             *_warnings(sides),
         ),
     )

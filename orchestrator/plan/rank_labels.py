@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
+from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.plan import SideFacts
-from aclcmp.orchestrator.core.regions import LabelKey, Source
+from aclcmp.orchestrator.core.regions import LabelKey, RowPlaces, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class RankLabel:
     host: str = ""
     """Host that has the file."""
     rank: int = 0
+    rows: RowTable | None = None
+    """Names of its rows, where it has some."""
+    places: RowPlaces | None = None
+    """Places of its rows, where it is gathered from several labels."""
 
     @property
     def dtype(self) -> str:
@@ -46,6 +51,8 @@ class RankLabel:
     def content(self) -> object:
         """A value that is equal for equal tensors, as far as the index tells; None where it does not."""
         record = self.record
+        if self.places is not None:
+            return record.dtype, record.shape, tuple(each.checksum for each in self.places.pieces)
         return (record.dtype, record.shape, record.nbytes, record.checksum) if record.offset is not None else None
 
     @property
@@ -62,7 +69,8 @@ class RankLabel:
             record.capture,
             record.nbytes,
             self.rank,
-            record.checksum,
+            record.checksum if self.places is None else None,
+            self.places,
         )
 
     @property
@@ -151,7 +159,7 @@ def _labels_of_index(index: ShardIndex, counted: Sequence[LabelRecord], keys: Ke
             continue
         if record.segment not in paths:
             paths[record.segment] = str(index.path(record))
-        found.append(RankLabel(key, record, paths[record.segment], None, host, rank))
+        found.append(RankLabel(key, record, paths[record.segment], None, host, rank, index.rows.get(own.rows)))
     return found
 
 

@@ -1,0 +1,297 @@
+"""Plans labels that are sets of rows: rows pair by request and position, wherever, whenever and in whatever batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.row_table import RowTable
+from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces, StoredRows
+from aclcmp.orchestrator.core.text import count
+from aclcmp.orchestrator.plan.label_planner import Planner
+from aclcmp.orchestrator.plan.label_sides import LabelSides
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
+from aclcmp.orchestrator.plan.rows.requests import SideRequests, pair_requests
+from aclcmp.orchestrator.plan.rows.row_sets import RowSet, RowSets, features_of
+
+_MOST_NAMED = 3
+_Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class LabelRows:
+    """All records of one label that have rows, by side and rank, in the order in which they were set."""
+
+    goldens: dict[int, list[RankLabel]] = field(default_factory=lambda: defaultdict(list))
+    actuals: dict[int, list[RankLabel]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, rank: int, label: RankLabel) -> None:
+        """Take one record."""
+        (self.goldens if label.record.side == "pta" else self.actuals)[rank].append(label)
+
+
+def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, LabelRows]:
+    """Take all labels with rows together, and give all records of one id the key under which it is planned.
+
+    The key is the first occurrence in the first task that has no label without rows. The lists are changed.
+    """
+    plain = {label.key for _, labels in ranks for label in labels if label.rows is None}
+    keys: dict[str, LabelKey] = {}
+    found: dict[LabelKey, LabelRows] = {}
+    for rank, labels in ranks:
+        for place, label in enumerate(labels):
+            if label.rows is None:
+                continue
+            if features_of(label) is None:
+                labels[place] = replace(label, rows=None)
+                continue
+            name = label.key.label
+            key = keys.get(name)
+            if key is None:
+                free = (LabelKey(label.key.task, name, occurrence) for occurrence in itertools.count())
+                key = keys[name] = next(each for each in free if each not in plain)
+            labels[place] = replace(label, key=key)
+            found.setdefault(key, LabelRows()).add(rank, label)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Ranks that hold the same rows of a label: they share the features, or all have them all."""
+
+    ranks: tuple[int, ...]
+    rows: RowSet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Rows that a golden and an actual group of ranks both hold, as indices into their row sets."""
+
+    golden: _Int32
+    actual: _Int32
+    names: _Int32
+    """Shape (n, 3): number of the golden request, position, token."""
+
+
+class RowPlanner:
+    """Plans labels with rows, one by one."""
+
+    def __init__(self, labels: Mapping[LabelKey, LabelRows], planner: Planner) -> None:
+        """Find out which requests of the two sides are the same text; `planner` lays out the features."""
+        self._planner = planner
+        self._golden = SideRequests(_tables(label.goldens for label in labels.values()))
+        self._actual = SideRequests(_tables(label.actuals for label in labels.values()))
+        self._pairs = pair_requests(self._golden, self._actual)
+        self._sets = RowSets(self._golden.number_of), RowSets(self._actual.number_of)
+        self._blocks: dict[tuple[int, int], _Block] = {}
+
+    def plan(self, key: LabelKey, label: LabelRows) -> LabelPlan:
+        """Plan one label: as a label of its own each block of rows that a golden and an actual group of ranks share."""
+        goldens, actuals = _groups(label.goldens, self._sets[0]), _groups(label.actuals, self._sets[1])
+        parts: list[tuple[LabelPlan, _Int32]] = []
+        without: dict[int, int] = {}
+        for actual in actuals:
+            open_rows = np.ones(len(actual.rows.row), np.bool_)
+            for golden in goldens:
+                block = self._block(golden.rows, actual.rows)
+                chosen = open_rows[block.actual]
+                if chosen.any():
+                    part = _Block(block.golden[chosen], block.actual[chosen], block.names[chosen])
+                    parts.append((self._plan_block(key, label, golden, actual, part), part.names))
+                    open_rows[part.actual] = False
+            if open_rows.any():
+                without |= dict.fromkeys(actual.ranks, int(open_rows.sum()))
+        plan = self._join(key, parts, label)
+        return self._add_rows_without_partner(plan, label, without)
+
+    def notes(self) -> list[str]:
+        """Say which requests were not found on the other side, and where texts part."""
+        notes = []
+        requests, pairs = self._actual.requests, self._pairs
+        if lost := [each.name for number, each in enumerate(requests) if number not in pairs]:
+            notes.append(f"golden has no request with the tokens of {_named(lost)}: their rows are not compared")
+        for number, pair in pairs.items():
+            if pair.tokens is not None:
+                golden, actual = pair.tokens
+                notes.append(
+                    f"{_request_words(requests[number].name)} has another token at position {pair.end}: golden "
+                    f"{golden}, actual {actual}; what follows is another text and is not compared"
+                )
+        used = {pair.golden for pair in pairs.values()}
+        if unused := [each.name for number, each in enumerate(self._golden.requests) if number not in used]:
+            notes.append(f"no actual request has the tokens of {_named(unused)} of golden")
+        for number in pairs:
+            begin = int(np.argmax(requests[number].tokens != -2))
+            if begin:
+                notes.append(
+                    f"{_request_words(requests[number].name)}: positions 0 to {begin - 1} were taken from a cache: "
+                    "not computed, and not compared"
+                )
+        return notes if len(notes) <= 2 * _MOST_NAMED else [*notes[:5], f"{len(notes) - 5:,} more notes about requests"]
+
+    def _block(self, golden: RowSet, actual: RowSet) -> _Block:
+        """Return the rows that both sets have, made once for all labels with these sets."""
+        block = self._blocks.get((id(golden), id(actual)))
+        if block is None:
+            block = self._blocks[id(golden), id(actual)] = self._common_rows(golden, actual)
+        return block
+
+    def _common_rows(self, golden: RowSet, actual: RowSet) -> _Block:
+        requests, end = np.full(len(self._actual.requests) + 1, -1), np.zeros(len(self._actual.requests) + 1, np.int64)
+        for number, pair in self._pairs.items():
+            requests[number], end[number] = pair.golden, pair.end
+        request = requests[actual.request]
+        candidates = np.flatnonzero((request >= 0) & (actual.position < end[actual.request]))
+        wanted = request[candidates].astype(np.int64) << 32 | actual.position[candidates]
+        order = np.argsort(golden.names, kind="stable")
+        names = golden.names[order]
+        at = np.searchsorted(names, wanted)
+        found = np.flatnonzero(at < len(names))
+        found = found[names[at[found]] == wanted[found]]
+        rows = candidates[found]
+        tokens = np.maximum(actual.token[rows], golden.token[order[at[found]]])
+        table = np.stack([request[rows], actual.position[rows], tokens], axis=1).astype(np.int32)
+        return _Block(order[at[found]].astype(np.int32), rows.astype(np.int32), table)
+
+    def _plan_block(self, key: LabelKey, label: LabelRows, golden: _Group, actual: _Group, block: _Block) -> LabelPlan:
+        """Plan the rows of a block as a label of its own, [rows, features] on each rank."""
+        sides = LabelSides()
+        for group, index, of_side in ((golden, block.golden, label.goldens), (actual, block.actual, label.actuals)):
+            for rank in group.ranks:
+                sides.add(rank, _gather(of_side[rank], group.rows, index))
+        return self._planner.plan(key, sides)
+
+    def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Int32]], label: LabelRows) -> LabelPlan:
+        """Return the plans of blocks as one plan, in which the blocks' rows follow each other."""
+        names = np.concatenate([rows for _, rows in parts] or [np.empty((0, 3), np.int32)])
+        joined = LabelPlan(key, rows=RowNames(tuple(each.name for each in self._golden.requests), names))
+        begin = 0
+        for plan, rows in parts:
+            placed = _placed(plan, begin, len(names))
+            joined = joined.with_part(placed) if joined.sides else replace(placed, rows=joined.rows)
+            begin += len(rows)
+        return joined
+
+    def _add_rows_without_partner(self, plan: LabelPlan, label: LabelRows, without: Mapping[int, int]) -> LabelPlan:
+        """Say which ranks hold rows that golden has not; a rank of which nothing is compared gets a gap."""
+        uncovered, gaps = dict(plan.uncovered), list(plan.gaps)
+        told = {gap.rank for gap in plan.gaps}
+        compared = {pair.rank for pair in plan.pairs} | {
+            pair.rank for question in plan.questions for option in question.options for pair in option.pairs
+        }
+        for rank, rows in without.items():
+            words = f"golden has no row for {count(rows, 'row')}"
+            if rank in compared:
+                uncovered.setdefault(rank, words)
+            elif rank not in told:
+                gaps.append(Gap(plan.key, rank, GapKind.MISSING_GOLDEN, words))
+        if not label.actuals:
+            gaps += [Gap(plan.key, rank, GapKind.MISSING_ACTUAL, "no actual (acl) side") for rank in label.goldens]
+        return replace(plan, uncovered=uncovered, gaps=tuple(gaps))
+
+
+def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Group]:
+    """Return the groups of ranks whose labels have the same rows, the lowest rank first."""
+    alike: dict[object, list[int]] = defaultdict(list)
+    rows: dict[object, RowSet] = {}
+    for rank in sorted(side):
+        tables = []
+        for label in side[rank]:
+            found = features_of(label)
+            if found is not None and label.rows is not None:
+                tables.append((label.rows, found[1]))
+        of_rank = sets.of(rank, tables)
+        content = of_rank.names.tobytes()
+        alike[content].append(rank)
+        rows.setdefault(content, of_rank)
+    return [_Group(tuple(ranks), rows[content]) for content, ranks in alike.items()]
+
+
+def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLabel:
+    """Return some of a rank's rows of a label as one label of the shape [rows, features]."""
+    used = np.unique(rows.piece[index])
+    numbers = np.zeros(int(used[-1]) + 1, np.int32)
+    numbers[used] = np.arange(len(used))
+    first = labels[int(used[0])]
+    features = features_of(first)
+    assert features is not None
+    pieces = []
+    for number in used.tolist():
+        label = labels[number]
+        assert label.rows is not None
+        stored = label.rows.numbers.size // 3
+        pieces.append(StoredRows(label.path, label.record.offset or 0, stored, label.record.checksum))
+    shape = (len(index), *features[0])
+    places = RowPlaces(tuple(pieces), numbers[rows.piece[index]], rows.row[index])
+    unlike = next((labels[number] for number in used.tolist() if not _alike(labels[number], first)), None)
+    record = replace(first.record, shape=shape)
+    if unlike is not None:
+        record = replace(
+            record, offset=None, error=f"it is {_words(first)} in one forward and {_words(unlike)} in another"
+        )
+    elif first.record.capture != "full":
+        record = replace(
+            record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
+        )
+    return replace(first, record=record, places=places)
+
+
+def _alike(label: RankLabel, other: RankLabel) -> bool:
+    mine, theirs = features_of(label), features_of(other)
+    same = mine is not None and theirs is not None and mine[0] == theirs[0]
+    return same and label.dtype == other.dtype and label.record.capture == other.record.capture
+
+
+def _words(label: RankLabel) -> str:
+    return f"{label.dtype} {list(label.shape)}"
+
+
+def _placed(plan: LabelPlan, begin: int, rows: int) -> LabelPlan:
+    """Return a block's plan in the whole, of which the block is the rows from `begin` on."""
+
+    def move(pair: Pair) -> Pair:
+        offset = (begin,) + (0,) * (len(pair.whole_shape) - 1)
+        return replace(pair, whole_shape=(rows, *pair.whole_shape[1:]), region=pair.region.translate(offset))
+
+    def move_question(question: Question) -> Question:
+        options = tuple(_placed(option, begin, rows) for option in question.options)
+        return replace(question, options=options, unsettled=_placed(question.unsettled, begin, rows))
+
+    look = plan.second_look
+
+    def second_look() -> tuple[LabelPlan, ...]:
+        return tuple(_placed(other, begin, rows) for other in (look() if look is not None else ()))
+
+    return replace(
+        plan,
+        pairs=tuple(map(move, plan.pairs)),
+        questions=tuple(map(move_question, plan.questions)),
+        second_look=None if look is None else second_look,
+    )
+
+
+def _tables(sides: Iterable[Mapping[int, Sequence[RankLabel]]]) -> Iterable[tuple[int, RowTable]]:
+    """Return (rank, table) of all forwards of a side, each once, in order."""
+    found: dict[tuple[int, int], tuple[int, RowTable]] = {}
+    for side in sides:
+        for rank, labels in side.items():
+            for label in labels:
+                if label.rows is not None:
+                    found.setdefault((rank, id(label.rows)), (rank, label.rows))
+    return found.values()
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"request{'s' * (len(names) > 1)} {shown}{more}"
+
+
+def _request_words(name: str) -> str:
+    return f"request {name!r}" if name else "the request"
