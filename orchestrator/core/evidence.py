@@ -50,6 +50,8 @@ class RankEvidence:
     """Why nothing was compared, in words; of a mismatch with `stats`: how the shapes differ, and which part was."""
     uncovered: str = ""
     """The region of the whole for which one side is absent, in words; "" where all was compared."""
+    worst_row_name: str = ""
+    """The worst row in words, where rows have names: "request 2, position 48, token 1234"."""
     summed: tuple[int, ...] = ()
     """Ranks whose sum was compared; empty where no sum was."""
     ties: int = 0

@@ -13,7 +13,7 @@ from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_l
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
-from aclcmp.orchestrator.core.plan import Gap, GapKind, HasSideFacts, LabelPlan, Plan, SideFacts, Sides
+from aclcmp.orchestrator.core.plan import Gap, GapKind, HasSideFacts, LabelPlan, Plan, RowNames, SideFacts, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
 from aclcmp.orchestrator.judge.residual_stream import ResidualStreams
@@ -86,10 +86,29 @@ class _LabelOutcomes:
                 for each, rank in zip(self.outcomes, ranks, strict=True)
             ],
             "uncovered": [uncovered.get(pair.rank, "") for pair in pairs],
+            "worst_row_name": self._names_of_worst_rows(),
             "summed": repeat(()),
             "ties": repeat(0),
             "floors": repeat(()),
         }
+
+    def _names_of_worst_rows(self) -> Iterable[str]:
+        rows = self.planned.rows
+        if rows is None:
+            return repeat("")
+        return [_row_name(rows, outcome, metrics) for outcome, metrics in zip(self.outcomes, self.metrics, strict=True)]
+
+
+def _row_name(rows: RowNames, outcome: Outcome, metrics: Metrics | None) -> str:
+    if isinstance(outcome, str) or metrics is None or not outcome.rows.count:
+        return ""
+    number = metrics.worst_row_index * outcome.rows.group
+    if not 0 <= number < len(rows.table):
+        return ""
+    request, position, token = rows.table[number].tolist()
+    name = rows.requests[request]
+    words = [f"request {name}" if name else "", f"position {position}", f"token {token}" if token >= 0 else ""]
+    return ", ".join(filter(None, words))
 
 
 def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:

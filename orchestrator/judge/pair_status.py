@@ -21,7 +21,9 @@ _usual_numbers = number_reader(PairStats, "n", "n_equal", "n_finite", "sum_xx", 
 _ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
-def judge_pair(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None, str]:
+def judge_pair(
+    stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0, worst_row_name: str = ""
+) -> tuple[Status, float | None, str]:
     """Judge one pair's errors by its limits; return status, margin (error / limit) and the reason in one line.
 
     Exact types diverge with any difference, but drift where all differences are `ties`. Of floats the relative L2 of
@@ -52,8 +54,8 @@ def judge_pair(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0
     words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
-        row = metrics.worst_row_index * stats.rows.group
-        words += f", median row {metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} (row {row})"
+        row = worst_row_name or f"row {metrics.worst_row_index * stats.rows.group}"
+        words += f", median row {metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} ({row})"
     if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:

@@ -191,6 +191,7 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "dtypes": list(verdict.dtypes),
         "gap": verdict.gap.value if verdict.gap else None,
         "uncovered": verdict.uncovered,
+        "worst_row_name": verdict.worst_row_name,
         "summed": list(verdict.summed),
         "ties": verdict.ties,
         "floors": {floor.source.value: _scalars(floor, FIGURES) for floor in verdict.floors},

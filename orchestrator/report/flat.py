@@ -198,6 +198,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("gap", str, lambda gap: gap.value, part="gap"),
     Column("gap_reason", str, attrgetter("gap_reason")),
     Column("uncovered", str, attrgetter("uncovered")),
+    Column("worst_row_name", str, attrgetter("worst_row_name")),
     Column("ties", int, attrgetter("ties")),
     Column("summed", str, lambda verdict: list_text(verdict.summed)),
     *(column for source in FloorSource for column in _floors(source)),

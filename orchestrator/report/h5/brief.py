@@ -64,7 +64,7 @@ def _verdicts(grid: Grid, number: int, at: npt.NDArray[np.int64], errors: npt.ND
     ]
     absent: dict[str, object] = {
         **{name: None for name in ("golden", "actual", "stats", "gap", "limits", "margin")},
-        **{name: "" for name in ("layout", "gap_reason", "uncovered", "reason")},
+        **{name: "" for name in ("layout", "gap_reason", "uncovered", "worst_row_name", "reason")},
         **{name: () for name in ("summed", "floors")},
         "dtypes": ("", ""),
         "ties": 0,

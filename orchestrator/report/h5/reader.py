@@ -206,6 +206,7 @@ class _VerdictMaker:
             len(keys),
             {
                 **{name: columns[name] for name in _PLAIN},
+                "worst_row_name": columns.get("worst_row_name", [""] * len(keys)),
                 "golden": _sides(columns, "golden"),
                 "actual": _sides(columns, "actual"),
                 "stats": _where(compared, stats),
