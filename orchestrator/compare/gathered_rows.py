@@ -83,8 +83,8 @@ class GatheredRows:
             with memoryview(pages) as whole:
                 if xxhash.xxh3_64_intdigest(whole[piece.offset : end]) != piece.checksum:
                     raise ShardError(
-                        f"{piece.path}: the {end - piece.offset:,} bytes from {piece.offset:,} on are not those that were "
-                        "recorded (their checksum is wrong): the file was damaged"
+                        f"{piece.path}: the {end - piece.offset:,} bytes from {piece.offset:,} on are not those that "
+                        "were recorded (their checksum is wrong): the file was damaged"
                     )
             pages.madvise(mmap.MADV_DONTNEED)
             _checked.add(piece)

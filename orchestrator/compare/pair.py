@@ -12,12 +12,19 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.element_values import components_of
+from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.element_codes import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
-from aclcmp.orchestrator.compare.kernels.operands import SUM_WINDOW, OperandReader, StoredOperand, SumOperand
+from aclcmp.orchestrator.compare.kernels.operands import (
+    SUM_WINDOW,
+    OperandReader,
+    StoredOperand,
+    SumOperand,
+    WindowOperand,
+)
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
 from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, open_summary
@@ -53,6 +60,8 @@ class Operand:
     """Called with (start, stop) when the elements start <= i < stop of `bits` have been read."""
     more: tuple[Operand, ...] = ()
     """Further summands of a tensor that is a sum, of the same dtype and of the same shape of the region."""
+    rows: GatheredRows | None = None
+    """Reader of the rows where they lie scattered; `bits` are empty then."""
     check_stored: Callable[[], None] = _check_nothing
     """Raises ShardError if `bits` are not what was recorded; called when all is read."""
 
@@ -69,8 +78,14 @@ class Operand:
         if dense is not None:
             bits = dense.view(DTYPES[source.dtype].memory)
             return Operand(bits, source.dtype, region.shape, Region.whole(region.shape), more=others)
+        if source.places is not None:
+            rows = GatheredRows(source)
+            empty = np.empty(0, DTYPES[source.dtype].memory)
+            return Operand(empty, source.dtype, source.shape, region, more=others, rows=rows, check_stored=rows.check)
         stored = open_bits(source)
-        return Operand(stored.bits, source.dtype, source.shape, region, stored.release, others, stored.check)
+        return Operand(
+            stored.bits, source.dtype, source.shape, region, stored.release, others, check_stored=stored.check
+        )
 
     def check(self) -> None:
         """Raise ShardError if the data of any summand is not what was recorded."""
@@ -191,9 +206,9 @@ def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, Kernel
     x_reader, y_reader = _reader(golden, components), _reader(actual, components)
     size = golden.region.size * components
     spans: Iterable[tuple[int, int]] = ((0, size),) if size else ()
-    summed = bool(golden.more or actual.more)
-    if size and (summed or any(side.release is not _release_nothing for side in (golden, actual))):
-        spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if summed else size)
+    in_memory = any(side.more or side.rows is not None for side in (golden, actual))
+    if size and (in_memory or any(side.release is not _release_nothing for side in (golden, actual))):
+        spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if in_memory else size)
     for start, stop in spans:
         yield start, stop, x_reader.window(start, stop), y_reader.window(start, stop)
         x_reader.release(start, stop)
@@ -223,7 +238,9 @@ def _check_alike(summand: tuple[str, tuple[int, ...]], other: tuple[str, tuple[i
 def _reader(operand: Operand, components: int) -> OperandReader:
     """Return the reader of an operand's elements, or of the real and imaginary parts of complex ones."""
 
-    def reader_of(each: Operand) -> StoredOperand:
+    def reader_of(each: Operand) -> OperandReader:
+        if each.rows is not None:
+            return _reader_of_rows(each, each.rows, components)
         return StoredOperand(
             _kernel_operand(each, components), lambda start, stop: each.release(start // components, stop // components)
         )
@@ -232,6 +249,16 @@ def _reader(operand: Operand, components: int) -> OperandReader:
         return reader_of(operand)
     exact = DTYPES[operand.dtype].kind in (Kind.INT, Kind.BOOL)
     return SumOperand([reader_of(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
+
+
+def _reader_of_rows(operand: Operand, rows: GatheredRows, components: int) -> WindowOperand:
+    region = operand.region
+    dense = Operand(operand.bits, operand.dtype, region.shape, Region.whole(region.shape))
+
+    def read(begin: int, end: int) -> npt.NDArray[np.uint8]:
+        return rows.read(Region((region.start[0] + begin, *region.start[1:]), (end - begin, *region.shape[1:])))
+
+    return WindowOperand(_kernel_operand(dense, components), math.prod(region.shape[1:]) * components, read)
 
 
 def _kernel_operand(operand: Operand, components: int) -> KernelOperand:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
 from aclcmp.orchestrator.compare.kernels.region_split import within
 from aclcmp.orchestrator.compare.kernels.strides import Walk
@@ -66,6 +67,11 @@ def read_dense(read: Read) -> Bytes:
     source, region = read
     if not source.is_whole:
         return np.array(open_summary(source).bits, np.uint8)
+    if source.places is not None:
+        gathered = GatheredRows(source)
+        parts = [gathered.read(window) for window in gathered.windows(region)]
+        gathered.check()
+        return np.concatenate([*parts, np.empty(0, np.uint8)])
     stored = open_bits(source)
     itemsize = stored.bits.itemsize
     tensor = stored.bits.view(_ELEMENTS[itemsize]).reshape(source.shape)

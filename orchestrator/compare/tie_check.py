@@ -66,7 +66,7 @@ def are_ids(source: Source) -> bool:
 
 def is_scores(source: Source) -> bool:
     """Tell whether a stored tensor can hold scores: whole, of real numbers."""
-    return source.is_whole and DTYPES[source.dtype].kind is Kind.FLOAT
+    return source.is_whole and source.places is None and DTYPES[source.dtype].kind is Kind.FLOAT
 
 
 def _integers(source: Source) -> npt.NDArray[np.int64]:
@@ -85,6 +85,8 @@ def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64
 
 def is_whole_pair(pair: Pair) -> bool:
     """Tell whether a pair compares two whole tensors of one shape, labelled by one rank."""
+    if pair.golden.places is not None or pair.actual.places is not None:
+        return False
     whole = pair.golden.shape == pair.actual.shape == pair.region.shape == pair.whole_shape
     simple = pair.is_whole and not pair.more_golden and not pair.more_actual
     return whole and simple and pair.golden.rank == pair.actual.rank and math.prod(pair.whole_shape) <= _MOST_IDS

@@ -120,6 +120,16 @@ class RowNames:
     table: npt.NDArray[np.int32]
     """Shape (rows, 3): number of the request, position in it, token id (-1 where none was told)."""
 
+    def words(self, first: int, last: int) -> str:
+        """Return the name of the rows first <= i <= last: "request 2, positions 48-50", of one row with its token."""
+        (request, begin, token), (other, end, _) = self.table[[first, last]].tolist()
+        name = f"request {self.requests[request]}, " if self.requests[request] else ""
+        if first == last:
+            return f"{name}position {begin}" + (f", token {token}" if token >= 0 else "")
+        if request == other:
+            return f"{name}positions {begin}-{end}"
+        return f"{name}position {begin} to request {self.requests[other]}, position {end}"
+
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:

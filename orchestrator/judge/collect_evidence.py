@@ -103,12 +103,7 @@ def _row_name(rows: RowNames, outcome: Outcome, metrics: Metrics | None) -> str:
     if isinstance(outcome, str) or metrics is None or not outcome.rows.count:
         return ""
     number = metrics.worst_row_index * outcome.rows.group
-    if not 0 <= number < len(rows.table):
-        return ""
-    request, position, token = rows.table[number].tolist()
-    name = rows.requests[request]
-    words = [f"request {name}" if name else "", f"position {position}", f"token {token}" if token >= 0 else ""]
-    return ", ".join(filter(None, words))
+    return rows.words(number, number) if 0 <= number < len(rows.table) else ""
 
 
 def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:

@@ -8,6 +8,7 @@ from functools import reduce
 from itertools import pairwise
 
 from aclcmp.orchestrator.core.diagnosis import ChannelSums, Look, Pattern, nonfinite_places
+from aclcmp.orchestrator.core.plan import RowNames
 from aclcmp.orchestrator.core.stats import RowSums
 from aclcmp.orchestrator.core.text import ranks_text
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
@@ -25,6 +26,7 @@ def pattern_of(
     noise: Mapping[int, float] | None = None,
     *,
     after_collective: bool = False,
+    names: RowNames | None = None,
 ) -> Pattern:
     """Return where the error sits of a label that is wrong, or drifts, on at least one rank.
 
@@ -43,19 +45,19 @@ def pattern_of(
     usual = max([(noise or {}).get(verdict.rank, 0.0) for verdict in wrong], default=0.0)
     places = [
         place_of(each.beyond(usual)) if each is not None else None
-        for each in (rows_of(wrong), channels_of(wrong_looks))
+        for each in (rows_of(wrong, names), channels_of(wrong_looks))
     ]
     words = [place.words if place is not None else "" for place in places]
     return Pattern(label.key, by_rank, _ranks(label, by_rank, hosts, after_collective), *words)
 
 
-def rows_of(verdicts: Sequence[RankVerdict]) -> AxisSums | None:
+def rows_of(verdicts: Sequence[RankVerdict], names: RowNames | None = None) -> AxisSums | None:
     """Add up the sums by row of several ranks; None where there are none, or the ranks' wholes differ."""
     rows = [verdict.stats.rows for verdict in verdicts if verdict.stats is not None and verdict.stats.rows.index.size]
     if not rows or len({each.group for each in rows}) > 1:
         return None
     total = reduce(RowSums.merge, rows)
-    return AxisSums("row", total.group, total.index, total.sum_xx, total.sum_dd)
+    return AxisSums("row", total.group, total.index, total.sum_xx, total.sum_dd, names)
 
 
 def channels_of(looks: Sequence[Look]) -> AxisSums | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.orchestrator.core.plan import RowNames
+
 _BEYOND = 3.0
 """Factor of the noise within which an error is right."""
 _MORE = 2.0
@@ -59,6 +61,8 @@ class AxisSums:
     """Sorted numbers of groups, shape (n,)."""
     sum_xx: Floats
     sum_dd: Floats
+    names: RowNames | None = None
+    """Names of the places, where they have some."""
 
     def beyond(self, noise: float) -> AxisSums:
         """Return the sums without the errors that are within the noise, relative to golden at their place.
@@ -132,7 +136,8 @@ def start_of(along: AxisSums, right: float) -> Place | None:
         return None
     number = int(along.index[first]) * along.group
     share = _share(along.sum_dd, np.arange(first, count))
-    words = f"no {along.noun} before {number} is wrong, {int(wrong.sum()):,} of the {count - first:,} from there on are"
+    before = _name(along, number, number)
+    words = f"no {along.noun} before {before} is wrong, {int(wrong.sum()):,} of the {count - first:,} from there on are"
     return Place("start", words, share)
 
 
@@ -203,11 +208,20 @@ def _place_in_words(along: AxisSums, chosen: Ints, kind: str) -> Place:
     last = first + along.group - 1
     runs = list(_runs(first, last))
     plural = len(runs) > 1 or runs[0][0] != runs[0][1]
-    names = ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in runs[:_MOST_NAMED])
+    names = ", ".join(_name(along, a, b) for a, b in runs[:_MOST_NAMED])
     if len(runs) > _MOST_NAMED:
         names += f" ... ({len(chosen):,} of {len(along.index):,})"
     verb = f"s {names} hold" if plural else f" {names} holds"
+    if along.names is not None:
+        verb = f"{names} {'hold' if plural else 'holds'}"
+        return Place(kind, f"{verb} {_percent(share)} of it", share)
     return Place(kind, f"{along.noun}{verb} {_percent(share)} of it", share)
+
+
+def _name(along: AxisSums, first: int, last: int) -> str:
+    if along.names is not None:
+        return along.names.words(first, min(last, len(along.names.table) - 1))
+    return f"{first}-{last}" if first != last else f"{first}"
 
 
 def _percent(share: float) -> str:
@@ -227,7 +241,7 @@ def _period(along: AxisSums) -> Place | None:
 
     Tiles of a kernel and groups of a quantisation make such patterns.
     """
-    if along.group != 1:
+    if along.group != 1 or along.names is not None:  # of rows with names no tile of a kernel is known
         return None
     found: list[tuple[float, Place]] = []
     for period in (period for period in _PERIODS if len(along.index) >= 4 * period):

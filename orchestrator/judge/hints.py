@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.diagnosis import Hint, Look
+from aclcmp.orchestrator.core.plan import RowNames
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.text import figure
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
@@ -37,12 +38,16 @@ _UNRELATED = 0.4
 
 
 def hints_of(
-    label: LabelVerdict, looks: Mapping[int, Look], noise: Mapping[int, float] | None = None
+    label: LabelVerdict,
+    looks: Mapping[int, Look],
+    noise: Mapping[int, float] | None = None,
+    names: RowNames | None = None,
 ) -> tuple[Hint, ...]:
     """Return hints that explain at least 90 % of the error energy: for each rank its best fit, or else its place.
 
     Equal hints of several ranks become one. `looks` and `noise`, the relative error of right labels before it, are by
-    rank; only ranks that are wrong (if none is, those that drift) and have a look give some.
+    rank; `names` are those of the rows. Only ranks that are wrong (if none is, those that drift) and have a look give
+    some.
     """
     found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for verdict in label.differing:
@@ -53,7 +58,7 @@ def hints_of(
             fit = look.fits[0]
             found[fit.kind, fit.words][verdict.rank] = fit.explained
             continue
-        for kind, words, share in _places(verdict, look, (noise or {}).get(verdict.rank, 0.0)):
+        for kind, words, share in _places(verdict, look, (noise or {}).get(verdict.rank, 0.0), names):
             found[kind, words][verdict.rank] = share
     return tuple(
         Hint(label.key, tuple(sorted(shares)), kind, words, min(shares.values()))
@@ -61,11 +66,11 @@ def hints_of(
     )
 
 
-def _places(verdict: RankVerdict, look: Look, noise: float) -> list[tuple[str, str, float]]:
+def _places(verdict: RankVerdict, look: Look, noise: float, names: RowNames | None) -> list[tuple[str, str, float]]:
     """Return what the places of an error suggest: kind, words and share of the error. Exact types have none."""
     if DTYPES[verdict.dtypes[0]].eps is None:
         return []
-    sums = [(rows_of([verdict]), _ROWS), (channels_of([look]), _CHANNELS)]
+    sums = [(rows_of([verdict], names), _ROWS), (channels_of([look]), _CHANNELS)]
     places = [(along, place_of(along.beyond(noise)), causes) for along, causes in sums if along is not None]
     named = [
         (along.noun, place, causes[place.kind])

@@ -129,9 +129,7 @@ def _level(evidence: RankEvidence, limits_of: LabelLimits) -> _Level:
 def _reason(verdict: RankVerdict) -> str:
     """Return the reason of a verdict by its limits alone, before other labels count."""
     assert verdict.stats is not None and verdict.metrics is not None and verdict.limits is not None
-    status, _, words = judge_pair(
-        verdict.stats, verdict.metrics, verdict.limits, verdict.ties, verdict.worst_row_name
-    )
+    status, _, words = judge_pair(verdict.stats, verdict.metrics, verdict.limits, verdict.ties, verdict.worst_row_name)
     if verdict.uncovered and status in (Status.MATCH, Status.DRIFT):
         words = f"{verdict.uncovered}; the rest: {words}"
     return _of_sum(verdict, words)

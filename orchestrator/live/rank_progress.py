@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.record import ROWS, LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -32,8 +32,8 @@ class RankPosition:
 class RankProgress:
     """The progress of all ranks: it takes new records, and returns ripe labels as indices of shards.
 
-    Labels that name a file of the library are left to the comparison at the end, and so are ids that several processes
-    of a rank have set, because occurrences are counted over all processes.
+    Labels that name a file of the library are left to the comparison at the end, and so are labels with rows, which pair
+    over all forwards, and ids that several processes of a rank have set: occurrences are counted over all processes.
     """
 
     def __init__(self, ranks: Sequence[int], *, planning: bool) -> None:
@@ -93,7 +93,8 @@ class RankProgress:
         key = LabelKey(record.task, record.data_id, record.occurrence)
         name = record.task, record.data_id
         full = self._waiting_count >= MOST_WAITING or record.task < self._done
-        if files.process or record.tensor_path or not record.side or full:
+        of_rows = record.rows >= 0 or record.side == ROWS  # rows pair when all forwards are there
+        if files.process or record.tensor_path or not record.side or of_rows or full:
             self._left.add(name)
         if name in self._left:
             self._waiting_count -= len(self._waiting.pop(key, ()))

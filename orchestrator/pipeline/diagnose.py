@@ -78,9 +78,17 @@ def _diagnose(
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
     for (key, rank), each in looks.items():
         by_label.setdefault(key, {})[rank] = each
+    names = {label.key: label.rows for label in plan.labels}
     after = _labels_after_collectives(plan, judgement)
     patterns = tuple(
-        pattern_of(label, by_label[label.key], hosts, noise[label.key], after_collective=label.key in after)
+        pattern_of(
+            label,
+            by_label[label.key],
+            hosts,
+            noise[label.key],
+            after_collective=label.key in after,
+            names=names.get(label.key),
+        )
         for label in own
     )
     interrupted = len(results) < len(suspects)
@@ -89,7 +97,7 @@ def _diagnose(
     hints: list[Hint] = []
     for label in own:
         hints += sums.get(label.key, ())
-        hints += others.get(label.key) or hints_of(label, by_label[label.key], noise[label.key])
+        hints += others.get(label.key) or hints_of(label, by_label[label.key], noise[label.key], names.get(label.key))
     return DiagnosisResult(looks, patterns, tuple(hints))
 
 

@@ -62,6 +62,33 @@ class StoredOperand:
         self.free(self.side.walk.flat_index(start), self.side.walk.flat_index(stop - 1) + 1)
 
 
+class WindowOperand:
+    """Operand whose elements another reader brings into memory, some rows of its region at a time."""
+
+    def __init__(
+        self, reach: KernelOperand, width: int, read_rows: Callable[[int, int], npt.NDArray[np.uint8]]
+    ) -> None:
+        """`reach` has the elements as if they lay dense, `width` of them in a row; `read_rows(begin, end)` is bytes."""
+        self._reach = reach
+        self._width = width
+        self._read_rows = read_rows
+
+    @property
+    def reach(self) -> KernelOperand:
+        """Places of its elements as if they lay dense."""
+        return self._reach
+
+    def window(self, start: int, stop: int) -> KernelOperand:
+        """Read the rows that hold a window."""
+        begin, end = start // self._width, -(-stop // self._width)
+        data = self._read_rows(begin, end)
+        walk = Walk(end * self._width, -begin * self._width, _NO_LEVELS, _NO_LEVELS)
+        return KernelOperand(data, self._reach.itemsize, self._reach.code, walk)
+
+    def release(self, start: int, stop: int) -> None:
+        """Do nothing: the memory is freed with the window."""
+
+
 class SumOperand:
     """Operand that is the sum of stored tensors of one element type and shape, each over the same region.
 
@@ -69,7 +96,7 @@ class SumOperand:
     bits, and bools as 0 and 1. Sums are never rounded to the narrower stored type.
     """
 
-    def __init__(self, summands: Sequence[StoredOperand], exact: bool, size: int) -> None:
+    def __init__(self, summands: Sequence[OperandReader], exact: bool, size: int) -> None:
         """Prepare for windows of up to SUM_WINDOW of `size` elements; `exact`: integers or bools."""
         self._summands = tuple(summands)
         self._exact = exact
@@ -80,13 +107,13 @@ class SumOperand:
     @property
     def reach(self) -> KernelOperand:
         """Places of the first summand's elements in storage, which stand for those of all."""
-        return self._summands[0].side
+        return self._summands[0].reach
 
     def window(self, start: int, stop: int) -> KernelOperand:
         """Return the sum over a window; each summand is released after it is read."""
         sums = self._sums[: stop - start]
         for number, summand in enumerate(self._summands):
-            add_up(summand.side, start, stop, self._exact, number == 0, sums)
+            add_up(summand.window(start, stop), start, stop, self._exact, number == 0, sums)
             summand.release(start, stop)
         return window_operand(sums, self._code, start, stop)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.layout import Layout, Placement, Shard
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces, StoredRows
@@ -71,12 +72,12 @@ class _Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
-    """Rows that a golden and an actual group of ranks both hold, as indices into their row sets."""
+    """Rows that a golden and an actual group of ranks both hold, as indices into their row sets, by request."""
 
     golden: _Int32
     actual: _Int32
     names: _Int32
-    """Shape (n, 3): number of the golden request, position, token."""
+    """Shape (n, 3): number of the actual request, position, token."""
 
 
 class RowPlanner:
@@ -154,10 +155,12 @@ class RowPlanner:
         at = np.searchsorted(names, wanted)
         found = np.flatnonzero(at < len(names))
         found = found[names[at[found]] == wanted[found]]
-        rows = candidates[found]
-        tokens = np.maximum(actual.token[rows], golden.token[order[at[found]]])
-        table = np.stack([request[rows], actual.position[rows], tokens], axis=1).astype(np.int32)
-        return _Block(order[at[found]].astype(np.int32), rows.astype(np.int32), table)
+        rows, partners = candidates[found], order[at[found]]
+        by_name = np.argsort(actual.names[rows], kind="stable")
+        rows, partners = rows[by_name], partners[by_name]
+        tokens = np.maximum(actual.token[rows], golden.token[partners])
+        names = np.stack([actual.request[rows], actual.position[rows], tokens], axis=1)
+        return _Block(partners.astype(np.int32), rows.astype(np.int32), names.astype(np.int32))
 
     def _plan_block(self, key: LabelKey, label: LabelRows, golden: _Group, actual: _Group, block: _Block) -> LabelPlan:
         """Plan the rows of a block as a label of its own, [rows, features] on each rank."""
@@ -170,7 +173,7 @@ class RowPlanner:
     def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Int32]], label: LabelRows) -> LabelPlan:
         """Return the plans of blocks as one plan, in which the blocks' rows follow each other."""
         names = np.concatenate([rows for _, rows in parts] or [np.empty((0, 3), np.int32)])
-        joined = LabelPlan(key, rows=RowNames(tuple(each.name for each in self._golden.requests), names))
+        joined = LabelPlan(key, rows=RowNames(tuple(each.name for each in self._actual.requests), names))
         begin = 0
         for plan, rows in parts:
             placed = _placed(plan, begin, len(names))
@@ -230,7 +233,8 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
     shape = (len(index), *features[0])
     places = RowPlaces(tuple(pieces), numbers[rows.piece[index]], rows.row[index])
     unlike = next((labels[number] for number in used.tolist() if not _alike(labels[number], first)), None)
-    record = replace(first.record, shape=shape)
+    layout = _layout_of_rows(first.record.layout, len(first.shape), shape)
+    record = replace(first.record, shape=shape, layout=layout)
     if unlike is not None:
         record = replace(
             record, offset=None, error=f"it is {_words(first)} in one forward and {_words(unlike)} in another"
@@ -240,6 +244,27 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
             record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
         )
     return replace(first, record=record, places=places)
+
+
+def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ...]) -> Layout | None:
+    """Return a label's layout for the same features in [rows, features]; None where its rows are what was split."""
+    if layout is None:
+        return None
+    lost = dimensions - len(shape) + 1
+    placements: list[Placement] = []
+    for placement in layout.placements:
+        if isinstance(placement, Shard):
+            dim = placement.dim + (dimensions if placement.dim < 0 else 0)
+            if dim < lost:
+                return None
+            placement = replace(placement, dim=dim - lost + 1)
+        placements.append(placement)
+    if layout.whole_shape is None or layout.spans is None:
+        return Layout(tuple(placements))
+    if any(spans != ((0, size),) for spans, size in zip(layout.spans[:lost], layout.whole_shape, strict=False)):
+        return None
+    rows = shape[0]
+    return Layout(tuple(placements), (rows, *layout.whole_shape[lost:]), (((0, rows),), *layout.spans[lost:]))
 
 
 def _alike(label: RankLabel, other: RankLabel) -> bool:
