@@ -32,8 +32,8 @@ class RankPosition:
 class RankProgress:
     """The progress of all ranks: it takes new records, and returns ripe labels as indices of shards.
 
-    Labels that name a file of the library are left to the comparison at the end, and so are labels with rows, which pair
-    over all forwards, and ids that several processes of a rank have set: occurrences are counted over all processes.
+    Labels that name a file of the library are left to the comparison at the end, and so are labels with rows, which
+    pair over all forwards, and ids that several processes of a rank have set: occurrences are counted over all of them.
     """
 
     def __init__(self, ranks: Sequence[int], *, planning: bool) -> None:

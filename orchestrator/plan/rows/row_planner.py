@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.layout import Layout, Placement, Shard
 from aclcmp.labeling.shard.row_table import RowTable
-from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames
+from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces, StoredRows
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.plan.label_planner import Planner
@@ -196,7 +196,13 @@ class RowPlanner:
                 gaps.append(Gap(plan.key, rank, GapKind.MISSING_GOLDEN, words))
         if not label.actuals:
             gaps += [Gap(plan.key, rank, GapKind.MISSING_ACTUAL, "no actual (acl) side") for rank in label.goldens]
-        return replace(plan, uncovered=uncovered, gaps=tuple(gaps))
+        here = {
+            gap.rank: Sides(
+                *(side[gap.rank][0] if gap.rank in side else None for side in (label.goldens, label.actuals))
+            )
+            for gap in gaps
+        }
+        return replace(plan, uncovered=uncovered, gaps=tuple(gaps), sides=here | plan.sides)
 
 
 def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Group]:
