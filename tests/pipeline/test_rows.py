@@ -1,0 +1,234 @@
+"""Labels that are sets of rows: chunks, batches, padding and ranks on either side, through real shards to verdicts."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.label_filter import LabelFilter
+from aclcmp.labeling.recorder import Recorder
+from aclcmp.labeling.rows import Rows
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.stats import Outcomes
+from aclcmp.orchestrator.core.verdicts import Judgement, Status
+from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.plan.planner import plan_two
+
+Step = Sequence[tuple[int, int, int]]
+"""Parts of one forward: (request, first position, end)."""
+Array = npt.NDArray[np.float32]
+WIDTH = 12
+
+
+class Job:
+    """One side: the recorders of its ranks."""
+
+    def __init__(self, folder: Path, ranks: int) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._recorders = [
+            Recorder(folder, ShardHeader("r", rank, ranks, rank, 0, "here", 1, 0.0), True, Capture.FULL, LabelFilter())
+            for rank in range(ranks)
+        ]
+
+    def label(self, rank: int, side: str, name: str, value: npt.NDArray[np.generic], rows: Rows | None) -> None:
+        self._recorders[rank].record(side, name, value, None, None, "", None, "f.py:1", rows)
+
+    def indices(self) -> list[ShardIndex]:
+        for recorder in self._recorders:
+            recorder.close()
+        return [read_shard(files) for files in shards_in(self._folder)]
+
+
+def tokens_of(request: int, size: int) -> list[int]:
+    return [1000 * request + position % 7 for position in range(size)]
+
+
+def value_of(request: int, position: int) -> Array:
+    return np.random.default_rng(request * 10_007 + position).standard_normal(WIDTH).astype(np.float32)
+
+
+def values_of(step: Step) -> Array:
+    return np.array([value_of(request, position) for request, begin, end in step for position in range(begin, end)])
+
+
+def rows_of(step: Step, names: str) -> Rows:
+    parts = [(request, position) for request, begin, end in step for position in range(begin, end)]
+    requests = [f"{names}{request}" for request, _ in parts]
+    return Rows(requests, [at for _, at in parts], [tokens_of(request, at + 1)[at] for request, at in parts], None)
+
+
+def compare(golden: Job, actual: Job, ranks: int) -> tuple[Plan, Judgement]:
+    plan = plan_two(golden.indices(), actual.indices(), ranks)
+    found: Outcomes = {}
+    for pair in plan.pairs:
+        stats, before = read_pair_stats(pair), found.get((pair.key, pair.rank))
+        found[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
+    assert not plan.questions
+    return plan, judge(plan, found, run_failed=False)
+
+
+@st.composite
+def schedules(draw: st.DrawFn, sizes: Sequence[int]) -> list[Step]:
+    """Steps of an engine: every request goes from its first position to its last, in chunks of any size."""
+    at = [0] * len(sizes)
+    steps: list[Step] = []
+    while any(a < n for a, n in zip(at, sizes, strict=True)):
+        step = []
+        for request in draw(st.permutations(range(len(sizes)))):
+            chunk = draw(st.integers(0, sizes[request] - at[request]))
+            if chunk:
+                step.append((request, at[request], at[request] + chunk))
+                at[request] += chunk
+        if step:
+            steps.append(step)
+    return steps
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_rows_pair_by_name_wherever_they_lie(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+    ranks = data.draw(st.sampled_from([1, 2, 3]))
+    shape = data.draw(st.sampled_from(["[n, H]", "[1, n, H]", "[n, heads, d]"]))
+    sharded = data.draw(st.booleans()) and ranks > 1
+    broken = data.draw(st.sampled_from([(request, at) for request, size in enumerate(sizes) for at in range(size)]))
+    steps = data.draw(schedules(sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        golden, actual = Job(Path(folder, "g"), 1), Job(Path(folder, "a"), ranks)
+        for request, size in enumerate(sizes):
+            step = [(request, 0, size)]
+            golden.label(0, "pta", "x", values_of(step)[None], rows_of(step, "golden "))
+            golden.label(0, "pta", "y", values_of(step)[None], rows_of(step, "golden "))
+        for step in steps:
+            values, rows = values_of(step), rows_of(step, "")
+            wrong = values.copy()
+            names = [(request, at) for request, begin, end in step for at in range(begin, end)]
+            if broken in names:
+                wrong[names.index(broken)] *= 2
+            for rank in range(ranks):
+                width = WIDTH // ranks
+                mine = slice(rank * width, (rank + 1) * width) if sharded else slice(None)
+                for name, tensor in (("x", values), ("y", wrong)):
+                    cut = np.ascontiguousarray(tensor[:, mine])
+                    cut = cut[None] if shape == "[1, n, H]" else cut.reshape(len(cut), 2, -1) if "d" in shape else cut
+                    actual.label(rank, "acl", name, cut, rows)
+        plan, judgement = compare(golden, actual, ranks)
+    by_name = {label.key.label: label for label in judgement.labels}
+    if shape == "[n, heads, d]":  # golden has [n, H]: features that do not fit are told
+        assert by_name["x"].status is Status.MISMATCH
+        return
+    assert by_name["x"].status is Status.MATCH and all(verdict.bitwise for verdict in by_name["x"].ranks)
+    assert len(by_name["x"].ranks) == ranks and not plan.notes[:-1]
+    assert sum(verdict.stats.n for verdict in by_name["x"].ranks if verdict.stats) == (
+        sum(sizes) * WIDTH * (1 if sharded else ranks)
+    )
+    for verdict in by_name["y"].ranks:
+        assert verdict.status is Status.DIVERGED
+        assert verdict.worst_row_name.startswith(f"request {broken[0]}, position {broken[1]}, token ")
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("order", ["[B, T, H]", "[T, B, H]"])
+def test_padded_batches(tmp_path: Path, left: bool, order: str) -> None:
+    sizes = [4, 2, 5]
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    for request, size in enumerate(sizes):
+        golden.label(0, "pta", "x", values_of([(request, 0, size)]), rows_of([(request, 0, size)], ""))
+    mask, ids = np.zeros((2, 3, 5), np.int64)
+    batch = np.full((3, 5, WIDTH), np.nan, np.float32)  # what lies in the padding counts nowhere
+    for request, size in enumerate(sizes):
+        valid = slice(5 - size, 5) if left else slice(size)
+        mask[request, valid], ids[request, valid] = 1, tokens_of(request, size)
+        batch[request, valid] = values_of([(request, 0, size)])
+    value = batch if order == "[B, T, H]" else np.ascontiguousarray(batch.swapaxes(0, 1))
+    actual.label(0, "acl", "x", value, Rows(None, None, ids, mask))
+    _, judgement = compare(golden, actual, 1)
+    (label,) = judgement.labels
+    assert label.status is Status.MATCH and label.ranks[0].stats is not None
+    assert label.ranks[0].stats.n == sum(sizes) * WIDTH and label.ranks[0].bitwise
+
+
+def test_data_parallel_ranks_that_use_the_same_names(tmp_path: Path) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 2)
+    for request in range(4):
+        golden.label(0, "pta", "x", values_of([(request, 0, 3)]), rows_of([(request, 0, 3)], ""))
+    for rank in range(2):
+        for number in range(2):
+            step = [(2 * rank + number, 0, 3)]
+            ids = tokens_of(2 * rank + number, 3)
+            actual.label(rank, "acl", "x", values_of(step), Rows(str(number), range(3), ids, None))
+    plan, judgement = compare(golden, actual, 2)
+    (label,) = judgement.labels
+    assert [verdict.status for verdict in label.ranks] == [Status.MATCH] * 2 and not plan.notes
+    assert [verdict.stats.n for verdict in label.ranks if verdict.stats] == [6 * WIDTH] * 2
+
+
+def test_texts_that_part_and_rows_of_a_cache(tmp_path: Path) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    golden.label(0, "pta", "x", values_of([(1, 0, 8)]), Rows("one", range(8), range(10, 18), None))
+    ids = [12, 13, 14, 99, 16]
+    actual.label(0, "acl", "x", values_of([(1, 2, 7)]), Rows("1-ab", range(2, 7), ids, None))
+    plan, judgement = compare(golden, actual, 1)
+    (label,) = judgement.labels
+    assert label.ranks[0].stats is not None and label.ranks[0].stats.n == 3 * WIDTH
+    assert label.ranks[0].bitwise and "golden has no row for 2 rows" in label.ranks[0].uncovered
+    assert "another token at position 5: golden 15, actual 99" in plan.notes[0]
+    assert "positions 0 to 1 were taken from a cache" in plan.notes[1]
+
+
+def test_rows_that_were_computed_twice_are_both_compared(tmp_path: Path) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    golden.label(0, "pta", "x", values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))
+    for wrong in (1, 2):
+        actual.label(0, "acl", "x", values_of([(1, 0, 4)]) * np.float32(wrong), rows_of([(1, 0, 4)], ""))
+    _, judgement = compare(golden, actual, 1)
+    (label,) = judgement.labels
+    assert label.status is Status.DIVERGED
+    assert label.ranks[0].stats is not None and label.ranks[0].stats.n == 8 * WIDTH
+
+
+def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
+    job = Job(tmp_path / "a", 1)
+    job.label(0, "acl", "x", values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))
+    job.label(0, "acl", "z", values_of([(1, 0, 4)]), None)
+    (index,) = job.indices()
+    number = next(iter(index.rows))
+    assert [record.rows for record in index.records] == [number, -1]
+    with (tmp_path / "a/rank00000.h5").open("r+b") as file:
+        content = file.read()
+        at = content.index(np.array([0, 0, 1000], np.int32).tobytes())
+        file.seek(at)
+        file.write(b"\xff")
+    (index,) = [read_shard(files) for files in shards_in(tmp_path / "a")]
+    assert [record.error for record in index.records] == ["the names of its rows are lost", ""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((None, None, None, None), "positions"),
+        ((["a"], [0, 1], None, None), "1 requests are given for 2 positions"),
+        (("a", [0.5], None, None), "positions must be integers"),
+        (("a", [-1], None, None), "positions must be integers"),
+        (("a", [0], [1, 2], None), "2 token ids are given"),
+        (("a", [[0], [1]], None, None), "shape"),
+        (([1.5], [0], None, None), "named by a float"),
+        ((["a", "a"], None, None, [[1], [1]]), "batch of 2"),
+        ((None, None, None, [1, 1]), "attention mask"),
+    ],
+)
+def test_impossible_rows(arguments: tuple[object, ...], told: str) -> None:
+    with pytest.raises(Exception, match=told):
+        _ = Rows(*arguments).named
