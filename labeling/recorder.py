@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +36,7 @@ from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_want
 from aclcmp.labeling.rows import PADDING, NamedRows, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
-from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_requests
+from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.tensors import HostTensor, host_tensor
 
@@ -270,18 +271,23 @@ class Recorder:
         named = rows.named
         if self._rows is not None and self._rows[0] is named:
             return self._rows[1]
-        numbers = np.array([*(self._request_number(writer, (task, name)) for name in named.requests), PADDING])
+        numbers = np.array(
+            [
+                *(self._request_number(writer, (task, name), named.prompts.get(name, ())) for name in named.requests),
+                PADDING,
+            ]
+        )
         table = named.table.copy()
         table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
         number = self._write_rows(writer, TABLE, "int32", table)
         self._rows = named, number
         return number
 
-    def _request_number(self, writer: ShardWriter, request: tuple[int, str]) -> int:
+    def _request_number(self, writer: ShardWriter, request: tuple[int, str], prompt: Sequence[int]) -> int:
         number = self._requests.get(request)
         if number is None:
             number = len(self._requests)
-            packed = pack_requests(number, [request])
+            packed = pack_request(number, request, prompt)
             self._write_rows(writer, REQUESTS, "uint8", packed)
             self._requests[request] = number
         return number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,17 +30,26 @@ class NamedRows:
     table: npt.NDArray[np.int32]
     """Shape (n, 3), or (B, T, 3) for a padded batch: number of the request in `requests` (PADDING for none), position
     in it, token id (NO_TOKEN where none was told)."""
+    prompts: Mapping[str, Sequence[int]]
+    """Tokens of requests, from their first on, that an engine knows though it may not compute all of them."""
 
 
 class Rows:
     """Context in which labels refer to the rows of one forward; or the `rows` of a single `set_label`."""
 
-    def __init__(self, requests: Any, positions: Any, token_ids: Any, mask: Any) -> None:
+    def __init__(
+        self,
+        requests: Any,
+        positions: Any,
+        token_ids: Any,
+        mask: Any = None,
+        prompts: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         """Copy the names. What is wrong about them becomes the reason why the labels fail that refer to them."""
         self._entered: list[Token[Rows | None]] = []
         self._named: NamedRows | LabelError
         try:
-            self._named = name_rows(requests, positions, token_ids, mask)
+            self._named = name_rows(requests, positions, token_ids, mask, prompts or {})
         except LabelError as error:
             self._named = error
         except Exception as error:  # a tensor that cannot be copied must not break the model
@@ -71,7 +80,9 @@ def current_rows() -> Rows | None:
     return _current.get()
 
 
-def name_rows(requests: Any, positions: Any, token_ids: Any, mask: Any) -> NamedRows:
+def name_rows(
+    requests: Any, positions: Any, token_ids: Any, mask: Any, prompts: Mapping[str, Sequence[int]]
+) -> NamedRows:
     """Return the names of rows from what `aclcmp.rows` was given. Raises LabelError where that is impossible."""
     if mask is not None:
         return _name_batch(requests, positions, token_ids, mask)
@@ -87,7 +98,7 @@ def name_rows(requests: Any, positions: Any, token_ids: Any, mask: Any) -> Named
         raise LabelError(f"{len(names):,} requests are given for {at.size:,} positions; give one for each row")
     numbers: dict[str, int] = {}
     of_row = [numbers.setdefault(_name(name), len(numbers)) for name in names]
-    return NamedRows(tuple(numbers), _table(np.array(of_row, np.int32), at, _tokens(token_ids, at.shape)))
+    return NamedRows(tuple(numbers), _table(np.array(of_row, np.int32), at, _tokens(token_ids, at.shape)), prompts)
 
 
 def _name_batch(requests: Any, positions: Any, token_ids: Any, mask: Any) -> NamedRows:
@@ -101,7 +112,8 @@ def _name_batch(requests: Any, positions: Any, token_ids: Any, mask: Any) -> Nam
     counted = np.cumsum(valid, axis=1) - 1 if positions is None else _numbers(positions, "positions")
     at = np.broadcast_to(counted, valid.shape)
     of_row = np.where(valid, np.arange(len(valid))[:, None], PADDING)
-    return NamedRows(tuple(map(_name, names)), _table(of_row, np.where(valid, at, 0), _tokens(token_ids, valid.shape)))
+    table = _table(of_row, np.where(valid, at, 0), _tokens(token_ids, valid.shape))
+    return NamedRows(tuple(map(_name, names)), table, {})
 
 
 def _table(requests: npt.NDArray[Any], positions: npt.NDArray[Any], tokens: npt.NDArray[Any]) -> npt.NDArray[np.int32]:

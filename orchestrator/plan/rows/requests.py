@@ -117,7 +117,8 @@ def pair_requests(golden: SideRequests, actual: SideRequests) -> dict[int, Reque
             end = _first_difference(theirs.tokens, request.tokens)
             if end <= begin or (not told and theirs.name != request.name):
                 continue
-            score = told, min(end, len(theirs.tokens)), other not in taken, theirs.name == request.name, -other
+            common = min(end, len(theirs.tokens), len(request.tokens))
+            score = told, common, other not in taken, theirs.name == request.name, -other
             if best is None or score > best[0]:
                 best = score, other, end
         if best is not None:

@@ -1,0 +1,142 @@
+"""The golden side of an engine's run: transformers computes the very tokens that the engine computed, with rows named.
+
+    python -m aclcmp.labeling.engines.golden SHARDS MODEL
+
+`aclcmp golden` starts it with the launcher's environment. Requests run one at a time, each in one forward, so that
+golden follows the engine's tokens and needs no cache. Of half precision the reference, in float32, comes along.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aclcmp.labeling.api import record_at, rows
+from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.labeling.watch import watch
+
+_LOGITS = "lm_head"
+_INPUT = ".input"
+_ATTENTION = (".self_attn", ".attn")
+_SIDES = ("acl",)
+
+
+@dataclass(slots=True)
+class RecordedRequest:
+    """One request of a run: its tokens by position, and the positions of which the engine computed logits."""
+
+    name: str
+    tokens: dict[int, int] = field(default_factory=dict)
+    logits: set[int] = field(default_factory=set)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the golden side; return the exit code."""
+    shards, model = Path(arguments[0]), Path(arguments[1])
+    try:
+        indices = [read_shard(files) for files in shards_in(shards)]
+        requests = list(recorded_requests(indices))
+        labels = {
+            record.data_id: record.dtype
+            for index in indices
+            for record in index.records
+            if record.side in _SIDES and record.rows >= 0
+        }
+        if not requests or not labels:
+            raise AclcmpError(f"{shards.parent} holds no label with rows: was it recorded in an engine?")
+        _run(model, requests, labels)
+    except AclcmpError as error:
+        print(f"aclcmp: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:
+    """Yield the requests of a run, in the order in which they came; those with unknown tokens are left out."""
+    found: dict[tuple[int, str], RecordedRequest] = {}
+    for index in indices:
+        of_logits = {record.rows for record in index.records if record.data_id == _LOGITS}
+        for number, table in index.rows.items():
+            for place, position, token in table.numbers.reshape(-1, 3).tolist():
+                if place < 0:
+                    continue
+                name = table.requests[place]
+                known = found.setdefault(name, RecordedRequest(name[1]))
+                known.tokens.update(enumerate(table.prompts.get(place, ())))
+                known.tokens[position] = token
+                if number in of_logits:
+                    known.logits.add(position)
+    for request in found.values():
+        if sorted(request.tokens) == list(range(len(request.tokens))) and min(request.tokens.values()) >= 0:
+            yield request
+        else:
+            print(f"request {request.name!r} is left out: not all of its tokens are known", flush=True)
+
+
+def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str]) -> None:
+    """Run the model over all requests, in the engine's precision, and in float32 as the reference of a lower one."""
+    import torch
+
+    dtypes = sorted({dtype for dtype in labels.values() if dtype in ("bfloat16", "float16")})
+    sides = {"pta": getattr(torch, dtypes[0]) if dtypes else torch.float32}
+    if dtypes:
+        sides["ref"] = torch.float32
+    for side, dtype in sides.items():
+        model = _load(path, dtype)
+        partners = _watch(model, side, labels)
+        print(f"{side}: {path.name} in {dtype}: {len(partners)} of {len(labels)} labels have a module", flush=True)
+        if side == "pta" and (alone := sorted(set(labels) - partners)):
+            print(f"no module of the original for {', '.join(alone[:8])}{' ...' * (len(alone) > 8)}", flush=True)
+        for number, request in enumerate(requests, start=1):
+            tokens = [request.tokens[position] for position in range(len(request.tokens))]
+            with torch.inference_mode(), rows(request.name, np.arange(len(tokens)), tokens):
+                output = model(torch.tensor([tokens]), use_cache=False)
+            at = sorted(request.logits)
+            if at and _LOGITS in labels:
+                with rows(request.name, at, [tokens[position] for position in at]):
+                    record_at("transformers:lm_head", side, _LOGITS, output.logits[0][at])
+            print(f"{side}: request {number} of {len(requests)}, {len(tokens)} tokens", flush=True)
+
+
+def _load(path: Path, dtype: Any) -> Any:
+    if not (path / "config.json").exists():
+        raise AclcmpError(f"{path} is no model folder: it has no config.json")
+    try:
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise AclcmpError("transformers is not installed: pip install transformers") from None
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager").eval()
+    except (OSError, ValueError) as error:
+        raise AclcmpError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+
+
+def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
+    """Watch the modules of which the engine has labels; return the labels that have one."""
+    modules = dict(model.named_modules())
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        name = label.removesuffix(_INPUT)
+        if name in modules and label != _LOGITS:
+            wanted[name].add(label)
+    both = [name for name, found in wanted.items() if f"{name}{_INPUT}" in found]
+    alone = [name for name, found in wanted.items() if f"{name}{_INPUT}" not in found]
+    weights = [f"{name}.1" for name in wanted if name.endswith(_ATTENTION)]  # which attention kernels do not return
+    if both:
+        watch(model, side, include=both, inputs=True)
+    if alone:
+        watch(model, side, include=alone, exclude=weights)
+    return {label for found in wanted.values() for label in found} | ({_LOGITS} & set(labels))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

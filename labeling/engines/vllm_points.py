@@ -1,0 +1,119 @@
+"""What of vLLM's models is what of the original: the modules that are labelled, and the names and layouts of labels.
+
+Fused projections are labelled in the parts that the original computes one by one, the pairs (hidden, residual) as the
+sums that they stand for, and the inputs of row-parallel layers, where the original has them too. Layouts are those of
+vLLM's own parallel layers (model_executor/layers of 0.32.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aclcmp.labeling.layout import Partial, Placement, Replicate, Shard
+
+PARTS: Mapping[str, Sequence[str]] = {
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_up_proj": ("gate_proj", "up_proj"),
+}
+"""Fused module -> modules of the original, where the model's class tells no `packed_modules_mapping`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One module and the labels of what it returns."""
+
+    name: str
+    module: Any
+    layout: Placement | None = None
+    parts: tuple[tuple[str, int, Placement | None], ...] = ()
+    """Name, size along the last dimension, and layout of each part of a fused output."""
+    residual: bool = False
+    """It returns (hidden, residual), of which the original has the sum."""
+    input_layout: Placement | None = None
+    """Layout of its input, where that is labelled too."""
+
+    @property
+    def site(self) -> str:
+        """Call site of its labels."""
+        return f"vllm:{type(self.module).__name__}"
+
+
+def points_of(model: Any) -> Iterator[Point]:
+    """Yield the points of a model on this rank."""
+    from vllm.model_executor.layers.layernorm import RMSNorm
+    from vllm.model_executor.layers.linear import (
+        ColumnParallelLinear,
+        MergedColumnParallelLinear,
+        QKVParallelLinear,
+        ReplicatedLinear,
+        RowParallelLinear,
+    )
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+    ranks = _tensor_parallel_ranks()
+    packed = {**PARTS, **(getattr(model, "packed_modules_mapping", None) or {})}
+    shard, replicate = Shard(-1, ranks=ranks), Replicate(ranks=ranks)
+    for name, module in model.named_modules():
+        if isinstance(module, QKVParallelLinear):
+            yield _fused(name, module, packed, _qkv_parts(module, ranks))
+        elif isinstance(module, MergedColumnParallelLinear):
+            sizes = [size // module.tp_size for size in module.output_sizes]
+            yield _fused(name, module, packed, [(size, shard) for size in sizes])
+        elif isinstance(module, ColumnParallelLinear):
+            yield Point(name, module, replicate if module.gather_output else shard)
+        elif isinstance(module, RowParallelLinear):
+            output = replicate if module.reduce_results or module.tp_size == 1 else Partial(ranks=ranks)
+            yield Point(name, module, output, input_layout=shard if module.input_is_parallel else replicate)
+        elif isinstance(module, ParallelLMHead):
+            continue  # it never runs: the logits processor uses its weight
+        elif isinstance(module, VocabParallelEmbedding | ReplicatedLinear | RMSNorm):
+            yield Point(name, module, replicate)
+        elif _is_layer(name):
+            yield Point(name, module, replicate, residual=True)
+        elif name.endswith((".self_attn", ".mlp")):
+            yield Point(name, module, replicate)
+
+
+def _qkv_parts(module: Any, ranks: Sequence[int]) -> list[tuple[int, Placement | None]]:
+    """Return size and layout of the queries, keys and values of one rank.
+
+    With more ranks than key-value heads several ranks hold the same head: how, the values tell.
+    """
+    shard = Shard(-1, ranks=ranks)
+    of_heads = shard if module.num_kv_head_replicas == 1 else None
+    sizes = (
+        module.num_heads * module.head_size,
+        module.num_kv_heads * module.head_size,
+        module.num_kv_heads * module.v_head_size,
+    )
+    return list(zip(sizes, (shard, of_heads, of_heads), strict=True))
+
+
+def _fused(
+    name: str, module: Any, packed: Mapping[str, Sequence[str]], parts: Sequence[tuple[int, Placement | None]]
+) -> Point:
+    """Return the point of a fused projection: its parts under the original's names, or all under its own name."""
+    parent, _, own = name.rpartition(".")
+    names = packed.get(own, ())
+    if len(names) != len(parts):
+        sizes = tuple(size for size, _ in parts)
+        return Point(name, module, Shard(-1, parts=sizes))
+    return Point(
+        name,
+        module,
+        parts=tuple((f"{parent}.{each}", size, layout) for each, (size, layout) in zip(names, parts, strict=True)),
+    )
+
+
+def _is_layer(name: str) -> bool:
+    """Tell whether a module is a whole decoder layer: `model.layers.3`."""
+    before, _, number = name.rpartition(".")
+    return number.isdecimal() and before.rpartition(".")[2] in ("layers", "h", "blocks")
+
+
+def _tensor_parallel_ranks() -> list[int]:
+    from vllm.distributed.parallel_state import get_tp_group
+
+    return list(get_tp_group().ranks)
