@@ -51,6 +51,8 @@ def main(arguments: list[str]) -> int:
             for record in index.records
             if record.side in _SIDES and record.rows >= 0
         }
+        if any(record.side == "pta" for index in indices for record in index.records):
+            raise AclcmpError(f"{shards.parent} has a golden side already; compare it: aclcmp compare {shards.parent}")
         if not requests or not labels:
             raise AclcmpError(f"{shards.parent} holds no label with rows: was it recorded in an engine?")
         _run(model, requests, labels)

@@ -14,6 +14,7 @@ import typer
 from aclcmp import __version__
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.doctor import doctor
+from aclcmp.orchestrator.cli.engines import check, golden
 from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
 from aclcmp.orchestrator.cli.reports import (
     CleanOption,
@@ -237,6 +238,6 @@ def recover(
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
 
 
-for _command in (report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
+for _command in (check, golden, report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
     app.command(cls=GroupedCommand)(_command)
 app.command(hidden=True)(send_files)

@@ -1,0 +1,99 @@
+"""The commands on serving engines, as the command line has them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aclcmp.orchestrator.cli.options import typer_option
+from aclcmp.orchestrator.cli.reports import FailOnOption, JsonOption, PolicyOption
+from aclcmp.orchestrator.core.job import Device, RunOptions
+from aclcmp.orchestrator.errors import ExitCode
+
+
+class Engine(str, Enum):
+    """Engines that `aclcmp check` starts."""
+
+    VLLM = "vllm"
+
+
+ModelOption = Annotated[Path, typer.Option("--model", metavar="MODEL", help="Folder of the model, as of transformers.")]
+
+
+def golden(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run directory in which an engine labelled named rows.")
+    ],
+    model: ModelOption,
+    policy: PolicyOption = None,
+    fail_on: FailOnOption = None,
+    no_compare: Annotated[bool, typer_option("no_compare")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Compute the golden side of an engine's run by transformers, over the very tokens that it computed; compare.
+
+    Golden has the precision of the engine; where that is lower than float32, the reference in float32 measures how much
+    of a difference is noise.
+    """
+    from aclcmp.orchestrator.cli.engine_commands import add_golden
+
+    return int(add_golden(run_directory, model, policy, fail_on, compare=not no_compare, as_json=as_json))
+
+
+def check(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model, as of transformers.")],
+    prompts: Annotated[Path, typer.Option(metavar="FILE", help="Text file with one prompt a line.")],
+    engine: Annotated[Engine, typer.Option(help="The engine, which must be installed beside aclcmp.")] = Engine.VLLM,
+    ranks: Annotated[int, typer.Option(min=1, help="Tensor-parallel ranks of the engine.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens that are generated for each prompt.")] = 8,
+    device: Annotated[Device, typer_option("device")] = Device.AUTO,
+    address: Annotated[str | None, typer_option("address")] = None,
+    output: Annotated[Path | None, typer_option("output")] = None,
+    timeout: Annotated[float | None, typer_option("timeout")] = None,
+    policy: PolicyOption = None,
+    fail_on: FailOnOption = None,
+    as_json: JsonOption = False,
+    engine_options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- ENGINE OPTIONS]", help="Options of the engine: -- --dtype bfloat16", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Run an engine over prompts, and transformers over the same tokens; name the first layer that differs, and where.
+
+    Exit codes as of `aclcmp run`.
+    """
+    from aclcmp.orchestrator.cli.commands import run_job
+    from aclcmp.orchestrator.cli.engine_commands import add_golden
+    from aclcmp.orchestrator.engines.check_input import check_engine, check_prompts, check_ranks
+    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
+    from aclcmp.orchestrator.run.directory import RunDir
+
+    check_ranks(model, ranks)
+    check_prompts(prompts)
+    check_engine(engine.value)
+    terms = read_judging_options(policy, fail_on, None)
+    RunDir.check_vacant(output)
+    root = RunDir.create(output, with_ranks=False).root
+    words = [sys.executable, "-m", f"aclcmp.labeling.engines.{engine.value}_run", str(model.absolute())]
+    words += [str(prompts.absolute()), str(max_tokens), *(engine_options or ())]
+    options = RunOptions(
+        exec=shlex.join(words),
+        ranks=ranks,
+        device=device,
+        address=address,
+        output=root,
+        timeout=timeout,
+        no_compare=True,
+        as_json=as_json,
+    )
+    code = run_job(options, terms)
+    if code is not ExitCode.MATCH:
+        return int(code)
+    return int(add_golden(root, model, policy, fail_on, compare=True, as_json=as_json))

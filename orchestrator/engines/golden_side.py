@@ -1,0 +1,45 @@
+"""The golden side of an engine's run, computed by transformers in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from aclcmp.labeling.identity import RUN_ID, SHARD_DIR
+from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
+from aclcmp.orchestrator.run.directory import RunDir
+
+_LAST_LINES = 5
+
+
+def compute_golden(run: RunDir, run_id: str, model: Path, say: Callable[[str], None]) -> None:
+    """Add the golden side to the shards of a run; `say` is called with each line of progress.
+
+    Raises UsageError where the run or the model is not fit for it, LaunchError where the computation fails.
+    """
+    command = [sys.executable, "-m", "aclcmp.labeling.engines.golden", str(run.shards), str(model)]
+    environ = os.environ | {SHARD_DIR: str(run.shards), RUN_ID: run_id, "RANK": "0", "WORLD_SIZE": "1"}
+    environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                text = line.rpartition("\r")[2].strip()
+                if text.startswith(("pta:", "ref:", "no module", "request ")):
+                    say(f"golden: {text.removeprefix('pta: ')}")
+                elif text:
+                    last.append(text)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode == ExitCode.USAGE:
+        raise UsageError(last[-1].removeprefix("aclcmp: error: ") if last else "the golden side could not be computed")
+    if process.returncode:
+        raise LaunchError(f"the golden side failed (exit code {process.returncode}): {' | '.join(last)[-600:]}")
