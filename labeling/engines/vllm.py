@@ -7,14 +7,17 @@ launcher's environment is set. The labels have the names that transformers gives
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on, record_at
 from aclcmp.labeling.engines.vllm_points import Point, points_of
 from aclcmp.labeling.rows import Rows, current_rows
+from aclcmp.labeling.taps import define_tap, tap_passer
 
 _SIDE = "acl"
 _MARK = "_aclcmp_watches"
@@ -32,6 +35,7 @@ def register() -> None:
     if getattr(Worker, _MARK, False):  # the function runs several times in one process
         return
     setattr(Worker, _MARK, True)
+    os.environ["VLLM_DISABLE_COMPILE_CACHE"] = "1"  # a graph from the cache has no taps
     load_model = Worker.load_model
 
     @functools.wraps(load_model)
@@ -52,7 +56,9 @@ def _watch(runner: Any, model: Any) -> None:
     if forward is None:
         _say(f"{type(runner).__name__} has no _model_forward: this version of vLLM is not known, nothing is labelled")
         return
-    last = _LastForward()
+    import torch
+
+    last, pass_tap = _LastForward(), tap_passer()
 
     @functools.wraps(forward)
     def forward_with_rows(*args: Any, **kwargs: Any) -> Any:
@@ -63,9 +69,11 @@ def _watch(runner: Any, model: Any) -> None:
     points = 0
     for point in points_of(model):
         points += 1
-        point.module.register_forward_hook(_hook(point))
+        define_tap(point.key, partial(_label, point))
+        point.module.register_forward_hook(_hook(point, torch.compiler.is_compiling, pass_tap))
         if point.input_layout is not None:
-            point.module.register_forward_pre_hook(_input_hook(point))
+            define_tap(f"{point.key} input", partial(_label_input, point))
+            point.module.register_forward_pre_hook(_input_hook(point, torch.compiler.is_compiling, pass_tap))
     if logits is not None:
 
         @functools.wraps(logits)
@@ -132,23 +140,47 @@ def _flat(buffer: Any, count: int) -> list[int]:
     return numbers
 
 
-def _hook(point: Point) -> Callable[..., None]:
-    def after(_module: Any, _args: Any, output: Any) -> None:
-        if current_rows() is None:
-            return
-        with suppress(Exception):  # a module that returns something else is missing in the report
-            for name, tensor, layout in _tensors(point, output):
-                record_at(point.site, _SIDE, name, tensor, layout)
+def _hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
+    key = point.key
+
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        if is_compiling():
+            return None if pass_tap is None else pass_tap(output, key)
+        _label(point, output)
+        return None
 
     return after
 
 
-def _input_hook(point: Point) -> Callable[..., None]:
-    def before(_module: Any, args: Any) -> None:
-        if current_rows() is not None and args:
-            record_at(point.site, _SIDE, f"{point.name}.input", args[0], point.input_layout)
+def _input_hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
+    key = f"{point.key} input"
+
+    def before(_module: Any, args: Any) -> Any:
+        if is_compiling():
+            return None if pass_tap is None else pass_tap(args, key)
+        _label_input(point, args)
+        return None
 
     return before
+
+
+def _label(point: Point, output: Any) -> None:
+    """Label what a module returned in a forward whose rows are named; dummy runs and warm-ups have no names."""
+    if current_rows() is not None:
+        with suppress(Exception):  # a module that returns something else is missing in the report
+            for name, tensor, layout in _tensors(point, output):
+                record_at(point.site, _SIDE, name, tensor[: _row_count()], layout)
+
+
+def _label_input(point: Point, args: Any) -> None:
+    if current_rows() is not None and args:
+        record_at(point.site, _SIDE, f"{point.name}.input", args[0][: _row_count()], point.input_layout)
+
+
+def _row_count() -> int:
+    """Return the number of rows of the forward: behind them the engine may have padded the batch."""
+    rows = current_rows()
+    return 0 if rows is None else len(rows.named.table)
 
 
 def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:

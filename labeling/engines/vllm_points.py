@@ -35,6 +35,11 @@ class Point:
     """Layout of its input, where that is labelled too."""
 
     @property
+    def key(self) -> str:
+        """Key of its tap in compiled code."""
+        return f"vllm {self.name}"
+
+    @property
     def site(self) -> str:
         """Call site of its labels."""
         return f"vllm:{type(self.module).__name__}"

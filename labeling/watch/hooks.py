@@ -1,8 +1,8 @@
 """The hooks of a watched module. They label the tensors that pass, and neither change, keep nor raise anything.
 
 Measured with torch 2.13: torch.compile traces the hooks of a model into its code, where a copy to the host would break
-the graph (an error with `fullgraph=True`). There they record nothing, and print that when they are traced. Code that
-was compiled before and is used again does not even trace them.
+the graph (an error with `fullgraph=True`). There an operator of ours labels what passes (`labeling/taps.py`). Code that
+was compiled before and is used again does not trace them, so watch a model before it first runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from aclcmp.labeling.api import record_at
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.taps import define_tap, tap_passer
 from aclcmp.labeling.watch.messages import print_once
 from aclcmp.labeling.watch.module_names import NamedModule
 from aclcmp.labeling.watch.nested_tensors import opaque_leaf, tensors_in
@@ -191,17 +192,21 @@ class Hook:
     Copies and pickles of a watched model hold a hook that does nothing.
     """
 
-    __slots__ = ("_action", "_is_compiling", "_report_tracing", "tap")
+    __slots__ = ("_action", "_is_compiling", "_key", "_pass_tap", "_report_tracing", "tap")
 
     def __init__(self, tap: Tap | SharedTap, action: Callable[[Any, Any], None]) -> None:
         self.tap = tap
         self._action = action
         self._is_compiling = tap.torch_state.is_compiling
+        before = action == tap.before
+        self._key = f"{tap.side} {tap.data_id}{' input' if before else ''}"
+        self._pass_tap = tap_passer() if isinstance(tap, Tap) else None
+        define_tap(self._key, lambda value: tap.run_safely(action, *((value, {}) if before else ((), value))))
 
         def report_tracing() -> bool:
             print_once(
-                f"watch: {tap.data_id!r} runs in compiled code, where hooks record nothing: run it eagerly, or call "
-                "set_label outside the compiled part",
+                f"watch: {tap.data_id!r} runs in compiled code with gradients, or passes no plain tensors there: not "
+                "labelled; run it under torch.no_grad(), or eagerly, or call set_label outside the compiled part",
                 kind="compiled",
             )
             return True
@@ -210,12 +215,17 @@ class Hook:
         report_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]
         self._report_tracing = report_tracing
 
-    def __call__(self, _module: Any, args: Any, passed: Any) -> None:
-        """Label what passes; in compiled code record nothing."""
-        if self._is_compiling():
-            self._report_tracing()
-        else:
+    def __call__(self, _module: Any, args: Any, passed: Any) -> Any:
+        """Label what passes; in compiled code return it behind an operator of the graph that does so."""
+        if not self._is_compiling():
             self.tap.run_safely(self._action, args, passed)
+            return None
+        before = self._key.endswith(" input")
+        value = None if self._pass_tap is None else self._pass_tap(args if before else passed, self._key)
+        if value is None:
+            self._report_tracing()
+            return None
+        return (value, passed) if before else value
 
     @property
     def __name__(self) -> str:
