@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from aclcmp.labeling.shard.shard_reader import read_label
 from tests.labeling.watch.test_handle import ids, watched
 
 pytestmark = pytest.mark.model
 
-SAID = "runs in compiled code, where hooks record nothing: run it eagerly, or call set_label outside the compiled part"
+SAID = (
+    "runs in compiled code with gradients, or passes no plain tensors there: not labelled; run it under "
+    "torch.no_grad(), or eagerly, or call set_label outside the compiled part"
+)
 SILENT = "watched modules never ran, or ran in compiled code or a replayed device graph, where hooks do not fire:"
 PLAIN = """
 import torch
@@ -65,6 +70,42 @@ for how in ("wrapped after", "wrapped before", "in place", "forward"):
         "forward 3",
         f"aclcmp: watch, side 'pta': 2 of 3 {SILENT} forward.a, forward.b",
     ]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("inputs", [False, True])
+def test_compiled_without_gradients_everything_is_labelled(tmp_path: Path, backend: str, inputs: bool) -> None:
+    script = f"""
+import warnings
+warnings.simplefilter("ignore")  # inductor's own
+class Pair(nn.Module):
+    def forward(self, x):
+        return x * 2, None, x + 1
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.pair = Net(), Pair()
+    def forward(self, x):
+        double, _, more = self.pair(self.net(x))
+        return double + more
+torch.manual_seed(0)
+both = Both()
+with torch.no_grad():
+    for side, model in (("pta", both), ("acl", torch.compile(both, backend={backend!r}, fullgraph=True))):
+        with watch(both, side, inputs={inputs}):
+            for _ in range(2):
+                model(x)
+        torch._dynamo.reset()
+"""
+    (tmp_path / "shards").mkdir()
+    index, told = watched(tmp_path / "shards", script)
+    assert told == []
+    assert sorted(ids(index)) == sorted(ids(index, "acl"))
+    names = {"forward", "net", "net.a", "net.b", "pair", "pair.2"}
+    assert set(ids(index)) == names | ({f"{name}.input" for name in names - {"pair.2"}} if inputs else set())
+    golden, actual = ({r.data_id: read_label(index, r) for r in index.records if r.side == s} for s in ("pta", "acl"))
+    for name, value in golden.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_watched_after_the_first_compiled_run(tmp_path: Path) -> None:
