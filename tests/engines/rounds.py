@@ -1,0 +1,163 @@
+"""One rank of a vLLM engine that answers the same prompts in several rounds, each with another fault, each a run.
+
+    aclcmp --exec "python rounds.py MODEL FOLDER ROUND..." --ranks 3 --no-compare
+
+An engine takes a minute to start. So all rounds use one, and the recorder is replaced between them.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+import torch
+from vllm import LLM, SamplingParams
+
+from aclcmp.labeling import api
+from aclcmp.labeling.engines.vllm import register
+from aclcmp.labeling.identity import SHARD_DIR
+
+LONG = (
+    "Some say the world will end in fire, some say in ice. From what I have tasted of desire I hold with those who "
+    "favor fire. But if it had to perish twice, I think I know enough of hate to say that for destruction ice is also "
+    "great and would suffice."
+)
+PROMPTS = [LONG, "The capital of France is Paris. The capital of Germany is Berlin. The capital of", "Once upon a time"]
+RANK = int(os.environ["RANK"])
+
+
+@contextmanager
+def clean(engine: Any):
+    yield
+
+
+@contextmanager
+def rope(engine: Any):
+    """Rotate by another base in all layers: one module holds the table."""
+    table = engine.model.model.layers[0].self_attn.rotary_emb.cos_sin_cache
+    kept, half = table.clone(), table.shape[1] // 2
+    angles = torch.arange(len(table))[:, None] * 20_000.0 ** (-torch.arange(half) / half)
+    table.copy_(torch.cat([angles.cos(), angles.sin()], dim=1))
+    yield
+    table.copy_(kept)
+
+
+@contextmanager
+def permuted(engine: Any):
+    """Rank 1 holds the query rows of layer 1 in another order."""
+    module = engine.model.model.layers[1].self_attn.qkv_proj
+    inner = module.forward
+
+    def forward(x: torch.Tensor) -> Any:
+        output, bias = inner(x)
+        size = module.num_heads * module.head_size
+        output[..., :size] = output[..., :size].flip(-1)
+        return output, bias
+
+    if RANK == 1:
+        module.forward = forward
+    yield
+    module.forward = inner
+
+
+@contextmanager
+def stale(engine: Any):
+    """The cached value of position 3 of the long request is lost in layer 2 before the first decode step."""
+    from vllm.forward_context import get_forward_context
+
+    runner, inner = engine.runner, engine.runner.model.forward
+    done: list[bool] = []
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        batch = runner.input_batch
+        starts = runner.query_start_loc.np[: batch.num_reqs + 1]
+        if not done and batch.num_reqs and all(starts[1:] - starts[:-1] == 1):
+            cache = get_forward_context().no_compile_layers["model.layers.2.self_attn.attn"].kv_cache
+            block = int(batch.block_table[0].get_cpu_tensor()[batch.req_ids.index(longest(batch)), 0])
+            cache.view(cache.shape[0], cache.shape[1], -1)[block, :, -64 * 29 : -64 * 28] = 3.0
+            done.append(True)
+        return inner(*args, **kwargs)
+
+    runner.model.forward = forward
+    yield
+    runner.model.forward = inner
+    assert done
+
+
+def longest(batch: Any) -> str:
+    return max(batch.req_ids, key=lambda name: batch.num_tokens_no_spec[batch.req_id_to_index[name]])
+
+
+@contextmanager
+def shifted(engine: Any):
+    """Positions are off by one in the first forward after a prefix hit."""
+    runner, inner = engine.runner, engine.runner.model.forward
+    seen: set[str] = set()
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        batch, starts = runner.input_batch, runner.query_start_loc.np
+        for number, name in enumerate(batch.req_ids[: batch.num_reqs]):
+            if name not in seen and batch.num_computed_tokens_cpu[number] > 0:
+                positions = kwargs["positions"].clone()
+                positions[starts[number] : starts[number + 1]] += 1
+                kwargs["positions"] = positions
+            seen.add(name)
+        return inner(*args, **kwargs)
+
+    runner.model.forward = forward
+    yield
+    runner.model.forward = inner
+
+
+ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in (clean, rope, permuted, stale, shifted)}
+
+
+class Engine:
+    """An engine, its runner and its model."""
+
+    def __init__(self, model: str, **options: Any) -> None:
+        register()
+        self.llm = LLM(
+            model=model,
+            tensor_parallel_size=int(os.environ["WORLD_SIZE"]),
+            distributed_executor_backend="external_launcher",
+            max_model_len=256,
+            max_num_batched_tokens=32,
+            max_num_seqs=4,
+            block_size=32,
+            seed=0,
+            **options,
+        )
+        self.runner = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        self.model = self.runner.get_model()
+
+    def round(self, name: str, folder: str) -> None:
+        """Answer all prompts, then the first again, whose beginning is in the prefix cache by then; record a run."""
+        if api._recorder is not None:
+            api._recorder.close()
+            api._recorder = None
+        os.environ[SHARD_DIR] = os.path.join(folder, name, "shards")
+        os.makedirs(os.environ[SHARD_DIR], exist_ok=True)
+        self.llm.reset_prefix_cache()
+        sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
+        with ROUNDS[name](self):
+            for prompts in (PROMPTS, PROMPTS[:1]):
+                for output in self.llm.generate(prompts, sampling, use_tqdm=False):
+                    print(name, output.request_id, repr(output.outputs[0].text), flush=True)
+
+
+if __name__ == "__main__":
+    model, folder, dtype, mode, *names = sys.argv[1:]
+    options = {"enforce_eager": True} if mode == "eager" else {"compilation_config": {"mode": 3, "backend": "inductor"}}
+    engine = Engine(model, dtype=dtype, **options)
+    for name in names:
+        engine.round(name, folder)
