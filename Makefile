@@ -13,7 +13,8 @@ demo: .venv/ready
 test: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 	@scripts/install-chromium || true
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "ray or fuzz or model or netns or submit or browser"
+	@$(MAKE) --no-print-directory .venv-engine/ready || echo "vLLM cannot be installed here: tests with an engine are skipped"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "ray or fuzz or model or netns or submit or browser or engine"
 
 check: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
@@ -29,5 +30,12 @@ bench: .venv/ready
 	@$(BIN)/python benchmarks/trained.py smollm2 minilm > /dev/null
 	@touch $@
 
+.venv-engine/ready: pyproject.toml requirements-engine.txt
+	@echo "Setting up .venv-engine (once; some minutes)"
+	@$(PYTHON) -m venv .venv-engine
+	@.venv-engine/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-engine.txt
+	@.venv-engine/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info orchestrator/compare/kernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-engine build dist *.egg-info orchestrator/compare/kernels/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

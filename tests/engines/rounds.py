@@ -1,6 +1,6 @@
 """One rank of a vLLM engine that answers the same prompts in several rounds, each with another fault, each a run.
 
-    aclcmp --exec "python rounds.py MODEL FOLDER ROUND..." --ranks 3 --no-compare
+    aclcmp --exec "python rounds.py MODEL FOLDER DTYPE ROUND..." --ranks 3 --no-compare
 
 An engine takes a minute to start. So all rounds use one, and the recorder is replaced between them.
 """
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ |= {
@@ -20,18 +21,13 @@ os.environ |= {
     "VLLM_NO_USAGE_STATS": "1",
 }
 import torch
+from rounds_text import PROMPTS
 from vllm import LLM, SamplingParams
 
 from aclcmp.labeling import api
 from aclcmp.labeling.engines.vllm import register
 from aclcmp.labeling.identity import SHARD_DIR
 
-LONG = (
-    "Some say the world will end in fire, some say in ice. From what I have tasted of desire I hold with those who "
-    "favor fire. But if it had to perish twice, I think I know enough of hate to say that for destruction ice is also "
-    "great and would suffice."
-)
-PROMPTS = [LONG, "The capital of France is Paris. The capital of Germany is Berlin. The capital of", "Once upon a time"]
 RANK = int(os.environ["RANK"])
 
 
@@ -124,10 +120,12 @@ ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in (clea
 class Engine:
     """An engine, its runner and its model."""
 
-    def __init__(self, model: str, **options: Any) -> None:
+    def __init__(self, model: str, dtype: str) -> None:
         register()
         self.llm = LLM(
             model=model,
+            dtype=dtype,
+            enforce_eager=True,
             tensor_parallel_size=int(os.environ["WORLD_SIZE"]),
             distributed_executor_backend="external_launcher",
             max_model_len=256,
@@ -135,7 +133,6 @@ class Engine:
             max_num_seqs=4,
             block_size=32,
             seed=0,
-            **options,
         )
         self.runner = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
         self.model = self.runner.get_model()
@@ -145,8 +142,9 @@ class Engine:
         if api._recorder is not None:
             api._recorder.close()
             api._recorder = None
-        os.environ[SHARD_DIR] = os.path.join(folder, name, "shards")
-        os.makedirs(os.environ[SHARD_DIR], exist_ok=True)
+        shards = Path(folder, name, "shards").absolute()
+        shards.mkdir(parents=True, exist_ok=True)
+        os.environ[SHARD_DIR] = str(shards)
         self.llm.reset_prefix_cache()
         sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
         with ROUNDS[name](self):
@@ -156,8 +154,7 @@ class Engine:
 
 
 if __name__ == "__main__":
-    model, folder, dtype, mode, *names = sys.argv[1:]
-    options = {"enforce_eager": True} if mode == "eager" else {"compilation_config": {"mode": 3, "backend": "inductor"}}
-    engine = Engine(model, dtype=dtype, **options)
+    model, folder, dtype, *names = sys.argv[1:]
+    engine = Engine(model, dtype)
     for name in names:
         engine.round(name, folder)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,9 +109,9 @@ def test_rows_pair_by_name_wherever_they_lie(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         golden, actual = Job(Path(folder, "g"), 1), Job(Path(folder, "a"), ranks)
         for request, size in enumerate(sizes):
-            step = [(request, 0, size)]
-            golden.label(0, "pta", "x", values_of(step)[None], rows_of(step, "golden "))
-            golden.label(0, "pta", "y", values_of(step)[None], rows_of(step, "golden "))
+            whole = [(request, 0, size)]
+            golden.label(0, "pta", "x", values_of(whole)[None], rows_of(whole, "golden "))
+            golden.label(0, "pta", "y", values_of(whole)[None], rows_of(whole, "golden "))
         for step in steps:
             values, rows = values_of(step), rows_of(step, "")
             wrong = values.copy()
@@ -229,6 +230,6 @@ def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
         ((None, None, None, [1, 1]), "attention mask"),
     ],
 )
-def test_impossible_rows(arguments: tuple[object, ...], told: str) -> None:
+def test_impossible_rows(arguments: tuple[Any, ...], told: str) -> None:
     with pytest.raises(Exception, match=told):
         _ = Rows(*arguments).named

@@ -1,0 +1,142 @@
+"""vLLM against transformers on trained weights: what is right matches, and each planted fault is named.
+
+An engine takes most of a minute to start: all rounds of `rounds.py` share one.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aclcmp.orchestrator.run.directory import RunDir
+from tests.engines.rounds_text import LONG
+from tests.processes import PATIENCE
+from tests.recorded import record_run
+
+pytestmark = pytest.mark.engine
+
+ROUNDS = ("clean", "rope", "permuted", "stale", "shifted")
+LABELS = 45
+"""Of three layers: 14 each, the embedding, the last norm and the logits."""
+
+
+def run(engine: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = os.environ | {"PATH": f"{engine}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        [engine / "aclcmp", *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def play(engine: Path, folder: Path, model: Path, dtype: str, *rounds: str) -> Path:
+    """Run rounds on three ranks, each with the golden side; return the folder of their run directories."""
+    script = (
+        f"{engine}/python {Path(__file__).with_name('rounds.py')} {model} {folder}/rounds {dtype} {' '.join(rounds)}"
+    )
+    done = run(engine, folder, "--exec", script, "--ranks", "3", "--no-compare", "--output", "engine")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    for name in rounds:
+        directory = RunDir(folder / "rounds" / name, "run")
+        directory.logs.mkdir()
+        record_run(directory, "rounds.py", 3)
+        done = run(engine, folder, "golden", f"rounds/{name}", "--model", str(model))
+        assert done.returncode in (0, 1), done
+        (folder / "rounds" / name / "out.txt").write_text(done.stdout)
+    return folder / "rounds"
+
+
+@pytest.fixture(scope="module")
+def rounds(engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS)
+
+
+def report(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "report.json").read_text()))
+
+
+def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
+    found = report(rounds / "clean")
+    assert found["verdict"] == "match" and found["exit_code"] == 0
+    assert len(found["labels"]) == LABELS and found["coverage"]["compared"] == 3 * LABELS
+    for label in found["labels"]:
+        assert list(label["ranks"]) == ["0", "1", "2"]
+        assert all(rank["metrics"]["rel_l2"] < 1e-5 for rank in label["ranks"].values()), label["label"]
+    by_name = {label["label"]: label["ranks"]["0"] for label in found["labels"]}
+    computed = by_name["model.norm"]["stats"]["n"] // 576
+    sampled = by_name["lm_head"]["stats"]["n"] // 49152
+    assert computed > 100 and 20 <= sampled < computed, "logits are there for some rows alone"
+    assert any("were taken from a cache" in note for note in found["notes"])
+    assert by_name["model.layers.1.self_attn.k_proj"]["stats"]["n"] == computed * 64, "one of three key-value heads"
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "ranks", "row"),
+    [
+        ("rope", "model.layers.0.self_attn.o_proj.input", [0, 1, 2], "position "),
+        ("permuted", "model.layers.1.self_attn.q_proj", [1], "position "),
+        ("stale", "model.layers.2.self_attn.o_proj.input", [0, 1, 2], "position "),
+        ("shifted", "model.layers.0.self_attn.o_proj.input", [0, 1, 2], "position "),
+    ],
+)
+def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int], row: str) -> None:
+    found = report(rounds / name)
+    first = found["first_divergence"]
+    assert (first["label"], first["ranks"], first["origin"]) == (label, ranks, "own")
+    verdict = next(each for each in found["labels"] if each["label"] == label)["ranks"][str(ranks[0])]
+    assert row in verdict["worst_row_name"] and verdict["worst_row_name"].startswith("request ")
+    assert all(
+        each["ranks"][str(rank)]["status"] == "match"
+        for each in found["labels"][: [each["label"] for each in found["labels"]].index(label)]
+        for rank in range(3)
+    )
+
+
+def test_positions_after_a_prefix_hit_are_named(rounds: Path) -> None:
+    """Only the rows behind the hit are wrong, of the request that was asked last."""
+    found = report(rounds / "shifted")
+    label = next(each for each in found["labels"] if each["label"] == found["first_divergence"]["label"])
+    name = label["ranks"]["0"]["worst_row_name"]
+    position = int(name.split("position ")[1].split(",")[0])
+    last = max(int(note.split("'")[1]) for note in found["notes"] if "were taken from a cache" in note)
+    assert name.startswith(f"request {last}, ") and position >= 32
+    assert f"request {last}, positions" in (rounds / "shifted" / "out.txt").read_text()
+
+
+def test_the_reversed_rows_are_recognised(rounds: Path) -> None:
+    out = (rounds / "permuted" / "out.txt").read_text()
+    assert "the channels are in reverse order" in out and "rank 1 alone of 3" in out
+
+
+def test_half_precision_matches_with_its_reference(
+    engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = play(engine, tmp_path_factory.mktemp("bfloat16"), smollm2, "bfloat16", "clean")
+    found = report(folder / "clean")
+    assert found["exit_code"] == 0 and found["coverage"]["compared"] == 3 * LABELS
+    assert all("reference" in label["ranks"]["0"]["floors"] for label in found["labels"][1:])
+
+
+def test_one_command_checks_a_compiled_engine(engine: Path, smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text(f"{LONG}\n\nOnce upon a time\n")
+    options = ("--dtype", "float32", "--max-model-len", "256", "--block-size", "32", "--max-num-batched-tokens", "32")
+    compiled = ("--compilation-config", '{"mode": 3, "backend": "inductor"}')
+    done = run(
+        engine, tmp_path, "check", str(smollm2), "--prompts", "prompts.txt", "--max-tokens", "4", "--output", "run",
+        "--", *options, *compiled,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    found = report(tmp_path / "run")
+    assert found["verdict"] == "match" and found["coverage"]["compared"] == LABELS
+    assert f"All match: {LABELS} labels" in done.stdout
+
+
+def test_an_engine_that_dies_while_it_loads(engine: Path, smollm2: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for each in smollm2.iterdir():
+        (broken / each.name).write_bytes(each.read_bytes()[: 5000 if each.suffix == ".safetensors" else None])
+    (tmp_path / "prompts.txt").write_text("Once upon a time\n")
+    done = run(engine, tmp_path, "check", str(broken), "--prompts", "prompts.txt", "--output", "run")
+    assert done.returncode == 3 and "rank 0" in done.stdout and "safetensors" in done.stdout.lower(), done
