@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "run", "terminal"},
     "idmap": {"plan", "compare", "core"},
     "inputs": {"plan", "idmap", "judge", "core"},
+    "engines": {"run"},
     "transfer": {"core", "run", "cluster", "terminal"},
     "pipeline": {"core", "dumps", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report"}
     | {"idmap", "inputs", "transfer"},
@@ -185,11 +186,14 @@ def test_dumps_are_reached_through_their_registry() -> None:
 def test_exported_names_are_frozen() -> None:
     import aclcmp
 
-    assert aclcmp.__all__ == ["Partial", "Replicate", "Shard", "gen_id", "perturb", "set_label", "set_task_id", "watch"]
+    names = ["Partial", "Replicate", "Shard", "gen_id", "perturb", "rows", "set_label", "set_task_id", "watch"]
+    assert names == aclcmp.__all__
     assert all(hasattr(aclcmp, name) for name in aclcmp.__all__)
 
 
-@pytest.mark.parametrize("path", sorted(p for p in ROOT.rglob("*.md") if not {".venv", ".git"} & set(p.parts)), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in ROOT.rglob("*.md") if not {".venv", ".venv-engine", ".git"} & set(p.parts)), ids=str
+)
 def test_links_in_documents_exist(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith(("http://", "https://", "mailto:")):
