@@ -93,7 +93,7 @@ def name_rows(
         at = at[0]
     if at.ndim != 1:
         raise LabelError(f"positions have the shape {list(at.shape)}; give one position for each row")
-    names = [requests] * at.size if requests is None or isinstance(requests, (str, int)) else _listed(requests)
+    names = [requests] * at.size if requests is None or isinstance(requests, (str, int)) else _as_list(requests)
     if len(names) != at.size:
         raise LabelError(f"{len(names):,} requests are given for {at.size:,} positions; give one for each row")
     numbers: dict[str, int] = {}
@@ -106,7 +106,7 @@ def _name_batch(requests: Any, positions: Any, token_ids: Any, mask: Any) -> Nam
     valid = np.asarray(_host(mask)) != 0
     if valid.ndim != 2:
         raise LabelError(f"mask has the shape {list(valid.shape)}; give an attention mask of [batch, tokens]")
-    names = list(range(len(valid))) if requests is None else _listed(requests)
+    names = list(range(len(valid))) if requests is None else _as_list(requests)
     if len(names) != len(valid) or len(set(map(_name, names))) != len(names):
         raise LabelError(f"{len(names):,} requests are given for a batch of {len(valid):,}; give a name for each")
     counted = np.cumsum(valid, axis=1) - 1 if positions is None else _numbers(positions, "positions")
@@ -141,7 +141,7 @@ def _host(values: Any) -> Any:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
-def _listed(names: Any) -> list[Any]:
+def _as_list(names: Any) -> list[Any]:
     if not isinstance(names, Sequence) or isinstance(names, bytes):
         names = np.asarray(_host(names)).tolist()
     if not isinstance(names, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What of vLLM's models is what of the original: the modules that are labelled, and the names and layouts of labels.
+"""Points of a vLLM model: the modules that are labelled, and the names that the original gives what they return.
 
 Fused projections are labelled in the parts that the original computes one by one, the pairs (hidden, residual) as the
 sums that they stand for, and the inputs of row-parallel layers, where the original has them too. Layouts are those of
@@ -62,10 +62,10 @@ def points_of(model: Any) -> Iterator[Point]:
     shard, replicate = Shard(-1, ranks=ranks), Replicate(ranks=ranks)
     for name, module in model.named_modules():
         if isinstance(module, QKVParallelLinear):
-            yield _fused(name, module, packed, _qkv_parts(module, ranks))
+            yield _fusion_point(name, module, packed, _qkv_parts(module, ranks))
         elif isinstance(module, MergedColumnParallelLinear):
             sizes = [size // module.tp_size for size in module.output_sizes]
-            yield _fused(name, module, packed, [(size, shard) for size in sizes])
+            yield _fusion_point(name, module, packed, [(size, shard) for size in sizes])
         elif isinstance(module, ColumnParallelLinear):
             yield Point(name, module, replicate if module.gather_output else shard)
         elif isinstance(module, RowParallelLinear):
@@ -96,7 +96,7 @@ def _qkv_parts(module: Any, ranks: Sequence[int]) -> list[tuple[int, Placement |
     return list(zip(sizes, (shard, of_heads, of_heads), strict=True))
 
 
-def _fused(
+def _fusion_point(
     name: str, module: Any, packed: Mapping[str, Sequence[str]], parts: Sequence[tuple[int, Placement | None]]
 ) -> Point:
     """Return the point of a fused projection: its parts under the original's names, or all under its own name."""

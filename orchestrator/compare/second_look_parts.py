@@ -38,7 +38,7 @@ class LookPart:
 
 
 class LookSchedule:
-    """What is looked at in the time that there is, and the findings.
+    """Suspects that are looked at in the time that there is, and the findings.
 
     Suspects whose estimated work is beyond the time are left out before the start, or only fits are tried on them. When
     the time is over by the clock, no further suspect is begun.

@@ -77,7 +77,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class PickledContent:
-    """What a pickle holds."""
+    """Content of a pickle."""
 
     value: Any
     """Nested lists, tuples and dicts of plain values, StoredTensors, and objects that are neither."""

@@ -116,7 +116,9 @@ class RowPlanner:
         notes = []
         requests, pairs = self._actual.requests, self._pairs
         if lost := [each.name for number, each in enumerate(requests) if number not in pairs]:
-            notes.append(f"golden has no request with the tokens of {_named(lost)}: their rows are not compared")
+            notes.append(
+                f"golden has no request with the tokens of {_request_names(lost)}: their rows are not compared"
+            )
         for number, pair in pairs.items():
             if pair.tokens is not None:
                 golden, actual = pair.tokens
@@ -126,7 +128,7 @@ class RowPlanner:
                 )
         used = {pair.golden for pair in pairs.values()}
         if unused := [each.name for number, each in enumerate(self._golden.requests) if number not in used]:
-            notes.append(f"no actual request has the tokens of {_named(unused)} of golden")
+            notes.append(f"no actual request has the tokens of {_request_names(unused)} of golden")
         for number in pairs:
             begin = int(np.argmax(requests[number].tokens != -2))
             if begin:
@@ -176,7 +178,7 @@ class RowPlanner:
         joined = LabelPlan(key, rows=RowNames(tuple(each.name for each in self._actual.requests), names))
         begin = 0
         for plan, rows in parts:
-            placed = _placed(plan, begin, len(names))
+            placed = _move_block(plan, begin, len(names))
             joined = joined.with_part(placed) if joined.sides else replace(placed, rows=joined.rows)
             begin += len(rows)
         return joined
@@ -283,7 +285,7 @@ def _words(label: RankLabel) -> str:
     return f"{label.dtype} {list(label.shape)}"
 
 
-def _placed(plan: LabelPlan, begin: int, rows: int) -> LabelPlan:
+def _move_block(plan: LabelPlan, begin: int, rows: int) -> LabelPlan:
     """Return a block's plan in the whole, of which the block is the rows from `begin` on."""
 
     def move(pair: Pair) -> Pair:
@@ -291,13 +293,13 @@ def _placed(plan: LabelPlan, begin: int, rows: int) -> LabelPlan:
         return replace(pair, whole_shape=(rows, *pair.whole_shape[1:]), region=pair.region.translate(offset))
 
     def move_question(question: Question) -> Question:
-        options = tuple(_placed(option, begin, rows) for option in question.options)
-        return replace(question, options=options, unsettled=_placed(question.unsettled, begin, rows))
+        options = tuple(_move_block(option, begin, rows) for option in question.options)
+        return replace(question, options=options, unsettled=_move_block(question.unsettled, begin, rows))
 
     look = plan.second_look
 
     def second_look() -> tuple[LabelPlan, ...]:
-        return tuple(_placed(other, begin, rows) for other in (look() if look is not None else ()))
+        return tuple(_move_block(other, begin, rows) for other in (look() if look is not None else ()))
 
     return replace(
         plan,
@@ -318,7 +320,7 @@ def _tables(sides: Iterable[Mapping[int, Sequence[RankLabel]]]) -> Iterable[tupl
     return found.values()
 
 
-def _named(names: Sequence[str]) -> str:
+def _request_names(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
     return f"request{'s' * (len(names) > 1)} {shown}{more}"
