@@ -21,6 +21,7 @@ from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.operands import (
     SUM_WINDOW,
     OperandReader,
+    Reach,
     StoredOperand,
     SumOperand,
     WindowOperand,
@@ -253,12 +254,13 @@ def _reader(operand: Operand, components: int) -> OperandReader:
 
 def _reader_of_rows(operand: Operand, rows: GatheredRows, components: int) -> WindowOperand:
     region = operand.region
-    dense = Operand(operand.bits, operand.dtype, region.shape, Region.whole(region.shape))
+    dense = _in_components(region.shape, Region.whole(region.shape), components)
+    reach = Reach(operand.bits.itemsize // components, CODES[operand.dtype], Walk.of(*dense))
 
     def read(begin: int, end: int) -> npt.NDArray[np.uint8]:
         return rows.read(Region((region.start[0] + begin, *region.start[1:]), (end - begin, *region.shape[1:])))
 
-    return WindowOperand(_kernel_operand(dense, components), math.prod(region.shape[1:]) * components, read)
+    return WindowOperand(reach, math.prod(region.shape[1:]) * components, read)
 
 
 def _kernel_operand(operand: Operand, components: int) -> KernelOperand:
@@ -277,7 +279,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
     return Rows(width, group, walk, groups)
 
 
-def _spans(x_side: KernelOperand, y_side: KernelOperand, size: int, most: int) -> Iterator[tuple[int, int]]:
+def _spans(x_side: Reach, y_side: Reach, size: int, most: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of windows of up to `most` elements that map few pages each."""
     span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
     window = size * _WINDOW_BYTES // span

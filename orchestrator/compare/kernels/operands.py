@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,19 @@ def window_operand(
     return KernelOperand(values.view(np.uint8), 8, code, Walk(stop, -start))
 
 
+class Reach(NamedTuple):
+    """Places of an operand's elements in storage, and their type."""
+
+    itemsize: int
+    code: int
+    walk: Walk
+
+
 class OperandReader(Protocol):
     """Operand that is read window by window."""
 
     @property
-    def reach(self) -> KernelOperand:
+    def reach(self) -> Reach:
         """Places of the operand's elements in storage."""
 
     def window(self, start: int, stop: int) -> KernelOperand:
@@ -49,9 +57,9 @@ class StoredOperand:
     """Called with (start, stop) when the stored tensor's components start <= i < stop have been read."""
 
     @property
-    def reach(self) -> KernelOperand:
+    def reach(self) -> Reach:
         """Places of its elements in storage."""
-        return self.side
+        return Reach(self.side.itemsize, self.side.code, self.side.walk)
 
     def window(self, start: int, stop: int) -> KernelOperand:
         """Return the same side for every window: the kernels find the elements themselves."""
@@ -65,16 +73,14 @@ class StoredOperand:
 class WindowOperand:
     """Operand whose elements another reader brings into memory, some rows of its region at a time."""
 
-    def __init__(
-        self, reach: KernelOperand, width: int, read_rows: Callable[[int, int], npt.NDArray[np.uint8]]
-    ) -> None:
-        """`reach` has the elements as if they lay dense, `width` of them in a row; `read_rows(begin, end)` is bytes."""
+    def __init__(self, reach: Reach, width: int, read_rows: Callable[[int, int], npt.NDArray[np.uint8]]) -> None:
+        """`reach` is as if the elements lay dense, `width` of them in a row; `read_rows(begin, end)` gives bytes."""
         self._reach = reach
         self._width = width
         self._read_rows = read_rows
 
     @property
-    def reach(self) -> KernelOperand:
+    def reach(self) -> Reach:
         """Places of its elements as if they lay dense."""
         return self._reach
 
@@ -82,7 +88,7 @@ class WindowOperand:
         """Read the rows that hold a window."""
         begin, end = start // self._width, -(-stop // self._width)
         data = self._read_rows(begin, end)
-        walk = Walk(end * self._width, -begin * self._width, _NO_LEVELS, _NO_LEVELS)
+        walk = Walk(end * self._width, -begin * self._width)
         return KernelOperand(data, self._reach.itemsize, self._reach.code, walk)
 
     def release(self, start: int, stop: int) -> None:
@@ -105,7 +111,7 @@ class SumOperand:
         self._sums = np.empty(min(size, SUM_WINDOW), np.int64)
 
     @property
-    def reach(self) -> KernelOperand:
+    def reach(self) -> Reach:
         """Places of the first summand's elements in storage, which stand for those of all."""
         return self._summands[0].reach
 
