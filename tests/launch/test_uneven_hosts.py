@@ -4,18 +4,15 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from aclcmp.orchestrator.cluster.cluster import Cluster
-from aclcmp.orchestrator.core.job import Device, Job, Placement
 from aclcmp.orchestrator.core.run_record import RankState
-from aclcmp.orchestrator.launch.launcher import launch
-from aclcmp.orchestrator.run.directory import RunDir
-from tests.launch.conftest import Notes
-from tests.processes import PATIENCE, command_of, kill, living, marked_processes
+from aclcmp.orchestrator.run.record_file import load_record
+from tests.processes import PATIENCE, command_of, kill, living, marked_processes, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -41,60 +38,61 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def uneven() -> Iterator[Cluster]:
-    """Join a cluster that lives in a process of its own."""
+def address() -> Iterator[str]:
+    """Address of a cluster that lives in a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", HEAD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=dict(os.environ),
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
     )
     assert process.stdout is not None
     lines = (line.strip() for line in process.stdout)
-    address = next((line for line in lines if line.count(":") == 1 and " " not in line), "")
-    assert address, "the cluster did not start"
-    with Cluster.open(address) as cluster:
-        yield cluster
+    found = next((line for line in lines if line.count(":") == 1 and " " not in line), "")
+    assert found, "the cluster did not start"
+    yield found
     process.communicate("", timeout=PATIENCE)
 
 
-def test_free_devices_of_all_hosts_are_used(uneven: Cluster, tmp_path: Path) -> None:
+def launching(address: str, folder: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Launch four ranks on NPUs into `folder`, in a process of its own: one process can have one Ray."""
+    run = ["--exec", " ".join(command), "--ranks", "4", "--device", "npu", "--address", address]
+    arguments = [sys.executable, "-m", "aclcmp", *run, "--no-compare", "--output", str(folder)]
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+
+
+def test_free_devices_of_all_hosts_are_used(address: str, tmp_path: Path) -> None:
     for number in range(2):  # the second time the devices have just become free
-        notes, run = Notes(), RunDir.create(tmp_path / f"run{number}")
-        record = launch(Job(("env",), tmp_path, ranks=4, device=Device.NPU), uneven, run, notes)
+        folder = tmp_path / f"run{number}"
+        assert launching(address, folder, "env").wait(PATIENCE) == 0
+        record = load_record(folder / "run.json")
         assert record.failure is None
         assert sorted(Counter(rank.node_id for rank in record.ranks).values()) == [1, 3]
         assert len({(rank.node_id, rank.devices) for rank in record.ranks}) == 4
-        for rank in range(4):
-            seen = dict(line.split("=", 1) for line in notes.of(rank) if "=" in line)
+        for rank in record.ranks:
+            logged = (folder / "logs" / f"rank{rank.rank:05d}.log").read_text()
+            seen = dict(line.split("=", 1) for line in logged.splitlines() if "=" in line)
             visible = seen["ASCEND_RT_VISIBLE_DEVICES"].split(",")
             assert len(visible) == int(seen["LOCAL_WORLD_SIZE"]) and seen["WORLD_SIZE"] == "4"
-            assert visible[int(seen["LOCAL_RANK"])] == record.ranks[rank].devices[0]
+            assert visible[int(seen["LOCAL_RANK"])] == rank.devices[0]
 
 
-class Assassin(Notes):
-    """Kills the actor of the host with one rank, as soon as the ranks run."""
+def test_a_lost_host_ends_the_ranks_of_the_others(address: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = launching(address, folder, "sleep", "600")
 
-    def __init__(self, shards: Path) -> None:
-        super().__init__()
-        self._shards = shards
+    def ranks() -> list[psutil.Process]:
+        return marked_processes(f"ACLCMP_SHARD_DIR={folder}/")
 
-    def on_start(self, ranks: Sequence[Placement]) -> None:
-        super().on_start(ranks)
-        (alone,) = (rank for rank in ranks if rank.local_world_size == 1)
-        of_run = marked_processes(f"ACLCMP_SHARD_DIR={self._shards}")
-        of_rank = living(lambda each: each.environ()["RANK"] == str(alone.rank), of_run)
-        kill(living(lambda each: "RankHost" in command_of(each), of_rank[0].parents()))
-
-
-def test_a_lost_host_ends_the_ranks_of_the_others(uneven: Cluster, tmp_path: Path) -> None:
-    run = RunDir.create(tmp_path / "run")
-    notes = Assassin(run.shards)
-    record = launch(Job(("sleep", "600"), tmp_path, ranks=4, device=Device.NPU), uneven, run, notes)
+    wait_until(lambda: sum(command_of(each) == "sleep 600" for each in ranks()) == 4 or process.poll() is not None)
+    alone = living(lambda each: each.environ()["LOCAL_WORLD_SIZE"] == "1", ranks())
+    kill(living(lambda each: "RankHost" in command_of(each), alone[0].parents()))
+    assert process.wait(PATIENCE) == 3
+    record = load_record(folder / "run.json")
     assert record.failure is not None and "was lost: its host or its actor died" in record.failure.what
-    states = {place.rank: place.local_world_size for place in notes.placements}
+    ranks_on = Counter(rank.node_id for rank in record.ranks)
     for rank in record.ranks:
-        assert rank.state is (RankState.LOST if states[rank.rank] == 1 else RankState.STOPPED)
-    assert not marked_processes(f"ACLCMP_SHARD_DIR={run.shards}")
+        assert rank.state is (RankState.LOST if ranks_on[rank.node_id] == 1 else RankState.STOPPED)
+    assert not ranks()
