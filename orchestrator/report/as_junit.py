@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from io import TextIOWrapper
 from pathlib import Path
-from xml.sax.saxutils import XMLGenerator
-from xml.sax.xmlreader import AttributesImpl
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
@@ -68,30 +67,25 @@ class _Xml:
     """Writes elements as they come, one a line; every text is made harmless on the way."""
 
     def __init__(self, out: TextIOWrapper) -> None:
-        self._out = XMLGenerator(out, "utf-8", short_empty_elements=True)
-        self._out.startDocument()
+        self._out = out
+        out.write('<?xml version="1.0" encoding="utf-8"?>\n')
 
     @contextmanager
     def element(self, tag: str, attributes: Mapping[str, str]) -> Iterator[None]:
         """Write an element around what is written within."""
-        self._start(tag, attributes)
-        self._out.characters("\n")
+        self._out.write(f"<{tag}{_attributes_text(attributes)}>\n")
         yield
-        self._end(tag)
+        self._out.write(f"</{tag}>\n")
 
     def leaf(self, tag: str, attributes: Mapping[str, str], lines: Sequence[str] = ()) -> None:
         """Write an element that holds nothing but lines of text."""
-        self._start(tag, attributes)
-        if lines:
-            self._out.characters("\n".join(map(visible, lines)))
-        self._end(tag)
+        text = escape("\n".join(map(visible, lines)), quote=False)
+        end = f">{text}</{tag}>" if text else "/>"
+        self._out.write(f"<{tag}{_attributes_text(attributes)}{end}\n")
 
-    def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        self._out.startElement(tag, AttributesImpl({name: visible(value) for name, value in attributes.items()}))
 
-    def _end(self, tag: str) -> None:
-        self._out.endElement(tag)
-        self._out.characters("\n")
+def _attributes_text(attributes: Mapping[str, str]) -> str:
+    return "".join(f' {name}="{escape(visible(value))}"' for name, value in attributes.items())
 
 
 def _write_case(xml: _Xml, case: _TestCase) -> None:
