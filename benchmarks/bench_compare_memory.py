@@ -1,14 +1,17 @@
-"""Memory of real compare actors while `aclcmp compare` goes over one label of 4 GiB on each side.
+"""Memory of `aclcmp compare`, which compares in its own process, over one label of 4 GiB on each side.
 
-    python benchmarks/bench_actor_memory.py [GIB]
+    python benchmarks/bench_compare_memory.py [GIB]
 
-Prints the largest resident memory (RSS) of any compare actor, sampled every 20 ms. Bound: 200 MiB.
+Prints the largest resident memory (RSS) of the process, sampled every 20 ms, for one and for all threads. Bound: 200
+MiB, and a window of 4 MiB of both sides for each thread.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,28 +43,31 @@ def make_run(folder: Path, gib: int) -> Path:
     return run.root
 
 
+def peak_of(command: list[str], cores: set[int]) -> int:
+    """Run a command on some cores; return its largest resident memory in bytes."""
+    peak = 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+    ) as running:
+        while running.poll() is None:
+            with suppress(psutil.Error):
+                peak = max(peak, psutil.Process(running.pid).memory_info().rss)
+            time.sleep(0.02)
+    assert running.returncode == 0, "the comparison failed"
+    return peak
+
+
 def main() -> None:
-    """Print the peak of each compare actor."""
+    """Print the peaks."""
     gib = int(sys.argv[1]) if len(sys.argv) > 1 else 4
+    cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        run = make_run(Path(folder), gib)
-        command = [sys.executable, "-m", "aclcmp", "compare", str(run)]
-        peaks: dict[int, int] = {}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
-            while running.poll() is None:
-                for process in psutil.Process(running.pid).children(recursive=True):
-                    try:
-                        if process.name().startswith("ray::CompareActo") or "CompareActor" in "".join(
-                            process.cmdline()
-                        ):
-                            peaks[process.pid] = max(peaks.get(process.pid, 0), process.memory_info().rss)
-                    except psutil.Error:
-                        continue
-                time.sleep(0.02)
-        assert running.returncode == 0, "the comparison failed"
-        assert peaks, "no compare actor was seen"
-        listed = ", ".join(f"{peak / 2**20:.0f}" for peak in peaks.values())
-        print(f"one label of {gib} GiB on each side: peak RSS of the compare actors {listed} MiB   (bound 200)")
+        command = [sys.executable, "-m", "aclcmp", "compare", str(make_run(Path(folder), gib))]
+        for count in sorted({1, len(cores)}):
+            peak = peak_of(command, set(cores[:count])) / 2**20
+            bound = 200 + 8 * count
+            words = "passes" if peak <= bound else "FAILS"
+            print(f"one label of {gib} GiB on each side, {count} threads: {peak:.0f} MiB   bound {bound}: {words}")
 
 
 if __name__ == "__main__":
