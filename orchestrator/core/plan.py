@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -162,14 +163,14 @@ class LabelPlan:
         return LabelPlan(
             self.key,
             self.sides | other.sides,
-            self.pairs + other.pairs,
+            tuple(sorted(self.pairs + other.pairs, key=attrgetter("rank"))) if self.pairs else other.pairs,
             self.gaps + other.gaps,
             self.uncovered | other.uncovered,
             self.replicas + other.replicas,
             self.questions + other.questions,
             (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
             self.unlike | other.unlike,
-            self.rows,
+            self.rows if self.rows is not None else other.rows,
             self.padded or other.padded,
         )
 

@@ -176,6 +176,45 @@ def test_data_parallel_ranks_that_use_the_same_names(tmp_path: Path) -> None:
     assert [verdict.stats.n for verdict in label.ranks if verdict.stats] == [6 * WIDTH] * 2
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_golden_is_data_parallel_and_actual_mixes_its_batches(tmp_path: Path, ranks: int) -> None:
+    """Each actual rank is compared with two golden ranks, block by block, and with the columns that it holds."""
+    golden, actual = Job(tmp_path / "g", 2), Job(tmp_path / "a", ranks)
+    for request in range(4):
+        whole = [(request, 0, 3)]
+        golden.label(request % 2, "pta", "x", values_of(whole), rows_of(whole, f"on rank {request % 2}, "))
+    for step in ([(3, 0, 2), (0, 0, 3)], [(1, 0, 3), (3, 2, 3), (2, 0, 3)]):
+        for rank in range(ranks):
+            mine = slice(rank * WIDTH // ranks, (rank + 1) * WIDTH // ranks)
+            wrong = values_of(step)[:, mine].copy()
+            wrong[-1] *= 1 + (step[0][0] == 1)  # request 2, position 2
+            actual.label(rank, "acl", "x", np.ascontiguousarray(values_of(step)[:, mine]), rows_of(step, ""))
+            actual.label(rank, "acl", "y", wrong, rows_of(step, ""))
+    for request in range(4):
+        whole = [(request, 0, 3)]
+        golden.label(request % 2, "pta", "y", values_of(whole), rows_of(whole, f"on rank {request % 2}, "))
+    plan, judgement = compare(golden, actual, ranks)
+    right, wrong_label = judgement.labels
+    assert right.status is Status.MATCH and [verdict.rank for verdict in right.ranks] == list(range(ranks))
+    assert all(v.bitwise and v.stats is not None and v.stats.n == 12 * WIDTH // ranks for v in right.ranks)
+    assert all(verdict.worst_row_name.startswith("request 2, position 2,") for verdict in wrong_label.ranks)
+    for label in plan.labels:
+        order = [pair.rank for pair in label.pairs]
+        assert order == sorted(order) and len(order) == 2 * ranks
+
+
+def test_ranks_whose_forwards_were_cut_otherwise(tmp_path: Path) -> None:
+    """Both ranks hold the same rows, one in one forward, the other in two."""
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 2)
+    golden.label(0, "pta", "x", values_of([(0, 0, 6)]), rows_of([(0, 0, 6)], ""))
+    for rank, steps in enumerate(([(0, 0, 6)], [(0, 0, 2), (0, 2, 6)])):
+        for part in steps:
+            actual.label(rank, "acl", "x", values_of([part]), rows_of([part], ""))
+    _, judgement = compare(golden, actual, 2)
+    (label,) = judgement.labels
+    assert [verdict.bitwise for verdict in label.ranks] == [True, True]
+
+
 def test_texts_that_part_and_rows_of_a_cache(tmp_path: Path) -> None:
     golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
     golden.label(0, "pta", "x", values_of([(1, 0, 8)]), Rows("one", range(8), range(10, 18), None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -175,11 +176,13 @@ class RowPlanner:
     def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Int32]], label: LabelRows) -> LabelPlan:
         """Return the plans of blocks as one plan, in which the blocks' rows follow each other."""
         names = np.concatenate([rows for _, rows in parts] or [np.empty((0, 3), np.int32)])
-        joined = LabelPlan(key, rows=RowNames(tuple(each.name for each in self._actual.requests), names))
+        whole = RowNames(tuple(each.name for each in self._actual.requests), names)
+        joined = LabelPlan(key, rows=whole)
         begin = 0
         for plan, rows in parts:
-            placed = _move_block(plan, begin, len(names))
-            joined = joined.with_part(placed) if joined.sides else replace(placed, rows=joined.rows)
+            # values settle the layout of a label, not of each block: with several blocks it must be told
+            settled = plan if len(parts) == 1 else _unsettled(plan)
+            joined = joined.with_part(_move_block(settled, begin, whole))
             begin += len(rows)
         return joined
 
@@ -218,7 +221,7 @@ def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Gro
             if found is not None and label.rows is not None:
                 tables.append((label.rows, found[1]))
         of_rank = sets.of(rank, tables)
-        content = of_rank.names.tobytes()
+        content = tuple(column.tobytes() for column in (of_rank.names, of_rank.piece, of_rank.row))
         alike[content].append(rank)
         rows.setdefault(content, of_rank)
     return [_Group(tuple(ranks), rows[content]) for content, ranks in alike.items()]
@@ -285,28 +288,36 @@ def _words(label: RankLabel) -> str:
     return f"{label.dtype} {list(label.shape)}"
 
 
-def _move_block(plan: LabelPlan, begin: int, rows: int) -> LabelPlan:
+def _move_block(plan: LabelPlan, begin: int, whole: RowNames) -> LabelPlan:
     """Return a block's plan in the whole, of which the block is the rows from `begin` on."""
+    rows = len(whole.table)
 
     def move(pair: Pair) -> Pair:
         offset = (begin,) + (0,) * (len(pair.whole_shape) - 1)
         return replace(pair, whole_shape=(rows, *pair.whole_shape[1:]), region=pair.region.translate(offset))
 
     def move_question(question: Question) -> Question:
-        options = tuple(_move_block(option, begin, rows) for option in question.options)
-        return replace(question, options=options, unsettled=_move_block(question.unsettled, begin, rows))
+        options = tuple(_move_block(option, begin, whole) for option in question.options)
+        return replace(question, options=options, unsettled=_move_block(question.unsettled, begin, whole))
 
     look = plan.second_look
 
     def second_look() -> tuple[LabelPlan, ...]:
-        return tuple(_move_block(other, begin, rows) for other in (look() if look is not None else ()))
+        return tuple(_move_block(other, begin, whole) for other in (look() if look is not None else ()))
 
     return replace(
         plan,
         pairs=tuple(map(move, plan.pairs)),
         questions=tuple(map(move_question, plan.questions)),
         second_look=None if look is None else second_look,
+        rows=whole,
     )
+
+
+def _unsettled(plan: LabelPlan) -> LabelPlan:
+    """Return a plan whose questions stay open, with no other layout to be tried."""
+    alone = replace(plan, questions=(), second_look=None)
+    return functools.reduce(LabelPlan.with_part, (question.unsettled for question in plan.questions), alone)
 
 
 def _tables(sides: Iterable[Mapping[int, Sequence[RankLabel]]]) -> Iterable[tuple[int, RowTable]]:
