@@ -1,0 +1,126 @@
+"""Hooks that label what the modules of an engine's model take and return, in forwards whose rows are named.
+
+The plug-ins of all engines share them; each says which points its models have, and which rows a forward computes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aclcmp.labeling.api import record_at
+from aclcmp.labeling.engines.vllm_points import Point
+from aclcmp.labeling.rows import Rows, current_rows
+from aclcmp.labeling.taps import define_tap, tap_passer
+
+_SIDE = "acl"
+
+
+def watch_points(points: Iterable[Point]) -> int:
+    """Hook the modules of all points, for eager and for compiled code; return the number of points."""
+    import torch
+
+    pass_tap, number = tap_passer(), 0
+    for point in points:
+        number += 1
+        define_tap(point.key, partial(label_output, point))
+        point.module.register_forward_hook(_hook(point, torch.compiler.is_compiling, pass_tap))
+        if point.input_layout is not None:
+            define_tap(f"{point.key} input", partial(_label_input, point))
+            point.module.register_forward_pre_hook(_input_hook(point, torch.compiler.is_compiling, pass_tap))
+    return number
+
+
+class LastForward:
+    """The rows of the last forward: those of its logits are the last ones of each request."""
+
+    def __init__(self, site: str) -> None:
+        """`site` is the call site of the labels of logits."""
+        self._site = site
+        self.requests: list[str] = []
+        self.positions: list[int] = []
+        self.tokens: list[int] = []
+
+    def label_logits(self, logits: Any) -> None:
+        """Label logits that have a row for each request of the last forward; once for each forward."""
+        requests, self.requests = self.requests, []
+        if logits is None or not requests or len(logits) != len(requests):
+            return
+        with Rows(requests, self.positions, self.tokens):
+            record_at(self._site, _SIDE, "lm_head", logits)
+
+
+def row_numbers(buffer: Any, count: int) -> list[int]:
+    """Return the first `count` numbers of a buffer that has one for each row."""
+    tensor = getattr(buffer, "gpu", buffer)
+    tensor = tensor[0] if tensor.ndim == 2 else tensor  # multimodal positions: the temporal ones
+    numbers: list[int] = tensor[:count].tolist()
+    return numbers
+
+
+def _hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
+    key = point.key
+
+    def after(_module: Any, _args: Any, output: Any) -> Any:
+        if is_compiling():
+            return None if pass_tap is None else pass_tap(output, key)
+        label_output(point, output)
+        return None
+
+    return after
+
+
+def _input_hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
+    key = f"{point.key} input"
+
+    def before(_module: Any, args: Any) -> Any:
+        if is_compiling():
+            return None if pass_tap is None else pass_tap(args, key)
+        _label_input(point, args)
+        return None
+
+    return before
+
+
+def label_output(point: Point, output: Any) -> None:
+    """Label what a module returned in a forward whose rows are named; dummy runs and warm-ups have no names."""
+    if current_rows() is not None:
+        with suppress(Exception):  # a module that returns something else is missing in the report
+            for name, tensor, layout in _tensors(point, output):
+                record_at(point.site, _SIDE, name, tensor[: _row_count()], layout)
+
+
+def _label_input(point: Point, args: Any) -> None:
+    if current_rows() is not None and args:
+        with suppress(Exception):
+            record_at(point.site, _SIDE, f"{point.name}.input", args[0][: _row_count()], point.input_layout)
+
+
+def _row_count() -> int:
+    """Return the number of rows of the forward: behind them the engine may have padded the batch."""
+    rows = current_rows()
+    return 0 if rows is None else len(rows.named.table)
+
+
+def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, tensor, layout) of what a module returned, under the names of the original."""
+    if point.residual and isinstance(output, tuple) and len(output) == 2 and output[1] is not None:
+        yield point.name, output[0] + output[1], point.layout
+        return
+    first = output[0] if isinstance(output, tuple) else output
+    if not point.parts:
+        yield point.name, first, point.layout
+        return
+    for (name, _, layout), tensor in zip(
+        point.parts, first.split([size for _, size, _ in point.parts], dim=-1), strict=True
+    ):
+        yield name, tensor, layout
+
+
+def say(text: str) -> None:
+    """Tell the user one line."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"aclcmp: {text}\n")
