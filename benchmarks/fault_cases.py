@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from planting import Fault, Recorded, Setting
 
-from aclcmp.orchestrator.compare.kernels.element_codes import CODES
+from aclcmp.labeling.shard.element_codes import CODES
 from aclcmp.orchestrator.compare.pair import Operand, pair_stats
 from aclcmp.orchestrator.core.levels import level_of, with_parents
 from aclcmp.orchestrator.core.metrics import Metrics, metrics_of

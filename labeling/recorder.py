@@ -243,7 +243,8 @@ class Recorder:
         capture = self._budget.capture_for(len(tensor.bits))
         if capture is Capture.FULL:
             return tensor.bits, capture
-        from aclcmp.labeling.shard.tensor_summary import packed_size, summarise
+        from aclcmp.labeling.shard.summarise import summarise
+        from aclcmp.labeling.shard.tensor_summary import packed_size
 
         sketch = capture is Capture.FINGERPRINT
         if packed_size(tensor.shape, sketch) >= len(tensor.bits):

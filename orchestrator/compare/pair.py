@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.element_codes import CODES, FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
-from aclcmp.orchestrator.compare.kernels.element_codes import CODES, FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
@@ -112,7 +112,8 @@ def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
 def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
     """Return the statistics of a pair with only a summary of at least one side."""
     # here and not above: actors need these only for summaries
-    from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
+    from aclcmp.labeling.shard.summarise import summarise
+    from aclcmp.labeling.shard.tensor_summary import TensorSummary
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
 
     if pair.more_golden or pair.more_actual:

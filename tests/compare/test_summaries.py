@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.tensor_summary import SKETCH_SIZE, TensorSummary, summarise
+from aclcmp.labeling.shard.summarise import summarise
+from aclcmp.labeling.shard.tensor_summary import SKETCH_SIZE, TensorSummary
 from aclcmp.orchestrator.compare.summaries import error_bar, stats_of_summaries
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.regions import Region
@@ -96,7 +97,7 @@ def test_estimates_errors_of_any_pattern(pattern: str, width: int) -> None:
     if pattern == "element":
         assert stats.sum_dd == pytest.approx(truth, rel=1e-9)
     x64, y64 = x.astype(np.float64), y.astype(np.float64)
-    assert stats.sum_xy == pytest.approx((x64 * y64).sum(), abs=5 * SIGMA * truth)
+    assert stats.sum_xy == pytest.approx((x64 * y64).sum(), rel=1e-12, abs=5 * SIGMA * truth)
 
 
 @pytest.mark.parametrize("width", [4096, 1021 * 3, 64])

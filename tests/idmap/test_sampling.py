@@ -19,7 +19,7 @@ from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.shard_writer import ShardWriter
-from aclcmp.labeling.shard.tensor_summary import summarise
+from aclcmp.labeling.shard.summarise import summarise
 from aclcmp.orchestrator.idmap import sampling
 from aclcmp.orchestrator.idmap.candidates import labels_by_rank
 from aclcmp.orchestrator.idmap.sampling import Signatures, sample_values

@@ -13,7 +13,8 @@ from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
-from aclcmp.labeling.shard.tensor_summary import TensorSummary, summarise
+from aclcmp.labeling.shard.summarise import summarise
+from aclcmp.labeling.shard.tensor_summary import TensorSummary
 from tests.labeling.test_api import run_script
 from tests.processes import PATIENCE
 

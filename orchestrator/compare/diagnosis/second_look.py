@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
+from aclcmp.labeling.shard.element_codes import FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
-from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import add_up, sum_errors
 from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums, KernelOperand
 from aclcmp.orchestrator.compare.kernels.operands import window_operand

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.element_codes import FLOAT8
 from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
-from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT8
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 

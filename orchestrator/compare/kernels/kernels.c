@@ -91,6 +91,18 @@ typedef struct {
     int64_t *counts;
 } ErrorSums;
 
+/* Lines (blocks) for which random words come together, and buckets of a projection by row: see tensor_summary.py. */
+#define LINES 64
+#define BUCKETS 16
+
+/* What is known of a tensor's flat elements up to now. */
+typedef struct {
+    double sum, min, max, lowest;
+    int64_t counts[3], stretch, together; /* of NaN and infinities; elements by row group, row groups by projection */
+    double *row_squares, *sketch, *row_sketches; /* no sketch: NULL */
+    int64_t odd_count, *odd;
+} Summary;
+
 /* Where the next block will be read. */
 typedef struct {
     const char *x, *y;
@@ -147,6 +159,22 @@ static int nonfinite_class(double value) {
    subnormal is 2^-140. */
 static bool is_wide_enough(double sum_of_squares) { return 0x1p-100 <= sum_of_squares && sum_of_squares < INFINITY; }
 
+/* Count what is not finite, note its place and kind, and put zeros there; of the rest take the range. */
+static void take_odd(double *values, int64_t size, int64_t begin, Summary *summary) {
+    for (int64_t i = 0; i < size; i++) {
+        double value = values[i] <= summary->lowest ? -INFINITY : values[i];
+        int kind = nonfinite_class(value);
+        if (kind < 0) {
+            summary->min = LESSER(summary->min, value);
+            summary->max = GREATER(summary->max, value);
+            continue;
+        }
+        summary->counts[kind]++;
+        summary->odd[summary->odd_count++] = 4 * (begin + i) + kind;
+        values[i] = 0;
+    }
+}
+
 static bool is_zero(const char *data, int64_t size) {
     uint32_t any = 0;
     for (int64_t i = 0; i < size; i++) {
@@ -201,13 +229,14 @@ typedef struct {
     void (*add_up)(const Operand *, int64_t, int64_t, bool, bool, int64_t *);
     void (*decode)(const Operand *, const char *, int64_t, float *, int64_t *);
     int64_t (*sum_errors)(const Operand *, const Operand *, int64_t, int64_t, double, double, const ErrorSums *);
+    void (*summarise)(const Operand *, int64_t, int64_t, const uint64_t *, Summary *);
 } Target;
 
 static const Target targets[] = {
-    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float, sum_errors_plain_double},
+    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float, sum_errors_plain_double, summarise_plain_double},
 #if defined(__x86_64__)
-    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float, sum_errors_avx2_double},
-    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float, sum_errors_avx512_double},
+    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float, sum_errors_avx2_double, summarise_avx2_double},
+    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float, sum_errors_avx512_double, summarise_avx512_double},
 #endif
 };
 
@@ -267,4 +296,25 @@ int64_t sum_errors(
     const ErrorSums *sums
 ) {
     return target->sum_errors(x, y, start, stop, lowest_x, lowest_y, sums);
+}
+
+/* Version of `summarise` and its arguments, for the labeled process, which takes whatever library it finds. */
+int summary_interface(void) { return 1; }
+
+/* Add to a summary the elements start <= i < stop of a tensor, whose bytes `data` are. `start` is a multiple of
+   LINES * BLOCK; `words` are the random ones from there on. */
+void summarise(
+    const char *data, int64_t itemsize, int64_t code, const float *float8_values, int64_t start, int64_t stop,
+    const uint64_t *words, Summary *summary
+) {
+    Operand operand = {.data = data, .itemsize = itemsize, .code = code, .float8_values = float8_values};
+    target->summarise(&operand, start, stop, words, summary);
+}
+
+/* Copy `size` bytes from each of `count` addresses to `out`, one behind the other. */
+void gather_rows(const char *const *rows, int64_t count, int64_t size, char *out) {
+    for (int64_t i = 0; i < count; i++) {
+        if (i + 2 < count) __builtin_prefetch(rows[i + 2]);
+        memcpy(out + i * size, rows[i], (size_t)size);
+    }
 }

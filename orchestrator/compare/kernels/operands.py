@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64, INT64, UINT64
+from aclcmp.labeling.shard.element_codes import FLOAT64, INT64, UINT64
 from aclcmp.orchestrator.compare.kernels.kernel import add_up
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from aclcmp.labeling.shard.tensor_summary import summarise
+from aclcmp.labeling.shard.summarise import summarise
 from aclcmp.orchestrator.cluster.cluster import Cluster, Node, _survey
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.cluster.ray_start import authentication

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.tensor_summary import summarise
+from aclcmp.labeling.shard.summarise import summarise
 from aclcmp.orchestrator.compare import remote_reads
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.pair import read_pair_stats

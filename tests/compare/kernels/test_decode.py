@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.compare.kernels.element_codes import CODES
+from aclcmp.labeling.shard.element_codes import CODES
 from aclcmp.orchestrator.compare.kernels.kernel import decode
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aclcmp.orchestrator.compare.kernels.element_codes import FLOAT64
+from aclcmp.labeling.shard.element_codes import FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, sum_errors
 from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums
 from aclcmp.orchestrator.compare.kernels.load_library import load_library

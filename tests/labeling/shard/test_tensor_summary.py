@@ -1,18 +1,20 @@
 """Summaries against plain float64 numpy, for every element type, and what garbage makes of them."""
 
-import hashlib
 import itertools
 import math
 
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import xxhash
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.element_values import FLOAT8, components_of, decode
+from aclcmp.labeling.shard.summarise import summarise
+from aclcmp.labeling.shard.summary_kernel import summary_library
 from aclcmp.labeling.shard.tensor_summary import (
     MAX_ROW_SKETCHES,
     MAX_ROWS,
@@ -20,8 +22,8 @@ from aclcmp.labeling.shard.tensor_summary import (
     TensorSummary,
     packed_size,
     row_groups,
-    summarise,
 )
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from tests.compare.reference import values
 from tests.compare.test_pair import FLAVOURS, random_bits
 
@@ -76,7 +78,19 @@ def test_decodes_all_bit_patterns(name: str) -> None:
     np.testing.assert_array_equal(np.signbit(found)[found == found], np.signbit(expected)[found == found])
 
 
-@settings(max_examples=80)
+@pytest.fixture(params=["kernel", "numpy"])
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Summaries come from the kernels in C, or from numpy as where none are built."""
+    load_library()
+    summary_library.cache_clear()
+    assert summary_library() is not None
+    if request.param == "numpy":
+        monkeypatch.setattr("aclcmp.labeling.shard.summarise.summary_library", lambda: None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("means")
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(list(DTYPES)),
     st.sampled_from(SHAPES),
@@ -101,7 +115,7 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
     exact = DTYPES[name].kind in (Kind.INT, Kind.BOOL)
     if not (exact and x.size and x.max() >= 2**63):
         hashed = bits.astype("<i8") if exact else bits
-        assert found.digest == hashlib.blake2b(hashed.tobytes(), digest_size=16).digest()
+        assert found.digest == xxhash.xxh3_128_digest(hashed.tobytes())
     assert_sum(found.sum, math.fsum(finite), float(abs(finite).sum()))
     assert_sum(found.sum_squares, math.fsum(finite * finite), float((finite * finite).sum()))
 
@@ -127,6 +141,7 @@ def assert_same(found: TensorSummary, expected: TensorSummary) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
+@pytest.mark.usefixtures("means")
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 128 * 1024 + 5])
 def test_the_projection_is_the_documented_one(size: int) -> None:
     x = np.random.default_rng(size).integers(-100, 100, size).astype(np.float64)  # sums of these are exact
@@ -148,6 +163,7 @@ def test_row_groups_keep_few_rows_and_need_no_memory() -> None:
     assert packed_size((10**6, 10**6, 10), True) == 8 * (19 + 3726 + SKETCH_SIZE + 233 * 16)
 
 
+@pytest.mark.usefixtures("means")
 def test_tells_what_has_been_read_and_reads_unaligned_bytes() -> None:
     x = np.arange(300_000, dtype=np.complex64)
     buffer = np.empty(x.nbytes + 1, np.uint8)
@@ -160,12 +176,14 @@ def test_tells_what_has_been_read_and_reads_unaligned_bytes() -> None:
     assert all(before[1] == after[0] for before, after in itertools.pairwise(told))
 
 
+@pytest.mark.usefixtures("means")
 @pytest.mark.parametrize("values", [(1e308, 1e308, -1e308), (1e200, -1e200), (5e-324, 1e-200)])
 def test_squares_beyond_float64_neither_warn_nor_break_the_format(values: tuple[float, ...]) -> None:
     found = summary_of(np.array(values * 70_000).reshape(-1, 2))
     assert_same(TensorSummary.unpack(found.pack()), found)
 
 
+@pytest.mark.usefixtures("means")
 @pytest.mark.parametrize("shape", [(5, 7), (300, 1000), (9000, 3), (3, 70000), (70000,), (2, 40000)])
 def test_projections_by_row_add_up_to_what_they_say(shape: tuple[int, ...]) -> None:
     """With one element of the tensor at a time: its group of rows, its bucket, its sign."""
@@ -183,6 +201,29 @@ def test_projections_by_row_add_up_to_what_they_say(shape: tuple[int, ...]) -> N
         assert np.sign(found.row_sketches.sum()) == np.sign(found.sketch.sum())
 
 
+@pytest.mark.parametrize("name", DTYPES)
+def test_the_kernel_and_numpy_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with the library is compared with one without: digests are equal, sums up to rounding."""
+    load_library()
+    summary_library.cache_clear()
+    assert summary_library() is not None
+    for flavour, shape in itertools.product(FLAVOURS, ((700, 500), (9000, 3), (3, 5))):
+        bits = flat_bytes(random_bits(np.random.default_rng(5), name, shape, flavour))
+        found = summarise(bits, name, shape, sketch=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("aclcmp.labeling.shard.summarise.summary_library", lambda: None)
+            expected = summarise(bits, name, shape, sketch=True)
+        for field in ("n", "nan", "posinf", "neginf", "min", "max", "digest", "places", "row_group"):
+            assert getattr(found, field) == getattr(expected, field), field
+        scale = max(abs(expected.min), abs(expected.max)) if math.isfinite(expected.min) else 1.0
+        with np.errstate(all="ignore"):
+            for field in ("row_squares", "sketch", "row_sketches"):
+                both = getattr(found, field), getattr(expected, field)
+                atol = 1e-10 * scale if field != "row_squares" else 0.0
+                np.testing.assert_allclose(*both, rtol=1e-12, atol=atol, err_msg=field)
+
+
+@pytest.mark.usefixtures("means")
 def test_non_finite_places_are_told_apart() -> None:
     x = np.zeros((300, 400))
     x[3, 5], x[200, 7] = np.nan, np.inf
@@ -222,7 +263,8 @@ HEAD = {
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("version", 2),
+        ("version", 1),
+        ("version", 3),
         ("version", math.nan),
         ("n", -1),
         ("n", 0.5),
