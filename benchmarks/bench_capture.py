@@ -1,8 +1,8 @@
 """Cost of summarising a tensor next to writing it whole, and accuracy of the estimated errors.
 
 Everything runs in one thread. The yardstick is a raw write of the same bytes into a new file, into the page cache;
-rounds are interleaved and medians count. Then the estimate of |x - y| is compared with the true value for errors of several
-patterns, 60 seeds each.
+rounds are interleaved and medians count. Then the estimate of |x - y| is compared with the true value for errors of
+several patterns, 60 seeds each.
 
     python benchmarks/bench_capture.py [FOLDER]
 """
