@@ -154,6 +154,8 @@ class LabelPlan:
     """Names of the whole's rows, where labels told them."""
     padded: bool = False
     """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
+    needs_proof: bool = False
+    """Whether only the values can tell that the label is compared rightly: constant ones tell nothing."""
 
     def with_part(self, other: LabelPlan) -> LabelPlan:
         """Return the plan of these ranks and those of another plan of the label together.

@@ -27,7 +27,7 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
     """Return the share of an option's ranks, from 0 to 1, on which the values agree under its layout.
 
     Constant values agree wherever they lie: they do not count beside others, and where all are constant the share is
-    None.
+    None, or 0 for an option that needs a proof.
     """
     ranks = {gap.rank for gap in option.gaps} | {pair.rank for pair in option.pairs}
     holds = constant = 0
@@ -44,7 +44,7 @@ def share_that_holds(option: LabelPlan, outcomes: Outcomes) -> float | None:
     if not ranks:
         return 0.0
     if constant == len(ranks):
-        return 0.0 if option.padded else None
+        return 0.0 if option.padded or option.needs_proof else None
     if option.padded:  # padding that no layout declares is proved by all values, or not at all
         return float(holds == len(ranks))
     return (holds - constant) / (len(ranks) - constant)

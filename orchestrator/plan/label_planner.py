@@ -19,8 +19,12 @@ from aclcmp.orchestrator.plan.label_sides import (
 from aclcmp.orchestrator.plan.layouts.alignment import Alignment, LabelSide, find_alignments
 from aclcmp.orchestrator.plan.layouts.fractal_nz import plain_shape
 from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, LocalTensor, Shape
+from aclcmp.orchestrator.plan.layouts.views import Views, find_views
 from aclcmp.orchestrator.plan.rank_group import RankGroup
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
+
+_Signature = tuple[tuple[int, Shape, Layout | None, str], ...]
+_Signatures = tuple[tuple[bool, bool], _Signature, _Signature]
 
 
 class Planner:
@@ -32,6 +36,7 @@ class Planner:
         self._one_run = one_run
         self._usual_golden_sets: RankSets = ()
         self._alignments: dict[object, list[Alignment] | AlignmentError] = {}
+        self._views: dict[object, tuple[list[Views], list[Views]]] = {}
 
     def learn_golden_sets(self, labels: Iterable[LabelSides]) -> None:
         """Learn from all labels of one run which ranks usually hold the same golden tensors."""
@@ -43,22 +48,17 @@ class Planner:
         """Plan one label."""
         groups = split_by_rank_groups(sides) if self._one_run else [sides]
         plans = [
-            RankGroup(key, group, self._one_run, self._usual_golden_sets).plan(self._find_alignments)
+            RankGroup(key, group, self._one_run, self._usual_golden_sets).plan(self._find_alignments, self._find_views)
             for group in groups
         ]
         return functools.reduce(LabelPlan.with_part, plans)
 
     def _find_alignments(self, goldens: LabelsByRank, actuals: LabelsByRank) -> list[Alignment]:
         """Return the alignments of two sides, from memory if others lay alike. Raises AlignmentError."""
-        alike = _are_equal(goldens), _are_equal(actuals)
-        signature = (alike, self._signature(goldens, {}), self._signature(actuals, goldens))
+        signature = self._signatures(goldens, actuals)
         if signature not in self._alignments:
-            golden, actual = (
-                LabelSide({rank: LocalTensor(shape, layout, host) for rank, shape, layout, host in side}, size, same)
-                for side, size, same in zip(signature[1:], self._sizes, alike, strict=True)
-            )
             try:
-                self._alignments[signature] = find_alignments(golden, actual, one_run=self._one_run)
+                self._alignments[signature] = find_alignments(*self._sides(signature), one_run=self._one_run)
             except AlignmentError as error:
                 self._alignments[signature] = error
         found = self._alignments[signature]
@@ -66,9 +66,28 @@ class Planner:
             raise found
         return found
 
-    def _signature(
-        self, labels: LabelsByRank, goldens: LabelsByRank
-    ) -> tuple[tuple[int, Shape, Layout | None, str], ...]:
+    def _find_views(self, goldens: LabelsByRank, actuals: LabelsByRank) -> tuple[list[Views], list[Views]]:
+        """Return the views under which two sides fit, and others to try, from memory if others lay alike."""
+        if any(label.in_blocks or label.places is not None for side in (goldens, actuals) for label in side.values()):
+            return [], []
+        signature = self._signatures(goldens, actuals)
+        if signature not in self._views:
+            self._views[signature] = find_views(*self._sides(signature), one_run=self._one_run)
+        return self._views[signature]
+
+    def _signatures(self, goldens: LabelsByRank, actuals: LabelsByRank) -> _Signatures:
+        alike = _are_equal(goldens), _are_equal(actuals)
+        return alike, self._signature(goldens, {}), self._signature(actuals, goldens)
+
+    def _sides(self, signatures: _Signatures) -> tuple[LabelSide, LabelSide]:
+        alike, *sides = signatures
+        golden, actual = (
+            LabelSide({rank: LocalTensor(shape, layout, host) for rank, shape, layout, host in side}, size, same)
+            for side, size, same in zip(sides, self._sizes, alike, strict=True)
+        )
+        return golden, actual
+
+    def _signature(self, labels: LabelsByRank, goldens: LabelsByRank) -> _Signature:
         """Return all of one side that decides how it lies: a thousand labels of 256 ranks have few signatures."""
         return tuple(
             [

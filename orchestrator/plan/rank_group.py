@@ -12,6 +12,8 @@ from aclcmp.orchestrator.plan.label_pairs import check_dtypes, differs_only_in_s
 from aclcmp.orchestrator.plan.label_sides import LabelsByRank, LabelSides, RankSets, equal_golden_ranks
 from aclcmp.orchestrator.plan.layouts.alignment import AlignedRegion, Alignment, ambiguity, other_alignments
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError
+from aclcmp.orchestrator.plan.layouts.views import View, Views, transposed_slices
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
 from aclcmp.orchestrator.plan.sizes import common_pair, describe_sizes
 
@@ -43,14 +45,25 @@ class RankGroup:
         if one_run and len(self.goldens) > 1:
             self._golden_sets = equal_golden_ranks(self.goldens) or usual_golden_sets
 
-    def plan(self, find_alignments: Callable[[LabelsByRank, LabelsByRank], list[Alignment]]) -> LabelPlan:
-        """Return the plan of these ranks; `find_alignments` raises AlignmentError where the sides do not fit."""
+    def plan(
+        self,
+        find_alignments: Callable[[LabelsByRank, LabelsByRank], list[Alignment]],
+        find_views: Callable[[LabelsByRank, LabelsByRank], tuple[list[Views], list[Views]]],
+    ) -> LabelPlan:
+        """Return the plan of these ranks.
+
+        `find_alignments` raises AlignmentError where the sides do not fit as they are stored; then `find_views` says
+        under which views they do.
+        """
         gaps = self._gaps_of_failures()
         if not self.readable_goldens or not self.readable_actuals:
             return self._plan_one_side(gaps)
         try:
             alignments = find_alignments(self.readable_goldens, self.readable_actuals)
         except AlignmentError as error:
+            views, others = find_views(self.readable_goldens, self.readable_actuals)
+            if views:
+                return self._plan_views(gaps, views, others, str(error))
             return self._plan_common_part(gaps, str(error))
         alignments = [each for each in alignments if self._keeps_golden_sets(each)] or alignments
         if len(alignments) > 1:
@@ -137,6 +150,57 @@ class RankGroup:
         ways = tuple(Way(each.words, each.lines(self.key.label)) for each in alignments)
         question = Question(plans, self._plan_mismatch(gaps, ambiguity(alignments)), ways)
         return LabelPlan(self.key, questions=(question,))
+
+    def _plan_views(
+        self, gaps: Mapping[int, Gap], found: Sequence[Views], others: Sequence[Views], reason: str
+    ) -> LabelPlan:
+        """Plan a label whose sides fit in another shape: under the only view, or as a question to the values."""
+        found = [each for each in found if self._keeps_golden_sets(each.alignment)] or found
+        golden, actual = (min(side.items())[1].shape for side in (self.readable_goldens, self.readable_actuals))
+        if len(found) == 1 and found[0].certain and not found[0].alignment.padded:
+            (views,) = found
+            plan = self._plan_with_views(views, gaps, views.words(golden, actual))
+
+            def second_look() -> tuple[LabelPlan, ...]:
+                more = [replace(views, alignment=other) for other in other_alignments(views.alignment)]
+                return tuple(
+                    self._plan_with_views(each, gaps, _proved_layout(each.words(golden, actual)))
+                    for each in (*(more if views.alignment.guessed else ()), *others)
+                )
+
+            can_differ = plan.pairs and (others or views.alignment.guessed)
+            return replace(plan, second_look=second_look) if can_differ else plan
+        options = [*found, *(others if not all(each.certain for each in found) else ())]
+        plans = tuple(
+            replace(
+                self._plan_with_views(each, gaps, _proved_layout(each.words(golden, actual))),
+                padded=each.alignment.padded,
+                needs_proof=not each.certain,
+            )
+            for each in options
+        )
+        words = [each.words(golden, actual) for each in options]
+        unproved = f"{reason}; the values do not prove {' or '.join(dict.fromkeys(words[:_MOST_NAMED]))}"
+        ways = tuple(
+            Way(said, views.lines(self.key.label, golden, actual)) for said, views in zip(words, options, strict=True)
+        )
+        certain = all(each.certain for each in options)
+        question = Question(plans, self._plan_common_part(gaps, unproved), ways if certain else ())
+        return LabelPlan(self.key, questions=(question,))
+
+    def _plan_with_views(self, views: Views, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:
+        """Plan the label under one view of each side."""
+        try:
+            goldens = _see_labels(self.readable_goldens, views.golden)
+            actuals = _see_labels(self.readable_actuals, views.actual)
+            sides = LabelSides({**self.goldens, **goldens}, {**self.actuals, **actuals}, self._nameless)
+            group = RankGroup(self.key, sides, self.one_run, self._golden_sets)
+            plan = group._plan_with_alignment(views.alignment, gaps, layout)
+            if not views.actual.exchanged:
+                return plan
+            return replace(plan, pairs=tuple(each for pair in plan.pairs for each in transposed_slices(pair)))
+        except AlignmentError as error:
+            return self._plan_mismatch(gaps, str(error))
 
     def _plan_mismatch(self, failures: Mapping[int, Gap], reason: str) -> LabelPlan:
         """Plan a label of which both sides are there, and cannot be compared."""
@@ -285,6 +349,22 @@ def _by_rank(gaps: Mapping[int, Gap]) -> tuple[Gap, ...]:
 
 def _proved_layout(layout: str) -> str:
     return layout.replace(INFERRED, "") + PROVED
+
+
+def _see_labels(labels: LabelsByRank, view: View) -> dict[int, RankLabel]:
+    """Return labels under a view. Raises AlignmentError where only summaries of other rows were kept."""
+    if view == View():
+        return dict(labels)
+    found = {}
+    for rank, label in labels.items():
+        shape = view.shape(label.shape)
+        if not label.source.is_whole and (view.exchanged or shape[-1:] != label.shape[-1:]):
+            raise AlignmentError(
+                f"only the {label.source.capture} of a side was kept, which cannot be seen as {list(shape)}; "
+                "use --capture full"
+            )
+        found[rank] = label.see(shape, view.layout(label.record.layout, label.shape))
+    return found
 
 
 def _missing_side(side: str, ranks: LabelsByRank) -> str:

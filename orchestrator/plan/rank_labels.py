@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.labeling.shard.row_table import RowTable
@@ -31,6 +32,8 @@ class RankLabel:
     """Names of its rows, where it has some."""
     places: RowPlaces | None = None
     """Places of its rows, where it is gathered from several labels."""
+    stored: RankLabel | None = None
+    """The label as it was recorded, where this one shows it in another shape."""
 
     @property
     def dtype(self) -> str:
@@ -73,9 +76,17 @@ class RankLabel:
             self.places,
         )
 
+    def see(self, shape: tuple[int, ...], layout: Layout | None) -> RankLabel:
+        """Return the same stored elements as a tensor of another shape, with the layout that this has."""
+        record = replace(self.record, shape=shape, layout=layout)
+        dump = replace(self.dump, shape=shape) if isinstance(self.dump, DumpedTensor) else self.dump
+        return replace(self, record=record, dump=dump, stored=self)
+
     @property
     def facts(self) -> SideFacts:
         """The facts of it for the report."""
+        if self.stored is not None:
+            return self.stored.facts
         record = self.record
         device = "dumped by the library" if record.tensor_path else record.device
         return SideFacts(

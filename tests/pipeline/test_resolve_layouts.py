@@ -631,3 +631,52 @@ def test_an_output_layer_under_two_groups_of_two(run: Run, wrong: bool) -> None:
     assert statuses(judgement, "x") == [Status.MATCH] * 4
     assert statuses(judgement, "lm_head") == [Status.DIVERGED if wrong else Status.MATCH] * 4
     assert judgement.exit_code == (1 if wrong else 0)
+
+
+def test_a_transposed_pair_is_proved_on_the_values(run: Run) -> None:
+    """Batch and sequence are exchanged in each layer; one layer is wrong, and one holds a constant."""
+    for layer in range(4):
+        golden = random(3, 7, 8)
+        actual = golden.swapaxes(0, 1) * (2 if layer == 2 else 1)
+        run.label(0, "pta", f"layers.{layer}.mlp", golden)
+        run.label(0, "acl", f"layers.{layer}.mlp", actual)
+    judgement = run.judged()
+    found = [statuses(judgement, f"layers.{layer}.mlp") for layer in range(4)]
+    assert found == [[Status.MATCH], [Status.MATCH], [Status.DIVERGED], [Status.MATCH]]
+    assert layouts(judgement, "layers.1.mlp") == {"[7, 3, 8] transposed to [3, 7, 8], proved on the values"}
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_transposition_without_proof_is_a_mismatch(run: Run, constant: bool) -> None:
+    golden, actual = random(3, 7, 8), random(7, 3, 8)
+    run.label(0, "pta", "x", np.ones_like(golden) if constant else golden)
+    run.label(0, "acl", "x", np.ones_like(actual) if constant else actual)
+    judgement = run.judged()
+    assert statuses(judgement, "x") == [Status.MISMATCH]
+    ((verdict,),) = (each.ranks for each in judgement.labels)
+    assert "transposed to [3, 7, 8]" in verdict.reason
+
+
+def test_the_values_tell_in_which_order_a_batch_was_merged(run: Run) -> None:
+    for layer in range(3):
+        golden = random(3, 7, 8)
+        run.label(0, "pta", f"layers.{layer}.mlp", golden)
+        run.label(0, "acl", f"layers.{layer}.mlp", golden.swapaxes(0, 1).reshape(21, 8))
+        run.label(0, "pta", f"layers.{layer}.attn", golden)
+        run.label(0, "acl", f"layers.{layer}.attn", golden.reshape(21, 8))
+        run.label(0, "pta", f"layers.{layer}.ids", golden[0])
+        run.label(0, "acl", f"layers.{layer}.ids", golden[0].T.reshape(-1))
+    judgement = run.judged()
+    assert all(verdict.status is Status.MATCH for label in judgement.labels for verdict in label.ranks)
+    assert layouts(judgement, "layers.0.attn") == {"golden [3, 7, 8] as [21, 8]"}
+    (words,) = layouts(judgement, "layers.0.mlp")
+    assert "transposed" in words and "proved" in words
+
+
+def test_a_shift_of_rows_is_not_explained_by_a_view(run: Run) -> None:
+    for layer in range(3):
+        golden = random(1, 9, 8)
+        run.label(0, "pta", f"layers.{layer}.mlp", golden)
+        run.label(0, "acl", f"layers.{layer}.mlp", np.roll(golden[0], 1, 0))
+    judgement = run.judged()
+    assert all(verdict.status is Status.DIVERGED for label in judgement.labels for verdict in label.ranks)

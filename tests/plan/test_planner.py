@@ -40,7 +40,7 @@ def test_both_sides_make_a_pair_on_every_rank() -> None:
         ([label("x", "pta", 0), label("x", "acl", 1, error="no room", offset=None)], GapKind.FAILED, "no room"),
         ([label("x", "", 0, error="bad side", offset=None)], GapKind.FAILED, "bad side"),
         ([label("x", "pta", 0), label("x", "acl", 1, dtype="int32")], GapKind.MISMATCH, "different kinds"),
-        ([label("x", "pta", 0), label("x", "acl", 1, shape=(2, 2))], GapKind.MISMATCH, "shape"),
+        ([label("x", "pta", 0), label("x", "acl", 1, shape=(2, 3))], GapKind.MISMATCH, "shape"),
         (
             [label("x", "pta", 0), label("x", "acl", 1, tensor_path="a.bin", offset=None, dtype="")],
             GapKind.MISSING_ACTUAL,
