@@ -13,7 +13,7 @@ from aclcmp.orchestrator.plan.label_sides import LabelsByRank, LabelSides, RankS
 from aclcmp.orchestrator.plan.layouts.alignment import AlignedRegion, Alignment, ambiguity, other_alignments
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError
 from aclcmp.orchestrator.plan.layouts.views import View, Views, transposed_slices
-from aclcmp.orchestrator.plan.rank_labels import RankLabel
+from aclcmp.orchestrator.plan.rank_labels import RankLabel, see_label
 from aclcmp.orchestrator.plan.replicas import replicas_of_one_side, replicas_of_sides, unused_goldens
 from aclcmp.orchestrator.plan.sizes import common_pair, describe_sizes
 
@@ -363,7 +363,7 @@ def _see_labels(labels: LabelsByRank, view: View) -> dict[int, RankLabel]:
                 f"only the {label.source.capture} of a side was kept, which cannot be seen as {list(shape)}; "
                 "use --capture full"
             )
-        found[rank] = label.see(shape, view.layout(label.record.layout, label.shape))
+        found[rank] = see_label(label, shape, view.layout(label.record.layout, label.shape))
     return found
 
 

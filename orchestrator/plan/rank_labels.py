@@ -32,8 +32,6 @@ class RankLabel:
     """Names of its rows, where it has some."""
     places: RowPlaces | None = None
     """Places of its rows, where it is gathered from several labels."""
-    stored: RankLabel | None = None
-    """The label as it was recorded, where this one shows it in another shape."""
 
     @property
     def dtype(self) -> str:
@@ -76,17 +74,9 @@ class RankLabel:
             self.places,
         )
 
-    def see(self, shape: tuple[int, ...], layout: Layout | None) -> RankLabel:
-        """Return the same stored elements as a tensor of another shape, with the layout that this has."""
-        record = replace(self.record, shape=shape, layout=layout)
-        dump = replace(self.dump, shape=shape) if isinstance(self.dump, DumpedTensor) else self.dump
-        return replace(self, record=record, dump=dump, stored=self)
-
     @property
     def facts(self) -> SideFacts:
         """The facts of it for the report."""
-        if self.stored is not None:
-            return self.stored.facts
         record = self.record
         device = "dumped by the library" if record.tensor_path else record.device
         return SideFacts(
@@ -100,6 +90,26 @@ class RankLabel:
             record.capture,
             record.inputs,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLabel(RankLabel):
+    """A label whose stored elements count as a tensor of another shape; the report tells it as it was recorded."""
+
+    recorded: SideFacts | None = None
+
+    @property
+    def facts(self) -> SideFacts:
+        """The facts as they were recorded."""
+        assert self.recorded is not None
+        return self.recorded
+
+
+def see_label(label: RankLabel, shape: tuple[int, ...], layout: Layout | None) -> RankLabel:
+    """Return the stored elements of a label as a tensor of another shape, with the layout that this has."""
+    record = replace(label.record, shape=shape, layout=layout)
+    dump = replace(label.dump, shape=shape) if isinstance(label.dump, DumpedTensor) else label.dump
+    return SeenLabel(label.key, record, label.path, dump, label.host, label.rank, recorded=label.facts)
 
 
 Keys = dict[tuple[int, str, int], LabelKey]
