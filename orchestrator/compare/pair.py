@@ -15,13 +15,14 @@ from aclcmp.labeling.shard.element_codes import CODES, FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
-from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, Totals
+from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, ScatteredOperand, Totals
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.operands import (
     SUM_WINDOW,
     OperandReader,
     Reach,
+    ScatteredRows,
     StoredOperand,
     SumOperand,
     WindowOperand,
@@ -208,8 +209,9 @@ def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, Kernel
     x_reader, y_reader = _reader(golden, components), _reader(actual, components)
     size = golden.region.size * components
     spans: Iterable[tuple[int, int]] = ((0, size),) if size else ()
-    in_memory = any(side.more or side.rows is not None for side in (golden, actual))
-    if size and (in_memory or any(side.release is not _release_nothing for side in (golden, actual))):
+    in_memory = any(isinstance(reader, (SumOperand, WindowOperand)) for reader in (x_reader, y_reader))
+    stored = any(side.rows is not None or side.release is not _release_nothing for side in (golden, actual))
+    if size and (in_memory or stored):
         spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if in_memory else size)
     for start, stop in spans:
         yield start, stop, x_reader.window(start, stop), y_reader.window(start, stop)
@@ -253,15 +255,21 @@ def _reader(operand: Operand, components: int) -> OperandReader:
     return SumOperand([reader_of(each) for each in (operand, *operand.more)], exact, operand.region.size * components)
 
 
-def _reader_of_rows(operand: Operand, rows: GatheredRows, components: int) -> WindowOperand:
+def _reader_of_rows(operand: Operand, rows: GatheredRows, components: int) -> WindowOperand | ScatteredRows:
     region = operand.region
     dense = _in_components(region.shape, Region.whole(region.shape), components)
     reach = Reach(operand.bits.itemsize // components, CODES[operand.dtype], Walk.of(*dense))
+    width = math.prod(region.shape[1:]) * components
+    addresses = rows.addresses(region)
+    if addresses is not None:
+        side = ScatteredOperand(addresses, width, reach.itemsize, reach.code)
+        first = region.start[0]
+        return ScatteredRows(reach, width, side, lambda begin, end: rows.prepare(first + begin, first + end))
 
     def read(begin: int, end: int) -> npt.NDArray[np.uint8]:
         return rows.read(Region((region.start[0] + begin, *region.start[1:]), (end - begin, *region.shape[1:])))
 
-    return WindowOperand(reach, math.prod(region.shape[1:]) * components, read)
+    return WindowOperand(reach, width, read)
 
 
 def _kernel_operand(operand: Operand, components: int) -> KernelOperand:

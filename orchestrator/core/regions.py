@@ -37,31 +37,31 @@ class Region:
         return math.prod(self.shape)
 
 
-class StoredRows(NamedTuple):
-    """A stored tensor of which some rows count: `rows` of them, dense, from byte `offset` of `path`."""
-
-    path: str
-    offset: int
-    rows: int
-    checksum: int | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RowPlaces:
-    """Places of the rows of a tensor that is gathered from stored ones: row i is row `row[i]` of `pieces[piece[i]]`."""
+    """Places of the rows of a tensor that is gathered from stored ones: row i is row `row[i]` of piece `piece[i]`.
 
-    pieces: tuple[StoredRows, ...]
+    A piece is a stored tensor: `rows` of them, dense, from byte `offset` of `paths[file]`. `checksum` is of its bytes.
+    """
+
+    paths: tuple[str, ...]
+    file: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    checksum: npt.NDArray[np.uint64]
     piece: npt.NDArray[np.int32]
     row: npt.NDArray[np.int32]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowPlaces):
             return NotImplemented
-        same = self.pieces == other.pieces and np.array_equal(self.piece, other.piece)
-        return same and np.array_equal(self.row, other.row)
+        arrays = ("file", "offset", "rows", "checksum", "piece", "row")
+        return self.paths == other.paths and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays
+        )
 
     def __hash__(self) -> int:
-        return hash((self.pieces[:1], len(self.row)))
+        return hash((self.paths, self.offset[:1].tobytes(), len(self.row)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,10 @@ from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 
 class _Walk(ctypes.Structure):
-    _fields_ = (("run", c_int64), ("base", c_int64), ("levels", c_int64), ("sizes", c_void_p), ("strides", c_void_p))
+    _fields_ = (
+        *((name, c_int64) for name in ("run", "base", "levels")),
+        *((name, c_void_p) for name in ("sizes", "strides", "starts")),
+    )
 
     def __init__(self, walk: Walk) -> None:
         levels = c_int64 * len(walk.levels)
@@ -51,6 +54,19 @@ class KernelOperand(ctypes.Structure):
         self.walk = walk
         self._kept = data, _pack(walk)  # what the addresses point to must live as long
         super().__init__(_address(data), itemsize, code, float8_values, self._kept[1])
+
+
+class ScatteredOperand(KernelOperand):
+    """An operand whose runs of `run` elements lie anywhere in memory."""
+
+    def __init__(self, addresses: npt.NDArray[np.int64], run: int, itemsize: int, code: int) -> None:
+        """Take the address of each run, all of them a multiple of `itemsize`; the caller keeps the memory alive."""
+        float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
+        starts = np.append(addresses // itemsize, 0)  # the kernels look up the run behind the last one too
+        walk = _Walk(Walk(run, 0))
+        walk.starts = _address(starts)
+        self._kept = starts, walk
+        ctypes.Structure.__init__(self, None, itemsize, code, float8_values, walk)
 
 
 class Rows(ctypes.Structure):

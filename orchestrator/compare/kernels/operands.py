@@ -95,6 +95,25 @@ class WindowOperand:
         """Do nothing: the memory is freed with the window."""
 
 
+class ScatteredRows:
+    """Operand whose rows lie anywhere in memory."""
+
+    def __init__(self, reach: Reach, width: int, side: KernelOperand, prepare: Callable[[int, int], None]) -> None:
+        """`reach` is as if the elements lay dense, `width` in a row; `prepare(begin, end)` is told what comes next."""
+        self.reach = reach
+        self._width = width
+        self._side = side
+        self._prepare = prepare
+
+    def window(self, start: int, stop: int) -> KernelOperand:
+        """Return the same side for every window: the kernels find the elements themselves."""
+        self._prepare(start // self._width, -(-stop // self._width))
+        return self._side
+
+    def release(self, start: int, stop: int) -> None:
+        """Do nothing: pages are given back before others are read."""
+
+
 class SumOperand:
     """Operand that is the sum of stored tensors of one element type and shape, each over the same region.
 

@@ -44,5 +44,6 @@ static void FOR(add_up, double)(const Operand *side, int64_t start, int64_t stop
 
 #include "error_sums.h"
 #include "summary.h"
+#include "xxh3.h"
 #undef TARGET
 #undef VECTOR_BYTES

@@ -1,8 +1,9 @@
 /* Where the elements of a region lie in the tensor around it: runs of neighbours, as strides.Walk describes them. */
 
+/* With `starts` run number k begins there, at starts[k], and there are no levels. */
 typedef struct {
     int64_t run, base, levels;
-    const int64_t *sizes, *strides;
+    const int64_t *sizes, *strides, *starts;
 } Walk;
 
 typedef struct {
@@ -22,6 +23,11 @@ typedef struct {
 static void seek(Cursor *cursor, const Walk *walk, int64_t position) {
     int64_t number = position / walk->run;
     cursor->within = position % walk->run;
+    if (walk->starts) {
+        cursor->digits[0] = number;
+        cursor->start = walk->starts[number];
+        return;
+    }
     cursor->start = walk->base;
     for (int64_t level = walk->levels - 1; level >= 0; level--) {
         cursor->digits[level] = number % walk->sizes[level];
@@ -34,6 +40,11 @@ static void seek(Cursor *cursor, const Walk *walk, int64_t position) {
 static void next_runs(Cursor *cursor, const Walk *walk, int64_t runs) {
     int64_t level = walk->levels - 1;
     cursor->within = 0;
+    if (walk->starts) {
+        cursor->digits[0] += runs;
+        cursor->start = walk->starts[cursor->digits[0]];
+        return;
+    }
     if (level < 0) return;
     cursor->start += runs * walk->strides[level];
     cursor->digits[level] += runs;

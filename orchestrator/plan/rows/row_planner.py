@@ -14,7 +14,7 @@ import numpy.typing as npt
 from aclcmp.labeling.layout import Layout, Placement, Shard
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames, Sides
-from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces, StoredRows
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.plan.label_planner import Planner
 from aclcmp.orchestrator.plan.label_sides import LabelSides
@@ -235,14 +235,8 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
     first = labels[int(used[0])]
     features = features_of(first)
     assert features is not None
-    pieces = []
-    for number in used.tolist():
-        label = labels[number]
-        assert label.rows is not None
-        stored = label.rows.numbers.size // 3
-        pieces.append(StoredRows(label.path, label.record.offset or 0, stored, label.record.checksum))
     shape = (len(index), *features[0])
-    places = RowPlaces(tuple(pieces), numbers[rows.piece[index]], rows.row[index])
+    places = _places_of([labels[number] for number in used.tolist()], numbers[rows.piece[index]], rows.row[index])
     unlike = next((labels[number] for number in used.tolist() if not _alike(labels[number], first)), None)
     layout = _layout_of_rows(first.record.layout, len(first.shape), shape)
     record = replace(first.record, shape=shape, layout=layout)
@@ -255,6 +249,19 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
             record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
         )
     return replace(first, record=record, places=places)
+
+
+def _places_of(pieces: Sequence[RankLabel], piece: _Int32, row: _Int32) -> RowPlaces:
+    paths = {path: number for number, path in enumerate(dict.fromkeys(label.path for label in pieces))}
+    return RowPlaces(
+        paths=tuple(paths),
+        file=np.array([paths[label.path] for label in pieces], np.int32),
+        offset=np.array([label.record.offset or 0 for label in pieces], np.int64),
+        rows=np.array([label.rows.numbers.size // 3 for label in pieces if label.rows is not None], np.int64),
+        checksum=np.array([label.record.checksum for label in pieces], np.uint64),
+        piece=piece,
+        row=row,
+    )
 
 
 def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ...]) -> Layout | None:

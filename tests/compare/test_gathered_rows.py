@@ -1,0 +1,131 @@
+"""Rows gathered from stored pieces against the same rows in one piece, and damaged files."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.checksum import payload_checksum
+from aclcmp.orchestrator.compare import gathered_rows
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.pair import read_pair_stats
+from aclcmp.orchestrator.compare.remote_reads import read_dense
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
+
+
+def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Generator, shift: int) -> RowPlaces:
+    """The rows in pieces of these sizes, in random order, over two files; `shift` bytes before each piece."""
+    order = rng.permutation(len(rows))
+    bounds = np.cumsum([0, *sizes])
+    piece_of = np.repeat(np.arange(len(sizes)), sizes)
+    contents, offsets, checksums = [bytearray(), bytearray()], [], []
+    for number, (begin, end) in enumerate(itertools.pairwise(bounds.tolist())):
+        piece = np.ascontiguousarray(rows[np.argsort(order)][begin:end]).reshape(-1).view(np.uint8)
+        content = contents[number % 2]
+        content += bytes(shift)
+        offsets.append(len(content))
+        content += piece.tobytes()
+        checksums.append(payload_checksum(piece))
+    paths = tuple(str(folder / name) for name in ("even", "odd"))
+    for path, content in zip(paths, contents, strict=True):
+        Path(path).write_bytes(bytes(content) or b"-")
+    return RowPlaces(
+        paths,
+        np.arange(len(sizes), dtype=np.int32) % 2,
+        np.array(offsets, np.int64),
+        np.array(sizes, np.int64),
+        np.array(checksums, np.uint64),
+        piece_of[order].astype(np.int32),
+        (order - bounds[piece_of[order]]).astype(np.int32),
+    )
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    st.sampled_from(["float32", "float64", "int16", "uint8"]),
+    st.sampled_from([(3,), (70,), (5, 33), ()]),
+    st.sampled_from([0, 8, 3]),
+    st.integers(0, 99),
+)
+def test_rows_compare_as_if_they_lay_in_one_piece(
+    tmp_path: Path, sizes: list[int], dtype: str, features: tuple[int, ...], shift: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (sum(sizes), *features)
+    rows, golden = (rng.integers(0, 100, shape).astype(dtype) for _ in "xy")
+    places = stored(tmp_path, rows, sizes, rng, shift)
+    (tmp_path / "golden").write_bytes(golden.tobytes())
+    (tmp_path / "whole").write_bytes(rows.tobytes())
+    x = Source(str(tmp_path / "golden"), 0, dtype, shape)
+    scattered = Source(places.paths[0], 0, dtype, shape, places=places)
+    whole = Source(str(tmp_path / "whole"), 0, dtype, shape)
+    start = tuple(int(rng.integers(0, size)) for size in shape)
+    box = Region(start, tuple(int(rng.integers(1, size - at + 1)) for at, size in zip(start, shape, strict=True)))
+    for region in (Region.whole(shape), box):
+        found, expected = (
+            read_pair_stats(Pair(LabelKey(0, "x", 0), 0, x, region, y, region, shape, region, ""))
+            for y in (scattered, whole)
+        )
+        assert found.n_equal == expected.n_equal and found.max_abs_d == expected.max_abs_d
+        assert found.sum_dd == pytest.approx(expected.sum_dd, rel=1e-12)
+        assert found.max_abs_d_index == expected.max_abs_d_index
+        np.testing.assert_array_equal(read_dense((scattered, region)), read_dense((whole, region)))
+
+
+@pytest.mark.parametrize("width", [8, 5000, 2_000_000])
+def test_damage_in_a_row_that_is_read_or_not_is_found(tmp_path: Path, width: int) -> None:
+    rows = np.ones((3, width), np.float32)
+    places = stored(tmp_path, rows, [1, 1, 1], np.random.default_rng(0), 0)
+    source = Source(places.paths[0], 0, "float32", rows.shape, places=places)
+    first = Region((0, 0), (1, width))
+    pair = Pair(LabelKey(0, "x", 0), 0, source, first, source, first, rows.shape, first, "")
+    gathered_rows._checked.clear()
+    for path in places.paths:
+        content = bytearray(Path(path).read_bytes())
+        content[-1] ^= 1
+        Path(path).write_bytes(content)
+    with pytest.raises(ShardError, match="checksum is wrong"):
+        read_pair_stats(pair)
+    Path(places.paths[0]).write_bytes(b"short")
+    with pytest.raises(ShardError, match="has 5 bytes"):
+        read_pair_stats(pair)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path) -> None:
+    values = np.ones((64, 4096), np.float32)
+    places = stored(tmp_path, values, [1] * 64, np.random.default_rng(0), 0)
+    rows = gathered_rows.GatheredRows(Source(places.paths[0], 0, "float32", values.shape, places=places))
+    gathered_rows._checked.clear()
+    for path in places.paths:
+        os.truncate(path, 4096)
+    with pytest.raises(ShardError, match="it was cut while it was compared"):
+        rows.prepare(0, 64)
+    rows.read(Region.whole(values.shape))
+    with pytest.raises(ShardError, match="it was cut while it was compared"):
+        rows.check()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(241, 5000), min_size=1, max_size=5), st.integers(0, 2**32), st.integers(0, 2))
+def test_hashes_are_those_of_xxhash(sizes: list[int], seed: int, target: int) -> None:
+    library = load_library()
+    library.use_target(ctypes.c_int(target))
+    try:
+        pieces = [np.random.default_rng(seed).integers(0, 256, size, np.uint8) for size in sizes]
+        addresses, lengths = np.array([each.ctypes.data for each in pieces]), np.array(sizes)
+        found = np.empty(len(sizes), np.uint64)
+        arrays = [ctypes.c_void_p(each.ctypes.data) for each in (addresses, lengths)]
+        library.hash_pieces(*arrays, ctypes.c_int64(len(sizes)), ctypes.c_void_p(found.ctypes.data))
+        assert found.tolist() == [xxhash.xxh3_64_intdigest(each) for each in pieces]
+    finally:
+        library.use_target(ctypes.c_int(2))
