@@ -17,14 +17,24 @@ def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
     """Keep the labels of one side of a run, or of its only side, as `side`; drop all others, also references."""
     found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
     kept = side if side in found or len(found) != 1 else next(iter(found))
-    return _map_records(indices, lambda record: replace(record, side=side) if record.side == kept else None)
+
+    def to_side(record: LabelRecord) -> LabelRecord | None:
+        # most runs have it right, and a copy of a record takes several us
+        return record if record.side == side == kept else replace(record, side=side) if record.side == kept else None
+
+    return _map_records(indices, to_side)
 
 
 def align_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) -> list[ShardIndex]:
     """Give the golden tasks the numbers of the actual ones by their order; those without a counterpart come last."""
     tasks = dict(zip(task_numbers(goldens), task_numbers(actuals), strict=False))
     behind = max([*tasks.values(), -1]) + 1
-    return _map_records(goldens, lambda record: replace(record, task=tasks.get(record.task, behind + record.task)))
+
+    def align(record: LabelRecord) -> LabelRecord:
+        task = tasks.get(record.task, behind + record.task)
+        return record if task == record.task else replace(record, task=task)
+
+    return _map_records(goldens, align)
 
 
 def map_ids(

@@ -58,7 +58,10 @@ def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, 
             if key is None:
                 free = (LabelKey(label.key.task, name, occurrence) for occurrence in itertools.count())
                 key = keys[name] = next(each for each in free if each not in plain)
-            labels[place] = replace(label, key=key)
+            if label.key is not key:  # not by `replace`, which takes several times as long: there are a million
+                labels[place] = RankLabel(
+                    key, label.record, label.path, label.dump, label.host, label.rank, label.rows, label.places
+                )
             found.setdefault(key, LabelRows()).add(rank, label)
     return found
 

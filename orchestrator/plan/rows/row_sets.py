@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,12 @@ def features_of(label: RankLabel) -> tuple[tuple[int, ...], bool] | None:
     None where no leading dimensions have as many elements as there are rows.
     """
     assert label.rows is not None
-    grid = label.rows.numbers.shape[:-1]
-    rows, shape = math.prod(grid), label.shape
+    return _features_of(label.shape, label.rows.numbers.shape[:-1])
+
+
+@lru_cache(maxsize=4096)  # a run has a million records of few shapes
+def _features_of(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[tuple[int, ...], bool] | None:
+    rows = math.prod(grid)
     for count in range(len(shape) + 1):
         if math.prod(shape[:count]) != rows:
             continue
