@@ -163,6 +163,12 @@ def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout
         recorder.record(data_src, data_id, data_val, None, layout, level, None, call_site)
 
 
+def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:
+    """Note a label that cannot be recorded as failed, once for each call site and id."""
+    if _on and (recorder := _live_recorder()):
+        recorder.skip(data_src, data_id, reason, call_site)
+
+
 def gen_id() -> str:
     """Return `data_<run stamp>_<n>` for the n-th call in this process: equal on ranks that run the same code."""
     return f"data_{_stamp}_{next(_ids)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from aclcmp.labeling.api import record_at, rows
+from aclcmp.labeling.engines.families import FAMILIES, TUPLES, Family
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -26,7 +27,6 @@ from aclcmp.labeling.watch import watch
 
 _LOGITS = "lm_head"
 _INPUT = ".input"
-_ATTENTION = (".self_attn", ".attn")
 _SIDES = ("acl",)
 
 
@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
         if any(record.side == "pta" for index in indices for record in index.records):
             raise AclcmpError(f"{shards.parent} has a golden side already; compare it: aclcmp compare {shards.parent}")
         if not requests or not labels:
-            raise AclcmpError(f"{shards.parent} holds no label with rows: was it recorded in an engine?")
+            why = next((record.error for index in indices for record in index.records if record.error), "")
+            why = f": its labels failed: {why}" if why else ": was it recorded in an engine?"
+            raise AclcmpError(f"{shards.parent} holds no label with rows{why}")
         _run(model, requests, labels)
     except AclcmpError as error:
         print(f"aclcmp: error: {error}", file=sys.stderr)
@@ -130,14 +132,28 @@ def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
         name = label.removesuffix(_INPUT)
         if name in modules and label != _LOGITS:
             wanted[name].add(label)
+    named = {label for found in wanted.values() for label in found}
+    family = FAMILIES.get(type(model).__name__, Family())
+    for name in [each for each in wanted if each.rpartition(".")[2] in family.heads_first]:
+        modules[name].register_forward_hook(_label_rows_first(side, name))
+        del wanted[name]
     both = [name for name, found in wanted.items() if f"{name}{_INPUT}" in found]
     alone = [name for name, found in wanted.items() if f"{name}{_INPUT}" not in found]
-    weights = [f"{name}.1" for name in wanted if name.endswith(_ATTENTION)]  # which attention kernels do not return
+    more = [f"{name}.{place}" for name in wanted for place in range(1, TUPLES.get(name.rpartition(".")[2], 0) + 1)]
     if both:
         watch(model, side, include=both, inputs=True)
     if alone:
-        watch(model, side, include=alone, exclude=weights)
-    return {label for found in wanted.values() for label in found} | ({_LOGITS} & set(labels))
+        watch(model, side, include=alone, exclude=more)
+    return named | ({_LOGITS} & set(labels))
+
+
+def _label_rows_first(side: str, name: str) -> Callable[[Any, Any, Any], None]:
+    """Return a hook that labels an output [1, heads, tokens, size] as [1, tokens, heads, size]."""
+
+    def label(module: Any, _args: Any, output: Any) -> None:
+        record_at(f"transformers:{type(module).__name__}", side, name, output.transpose(1, 2))
+
+    return label
 
 
 if __name__ == "__main__":

@@ -6,17 +6,20 @@ The plug-ins of all engines share them; each says which points its models have, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Any
 
-from aclcmp.labeling.api import record_at
+from aclcmp.labeling.api import record_at, skip_at
 from aclcmp.labeling.engines.vllm_points import Point
 from aclcmp.labeling.rows import Rows, current_rows
 from aclcmp.labeling.taps import define_tap, tap_passer
 
 _SIDE = "acl"
+_labelled: set[str] = set()
+"""Names of the points that the forward under way has labelled."""
 
 
 def watch_points(points: Iterable[Point]) -> int:
@@ -32,6 +35,34 @@ def watch_points(points: Iterable[Point]) -> int:
             define_tap(f"{point.key} input", partial(_label_input, point))
             point.module.register_forward_pre_hook(_input_hook(point, torch.compiler.is_compiling, pass_tap))
     return number
+
+
+class ForwardWatch:
+    """Context of each forward whose rows are named: of what ran in it without a label it tells once."""
+
+    def __init__(self, points: Sequence[Point], graphs: str) -> None:
+        """`graphs` says how the model is compiled or captured, "" where it is neither."""
+        self._points, self._graphs = points, graphs
+        self._told: set[str] = set()
+
+    def __enter__(self) -> None:
+        _labelled.clear()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        silent = [point for point in self._points if point.name not in _labelled and point.name not in self._told]
+        if not silent or error is not None:
+            return
+        self._told.update(point.name for point in silent)
+        if not self._graphs:
+            names = ", ".join(point.name for point in silent[:4])
+            say(f"{len(silent)} modules were not called and have no labels: {names}{' ...' * (len(silent) > 4)}")
+            return
+        reason = f"it ran in a graph ({self._graphs}), whose replay labels nothing: start the engine with --enforce-eager"
+        for point in silent:
+            for name in point.labels:
+                skip_at(point.site, _SIDE, name, reason)
 
 
 class LastForward:
@@ -87,16 +118,26 @@ def _input_hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -
 
 def label_output(point: Point, output: Any) -> None:
     """Label what a module returned in a forward whose rows are named; dummy runs and warm-ups have no names."""
-    if current_rows() is not None:
-        with suppress(Exception):  # a module that returns something else is missing in the report
-            for name, tensor, layout in _tensors(point, output):
-                record_at(point.site, _SIDE, name, tensor[: _row_count()], layout)
+    if current_rows() is None:
+        return
+    _labelled.add(point.name)
+    try:
+        for name, tensor, layout in _tensors(point, output):
+            record_at(point.site, _SIDE, name, tensor[: _row_count()], layout)
+    except Exception as error:  # a label must not keep the engine from serving
+        reason = f"{type(output).__name__} is no output that is known of this module ({type(error).__name__}: {error})"
+        for name in point.labels:
+            skip_at(point.site, _SIDE, name, reason)
 
 
 def _label_input(point: Point, args: Any) -> None:
-    if current_rows() is not None and args:
-        with suppress(Exception):
-            record_at(point.site, _SIDE, f"{point.name}.input", args[0][: _row_count()], point.input_layout)
+    if current_rows() is None:
+        return
+    name = f"{point.name}.input"
+    try:
+        record_at(point.site, _SIDE, name, args[0][: _row_count()], point.input_layout)
+    except Exception as error:
+        skip_at(point.site, _SIDE, name, f"the input is no tensor ({type(error).__name__}: {error})")
 
 
 def _row_count() -> int:
@@ -112,7 +153,8 @@ def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:
         return
     first = output[0] if isinstance(output, tuple) else output
     if not point.parts:
-        yield point.name, first, point.layout
+        first = first.flatten(1) if point.heads else first
+        yield point.name, first if point.scale is None else first * point.scale, point.layout
         return
     for (name, _, layout), tensor in zip(
         point.parts, first.split([size for _, size, _ in point.parts], dim=-1), strict=True

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
-from aclcmp.labeling.engines.module_labels import LastForward, row_numbers, say, watch_points
+from aclcmp.labeling.engines.module_labels import LastForward, ForwardWatch, row_numbers, say, watch_points
 from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.rows import Rows
 
@@ -53,20 +55,49 @@ def _load_and_watch(worker: Any, load_model: Callable[..., Any], *args: Any, **k
 
 
 def _watch(runner: Any, model: Any) -> None:
-    """Wrap the forward of a runner, and hook the modules of its model."""
-    forward, logits = getattr(runner, "_model_forward", None), getattr(model, "compute_logits", None)
-    if forward is None:
-        say(f"{type(runner).__name__} has no _model_forward: this version of vLLM is not known, nothing is labelled")
+    """Hook the modules of a runner's model, and name the rows of its forwards."""
+    points = list(points_of(model))
+    if not points:
+        say(f"no module of {type(model).__name__} is known: nothing is labelled")
         return
-    last, dummy_runs = LastForward("vllm:compute_logits"), list[None]()
+    graphs = _graph_mode(runner)
+    forwards = _NamedForwards(ForwardWatch(points, graphs))
+    if hasattr(runner, "_model_forward"):
+        _wrap_forward(runner, forwards)
+    elif hasattr(runner, "prepare_inputs") and hasattr(runner, "execute_model"):
+        _wrap_prepare(runner, forwards)
+    else:
+        say(
+            f"{type(runner).__name__} has neither _model_forward nor prepare_inputs: "
+            "this version of vLLM is not known, nothing is labelled"
+        )
+        return
+    if graphs:
+        say(f"the model runs in graphs ({graphs}): modules in them that record nothing are failed labels")
+    _warn_of_data_parallel(runner)
+    watch_points(points)
+    if (compute := getattr(model, "compute_logits", None)) is not None:
+
+        @functools.wraps(compute)
+        def compute_and_label(*args: Any, **kwargs: Any) -> Any:
+            logits = compute(*args, **kwargs)
+            forwards.last.label_logits(logits)
+            return logits
+
+        model.compute_logits = compute_and_label
+
+
+def _wrap_forward(runner: Any, forwards: _NamedForwards) -> None:
+    """Name the rows of a V1 runner. Its dummy runs call the model; those of vllm-ascend `_model_forward`."""
+    forward, run_dummy, dummy_runs = runner._model_forward, getattr(runner, "_dummy_run", None), list[None]()
 
     @functools.wraps(forward)
     def forward_with_rows(*args: Any, **kwargs: Any) -> Any:
-        with nullcontext() if dummy_runs else _rows_of_batch(runner, last):
+        with nullcontext() if dummy_runs else forwards.of_batch(partial(_batch_v1, runner)):
             return forward(*args, **kwargs)
 
     runner._model_forward = forward_with_rows
-    if (run_dummy := getattr(runner, "_dummy_run", None)) is not None:  # vllm-ascend's calls _model_forward
+    if run_dummy is not None:
 
         @functools.wraps(run_dummy)
         def run_without_rows(*args: Any, **kwargs: Any) -> Any:
@@ -77,35 +108,124 @@ def _watch(runner: Any, model: Any) -> None:
                 dummy_runs.pop()
 
         runner._dummy_run = run_without_rows
-    points = watch_points(points_of(model))
-    if logits is not None:
-
-        @functools.wraps(logits)
-        def compute_and_label(*args: Any, **kwargs: Any) -> Any:
-            found = logits(*args, **kwargs)
-            last.label_logits(found)
-            return found
-
-        model.compute_logits = compute_and_label
-    if points == 0:
-        say(f"no module of {type(model).__name__} is known: nothing is labelled")
 
 
-def _rows_of_batch(runner: Any, last: LastForward) -> Rows:
-    """Return the names of the rows that the runner is about to compute."""
+def _wrap_prepare(runner: Any, forwards: _NamedForwards) -> None:
+    """Name the rows of a V2 runner from the batch that `prepare_inputs` returns; dummy and profile runs prepare none.
+
+    Its batches are sorted by kind of request, so that only they tell the order of rows.
+    """
+    prepare, execute = runner.prepare_inputs, runner.execute_model
+    prompts: dict[str, Sequence[int]] = {}
+    open_forward: list[ExitStack] = []
+
+    @functools.wraps(prepare)
+    def prepare_and_name(*args: Any, **kwargs: Any) -> Any:
+        batch = prepare(*args, **kwargs)
+        if open_forward:
+            open_forward[-1].enter_context(forwards.of_batch(partial(_batch_v2, batch, prompts)))
+        return batch
+
+    @functools.wraps(execute)
+    def execute_with_rows(scheduled: Any, *args: Any, **kwargs: Any) -> Any:
+        for name in getattr(scheduled, "finished_req_ids", None) or ():
+            prompts.pop(name, None)
+        for request in getattr(scheduled, "scheduled_new_reqs", None) or ():
+            prompts[request.req_id] = request.prompt_token_ids or ()
+        with ExitStack() as forward:
+            open_forward.append(forward)
+            try:
+                return execute(scheduled, *args, **kwargs)
+            finally:
+                open_forward.pop()
+
+    runner.prepare_inputs, runner.execute_model = prepare_and_name, execute_with_rows
+
+
+def _graph_mode(runner: Any) -> str:
+    """Return how a runner's model is compiled or captured, "" where it is neither."""
+    compilation = getattr(getattr(runner, "vllm_config", None), "compilation_config", None)
+    modes = [
+        ("mode", getattr(compilation, "mode", None)),
+        ("cudagraph_mode", getattr(compilation, "cudagraph_mode", None)),
+    ]
+    return ", ".join(
+        f"{name} {getattr(mode, 'name', mode)}" for name, mode in modes if getattr(mode, "name", "NONE") != "NONE"
+    )
+
+
+def _warn_of_data_parallel(runner: Any) -> None:
+    """Say that engines in data parallel are not told apart where each has a world of its own."""
+    import torch.distributed as dist
+
+    parallel = getattr(getattr(runner, "vllm_config", None), "parallel_config", None)
+    size = getattr(parallel, "data_parallel_size", 1)
+    own = getattr(parallel, "world_size", 1)
+    if size > 1 and dist.is_initialized() and dist.get_world_size() == own:
+        say(f"{size} engines in data parallel number their ranks from 0 each: start one engine for each run")
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The rows of one forward, as a runner has them."""
+
+    requests: Sequence[str]
+    starts: Sequence[int]
+    """First row of each request, and the end of the last one."""
+    positions: Any
+    tokens: Any
+    prompts: Mapping[str, Sequence[int]]
+    logits: Sequence[int]
+    """Rows of which logits are computed, in their order."""
+
+
+def _batch_v1(runner: Any) -> _Batch:
     batch = runner.input_batch
-    number = batch.num_reqs
-    starts = runner.query_start_loc.np[: number + 1].tolist()
-    names = [_external_name(name) for name in batch.req_ids[:number]]
-    requests = [name for name, begin, end in zip(names, starts, starts[1:], strict=False) for _ in range(end - begin)]
-    count = starts[-1]
-    positions = row_numbers(runner.positions, count)
-    tokens = row_numbers(runner.input_ids, count)
-    last.requests = names
-    last.positions = [positions[end - 1] for end in starts[1:]]
-    last.tokens = [tokens[end - 1] for end in starts[1:]]
-    prompts = {name: _prompt(runner, full) for name, full in zip(names, batch.req_ids[:number], strict=True)}
-    return Rows(requests, positions, tokens, prompts=prompts)
+    starts = runner.query_start_loc.np[: batch.num_reqs + 1].tolist()
+    prompts = {name: _prompt(runner, name) for name in batch.req_ids[: batch.num_reqs]}
+    last = [end - 1 for end in starts[1:]]
+    return _Batch(batch.req_ids, starts, runner.positions, runner.input_ids, prompts, last)
+
+
+def _batch_v2(batch: Any, prompts: Mapping[str, Sequence[int]]) -> _Batch:
+    starts = batch.query_start_loc_np[: batch.num_reqs + 1].tolist()
+    known = {name: prompts.get(name, ()) for name in batch.req_ids[: batch.num_reqs]}
+    return _Batch(batch.req_ids, starts, batch.positions, batch.input_ids, known, batch.logits_indices.tolist())
+
+
+class _NamedForwards:
+    """The forwards of a runner: their rows are named, and what ran in them without a label is told."""
+
+    def __init__(self, watch: ForwardWatch) -> None:
+        self.last = LastForward("vllm:compute_logits")
+        self._watch = watch
+        self._nameless = False
+
+    @contextmanager
+    def of_batch(self, read_batch: Callable[[], _Batch]) -> Iterator[None]:
+        """Name the rows of the forward inside; without names it runs as ever."""
+        try:
+            rows = self._name_rows(read_batch())
+        except Exception as error:
+            if not self._nameless:
+                say(f"rows of a forward cannot be named, so it is not labelled: {type(error).__name__}: {error}")
+            self._nameless = True
+            yield
+            return
+        with rows, self._watch:
+            yield
+
+    def _name_rows(self, batch: _Batch) -> Rows:
+        count = batch.starts[-1]
+        positions, tokens = row_numbers(batch.positions, count), row_numbers(batch.tokens, count)
+        names = [_external_name(name) for name in batch.requests]
+        ends = zip(names, batch.starts, batch.starts[1:], strict=False)
+        requests = [name for name, begin, end in ends for _ in range(end - begin)]
+        prompts = {_external_name(name): list(prompt) for name, prompt in batch.prompts.items()}
+        self.last.requests = [requests[row] for row in batch.logits]
+        self.last.positions = [positions[row] for row in batch.logits]
+        self.last.tokens = [tokens[row] for row in batch.logits]
+        return Rows(requests, positions, tokens, prompts=prompts)
 
 
 def _prompt(runner: Any, request: str) -> list[int]:

@@ -17,9 +17,10 @@ from aclcmp.orchestrator.errors import ExitCode
 
 
 class Engine(str, Enum):
-    """Engines that `aclcmp check` starts."""
+    """Engines that `aclcmp check` starts; `external` starts none."""
 
     VLLM = "vllm"
+    EXTERNAL = "external"
 
 
 ModelOption = Annotated[Path, typer.Option("--model", metavar="MODEL", help="Folder of the model, as of transformers.")]
@@ -47,8 +48,14 @@ def golden(
 
 def check(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model, as of transformers.")],
-    prompts: Annotated[Path, typer.Option(metavar="FILE", help="Text file with one prompt a line.")],
-    engine: Annotated[Engine, typer.Option(help="The engine, which must be installed beside aclcmp.")] = Engine.VLLM,
+    prompts: Annotated[Path | None, typer.Option(metavar="FILE", help="Text file with one prompt a line.")] = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="The engine, which must be installed beside aclcmp; external: compare a RUN that exists."),
+    ] = Engine.VLLM,
+    modes: Annotated[
+        str | None, typer.Option(metavar="MODE,...", help="Run the engine in each: eager, compiled, graph.")
+    ] = None,
     ranks: Annotated[int, typer.Option(min=1, help="Tensor-parallel ranks of the engine.")] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens that are generated for each prompt.")] = 8,
     device: Annotated[Device, typer_option("device")] = Device.AUTO,
@@ -61,29 +68,48 @@ def check(
     engine_options: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- ENGINE OPTIONS]", help="Options of the engine: -- --dtype bfloat16", show_default=False
+            metavar="[RUN] [-- ENGINE OPTIONS]",
+            help="Options of the engine: -- --dtype bfloat16; the run of an external one.",
+            show_default=False,
         ),
     ] = None,
 ) -> int:
     """Run an engine over prompts, and transformers over the same tokens; name the first layer that differs, and where.
 
-    Exit codes as of `aclcmp run`.
+    Exit codes as of `aclcmp run`. With several modes each has its run, RUN/MODE, and the exit code is the worst.
     """
     from aclcmp.orchestrator.cli.commands import run_job
-    from aclcmp.orchestrator.cli.engine_commands import add_golden
-    from aclcmp.orchestrator.engines.check_input import check_engine, check_prompts, check_ranks
+    from aclcmp.orchestrator.cli.engine_commands import add_golden, check_modes
+    from aclcmp.orchestrator.engines.check_input import (
+        check_engine,
+        check_prompts,
+        check_ranks,
+        external_run,
+        mode_options,
+    )
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
     from aclcmp.orchestrator.run.directory import RunDir
 
+    options = engine_options or []
+    if engine is Engine.EXTERNAL:
+        run = external_run(options, prompts, modes)
+        return int(add_golden(run, model, policy, fail_on, compare=True, as_json=as_json))
     check_ranks(model, ranks)
-    check_prompts(prompts)
+    texts = check_prompts(prompts)
+    by_mode = mode_options(modes, options, as_json=as_json)
+    RunDir.check_vacant(output)
     check_engine(engine.value)
     terms = read_judging_options(policy, fail_on, None)
-    RunDir.check_vacant(output)
+    if len(by_mode) > 1:
+        words = [str(model), "--prompts", str(texts), "--engine", engine.value, "--ranks", str(ranks)]
+        words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
+        words += [] if address is None else ["--address", address]
+        words += [] if timeout is None else ["--timeout", str(timeout)]
+        return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
     root = RunDir.create(output, with_ranks=False).root
     words = [sys.executable, "-m", f"aclcmp.labeling.engines.{engine.value}_run", str(model.absolute())]
-    words += [str(prompts.absolute()), str(max_tokens), *(engine_options or ())]
-    options = RunOptions(
+    words += [str(texts.absolute()), str(max_tokens), *options, *by_mode.popitem()[1]]
+    job = RunOptions(
         exec=shlex.join(words),
         ranks=ranks,
         device=device,
@@ -93,7 +119,7 @@ def check(
         no_compare=True,
         as_json=as_json,
     )
-    code = run_job(options, terms)
+    code = run_job(job, terms)
     if code is not ExitCode.MATCH:
         return int(code)
     return int(add_golden(root, model, policy, fail_on, compare=True, as_json=as_json))

@@ -10,6 +10,13 @@ from aclcmp.orchestrator.errors import UsageError
 
 _MOST_BYTES = 16 << 20
 _INSTALL = {"vllm": "pip install vllm"}
+_COMPILATION = ("--compilation-config", "-cc", "--enforce-eager", "-O")
+MODES = {
+    "eager": ("--enforce-eager",),
+    "compiled": ("--compilation-config", '{"mode": 3, "backend": "inductor", "cudagraph_mode": "NONE"}'),
+    "graph": ("--compilation-config", '{"mode": 3}'),
+}
+"""Mode -> options of vLLM; in the last one it captures device graphs where the platform has them."""
 
 
 def check_model(model: Path) -> dict[str, object]:
@@ -34,8 +41,38 @@ def check_ranks(model: Path, ranks: int) -> None:
         raise UsageError(f"--ranks {ranks}: the {heads} attention heads of {model.name} can be split over {fit} ranks")
 
 
-def check_prompts(prompts: Path) -> int:
-    """Return the number of prompts in a file, one a line. Raises UsageError where there are none."""
+def mode_options(modes: str | None, options: list[str], *, as_json: bool) -> dict[str, tuple[str, ...]]:
+    """Return the modes of `--modes` with the engine options of each. Raises UsageError for what is no mode."""
+    if modes is None:
+        return {"": ()}
+    names = list(dict.fromkeys(name.strip() for name in modes.split(",")))
+    if unknown := [name for name in names if name not in MODES]:
+        raise UsageError(f"--modes {modes}: {unknown[0]!r} is none of {', '.join(MODES)}")
+    if own := next((each for each in options if each.partition("=")[0] in _COMPILATION), None):
+        raise UsageError(f"--modes sets what {own} does; leave one of them out")
+    if as_json and len(names) > 1:
+        raise UsageError("--json prints one report: read RUN/MODE/report.json of each mode")
+    return {name: MODES[name] for name in names}
+
+
+def external_run(options: list[str], prompts: Path | None, modes: str | None) -> Path:
+    """Return the run that `--engine external` compares. Raises UsageError where none or more than that is given."""
+    if len(options) != 1:
+        raise UsageError("--engine external needs one run that exists: aclcmp check MODEL --engine external RUN")
+    if prompts is not None or modes is not None:
+        raise UsageError("--engine external starts nothing: leave out --prompts and --modes")
+    run = Path(options[0])
+    if run.exists() and not (run / "run.json").exists():
+        raise UsageError(
+            f"{run} is no run of aclcmp (no run.json); to compare a dump with another: aclcmp compare GOLDEN DUMP"
+        )
+    return run
+
+
+def check_prompts(prompts: Path | None) -> Path:
+    """Return a file of prompts, one a line. Raises UsageError where there are none."""
+    if prompts is None:
+        raise UsageError("--prompts FILE is needed: a text with one prompt a line")
     try:
         content = prompts.read_bytes()
     except OSError as error:
@@ -48,7 +85,7 @@ def check_prompts(prompts: Path) -> int:
         raise UsageError(f"--prompts {prompts} is no text of prompts, or has more than 16 MiB")
     if not lines:
         raise UsageError(f"--prompts {prompts} is empty; give one prompt a line")
-    return len(lines)
+    return prompts
 
 
 def check_engine(engine: str) -> None:

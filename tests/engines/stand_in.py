@@ -314,6 +314,7 @@ class NPUWorker(WorkerBase):
         self.model_runner.load_model()
 
 define_layers("vllm.model_executor.layers")
+module("vllm.model_executor.models.utils", PPMissingLayer=type("PPMissingLayer", (nn.Identity,), {}))
 module("vllm.v1.worker.worker_base", WorkerBase=WorkerBase)
 module("vllm.distributed.parallel_state", get_tp_group=lambda: group)
 """

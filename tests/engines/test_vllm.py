@@ -118,18 +118,19 @@ def test_half_precision_matches_with_its_reference(
     assert all("reference" in label["ranks"]["0"]["floors"] for label in found["labels"][1:])
 
 
-def test_one_command_checks_a_compiled_engine(engine: Path, smollm2: Path, tmp_path: Path) -> None:
+def test_one_command_checks_an_engine_eager_and_compiled(engine: Path, smollm2: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text(f"{LONG}\n\nOnce upon a time\n")
     options = ("--dtype", "float32", "--max-model-len", "256", "--block-size", "32", "--max-num-batched-tokens", "32")
-    compiled = ("--compilation-config", '{"mode": 3, "backend": "inductor"}')
     done = run(
         engine, tmp_path, "check", str(smollm2), "--prompts", "prompts.txt", "--max-tokens", "4", "--output", "run",
-        "--", *options, *compiled,
+        "--modes", "eager,compiled", "--", *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    found = report(tmp_path / "run")
-    assert found["verdict"] == "match" and found["coverage"]["compared"] == LABELS
-    assert f"All match: {LABELS} labels" in done.stdout
+    for mode in ("eager", "compiled"):
+        found = report(tmp_path / "run" / mode)
+        assert found["verdict"] == "match" and found["coverage"]["compared"] == LABELS
+    assert done.stdout.count(f"All match: {LABELS} labels") == 2
+    assert done.stdout.splitlines()[-2:] == ["eager agrees with the original", "compiled agrees with the original"]
 
 
 def test_an_engine_that_dies_while_it_loads(engine: Path, smollm2: Path, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""One line for each mode in which an engine was checked, from its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.errors import ExitCode
+
+_SEVERITY = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.DIVERGED, ExitCode.USAGE, ExitCode.FAILED)
+
+
+def mode_verdict(run: Path, mode: str, code: int) -> str:
+    """Return whether an engine agrees with the original in a mode, and from which label on it does not."""
+    if code == ExitCode.MATCH:
+        return f"{mode} agrees with the original"
+    try:
+        report = json.loads((run / "report.json").read_bytes())
+        first = report["first_divergence"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{mode} was not compared (exit code {code})"
+    if code == ExitCode.DIVERGED and isinstance(first, dict):
+        return visible(f"{mode} does not agree with the original, from {first.get('label')} on ({run}/report.html)")
+    return f"{mode} was not compared completely (exit code {code}): see {run}"
+
+
+def worst_code(codes: Iterable[int]) -> int:
+    """Return the exit code that counts of several; one that is not known is a bug, and counts most."""
+    return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else len(_SEVERITY))

@@ -1,0 +1,60 @@
+"""vLLM against transformers for other families than Llama's, with tiny random models on two ranks.
+
+Engines start one after the other in one process; `family_rounds.py` may be given more families than these.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aclcmp.orchestrator.run.directory import RunDir
+from tests.engines.test_vllm import report, run
+from tests.processes import PATIENCE
+from tests.recorded import record_run
+
+pytestmark = pytest.mark.engine
+
+LABELS = {"gemma3_text": 39, "gpt2": 26, "qwen3_moe": 29}
+SWAPPED = "qwen3_moe:experts"
+
+
+@pytest.fixture(scope="module")
+def rounds(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run directories, each with its golden side."""
+    folder = tmp_path_factory.mktemp("families")
+    here = Path(__file__).parent
+    subprocess.run(
+        [engine / "python", here / "tiny_models.py", folder / "models", *LABELS], check=True, timeout=PATIENCE
+    )
+    script = (
+        f"{engine}/python {here / 'family_rounds.py'} {folder}/models {folder}/rounds {' '.join([*LABELS, SWAPPED])}"
+    )
+    done = run(engine, folder, "--exec", script, "--ranks", "2", "--no-compare", "--output", "engine")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    for directory in (folder / "rounds").iterdir():
+        made = RunDir(directory, "run")
+        made.logs.mkdir()
+        record_run(made, "family_rounds.py", 2)
+        model = folder / "models" / directory.name.partition("-")[0]
+        done = run(engine, folder, "golden", str(directory), "--model", str(model))
+        assert done.returncode in (0, 1), done
+    return folder / "rounds"
+
+
+@pytest.mark.parametrize("family", LABELS)
+def test_a_family_matches_completely(rounds: Path, family: str) -> None:
+    found = report(rounds / family)
+    assert found["verdict"] == "match" and found["exit_code"] == 0
+    assert len(found["labels"]) == LABELS[family]
+    ranks = [(label["label"], rank) for label in found["labels"] for rank in label["ranks"].values()]
+    assert all(rank["metrics"]["rel_l2"] < 1e-5 for _, rank in ranks), ranks
+
+
+def test_swapped_experts_are_named_at_the_output_of_their_block(rounds: Path) -> None:
+    """The router is right: only what its choice led to is not."""
+    found = report(rounds / SWAPPED.replace(":", "-"))
+    first = found["first_divergence"]
+    assert (first["label"], first["origin"]) == ("model.layers.1.mlp", "own")
+    by_name = {label["label"]: label["ranks"]["0"]["status"] for label in found["labels"]}
+    assert by_name["model.layers.1.mlp.gate"] == by_name["model.layers.0.mlp"] == "match"

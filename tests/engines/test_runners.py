@@ -1,0 +1,200 @@
+"""Runners of vLLM as stand-ins: which rows the labels of a forward have, and that nothing is silently empty.
+
+The V1 runner itself runs in test_vllm.py. The V2 runner needs Triton, so its stand-in has the calls and fields of
+vllm/v1/worker/gpu/model_runner.py of 0.32.0: `execute_model` calls `prepare_inputs`, unless it is a dummy run.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aclcmp.labeling import api
+from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.engines import vllm
+from aclcmp.labeling.engines.golden import recorded_requests
+from aclcmp.labeling.engines.vllm_points import Point
+from aclcmp.labeling.label_filter import LabelFilter
+from aclcmp.labeling.recorder import Recorder
+from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+
+EAGER = SimpleNamespace(compilation_config=SimpleNamespace(mode=SimpleNamespace(name="NONE"), cudagraph_mode=None))
+GRAPHS = SimpleNamespace(
+    compilation_config=SimpleNamespace(
+        mode=SimpleNamespace(name="VLLM_COMPILE"), cudagraph_mode=SimpleNamespace(name="FULL_AND_PIECEWISE")
+    )
+)
+
+
+class Net(torch.nn.Module):
+    """A model with a layer; `replayed` stands for a captured graph, which computes without a call of modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer: torch.nn.Module = torch.nn.Linear(4, 4)
+        self.replayed = False
+
+    def forward(self, input_ids: Any, positions: Any) -> Any:
+        hidden = torch.stack([input_ids, positions, input_ids, positions], dim=1).float()
+        return hidden if self.replayed else self.layer(hidden)
+
+    def compute_logits(self, hidden: Any) -> Any:
+        return hidden * 2
+
+
+class RunnerV2:
+    """The calls of a V2 runner."""
+
+    def __init__(self, model: Net, config: Any = EAGER) -> None:
+        self.model, self.vllm_config = model, config
+        self.batch: Any = None
+
+    def prepare_inputs(self, scheduled: Any, *_state: Any) -> Any:
+        return scheduled.batch
+
+    def execute_model(self, scheduled: Any, intermediate_tensors: Any = None, dummy_run: bool = False) -> None:
+        self.batch = scheduled.batch if dummy_run else self.prepare_inputs(scheduled, None)
+        self.hidden = self.model(self.batch.input_ids, self.batch.positions)
+
+    def sample(self) -> None:
+        self.model.compute_logits(self.hidden[self.batch.logits_indices])
+
+
+def scheduled(parts: Sequence[tuple[str, int, list[int]]], padding: int = 0, prompts: Any = None) -> Any:
+    """Return what a scheduler gives for (request, first position, tokens), in the order of the batch."""
+    sizes = [len(tokens) for _, _, tokens in parts]
+    tokens = [token for _, _, tokens in parts for token in tokens] + [0] * padding
+    positions = [first + place for _, first, tokens in parts for place in range(len(tokens))] + [0] * padding
+    starts = np.cumsum([0, *sizes])
+    batch = SimpleNamespace(
+        req_ids=[name for name, _, _ in parts],
+        num_reqs=len(parts),
+        query_start_loc_np=np.pad(starts, (0, padding), mode="edge"),
+        positions=torch.tensor(positions),
+        input_ids=torch.tensor(tokens),
+        logits_indices=torch.tensor(starts[1:] - 1),
+    )
+    new = [SimpleNamespace(req_id=name, prompt_token_ids=tokens) for name, tokens in (prompts or {}).items()]
+    return SimpleNamespace(batch=batch, scheduled_new_reqs=new, finished_req_ids=set())
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the labels of this process."""
+    header = ShardHeader("r", 0, 1, 0, 0, "here", 1, 0.0)
+    recorder = Recorder(tmp_path, header, False, Capture.FULL, LabelFilter())
+    monkeypatch.setattr(api, "_on", True)
+    monkeypatch.setattr(api, "_recorder", recorder)
+    yield tmp_path
+    recorder.close()
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, runner: Any, *points: Point) -> None:
+    monkeypatch.setattr(vllm, "points_of", lambda _model: iter(points))
+    vllm._watch(runner, runner.model)
+
+
+def sealed(folder: Path) -> ShardIndex:
+    assert api._recorder is not None
+    api._recorder.close()
+    (index,) = [read_shard(files) for files in shards_in(folder)]
+    return index
+
+
+def test_rows_of_a_v2_runner(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks, a sorted batch, padding and a prefix hit; profile and dummy runs have no rows."""
+    model = Net()
+    runner = RunnerV2(model)
+    watch(monkeypatch, runner, Point("layer", model.layer))
+    runner.execute_model(scheduled([("dummy", 0, [1, 2])]), dummy_run=True)
+    runner.sample()
+    prompts = {"0-0123abcd": [5, 6, 7], "1-0123abcd": [8, 9, 10, 11]}
+    runner.execute_model(scheduled([("1-0123abcd", 2, [10, 11]), ("0-0123abcd", 0, [5, 6])], 3, prompts))
+    runner.sample()
+    runner.execute_model(scheduled([("0-0123abcd", 2, [7])]))
+    runner.sample()
+    index = sealed(shards)
+    assert [(each.data_id, each.shape) for each in index.records if each.side == "acl"] == [
+        ("layer", (4, 4)),
+        ("lm_head", (2, 4)),
+        ("layer", (1, 4)),
+        ("lm_head", (1, 4)),
+    ]
+    first = next(each for each in index.records if each.data_id == "layer")
+    table = index.rows[first.rows]
+    assert table.numbers.tolist() == [[0, 2, 10], [0, 3, 11], [1, 0, 5], [1, 1, 6]]
+    found = {each.name: each for each in recorded_requests([index])}
+    assert found["1"].tokens == {0: 8, 1: 9, 2: 10, 3: 11}, "what the prefix cache held is known from the prompt"
+    assert found["0"].tokens == {0: 5, 1: 6, 2: 7} and found["0"].logits == {1, 2}
+    assert read_label(index, first).shape == (4, 4)
+
+
+@pytest.mark.parametrize("config", [EAGER, GRAPHS])
+def test_a_module_in_a_replayed_graph_is_a_failed_label(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: Any
+) -> None:
+    model = Net()
+    runner = RunnerV2(model, config)
+    watch(monkeypatch, runner, Point("layer", model.layer))
+    model.replayed = True
+    for position in range(3):
+        runner.execute_model(scheduled([("0", position, [5])]))
+        runner.sample()
+    failed = [each for each in sealed(shards).records if each.error]
+    told = capsys.readouterr().err
+    if config is EAGER:
+        assert not failed and told.count("1 modules were not called and have no labels: layer") == 1
+        return
+    assert [each.data_id for each in failed] == ["layer"] and "cudagraph_mode FULL_AND_PIECEWISE" in failed[0].error
+    assert "--enforce-eager" in failed[0].error and "the model runs in graphs (mode VLLM_COMPILE" in told
+
+
+def test_an_output_that_is_not_understood_is_a_failed_label(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Strange(torch.nn.Module):
+        def forward(self, hidden: Any) -> Any:
+            return {"hidden": hidden}
+
+    model = Net()
+    model.layer = Strange()
+    fused = torch.nn.Linear(4, 4)
+    runner = RunnerV2(model)
+    parts = (("q_proj", 2, None), ("k_proj", 3, None))
+    watch(monkeypatch, runner, Point("layer", model.layer), Point("qkv_proj", fused, parts=parts))
+    inner = model.forward
+    monkeypatch.setattr(model, "forward", lambda *args: fused(inner(*args)["hidden"]))
+    for position in range(2):
+        runner.execute_model(scheduled([("0", position, [5])]))
+    failed = {each.data_id: each.error for each in sealed(shards).records if each.error}
+    assert set(failed) == {"layer", "q_proj", "k_proj"}
+    assert failed["layer"].startswith("dict is no output that is known of this module")
+
+
+def test_a_runner_that_is_not_known_is_told(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Net()
+    watch(monkeypatch, SimpleNamespace(model=model, vllm_config=EAGER), Point("layer", model.layer))
+    assert "SimpleNamespace has neither _model_forward nor prepare_inputs" in capsys.readouterr().err
+
+
+def test_a_batch_that_is_not_understood_leaves_the_engine_alone(
+    shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Net()
+    runner = RunnerV2(model)
+    watch(monkeypatch, runner, Point("layer", model.layer))
+    for position in range(2):
+        strange = scheduled([("0", position, [5])])
+        del strange.batch.query_start_loc_np
+        runner.execute_model(strange)
+        assert runner.hidden.shape == (1, 4)
+    assert (
+        capsys.readouterr().err.count("rows of a forward cannot be named, so it is not labelled: AttributeError") == 1
+    )
