@@ -16,7 +16,7 @@ class Family:
     names: Mapping[str, str] = field(default_factory=dict)
     """Part of a module's name in vLLM -> that part in transformers, "" where that has none: it is left out."""
     heads_first: tuple[str, ...] = ()
-    """Last parts of names: transformers returns [1, heads, tokens, size] there, vLLM [tokens, heads, size]."""
+    """Of HEAD_NORMS: transformers returns [1, heads, tokens, size] there, instead of [1, tokens, heads, size]."""
     scales: Mapping[str, str] = field(default_factory=dict)
     """Last part of a module's name -> attribute of its parent, by which transformers multiplies inside the module."""
 
@@ -36,3 +36,7 @@ FAMILIES: Mapping[str, Family] = {
 TUPLES: Mapping[str, int] = {"self_attn": 1, "attn": 1, "gate": 2}
 """Last part of a module's name -> tensors that transformers returns behind the first, and vLLM does not: attention
 weights; scores and numbers of the chosen experts behind the router's logits."""
+
+HEAD_NORMS = ("q_norm", "k_norm")
+"""Last parts of the names of norms that may be those of each head. Their labels are [rows, heads · size] on both sides:
+of a rank that holds one head, a dimension of heads is one, and lost."""

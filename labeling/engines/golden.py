@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from aclcmp.labeling.api import record_at, rows
-from aclcmp.labeling.engines.families import FAMILIES, TUPLES, Family
+from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -134,8 +134,8 @@ def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
             wanted[name].add(label)
     named = {label for found in wanted.values() for label in found}
     family = FAMILIES.get(type(model).__name__, Family())
-    for name in [each for each in wanted if each.rpartition(".")[2] in family.heads_first]:
-        modules[name].register_forward_hook(_label_rows_first(side, name))
+    for name in [each for each in wanted if each.rpartition(".")[2] in HEAD_NORMS]:
+        modules[name].register_forward_hook(_label_heads(side, name, name.rpartition(".")[2] in family.heads_first))
         del wanted[name]
     both = [name for name, found in wanted.items() if f"{name}{_INPUT}" in found]
     alone = [name for name, found in wanted.items() if f"{name}{_INPUT}" not in found]
@@ -147,11 +147,12 @@ def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
     return named | ({_LOGITS} & set(labels))
 
 
-def _label_rows_first(side: str, name: str) -> Callable[[Any, Any, Any], None]:
-    """Return a hook that labels an output [1, heads, tokens, size] as [1, tokens, heads, size]."""
+def _label_heads(side: str, name: str, heads_first: bool) -> Callable[[Any, Any, Any], None]:
+    """Return a hook that labels an output of [1, tokens, heads, size] as [1, tokens, heads · size]."""
 
     def label(module: Any, _args: Any, output: Any) -> None:
-        record_at(f"transformers:{type(module).__name__}", side, name, output.transpose(1, 2))
+        whole = output.transpose(1, 2) if heads_first else output
+        record_at(f"transformers:{type(module).__name__}", side, name, whole.flatten(2))
 
     return label
 

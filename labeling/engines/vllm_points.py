@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aclcmp.labeling.engines.families import FAMILIES, Family
+from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, Family
 from aclcmp.labeling.layout import Partial, Placement, Replicate, Shard
 
 PARTS: Mapping[str, Sequence[str]] = {
@@ -34,6 +34,8 @@ class Point:
     """It returns (hidden, residual), of which the original has the sum."""
     input_layout: Placement | None = None
     """Layout of its input, where that is labelled too."""
+    heads: bool = False
+    """Its output may have a dimension of heads, which the label has not."""
     scale: Any = None
     """The original's module multiplies its output by this tensor."""
 
@@ -95,8 +97,8 @@ def _point(name: str, module: Any, parent: Any, model: Any) -> Point | None:
         return Point(name, module, output, input_layout=shard if module.input_is_parallel else replicate)
     if isinstance(module, ParallelLMHead | PPMissingLayer):
         return None  # neither runs: the logits processor uses the weight of the head, and a layer is on another rank
-    if name.endswith((".q_norm", ".k_norm")):
-        return Point(name, module, _head_norm_layout(name, module, parent, ranks))
+    if name.rpartition(".")[2] in HEAD_NORMS:
+        return Point(name, module, _head_norm_layout(name, module, parent, ranks), heads=True)
     if isinstance(
         module,
         VocabParallelEmbedding
@@ -115,11 +117,11 @@ def _point(name: str, module: Any, parent: Any, model: Any) -> Point | None:
 
 
 def _head_norm_layout(name: str, module: Any, attention: Any, ranks: Sequence[int]) -> Placement | None:
-    """Return the layout of a norm of each head, [rows, heads, size]; None where only the values can tell it."""
+    """Return the layout of a norm of each head, [rows, heads · size]; None where only the values can tell it."""
     kind = "num_heads" if name.endswith("q_norm") else "num_kv_heads"
     own, whole = getattr(attention, kind, 0), getattr(attention, f"total_{kind}", 0)
     of_heads = module.weight.numel() == getattr(attention, "head_dim", 0)
-    return Shard(-2, ranks=ranks) if of_heads and own * len(ranks) == whole else None
+    return Shard(-1, ranks=ranks) if of_heads and own * len(ranks) == whole else None
 
 
 def _qkv_parts(module: Any, ranks: Sequence[int]) -> list[tuple[int, Placement | None]]:
