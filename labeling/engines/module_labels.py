@@ -59,7 +59,9 @@ class ForwardWatch:
             names = ", ".join(point.name for point in silent[:4])
             say(f"{len(silent)} modules were not called and have no labels: {names}{' ...' * (len(silent) > 4)}")
             return
-        reason = f"it ran in a graph ({self._graphs}), whose replay labels nothing: start the engine with --enforce-eager"
+        reason = (
+            f"it ran in a graph ({self._graphs}), whose replay labels nothing: start the engine with --enforce-eager"
+        )
         for point in silent:
             for name in point.labels:
                 skip_at(point.site, _SIDE, name, reason)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
-from aclcmp.labeling.engines.module_labels import LastForward, ForwardWatch, row_numbers, say, watch_points
+from aclcmp.labeling.engines.module_labels import ForwardWatch, LastForward, row_numbers, say, watch_points
 from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.rows import Rows
 
