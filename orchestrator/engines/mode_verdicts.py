@@ -22,7 +22,7 @@ def mode_verdict(run: Path, mode: str, code: int) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         return f"{mode} was not compared (exit code {code})"
     if code == ExitCode.DIVERGED and isinstance(first, dict):
-        return visible(f"{mode} does not agree with the original, from {first.get('label')} on ({run}/report.html)")
+        return visible(f"{mode} does not agree with the original, from {first.get('label')} on ({run})")
     return f"{mode} was not compared completely (exit code {code}): see {run}"
 
 
