@@ -2,7 +2,7 @@
 
     aclcmp --exec "python family_rounds.py MODELS FOLDER ROUND..." --ranks 2 --no-compare
 
-A round is a family, or `FAMILY:experts` with the weights of two experts swapped on this engine's side.
+A round is a family; `FAMILY:experts` adds a run with the weights of two experts swapped on this engine's side.
 """
 
 import os
@@ -35,15 +35,18 @@ def swap_experts(model: Any) -> None:
             weight.data[[0, 1]] = weight.data[[1, 0]].clone()
 
 
-def play(models: Path, folder: Path, name: str) -> None:
-    """Answer all prompts with one family's model, in chunks, batches and decode steps."""
+def record_into(shards: Path) -> None:
+    """Begin a run: replace the recorder."""
     if api._recorder is not None:
         api._recorder.close()
         api._recorder = None
-    family, _, fault = name.partition(":")
-    shards = (folder / name.replace(":", "-") / "shards").absolute()
     shards.mkdir(parents=True, exist_ok=True)
-    os.environ[SHARD_DIR] = str(shards)
+    os.environ[SHARD_DIR] = str(shards.absolute())
+
+
+def play(models: Path, folder: Path, family: str, faults: list[str]) -> None:
+    """Answer all prompts with one family's model, in chunks, batches and decode steps; then again with each fault."""
+    record_into(folder / family / "shards")
     llm = LLM(
         model=str(models / family),
         dtype="float32",
@@ -57,11 +60,14 @@ def play(models: Path, folder: Path, name: str) -> None:
         block_size=32,
         seed=0,
     )
-    if fault:
-        swap_experts(llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model())
     sampling = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True, detokenize=False)
-    for output in llm.generate([TokensPrompt(prompt_token_ids=each) for each in PROMPTS], sampling, use_tqdm=False):
-        print(name, output.request_id, output.outputs[0].token_ids, flush=True)
+    for fault in ("", *faults):
+        if fault:
+            record_into(folder / f"{family}-{fault}" / "shards")
+            swap_experts(llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model())
+            llm.reset_prefix_cache()
+        for output in llm.generate([TokensPrompt(prompt_token_ids=each) for each in PROMPTS], sampling, use_tqdm=False):
+            print(family, fault, output.request_id, output.outputs[0].token_ids, flush=True)
     del llm
     cleanup_dist_env_and_memory()
 
@@ -70,4 +76,8 @@ if __name__ == "__main__":
     models, folder, *names = sys.argv[1:]
     register()
     for each in names:
-        play(Path(models), Path(folder), each)
+        name, *planted = each.split(":")
+        play(Path(models), Path(folder), name, planted)
+        os.environ["MASTER_PORT"] = str(
+            int(os.environ["MASTER_PORT"]) + 1
+        )  # the old store knows addresses that are gone

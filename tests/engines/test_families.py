@@ -16,7 +16,7 @@ from tests.recorded import record_run
 pytestmark = pytest.mark.engine
 
 LABELS = {"gemma3_text": 39, "gpt2": 26, "qwen3_moe": 29}
-SWAPPED = "qwen3_moe:experts"
+SWAPPED = "qwen3_moe-experts"
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,8 @@ def rounds(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [engine / "python", here / "tiny_models.py", folder / "models", *LABELS], check=True, timeout=PATIENCE
     )
-    script = (
-        f"{engine}/python {here / 'family_rounds.py'} {folder}/models {folder}/rounds {' '.join([*LABELS, SWAPPED])}"
-    )
+    families = f"{' '.join(LABELS)}:experts"
+    script = f"{engine}/python {here / 'family_rounds.py'} {folder}/models {folder}/rounds {families}"
     done = run(engine, folder, "--exec", script, "--ranks", "2", "--no-compare", "--output", "engine")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     for directory in (folder / "rounds").iterdir():
@@ -53,7 +52,7 @@ def test_a_family_matches_completely(rounds: Path, family: str) -> None:
 
 def test_swapped_experts_are_named_at_the_output_of_their_block(rounds: Path) -> None:
     """The router is right: only what its choice led to is not."""
-    found = report(rounds / SWAPPED.replace(":", "-"))
+    found = report(rounds / SWAPPED)
     first = found["first_divergence"]
     assert (first["label"], first["origin"]) == ("model.layers.1.mlp", "own")
     by_name = {label["label"]: label["ranks"]["0"]["status"] for label in found["labels"]}
