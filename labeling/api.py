@@ -71,6 +71,7 @@ def set_label(
     level: str = "",
     inputs: Sequence[str] | None = None,
     rows: Rows | None = None,
+    task: int | None = None,
 ) -> None:
     """Record one tensor under an id; the tensor with the same id on the other side is its counterpart.
 
@@ -89,6 +90,8 @@ def set_label(
         inputs: ids of the labels that this one was computed from, e.g. `["x", "layers.0.attention"]` (at most 1,024).
             An error began in a wrong label whose inputs are right; without `inputs` all labels before it count as them.
         rows: which token each row is, `aclcmp.rows(...)`; by default those of the `with aclcmp.rows(...)` around it.
+        task: the number of the task that the label belongs to, for scripts that serve several requests at once; by
+            default that of the last `set_task_id()`. It counts for this label only.
 
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
     `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph at the call
@@ -97,17 +100,25 @@ def set_label(
     """
     if not _on or _skipped_in_graph():
         return
-    _record_from(data_src, data_id, data_val, tensor_path, layout, level, inputs, rows)
+    _record_from(data_src, data_id, data_val, tensor_path, layout, level, inputs, rows, task)
 
 
 def _record_from(
-    data_src: Any, data_id: Any, data_val: Any, tensor_path: Any, layout: Any, level: Any, inputs: Any, rows: Any
+    data_src: Any,
+    data_id: Any,
+    data_val: Any,
+    tensor_path: Any,
+    layout: Any,
+    level: Any,
+    inputs: Any,
+    rows: Any,
+    task: Any,
 ) -> None:
     """Record what `set_label` was given; its caller is the call site."""
     frame = sys._getframe(2)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if recorder := _live_recorder():
-        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site, rows)
+        recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site, rows, task)
 
 
 def _skipped_in_graph() -> bool:
@@ -119,7 +130,7 @@ def _skipped_in_graph() -> bool:
     if translator is None:
         return False
     if not must_not_break(translator):
-        skip_tracing(set_label, _record_from, set_task_id, _next_task)
+        skip_tracing(set_label, _record_from, set_task_id, _start_task)
         return False
     call, site = translator.f_code.co_name, traced_site(translator)
     name = traced_local(translator, "data_id") or f"label at {site}" if call == "set_label" else call
@@ -174,15 +185,22 @@ def gen_id() -> str:
     return f"data_{_stamp}_{next(_ids)}"
 
 
-def set_task_id() -> None:
-    """Start the next task (a turn of a dialogue, or a step). The first call starts task 0, as if there were no call."""
+def set_task_id(number: int | None = None) -> None:
+    """Start the next task (a turn of a dialogue, or a step). The first call starts task 0, as if there were no call.
+
+    With a number, go on with the task of that number, 0 or more, also one that was left before: its labels go on with
+    their occurrences. Never raises into the caller: an impossible number is reported as a failed label, and the task
+    stays. With `--strict` it raises LabelError.
+    """
     if _on and not _skipped_in_graph():
-        _next_task()
+        _start_task(number)
 
 
-def _next_task() -> None:
+def _start_task(number: Any) -> None:
+    """Start a task; the caller of its caller is the call site."""
+    frame = sys._getframe(2)
     if recorder := _live_recorder():
-        recorder.next_task()
+        recorder.start_task(number, f"{frame.f_code.co_filename}:{frame.f_lineno}")
 
 
 def _note_script() -> None:
@@ -194,7 +212,7 @@ def _note_script() -> None:
 # torch.compiler.assume_constant_result and torch.compiler.disable set these too, but would need torch.
 _skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _record_from._torchdynamo_disable = True  # type: ignore[attr-defined]
-_next_task._torchdynamo_disable = True  # type: ignore[attr-defined]
+_start_task._torchdynamo_disable = True  # type: ignore[attr-defined]
 for _call in (set_label, set_task_id, gen_id):
     torchscript.substitute(_call, getattr(torchscript, _call.__name__), _note_script)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from aclcmp.labeling.shard.record import LEVELS, REFERENCE, SIDE_NAMES
 
 _MAX_ID = 1024
 _MOST_INPUTS = 1024
+_MOST_TASKS = 1 << 31
 _MOST_INPUT_CHARACTERS = 1 << 14
 """Of all inputs of a label together: the table of a sealed shard reserves the longest list for every label."""
 
@@ -49,6 +51,17 @@ def check_inputs(inputs: Any) -> tuple[str, ...]:
             "characters, or label a tensor that combines them and name that"
         )
     return ids
+
+
+def check_task(number: Any) -> int:
+    """Return the number of a task, 0 <= number < 2^31. Raises LabelError."""
+    try:
+        task = operator.index(number)
+    except Exception:  # whatever an object of the user's raises
+        task = -1
+    if not 0 <= task < _MOST_TASKS or isinstance(number, bool):
+        raise LabelError(f"{_safe_repr(number)} is not the number of a task; give an integer of 0 or more")
+    return task
 
 
 def check_values(side: str, data_val: Any, tensor_path: Any, level: Any) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.arguments import check_id, check_inputs, check_side, check_values, plain_id
+from aclcmp.labeling.arguments import check_id, check_inputs, check_side, check_task, check_values, plain_id
 from aclcmp.labeling.capture import Budget, Capture
 from aclcmp.labeling.errors import LabelError, ShardError
 from aclcmp.labeling.identity import (
@@ -81,13 +81,21 @@ class Recorder:
             selection, capture = LabelFilter(), Capture.FULL
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
 
-    def next_task(self) -> None:
-        """Start the next task, and set the variable by which libraries name their dump folder."""
+    def start_task(self, number: Any, call_site: str) -> None:
+        """Start the next task, or that of a number, and set the variable by which libraries name their dump folder.
+
+        Raises LabelError for an impossible number, only when strict.
+        """
         with self._lock:
+            try:
+                following = self._task + 1 if number is None else check_task(number)
+            except LabelError as error:
+                self.skip("", "set_task_id", str(error), call_site)
+                return
             if self._budget is not None:
                 with suppress(OSError):
                     self._budget.end_task(max(self._task, 0))
-            self._task += 1
+            self._task = following
             self._name_task()
 
     def record(
@@ -101,10 +109,16 @@ class Recorder:
         inputs: Any,
         call_site: str,
         rows: Any = None,
+        own_task: Any = None,
     ) -> None:
         """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
         with self._lock:
-            task, occurrence = max(self._task, 0), 0
+            task, occurrence, problem = max(self._task, 0), 0, None
+            if own_task is not None:
+                try:
+                    task = check_task(own_task)
+                except LabelError as error:
+                    problem = error
             if not self._selection.wants(task, data_id):
                 return
             seq, self._seq = self._seq, self._seq + 1
@@ -112,6 +126,8 @@ class Recorder:
             try:
                 side, name = check_side(data_src), check_id(data_id)
                 occurrence = self._next_occurrence((task, name, side))  # counted first: a failed label has one too
+                if problem is not None:
+                    raise problem
                 sources = check_inputs(inputs)
                 check_values(side, data_val, tensor_path, level)
                 writer = self._open_writer()

@@ -27,11 +27,12 @@ def set_label(
     layout: Any = None,
     level: str = "",
     inputs: list[str] | None = None,
+    task: int | None = None,
 ) -> None:
     """Record nothing."""
 
 
-def set_task_id() -> None:
+def set_task_id(number: int | None = None) -> None:
     """Start nothing."""
 
 

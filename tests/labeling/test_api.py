@@ -328,3 +328,45 @@ process.join()
     assert len(indices) == 2
     assert not any(index.notes or index.torn for index in indices)
     assert not list(tmp_path.glob("*.reserve"))
+
+
+def test_tasks_by_their_numbers(tmp_path: Path) -> None:
+    """A script that serves two requests at once goes from one to the other, or says it of one label."""
+    script = """
+import os
+import numpy as np
+from aclcmp import set_label, set_task_id
+for task in (3, 7, 3):
+    set_task_id(task)
+    set_label("pta", "x", np.ones(2))
+    set_label("pta", "y", np.ones(2), task=np.int64(7))
+assert os.environ["AIT_CMP_TASK_ID"].endswith("_3")
+set_task_id()
+set_label("pta", "x", np.ones(2))
+"""
+    (index,), _ = run_script(tmp_path, script)
+    told = [(r.task, r.data_id, r.occurrence) for r in index.records]
+    assert told == [(3, "x", 0), (7, "y", 0), (7, "x", 0), (7, "y", 1), (3, "x", 1), (7, "y", 2), (4, "x", 0)]
+    assert not any(record.error for record in index.records)
+
+
+@pytest.mark.parametrize("number", ["-1", "1.0", "True", "'1'", "2**31", "2**80", "Rude()"])
+def test_impossible_numbers_of_tasks_are_failed_labels(tmp_path: Path, number: str) -> None:
+    script = f"""
+import numpy as np
+from aclcmp import set_label, set_task_id
+class Rude:
+    def __index__(self): raise RuntimeError("no")
+    def __repr__(self): raise RuntimeError("no")
+set_task_id(2)
+set_task_id({number})
+set_label("pta", "x", np.ones(2), task={number})
+set_label("pta", "y", np.ones(2))
+"""
+    (index,), _ = run_script(tmp_path, script)
+    assert [(r.task, r.data_id, "number of a task" in r.error) for r in index.records] == [
+        (2, "set_task_id", True),
+        (2, "x", True),
+        (2, "y", False),
+    ]
+    run_script(tmp_path / "strict", script, strict=True, ok=False)
