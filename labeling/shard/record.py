@@ -142,7 +142,7 @@ class LabelRecord:
             raise ValueError("a number of a label record is out of range")
         if not all(isinstance(n, int) and n < 2**63 for n in (*values[8], values[0], values[2], values[4])):
             raise ValueError("a number of a label record is out of range")
-        if not -1 <= values[20] < values[4]:
+        if not -1 <= values[20] < (2**63 if values[11] else values[4]):  # rows of a dumped file are in no shard
             raise ValueError("a label record refers to rows that come after it")
         if not all(isinstance(name, str) for name in values[19]):
             raise ValueError("the inputs of a label record are no ids")

@@ -53,7 +53,7 @@ class GatheredRows:
         self._addresses = bases[places.file] + places.offset
         found = self._ends.tobytes(), places.checksum.tobytes()
         self._key = hash((tuple(each.key for each in self._files), places.offset.tobytes(), *found))
-        self._is_hashed = np.full(len(places.offset), self._key in _checked)
+        self._is_hashed = np.full(len(places.offset), self._key in _checked) | (places.checksum == 0)
         self._mapped = np.empty(0, np.int64)
         """Blocks of _AROUND_A_FAULT bytes that are in memory, by their addresses."""
 

@@ -41,7 +41,8 @@ class Region:
 class RowPlaces:
     """Places of the rows of a tensor that is gathered from stored ones: row i is row `row[i]` of piece `piece[i]`.
 
-    A piece is a stored tensor: `rows` of them, dense, from byte `offset` of `paths[file]`. `checksum` is of its bytes.
+    A piece is a stored tensor: `rows` of them, dense, from byte `offset` of `paths[file]`. `checksum` is of its bytes,
+    0 where nobody took one.
     """
 
     paths: tuple[str, ...]

@@ -13,6 +13,7 @@ from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped, printable
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.dumps.axis_splits import AxisSplit, layouts_from_splits
@@ -36,6 +37,8 @@ class DumpEntry:
     """When that file was written, in seconds since the epoch."""
     splits: tuple[AxisSplit, ...] | None = None
     """The effect of each axis of ranks on it, outermost first; None where the dump does not say."""
+    rows: RowTable | None = None
+    """Names of its rows, where the dump tells them; one object for all tensors of a forward."""
 
     @property
     def label(self) -> str:
@@ -91,16 +94,21 @@ def build_index(tool: str, folder: Path, side: str, content: DumpContent) -> Dum
     indices = []
     for rank in sorted(by_rank):
         records = []
+        tables: dict[int, RowTable] = {}
+        numbers: dict[int, int] = {}
         for seq, (key, entry) in enumerate(by_rank[rank]):
+            if entry.rows is not None:
+                tables[numbers.setdefault(id(entry.rows), len(numbers))] = entry.rows
             record = LabelRecord(
                 *(key.task, key.name, key.occurrence, side, seq, entry.time, ""),
                 layout=layouts.get((rank, key)),
                 tensor_path=entry.path,
+                rows=-1 if entry.rows is None else numbers[id(entry.rows)],
             )
             records.append(record)
         dumped = {seq: entry.tensor for seq, (_, entry) in enumerate(by_rank[rank])}
         header = ShardHeader(folder.name, rank, world_size, rank, 0, host, 0, 0.0)
-        indices.append(ShardIndex(ShardFiles(folder, rank), header, tuple(records), dumped=dumped))
+        indices.append(ShardIndex(ShardFiles(folder, rank), header, tuple(records), dumped=dumped, rows=tables))
     notes = [*content.notes, *unclear]
     if not by_rank:
         notes.append(f"{printable(folder.name)}: the dump holds no tensor")

@@ -8,7 +8,9 @@ from pathlib import Path
 from aclcmp.orchestrator.dumps.atb.atb_dump import AtbDump
 from aclcmp.orchestrator.dumps.dump_index import DumpIndex, build_index
 from aclcmp.orchestrator.dumps.dump_paths import list_files
+from aclcmp.orchestrator.dumps.flashinfer import FlashinferCalls
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat
+from aclcmp.orchestrator.dumps.hidden_states import HiddenStates
 from aclcmp.orchestrator.dumps.msprobe import MsprobeDump
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.sglang_dumper import SglangDumper
@@ -20,6 +22,8 @@ FORMATS: tuple[DumpFormat, ...] = (
     AtbDump(),
     SglangDumper(),
     SglangPasses(),
+    FlashinferCalls(),
+    HiddenStates(),
     TensorFiles(),  # last: the files of the others may have these suffixes
 )
 """A folder is the first one's that recognises any file in it."""

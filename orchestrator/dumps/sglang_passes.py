@@ -2,16 +2,24 @@
 
 A file holds a dict of modules' outputs, by the modules' names, in the order of calls. It is written when the model's
 body (`model`) returns, with the inputs of the batch last; the body's own output, and those of modules that run after
-it, are in the next file.
+it, are in the next file. The inputs of the batch tell which token each row is: labels of all passes pair by request and
+position, whatever the other side's batches are.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped, name_file_in_errors
+from aclcmp.labeling.shard.row_table import RowTable
+from aclcmp.orchestrator.dumps.batch_rows import PassRows, RequestsOfPasses
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
 from aclcmp.orchestrator.dumps.dump_paths import File, check_one_folder, parse_path
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent, NamedTensor
@@ -23,6 +31,11 @@ _BATCH = ".forward_batch_info."
 _AFTER = r"(?:lm_head|logits_processor|pooler|score|classifier)(?:\..*)?"
 """Modules that run after the body of a model."""
 
+_OF_REQUESTS = re.compile(rf"{_AFTER}|.*{re.escape(_BATCH)}seq_lens")
+"""Tensors with a row for each request of a batch."""
+
+_INTEGERS = {"int32": "<i4", "int64": "<i8"}
+_NO_ROWS = "the inputs of some passes are no tokens of requests one after another (drafts?): their rows have no names"
 _UNPLACED = "what Pass00000 begins with is left out: it belongs to a pass before, which was not dumped"
 _LOST = "what runs after a model's body (logits) is dumped with the next pass: of the last pass it is not there"
 
@@ -49,6 +62,8 @@ class SglangPasses(DumpFormat):
         check_one_folder((rank, file) for rank, _, file in passes)
         entries: list[DumpEntry] = []
         notes: dict[str, None] = {}
+        requests: dict[int, RequestsOfPasses] = defaultdict(RequestsOfPasses)
+        rows_of: dict[tuple[int, int], PassRows | None] = {}
         for rank, number, file in passes:
             stem = file.parts[-1].removesuffix(".pt")
             tensors = [(name or stem, tensor) for name, tensor in self.try_read(file, dump).tensors]
@@ -57,9 +72,40 @@ class SglangPasses(DumpFormat):
                 late, notes[_UNPLACED] = [], None
             if any(_BATCH in name for name, _ in own):
                 notes[_LOST] = None
-            both = [(number - 1, each) for each in late] + [(number, each) for each in own]
-            entries += [DumpEntry(rank, step, name, tensor, file.path, file.time) for step, (name, tensor) in both]
+                rows_of[rank, number] = _name_rows(own, requests[rank])
+            for step, (name, tensor) in [(number - 1, each) for each in late] + [(number, each) for each in own]:
+                rows = _rows_of(name, tensor, rows_of.get((rank, step)))
+                entries.append(DumpEntry(rank, step, name, tensor, file.path, file.time, rows=rows))
+        if None in rows_of.values():
+            notes[_NO_ROWS] = None
+        if unnamed := sum(each.unnamed for each in requests.values()):
+            notes[f"{unnamed:,} rows belong to requests that the dump cannot tell apart: they are not compared"] = None
         return DumpContent(entries, list(notes))
+
+
+def _name_rows(tensors: Sequence[NamedTensor], requests: RequestsOfPasses) -> PassRows | None:
+    """Return the names of a pass's rows by the inputs of its batch; None where they do not tell them."""
+    inputs = {name.rpartition(_BATCH)[2]: tensor for name, tensor in tensors if _BATCH in name}
+    tokens, positions, lengths = (_read_numbers(inputs.get(name)) for name in ("input_ids", "positions", "seq_lens"))
+    if tokens is None or positions is None or lengths is None:
+        return None
+    return requests.name_rows(tokens, positions, lengths)
+
+
+def _read_numbers(tensor: DumpedTensor | NotDumped | None) -> npt.NDArray[np.int64] | None:
+    """Return the integers of a tensor of one dimension, None for any other."""
+    if not isinstance(tensor, DumpedTensor) or tensor.dtype not in _INTEGERS or len(tensor.shape) != 1:
+        return None
+    with name_file_in_errors(tensor.path):
+        return np.fromfile(tensor.path, _INTEGERS[tensor.dtype], tensor.shape[0], offset=tensor.offset).astype(np.int64)
+
+
+def _rows_of(name: str, tensor: DumpedTensor | NotDumped, named: PassRows | None) -> RowTable | None:
+    """Return the names of a tensor's rows; None where it has no row for each token, or each request."""
+    if named is None or not isinstance(tensor, DumpedTensor):
+        return None
+    rows = named.last if _OF_REQUESTS.fullmatch(name) else named.rows
+    return rows if tensor.shape[:1] == rows.numbers.shape[:1] else None
 
 
 def _rank(file: File) -> int:

@@ -53,7 +53,8 @@ class RankLabel:
         """A value that is equal for equal tensors, as far as the index tells; None where it does not."""
         record = self.record
         if self.places is not None:
-            return record.dtype, record.shape, self.places.checksum.tobytes()
+            checksums = self.places.checksum
+            return (record.dtype, record.shape, checksums.tobytes()) if checksums.all() else None
         return (record.dtype, record.shape, record.nbytes, record.checksum) if record.offset is not None else None
 
     @property
@@ -176,7 +177,9 @@ def _labels_of_index(index: ShardIndex, counted: Sequence[LabelRecord], keys: Ke
         if record.tensor_path:
             dump = index.dumped.get(own.seq) or NotDumped(f"the dumped file {record.tensor_path} was not looked for")
             path = dump.path if isinstance(dump, DumpedTensor) else record.tensor_path
-            found.append(RankLabel(key, record, path, dump, host, rank))
+            in_rows = isinstance(dump, DumpedTensor) and not dump.fractal_nz
+            rows = index.rows.get(own.rows) if in_rows else None
+            found.append(RankLabel(key, record, path, dump, host, rank, rows))
             continue
         if record.segment not in paths:
             paths[record.segment] = str(index.path(record))

@@ -73,3 +73,19 @@ def dump_passes(folder: Path, passes: int = 3, skip: int = 0, wrong: float = 0.0
         model.model.layers[1].bias += wrong
         Dumper(model, folder, skip)
         return [model(torch.arange(5 if number == 0 else 1) + number) for number in range(passes)]
+
+
+def dump_batches(folder: Path, batches: list[list[tuple[int, list[int]]]], wrong: float = 0.0) -> None:
+    """Dump a pass for each batch, whose parts are (first position, tokens) of a request; rows give the values."""
+    folder.mkdir(parents=True)
+    late: dict[str, Any] = {}
+    for number, batch in enumerate(batches):
+        tokens = torch.tensor([token for _, row in batch for token in row])
+        places = torch.tensor([start + place for start, row in batch for place in range(len(row))])
+        lengths = torch.tensor([start + len(row) for start, row in batch])
+        hidden = torch.outer(tokens + 10.0 * places, torch.arange(1.0, 5.0))
+        hidden[(tokens == 8) & (places == 3)] += wrong
+        last = torch.cumsum(torch.tensor([len(row) for _, row in batch]), 0) - 1
+        content = {**late, "model.layers.0": hidden, **dict(zip(BATCH, (tokens, lengths, places), strict=True))}
+        torch.save(content, folder / f"Pass{number:05d}.pt")
+        late = {"model": hidden / 2, "logits_processor": hidden[last] / 4}

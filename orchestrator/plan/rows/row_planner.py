@@ -41,8 +41,10 @@ class LabelRows:
 def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, LabelRows]:
     """Take all labels with rows together, and give all records of one id the key under which it is planned.
 
-    The key is the first occurrence in the first task that has no label without rows. The lists are changed.
+    The key is the first occurrence in the first task that has no label without rows. The lists are changed. Rows of a
+    dump are left out where the other side of the label has none: its labels pair by task and occurrence.
     """
+    _leave_out_one_sided(ranks)
     plain = {label.key for _, labels in ranks for label in labels if label.rows is None}
     keys: dict[str, LabelKey] = {}
     found: dict[LabelKey, LabelRows] = {}
@@ -64,6 +66,20 @@ def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, 
                 )
             found.setdefault(key, LabelRows()).add(rank, label)
     return found
+
+
+def _leave_out_one_sided(ranks: Sequence[tuple[int, list[RankLabel]]]) -> None:
+    """Leave out the rows of dumps' labels of which the other side has labels, but no rows."""
+    sides: dict[str, set[tuple[str, bool]]] = defaultdict(set)
+    for _, labels in ranks:
+        for label in labels:
+            sides[label.key.label].add((label.record.side, label.rows is not None))
+    for _, labels in ranks:
+        for place, label in enumerate(labels):
+            if label.rows is not None and label.dump is not None:
+                others = {with_rows for side, with_rows in sides[label.key.label] if side != label.record.side}
+                if others == {False}:
+                    labels[place] = replace(label, rows=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,7 +258,7 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
     places = _places_of([labels[number] for number in used.tolist()], numbers[rows.piece[index]], rows.row[index])
     unlike = next((labels[number] for number in used.tolist() if not _alike(labels[number], first)), None)
     layout = _layout_of_rows(first.record.layout, len(first.shape), shape)
-    record = replace(first.record, shape=shape, layout=layout)
+    record = replace(first.record, dtype=first.dtype, shape=shape, layout=layout, offset=first.source.offset)
     if unlike is not None:
         record = replace(
             record, offset=None, error=f"it is {_words(first)} in one forward and {_words(unlike)} in another"
@@ -251,7 +267,7 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
         record = replace(
             record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
         )
-    return replace(first, record=record, places=places)
+    return replace(first, record=record, dump=None, places=places)
 
 
 def _places_of(pieces: Sequence[RankLabel], piece: _Int32, row: _Int32) -> RowPlaces:
@@ -259,9 +275,9 @@ def _places_of(pieces: Sequence[RankLabel], piece: _Int32, row: _Int32) -> RowPl
     return RowPlaces(
         paths=tuple(paths),
         file=np.array([paths[label.path] for label in pieces], np.int32),
-        offset=np.array([label.record.offset or 0 for label in pieces], np.int64),
+        offset=np.array([label.source.offset for label in pieces], np.int64),
         rows=np.array([label.rows.numbers.size // 3 for label in pieces if label.rows is not None], np.int64),
-        checksum=np.array([label.record.checksum for label in pieces], np.uint64),
+        checksum=np.array([label.source.checksum or 0 for label in pieces], np.uint64),
         piece=piece,
         row=row,
     )
