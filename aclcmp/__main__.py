@@ -7,11 +7,9 @@ from contextlib import suppress
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from aclcmp.orchestrator.interrupts import defer_interrupts
+    from aclcmp.orchestrator.interrupts import defer_interrupts, ignore_interrupts
 
-    gc.set_threshold(
-        50_000
-    )  # imports make many objects, which stay: to look at them so often took a tenth of the start
+    gc.set_threshold(50_000)  # imports make many objects that stay: looking at them took a tenth of the start
     defer_interrupts()
     try:
         from aclcmp.orchestrator.cli.app import run_cli
@@ -21,6 +19,7 @@ def main() -> None:
         with suppress(OSError):  # the terminal may be gone
             sys.stderr.write("aclcmp: error: interrupted\n")
         code = 3
+    ignore_interrupts()
     sys.exit(code)
 
 

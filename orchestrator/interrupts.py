@@ -34,6 +34,16 @@ def defer_interrupts() -> None:
             signal.signal(number, _interrupt)
 
 
+def ignore_interrupts() -> None:
+    """Ignore the signals from now on: all is done, and the exit code must stand while the interpreter ends.
+
+    Python itself restores their default action then, by which a late Ctrl-C would end the process.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def is_second_hangup(number: int) -> bool:
     """Check whether a signal is the second SIGHUP: of a closed terminal the kernel and the shell send one each."""
     global _hung_up
