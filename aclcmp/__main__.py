@@ -15,11 +15,12 @@ def main() -> None:
         from aclcmp.orchestrator.cli.app import run_cli
 
         code = run_cli(sys.argv[1:])
+        ignore_interrupts()
     except KeyboardInterrupt:
+        ignore_interrupts()
         with suppress(OSError):  # the terminal may be gone
             sys.stderr.write("aclcmp: error: interrupted\n")
         code = 3
-    ignore_interrupts()
     sys.exit(code)
 
 
