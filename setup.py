@@ -9,7 +9,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("orchestrator/compare/kernels")
-build = runpy.run_path(str(KERNELS / "build_library.py"))
+build = runpy.run_path("labeling/shard/kernel_library.py")
 
 
 class BuildLibrary(build_ext):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import platform
-from ctypes import c_double, c_int, c_int64, c_void_p
+from ctypes import c_double, c_int64, c_void_p
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +12,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.element_codes import CODES, FLOAT8
 from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
-
-_INTERFACE = 1
-"""What `summary_interface` of a library returns whose `summarise` takes what is given here."""
-_INSTALLED = Path(__file__).parents[2] / "orchestrator" / "compare" / "kernels" / "kernels.so"
+from aclcmp.labeling.shard.kernel_library import find_library
 
 
 class Sums(ctypes.Structure):
@@ -41,32 +35,12 @@ class Sums(ctypes.Structure):
 
 @cache
 def summary_library() -> ctypes.CDLL | None:
-    """Return the library that was installed with the package, or one that this user's comparisons built.
-
-    None where there is no such library: nothing is compiled in the process of a model.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    built: list[Path] = []
-    try:
-        folder = (base if base.is_absolute() else Path.home() / ".cache") / "aclcmp" / "kernels"
-        ours = (
-            path for path in folder.glob(f"*-{platform.machine()}/kernels.so") if path.stat().st_uid == os.geteuid()
-        )
-        built = sorted(ours, key=lambda path: path.stat().st_mtime, reverse=True)
-    except (OSError, RuntimeError):
-        pass
-    for path in (_INSTALLED, *built):
-        try:
-            library = ctypes.CDLL(str(path))
-            if library.summary_interface() != _INTERFACE:
-                continue
-            library.use_target(c_int(2))
-            library.summarise.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p]
-            library.summarise.restype = None
-        except (OSError, AttributeError):
-            continue
-        return library
-    return None
+    """Return the library of the kernels if it is built already: nothing is compiled in the process of a model."""
+    library = find_library()
+    if library is not None:
+        library.summarise.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+        library.summarise.restype = None
+    return library
 
 
 def add_to_sums(

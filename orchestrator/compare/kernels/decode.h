@@ -1,4 +1,4 @@
-/* Stored elements as float32 or float64; codes as in decode.CODES. Included once for each kind of CPU. */
+/* Stored elements as float32 or float64; codes as in labeling/shard/element_codes.py. Once for each kind of CPU. */
 
 static void FOR(decode_float16, float)(const char *restrict data, int64_t size, float *restrict out) {
     int64_t i = 0;

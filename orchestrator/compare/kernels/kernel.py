@@ -70,10 +70,8 @@ def sum_errors(
     That is `stop`, or the first of a block of BLOCK elements with a value that is not finite, or up to the lowest one
     of x or of y.
     """
-    add = load_library().sum_errors
-    add.restype = ctypes.c_int64
     span = ctypes.c_int64(start), ctypes.c_int64(stop), *map(ctypes.c_double, lowest)
-    added: int = add(ctypes.byref(x), ctypes.byref(y), *span, ctypes.byref(sums))
+    added: int = load_library().sum_errors(ctypes.byref(x), ctypes.byref(y), *span, ctypes.byref(sums))
     return added
 
 

@@ -255,11 +255,15 @@ typedef struct {
     uint64_t (*xxh3)(const char *, int64_t);
 } Target;
 
+#define TARGET(kind) \
+    {scan_##kind##_float,        scan_##kind##_double,      add_up_##kind##_double, decode_##kind##_float, \
+     sum_errors_##kind##_double, summarise_##kind##_double, xxh3_##kind##_double}
+
 static const Target targets[] = {
-    {scan_plain_float, scan_plain_double, add_up_plain_double, decode_plain_float, sum_errors_plain_double, summarise_plain_double, xxh3_plain_double},
+    TARGET(plain),
 #if defined(__x86_64__)
-    {scan_avx2_float, scan_avx2_double, add_up_avx2_double, decode_avx2_float, sum_errors_avx2_double, summarise_avx2_double, xxh3_avx2_double},
-    {scan_avx512_float, scan_avx512_double, add_up_avx512_double, decode_avx512_float, sum_errors_avx512_double, summarise_avx512_double, xxh3_avx512_double},
+    TARGET(avx2),
+    TARGET(avx512),
 #endif
 };
 
@@ -320,9 +324,6 @@ int64_t sum_errors(
 ) {
     return target->sum_errors(x, y, start, stop, lowest_x, lowest_y, sums);
 }
-
-/* Version of `summarise` and its arguments, for the labeled process, which takes whatever library it finds. */
-int summary_interface(void) { return 1; }
 
 /* Add to a summary the elements start <= i < stop of a tensor, whose bytes `data` are. `start` is a multiple of
    LINES * BLOCK; `words` are the random ones from there on. */

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.compare.kernels import build_library
+from aclcmp.labeling.shard import kernel_library
 from tests.processes import PATIENCE
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ except AclcmpError as error:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the package that nothing was built for."""
-    ignored = shutil.ignore_patterns("__pycache__", build_library.NAME)
+    ignored = shutil.ignore_patterns("__pycache__", kernel_library.NAME)
     shutil.copytree(ROOT / "aclcmp", tmp_path / "copy/aclcmp", ignore=ignored)
     return tmp_path / "copy"
 
@@ -45,20 +45,20 @@ def loaded(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_an_installed_library_is_loaded(copy: Path, tmp_path: Path) -> None:
-    compiler = build_library.find_compiler()
+    compiler = kernel_library.find_compiler()
     assert compiler is not None
-    installed = copy / KERNELS / build_library.NAME
-    build_library.build_library(installed, compiler)
+    installed = copy / KERNELS / kernel_library.NAME
+    kernel_library.build_library(installed, compiler)
     assert loaded(start(copy, tmp_path / "cache", PATH="")) == [str(installed)]
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("damage", ["another version", "no library"])
 def test_what_is_not_built_from_these_sources_is_not_used(copy: Path, tmp_path: Path, damage: str) -> None:
-    compiler = build_library.find_compiler()
+    compiler = kernel_library.find_compiler()
     assert compiler is not None
-    installed, cache = copy / KERNELS / build_library.NAME, tmp_path / "cache"
-    build_library.build_library(installed, compiler)
+    installed, cache = copy / KERNELS / kernel_library.NAME, tmp_path / "cache"
+    kernel_library.build_library(installed, compiler)
     if damage == "another version":
         with (copy / KERNELS / "walk.h").open("a") as source:
             source.write("/* another version */\n")
@@ -72,7 +72,7 @@ def test_what_is_not_built_from_these_sources_is_not_used(copy: Path, tmp_path: 
 def test_one_process_builds_while_others_wait(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     compiler = tmp_path / "bin/cc"
-    compiler.write_text(f'#!/bin/sh\necho called >> {tmp_path}/calls\nexec {build_library.find_compiler()} "$@"\n')
+    compiler.write_text(f'#!/bin/sh\necho called >> {tmp_path}/calls\nexec {kernel_library.find_compiler()} "$@"\n')
     compiler.chmod(0o755)
     processes = [start(copy, tmp_path / "cache", CC=str(compiler)) for _ in range(3)]
     libraries = {loaded(process)[-1] for process in processes}
@@ -103,4 +103,4 @@ def test_the_sources_compile_without_a_warning(tmp_path: Path, compiler: str) ->
     found = shutil.which(compiler)
     if found is None:
         pytest.skip(f"needs {compiler}")
-    build_library.build_library(tmp_path / build_library.NAME, found, "-Wall", "-Wextra", "-Werror")
+    kernel_library.build_library(tmp_path / kernel_library.NAME, found, "-Wall", "-Wextra", "-Werror")
