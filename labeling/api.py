@@ -210,9 +210,9 @@ def _note_script() -> None:
 
 
 # torch.compiler.assume_constant_result and torch.compiler.disable set these too, but would need torch.
-_skipped_in_graph._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_record_from._torchdynamo_disable = True  # type: ignore[attr-defined]
-_start_task._torchdynamo_disable = True  # type: ignore[attr-defined]
+vars(_skipped_in_graph)["_dynamo_marked_constant"] = True
+vars(_record_from)["_torchdynamo_disable"] = True
+vars(_start_task)["_torchdynamo_disable"] = True
 for _call in (set_label, set_task_id, gen_id):
     torchscript.substitute(_call, getattr(torchscript, _call.__name__), _note_script)
 

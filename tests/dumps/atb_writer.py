@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 
 CODES = {
     "float32": 0,
@@ -78,8 +78,9 @@ def write_pointer(path: Path, dims: Sequence[int], dtype: int, target: str) -> P
     return path
 
 
-def values(tensor: DumpedTensor) -> npt.NDArray[np.generic]:
+def values(tensor: DumpedTensor | NotDumped) -> npt.NDArray[np.generic]:
     """Return a tensor's elements in `DType.memory`, shaped."""
+    assert isinstance(tensor, DumpedTensor), tensor
     memory = DTYPES[tensor.dtype].memory
     count = math.prod(tensor.shape)
     with Path(tensor.path).open("rb") as file:

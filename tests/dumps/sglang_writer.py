@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
+import pytest
+
+torch: Any = pytest.importorskip("torch")
 
 BATCH = [f"model.forward_batch_info.{each}" for each in ("input_ids", "seq_lens", "positions")]
 

@@ -67,7 +67,7 @@ def test_replays_of_a_graph_count_once_each(tmp_path: Path) -> None:
             below = folder / "graph_flushes" / f"flush_{replay:04d}"
             below.mkdir(parents=True)
             torch.save({"result": torch.full((2,), number * 10.0 + replay)}, below / "outputs.pt")
-    found = [values(tensor)[0] for _, _, tensor in tensors(read(tmp_path / "d"))]  # type: ignore[arg-type]
+    found = [values(tensor)[0] for _, _, tensor in tensors(read(tmp_path / "d"))]
     assert found == [11, 21, 12, 22, 13, 23]
 
 

@@ -35,7 +35,7 @@ def test_each_layer_of_each_request_is_a_label_with_rows(tmp_path: Path) -> None
         assert table.requests == {0: (0, ("0-9440a6f6", "1-9440a6f7")[request])}
         assert table.numbers.tolist() == [[0, place, (5, (6, 8)[request], 7)[place]] for place in range(3 - request)]
         if request == 0:
-            assert values(tensor).tolist() == states[:, layer].tolist()  # type: ignore[arg-type]
+            assert values(tensor).tolist() == states[:, layer].tolist()
 
 
 def test_one_layer_stays_in_its_file(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors
+from tests.dumps.sglang_writer import BATCH, dump_batches, dump_passes
 from tests.processes import PATIENCE
 
 torch = pytest.importorskip("torch")
-
-from tests.dumps.sglang_writer import BATCH, dump_batches, dump_passes  # noqa: E402 (needs torch)
 
 
 def test_passes_are_tasks_in_the_order_of_computation(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_what_torch_npu_saves(tmp_path: Path, no_torch: None) -> None:
     private_format = made.replace(b"\x88tR", b"K\x1dtR")
     with pytest.raises(ForeignFormatError, match="torch is needed"):
         read(archive(tmp_path / "x.pt", b"\x80\x02" + private_format + b"."))
-    assert values(read(archive(tmp_path / "y.pt", b"\x80\x02" + made + b"."))[""]).sum() == 10  # type: ignore[arg-type]
+    assert values(read(archive(tmp_path / "y.pt", b"\x80\x02" + made + b"."))[""]).sum() == 10
 
 
 LEFT_TO_TORCH: dict[str, Callable[[], Any]] = {
