@@ -1,4 +1,4 @@
-"""What of a family's modules has another name or another meaning in vLLM than in transformers, as data.
+"""Modules of a family that have another name or another meaning in vLLM than in transformers, as data.
 
 Both mostly use the same names. Read in vLLM 0.32.0 and transformers 5.19.0.
 """

@@ -27,7 +27,6 @@ from aclcmp.labeling.watch import watch
 
 _LOGITS = "lm_head"
 _INPUT = ".input"
-_SIDES = ("acl",)
 
 
 @dataclass(slots=True)
@@ -49,7 +48,7 @@ def main(arguments: list[str]) -> int:
             record.data_id: record.dtype
             for index in indices
             for record in index.records
-            if record.side in _SIDES and record.rows >= 0
+            if record.side == "acl" and record.rows >= 0
         }
         if any(record.side == "pta" for index in indices for record in index.records):
             raise AclcmpError(f"{shards.parent} has a golden side already; compare it: aclcmp compare {shards.parent}")
@@ -70,15 +69,13 @@ def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:
     for index in indices:
         of_logits = {record.rows for record in index.records if record.data_id == _LOGITS}
         for number, table in index.rows.items():
-            for place, position, token in table.numbers.reshape(-1, 3).tolist():
-                if place < 0:
-                    continue
+            for place, tokens in table.tokens_of_requests():
                 name = table.requests[place]
-                known = found.setdefault(name, RecordedRequest(name[1]))
-                known.tokens.update(enumerate(table.prompts.get(place, ())))
-                known.tokens[position] = token
+                if name not in found:
+                    found[name] = RecordedRequest(name[1], dict(enumerate(table.prompts.get(place, ()))))
+                found[name].tokens |= tokens
                 if number in of_logits:
-                    known.logits.add(position)
+                    found[name].logits |= tokens.keys()
     for request in found.values():
         if sorted(request.tokens) == list(range(len(request.tokens))) and min(request.tokens.values()) >= 0:
             yield request

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from aclcmp.labeling.api import record_at, skip_at
-from aclcmp.labeling.engines.vllm_points import Point
+from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.rows import Rows, current_rows
 from aclcmp.labeling.taps import define_tap, tap_passer
 
@@ -22,19 +22,12 @@ _labelled: set[str] = set()
 """Names of the points that the forward under way has labelled."""
 
 
-def watch_points(points: Iterable[Point]) -> int:
-    """Hook the modules of all points, for eager and for compiled code; return the number of points."""
-    import torch
-
-    pass_tap, number = tap_passer(), 0
+def watch_points(points: Iterable[Point]) -> None:
+    """Hook the modules of all points, for eager and for compiled code."""
     for point in points:
-        number += 1
-        define_tap(point.key, partial(label_output, point))
-        point.module.register_forward_hook(_hook(point, torch.compiler.is_compiling, pass_tap))
+        point.module.register_forward_hook(_hook(point.name, partial(label_output, point)))
         if point.input_layout is not None:
-            define_tap(f"{point.key} input", partial(_label_input, point))
-            point.module.register_forward_pre_hook(_input_hook(point, torch.compiler.is_compiling, pass_tap))
-    return number
+            point.module.register_forward_pre_hook(_hook(f"{point.name} input", partial(_label_input, point)))
 
 
 class ForwardWatch:
@@ -94,28 +87,19 @@ def row_numbers(buffer: Any, count: int) -> list[int]:
     return numbers
 
 
-def _hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
-    key = point.key
+def _hook(name: str, label: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return a hook that labels the output of a module, or as a hook before it its arguments."""
+    import torch
 
-    def after(_module: Any, _args: Any, output: Any) -> Any:
+    pass_tap, is_compiling, key = tap_passer(), torch.compiler.is_compiling, define_tap(name, label)
+
+    def hook(_module: Any, *passed: Any) -> Any:
         if is_compiling():
-            return None if pass_tap is None else pass_tap(output, key)
-        label_output(point, output)
+            return None if pass_tap is None else pass_tap(passed[-1], key)
+        label(passed[-1])
         return None
 
-    return after
-
-
-def _input_hook(point: Point, is_compiling: Callable[[], bool], pass_tap: Any) -> Callable[..., Any]:
-    key = f"{point.key} input"
-
-    def before(_module: Any, args: Any) -> Any:
-        if is_compiling():
-            return None if pass_tap is None else pass_tap(args, key)
-        _label_input(point, args)
-        return None
-
-    return before
+    return hook
 
 
 def label_output(point: Point, output: Any) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 from aclcmp.labeling.api import is_on
 from aclcmp.labeling.engines.module_labels import LastForward, label_output, row_numbers, say, watch_points
-from aclcmp.labeling.engines.sglang_points import SglangPoint, sglang_points
+from aclcmp.labeling.engines.points import Point
+from aclcmp.labeling.engines.sglang_points import sglang_points
 from aclcmp.labeling.rows import Rows, current_rows
 
 _EXECUTOR = "sglang.srt.model_executor"
@@ -45,9 +46,9 @@ def _watch(_loaded: Any, runner: Any, *_args: Any, **_kwargs: Any) -> None:
         return
     try:
         points = list(sglang_points(runner.model))
-        watch_points(point for point in points if not point.is_layer)
+        watch_points(point for point in points if not point.residual)
         for point in points:
-            if point.is_layer:
+            if point.residual:
                 point.module.register_forward_hook(functools.partial(_label_layer, point), with_kwargs=True)
         setattr(runner, _WATCHED, LastForward("sglang:LogitsProcessor"))
         if not points:
@@ -110,10 +111,10 @@ def _name_rows(batch: Any, last: LastForward) -> Rows | None:
 def _note_prompts(forward_batch: Any, _cls: Any, batch: Any, *_args: Any, **_kwargs: Any) -> None:
     """Note the prompts of a batch's requests: of what the prefix cache holds no row is computed."""
     with suppress(Exception):
-        setattr(forward_batch, _PROMPTS, {each.rid: list(each.origin_input_ids) for each in batch.reqs})
+        setattr(forward_batch, _PROMPTS, {each.rid: each.origin_input_ids for each in batch.reqs})
 
 
-def _label_layer(point: SglangPoint, _module: Any, args: Any, kwargs: Any, output: Any) -> None:
+def _label_layer(point: Point, _module: Any, args: Any, kwargs: Any, output: Any) -> None:
     """Label what a decoder layer stands for: its output, summed over ranks, and the residual."""
     import torch
 

@@ -6,36 +6,17 @@ their group instead of its size, and its decoder layers leave sums over ranks an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-from aclcmp.labeling.engines.vllm_points import PARTS, Point
+from aclcmp.labeling.engines.families import HEAD_NORMS
+from aclcmp.labeling.engines.points import PARTS, Point, fusion_point, is_layer, qkv_parts
 from aclcmp.labeling.layout import Partial, Placement, Replicate, Shard
 
-_HEAD_NORMS = ("q_norm", "k_norm")
-"""They take all heads as rows, [rows * heads, size], or a fused kernel runs in their place."""
+_ENGINE = "sglang"
 
 
-@dataclass(frozen=True, slots=True)
-class SglangPoint(Point):
-    """One module of an SGLang model and the labels of what it returns."""
-
-    is_layer: bool = False
-    """A whole decoder layer."""
-
-    @property
-    def key(self) -> str:
-        """Key of its tap in compiled code."""
-        return f"sglang {self.name}"
-
-    @property
-    def site(self) -> str:
-        """Call site of its labels."""
-        return f"sglang:{type(self.module).__name__}"
-
-
-def sglang_points(model: Any) -> Iterator[SglangPoint]:
+def sglang_points(model: Any) -> Iterator[Point]:
     """Yield the points of a model on this rank."""
     from sglang.srt.layers import layernorm, linear
     from sglang.srt.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
@@ -49,50 +30,34 @@ def sglang_points(model: Any) -> Iterator[SglangPoint]:
         ranks = _ranks(module)
         shard, replicate = Shard(-1, ranks=ranks), Replicate(ranks=ranks)
         if isinstance(module, linear.QKVParallelLinear):
-            yield _fusion_point(name, module, _qkv_parts(module, shard), ranks)
+            sizes = [module.q_proj_shard_size, module.kv_proj_shard_size, module.v_proj_shard_size]
+            yield fusion_point(
+                _ENGINE, name, module, PARTS, qkv_parts(sizes, shard, module.num_kv_head_replicas), ranks
+            )
         elif isinstance(module, linear.MergedColumnParallelLinear):
             sizes = [size // _size(module) for size in module.output_sizes]
-            yield _fusion_point(name, module, [(size, shard) for size in sizes], ranks)
+            yield fusion_point(_ENGINE, name, module, PARTS, [(size, shard) for size in sizes], ranks)
         elif isinstance(module, linear.ColumnParallelLinear):
-            yield SglangPoint(name, module, replicate if module.gather_output else shard)
+            yield Point(_ENGINE, name, module, replicate if module.gather_output else shard)
         elif isinstance(module, linear.RowParallelLinear):
-            yield SglangPoint(
-                name, module, _row_layout(module), input_layout=shard if module.input_is_parallel else replicate
+            yield Point(
+                _ENGINE,
+                name,
+                module,
+                _row_layout(module),
+                input_layout=shard if module.input_is_parallel else replicate,
             )
-        elif isinstance(module, ParallelLMHead) or name.rpartition(".")[2] in _HEAD_NORMS:
-            continue  # the head never runs: the logits processor uses its weight
+        elif isinstance(module, ParallelLMHead) or name.rpartition(".")[2] in HEAD_NORMS:
+            # The head never runs: the logits processor uses its weight. Norms of heads take all heads as rows,
+            # [rows * heads, size], or a fused kernel runs in their place.
+            continue
         elif isinstance(module, (VocabParallelEmbedding, linear.ReplicatedLinear, *norms)):
-            yield SglangPoint(name, module, Replicate())
-        elif _is_layer(name):
-            yield SglangPoint(name, module, Replicate(), residual=True, is_layer=True)
-        elif _is_layer(name.rpartition(".")[0]) and name.endswith((".self_attn", ".mlp")):
+            yield Point(_ENGINE, name, module, Replicate())
+        elif is_layer(name):
+            yield Point(_ENGINE, name, module, Replicate(), residual=True)
+        elif is_layer(name.rpartition(".")[0]) and name.endswith((".self_attn", ".mlp")):
             last = [each for each in module.children() if isinstance(each, linear.RowParallelLinear)]
-            yield SglangPoint(name, module, _row_layout(last[-1]) if last else None)
-
-
-def _qkv_parts(module: Any, shard: Placement) -> list[tuple[int, Placement | None]]:
-    """Return size and layout of the queries, keys and values of one rank.
-
-    With more ranks than key-value heads several ranks hold the same head: how, the values tell.
-    """
-    of_heads = shard if module.num_kv_head_replicas == 1 else None
-    sizes = module.q_proj_shard_size, module.kv_proj_shard_size, module.v_proj_shard_size
-    return list(zip(sizes, (shard, of_heads, of_heads), strict=True))
-
-
-def _fusion_point(
-    name: str, module: Any, parts: Sequence[tuple[int, Placement | None]], ranks: Sequence[int] | None
-) -> SglangPoint:
-    """Return the point of a fused projection: its parts under the original's names, or all under its own name."""
-    parent, _, own = name.rpartition(".")
-    names = PARTS.get(own, ())
-    if len(names) != len(parts):
-        return SglangPoint(name, module, Shard(-1, parts=tuple(size for size, _ in parts), ranks=ranks))
-    return SglangPoint(
-        name,
-        module,
-        parts=tuple((f"{parent}.{each}", size, layout) for each, (size, layout) in zip(names, parts, strict=True)),
-    )
+            yield Point(_ENGINE, name, module, _row_layout(last[-1]) if last else None)
 
 
 def _row_layout(module: Any) -> Placement:
@@ -110,9 +75,3 @@ def _ranks(module: Any) -> list[int] | None:
     """Return the ranks that share a layer; None, for all that have the label, where it does not tell."""
     ranks = getattr(getattr(module, "tp_group", None), "ranks", None)
     return None if ranks is None else list(ranks)
-
-
-def _is_layer(name: str) -> bool:
-    """Tell whether a module is a whole decoder layer: `model.layers.3`."""
-    before, _, number = name.rpartition(".")
-    return number.isdecimal() and before.rpartition(".")[2] in ("layers", "h", "blocks")

@@ -221,17 +221,17 @@ class _NamedForwards:
         names = [_external_name(name) for name in batch.requests]
         ends = zip(names, batch.starts, batch.starts[1:], strict=False)
         requests = [name for name, begin, end in ends for _ in range(end - begin)]
-        prompts = {_external_name(name): list(prompt) for name, prompt in batch.prompts.items()}
+        prompts = {_external_name(name): prompt for name, prompt in batch.prompts.items()}
         self.last.requests = [requests[row] for row in batch.logits]
         self.last.positions = [positions[row] for row in batch.logits]
         self.last.tokens = [tokens[row] for row in batch.logits]
         return Rows(requests, positions, tokens, prompts=prompts)
 
 
-def _prompt(runner: Any, request: str) -> list[int]:
+def _prompt(runner: Any, request: str) -> Sequence[int]:
     """Return the tokens of a request's prompt: of what the prefix cache holds no row is computed."""
     state = getattr(runner, "requests", {}).get(request)
-    return list(getattr(state, "prompt_token_ids", None) or ())
+    return getattr(state, "prompt_token_ids", None) or ()
 
 
 def _external_name(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,13 @@ class RowTable:
     """(task, name) of each request of the shard, by its number."""
     prompts: Mapping[int, Sequence[int]]
     """Tokens of requests from their first on, as far as they were known when the request came; by its number."""
+
+    def tokens_of_requests(self) -> Iterator[tuple[int, dict[int, int]]]:
+        """Yield the number of each request that has rows, and the token ids of its rows by position."""
+        rows = self.numbers.reshape(-1, 3)
+        for number in np.unique(rows[:, 0]).tolist():
+            if number >= 0:
+                yield number, dict(rows[rows[:, 0] == number][:, 1:].tolist())
 
 
 def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -> npt.NDArray[np.uint8]:

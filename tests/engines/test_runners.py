@@ -17,7 +17,7 @@ from aclcmp.labeling import api
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.engines import vllm
 from aclcmp.labeling.engines.golden import recorded_requests
-from aclcmp.labeling.engines.vllm_points import Point
+from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.recorder import Recorder
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -112,7 +112,7 @@ def test_rows_of_a_v2_runner(shards: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Chunks, a sorted batch, padding and a prefix hit; profile and dummy runs have no rows."""
     model = Net()
     runner = RunnerV2(model)
-    watch(monkeypatch, runner, Point("layer", model.layer))
+    watch(monkeypatch, runner, Point("vllm", "layer", model.layer))
     runner.execute_model(scheduled([("dummy", 0, [1, 2])]), dummy_run=True)
     runner.sample()
     prompts = {"0-0123abcd": [5, 6, 7], "1-0123abcd": [8, 9, 10, 11]}
@@ -142,7 +142,7 @@ def test_a_module_in_a_replayed_graph_is_a_failed_label(
 ) -> None:
     model = Net()
     runner = RunnerV2(model, config)
-    watch(monkeypatch, runner, Point("layer", model.layer))
+    watch(monkeypatch, runner, Point("vllm", "layer", model.layer))
     model.replayed = True
     for position in range(3):
         runner.execute_model(scheduled([("0", position, [5])]))
@@ -166,7 +166,7 @@ def test_an_output_that_is_not_understood_is_a_failed_label(shards: Path, monkey
     fused = torch.nn.Linear(4, 4)
     runner = RunnerV2(model)
     parts = (("q_proj", 2, None), ("k_proj", 3, None))
-    watch(monkeypatch, runner, Point("layer", model.layer), Point("qkv_proj", fused, parts=parts))
+    watch(monkeypatch, runner, Point("vllm", "layer", model.layer), Point("vllm", "qkv_proj", fused, parts=parts))
     inner = model.forward
     monkeypatch.setattr(model, "forward", lambda *args: fused(inner(*args)["hidden"]))
     for position in range(2):
@@ -180,7 +180,7 @@ def test_a_runner_that_is_not_known_is_told(
     shards: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = Net()
-    watch(monkeypatch, SimpleNamespace(model=model, vllm_config=EAGER), Point("layer", model.layer))
+    watch(monkeypatch, SimpleNamespace(model=model, vllm_config=EAGER), Point("vllm", "layer", model.layer))
     assert "SimpleNamespace has neither _model_forward nor prepare_inputs" in capsys.readouterr().err
 
 
@@ -189,7 +189,7 @@ def test_a_batch_that_is_not_understood_leaves_the_engine_alone(
 ) -> None:
     model = Net()
     runner = RunnerV2(model)
-    watch(monkeypatch, runner, Point("layer", model.layer))
+    watch(monkeypatch, runner, Point("vllm", "layer", model.layer))
     for position in range(2):
         strange = scheduled([("0", position, [5])])
         del strange.batch.query_start_loc_np

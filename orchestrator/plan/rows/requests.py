@@ -53,12 +53,8 @@ class SideRequests:
         latest: dict[tuple[int, Request], int] = {}
         of_text: dict[tuple[int, int, int], int] = {}
         for rank, table in tables:
-            rows = table.numbers.reshape(-1, 3)
-            for number in np.unique(rows[:, 0]).tolist():
-                if number < 0:
-                    continue
+            for number, new in table.tokens_of_requests():
                 request = table.requests[number]
-                new = dict(rows[rows[:, 0] == number][:, 1:].tolist())
                 before = latest.get((rank, request))
                 if before is None or _contradicts(texts[before][1], new):
                     before = latest[rank, request] = len(texts)

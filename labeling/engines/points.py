@@ -1,0 +1,86 @@
+"""Points of an engine's model: the modules that are labelled, and what the original names that which they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aclcmp.labeling.layout import Placement, Shard
+
+PARTS: Mapping[str, Sequence[str]] = {
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_up_proj": ("gate_proj", "up_proj"),
+}
+"""Fused module -> modules of the original, where the model's class tells no `packed_modules_mapping`."""
+
+Part = tuple[int, Placement | None]
+"""Size along the last dimension, and layout, of one part of a fused output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One module and the labels of what it returns."""
+
+    engine: str
+    name: str
+    module: Any
+    layout: Placement | None = None
+    parts: tuple[tuple[str, int, Placement | None], ...] = ()
+    """Name, size along the last dimension, and layout of each part of a fused output."""
+    residual: bool = False
+    """It is a whole decoder layer, which returns (hidden, residual): the original has their sum."""
+    input_layout: Placement | None = None
+    """Layout of its input, where that is labelled too."""
+    heads: bool = False
+    """Its output may have a dimension of heads, which the label has not."""
+    scale: Any = None
+    """The original's module multiplies its output by this tensor."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels of its output."""
+        return [name for name, _, _ in self.parts] or [self.name]
+
+    @property
+    def site(self) -> str:
+        """Call site of its labels."""
+        return f"{self.engine}:{type(self.module).__name__}"
+
+
+def qkv_parts(sizes: Sequence[int], shard: Placement, copies: int) -> list[Part]:
+    """Return the parts of the queries, keys and values of one rank, of these sizes.
+
+    With more ranks than key-value heads several ranks (`copies`) hold the same head: how, the values tell.
+    """
+    of_heads = shard if copies == 1 else None
+    return list(zip(sizes, (shard, of_heads, of_heads), strict=True))
+
+
+def fusion_point(
+    engine: str,
+    name: str,
+    module: Any,
+    packed: Mapping[str, Sequence[str]],
+    parts: Sequence[Part],
+    ranks: Sequence[int] | None,
+) -> Point:
+    """Return the point of a fused projection: its parts under the original's names, or all under its own name."""
+    parent, _, own = name.rpartition(".")
+    names = packed.get(own, ())
+    if len(names) != len(parts):
+        sizes = tuple(size for size, _ in parts)
+        even = all(layout is not None for _, layout in parts)
+        return Point(engine, name, module, Shard(-1, parts=sizes, ranks=ranks) if even else None)
+    return Point(
+        engine,
+        name,
+        module,
+        parts=tuple((f"{parent}.{each}", size, layout) for each, (size, layout) in zip(names, parts, strict=True)),
+    )
+
+
+def is_layer(name: str) -> bool:
+    """Tell whether a module is a whole decoder layer: `model.layers.3`."""
+    before, _, number = name.rpartition(".")
+    return number.isdecimal() and before.rpartition(".")[2] in ("layers", "h", "blocks")
