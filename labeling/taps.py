@@ -7,26 +7,35 @@ of its input, which the graph then uses, so that it is neither dropped nor merge
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 _SINGLE = "single"
-_labellers: dict[str, Callable[[Any], None]] = {}
+_labellers: WeakValueDictionary[str, Callable[[Any], None]] = WeakValueDictionary()
+_numbers = itertools.count()
 
 
-def define_tap(key: str, label: Callable[[Any], None]) -> None:
-    """Say what labels a value that passes the tap `key`: a tensor, or a tuple of tensors. It must not raise."""
+def define_tap(name: str, label: Callable[[Any], None]) -> str:
+    """Return the key of a new tap, and label with `label` what passes it: a tensor, or a tuple of tensors.
+
+    `label` must not raise. When its owner, a hook, is gone, the operators that are still in graphs label nothing.
+    """
+    key = f"{name} #{next(_numbers)}"
     _labellers[key] = label
+    return key
 
 
 def _label(values: Sequence[Any], place: str) -> None:
     key, _, places = place.rpartition("|")
-    if key in _labellers:
+    label = _labellers.get(key)
+    if label is not None:
         numbers = [] if places == _SINGLE else [int(number) for number in places.split(",")]
         by_place = dict(zip(numbers, values, strict=False))
         whole = tuple(by_place.get(number) for number in range(max(numbers, default=-1) + 1))
-        _labellers[key](whole if numbers else values[0])
+        label(whole if numbers else values[0])
 
 
 @cache

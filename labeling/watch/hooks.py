@@ -192,16 +192,16 @@ class Hook:
     Copies and pickles of a watched model hold a hook that does nothing.
     """
 
-    __slots__ = ("_action", "_is_compiling", "_key", "_pass_tap", "_report_tracing", "tap")
+    __slots__ = ("_action", "_before", "_is_compiling", "_key", "_label", "_pass_tap", "_report_tracing", "tap")
 
     def __init__(self, tap: Tap | SharedTap, action: Callable[[Any, Any], None]) -> None:
         self.tap = tap
         self._action = action
         self._is_compiling = tap.torch_state.is_compiling
-        before = action == tap.before
-        self._key = f"{tap.side} {tap.data_id}{' input' if before else ''}"
+        self._before = before = action == tap.before
         self._pass_tap = tap_passer() if isinstance(tap, Tap) else None
-        define_tap(self._key, lambda value: tap.run_safely(action, *((value, {}) if before else ((), value))))
+        self._label = lambda value: tap.run_safely(action, *((value, {}) if before else ((), value)))
+        self._key = define_tap(f"{tap.side} {tap.data_id}{' input' if before else ''}", self._label)
 
         def report_tracing() -> bool:
             print_once(
@@ -220,12 +220,11 @@ class Hook:
         if not self._is_compiling():
             self.tap.run_safely(self._action, args, passed)
             return None
-        before = self._key.endswith(" input")
-        value = None if self._pass_tap is None else self._pass_tap(args if before else passed, self._key)
+        value = None if self._pass_tap is None else self._pass_tap(args if self._before else passed, self._key)
         if value is None:
             self._report_tracing()
             return None
-        return (value, passed) if before else value
+        return (value, passed) if self._before else value
 
     @property
     def __name__(self) -> str:

@@ -108,6 +108,28 @@ with torch.no_grad():
         np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_graphs_of_two_models_have_taps_of_their_own(tmp_path: Path) -> None:
+    """The models' modules have the same names; the second is gone, and the first runs on."""
+    script = """
+one, two = Net(), Net()
+with torch.no_grad():
+    for _ in range(2):
+        watching = [watch(net, "pta") for net in (one, two)]
+        graphs = [torch.compile(net, backend="eager") for net in (one, two)]
+        for graph in graphs:
+            graph(x)
+        watching.pop().close()
+        del graph, two, graphs[1]
+        graphs[0](x)
+        watching.pop().close()
+        graphs[0](x)
+        torch._dynamo.reset()
+        two = Net()
+"""
+    index, told = watched(tmp_path, script)
+    assert ids(index) == ["a", "b", "forward"] * 6 and told == []
+
+
 def test_watched_after_the_first_compiled_run(tmp_path: Path) -> None:
     script = """
 net = torch.compile(Net(), backend="eager")
