@@ -15,6 +15,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ from aclcmp.labeling.identity import (
 )
 from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
-from aclcmp.labeling.rows import PADDING, NamedRows, Rows, current_rows
+from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
@@ -57,8 +58,8 @@ class Recorder:
         self._occurrences: dict[tuple[int, str, str], int] = {}
         self._requests: dict[tuple[int, str], int] = {}
         """Numbers of requests in the shard, by task and name."""
-        self._rows: tuple[NamedRows, int] | None = None
-        """The names of rows that were stored last, and the number of their record."""
+        self._tables: WeakKeyDictionary[Rows, tuple[int, int]] = WeakKeyDictionary()
+        """Names of rows that are stored: the task of their requests, and the number of their record."""
         self._warned: set[str] = set()
         self._skipped: set[str] = set()
         self._lock = threading.RLock()  # re-entrant: a signal handler may label too
@@ -285,9 +286,10 @@ class Recorder:
             return -1
         if not isinstance(rows, Rows):
             raise LabelError(f"rows is a {type(rows).__name__}; give aclcmp.rows(requests, positions, token_ids)")
+        of_task, number = self._tables.get(rows, (-1, -1))
+        if of_task == task:
+            return number
         named = rows.named
-        if self._rows is not None and self._rows[0] is named:
-            return self._rows[1]
         numbers = np.array(
             [
                 *(self._request_number(writer, (task, name), named.prompts.get(name, ())) for name in named.requests),
@@ -297,7 +299,7 @@ class Recorder:
         table = named.table.copy()
         table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
         number = self._write_rows(writer, TABLE, "int32", table)
-        self._rows = named, number
+        self._tables[rows] = task, number
         return number
 
     def _request_number(self, writer: ShardWriter, request: tuple[int, str], prompt: Sequence[int]) -> int:

@@ -239,6 +239,19 @@ def test_rows_that_were_computed_twice_are_both_compared(tmp_path: Path) -> None
     assert label.ranks[0].stats is not None and label.ranks[0].stats.n == 8 * WIDTH
 
 
+def test_names_that_several_labels_share_are_stored_once(tmp_path: Path) -> None:
+    """Also where labels of two forwards, or of two models, take turns."""
+    job = Job(tmp_path / "run", 1)
+    steps: list[Step] = [[(1, 0, 3)], [(2, 0, 2)]]
+    named = [(values_of(step), rows_of(step, "r")) for step in steps]
+    for _ in range(3):
+        for value, rows in named:
+            job.label(0, "pta", "x", value, rows)
+    (index,) = job.indices()
+    assert len(index.rows) == 2
+    assert [len(index.rows[each.rows].numbers) for each in index.records if each.side == "pta"] == [3, 2] * 3
+
+
 def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
     job = Job(tmp_path / "a", 1)
     job.label(0, "acl", "x", values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))
