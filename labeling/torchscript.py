@@ -28,6 +28,7 @@ def set_label(
     level: str = "",
     inputs: list[str] | None = None,
     task: int | None = None,
+    rows: Any = None,
 ) -> None:
     """Record nothing."""
 

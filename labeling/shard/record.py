@@ -133,7 +133,9 @@ class LabelRecord:
             list,
             int,
         )
-        fields = [*fields, *([], -1)[len(fields) - len(kinds) :]] if len(fields) < len(kinds) else fields
+        missing = len(kinds) - len(fields)
+        if missing in (1, 2):
+            fields = [*fields, *([], -1)[-missing:]]
         if len(fields) != len(kinds) or not all(isinstance(f, k) for f, k in zip(fields, kinds, strict=True)):
             raise ValueError("not a label record")
         values: list[Any] = list(fields)

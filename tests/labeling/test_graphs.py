@@ -175,7 +175,7 @@ import torch
 from aclcmp import gen_id, perturb, set_label, set_task_id
 def f(x):
     set_task_id()
-    set_label("acl", "y", x, None, level="op", inputs=["x"])
+    set_label("acl", "y", x, None, level="op", inputs=["x"], task=0, rows=None)
     return torch.tanh(x) * 2
 def name(x):
     set_label("acl", gen_id(), data_val=x)
