@@ -51,10 +51,10 @@ except KeyboardInterrupt:
 """
 
 
-def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, script: str, *how: str) -> subprocess.CompletedProcess[str]:
     (folder / "main.py").write_text(script)
     return subprocess.run(
-        [sys.executable, "main.py"],
+        [sys.executable, *(how or ["main.py"])],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -104,3 +104,24 @@ def test_nohup(tmp_path: Path) -> None:
         ["nohup", sys.executable, "again.py"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["on", "on", "interrupted"]
+
+
+_TEXT = """
+import signal, sys, time
+from aclcmp.orchestrator.interrupts import defer_interrupts, ignore_interrupts
+
+defer_interrupts()
+try:
+    eval("signal.raise_signal(signal.SIGINT)")
+    time.sleep(10)
+    print("never interrupted")
+except KeyboardInterrupt:
+    ignore_interrupts()
+    sys.exit(3)
+"""
+
+
+def test_ctrl_c_waits_for_code_in_a_string(tmp_path: Path) -> None:
+    """Python ends by SIGINT, not by the exit code, under `-m`, once a KeyboardInterrupt left a string's code."""
+    done = _run(tmp_path, _TEXT, "-m", "main")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
