@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.core.floors import FloorSource
     from aclcmp.orchestrator.core.report import Report
     from aclcmp.orchestrator.core.run_record import RunRecord
+    from aclcmp.orchestrator.launch.placement import Spread
     from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
     from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
     from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
@@ -45,16 +46,16 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
     RunDir.check_vacant(options.output)
     compare, clean, as_json, address = not options.no_compare, options.clean, options.as_json, options.address
     console, screen = terminal(as_json)
-    with open_cluster(address, screen, lambda: load_kernels(screen) if compare else None) as (cluster, _):
+    with open_cluster(address, screen, lambda: load_kernels(screen) if compare else None) as cluster:
         from aclcmp.orchestrator.launch.launcher import check_fit, launch
         from aclcmp.orchestrator.launch.preflight import hosts_for, preflight
         from aclcmp.orchestrator.live.watcher import LiveWatcher
 
-        device = check_fit(job, cluster)
+        device, how = check_fit(job, cluster)
         if address is not None:
             preflight(cluster, hosts_for(job, cluster.nodes))
         run = RunDir.create(options.output)
-        _print_head(console, job, device.value, cluster, run)
+        print_head(console, job, device.value, how, cluster.address_words, run)
         with screen:
             live = LiveWatcher(
                 run.shards, screen, terms if compare else None, options.stop_at, lambda: cluster.head.lost
@@ -64,20 +65,19 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
             finally:
                 live.close()
             again = _launch_again(job, record, cluster, run, screen, terms.again) if terms.again else {}
-            if compare:
-                _compare_alone_on_head_loss(cluster, run, screen, terms, clean=clean, as_json=as_json)
             if not compare:
                 screen.close()
                 return fetch_after_report(
                     _report_recording(record, run, screen), run, record, cluster, options.fetch, console
                 )
+            _compare_alone_on_head_loss(cluster, run, screen, terms, clean=clean, as_json=as_json)
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
             compared = ComparedRun(run, record, known=live.known)
             if address is None:
                 report = _compare_here(compared, cluster, screen, terms, again, clean=clean)
             else:
-                report = _compare_on_cluster(compared, cluster, screen, terms, again, clean=clean)
+                report = _compare_on_cluster(compared, cluster, screen, terms, again, _layouts(None), clean=clean)
             cluster.head.on_loss(None)
         code = _show_report(report, run, console, as_json)
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
@@ -137,11 +137,11 @@ def compare_again(
     `layouts` is a file that corrects those told. Returns the exit code.
     """
     run, record = open_run(folder)
-    rules = _layouts(layouts)
+    rules, paths = _layouts(layouts), _paths(layouts=layouts)
     console, screen = terminal(as_json)
 
     if address is not None:
-        with open_cluster(address, screen, lambda: load_kernels(screen)) as (cluster, _):
+        with open_cluster(address, screen, lambda: load_kernels(screen)) as cluster:
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
             with screen:
@@ -151,7 +151,7 @@ def compare_again(
                     ComparedRun(run, record), cluster, screen, terms, repeats, rules, clean=clean
                 )
                 cluster.head.on_loss(None)
-            return _show_report(report, run, console, as_json)
+            return _show_report(replace(report, paths=paths), run, console, as_json)
     with screen.waiting("reading the shards"):
         from aclcmp.orchestrator.compare.local_comparer import LocalComparer
         from aclcmp.orchestrator.pipeline.answer import answer
@@ -161,8 +161,7 @@ def compare_again(
         load_kernels(screen)
     with screen:
         report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, terms, clean=clean)
-    report = replace(report, paths=_paths(layouts=layouts))
-    return _show_report(report, run, console, as_json)
+    return _show_report(replace(report, paths=paths), run, console, as_json)
 
 
 def _compare_here(
@@ -189,7 +188,7 @@ def _compare_on_cluster(
     screen: Screen,
     terms: JudgingOptions,
     repeats: Mapping[FloorSource, tuple[RunDir, RunRecord]],
-    layouts: LayoutRules | None = None,
+    layouts: LayoutRules,
     *,
     clean: bool,
 ) -> Report:
@@ -198,10 +197,9 @@ def _compare_on_cluster(
     from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
     from aclcmp.orchestrator.pipeline.answer import answer
     from aclcmp.orchestrator.pipeline.load_and_plan import Workers, plan_on_cluster
-    from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES
 
     workers = Workers(cluster, ActorPool(cluster.refresh()), screen)
-    plan, places = plan_on_cluster(run, workers, repeats, layouts or NO_RULES)
+    plan, places = plan_on_cluster(run, workers, repeats, layouts)
     return answer(run, plan, ActorComparer(workers.pool, places), screen, terms, clean=clean)
 
 
@@ -270,9 +268,9 @@ def _paths(**files: Path | None) -> dict[str, str]:
 
 def _layouts(path: Path | None) -> LayoutRules:
     from aclcmp.orchestrator.inputs.layout_file import read_layouts
-    from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+    from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES
 
-    return LayoutRules() if path is None else read_layouts(path)
+    return NO_RULES if path is None else read_layouts(path)
 
 
 def _show_report(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
@@ -294,11 +292,13 @@ def _report_recording(record: RunRecord, run: RunDir, screen: Screen) -> ExitCod
     return ExitCode.FAILED if record.failure is not None else ExitCode.MATCH
 
 
-def _print_head(console: Console, job: Job, device: str, cluster: Cluster, run: RunDir) -> None:
-    hosts = job.nodes or 1
-    where = f"{job.ranks} rank{'s' * (job.ranks > 1)} on {hosts} host{'s' * (hosts > 1)} ({device})"
+def print_head(console: Console, job: Job, device: str, how: Spread, address: str, run: RunDir) -> None:
+    """Print what is launched, and where: `address` is that of the cluster, in words."""
+    hosts = len(how.ranks)
+    on_hosts = "" if how.divisible else f" on {hosts} host{'s' * (hosts > 1)}"  # divisible: Ray will choose them
+    where = f"{job.ranks} rank{'s' * (job.ranks > 1)}{on_hosts} ({device})"
     shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
-    console.print(f"aclcmp {__version__}   {where}   {cluster.address_words}   run {shown}", soft_wrap=True)
+    console.print(f"aclcmp {__version__}   {where}   {address}   run {shown}", soft_wrap=True)
 
 
 def load_kernels(screen: Screen) -> None:

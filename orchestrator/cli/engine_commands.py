@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.engines.check_input import check_model
 from aclcmp.orchestrator.engines.golden_side import compute_golden
 from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict, worst_code
-from aclcmp.orchestrator.errors import ExitCode, FailOn
+from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.terminal.startup import terminal
 
+if TYPE_CHECKING:
+    from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
-def add_golden(
-    folder: Path, model: Path, policy: Path | None, fail_on: FailOn | None, *, compare: bool, as_json: bool
-) -> ExitCode:
+
+def add_golden(folder: Path, model: Path, terms: JudgingOptions, *, compare: bool, as_json: bool) -> ExitCode:
     """Compute the golden side of a run, and unless told otherwise compare; return the command's exit code."""
     check_model(model)
     run, record = open_run(folder)
@@ -26,12 +28,11 @@ def add_golden(
     if not compare:
         return ExitCode.MATCH
     from aclcmp.orchestrator.cli.commands import compare_again
-    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    return compare_again(folder, None, read_judging_options(policy, fail_on, None), clean=False, as_json=as_json)
+    return compare_again(folder, None, terms, clean=False, as_json=as_json)
 
 
-def check_modes(root: Path, words: Sequence[str], modes: Mapping[str, Sequence[str]], options: Sequence[str]) -> int:
+def check_modes(root: Path, words: Sequence[str], modes: Iterable[str], options: Sequence[str]) -> int:
     """Check the engine in each mode, in a run and a process of its own; print what differs; return the worst exit code.
 
     A process can start one local Ray only.
@@ -40,13 +41,26 @@ def check_modes(root: Path, words: Sequence[str], modes: Mapping[str, Sequence[s
     for mode in modes:
         print(f"mode {mode}", flush=True)
         own = ["--modes", mode, "--output", str(root / mode), "--", *options]
-        with subprocess.Popen([sys.executable, "-m", "aclcmp", "check", *words, *own]) as process:
-            try:
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                raise
+        code = _run([sys.executable, "-m", "aclcmp", "check", *words, *own])
         codes[mode] = code if code >= 0 else ExitCode.FAILED  # a signal ended it
     for mode, code in codes.items():
         print(mode_verdict(root / mode, mode, code))
     return worst_code(codes.values())
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a command of ours; return its exit code. It is told of a Ctrl-C once, as if it had come to it alone.
+
+    In the session of the terminal it would get the signal twice, and kill its ranks instead of stopping them.
+    """
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+        raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.options import typer_option
 from aclcmp.orchestrator.cli.reports import FailOnOption, JsonOption, PolicyOption
 from aclcmp.orchestrator.core.job import Device, RunOptions
@@ -42,8 +44,10 @@ def golden(
     of a difference is noise.
     """
     from aclcmp.orchestrator.cli.engine_commands import add_golden
+    from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
-    return int(add_golden(run_directory, model, policy, fail_on, compare=not no_compare, as_json=as_json))
+    terms = read_judging_options(policy, fail_on, None)
+    return int(add_golden(run_directory, model, terms, compare=not no_compare, as_json=as_json))
 
 
 def check(
@@ -91,24 +95,25 @@ def check(
     from aclcmp.orchestrator.run.directory import RunDir
 
     options = engine_options or []
+    terms = read_judging_options(policy, fail_on, None)
     if engine is Engine.EXTERNAL:
         run = external_run(options, prompts, modes)
-        return int(add_golden(run, model, policy, fail_on, compare=True, as_json=as_json))
+        return int(add_golden(run, model, terms, compare=True, as_json=as_json))
     check_ranks(model, ranks)
     texts = check_prompts(prompts)
     by_mode = mode_options(modes, options, as_json=as_json)
     RunDir.check_vacant(output)
     check_engine(engine.value)
-    terms = read_judging_options(policy, fail_on, None)
     if len(by_mode) > 1:
         words = [str(model), "--prompts", str(texts), "--engine", engine.value, "--ranks", str(ranks)]
         words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
         words += [] if address is None else ["--address", address]
         words += [] if timeout is None else ["--timeout", str(timeout)]
         return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
+    (of_mode,) = by_mode.values()
     root = RunDir.create(output, with_ranks=False).root
     words = [sys.executable, "-m", f"aclcmp.labeling.engines.{engine.value}_run", str(model.absolute())]
-    words += [str(texts.absolute()), str(max_tokens), *options, *by_mode.popitem()[1]]
+    words += [str(texts.absolute()), str(max_tokens), *options, *of_mode]
     job = RunOptions(
         exec=shlex.join(words),
         ranks=ranks,
@@ -119,7 +124,12 @@ def check(
         no_compare=True,
         as_json=as_json,
     )
-    code = run_job(job, terms)
+    try:
+        code = run_job(job, terms)
+    except AclcmpError:
+        with suppress(OSError):
+            root.rmdir()  # the job was refused: the folder is empty
+        raise
     if code is not ExitCode.MATCH:
         return int(code)
-    return int(add_golden(root, model, policy, fail_on, compare=True, as_json=as_json))
+    return int(add_golden(root, model, terms, compare=True, as_json=as_json))

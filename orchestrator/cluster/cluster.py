@@ -158,12 +158,11 @@ class Cluster:
 
     def begin_close(self) -> None:
         """Let Ray stop while the caller goes on without it; `close` waits for the end."""
-        self.head.close()
         self._closing.set()
 
     def close(self) -> None:
         """Stop the local Ray, or leave the one that was joined. A second call does nothing."""
-        self._closing.set()
+        self.begin_close()
         # Ray waits a minute for a head that cannot be reached, and then ends the process
         self._keeper.join(_CLOSE_SECONDS if self._error is None and self.head.lost else None)
 

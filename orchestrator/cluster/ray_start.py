@@ -131,12 +131,17 @@ def _prompt_start() -> Iterator[None]:
 
     In a version of Ray with other internals it waits as it does.
     """
-    from ray._private import services, state
+    from ray._private import services
 
-    look = services.get_node
+    look = getattr(services, "get_node", None)
+    if look is None:
+        yield
+        return
 
     def get_node(address: str, node_id: str) -> object:
-        with contextlib.suppress(AttributeError, TypeError, LookupError):
+        with contextlib.suppress(ImportError, AttributeError, TypeError, LookupError):
+            from ray._private import state
+
             nodes = state.GlobalState()
             nodes._initialize_global_state(services._get_gcs_client_options(address))
             end = time.monotonic() + _NODE_SECONDS

@@ -39,7 +39,7 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
     remote = ray.remote(num_cpus=0, max_concurrency=4, max_restarts=0)(RankHost)
     actors: list[Any] = []
     with contextlib.ExitStack() as stack:
-        shares, places, resource = how.ranks, [], RESOURCE.get(device)
+        shares, resource = how.ranks, RESOURCE.get(device)
         if resource is None:
             places = [NodeAffinitySchedulingStrategy(node.node_id, soft=False) for node in how.nodes]
         else:
@@ -49,15 +49,20 @@ def rank_hosts(how: Spread, device: Device, interrupts: Interrupts, head: HeadWa
             places = [PlacementGroupSchedulingStrategy(group, index) for index in range(len(shares))]
         try:
             for share, place in zip(shares, places, strict=True):
-                wanted: dict[str, Any] = {}
-                if resource is not None:
-                    wanted = {"num_gpus": share} if resource == "GPU" else {"resources": {resource: share}}
-                actors.append(remote.options(scheduling_strategy=place, **wanted).remote(share))
+                devices = _devices(resource, share)
+                actors.append(remote.options(scheduling_strategy=place, **devices).remote(share))
             yield actors
         finally:
             if not head.lost:  # else these calls would wait for the head until Ray ends this process
                 for actor in actors:
                     ray.kill(actor)
+
+
+def _devices(resource: str | None, count: int) -> dict[str, Any]:
+    """Return the options of an actor that holds so many devices."""
+    if resource is None:
+        return {}
+    return {"num_gpus": count} if resource == "GPU" else {"resources": {resource: count}}
 
 
 def _divide(devices: int, resource: str, interrupts: Interrupts, head: HeadWatch) -> tuple[int, ...]:
@@ -116,4 +121,4 @@ def gather(refs: Sequence[Any], interrupts: Interrupts, head: HeadWatch, patienc
         raise LaunchError(str(getattr(cause, "cause", cause))) from error
     except ray.exceptions.RayError as error:
         words = " ".join(str(error).split())
-        raise LaunchError(f"a rank's actor did not start (aclcmp must be installed on every node): {words}") from error
+        raise LaunchError(f"a host's actor did not start (aclcmp must be installed on every node): {words}") from error

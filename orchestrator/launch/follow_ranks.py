@@ -170,9 +170,9 @@ class _Following:
             try:
                 batches: dict[int, Batch] = ray.get(ref)
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+                why = " ".join(str(error).split())
                 for command in host.commands:
-                    command.host_lost = command.state is None
-                    self._lose(command, " ".join(str(error).split()))
+                    self._lose(command, why, host_lost=True)
             else:
                 if sentence := self._silence.heard(host.node_id, time.monotonic()):
                     self._watcher.say(sentence)
@@ -212,9 +212,11 @@ class _Following:
         elif batch.done:
             self._lose(command, "because its output could not be followed.")
 
-    def _lose(self, command: Command, why: str) -> None:
-        command.why_lost = why
-        self._end(command, RankState.LOST, None, time.time())
+    def _lose(self, command: Command, why: str, *, host_lost: bool = False) -> None:
+        """Count a command as lost, unless it has ended."""
+        if command.state is None:
+            command.why_lost, command.host_lost = why, host_lost
+            self._end(command, RankState.LOST, None, time.time())
 
     def _end(self, command: Command, state: RankState, code: int | None, when: float) -> None:
         """Give a command its state, unless it has one."""

@@ -19,7 +19,7 @@ from aclcmp.orchestrator.launch.failure import first_failure, interruption, stop
 from aclcmp.orchestrator.launch.follow_ranks import Command, Outcome, Reason, RunningHost, StopAdviser, Watcher, follow
 from aclcmp.orchestrator.launch.guarded_command import Start
 from aclcmp.orchestrator.launch.job_check import check_job
-from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, place, resolve_device, spread
+from aclcmp.orchestrator.launch.placement import RESOURCE, Grant, Spread, place, resolve_device, spread
 from aclcmp.orchestrator.launch.record_writer import RecordWriter
 from aclcmp.orchestrator.launch.signals import Interrupts
 from aclcmp.orchestrator.run.directory import RunDir
@@ -27,14 +27,15 @@ from aclcmp.orchestrator.run.directory import RunDir
 _UNFINISHED = Failure(rank=None, what="aclcmp itself was killed before the run ended")
 
 
-def check_fit(job: Job, cluster: Cluster) -> Device:
-    """Return the device that the ranks compute on; raise UsageError for a wrong job, or one too large for the cluster.
+def check_fit(job: Job, cluster: Cluster) -> tuple[Device, Spread]:
+    """Return the device that the ranks compute on, and their distribution over hosts.
+
+    Raises UsageError for a wrong job, or one too large for the cluster.
 
     `launch` checks this too; callers check first to refuse a job before its run directory is made.
     """
     check_job(job)
-    spread(job, cluster.nodes)
-    return resolve_device(job, cluster.nodes)
+    return resolve_device(job, cluster.nodes), spread(job, cluster.nodes)
 
 
 def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: StopAdviser | None = None) -> RunRecord:
@@ -47,11 +48,11 @@ def launch(job: Job, cluster: Cluster, run: RunDir, watcher: Watcher, adviser: S
     Raises UsageError like `check_fit`, LaunchError when the ranks cannot be started, KeyboardInterrupt on a second
     signal. After the loss of the cluster's head, which `cluster.head` also tells, no further call into Ray is possible.
     """
-    device = check_fit(job, cluster)
+    device, how = check_fit(job, cluster)
     writer = RecordWriter(job, device, cluster.address_words, run, watcher.say)
     with Interrupts() as interrupts:
         try:
-            with rank_hosts(spread(job, cluster.nodes), device, interrupts, cluster.head) as actors:
+            with rank_hosts(how, device, interrupts, cluster.head) as actors:
                 hosts, writer.environment, setups = _start(job, cluster, run, device, actors, interrupts)
                 commands = [command for host in hosts for command in host.commands]
                 writer.low_level = sentences(setups)
@@ -100,7 +101,7 @@ def _start(
 
     Return the hosts with their commands, the first rank's environment, and what was prepared for every command's dumps.
     """
-    late = f"the ranks' actors did not answer within {ACTOR_SECONDS:g} s"
+    late = f"the hosts' actors did not answer within {ACTOR_SECONDS:g} s"
 
     def answers(calls: Sequence[Any]) -> list[Any]:
         return gather(calls, interrupts, cluster.head, ACTOR_SECONDS, late)

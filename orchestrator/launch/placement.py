@@ -1,4 +1,4 @@
-"""Placement of ranks: pure functions from a job and a cluster's nodes to bundles, order and local ranks."""
+"""Placement of ranks: pure functions from a job and a cluster's nodes to hosts, order and local ranks."""
 
 from __future__ import annotations
 

@@ -48,9 +48,7 @@ def read_stored_report(folder: Path, *, with_rows: bool = True, only: Only | Non
 
 
 def _open_folder(folder: Path) -> tuple[RunDir, RunRecord | None]:
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
-    run = RunDir(folder.absolute(), folder.name)
+    run = RunDir.at(folder)
     if not run.record.exists() and not run.report_h5.exists():
         raise UsageError(f"{folder} is no run directory: it has neither {run.record.name} nor {run.report_h5.name}")
     record = load_record(run.record) if run.record.exists() else None

@@ -32,7 +32,14 @@ class RunDir:
     def check_exists(folder: Path) -> None:
         """Raise UsageError when there is nothing of this name to compare."""
         if not folder.exists():
-            raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
+            raise _no_folder(folder)
+
+    @staticmethod
+    def at(folder: Path) -> RunDir:
+        """Return the run directory of a folder. Raises UsageError where there is no folder."""
+        if not folder.is_dir():
+            raise _no_folder(folder)
+        return RunDir(folder.absolute(), folder.name)
 
     @staticmethod
     def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
@@ -147,3 +154,7 @@ class RunDir:
     def report_csv(self) -> Path:
         """The cross-rank report as a table, in the original's columns."""
         return self.root / "report.csv"
+
+
+def _no_folder(path: Path) -> UsageError:
+    return UsageError(f"{path} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")

@@ -38,9 +38,7 @@ def load_record(path: Path) -> RunRecord:
 
 def open_run(folder: Path) -> tuple[RunDir, RunRecord]:
     """Open a run directory to compare it again. Raises UsageError when it holds no run."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; give a run directory such as aclcmp-runs/20260101-120000")
-    run = RunDir(folder.absolute(), folder.name)
+    run = RunDir.at(folder)
     if not run.record.exists():
         raise UsageError(f"{folder} is not a run directory: it has no {run.record.name}")
     record = load_record(run.record)

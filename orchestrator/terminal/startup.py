@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.interrupts import check_interrupt
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
     from aclcmp.orchestrator.terminal.screen import Screen
 
-Work = TypeVar("Work")
-
 _SLOW = 2.0
 """Seconds after which progress is shown."""
 
 
 @contextmanager
-def open_cluster(address: str | None, screen: Screen, meanwhile: Callable[[], Work]) -> Iterator[tuple[Cluster, Work]]:
-    """Open a cluster, which takes seconds, and meanwhile do other work; yield the cluster and the work's result."""
+def open_cluster(
+    address: str | None, screen: Screen, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Cluster]:
+    """Open a cluster, which takes seconds, and meanwhile do other work; yield the cluster."""
     check_interrupt()
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(Cluster.open, address)
         try:
             with screen.waiting(f"joining Ray at {address}" if address else "starting a local Ray"):
-                result = meanwhile()
+                meanwhile()
                 cluster = opening.result()
         except BaseException:
             if opening.exception() is None:
                 opening.result().close()
             raise
     with cluster:
-        yield cluster, result
+        yield cluster
 
 
 @contextmanager
@@ -62,10 +62,6 @@ def slow_steps(text: str, total: int) -> Iterator[Callable[[], None]]:
         yield step
     finally:
         bars.stop()
-
-
-def nothing() -> None:
-    """Do nothing while a cluster opens."""
 
 
 def terminal(as_json: bool) -> tuple[Console, Screen]:

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
-from aclcmp.orchestrator.terminal.startup import nothing, open_cluster, terminal
+from aclcmp.orchestrator.terminal.startup import open_cluster, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +33,7 @@ def fetch_run(folder: Path, address: str | None, what: Fetch) -> ExitCode:
     if record.cluster == LOCAL_RAY:
         console.print(f"Nothing needs fetching: {run.root} was made on one host", soft_wrap=True, markup=False)
         return ExitCode.MATCH
-    with open_cluster(address or record.cluster, screen, nothing) as (cluster, _):
+    with open_cluster(address or record.cluster, screen) as cluster:
         return _fetch_with_repeats(run, record, cluster, what, console)
 
 

@@ -98,6 +98,7 @@ def test_check_refuses(quick_aclcmp: Command, inputs: Path, arguments: list[str]
         (["dump", "--model", "model"], "run.json"),
         (["run", "--model", "empty_folder"], "is no model folder"),
         (["run", "--model", "model"], "holds no label with rows: was it recorded in an engine?"),
+        (["run", "--model", "model", "--policy", "missing.toml"], "missing.toml"),
     ],
 )
 def test_golden_refuses(quick_aclcmp: Command, inputs: Path, arguments: list[str], words: str) -> None:

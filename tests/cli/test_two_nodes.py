@@ -69,3 +69,8 @@ def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, addre
     assert by_actors.keys() == {"report.json", "report.csv", "report.h5", "report.xml"}
     assert aclcmp("compare", "out").code == 1
     assert files() == by_actors, "threads of one process find the same, to the last byte"
+    layouts = tmp_path / "layouts.txt"
+    layouts.write_text("nothing -> Replicate()\n")
+    for where in ([], ["--address", address]):
+        assert aclcmp("compare", "out", "--layouts", str(layouts), *where).code == 1
+        assert json.loads((tmp_path / "out" / "report.json").read_text())["paths"] == {"layouts": str(layouts)}
