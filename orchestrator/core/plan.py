@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from operator import attrgetter
 from typing import Protocol
@@ -156,6 +156,36 @@ class LabelPlan:
     """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
     needs_proof: bool = False
     """Whether only the values can tell that the label is compared rightly: constant ones tell nothing."""
+
+    def change_pairs(self, change: Callable[[Pair, str, str], Pair]) -> LabelPlan:
+        """Return the plan with each pair changed, also in every option.
+
+        `change` also takes which side each tensor of the pair is of, "golden" or "actual": those of replicas are of
+        one.
+        """
+        look = self.second_look
+        replicas = (
+            replace(
+                each,
+                against=tuple(tuple(change(pair, each.side, each.side) for pair in pairs) for pairs in each.against),
+            )
+            for each in self.replicas
+        )
+        questions = (
+            replace(
+                question,
+                options=tuple(option.change_pairs(change) for option in question.options),
+                unsettled=question.unsettled.change_pairs(change),
+            )
+            for question in self.questions
+        )
+        return replace(
+            self,
+            pairs=tuple(change(pair, "golden", "actual") for pair in self.pairs),
+            replicas=tuple(replicas),
+            questions=tuple(questions),
+            second_look=look and (lambda: tuple(option.change_pairs(change) for option in look())),
+        )
 
     def with_part(self, other: LabelPlan) -> LabelPlan:
         """Return the plan of these ranks and those of another plan of the label together.

@@ -11,6 +11,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _COLOURS = re.compile(rf"({_COLOUR.pattern})")
 _MOST_RUNS = 8
+_MOST_LINES = 3
 
 
 def visible(text: str, plain: bool = False) -> str:
@@ -86,3 +87,10 @@ def ranks_text(ranks: Sequence[int]) -> str:
     several = "s" if len(ranks) != 1 else ""
     named = ", ".join(map(str, ranks[:4])) + (f" ... ({len(ranks)} ranks)" if len(ranks) > 4 else "")
     return f"rank{several} {named}"
+
+
+def note_on_unused_rules(lines: Sequence[int], file: str) -> list[str]:
+    """Say which rules of a file, by their lines, no label follows: most likely they are misspelt."""
+    more = f" and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else ""
+    named = ", ".join(f"line {line}" for line in lines[:_MOST_LINES])
+    return [f"no label follows these rules of {file}: {named}{more}"] if lines else []

@@ -1,7 +1,8 @@
 """The file of patterns between two runs' label ids: one `golden-pattern -> actual-pattern` a line, `#` for comments.
 
-`-` on one side drops what the other side matches. An id that would not stand for itself (blanks, `#`, quotes, a plain
-`-`) is written in double quotes with JSON's escapes.
+`-` on one side drops what the other side matches. Several ids of one side that are one of the other are joined by ` | `
+where they lie side by side along the last dimension, by ` + ` where they are added. An id that would not stand for
+itself (blanks, `#`, quotes, a plain `-`) is written in double quotes with JSON's escapes.
 """
 
 from __future__ import annotations
@@ -10,15 +11,35 @@ import json
 import re
 from pathlib import Path
 
-from aclcmp.orchestrator.inputs.rule_file import read_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule
+from aclcmp.orchestrator.inputs.rule_file import Quoted, read_rules
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule
 
+_JOIN = re.compile(r"\s+([+|])\s+")
 _PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
 
 
 def read_map(path: Path) -> IdMap:
     """Read a file of patterns. Raises UsageError, with the file and the line, for a wrong one."""
-    return IdMap(read_rules(path, "golden-pattern -> actual-pattern", IdRule), str(path))
+    return IdMap(read_rules(path, "golden-pattern -> actual-pattern", _rule), str(path))
+
+
+def _rule(golden: str | None, actual: str | None, line: int) -> IdRule | JoinRule:
+    (goldens, one), (actuals, other) = _parts(golden), _parts(actual)
+    if not one and not other:
+        return IdRule(golden, actual, line)
+    if (one and other) or not goldens or not actuals:
+        raise ValueError("several ids joined by + or | on one side need one id on the other")
+    return JoinRule(goldens, actuals, one or other, line)
+
+
+def _parts(side: str | None) -> tuple[tuple[str, ...], str]:
+    """Return the patterns of a side, and what joins them: "+", "|", or "" for a single one. Raises ValueError."""
+    if side is None or isinstance(side, Quoted):
+        return (() if side is None else (side,)), ""
+    words = _JOIN.split(side)
+    if len(joins := set(words[1::2])) > 1:
+        raise ValueError("+ and | on one side; use one of them")
+    return tuple(words[::2]), "".join(joins)
 
 
 def quote_pattern(pattern: str | None) -> str:

@@ -59,6 +59,12 @@ def _sides(line: bytes, form: str) -> tuple[str | None, str | None] | None:
     return before, behind
 
 
+class Quoted(str):
+    """A side that stood in quotes: it is as it is written."""
+
+    __slots__ = ()
+
+
 def first_side(text: str) -> tuple[str | None, str]:
     """Split the text into its first side, None for nothing or `-`, and the rest.
 
@@ -69,7 +75,7 @@ def first_side(text: str) -> tuple[str | None, str]:
             pattern, end = json.JSONDecoder().raw_decode(text)
         except ValueError:
             raise ValueError(f"the quotes of {quote_id(text)} are not closed, or hold a wrong escape") from None
-        return str(pattern), text[end:].lstrip()
+        return Quoted(pattern), text[end:].lstrip()
     found = _BARE.match(text)
     bare = found[0] if found else ""
     pattern = bare.strip()

@@ -6,7 +6,7 @@ A pattern is a label id, in which `*` stands for anything within a dotted part a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aclcmp.labeling.globs import glob_regex
@@ -28,6 +28,40 @@ class IdRule:
     actual: str | None
     line: int = 0
     """Its line in its file, from 1; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRule:
+    """Several ids of one side that are together one of the other; the patterns have as many stars each."""
+
+    golden: tuple[str, ...]
+    actual: tuple[str, ...]
+    how: str
+    """"|" for tensors side by side along the last dimension, "+" for summands."""
+    line: int = 0
+    """Its line in its file, from 1; 0 for none."""
+
+    @property
+    def id_rules(self) -> tuple[IdRule, ...]:
+        """The rules for single ids: the first summand has the golden id, all others keep their names."""
+        first = self.golden[0] if self.how == "+" else self.actual[0]
+        return (
+            IdRule(first, self.actual[0], self.line),
+            *(IdRule(each, each, self.line) for each in self.actual[1:]),
+        )
+
+    def names(self, golden_ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Yield the golden and the actual ids that belong together, for each id that the first golden pattern matches.
+
+        Actual ids are as `id_rules` leave them.
+        """
+        regex = _id_regex(self.golden[0])
+        kept = (self.golden[0] if self.how == "+" else self.actual[0], *self.actual[1:])
+        for data_id in golden_ids:
+            if found := regex.fullmatch(data_id):
+                values = tuple(group or "" for group in found.groups())
+                goldens, actuals = (tuple(_fill_stars(each, values) for each in side) for side in (self.golden, kept))
+                yield goldens, actuals
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +97,7 @@ class _Matcher:
 class IdMap:
     """The golden id of each actual label. The first rule that matches wins; without one a label keeps its name."""
 
-    def __init__(self, rules: Iterable[IdRule] = (), where: str = "map") -> None:
+    def __init__(self, rules: Iterable[IdRule | JoinRule] = (), where: str = "map") -> None:
         """Take the rules in their order; `where` names their file in messages.
 
         Raises UsageError, with the line, for a rule that cannot be: nothing on both sides, an empty pattern, stars that
@@ -71,7 +105,12 @@ class IdMap:
         """
         self._where = where
         self._golden, self._actual = _Matcher(), _Matcher()
-        for place, rule in enumerate(rules):
+        given = list(rules)
+        self.joins = tuple(rule for rule in given if isinstance(rule, JoinRule))
+        for join in self.joins:
+            self._check_stars(join, (*join.golden, *join.actual))
+        single = (each for rule in given for each in (rule.id_rules if isinstance(rule, JoinRule) else (rule,)))
+        for place, rule in enumerate(single):
             self._check(rule)
             for pattern, matcher, side in (
                 (rule.golden, self._golden, "golden"),
@@ -83,22 +122,26 @@ class IdMap:
                     raise self._wrong(
                         rule, f"{quote_id(pattern)} is already on the {side} side of {_name(earlier.rule)}; keep one"
                     )
-                regex = glob_regex(_NO_STAR.sub(r"[\g<0>]", pattern))
-                matcher.add(pattern, _Compiled(place, rule, regex))
+                matcher.add(pattern, _Compiled(place, rule, _id_regex(pattern)))
 
     def _check(self, rule: IdRule) -> None:
-        counts = {stars(pattern) for pattern in (rule.golden, rule.actual) if pattern is not None}
-        if not counts:
+        patterns = [pattern for pattern in (rule.golden, rule.actual) if pattern is not None]
+        if not patterns:
             raise self._wrong(rule, "nothing on both sides; name the labels that it is about")
-        if "" in (rule.golden, rule.actual):
+        if "" in patterns:
             raise self._wrong(rule, "an empty pattern; write - to drop what the other side matches")
+        self._check_stars(rule, patterns)
+
+    def _check_stars(self, rule: IdRule | JoinRule, patterns: Sequence[str]) -> None:
+        counts = [stars(pattern) for pattern in patterns]
         if max(counts) > MOST_STARS:
             raise self._wrong(rule, f"{max(counts)} stars in one pattern; {MOST_STARS} are the most, use more rules")
-        if len(counts) > 1:
-            golden, actual = quote_id(rule.golden or ""), quote_id(rule.actual or "")
-            raise self._wrong(rule, f"{golden} and {actual} differ in their number of stars; they carry over by place")
+        other = next((pattern for pattern in patterns if stars(pattern) != counts[0]), None)
+        if other is not None:
+            first, second = quote_id(patterns[0]), quote_id(other)
+            raise self._wrong(rule, f"{first} and {second} differ in their number of stars; they carry over by place")
 
-    def _wrong(self, rule: IdRule, what: str) -> UsageError:
+    def _wrong(self, rule: IdRule | JoinRule, what: str) -> UsageError:
         return UsageError(f"{self._where}:{rule.line}: {what}" if rule.line else f"{self._where}: {what}")
 
     def golden_name_of(self, actual_id: str) -> str | None:
@@ -136,7 +179,7 @@ class IdMap:
                 )
 
     def find_unused_rules(self, golden_ids: Sequence[str], actual_ids: Sequence[str]) -> list[IdRule]:
-        """Return the rules that no label of either run follows: most likely misspelt."""
+        """Return the rules for single ids that no label of either run follows: most likely misspelt."""
         used = {found[0] for name in dict.fromkeys(actual_ids) if (found := self._actual.first(name))}
         used |= {
             found[0]
@@ -144,11 +187,16 @@ class IdMap:
             if (found := self._golden.first(name)) and found[0].actual is None
         }
         both = {c.place: c.rule for side in (self._golden, self._actual) for c in side.exact.values()}
+        used |= {rule for join in self.joins for rule in join.id_rules}
         return [rule for _, rule in sorted(both.items()) if rule not in used]
 
     def _why(self, actual_id: str) -> str:
         rule = self.rule_of(actual_id)
         return _name(rule) if rule else "no rule, own name"
+
+
+def _id_regex(pattern: str) -> re.Pattern[str]:
+    return glob_regex(_NO_STAR.sub(r"[\g<0>]", pattern))
 
 
 def stars(pattern: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +15,10 @@ from aclcmp.orchestrator.core.levels import Level, level_of, with_parents
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.text import of_ranks
+from aclcmp.orchestrator.plan.further_outputs import find_further_outputs, note_on_further_outputs, try_sum
 from aclcmp.orchestrator.plan.golden_order import golden_order
-from aclcmp.orchestrator.plan.id_rules import IdMap
+from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
+from aclcmp.orchestrator.plan.joined_labels import JoinedLabels
 from aclcmp.orchestrator.plan.label_planner import Planner
 from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
@@ -67,7 +70,7 @@ def plan_two(
     goldens, of_golden = layouts.apply(goldens, "pta")
     actuals, of_actual = layouts.apply(actuals, "acl")
     with without_collection():
-        plan = _plan([align_tasks(goldens, actuals), actuals], world_size)
+        plan = _plan([align_tasks(goldens, actuals), actuals], world_size, joins=() if ids is None else ids.joins)
     return _with_notes(plan, [*notes, *of_golden, *of_actual])
 
 
@@ -99,10 +102,17 @@ def plan_labels(
     chains += chains_beside_golden(without, chains)
     planner.learn_golden_sets(sides.values())
     by_rows = RowPlanner(rows, planner)
-    plans = [
-        by_rows.plan(key, rows[key]) if key in rows else planner.plan(key, sides[key]) for key in golden_order(chains)
-    ]
-    return tuple(plans), sides, by_rows.notes()
+    further = find_further_outputs(sides)
+    beside = {key: None for several in further.values() for key in several}
+
+    def plan(key: LabelKey) -> LabelPlan:
+        if key in rows:
+            return by_rows.plan(key, rows[key])
+        found = planner.plan(key, sides[key])
+        return try_sum(found, sides[key], sides[further[key][0]]) if key in further else found
+
+    plans = [plan(key) for key in golden_order(chains) if key not in beside]
+    return tuple(plans), sides, by_rows.notes() + ([note_on_further_outputs([*beside])] if beside else [])
 
 
 def _plan(
@@ -110,17 +120,24 @@ def _plan(
     world_size: int,
     lost: Mapping[int, str] = _NOBODY,
     heard: Iterable[tuple[LabelKey, int]] = (),
+    joins: Sequence[JoinRule] = (),
 ) -> Plan:
-    """Plan one run, or a golden and an actual one."""
+    """Plan one run, or a golden and an actual one, of which `joins` may join labels."""
     names: Keys = {}
     one_run = len(runs) == 1
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
-    ranks = (
-        (rank, [label for label in labels if label.record.side != REFERENCE])
+    by_run = [
+        [
+            (rank, [label for label in labels if label.record.side != REFERENCE])
+            for rank, labels in labels_by_rank(run, names)
+        ]
         for run in runs
-        for rank, labels in labels_by_rank(run, names)
-    )
-    labels, sides, notes = plan_labels(ranks, planner)
+    ]
+    joined = JoinedLabels(by_run[0], by_run[1], joins) if joins else None
+    labels, sides, notes = plan_labels(itertools.chain(*by_run), planner)
+    if joined is not None:
+        labels = tuple(map(joined.finish, labels))
+        notes += joined.notes
     if lost:
         labels = tuple([add_unreachable_gaps(label, sides[label.key], lost) for label in labels])
         labels = tuple(

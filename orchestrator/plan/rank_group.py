@@ -260,7 +260,7 @@ class _AlignedPlan:
         key, goldens = group.key, group.readable_goldens
         replicas = [*replicas_of_sides(key, goldens, group.readable_actuals, self._alignment)]
         if self._pairs and not group.one_run:
-            replicas += unused_goldens(key, goldens, self._used_goldens)
+            replicas += unused_goldens(key, goldens, self._used_goldens, self._alignment.golden)
         gaps = _by_rank(self._gaps)
         return LabelPlan(key, self._sides, tuple(self._pairs), gaps, self._uncovered, tuple(replicas))
 

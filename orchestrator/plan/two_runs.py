@@ -8,9 +8,8 @@ from functools import cache
 
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
+from aclcmp.orchestrator.core.text import note_on_unused_rules
 from aclcmp.orchestrator.plan.id_rules import IdMap
-
-_MOST_NAMED = 3
 
 
 def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
@@ -54,10 +53,7 @@ def map_ids(
         if count
     ]
     unused = ids.find_unused_rules(_ids(goldens), _ids(actuals))
-    if unused:
-        lines = ", ".join(f"line {rule.line}" for rule in unused[:_MOST_NAMED])
-        more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""
-        notes.append(f"no label follows these rules of the map: {lines}{more}")
+    notes += note_on_unused_rules([rule.line for rule in unused], "the map")
 
     name_of = cache(ids.golden_name_of)
 

@@ -10,8 +10,7 @@ from aclcmp.labeling.globs import glob_regex
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
-
-_MOST_NAMED = 3
+from aclcmp.orchestrator.core.text import note_on_unused_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +60,8 @@ class LayoutRules:
                 replace(index, records=tuple(correct(record, index.header.rank) for record in index.records))
                 for index in indices
             ]
-        unused = [f"line {rule.line}" for rule in rules if rule.line not in used]
-        more = f" and {len(unused) - _MOST_NAMED:,} more" if len(unused) > _MOST_NAMED else ""
-        notes = (
-            [f"no label follows these rules of {self.name}: {', '.join(unused[:_MOST_NAMED])}{more}"] if unused else []
-        )
-        return list(indices), notes
+        unused = [rule.line for rule in rules if rule.line not in used]
+        return list(indices), note_on_unused_rules(unused, self.name)
 
 
 NO_RULES = LayoutRules()
