@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aclcmp.labeling.layout import Layout
@@ -93,13 +93,16 @@ class LayoutInterpretation:
 
 def same_place(reading: LayoutInterpretation) -> list[list[int]]:
     """Return the sets of ranks that hold the same pieces of one whole."""
-    found = []
-    for whole in reading.wholes:
-        alike: dict[tuple[TensorBox, ...], list[int]] = defaultdict(list)
+    return [ranks for whole in reading.wholes for ranks in same_pieces([whole])]
+
+
+def same_pieces(wholes: Iterable[GlobalTensor]) -> list[list[int]]:
+    """Return the sets of ranks that hold the same pieces, each of its whole; sums have none."""
+    alike: dict[tuple[TensorBox, ...], list[int]] = defaultdict(list)
+    for whole in wholes:
         for rank, pieces in whole.pieces.items() if not whole.summands else ():
             alike[pieces].append(rank)
-        found += [ranks for ranks in alike.values() if len(ranks) > 1]
-    return found
+    return [ranks for ranks in alike.values() if len(ranks) > 1]
 
 
 def shapes_text(pieces: Mapping[int, LocalTensor]) -> str:
