@@ -1,8 +1,8 @@
 """The file of patterns between two runs' label ids: one `golden-pattern -> actual-pattern` a line, `#` for comments.
 
 `-` on one side drops what the other side matches. Several ids of one side that are one of the other are joined by ` | `
-where they lie side by side along the last dimension, by ` + ` where they are added. An id that would not stand for
-itself (blanks, `#`, quotes, a plain `-`) is written in double quotes with JSON's escapes.
+where they lie side by side along the last dimension, by ` + ` where they are added. `task:3 -> task:0` pairs tasks. An
+id that would not stand for itself (blanks, `#`, quotes, a plain `-`) is written in double quotes with JSON's escapes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import re
 from pathlib import Path
 
 from aclcmp.orchestrator.inputs.rule_file import Quoted, read_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule
 
 _JOIN = re.compile(r"\s+([+|])\s+")
+_TASK = re.compile(r"task:(\d{1,9})")
 _PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
 
 
@@ -23,7 +24,13 @@ def read_map(path: Path) -> IdMap:
     return IdMap(read_rules(path, "golden-pattern -> actual-pattern", _rule), str(path))
 
 
-def _rule(golden: str | None, actual: str | None, line: int) -> IdRule | JoinRule:
+def _rule(golden: str | None, actual: str | None, line: int) -> IdRule | JoinRule | TaskRule:
+    tasks = [_TASK.fullmatch(side) for side in (golden, actual) if side is not None and not isinstance(side, Quoted)]
+    if any(tasks):
+        numbers = [int(found[1]) if (found := _TASK.fullmatch(side or "-")) else None for side in (golden, actual)]
+        if None in tasks:
+            raise ValueError("a task needs a task on the other side, or - to drop it, e.g. task:3 -> task:0")
+        return TaskRule(numbers[0], numbers[1], line)
     (goldens, one), (actuals, other) = _parts(golden), _parts(actual)
     if not one and not other:
         return IdRule(golden, actual, line)

@@ -15,7 +15,7 @@ def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
     lines = [
         "# golden-pattern -> actual-pattern; * is anything within a dotted part, ** across; the first match counts",
         "# - on one side drops what the other side matches; what no rule matches keeps its name",
-        "# q | k -> qk: side by side along the last dimension; a + b -> c: summed",
+        "# q | k -> qk: side by side along the last dimension; a + b -> c: summed; task:3 -> task:0: the same task",
         f"# golden: {json.dumps(golden)}",
         f"# actual: {json.dumps(actual)}",
         f"# the same in both: {_count(suggestion.same, 'id')}; certain (score {CERTAIN} or more): "

@@ -21,6 +21,7 @@ from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from aclcmp.orchestrator.plan.two_runs import with_aligned_tasks
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.run.shards import read_indices
@@ -111,7 +112,9 @@ def plan_sides(
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     _show_label_count(screen, (*golden.indices, *actual.indices))
     plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
-    reference = plan_reference(golden.indices, golden.world_size, layouts)
+    tasks = () if ids is None else ids.tasks
+    goldens = with_aligned_tasks(golden.indices, actual.indices, tasks)
+    reference = plan_reference(goldens, golden.world_size, layouts)
     return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 

@@ -65,6 +65,16 @@ class JoinRule:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRule:
+    """A golden and an actual task that are the same work; None on one side drops the other's."""
+
+    golden: int | None
+    actual: int | None
+    line: int = 0
+    """Its line in its file, from 1; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Compiled:
     place: int
     rule: IdRule
@@ -97,7 +107,7 @@ class _Matcher:
 class IdMap:
     """The golden id of each actual label. The first rule that matches wins; without one a label keeps its name."""
 
-    def __init__(self, rules: Iterable[IdRule | JoinRule] = (), where: str = "map") -> None:
+    def __init__(self, rules: Iterable[IdRule | JoinRule | TaskRule] = (), where: str = "map") -> None:
         """Take the rules in their order; `where` names their file in messages.
 
         Raises UsageError, with the line, for a rule that cannot be: nothing on both sides, an empty pattern, stars that
@@ -109,7 +119,10 @@ class IdMap:
         self.joins = tuple(rule for rule in given if isinstance(rule, JoinRule))
         for join in self.joins:
             self._check_stars(join, (*join.golden, *join.actual))
-        single = (each for rule in given for each in (rule.id_rules if isinstance(rule, JoinRule) else (rule,)))
+        self.tasks = tuple(rule for rule in given if isinstance(rule, TaskRule))
+        self._check_tasks()
+        of_ids = (rule for rule in given if not isinstance(rule, TaskRule))
+        single = (each for rule in of_ids for each in (rule.id_rules if isinstance(rule, JoinRule) else (rule,)))
         for place, rule in enumerate(single):
             self._check(rule)
             for pattern, matcher, side in (
@@ -132,6 +145,16 @@ class IdMap:
             raise self._wrong(rule, "an empty pattern; write - to drop what the other side matches")
         self._check_stars(rule, patterns)
 
+    def _check_tasks(self) -> None:
+        for side in ("golden", "actual"):
+            lines: dict[int, int] = {}
+            for rule in self.tasks:
+                task = getattr(rule, side)
+                if task is not None and lines.setdefault(task, rule.line) != rule.line:
+                    raise self._wrong(
+                        rule, f"task {task} is already on the {side} side of line {lines[task]}; keep one"
+                    )
+
     def _check_stars(self, rule: IdRule | JoinRule, patterns: Sequence[str]) -> None:
         counts = [stars(pattern) for pattern in patterns]
         if max(counts) > MOST_STARS:
@@ -141,7 +164,7 @@ class IdMap:
             first, second = quote_id(patterns[0]), quote_id(other)
             raise self._wrong(rule, f"{first} and {second} differ in their number of stars; they carry over by place")
 
-    def _wrong(self, rule: IdRule | JoinRule, what: str) -> UsageError:
+    def _wrong(self, rule: IdRule | JoinRule | TaskRule, what: str) -> UsageError:
         return UsageError(f"{self._where}:{rule.line}: {what}" if rule.line else f"{self._where}: {what}")
 
     def golden_name_of(self, actual_id: str) -> str | None:

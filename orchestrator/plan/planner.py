@@ -67,11 +67,12 @@ def plan_two(
     if ids is not None:
         goldens, actuals, of_map = map_ids(goldens, actuals, ids)
         notes += of_map
+    goldens, actuals, of_tasks = align_tasks(goldens, actuals, () if ids is None else ids.tasks)
     goldens, of_golden = layouts.apply(goldens, "pta")
     actuals, of_actual = layouts.apply(actuals, "acl")
     with without_collection():
-        plan = _plan([align_tasks(goldens, actuals), actuals], world_size, joins=() if ids is None else ids.joins)
-    return _with_notes(plan, [*notes, *of_golden, *of_actual])
+        plan = _plan([goldens, actuals], world_size, joins=() if ids is None else ids.joins)
+    return _with_notes(plan, [*notes, *of_tasks, *of_golden, *of_actual])
 
 
 def _with_notes(plan: Plan, notes: Sequence[str]) -> Plan:

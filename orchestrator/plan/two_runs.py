@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.text import note_on_unused_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap
+from aclcmp.orchestrator.plan.id_rules import IdMap, TaskRule
 
 
 def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
     """Keep the labels of one side of a run, or of its only side, as `side`; drop all others, also references."""
-    found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
-    kept = side if side in found or len(found) != 1 else next(iter(found))
+    kept = _side_that_counts(indices, side)
 
     def to_side(record: LabelRecord) -> LabelRecord | None:
         # most runs have it right, and a copy of a record takes several us
@@ -24,16 +23,57 @@ def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
     return _map_records(indices, to_side)
 
 
-def align_tasks(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex]) -> list[ShardIndex]:
-    """Give the golden tasks the numbers of the actual ones by their order; those without a counterpart come last."""
-    tasks = dict(zip(task_numbers(goldens), task_numbers(actuals), strict=False))
-    behind = max([*tasks.values(), -1]) + 1
+def _side_that_counts(indices: Sequence[ShardIndex], side: str) -> str:
+    """Return the side, or the only one that a run labelled."""
+    found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
+    return side if side in found or len(found) != 1 else next(iter(found))
 
-    def align(record: LabelRecord) -> LabelRecord:
-        task = tasks.get(record.task, behind + record.task)
-        return record if task == record.task else replace(record, task=task)
 
-    return _map_records(goldens, align)
+def align_tasks(
+    goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], rules: Sequence[TaskRule] = ()
+) -> tuple[list[ShardIndex], list[ShardIndex], list[str]]:
+    """Give golden tasks the numbers of the actual ones, and drop what rules drop; also return notes on the rules."""
+    theirs, ours = task_numbers(goldens), task_numbers(actuals)
+    dropped = {rule.actual for rule in rules if rule.golden is None}
+    kept = _map_records(actuals, lambda record: None if record.task in dropped else record) if dropped else actuals
+    unused = [rule.line for rule in rules if rule.golden not in (None, *theirs) or rule.actual not in (None, *ours)]
+    aligned = _renumber(goldens, _pair_tasks(theirs, ours, rules))
+    return aligned, list(kept), note_on_unused_rules(unused, "the map")
+
+
+def with_aligned_tasks(
+    goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], rules: Sequence[TaskRule] = ()
+) -> list[ShardIndex]:
+    """Return the labels of all sides of the golden run in the tasks that `align_tasks` gives its golden ones."""
+    theirs, ours = (
+        sorted({record.task for index in run for record in index.records if record.side == side})
+        for run, side in ((goldens, _side_that_counts(goldens, "pta")), (actuals, _side_that_counts(actuals, "acl")))
+    )
+    return _renumber(goldens, _pair_tasks(theirs, ours, rules))
+
+
+def _pair_tasks(goldens: Sequence[int], actuals: Sequence[int], rules: Sequence[TaskRule]) -> dict[int, int]:
+    """Return golden tasks -> their numbers: by rules, then by order, then behind all; without those that rules drop."""
+    ruled = {rule.golden: rule.actual for rule in rules if rule.golden is not None}
+    taken = {rule.actual for rule in rules}
+    free = ([task for task in goldens if task not in ruled], [task for task in actuals if task not in taken])
+    pairs = dict(zip(*free, strict=False))
+    pairs |= {task: actual for task, actual in ruled.items() if actual is not None and actual in actuals}
+    behind = max([*actuals, -1]) + 1
+    dropped = {task for task, actual in ruled.items() if actual is None}
+    return {task: pairs.get(task, behind + task) for task in goldens if task not in dropped}
+
+
+def _renumber(indices: Sequence[ShardIndex], tasks: Mapping[int, int]) -> list[ShardIndex]:
+    """Give each label's task its new number; leave out labels of other tasks."""
+    if all(task == number for task, number in tasks.items()) and tasks.keys() >= {*task_numbers(indices)}:
+        return list(indices)
+
+    def change(record: LabelRecord) -> LabelRecord | None:
+        task = tasks.get(record.task)
+        return record if task == record.task else None if task is None else replace(record, task=task)
+
+    return _map_records(indices, change)
 
 
 def map_ids(
