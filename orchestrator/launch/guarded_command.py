@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -88,23 +89,29 @@ class GuardedCommand:
             raise FileNotFoundError(f"the working directory {order.cwd} does not exist on host {socket.gethostname()}")
         order.log.parent.mkdir(parents=True, exist_ok=True)
         order.shards.mkdir(parents=True, exist_ok=True)
-        log = order.log.open("ab", buffering=0)
-        environment = {**(own_environment() if order.inherit else {}), **order.environment}
-        self.setup: DumpSetup | None = None if order.dump is None else prepare(order.dump, environment)
-        """How its dumps were prepared; None without dumps."""
-        if self.setup is not None:
-            environment |= guard_variables(self.setup)
-        status, status_writer = os.pipe()
-        self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[status_writer],
-            cwd=order.cwd,
-            env=environment,
-        )
-        os.close(status_writer)
+        with ExitStack() as cleanup:  # if the command cannot be started
+            log = cleanup.enter_context(order.log.open("ab", buffering=0))
+            environment = {**(own_environment() if order.inherit else {}), **order.environment}
+            self.setup: DumpSetup | None = None if order.dump is None else prepare(order.dump, environment)
+            """How its dumps were prepared; None without dumps."""
+            if self.setup is not None:
+                cleanup.callback(guard.forget, self.setup.map_file)
+                environment |= guard_variables(self.setup)
+            status, status_writer = os.pipe()
+            cleanup.callback(os.close, status)
+            try:
+                self._guard = subprocess.Popen(
+                    [sys.executable, "-I", "-S", guard.__file__, str(status_writer), *order.command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[status_writer],
+                    cwd=order.cwd,
+                    env=environment,
+                )
+            finally:
+                os.close(status_writer)
+            cleanup.pop_all()
         threading.Thread(target=self._read_output, args=(self._guard, status, log), daemon=True).start()
 
     @property

@@ -121,10 +121,13 @@ def test_the_map_is_there_empty_private_and_goes_with_the_command(tmp_path: Path
     assert ran.last.exit is not None and ran.last.exit.code == 0
 
 
-def test_a_command_that_cannot_start_leaves_no_map(tmp_path: Path) -> None:
-    start = Start(("true",), {}, False, tmp_path, tmp_path, tmp_path / "shards", DumpOrder(tmp_path / "d", frozenset()))
-    with pytest.raises(IsADirectoryError):  # the log is a folder
+def test_a_command_that_cannot_start_leaves_no_map_and_no_open_file(tmp_path: Path) -> None:
+    order = DumpOrder(tmp_path / "d", frozenset())
+    start = Start(("echo", "x" * 200_000), {}, False, tmp_path, tmp_path / "log", tmp_path / "shards", order)
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="Argument list too long"):
         RankHost(1).start([start])
+    assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
 @pytest.mark.parametrize("script", ["exit 3", "kill -9 $$", "rm -r /tmp/$AIT_CMP_TASK_PID", "exec /no/such"])
