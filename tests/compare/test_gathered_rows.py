@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
@@ -49,7 +49,7 @@ def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Gene
     )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=8),
     st.sampled_from(["float32", "float64", "int16", "uint8"]),

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.cli import commands
@@ -94,7 +94,7 @@ def values_of(each: OptionField) -> list[Any]:
     return [kind(number) for number in (-1, 0, 1, 2, 3)]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {"exec": st.sampled_from(TEXTS["exec"])},

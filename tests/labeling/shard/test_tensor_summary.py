@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardFormatError
@@ -90,7 +90,7 @@ def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @pytest.mark.usefixtures("means")
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(
     st.sampled_from(list(DTYPES)),
     st.sampled_from(SHAPES),
