@@ -189,6 +189,7 @@ def test_exchanged_dimensions_are_proved(
     goldens = {0: array}
     actuals = {rank: np.ascontiguousarray(each.swapaxes(0, 1)) for rank, each in cut(array, dim, ranks).items()}
     plan = plan_of(goldens, actuals)
+    assert not any("transposed" in pair.layout for pair in plan.pairs)
     for option in options_of(plan) if plan.questions else ():
         for pair in option.pairs:
             agrees(pair, goldens, actuals)  # every read lies within its tensor
