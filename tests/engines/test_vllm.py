@@ -72,20 +72,20 @@ def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "label", "ranks", "row"),
+    ("name", "label", "ranks"),
     [
-        ("rope", "model.layers.0.self_attn.o_proj.input", [0, 1, 2], "position "),
-        ("permuted", "model.layers.1.self_attn.q_proj", [1], "position "),
-        ("stale", "model.layers.2.self_attn.o_proj.input", [0, 1, 2], "position "),
-        ("shifted", "model.layers.0.self_attn.o_proj.input", [0, 1, 2], "position "),
+        ("rope", "model.layers.0.self_attn.o_proj.input", [0, 1, 2]),
+        ("permuted", "model.layers.1.self_attn.q_proj", [1]),
+        ("stale", "model.layers.2.self_attn.o_proj.input", [0, 1, 2]),
+        ("shifted", "model.layers.0.self_attn.o_proj.input", [0, 1, 2]),
     ],
 )
-def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int], row: str) -> None:
+def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int]) -> None:
     found = report(rounds / name)
     first = found["first_divergence"]
     assert (first["label"], first["ranks"], first["origin"]) == (label, ranks, "own")
     verdict = next(each for each in found["labels"] if each["label"] == label)["ranks"][str(ranks[0])]
-    assert row in verdict["worst_row_name"] and verdict["worst_row_name"].startswith("request ")
+    assert "position " in verdict["worst_row_name"] and verdict["worst_row_name"].startswith("request ")
     assert all(
         each["ranks"][str(rank)]["status"] == "match"
         for each in found["labels"][: [each["label"] for each in found["labels"]].index(label)]

@@ -3,7 +3,6 @@
 python tiny_models.py FOLDER FAMILY...
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -49,4 +48,3 @@ if __name__ == "__main__":
     target, *names = sys.argv[1:]
     for each in names:
         make(Path(target), each)
-    print(json.dumps(names))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.recorder import Recorder
 from aclcmp.labeling.rows import Rows
@@ -283,5 +284,5 @@ def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_rows(arguments: tuple[Any, ...], told: str) -> None:
-    with pytest.raises(Exception, match=told):
+    with pytest.raises(LabelError, match=told):
         _ = Rows(*arguments).named

@@ -79,14 +79,13 @@ def test_decodes_all_bit_patterns(name: str) -> None:
 
 
 @pytest.fixture(params=["kernel", "numpy"])
-def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Summaries come from the kernels in C, or from numpy as where none are built."""
     load_library()
     summary_library.cache_clear()
     assert summary_library() is not None
     if request.param == "numpy":
         monkeypatch.setattr("aclcmp.labeling.shard.summarise.summary_library", lambda: None)
-    return str(request.param)
 
 
 @pytest.mark.usefixtures("means")
