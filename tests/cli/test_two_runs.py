@@ -102,6 +102,43 @@ def test_passes_of_an_engine_are_sides(quick_aclcmp: Command, tmp_path: Path) ->
     assert (first["task"], first["label"], first["origin"]) == (0, "model.layers.1", "own")
 
 
+def test_passes_of_other_batches_pair_by_request_and_position(quick_aclcmp: Command, tmp_path: Path) -> None:
+    """One side computes a prompt at once, the other in chunks, together with another request, behind its prefix."""
+    pytest.importorskip("torch")
+    from tests.dumps.sglang_writer import BATCH, dump_batches
+
+    golden = [[(0, [5, 6, 7, 8])], [(4, [1])], [(0, [5, 6, 9])], [(3, [2])], [(4, [3])]]
+    actual = [[(0, [5, 6])], [(2, [7, 8])], [(2, [9])], [(4, [1]), (3, [2])], [(4, [3])]]
+    dump_batches(tmp_path / "golden" / "TP0_PP0_Rank0_pid7", golden)
+    dump_batches(tmp_path / "actual" / "TP0_PP0_Rank0_pid8", actual, wrong=0.5)
+    done = quick_aclcmp("compare", "golden", "actual", "--output", "out")
+    assert done.code == 1, done
+    found = report(tmp_path / "out")
+    labels = {each["label"]: each for each in found["labels"]}
+    assert set(labels) == {*BATCH, "model.layers.0", "model", "logits_processor"}
+    layer = labels["model.layers.0"]["ranks"]["0"]
+    assert layer["status"] == "diverged" and "position 3, token 8" in str(labels["model.layers.0"])
+    assert all(labels[name]["ranks"]["0"]["status"] == "match" for name in BATCH)
+    told = " ".join(found["notes"])
+    assert "positions 0 to 1 were taken from a cache" in told
+
+
+def test_a_side_without_rows_pairs_by_passes(quick_aclcmp: Command, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from tests.dumps.sglang_writer import dump_batches
+
+    dump_batches(tmp_path / "actual" / "TP0_PP0_Rank0_pid8", [[(0, [5, 6])], [(2, [7])]])
+    for number, rows in enumerate(([[5, 10, 15, 20], [16, 32, 48, 64]], [[27, 54, 81, 108]])):
+        step = tmp_path / "golden" / f"step{number}"
+        step.mkdir(parents=True)
+        torch.save({"model.layers.0": torch.tensor(rows, dtype=torch.float32)}, step / "x.pt")
+    done = quick_aclcmp("compare", "golden", "actual", "--output", "out")
+    assert done.code == 4, done
+    found = report(tmp_path / "out")
+    layers = [each for each in found["labels"] if each["label"] == "model.layers.0"]
+    assert [(each["task"], each["ranks"]["0"]["status"]) for each in layers] == [(0, "match"), (1, "match")]
+
+
 def test_ids_that_differ_are_mapped(quick_aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "g.py").write_text(SCRIPT)
     (tmp_path / "a.py").write_text(SCRIPT.replace("layers.{layer}.act", "transformer.h.{layer}.activation"))

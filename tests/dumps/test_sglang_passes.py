@@ -1,10 +1,6 @@
 """Folders of forward passes that SGLang and vLLM dump."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,8 +8,7 @@ from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors
-from tests.dumps.sglang_writer import BATCH, dump_batches, dump_passes
-from tests.processes import PATIENCE
+from tests.dumps.sglang_writer import BATCH, dump_passes
 
 torch = pytest.importorskip("torch")
 
@@ -82,40 +77,3 @@ def test_two_dumps_of_a_rank_are_not_mixed(tmp_path: Path) -> None:
         dump_passes(tmp_path / "d" / f"TP0_PP0_Rank0_pid{pid}")
     with pytest.raises(ForeignFormatError, match="Rank0_pid7 and TP0_PP0_Rank0_pid8; name one of them"):
         read_dump(tmp_path / "d", "pta", tmp_path / "scratch")
-
-
-def compare(folder: Path) -> dict[str, Any]:
-    """Compare the dumps `golden` and `actual`; return the report."""
-    golden, actual, report = (str(folder / name) for name in ("golden", "actual", "out"))
-    command = [sys.executable, "-m", "aclcmp", "compare", golden, actual, "--output", report]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode in (0, 1, 4), done.stderr
-    found: dict[str, Any] = json.loads((folder / "out" / "report.json").read_text())
-    return found
-
-
-def test_passes_of_other_batches_pair_by_request_and_position(tmp_path: Path) -> None:
-    """One side computes a prompt at once, the other in chunks, together with another request, behind its prefix."""
-    golden = [[(0, [5, 6, 7, 8])], [(4, [1])], [(0, [5, 6, 9])], [(3, [2])], [(4, [3])]]
-    actual = [[(0, [5, 6])], [(2, [7, 8])], [(2, [9])], [(4, [1]), (3, [2])], [(4, [3])]]
-    dump_batches(tmp_path / "golden" / "TP0_PP0_Rank0_pid7", golden)
-    dump_batches(tmp_path / "actual" / "TP0_PP0_Rank0_pid8", actual, wrong=0.5)
-    found = compare(tmp_path)
-    labels = {each["label"]: each for each in found["labels"]}
-    assert set(labels) == {*BATCH, "model.layers.0", "model", "logits_processor"}
-    layer = labels["model.layers.0"]["ranks"]["0"]
-    assert layer["status"] == "diverged" and "position 3, token 8" in str(labels["model.layers.0"])
-    assert all(labels[name]["ranks"]["0"]["status"] == "match" for name in BATCH)
-    told = " ".join(found["notes"])
-    assert "positions 0 to 1 were taken from a cache" in told
-
-
-def test_a_side_without_rows_pairs_by_passes(tmp_path: Path) -> None:
-    dump_batches(tmp_path / "actual" / "TP0_PP0_Rank0_pid8", [[(0, [5, 6])], [(2, [7])]])
-    for number, rows in enumerate(([[5, 10, 15, 20], [16, 32, 48, 64]], [[27, 54, 81, 108]])):
-        step = tmp_path / "golden" / f"step{number}"
-        step.mkdir(parents=True)
-        torch.save({"model.layers.0": torch.tensor(rows, dtype=torch.float32)}, step / "x.pt")
-    found = compare(tmp_path)
-    layers = [each for each in found["labels"] if each["label"] == "model.layers.0"]
-    assert [(each["task"], each["ranks"]["0"]["status"]) for each in layers] == [(0, "match"), (1, "match")]
