@@ -12,7 +12,6 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_writer import ShardWriter
-from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes
@@ -22,6 +21,7 @@ from aclcmp.orchestrator.live.journal_tail import NewRecords, read_new_records
 from aclcmp.orchestrator.live.rank_progress import RankProgress
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run
+from tests.models.comparing import compare_pairs
 
 Array = npt.NDArray[np.floating]
 
@@ -75,10 +75,7 @@ class Follower:
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:
         """Compare the pairs whose results are not known yet."""
         found, left = self.known.take(pairs)
-        new: Outcomes = {}
-        for pair in left:
-            stats, before = read_pair_stats(pair), new.get((pair.key, pair.rank))
-            new[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
+        new = compare_pairs(left)
         self.asked += len(left)
         self.known.keep(left, new)
         return found | new

@@ -36,11 +36,11 @@ def judge_runs(
         else:
             first, second = (open_source(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
             plan = plan_two(first.indices, second.indices, second.world_size, ids, rules)
-        done = compare_and_resolve(plan, _compare)
+        done = compare_and_resolve(plan, compare_pairs)
         return judge(done.plan, done.outcomes, run_failed=False, replicas=done.replicas)
 
 
-def _compare(pairs: Sequence[Pair]) -> Outcomes:
+def compare_pairs(pairs: Sequence[Pair]) -> Outcomes:
     found = OutcomeCollector(pairs)
     found.add(pairs, [read_pair_stats(pair) for pair in pairs])
     return found.complete()

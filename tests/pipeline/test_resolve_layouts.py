@@ -14,7 +14,6 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
-from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import Outcomes
@@ -22,6 +21,7 @@ from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
+from tests.models.comparing import compare_pairs
 
 Array = npt.NDArray[np.floating]
 RANDOM = np.random.default_rng(0)
@@ -64,13 +64,8 @@ class Run:
         return plan_run(own, len(own)) if golden is None else plan_two(golden.indices(), own, len(own))
 
     def compare(self, pairs: Sequence[Pair]) -> Outcomes:
-        found: Outcomes = {}
-        for pair in pairs:
-            self.compared += 1
-            stats = read_pair_stats(pair)
-            before = found.get((pair.key, pair.rank))
-            found[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
-        return found
+        self.compared += len(pairs)
+        return compare_pairs(pairs)
 
     def judged(self, golden: "Run | None" = None) -> Judgement:
         done = compare_and_resolve(self.plan(golden), self.compare)

@@ -20,12 +20,11 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
-from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.plan import Plan
-from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.plan.planner import plan_two
+from tests.models.comparing import compare_pairs
 
 Step = Sequence[tuple[int, int, int]]
 """Parts of one forward: (request, first position, end)."""
@@ -73,12 +72,8 @@ def rows_of(step: Step, names: str) -> Rows:
 
 def compare(golden: Job, actual: Job, ranks: int) -> tuple[Plan, Judgement]:
     plan = plan_two(golden.indices(), actual.indices(), ranks)
-    found: Outcomes = {}
-    for pair in plan.pairs:
-        stats, before = read_pair_stats(pair), found.get((pair.key, pair.rank))
-        found[pair.key, pair.rank] = stats if before is None or isinstance(before, str) else before.merge(stats)
     assert not plan.questions
-    return plan, judge(plan, found, run_failed=False)
+    return plan, judge(plan, compare_pairs(plan.pairs), run_failed=False)
 
 
 @st.composite
