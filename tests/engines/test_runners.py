@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from aclcmp.labeling import api
 from aclcmp.labeling.capture import Capture
@@ -24,6 +23,8 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+
+torch: Any = pytest.importorskip("torch")
 
 EAGER = SimpleNamespace(compilation_config=SimpleNamespace(mode=SimpleNamespace(name="NONE"), cudagraph_mode=None))
 GRAPHS = SimpleNamespace(
@@ -38,7 +39,7 @@ class Net(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer: torch.nn.Module = torch.nn.Linear(4, 4)
+        self.layer: Any = torch.nn.Linear(4, 4)
         self.replayed = False
 
     def forward(self, input_ids: Any, positions: Any) -> Any:
