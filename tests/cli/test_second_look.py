@@ -63,7 +63,9 @@ def test_none(quick_aclcmp: Command, sides: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["some", "0", "-1", "nan", "inf", ""])
-def test_other_values_are_refused(quick_aclcmp: Command, sides: Path, value: str) -> None:
+def test_other_values_are_refused(quick_aclcmp: Command, tmp_path: Path, value: str) -> None:
+    for side in ("golden", "actual"):
+        (tmp_path / side).mkdir()
     words = f"--second-look: {value!r} is none of a positive number of seconds, all and none"
     for arguments in (("compare", "golden", "actual"), ("run", "--exec", "true")):
         done = quick_aclcmp(*arguments, "--second-look", value)
