@@ -1,8 +1,17 @@
-"""run.json of a run that was made without the launcher."""
+"""run.json of a run that was made without the launcher, and report.json of any."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report in a run directory, or in the folder of a comparison."""
+    return dict(json.loads((folder / "report.json").read_text()))
 
 
 def record_run(run: RunDir, script: str, ranks: int) -> None:

@@ -1,12 +1,11 @@
 """Low level, selection and capture from the command line: real ranks, a library that writes real dumps."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Command
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.ray
 
@@ -57,10 +56,6 @@ for task in range(2):
 '''
 
 
-def report(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "report.json").read_text()))
-
-
 @pytest.fixture
 def script(tmp_path: Path) -> str:
     (tmp_path / "s.py").write_text(SCRIPT)
@@ -71,7 +66,7 @@ def test_a_fault_inside_the_library_is_named(aclcmp: Command, tmp_path: Path, sc
     done = aclcmp("--exec", f"{script} --fault", "--ranks", "2", "--low-level", "--output", "run")
     assert done.code == 1, done
     assert "low level: the library's dumps go to" in done.out
-    found = report(tmp_path / "run")
+    found = read_report(tmp_path / "run")
     first = found["first_divergence"]
     assert (first["label"], first["ranks"], first["task"]) == ("layers.1.attn.k2", [1], 0)
     assert "First divergence: layers.1.attn.k2 (low-level op inside layers.1.out), task 0, rank 1" in done.out
@@ -84,7 +79,7 @@ def test_a_fault_inside_the_library_is_named(aclcmp: Command, tmp_path: Path, sc
     # at the high level alone only the layer is known
     done = aclcmp("--exec", f"{script} --fault", "--ranks", "2", "--labels", r"\.out$", "--output", "high")
     assert done.code == 1
-    assert report(tmp_path / "high")["first_divergence"]["label"] == "layers.1.out"
+    assert read_report(tmp_path / "high")["first_divergence"]["label"] == "layers.1.out"
 
 
 def test_clean_takes_what_matches_and_nothing_else(aclcmp: Command, tmp_path: Path, script: str) -> None:
@@ -102,12 +97,12 @@ def test_a_library_that_dumps_nothing_is_told(aclcmp: Command, tmp_path: Path, s
     assert "Not dumped by the library" in done.out and "--low-level" in done.out
     missing = [
         rank["reason"]
-        for label in report(tmp_path / "run")["labels"]
+        for label in read_report(tmp_path / "run")["labels"]
         for rank in label["ranks"].values()
         if rank["status"] == "missing"
     ]
     assert len(missing) == 24 and all(str(tmp_path) in reason for reason in missing)
-    assert report(tmp_path / "run")["coverage"]["missing_actual"] == 24
+    assert read_report(tmp_path / "run")["coverage"]["missing_actual"] == 24
 
 
 @pytest.mark.parametrize("capture", ["stats", "fingerprint"])
@@ -127,7 +122,7 @@ def test_capture(aclcmp: Command, tmp_path: Path, capture: str) -> None:
         *("--exec", "python s.py", "--capture", capture, "--tasks", "0,2", "--labels", "layers", "--output", "run")
     )
     assert done.code == 1, done
-    found = report(tmp_path / "run")
+    found = read_report(tmp_path / "run")
     assert sorted({label["task"] for label in found["labels"]}) == [0, 2]
     by_layer = {label["layer"]: label["ranks"]["0"] for label in found["labels"] if label["task"] == 0}
     assert by_layer["0"]["bitwise"] and by_layer["0"]["stats"]["basis"] == ("norms" if capture == "stats" else capture)

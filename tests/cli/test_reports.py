@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.ray
 
@@ -75,7 +76,7 @@ def test_a_report_is_judged_explained_and_shown_again(aclcmp: Command, wrong: Pa
     done = aclcmp("verdict", "wrong", "--json")
     assert done.code == 1 and json.loads(done.out)["first_divergence"]["label"] == "layers.4.out"
     assert aclcmp("verdict", "wrong", "--policy", "policy.toml", "--fail-on", "own", "--save").code == 0
-    assert json.loads((wrong / "report.json").read_text())["verdict"] == "match"
+    assert read_report(wrong)["verdict"] == "match"
     assert aclcmp("verdict", "wrong", "--save").code == 1
     done = aclcmp("explain", "wrong", "layers.4.out")
     assert done.code == 0 and "reference: relative L2" in done.out and "computed from layers.3.out" in done.out
@@ -89,7 +90,7 @@ def test_a_report_is_judged_explained_and_shown_again(aclcmp: Command, wrong: Pa
 def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) -> None:
     done = aclcmp("--exec", "python model.py", "--output", "right", "--floor", "perturb")
     assert done.code == 0 and (tmp_path / "right" / "again-perturbed" / "run.json").exists(), done
-    floors = json.loads((tmp_path / "right" / "report.json").read_text())["labels"][3]["ranks"]["0"]["floors"]
+    floors = read_report(tmp_path / "right")["labels"][3]["ranks"]["0"]["floors"]
     assert floors["perturbed"]["rel_l2"] > 0
     done = aclcmp("diff", "wrong", "right")
     assert done.code == 0 and "First divergence: layers.4.out, task 0, rank 0 -> none" in done.out
@@ -99,7 +100,7 @@ def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) ->
     assert aclcmp("verdict", "wrong", "--floor", "floor.h5").code == 1
     done = aclcmp("compare", "right", "--floor", "wrong")
     assert done.code == 0, "golden of the one against golden of the other"
-    content = json.loads((tmp_path / "right" / "report.json").read_text())
+    content = read_report(tmp_path / "right")
     assert content["labels"][3]["ranks"]["0"]["floors"]["repeat"] == {"rel_l2": 0.0, "worst_row": 0.0, "row_p50": 0.0}
 
 

@@ -1,6 +1,5 @@
 """The whole way through the real command: launch, labels, shards, comparison, report, exit code."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,6 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -19,13 +17,9 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.cluster.head_watch import HERE_GONE
 from tests.cli.conftest import Command
 from tests.processes import PATIENCE, as_in_a_terminal, catches, command_of, living, wait_until
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.ray
-
-
-def report_of(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return content
 
 
 def test_healthy_run_and_compare_again(aclcmp: Command, script: Path, tmp_path: Path) -> None:
@@ -35,13 +29,13 @@ def test_healthy_run_and_compare_again(aclcmp: Command, script: Path, tmp_path: 
     for rank in range(4):
         assert f"[rank{rank}] turn 1" in done.out
         assert (tmp_path / "out" / "logs" / f"rank{rank:05d}.log").read_text() == "turn 0\nturn 1\n"
-    first = report_of(tmp_path / "out")
+    first = read_report(tmp_path / "out")
     assert first["verdict"] == "match" and first["coverage"]["compared"] == 32
     assert all(len(label["ranks"]) == 4 for label in first["labels"])
     assert (tmp_path / "out" / "report.csv").exists() and (tmp_path / "out" / "report.h5").exists()
     again = aclcmp("compare", "out")
     assert again.code == 0
-    assert report_of(tmp_path / "out")["labels"] == first["labels"]
+    assert read_report(tmp_path / "out")["labels"] == first["labels"]
 
 
 def test_fault_is_named(aclcmp: Command, script: Path, tmp_path: Path) -> None:
@@ -50,7 +44,7 @@ def test_fault_is_named(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     assert "First divergence: layers.2.act (op), task 0, rank 1" in done.out
     assert "model.py:" in done.out
     assert "layout inferred from the shapes of all ranks for 4 labels, e.g. layers.0.act: Shard(dim=1)" in done.out
-    told = report_of(tmp_path / "out")["first_divergence"]
+    told = read_report(tmp_path / "out")["first_divergence"]
     assert (told["label"], told["task"], told["ranks"], told["origin"]) == ("layers.2.act", 0, [1], "own")
 
 
@@ -72,7 +66,7 @@ def test_failed_rank_is_named_and_what_was_labelled_is_compared(
 ) -> None:
     done = aclcmp("--exec", f"python model.py {mode}", "--ranks", "2", "--output", "out")
     assert done.code == 3 and "rank 1" in done.out and words in done.out
-    told = report_of(tmp_path / "out")
+    told = read_report(tmp_path / "out")
     assert told["verdict"] == "failed"
     assert told["coverage"]["compared"] >= 4 + 3
     assert {label["label"] for label in told["labels"]} >= {f"layers.{n}.act" for n in range(4)}
@@ -81,7 +75,7 @@ def test_failed_rank_is_named_and_what_was_labelled_is_compared(
 def test_timeout_names_the_ranks_that_hang(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     done = aclcmp("--exec", "python model.py hang", "--ranks", "2", "--timeout", "15", "--output", "out")
     assert done.code == 3 and "15" in done.out and "0-1" in done.out
-    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+    assert read_report(tmp_path / "out")["coverage"]["compared"] == 2 * 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -98,7 +92,7 @@ def test_interrupt_reports_what_was_labelled(script: Path, tmp_path: Path, numbe
     rest, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3
     assert "interrupted" in rest
-    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+    assert read_report(tmp_path / "out")["coverage"]["compared"] == 2 * 7
     wait_until(lambda: not living(lambda each: str(tmp_path) in command_of(each)))
 
 
@@ -114,7 +108,7 @@ def test_a_killed_raylet(script: Path, tmp_path: Path) -> None:
     rest, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3
     assert f"{HERE_GONE}: comparing what lies on this host" in rest and f"Run failed: {HERE_GONE}; the ranks" in rest
-    assert report_of(tmp_path / "out")["coverage"]["compared"] == 2 * 7
+    assert read_report(tmp_path / "out")["coverage"]["compared"] == 2 * 7
 
 
 HOSTILE = """
@@ -142,7 +136,7 @@ def test_hostile_output_and_secrets(aclcmp: Command, tmp_path: Path, monkeypatch
     assert "[rank0] prints \\x1b]0;owned\\x07" in done.out and "\\x1b[2J" in done.out
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) >= 6 and not [path for path in files if b"swordfish" in path.read_bytes()]
-    run = report_of(tmp_path / "out")["run"]
+    run = read_report(tmp_path / "out")["run"]
     assert run["environment"]["NCCL_PROXY"] == "http://(hidden)@proxy:1"
     assert run["command"] == ["python", "hostile.py", "--key", "(hidden)"]
 
@@ -164,11 +158,11 @@ def test_no_compare_records_only(aclcmp: Command, script: Path, tmp_path: Path) 
 def test_torn_shards_are_compared_directly_and_recovered(aclcmp: Command, script: Path, tmp_path: Path) -> None:
     aclcmp("--exec", "python model.py abort", "--ranks", "2", "--output", "out")
     shard = tmp_path / "out" / "shards" / "rank00001.h5"
-    before = report_of(tmp_path / "out")["labels"]
+    before = read_report(tmp_path / "out")["labels"]
     recovered = aclcmp("recover", shard)
     assert recovered.code == 0 and "rebuilt" in recovered.out and " 0 lost" in recovered.out
     assert aclcmp("compare", "out").code == 3
-    after = report_of(tmp_path / "out")["labels"]
+    after = read_report(tmp_path / "out")["labels"]
     assert [label["ranks"] for label in after] == [label["ranks"] for label in before]
     assert "nothing to recover" in aclcmp("recover", shard).out
 
@@ -238,4 +232,4 @@ def test_a_reader_that_leaves_does_not_end_the_run(script: Path, tmp_path: Path)
     assert b"aclcmp" in process.stdout.readline()
     process.stdout.close()
     assert process.wait(PATIENCE) == 1
-    assert report_of(tmp_path / "out")["first_divergence"]["label"] == "layers.2.act"
+    assert read_report(tmp_path / "out")["first_divergence"]["label"] == "layers.2.act"

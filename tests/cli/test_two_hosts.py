@@ -22,6 +22,7 @@ import pytest
 
 from tests.netns import Done, Host, hosts, ray_on, start_ray
 from tests.processes import PATIENCE, as_in_a_terminal, command_of, kill, living, wait_until
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.netns
 
@@ -78,7 +79,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def report_of(host: Host, output: str) -> dict:
-    return json.loads((host.files / output / "report.json").read_text())
+    return read_report(host.files / output)
 
 
 def shards(host: Host, output: str) -> list[str]:
@@ -220,7 +221,7 @@ def test_a_shared_folder(two: list[Host]) -> None:
     done = again(two[0], "--exec", script, *options, "--output", "shared/run")
     assert done.code == 1, done
     assert "Nothing needs fetching: host acl-b (10.77.0.2) sees the same files" in done.out
-    report = json.loads((two[0].shared / "run" / "report.json").read_text())
+    report = read_report(two[0].shared / "run")
     assert report["coverage"]["compared"] == 24 and report["first_divergence"]["ranks"] == [3]
     left = {path.name for path in (two[0].shared / "run").iterdir() if path.stem != "report"}
     assert left == {"run.json", "shards", "logs"}

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.ray
 
@@ -58,7 +59,7 @@ def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, addre
     nodes = [rank["node_id"] for rank in record["ranks"]]
     assert nodes[0] == nodes[1] != nodes[2] == nodes[3]
     assert [rank["local_rank"] for rank in record["ranks"]] == [0, 1, 0, 1]
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = read_report(tmp_path / "out")
     assert report["coverage"]["compared"] == 32
     assert report["first_divergence"]["ranks"] == [1]
 

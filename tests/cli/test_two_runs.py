@@ -1,11 +1,9 @@
 """Two runs made apart, at other world sizes: one golden process against tensor-parallel ranks, without annotations."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command
 from tests.processes import PATIENCE
-from tests.recorded import record_run
+from tests.recorded import read_report, record_run
 
 SCRIPT = """
 import os, sys
@@ -48,10 +46,6 @@ def record(folder: Path, script: Path, *arguments: str, ranks: int = 1) -> None:
     record_run(run, str(script), ranks)
 
 
-def report(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "report.json").read_text()))
-
-
 @pytest.mark.ray
 def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text(SCRIPT)
@@ -64,7 +58,7 @@ def test_runs_of_one_two_and_eight_ranks(aclcmp: Command, tmp_path: Path) -> Non
     assert f"golden: {tmp_path / 'one'}, 1 rank" in done.out and f"actual: {tmp_path / 'eight'}, 8 ranks" in done.out
     done = aclcmp("compare", "two", "bad", "--output", "out")
     assert done.code == 1, done
-    first = report(tmp_path / "out")["first_divergence"]
+    first = read_report(tmp_path / "out")["first_divergence"]
     assert (first["label"], first["task"], first["ranks"]) == ("layers.1.act", 0, [5])
     files = ["report.csv", "report.h5", "report.json", "report.xml"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
@@ -80,11 +74,11 @@ def test_a_folder_of_arrays_is_a_side(quick_aclcmp: Command, tmp_path: Path) -> 
         np.save(tmp_path / "dump" / f"layers.{layer}.out.npy", whole.sum(2))
     done = quick_aclcmp("compare", "dump", "actual", "--output", "out")
     assert done.code == 1 and "tensor files, 1 rank" in done.out, done
-    found = report(tmp_path / "out")
+    found = read_report(tmp_path / "out")
     assert found["coverage"]["complete"] and {label["level"] for label in found["labels"]} == {"high"}
     assert (found["first_divergence"]["label"], found["first_divergence"]["ranks"]) == ("layers.1.act", [5])
     done = quick_aclcmp("compare", "actual", "dump", "--output", "back")  # the whole is put together from eight slices
-    assert done.code == 1 and report(tmp_path / "back")["first_divergence"]["label"] == "layers.1.act", done
+    assert done.code == 1 and read_report(tmp_path / "back")["first_divergence"]["label"] == "layers.1.act", done
 
 
 def test_passes_of_an_engine_are_sides(quick_aclcmp: Command, tmp_path: Path) -> None:
@@ -98,7 +92,7 @@ def test_passes_of_an_engine_are_sides(quick_aclcmp: Command, tmp_path: Path) ->
     assert done.code == 0 and "SGLang's passes, 1 rank" in done.out, done
     done = quick_aclcmp("compare", "golden", "wrong", "--output", "b")
     assert done.code == 1, done
-    first = report(tmp_path / "b")["first_divergence"]
+    first = read_report(tmp_path / "b")["first_divergence"]
     assert (first["task"], first["label"], first["origin"]) == (0, "model.layers.1", "own")
 
 
@@ -113,7 +107,7 @@ def test_passes_of_other_batches_pair_by_request_and_position(quick_aclcmp: Comm
     dump_batches(tmp_path / "actual" / "TP0_PP0_Rank0_pid8", actual, wrong=0.5)
     done = quick_aclcmp("compare", "golden", "actual", "--output", "out")
     assert done.code == 1, done
-    found = report(tmp_path / "out")
+    found = read_report(tmp_path / "out")
     labels = {each["label"]: each for each in found["labels"]}
     assert set(labels) == {*BATCH, "model.layers.0", "model", "logits_processor"}
     layer = labels["model.layers.0"]["ranks"]["0"]
@@ -134,7 +128,7 @@ def test_a_side_without_rows_pairs_by_passes(quick_aclcmp: Command, tmp_path: Pa
         torch.save({"model.layers.0": torch.tensor(rows, dtype=torch.float32)}, step / "x.pt")
     done = quick_aclcmp("compare", "golden", "actual", "--output", "out")
     assert done.code == 4, done
-    found = report(tmp_path / "out")
+    found = read_report(tmp_path / "out")
     layers = [each for each in found["labels"] if each["label"] == "model.layers.0"]
     assert [(each["task"], each["ranks"]["0"]["status"]) for each in layers] == [(0, "match"), (1, "match")]
 
@@ -149,7 +143,7 @@ def test_ids_that_differ_are_mapped(quick_aclcmp: Command, tmp_path: Path) -> No
     (tmp_path / "map.txt").write_text(proposal.out + "nothing.* -> like.it.*\n")
     done = quick_aclcmp("compare", "golden", "actual", "--map", "map.txt", "--output", "mapped")
     assert done.code == 0 and "All match" in done.out and "no label follows these rules of the map: line" in done.out
-    assert {label["label"] for label in report(tmp_path / "mapped")["labels"]} == {
+    assert {label["label"] for label in read_report(tmp_path / "mapped")["labels"]} == {
         f"layers.{layer}.{what}" for layer in range(3) for what in ("act", "out")
     }
 
@@ -201,11 +195,11 @@ def test_summands_are_added(aclcmp: Command, tmp_path: Path) -> None:
     )
     done = aclcmp("--exec", "python s.py", "--ranks", "4", "--output", "good")
     assert done.code == 0, done
-    (label,) = report(tmp_path / "good")["labels"]
+    (label,) = read_report(tmp_path / "good")["labels"]
     assert list(label["ranks"]) == ["0", "1", "2", "3"]
     assert label["ranks"]["3"]["layout"] == "Partial(sum) over 4 ranks"
     done = aclcmp("--exec", "python s.py fault", "--ranks", "4", "--output", "bad")
     assert done.code == 1, done
-    first = report(tmp_path / "bad")["first_divergence"]
+    first = read_report(tmp_path / "bad")["first_divergence"]
     assert (first["label"], first["ranks"]) == ("out", [0, 1, 2, 3])
     assert first["why"].startswith("the sum over ranks 0, 1, 2, 3: ")

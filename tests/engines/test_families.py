@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.engines.test_vllm import report, run
+from tests.engines.test_vllm import run
 from tests.processes import PATIENCE
-from tests.recorded import record_run
+from tests.recorded import read_report, record_run
 
 pytestmark = pytest.mark.engine
 
@@ -43,7 +43,7 @@ def rounds(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("family", LABELS)
 def test_a_family_matches_completely(rounds: Path, family: str) -> None:
-    found = report(rounds / family)
+    found = read_report(rounds / family)
     assert found["verdict"] == "match" and found["exit_code"] == 0
     assert len(found["labels"]) == LABELS[family]
     ranks = [(label["label"], rank) for label in found["labels"] for rank in label["ranks"].values()]
@@ -52,7 +52,7 @@ def test_a_family_matches_completely(rounds: Path, family: str) -> None:
 
 def test_swapped_experts_are_named_at_the_output_of_their_block(rounds: Path) -> None:
     """The router is right: only what its choice led to is not."""
-    found = report(rounds / SWAPPED)
+    found = read_report(rounds / SWAPPED)
     first = found["first_divergence"]
     assert (first["label"], first["origin"]) == ("model.layers.1.mlp", "own")
     by_name = {label["label"]: label["ranks"]["0"]["status"] for label in found["labels"]}

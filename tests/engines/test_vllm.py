@@ -3,18 +3,16 @@
 An engine takes most of a minute to start: all rounds of `rounds.py` share one.
 """
 
-import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.engines.rounds_text import LONG
 from tests.processes import PATIENCE
-from tests.recorded import record_run
+from tests.recorded import read_report, record_run
 
 pytestmark = pytest.mark.engine
 
@@ -52,12 +50,8 @@ def rounds(engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
     return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS)
 
 
-def report(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "report.json").read_text()))
-
-
 def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
-    found = report(rounds / "clean")
+    found = read_report(rounds / "clean")
     assert found["verdict"] == "match" and found["exit_code"] == 0
     assert len(found["labels"]) == LABELS and found["coverage"]["compared"] == 3 * LABELS
     for label in found["labels"]:
@@ -81,7 +75,7 @@ def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
     ],
 )
 def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int]) -> None:
-    found = report(rounds / name)
+    found = read_report(rounds / name)
     first = found["first_divergence"]
     assert (first["label"], first["ranks"], first["origin"]) == (label, ranks, "own")
     verdict = next(each for each in found["labels"] if each["label"] == label)["ranks"][str(ranks[0])]
@@ -95,7 +89,7 @@ def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: li
 
 def test_positions_after_a_prefix_hit_are_named(rounds: Path) -> None:
     """Only the rows behind the hit are wrong, of the request that was asked last."""
-    found = report(rounds / "shifted")
+    found = read_report(rounds / "shifted")
     label = next(each for each in found["labels"] if each["label"] == found["first_divergence"]["label"])
     name = label["ranks"]["0"]["worst_row_name"]
     position = int(name.split("position ")[1].split(",")[0])
@@ -113,7 +107,7 @@ def test_half_precision_matches_with_its_reference(
     engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = play(engine, tmp_path_factory.mktemp("bfloat16"), smollm2, "bfloat16", "clean")
-    found = report(folder / "clean")
+    found = read_report(folder / "clean")
     assert found["exit_code"] == 0 and found["coverage"]["compared"] == 3 * LABELS
     assert all("reference" in label["ranks"]["0"]["floors"] for label in found["labels"][1:])
 
@@ -127,7 +121,7 @@ def test_one_command_checks_an_engine_eager_and_compiled(engine: Path, smollm2: 
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     for mode in ("eager", "compiled"):
-        found = report(tmp_path / "run" / mode)
+        found = read_report(tmp_path / "run" / mode)
         assert found["verdict"] == "match" and found["coverage"]["compared"] == LABELS
     assert done.stdout.count(f"All match: {LABELS} labels") == 2
     assert done.stdout.splitlines()[-2:] == ["eager agrees with the original", "compiled agrees with the original"]

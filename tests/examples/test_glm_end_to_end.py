@@ -1,7 +1,6 @@
 """The main job: the GLM example through the real command; healthy it is green, each planted fault is named."""
 
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 
@@ -42,7 +42,7 @@ def glm(folder: Path, ranks: int, *arguments: str) -> tuple[int, str, dict[str, 
     script = " ".join(("python examples/glm/run.py", *arguments))
     command = [sys.executable, "-m", "aclcmp", "--exec", script, "--ranks", str(ranks), "--output", str(folder / "run")]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
-    return done.returncode, done.stdout + done.stderr, json.loads((folder / "run" / "report.json").read_text())
+    return done.returncode, done.stdout + done.stderr, read_report(folder / "run")
 
 
 @pytest.mark.parametrize(("ranks", "dtype"), [(8, "float32"), (4, "bfloat16")])

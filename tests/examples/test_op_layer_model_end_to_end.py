@@ -1,6 +1,5 @@
 """The original's example through the real command: low level names the kernel at fault, high level what holds it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 
@@ -28,7 +28,7 @@ def example(folder: Path, *arguments: str, low_level: bool = True) -> tuple[int,
     options = ["--ranks", str(RANKS), "--output", str(folder / "run"), *(["--low-level"] if low_level else [])]
     command = [sys.executable, "-m", "aclcmp", "--exec", script, *options]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
-    return done.returncode, done.stdout + done.stderr, json.loads((folder / "run" / "report.json").read_text())
+    return done.returncode, done.stdout + done.stderr, read_report(folder / "run")
 
 
 @pytest.mark.parametrize(

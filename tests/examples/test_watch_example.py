@@ -1,6 +1,5 @@
 """Unmodified transformers models, watched: green beside their tensor-parallel selves, and a planted fault is named."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.model
 
@@ -27,7 +27,7 @@ def watch_example(folder: Path, *arguments: str, ranks: int = 4) -> tuple[int, s
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE)
     told = done.stdout + done.stderr
     assert (folder / "run" / "report.json").exists(), told
-    return done.returncode, told, json.loads((folder / "run" / "report.json").read_text())
+    return done.returncode, told, read_report(folder / "run")
 
 
 @pytest.mark.ray

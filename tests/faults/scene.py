@@ -20,6 +20,7 @@ import psutil
 
 from tests.netns import Host, hosts, ray_on
 from tests.processes import PATIENCE, command_of, descendants, kill, living
+from tests.recorded import read_report
 
 SCRIPT = """
 import os, signal, sys, time
@@ -170,7 +171,7 @@ class Scene:
         return counts
 
     def report(self) -> dict[str, Any]:
-        return dict(json.loads((self.hosts[0].files / self.output / "report.json").read_text()))
+        return read_report(self.hosts[0].files / self.output)
 
     def record(self) -> dict[str, Any]:
         return dict(json.loads((self.hosts[0].files / self.output / "run.json").read_text()))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.netns import hosts, ray_on
 from tests.processes import PATIENCE
+from tests.recorded import read_report
 
 pytestmark = [pytest.mark.netns, pytest.mark.submit, pytest.mark.model]
 
@@ -24,7 +25,7 @@ def test_glm_on_two_hosts(tmp_path: Path) -> None:
         done = laptop.run("aclcmp", "submit", file, *arguments, timeout=PATIENCE)
         assert done.code == 1, done
         assert "8 ranks on 2 hosts" in done.out and "rank 6 (host acl-b)" in done.out, done.out
-        report = json.loads((laptop.files / "here" / "report.json").read_text())
+        report = read_report(laptop.files / "here")
         first = report["first_divergence"]
         assert (first["label"], first["ranks"], first["origin"]) == ("layers.2.mlp.act.local", [6], "own")
         assert report["coverage"]["compared"] == sum(len(label["ranks"]) for label in report["labels"]) > 200

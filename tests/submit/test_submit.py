@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.processes import PATIENCE, as_in_a_terminal, living, wait_until
+from tests.recorded import read_report
 from tests.submit.client import Laptop
 from tests.submit.cluster import OwnCluster, own_cluster
 
@@ -153,7 +154,7 @@ def test_ctrl_c(cluster: OwnCluster, laptop: Laptop) -> None:
         assert terminal.exit_code() == 3 and "stopped" in terminal.text
     wait_until(lambda: not _ranks(cluster), lambda: _ranks(cluster))
     assert laptop.run("fetch", job, "--output", "stopped").code == 0
-    report = json.loads((laptop.folder / "stopped/report.json").read_text())
+    report = read_report(laptop.folder / "stopped")
     assert [label["status"] for label in report["labels"]] == ["match"] * 3  # it had the time to compare
     assert re.search(f"{job} +stopped", laptop.run("jobs", "job.yaml").out)
     assert "was over already (stopped)" in laptop.run("stop", job).err
