@@ -10,20 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-from vllm import LLM, SamplingParams, TokensPrompt
+from engine_rank import open_engine, record_into, runner_of
+
+# isort: split
+from vllm import SamplingParams, TokensPrompt
 from vllm.distributed import cleanup_dist_env_and_memory
 
-from aclcmp.labeling import api
 from aclcmp.labeling.engines.vllm import register
-from aclcmp.labeling.identity import SHARD_DIR
 
 PROMPTS = [[(7 * place + 3) % 120 + 4 for place in range(40)], [9, 8, 7, 6, 5], [11, 12, 13, 14, 15, 16, 17, 18]]
 
@@ -35,36 +28,15 @@ def swap_experts(model: Any) -> None:
             weight.data[[0, 1]] = weight.data[[1, 0]].clone()
 
 
-def record_into(shards: Path) -> None:
-    """Begin a run: replace the recorder."""
-    if api._recorder is not None:
-        api._recorder.close()
-        api._recorder = None
-    shards.mkdir(parents=True, exist_ok=True)
-    os.environ[SHARD_DIR] = str(shards.absolute())
-
-
 def play(models: Path, folder: Path, family: str, faults: list[str]) -> None:
     """Answer all prompts with one family's model, in chunks, batches and decode steps; then again with each fault."""
     record_into(folder / family / "shards")
-    llm = LLM(
-        model=str(models / family),
-        dtype="float32",
-        enforce_eager=True,
-        skip_tokenizer_init=True,
-        tensor_parallel_size=int(os.environ["WORLD_SIZE"]),
-        distributed_executor_backend="external_launcher",
-        max_model_len=128,
-        max_num_batched_tokens=32,
-        max_num_seqs=4,
-        block_size=32,
-        seed=0,
-    )
+    llm = open_engine(str(models / family), "float32", max_model_len=128, skip_tokenizer_init=True)
     sampling = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True, detokenize=False)
     for fault in ("", *faults):
         if fault:
             record_into(folder / f"{family}-{fault}" / "shards")
-            swap_experts(llm.llm_engine.model_executor.driver_worker.worker.model_runner.get_model())
+            swap_experts(runner_of(llm).get_model())
             llm.reset_prefix_cache()
         for output in llm.generate([TokensPrompt(prompt_token_ids=each) for each in PROMPTS], sampling, use_tqdm=False):
             print(family, fault, output.request_id, output.outputs[0].token_ids, flush=True)

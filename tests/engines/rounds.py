@@ -2,7 +2,7 @@
 
     aclcmp --exec "python rounds.py MODEL FOLDER DTYPE ROUND..." --ranks 3 --no-compare
 
-An engine takes a minute to start. So all rounds use one, and the recorder is replaced between them.
+All rounds use one engine, and the recorder is replaced between them.
 """
 
 import os
@@ -12,21 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+from engine_rank import open_engine, record_into, runner_of
+
+# isort: split
 import torch
 from rounds_text import PROMPTS
-from vllm import LLM, SamplingParams
+from vllm import SamplingParams
 
-from aclcmp.labeling import api
 from aclcmp.labeling.engines.vllm import register
-from aclcmp.labeling.identity import SHARD_DIR
 
 RANK = int(os.environ["RANK"])
 
@@ -122,29 +115,13 @@ class Engine:
 
     def __init__(self, model: str, dtype: str) -> None:
         register()
-        self.llm = LLM(
-            model=model,
-            dtype=dtype,
-            enforce_eager=True,
-            tensor_parallel_size=int(os.environ["WORLD_SIZE"]),
-            distributed_executor_backend="external_launcher",
-            max_model_len=256,
-            max_num_batched_tokens=32,
-            max_num_seqs=4,
-            block_size=32,
-            seed=0,
-        )
-        self.runner = self.llm.llm_engine.model_executor.driver_worker.worker.model_runner
+        self.llm = open_engine(model, dtype, max_model_len=256)
+        self.runner = runner_of(self.llm)
         self.model = self.runner.get_model()
 
     def round(self, name: str, folder: str) -> None:
         """Answer all prompts, then the first again, whose beginning is in the prefix cache by then; record a run."""
-        if api._recorder is not None:
-            api._recorder.close()
-            api._recorder = None
-        shards = Path(folder, name, "shards").absolute()
-        shards.mkdir(parents=True, exist_ok=True)
-        os.environ[SHARD_DIR] = str(shards)
+        record_into(Path(folder, name, "shards"))
         self.llm.reset_prefix_cache()
         sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
         with ROUNDS[name](self):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.run.directory import RunDir
-from tests.engines.test_vllm import run
+from tests.engines.engine_runs import add_golden, record_rounds
 from tests.processes import PATIENCE
-from tests.recorded import read_report, record_run
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.engine
 
@@ -23,21 +22,13 @@ SWAPPED = "qwen3_moe-experts"
 def rounds(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the run directories, each with its golden side."""
     folder = tmp_path_factory.mktemp("families")
-    here = Path(__file__).parent
-    subprocess.run(
-        [engine / "python", here / "tiny_models.py", folder / "models", *LABELS], check=True, timeout=PATIENCE
-    )
+    tiny_models = Path(__file__).with_name("tiny_models.py")
+    subprocess.run([engine / "python", tiny_models, folder / "models", *LABELS], check=True, timeout=PATIENCE)
     families = f"{' '.join(LABELS)}:experts"
-    script = f"{engine}/python {here / 'family_rounds.py'} {folder}/models {folder}/rounds {families}"
-    done = run(engine, folder, "--exec", script, "--ranks", "2", "--no-compare", "--output", "engine")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    record_rounds(engine, folder, f"family_rounds.py {folder}/models {folder}/rounds {families}", 2)
     for directory in (folder / "rounds").iterdir():
-        made = RunDir(directory, "run")
-        made.logs.mkdir()
-        record_run(made, "family_rounds.py", 2)
         model = folder / "models" / directory.name.partition("-")[0]
-        done = run(engine, folder, "golden", str(directory), "--model", str(model))
-        assert done.returncode in (0, 1), done
+        add_golden(engine, directory, model, 2, "family_rounds.py")
     return folder / "rounds"
 
 

@@ -3,16 +3,13 @@
 An engine takes most of a minute to start: all rounds of `rounds.py` share one.
 """
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from aclcmp.orchestrator.run.directory import RunDir
+from tests.engines.engine_runs import add_golden, record_rounds, run
 from tests.engines.rounds_text import LONG
-from tests.processes import PATIENCE
-from tests.recorded import read_report, record_run
+from tests.recorded import read_report
 
 pytestmark = pytest.mark.engine
 
@@ -21,27 +18,12 @@ LABELS = 45
 """Of three layers: 14 each, the embedding, the last norm and the logits."""
 
 
-def run(engine: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = os.environ | {"PATH": f"{engine}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        [engine / "aclcmp", *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE
-    )
-
-
 def play(engine: Path, folder: Path, model: Path, dtype: str, *rounds: str) -> Path:
     """Run rounds on three ranks, each with the golden side; return the folder of their run directories."""
-    script = (
-        f"{engine}/python {Path(__file__).with_name('rounds.py')} {model} {folder}/rounds {dtype} {' '.join(rounds)}"
-    )
-    done = run(engine, folder, "--exec", script, "--ranks", "3", "--no-compare", "--output", "engine")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    record_rounds(engine, folder, f"rounds.py {model} {folder}/rounds {dtype} {' '.join(rounds)}", 3)
     for name in rounds:
-        directory = RunDir(folder / "rounds" / name, "run")
-        directory.logs.mkdir()
-        record_run(directory, "rounds.py", 3)
-        done = run(engine, folder, "golden", f"rounds/{name}", "--model", str(model))
-        assert done.returncode in (0, 1), done
-        (folder / "rounds" / name / "out.txt").write_text(done.stdout)
+        directory = folder / "rounds" / name
+        (directory / "out.txt").write_text(add_golden(engine, directory, model, 3, "rounds.py"))
     return folder / "rounds"
 
 

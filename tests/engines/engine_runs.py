@@ -1,0 +1,36 @@
+"""Commands of the environment that has vLLM, and the golden side of the runs that its ranks recorded."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from aclcmp.orchestrator.run.directory import RunDir
+from tests.processes import PATIENCE
+from tests.recorded import record_run
+
+
+def run(engine: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `aclcmp ARGUMENTS` of that environment in a folder."""
+    environ = os.environ | {"PATH": f"{engine}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(
+        [engine / "aclcmp", *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def record_rounds(engine: Path, folder: Path, script: str, ranks: int) -> None:
+    """Run a script of `engine_rank.py` on so many ranks; it makes the run directories itself."""
+    done = run(
+        engine, folder, "--exec", f"{engine}/python {Path(__file__).parent}/{script}", "--ranks", str(ranks),
+        "--no-compare", "--output", "engine",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def add_golden(engine: Path, directory: Path, model: Path, ranks: int, script: str) -> str:
+    """Add run.json and the golden side to a run directory that has only shards; return what the command printed."""
+    made = RunDir(directory, "run")
+    made.logs.mkdir()
+    record_run(made, script, ranks)
+    done = run(engine, directory.parents[1], "golden", str(directory), "--model", str(model))
+    assert done.returncode in (0, 1), done
+    return done.stdout
