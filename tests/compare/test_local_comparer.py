@@ -15,9 +15,9 @@ from aclcmp.orchestrator.compare import local_comparer
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
 from aclcmp.orchestrator.compare.schedule import SPLIT_BYTES
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect
-from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import Outcome, Outcomes, PairStats
 from aclcmp.orchestrator.run.directory import RunDir
+from tests.compare.stored_pairs import pair_of, write
 from tests.processes import PATIENCE
 from tests.recorded import record_run
 
@@ -41,19 +41,6 @@ import numpy, aclcmp
 for side in ("pta", "acl"):
     aclcmp.set_label(side, "layers.0", numpy.arange(64, dtype=numpy.float32))
 """
-
-
-def pair_of(path: Path, rank: int, shape: tuple[int, ...] = (4, 4)) -> Pair:
-    """Return a pair whose sides lie one after the other in a file."""
-    golden = Source(str(path), 0, "float32", shape)
-    actual = Source(str(path), int(np.prod(shape)) * 4, "float32", shape)
-    whole = Region.whole(shape)
-    return Pair(LabelKey(0, "x", 0), rank, golden, whole, actual, whole, shape, whole, "same shape")
-
-
-def write(path: Path, shape: tuple[int, ...] = (4, 4)) -> None:
-    golden = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    path.write_bytes(golden.tobytes() + (golden * np.float32(2)).tobytes())
 
 
 def sorted_values(outcomes: Outcomes) -> list[Outcome]:

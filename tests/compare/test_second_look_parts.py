@@ -18,6 +18,7 @@ from aclcmp.orchestrator.compare.local_comparer import LocalComparer
 from aclcmp.orchestrator.compare.second_look_parts import LookSchedule
 from aclcmp.orchestrator.core.diagnosis import NO_TIME, Fit, Look, Suspect
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from tests.compare.stored_pairs import pair_of, write
 
 PLACES = FileLocations("here")
 KEY = LabelKey(0, "x", 0)
@@ -98,24 +99,16 @@ def test_what_was_interrupted_is_absent() -> None:
 
 
 def test_threads_look_in_order_and_tell_how_many_are_done(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(np.ones(128, np.float32).tobytes())
-    source = Source(str(tmp_path / "data"), 0, "float32", SMALL)
-    suspects = [
-        replace(each, pairs=(replace(each.pairs[0], golden=source, actual=source),))
-        for each in (suspect(rank) for rank in range(50))
-    ]
+    write(tmp_path / "data")
+    suspects = [Suspect((pair_of(tmp_path / "data", rank),), 1.0) for rank in range(50)]
     done: list[int] = []
     looks = LocalComparer(2).look_again(suspects, 0.0, done.append)
     assert list(looks) == [each.name for each in suspects] and sum(done) == 50
 
 
 def test_ctrl_c_ends_a_look_with_what_is_done(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(np.ones(128, np.float32).tobytes())
-    source = Source(str(tmp_path / "data"), 0, "float32", SMALL)
-    suspects = [
-        replace(each, pairs=(replace(each.pairs[0], golden=source, actual=source),))
-        for each in (suspect(rank) for rank in range(3000))
-    ]
+    write(tmp_path / "data")
+    suspects = [Suspect((pair_of(tmp_path / "data", rank),), 1.0) for rank in range(3000)]
 
     def advance(looks: int) -> None:
         raise KeyboardInterrupt

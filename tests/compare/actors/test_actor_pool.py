@@ -25,23 +25,11 @@ from aclcmp.orchestrator.core.diagnosis import Look, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.run.directory import RunDir
+from tests.compare.stored_pairs import pair_of, write
 from tests.labeling.shard.test_damage import write as write_shard
 from tests.processes import command_of, descendants, kill, living
 
 pytestmark = pytest.mark.ray
-
-
-def pair_of(path: Path, rank: int, shape: tuple[int, ...] = (4, 4)) -> Pair:
-    """A pair whose sides lie one after the other in a file."""
-    golden = Source(str(path), 0, "float32", shape)
-    actual = Source(str(path), int(np.prod(shape)) * 4, "float32", shape)
-    whole = Region.whole(shape)
-    return Pair(LabelKey(0, "x", 0), rank, golden, whole, actual, whole, shape, whole, "same shape")
-
-
-def write(path: Path, shape: tuple[int, ...] = (4, 4)) -> None:
-    golden = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    path.write_bytes(golden.tobytes() + (golden * np.float32(2)).tobytes())
 
 
 def test_a_split_pair_has_the_statistics_of_the_whole(cluster: Cluster, tmp_path: Path) -> None:
