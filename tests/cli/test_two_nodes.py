@@ -4,8 +4,6 @@ The same run is then compared again without Ray.
 """
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from tests.processes import PATIENCE
+from tests.joinable import cluster_process
 from tests.recorded import read_report
 
 pytestmark = pytest.mark.ray
@@ -32,21 +30,8 @@ cluster.shutdown()
 @pytest.fixture
 def address() -> Iterator[str]:
     """Address of a cluster of two nodes, which lives in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", HEAD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=dict(os.environ),
-    )
-    assert process.stdout is not None
-    found = next(
-        (line.strip() for line in process.stdout if line.strip().count(":") == 1 and " " not in line.strip()), ""
-    )
-    assert found, "the cluster did not start"
-    yield found
-    process.communicate("", timeout=PATIENCE)
+    with cluster_process(HEAD) as found:
+        yield found
 
 
 def test_ranks_on_two_nodes(aclcmp: Command, script: Path, tmp_path: Path, address: str) -> None:

@@ -1,6 +1,5 @@
 """Two Ray nodes on one host with three and one free devices: how ranks are divided, and what the loss of one ends."""
 
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ import pytest
 
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.run.record_file import load_record
+from tests.joinable import cluster_process
 from tests.processes import PATIENCE, command_of, kill, living, marked_processes, wait_until
 
 pytestmark = pytest.mark.ray
@@ -40,20 +40,8 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Address of a cluster that lives in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", HEAD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
-    )
-    assert process.stdout is not None
-    lines = (line.strip() for line in process.stdout)
-    found = next((line for line in lines if line.count(":") == 1 and " " not in line), "")
-    assert found, "the cluster did not start"
-    yield found
-    process.communicate("", timeout=PATIENCE)
+    with cluster_process(HEAD) as found:
+        yield found
 
 
 def launching(address: str, folder: Path, *command: str) -> subprocess.Popen[bytes]:
