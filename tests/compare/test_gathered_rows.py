@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.checksum import payload_checksum
 from aclcmp.orchestrator.compare import gathered_rows
-from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
+from tests.compare.conftest import TARGETS
 
 
 def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Generator, shift: int) -> RowPlaces:
@@ -116,16 +116,12 @@ def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.integers(241, 5000), min_size=1, max_size=5), st.integers(0, 2**32), st.integers(0, 2))
-def test_hashes_are_those_of_xxhash(sizes: list[int], seed: int, target: int) -> None:
-    library = load_library()
-    library.use_target(ctypes.c_int(target))
-    try:
-        pieces = [np.random.default_rng(seed).integers(0, 256, size, np.uint8) for size in sizes]
-        addresses, lengths = np.array([each.ctypes.data for each in pieces]), np.array(sizes)
-        found = np.empty(len(sizes), np.uint64)
-        arrays = [ctypes.c_void_p(each.ctypes.data) for each in (addresses, lengths)]
-        library.hash_pieces(*arrays, ctypes.c_int64(len(sizes)), ctypes.c_void_p(found.ctypes.data))
-        assert found.tolist() == [xxhash.xxh3_64_intdigest(each) for each in pieces]
-    finally:
-        library.use_target(ctypes.c_int(2))
+@given(st.lists(st.integers(241, 5000), min_size=1, max_size=5), st.integers(0, 2**32), st.sampled_from(TARGETS))
+def test_hashes_are_those_of_xxhash(kernels: ctypes.CDLL, sizes: list[int], seed: int, target: int) -> None:
+    kernels.use_target(target)
+    pieces = [np.random.default_rng(seed).integers(0, 256, size, np.uint8) for size in sizes]
+    addresses, lengths = np.array([each.ctypes.data for each in pieces]), np.array(sizes)
+    found = np.empty(len(sizes), np.uint64)
+    arrays = [ctypes.c_void_p(each.ctypes.data) for each in (addresses, lengths)]
+    kernels.hash_pieces(*arrays, ctypes.c_int64(len(sizes)), ctypes.c_void_p(found.ctypes.data))
+    assert found.tolist() == [xxhash.xxh3_64_intdigest(each) for each in pieces]

@@ -1,7 +1,6 @@
 """Sums of a second look by the kernels for every kind of CPU."""
 
 import ctypes
-from collections.abc import Iterator
 from math import inf, nan
 
 import numpy as np
@@ -12,17 +11,10 @@ from hypothesis import strategies as st
 from aclcmp.labeling.shard.element_codes import FLOAT64
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, sum_errors
 from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums
-from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.operands import window_operand
+from tests.compare.conftest import TARGETS
 
 EVERYTHING = (-inf, -inf)
-ALL_TARGETS = 2
-
-
-@pytest.fixture(autouse=True)
-def best_target_again() -> Iterator[None]:
-    yield
-    load_library().use_target(ctypes.c_int(ALL_TARGETS))
 
 
 def add(x: np.ndarray, y: np.ndarray, sums: ErrorSums, lowest: tuple[float, float] = EVERYTHING) -> int:
@@ -32,7 +24,7 @@ def add(x: np.ndarray, y: np.ndarray, sums: ErrorSums, lowest: tuple[float, floa
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 2), st.integers(0, 3), st.integers(0, 9), st.integers(0))
 def test_every_target_gives_the_same_bits(
-    rows: int, channels: int, parts: int, group_bits: int, first: int, seed: int
+    kernels: ctypes.CDLL, rows: int, channels: int, parts: int, group_bits: int, first: int, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     x, noise = random.standard_normal((2, rows, channels, parts))
@@ -40,8 +32,8 @@ def test_every_target_gives_the_same_bits(
     first %= 1 << group_bits
     numbers = (first + np.arange(channels)) >> group_bits
     found = []
-    for target in range(ALL_TARGETS + 1):
-        load_library().use_target(ctypes.c_int(target))
+    for target in TARGETS:
+        kernels.use_target(target)
         sums = ErrorSums(channels, parts, first, 1 << group_bits, int(numbers[-1]) + 1, 0.5)
         assert add(x, y, sums) == x.size
         found.append((sums.sum_xx.tobytes(), sums.sum_dd.tobytes(), sums.counts.tobytes()))
@@ -65,11 +57,11 @@ def test_errors_are_related_to_the_tiniest_and_the_largest_sizes(rms: float) -> 
 
 @pytest.mark.parametrize("value", [nan, inf, -inf, -3.4e38])
 @pytest.mark.parametrize("side", [0, 1])
-def test_it_stops_before_what_is_not_ordinary(value: float, side: int) -> None:
+def test_it_stops_before_what_is_not_ordinary(kernels: ctypes.CDLL, value: float, side: int) -> None:
     sides = np.ones((2, 5 * BLOCK))
     sides[side, 3 * BLOCK + 7] = value
-    for target in range(ALL_TARGETS + 1):
-        load_library().use_target(ctypes.c_int(target))
+    for target in TARGETS:
+        kernels.use_target(target)
         sums = ErrorSums(1, 1, 0, 1, 1, 1.0)
         assert add(sides[0], sides[1], sums, lowest=(-3.38e38, -3.38e38)) == 3 * BLOCK
         assert sums.sum_xx.tolist() == [3 * BLOCK] and sums.sum_dd.tolist() == [0.0] and not sums.counts.any()
