@@ -9,15 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aclcmp.labeling.capture import Capture
-from aclcmp.labeling.label_filter import LabelFilter
-from aclcmp.labeling.recorder import Recorder
 from aclcmp.labeling.rows import Rows
-from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict, worst_code
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, Done
-from tests.recorded import record_run
+from tests.recorded import record_run, recorder_of
 
 
 @pytest.fixture
@@ -111,8 +107,7 @@ def engine_run(folder: Path, sides: tuple[str, ...], rows: bool = True, failed: 
     run = RunDir(folder, "run")
     run.shards.mkdir(parents=True)
     run.logs.mkdir()
-    header = ShardHeader("run", 0, 1, 0, 0, "here", 1, 0.0)
-    recorder = Recorder(run.shards, header, False, Capture.FULL, LabelFilter())
+    recorder = recorder_of(run.shards)
     for side in sides:
         names = Rows("0", [0, 1], [5, 6]) if rows else None
         recorder.record(side, "model.norm", np.ones((2, 4), np.float32), None, None, "", None, "f.py:1", names)

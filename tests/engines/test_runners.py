@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling import api
-from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.engines import vllm
 from aclcmp.labeling.engines.golden import recorded_requests
 from aclcmp.labeling.engines.points import Point
-from aclcmp.labeling.label_filter import LabelFilter
-from aclcmp.labeling.recorder import Recorder
-from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
+from tests.recorded import recorder_of
 
 torch: Any = pytest.importorskip("torch")
 
@@ -89,8 +86,7 @@ def scheduled(parts: Sequence[tuple[str, int, list[int]]], padding: int = 0, pro
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of the labels of this process."""
-    header = ShardHeader("r", 0, 1, 0, 0, "here", 1, 0.0)
-    recorder = Recorder(tmp_path, header, False, Capture.FULL, LabelFilter())
+    recorder = recorder_of(tmp_path)
     monkeypatch.setattr(api, "_on", True)
     monkeypatch.setattr(api, "_recorder", recorder)
     yield tmp_path

@@ -11,12 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.label_filter import LabelFilter
-from aclcmp.labeling.recorder import Recorder
 from aclcmp.labeling.rows import Rows
-from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
@@ -25,6 +21,7 @@ from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.plan.planner import plan_two
 from tests.models.comparing import compare_pairs
+from tests.recorded import recorder_of
 
 Step = Sequence[tuple[int, int, int]]
 """Parts of one forward: (request, first position, end)."""
@@ -38,10 +35,7 @@ class Job:
     def __init__(self, folder: Path, ranks: int) -> None:
         folder.mkdir()
         self._folder = folder
-        self._recorders = [
-            Recorder(folder, ShardHeader("r", rank, ranks, rank, 0, "here", 1, 0.0), True, Capture.FULL, LabelFilter())
-            for rank in range(ranks)
-        ]
+        self._recorders = [recorder_of(folder, rank, ranks, strict=True) for rank in range(ranks)]
 
     def label(self, rank: int, side: str, name: str, value: npt.NDArray[np.generic], rows: Rows | None) -> None:
         self._recorders[rank].record(side, name, value, None, None, "", None, "f.py:1", rows)
