@@ -21,10 +21,13 @@ def host() -> Iterator[RankHost]:
     hosting.stop()
 
 
-def start(host: RankHost, folder: Path, script: str, log: Path | None = None, inherit: bool = False) -> None:
+def start_of(folder: Path, *command: str, log: Path | None = None, inherit: bool = False) -> Start:
     environment = {"PATH": os.environ["PATH"], "SHARDS": str(folder)}
-    log = log or folder / "logs" / "log"
-    host.start([Start(("bash", "-c", script), environment, inherit, folder, log, folder / "shards")])
+    return Start(command, environment, inherit, folder, log or folder / "logs" / "log", folder / "shards")
+
+
+def start(host: RankHost, folder: Path, script: str, log: Path | None = None, inherit: bool = False) -> None:
+    host.start([start_of(folder, "bash", "-c", script, log=log, inherit=inherit)])
 
 
 def end(host: RankHost) -> tuple[list[str], Batch]:
@@ -70,14 +73,8 @@ def test_several_commands_are_told_apart_and_end_one_by_one(host: RankHost, tmp_
     script = f'for i in $(seq 5000); do echo "$0 $i"; done; read < {tmp_path}/gate$0'
     for number in range(4):
         os.mkfifo(tmp_path / f"gate{number}")
-    environment = {"PATH": os.environ["PATH"], "SHARDS": str(tmp_path)}
     logs = [tmp_path / f"log{number}" for number in range(4)]
-    host.start(
-        [
-            Start(("bash", "-c", script, str(number)), environment, False, tmp_path, log, tmp_path / "shards")
-            for number, log in enumerate(logs)
-        ]
-    )
+    host.start([start_of(tmp_path, "bash", "-c", script, str(number), log=log) for number, log in enumerate(logs)])
     lines: dict[int, list[str]] = {number: [] for number in range(4)}
     hidden = dict.fromkeys(range(4), 0)
     ends: list[int] = []
@@ -99,12 +96,7 @@ def test_several_commands_are_told_apart_and_end_one_by_one(host: RankHost, tmp_
 
 
 def test_stop_ends_all_commands(host: RankHost, tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "SHARDS": str(tmp_path)}
-    each = [
-        Start(("sleep", "600"), environment, False, tmp_path, tmp_path / f"log{number}", tmp_path / "shards")
-        for number in range(3)
-    ]
-    host.start(each)
+    host.start([start_of(tmp_path, "sleep", "600", log=tmp_path / f"log{number}") for number in range(3)])
     host.stop()
     done: set[int] = set()
     while len(done) < 3:
