@@ -25,6 +25,14 @@ class Done:
 Command = Callable[..., Done]
 
 
+def assert_one_line(done: Done, words: str) -> None:
+    """Check that a command refused its input: exit code 2, one line with these words, and nothing else."""
+    assert done.code == 2, done
+    assert words in done.err, done.err
+    assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1, done.err
+    assert done.out == "", done
+
+
 @pytest.fixture
 def aclcmp(tmp_path: Path) -> Command:
     """Run `aclcmp ARGUMENTS` in the test's folder; `python` is the tests' own interpreter."""

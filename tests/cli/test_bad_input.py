@@ -9,7 +9,7 @@ import pytest
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.shard_writer import ShardWriter
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, assert_one_line
 from tests.labeling.shard.test_damage import write
 
 
@@ -54,11 +54,7 @@ from tests.labeling.shard.test_damage import write
 )
 def test_one_line_and_code_2(quick_aclcmp: Command, tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "x.py").write_text("")
-    done = quick_aclcmp(*arguments)
-    assert done.code == 2, done
-    assert words in done.err
-    assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1, done.err
-    assert done.out == ""
+    assert_one_line(quick_aclcmp(*arguments), words)
     assert [path.name for path in tmp_path.iterdir()] == ["x.py"]
 
 
@@ -156,6 +152,5 @@ def damaged(folder: Path, how: str) -> None:
 def test_damaged_shards(quick_aclcmp: Command, tmp_path: Path, how: str, words: str) -> None:
     damaged(tmp_path, how)
     before = sorted(path for path in tmp_path.rglob("*"))
-    done = quick_aclcmp("compare", "run")
-    assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done.err
+    assert_one_line(quick_aclcmp("compare", "run"), words)
     assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -12,7 +12,7 @@ import pytest
 from aclcmp.labeling.rows import Rows
 from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict, worst_code
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.cli.conftest import Command, Done
+from tests.cli.conftest import Command, assert_one_line
 from tests.recorded import record_run, recorder_of
 
 
@@ -36,13 +36,6 @@ def inputs(tmp_path: Path) -> Path:
     (tmp_path / "zeros.txt").write_bytes(b"\0" * 64)
     (tmp_path / "dump").mkdir()
     return tmp_path
-
-
-def assert_one_line(done: Done, words: str) -> None:
-    assert done.code == 2, done
-    assert words in done.err, done.err
-    assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1, done.err
-    assert done.out == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.cli.conftest import Command, Done
+from tests.cli.conftest import Command, Done, assert_one_line
 from tests.recorded import record_run
 
 LABELS = 300
@@ -68,8 +68,7 @@ def test_other_values_are_refused(quick_aclcmp: Command, tmp_path: Path, value: 
         (tmp_path / side).mkdir()
     words = f"--second-look: {value!r} is none of a positive number of seconds, all and none"
     for arguments in (("compare", "golden", "actual"), ("run", "--exec", "true")):
-        done = quick_aclcmp(*arguments, "--second-look", value)
-        assert done.code == 2 and words in done.err
+        assert_one_line(quick_aclcmp(*arguments, "--second-look", value), words)
 
 
 def test_explain_looks_at_what_nobody_has_looked_at(quick_aclcmp: Command, sides: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, assert_one_line
 from tests.processes import PATIENCE
 from tests.recorded import read_report, record_run
 
@@ -173,8 +173,7 @@ def test_wrong_input(quick_aclcmp: Command, tmp_path: Path) -> None:
         (("one", "one", "--map", "nowhere"), "nowhere"),
         (("one", "one", "--map", "s.py"), "s.py:2"),
     ):
-        done = quick_aclcmp("compare", *arguments)
-        assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done
+        assert_one_line(quick_aclcmp("compare", *arguments), words)
 
 
 @pytest.mark.ray

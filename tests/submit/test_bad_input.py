@@ -7,7 +7,7 @@ import pytest
 
 from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.submit.state import KnownJob, remember
-from tests.cli.conftest import Command, Done
+from tests.cli.conftest import Command, Done, assert_one_line
 
 OWN = "address: http://127.0.0.1:1\naclcmp: {exec: python x.py, ranks: 2, env: {HF_TOKEN: hush, A: b}}\n"
 
@@ -54,9 +54,7 @@ def test_one_line_and_code_2(aclcmp: Command, tmp_path: Path, arguments: list[st
     (tmp_path / "own.yaml").write_text(OWN)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    done = aclcmp(*arguments)
-    assert done.code == 2 and words in done.err, done
-    assert done.err.startswith("aclcmp: error: ") and done.err.count("\n") == 1 and done.out == "", done
+    assert_one_line(aclcmp(*arguments), words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "own.yaml"]
 
 
