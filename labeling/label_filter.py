@@ -28,7 +28,11 @@ class LabelFilter:
         """Tell whether a label is recorded. An id that is no text is accepted, so that the mistake is reported."""
         if self.tasks is not None and not any(task in numbers for numbers in self.tasks):
             return False
-        return self.labels is None or not isinstance(data_id, str) or self.labels.search(data_id) is not None
+        return not isinstance(data_id, str) or self.selects(data_id)
+
+    def selects(self, data_id: str) -> bool:
+        """Tell whether labels of an id are recorded, in the tasks that are."""
+        return self.labels is None or self.labels.search(data_id) is not None
 
 
 def parse_labels(text: str) -> re.Pattern[str]:

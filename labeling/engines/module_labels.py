@@ -14,6 +14,8 @@ from typing import Any
 
 from aclcmp.labeling.api import record_at, skip_at
 from aclcmp.labeling.engines.points import Point
+from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.rows import Rows, current_rows
 from aclcmp.labeling.taps import define_tap, tap_passer
 
@@ -22,12 +24,25 @@ _labelled: set[str] = set()
 """Names of the points that the forward under way has labelled."""
 
 
+def wanted_points(points: Iterable[Point]) -> list[Point]:
+    """Return the points of which `--labels` selects a label: the other modules run without hooks."""
+    try:
+        selection = LabelFilter.from_environment()
+    except LabelError:  # the recorder says so, and records all
+        selection = LabelFilter()
+    return [point for point in points if any(map(selection.selects, (*point.labels, _input_name(point))))]
+
+
 def watch_points(points: Iterable[Point]) -> None:
     """Hook the modules of all points, for eager and for compiled code."""
     for point in points:
         point.module.register_forward_hook(_hook(point.name, partial(label_output, point)))
         if point.input_layout is not None:
             point.module.register_forward_pre_hook(_hook(f"{point.name} input", partial(_label_input, point)))
+
+
+def _input_name(point: Point) -> str:
+    return f"{point.name}.input"
 
 
 class ForwardWatch:
@@ -119,7 +134,7 @@ def label_output(point: Point, output: Any) -> None:
 def _label_input(point: Point, args: Any) -> None:
     if current_rows() is None:
         return
-    name = f"{point.name}.input"
+    name = _input_name(point)
     try:
         record_at(point.site, _SIDE, name, args[0][: _row_count()], point.input_layout)
     except Exception as error:

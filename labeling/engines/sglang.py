@@ -14,7 +14,14 @@ from contextlib import suppress
 from typing import Any
 
 from aclcmp.labeling.api import is_on
-from aclcmp.labeling.engines.module_labels import LastForward, label_output, row_numbers, say, watch_points
+from aclcmp.labeling.engines.module_labels import (
+    LastForward,
+    label_output,
+    row_numbers,
+    say,
+    wanted_points,
+    watch_points,
+)
 from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.engines.sglang_points import sglang_points
 from aclcmp.labeling.rows import Rows, current_rows
@@ -46,8 +53,9 @@ def _watch(_loaded: Any, runner: Any, *_args: Any, **_kwargs: Any) -> None:
         return
     try:
         points = list(sglang_points(runner.model))
-        watch_points(point for point in points if not point.residual)
-        for point in points:
+        wanted = wanted_points(points)
+        watch_points(point for point in wanted if not point.residual)
+        for point in wanted:
             if point.residual:
                 point.module.register_forward_hook(functools.partial(_label_layer, point), with_kwargs=True)
         setattr(runner, _WATCHED, LastForward("sglang:LogitsProcessor"))

@@ -15,7 +15,14 @@ from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
-from aclcmp.labeling.engines.module_labels import ForwardWatch, LastForward, row_numbers, say, watch_points
+from aclcmp.labeling.engines.module_labels import (
+    ForwardWatch,
+    LastForward,
+    row_numbers,
+    say,
+    wanted_points,
+    watch_points,
+)
 from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.rows import Rows
 
@@ -60,6 +67,7 @@ def _watch(runner: Any, model: Any) -> None:
     if not points:
         say(f"no module of {type(model).__name__} is known: nothing is labelled")
         return
+    points = wanted_points(points)
     graphs = _graph_mode(runner)
     forwards = _NamedForwards(ForwardWatch(points, graphs))
     if hasattr(runner, "_model_forward"):

@@ -41,14 +41,14 @@ class JoinedLabels:
 
     def __init__(self, goldens: list[RankLabels], actuals: list[RankLabels], rules: Sequence[JoinRule]) -> None:
         """Take the labels of both runs, and change their lists; ids have been mapped, and tasks aligned."""
-        self.by_side = {"golden": goldens, "actual": actuals}
+        self._by_side = {"golden": goldens, "actual": actuals}
         self._parts: dict[_Place, _Part] = {}
         self._summands: dict[_Place, tuple[Source, ...]] = {}
         self._words: dict[LabelKey, str] = {}
         """Of each label that is a part or a sum, in the words of its layout."""
         self._wrong: dict[LabelKey, str] = {}
         """Labels of which nothing can be compared, and why."""
-        names = list(dict.fromkeys(label.key.label for _, labels in self.by_side["golden"] for label in labels))
+        names = list(dict.fromkeys(label.key.label for _, labels in self._by_side["golden"] for label in labels))
         unused: list[int] = []
         for rule in rules:
             before = len(self._words)
@@ -64,6 +64,11 @@ class JoinedLabels:
                 unused.append(rule.line)
         self.notes = note_on_unused_rules(unused, "the map")
 
+    @property
+    def ranks(self) -> list[RankLabels]:
+        """The labels to plan: those of the golden ranks, then of the actual ones."""
+        return [each for side in self._by_side.values() for each in side]
+
     def finish(self, plan: LabelPlan) -> LabelPlan:
         """Return the plan of a label with its pairs where the parts lie, and with all summands."""
         if plan.key in self._wrong:
@@ -78,7 +83,7 @@ class JoinedLabels:
     def _add_up(self, side: str, names: Sequence[str]) -> None:
         """Take the summands beside the first out of a side's labels."""
         first, *others = names
-        for rank, labels in self.by_side[side] if others else ():
+        for rank, labels in self._by_side[side] if others else ():
             by_key = {label.key: label for label in labels}
             taken = set()
             for key in [key for key in by_key if key.label == first]:
@@ -94,7 +99,7 @@ class JoinedLabels:
     def _sizes(self, side: str, names: Sequence[str]) -> dict[_Call, dict[str, int]]:
         """Return the last sizes of labels of these names, by call, on the first rank that has them all."""
         found: dict[_Call, dict[str, int]] = {}
-        for _, labels in self.by_side[side]:
+        for _, labels in self._by_side[side]:
             here: dict[_Call, dict[str, int]] = {}
             for label in labels:
                 if label.key.label in names and label.shape:
@@ -105,7 +110,7 @@ class JoinedLabels:
 
     def _cut(self, side: str, name: str, partners: Mapping[_Call, Mapping[str, int]]) -> None:
         """Put parts in the place of a label; one without all of its partners stays as it is."""
-        for rank, labels in self.by_side[side]:
+        for rank, labels in self._by_side[side]:
             cut: list[RankLabel] = []
             for label in labels:
                 wanted = partners.get((label.key.task, label.key.occurrence)) if label.key.label == name else None
@@ -114,8 +119,8 @@ class JoinedLabels:
 
     def _parts_of(self, side: str, rank: int, label: RankLabel, partners: Mapping[str, int]) -> Iterator[RankLabel]:
         columns = label.shape[-1] if label.shape else 0
-        theirs = self.by_side["golden" if side == "actual" else "actual"]
-        sizes = _part_sizes(columns, list(partners.values()), len(self.by_side[side]), len(theirs))
+        theirs = self._by_side["golden" if side == "actual" else "actual"]
+        sizes = _part_sizes(columns, list(partners.values()), len(self._by_side[side]), len(theirs))
         reason = _why_no_parts(label)
         if not reason and sizes is None:
             told = " and ".join(f"{size:,} of {name}" for name, size in partners.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
@@ -127,15 +127,10 @@ def _plan(
     names: Keys = {}
     one_run = len(runs) == 1
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
-    by_run = [
-        [
-            (rank, [label for label in labels if label.record.side != REFERENCE])
-            for rank, labels in labels_by_rank(run, names)
-        ]
-        for run in runs
-    ]
-    joined = JoinedLabels(by_run[0], by_run[1], joins) if joins else None
-    labels, sides, notes = plan_labels(itertools.chain(*by_run), planner)
+    by_run = [_labels_to_compare(run, names) for run in runs]
+    joined = JoinedLabels(list(by_run[0]), list(by_run[1]), joins) if joins else None
+    ranks = itertools.chain(*by_run) if joined is None else joined.ranks
+    labels, sides, notes = plan_labels(ranks, planner)
     if joined is not None:
         labels = tuple(map(joined.finish, labels))
         notes += joined.notes
@@ -160,6 +155,12 @@ def _plan(
             *_warnings(sides),
         ),
     )
+
+
+def _labels_to_compare(run: Sequence[ShardIndex], names: Keys) -> Iterator[tuple[int, list[RankLabel]]]:
+    """Yield each rank's labels of both sides."""
+    for rank, labels in labels_by_rank(run, names):
+        yield rank, [label for label in labels if label.record.side != REFERENCE]
 
 
 def _world_size(run: Sequence[ShardIndex]) -> int:
