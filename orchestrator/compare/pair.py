@@ -29,7 +29,7 @@ from aclcmp.orchestrator.compare.kernels.operands import (
 )
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
-from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, open_summary
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, read_summary
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
@@ -120,9 +120,9 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
     if pair.more_golden or pair.more_actual:
         raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
 
-    def read_summary(side: Source) -> TensorSummary:
+    def stored_summary(side: Source) -> TensorSummary:
         packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
-        summary = TensorSummary.unpack(np.asarray(open_summary(side).bits, np.uint8) if packed is None else packed)
+        summary = TensorSummary.unpack(read_summary(side) if packed is None else packed)
         if not summary.fits(side.dtype, side.shape):
             raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
         return summary
@@ -135,7 +135,7 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
         return summary
 
     sides = (pair.golden, pair.actual)
-    summaries = [None if side.is_whole else read_summary(side) for side in sides]
+    summaries = [None if side.is_whole else stored_summary(side) for side in sides]
     sketch = all(summary is None or summary.sketch.size for summary in summaries)
     golden, actual = (summary or compute_summary(side, sketch) for side, summary in zip(sides, summaries, strict=True))
     return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)

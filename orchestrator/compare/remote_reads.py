@@ -11,7 +11,7 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
-from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.region_split import within
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
@@ -51,10 +51,11 @@ def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
     return found
 
 
-def open_summary(source: Source) -> MappedBits:
-    """Map a summary's packed bytes. Raises ShardError where they cannot be read or are not those that were recorded."""
-    packed = open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
-    packed.check()
+def read_summary(source: Source) -> Bytes:
+    """Read a summary's packed bytes. Raises ShardError where they cannot be read or are not what was recorded."""
+    stored = open_bits(replace(source, dtype="uint8", shape=(source.nbytes,), capture="full"))
+    packed = np.array(stored.bits, np.uint8)
+    stored.check()
     return packed
 
 
@@ -66,7 +67,7 @@ def read_dense(read: Read) -> Bytes:
     """
     source, region = read
     if not source.is_whole:
-        return np.array(open_summary(source).bits, np.uint8)
+        return read_summary(source)
     if source.places is not None:
         gathered = GatheredRows(source)
         parts = [gathered.read(window) for window in gathered.windows(region)]

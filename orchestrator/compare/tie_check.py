@@ -71,15 +71,16 @@ def is_scores(source: Source) -> bool:
 
 def _integers(source: Source) -> npt.NDArray[np.int64]:
     stored = open_bits(source)
+    integers = np.asarray(stored.bits).astype(np.int64)
     stored.check()
-    return np.asarray(stored.bits).astype(np.int64)
+    return integers
 
 
 def _values(source: Source, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Read only the elements at these flat indices."""
     stored = open_bits(source)
-    stored.check()
     bits = np.asarray(stored.bits)[at]
+    stored.check()
     return decode(np.ascontiguousarray(bits).view(np.uint8), source.dtype).astype(np.float64)
 
 

@@ -150,4 +150,5 @@ def _numbers_of(label: RankLabel, places: Places) -> Numbers:
     if stored.pages is not None and stored.bits.size > FEW:
         stored.pages.madvise(mmap.MADV_RANDOM)  # else each page would be read with 31 of its neighbours
     bits = stored.bits[places].view(np.uint8)
+    stored.check_pages()
     return decode(bits, label.dtype).astype(np.float64).reshape(places.size, -1)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aclcmp.labeling.errors import ShardError
+from aclcmp.orchestrator.compare import tie_check
+from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
 from aclcmp.orchestrator.compare.tie_check import count_ties, scores_fit
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -73,6 +78,24 @@ def test_one_id_twice_is_no_tie(tmp_path: Path) -> None:
     assert count_ties(question(golden, np.array([[0, 0]]), scores, 0.01, tmp_path)) == 0
     everything = np.array([[0, 1, 2, 3]])
     assert count_ties(question(everything, np.array([[1, 0, 2, 3]]), scores, 0.01, tmp_path)) == 0, "no ids: all places"
+
+
+@pytest.mark.parametrize("name", ["x", "y", "scores"])
+def test_a_file_that_is_cut_while_it_is_open_has_no_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def open_and_cut(source: Source) -> MappedBits:
+        opened = open_bits(source)
+        if Path(source.path).name == name:
+            os.truncate(source.path, 0)
+        return opened
+
+    scores = np.array([[3.0, 1.0, 2.99], [0.0, 5.0, 1.0]], np.float32)
+    asked = question(np.array([0, 1]), np.array([2, 0]), scores, 0.01, tmp_path)
+    assert count_ties(asked) == 1
+    monkeypatch.setattr(tie_check, "open_bits", open_and_cut)
+    with pytest.raises(ShardError, match="cut while it was compared"):
+        count_ties(asked)
 
 
 def test_shapes_that_fit() -> None:

@@ -1,5 +1,6 @@
 """What is looked at of labels' values in files: however they are split over ranks, and whatever cannot be read."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.summarise import summarise
+from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
+from aclcmp.orchestrator.core.regions import Source
 from aclcmp.orchestrator.idmap import sampling
 from aclcmp.orchestrator.idmap.candidates import labels_by_rank
 from aclcmp.orchestrator.idmap.sampling import Signatures, sample_values
@@ -152,6 +155,21 @@ def test_a_slice_that_vanished_leaves_the_others(tmp_path: Path) -> None:
     golden = stored(tmp_path / "g", "pta", {"x": whole()})
     actual = stored(tmp_path / "a", "acl", *({"y": part} for part in np.split(whole(), 4)))
     (tmp_path / "a" / "rank00002.h5").unlink()
+    assert apart(looked(golden, actual)) < 1e-6
+
+
+def test_a_slice_that_is_cut_while_it_is_open_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_and_cut(source: Source) -> MappedBits:
+        opened = open_bits(source)
+        if source.path.endswith("rank00002.h5"):
+            os.truncate(source.path, 0)
+        return opened
+
+    monkeypatch.setattr(sampling, "open_bits", open_and_cut)
+    golden = stored(tmp_path / "g", "pta", {"x": whole()})
+    actual = stored(tmp_path / "a", "acl", *({"y": part} for part in np.split(whole(), 4)))
     assert apart(looked(golden, actual)) < 1e-6
 
 

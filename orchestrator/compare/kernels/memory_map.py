@@ -68,6 +68,11 @@ class MappedBits:
             self._check_hash(self._guard)
         self._guard.check()
 
+    def check_pages(self) -> None:
+        """Raise ShardError where the file could not be read; whether it holds what was recorded is not asked."""
+        if self._guard is not None:
+            self._guard.check()
+
     def _check_hash(self, guard: BusGuard) -> None:
         step = max(_WINDOW_BYTES // self.bits.itemsize, 1)
         while self._hashed < self.bits.size:

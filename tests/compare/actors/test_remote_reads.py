@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.summarise import summarise
 from aclcmp.orchestrator.compare import remote_reads
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
+from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.remote_reads import read_bytes, read_dense, reads_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
@@ -138,6 +140,21 @@ def test_what_cannot_be_read_is_told_with_its_host(tmp_path: Path, monkeypatch: 
     assert ACTOR.read([unknown])[1][unknown] == f"host far: {good.path} cannot be read: KeyError: 'float1'"
     with pytest.raises(ShardError, match="host far"):
         read_pair_stats(pairs[1], found)
+
+
+def test_a_summary_whose_file_is_cut_while_it_is_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_and_cut(source: Source) -> MappedBits:
+        opened = open_bits(source)
+        os.truncate(source.path, 0)
+        return opened
+
+    packed = summarise(np.zeros(256, np.uint8), "float32", (8, 8), sketch=False).pack()
+    (tmp_path / "kept").write_bytes(packed.tobytes())
+    source = Source(str(tmp_path / "kept"), 0, "float32", (8, 8), "norms", packed.nbytes)
+    assert read_dense((source, Region.whole((8, 8)))).tobytes() == packed.tobytes()
+    monkeypatch.setattr(remote_reads, "open_bits", open_and_cut)
+    with pytest.raises(ShardError, match="cut while it was compared"):
+        read_dense((source, Region.whole((8, 8))))
 
 
 def test_memory_is_that_of_the_slice(tmp_path: Path) -> None:
