@@ -69,10 +69,7 @@ def read_dense(read: Read) -> Bytes:
     if not source.is_whole:
         return read_summary(source)
     if source.places is not None:
-        gathered = GatheredRows(source)
-        parts = [gathered.read(window) for window in gathered.windows(region)]
-        gathered.check()
-        return np.concatenate([*parts, np.empty(0, np.uint8)])
+        return _read_rows(read)
     stored = open_bits(source)
     itemsize = stored.bits.itemsize
     tensor = stored.bits.view(_ELEMENTS[itemsize]).reshape(source.shape)
@@ -93,6 +90,19 @@ def read_dense(read: Read) -> Bytes:
             stored.release(*ends(window))
     stored.check()
     return dense.reshape(-1).view(np.uint8)
+
+
+def _read_rows(read: Read) -> Bytes:
+    source, region = read
+    gathered = GatheredRows(source)
+    found = np.empty(read_bytes(read), np.uint8)
+    filled = 0
+    for window in within(region, _WINDOW_BYTES, lambda part: read_bytes((source, part))):
+        nbytes = read_bytes((source, window))
+        found[filled : filled + nbytes] = gathered.read(window)
+        filled += nbytes
+    gathered.check()
+    return found
 
 
 def _slices(region: Region) -> tuple[slice, ...]:

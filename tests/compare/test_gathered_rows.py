@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import xxhash
 from hypothesis import given, settings
@@ -15,11 +17,12 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.checksum import payload_checksum
-from aclcmp.orchestrator.compare import gathered_rows
+from aclcmp.orchestrator.compare import gathered_rows, remote_reads
 from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.compare.remote_reads import read_dense
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
 from tests.compare.conftest import TARGETS
+from tests.processes import memory_growth
 
 
 def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Generator, shift: int) -> RowPlaces:
@@ -55,10 +58,11 @@ def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Gene
     st.sampled_from(["float32", "float64", "int16", "uint8"]),
     st.sampled_from([(3,), (70,), (5, 33), ()]),
     st.sampled_from([0, 8, 3]),
+    st.sampled_from([16, 4 << 20]),
     st.integers(0, 99),
 )
 def test_rows_compare_as_if_they_lay_in_one_piece(
-    tmp_path: Path, sizes: list[int], dtype: str, features: tuple[int, ...], shift: int, seed: int
+    tmp_path: Path, sizes: list[int], dtype: str, features: tuple[int, ...], shift: int, window: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     shape = (sum(sizes), *features)
@@ -79,7 +83,9 @@ def test_rows_compare_as_if_they_lay_in_one_piece(
         assert found.n_equal == expected.n_equal and found.max_abs_d == expected.max_abs_d
         assert found.sum_dd == pytest.approx(expected.sum_dd, rel=1e-12)
         assert found.max_abs_d_index == expected.max_abs_d_index
-        np.testing.assert_array_equal(read_dense((scattered, region)), read_dense((whole, region)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(remote_reads, "_WINDOW_BYTES", window)
+            np.testing.assert_array_equal(read_dense((scattered, region)), read_dense((whole, region)))
 
 
 @pytest.mark.parametrize("width", [8, 5000, 2_000_000])
@@ -113,6 +119,45 @@ def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path) -> None:
     rows.read(Region.whole(values.shape))
     with pytest.raises(ShardError, match="it was cut while it was compared"):
         rows.check()
+
+
+def zeros(folder: Path, pieces: int, rows: int, width: int) -> Source:
+    """All rows of equal pieces of zeros, which take no disk."""
+    nbytes = rows * width * 4
+    (folder / "pieces").touch()
+    os.truncate(folder / "pieces", pieces * nbytes)
+    places = RowPlaces(
+        (str(folder / "pieces"),),
+        np.zeros(pieces, np.int32),
+        np.arange(pieces, dtype=np.int64) * nbytes,
+        np.full(pieces, rows, np.int64),
+        np.full(pieces, payload_checksum(np.zeros(nbytes, np.uint8)), np.uint64),
+        np.repeat(np.arange(pieces, dtype=np.int32), rows),
+        np.tile(np.arange(rows, dtype=np.int32), pieces),
+    )
+    return Source(places.paths[0], 0, "float32", (pieces * rows, width), places=places)
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_few_pieces_stay_in_memory_after_they_are_hashed(tmp_path: Path, is_read: bool) -> None:
+    gathered_rows._checked.clear()
+    rows = gathered_rows.GatheredRows(zeros(tmp_path, 64, 4, 1 << 18))
+    with memory_growth([psutil.Process()]) as growth:
+        if is_read:
+            rows.prepare(0, 64 * 4)
+        rows.check()
+    assert max(growth) < 96 << 20
+
+
+def test_few_long_rows_stay_in_memory_after_they_are_read(tmp_path: Path) -> None:
+    gathered_rows._checked.clear()
+    source = zeros(tmp_path, 24, 8, 1 << 18)
+    whole = Region.whole(source.shape)
+    golden = replace(source, places=None)
+    pair = Pair(LabelKey(0, "x", 0), 0, golden, whole, source, whole, source.shape, whole, "")
+    with memory_growth([psutil.Process()]) as growth:
+        assert read_pair_stats(pair).n_equal == whole.size
+    assert max(growth) < 96 << 20
 
 
 @settings(max_examples=60)
