@@ -16,6 +16,7 @@ from aclcmp.labeling.errors import ShardError
 from aclcmp.orchestrator.compare import tie_check
 from aclcmp.orchestrator.compare.kernels.memory_map import MappedBits, open_bits
 from aclcmp.orchestrator.compare.tie_check import count_ties, scores_fit
+from aclcmp.orchestrator.compare.work import answer_tie_question
 from aclcmp.orchestrator.core.diagnosis import TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
@@ -96,6 +97,19 @@ def test_a_file_that_is_cut_while_it_is_open_has_no_ties(
     monkeypatch.setattr(tie_check, "open_bits", open_and_cut)
     with pytest.raises(ShardError, match="cut while it was compared"):
         count_ties(asked)
+
+
+@pytest.mark.parametrize("error", [ShardError("damaged"), MemoryError(), ValueError("a shape")])
+def test_a_question_that_cannot_be_answered_has_no_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(source: Source) -> MappedBits:
+        raise error
+
+    asked = question(np.array([0]), np.array([2]), np.array([[3.0, 1.0, 2.99]]), 0.01, tmp_path)
+    assert answer_tie_question(asked) == 1
+    monkeypatch.setattr(tie_check, "open_bits", fail)
+    assert answer_tie_question(asked) == 0
 
 
 def test_shapes_that_fit() -> None:
