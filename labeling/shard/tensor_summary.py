@@ -146,9 +146,7 @@ class TensorSummary:
 def row_groups(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return the number of consecutive rows that are summed together, a power of two, and the number of groups."""
     rows = math.prod(shape[:-1]) if math.prod(shape) else 0
-    group = 1
-    while -(-rows // group) > MAX_ROWS:
-        group *= 2
+    group = neighbours_together(rows, MAX_ROWS)
     return group, -(-rows // group)
 
 
@@ -161,7 +159,12 @@ def packed_size(shape: tuple[int, ...], sketch: bool) -> int:
 
 def rows_per_sketch(rows: int) -> int:
     """Return the number of consecutive row groups that share one projection: a power of two."""
+    return neighbours_together(rows, MAX_ROW_SKETCHES)
+
+
+def neighbours_together(count: int, most: int) -> int:
+    """Return how many of `count` neighbours make a group, so that there are at most `most`: a power of two."""
     together = 1
-    while -(-rows // together) > MAX_ROW_SKETCHES:
+    while -(-count // together) > most:
         together *= 2
     return together

@@ -13,6 +13,7 @@ from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.element_codes import CODES, FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
+from aclcmp.labeling.shard.tensor_summary import TensorSummary, neighbours_together
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, ScatteredOperand, Totals
@@ -114,7 +115,6 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
     """Return the statistics of a pair with only a summary of at least one side."""
     # here and not above: actors need these only for summaries
     from aclcmp.labeling.shard.summarise import summarise
-    from aclcmp.labeling.shard.tensor_summary import TensorSummary
     from aclcmp.orchestrator.compare.summaries import stats_of_summaries
 
     if pair.more_golden or pair.more_actual:
@@ -151,11 +151,7 @@ def warm_up(announce: Callable[[], None] = lambda: None) -> None:
 
 def row_group(whole_shape: tuple[int, ...]) -> int:
     """Return how many consecutive rows of a global tensor are summed together: a power of two."""
-    rows = math.prod(whole_shape[:-1])
-    group = 1
-    while -(-rows // group) > MAX_ROW_GROUPS:
-        group *= 2
-    return group
+    return neighbours_together(math.prod(whole_shape[:-1]), MAX_ROW_GROUPS)
 
 
 def pair_stats(golden: Operand, actual: Operand, whole_shape: tuple[int, ...], region: Region) -> PairStats:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
-from aclcmp.labeling.shard.tensor_summary import ROW_SKETCH_SIZE, SKETCH_SIZE, TensorSummary
+from aclcmp.labeling.shard.tensor_summary import ROW_SKETCH_SIZE, SKETCH_SIZE, TensorSummary, rows_per_sketch
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
 _CERTAIN = 1 + 3 * math.sqrt(2 / ROW_SKETCH_SIZE)
@@ -81,17 +81,14 @@ def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
 
 def _sketched_rows(x: TensorSummary, y: TensorSummary, row_dd: npt.NDArray[np.float64]) -> RowSums:
     """Return sums by group of rows; sum_dd is the lower bound that follows from projections and norms."""
-    groups = len(x.row_sketches)
-    together = 1
-    while -(-row_dd.size // together) > groups:
-        together *= 2
+    together = rows_per_sketch(row_dd.size)
     firsts = np.arange(0, row_dd.size, together)
     with np.errstate(all="ignore"):
         estimate = np.square(y.row_sketches - x.row_sketches).sum(axis=1) / _CERTAIN
         upper = np.add.reduceat(np.square(np.sqrt(y.row_squares) + np.sqrt(x.row_squares)), firsts)
         sum_dd = np.maximum(np.add.reduceat(row_dd, firsts), np.minimum(estimate, upper))
         sum_xx = np.add.reduceat(x.row_squares, firsts)
-    return RowSums(x.row_group * together, np.arange(groups), sum_xx, sum_dd)
+    return RowSums(x.row_group * together, np.arange(firsts.size), sum_xx, sum_dd)
 
 
 def _worst(rows: RowSums) -> float:

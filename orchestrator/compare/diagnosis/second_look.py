@@ -14,6 +14,7 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.element_codes import FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
+from aclcmp.labeling.shard.tensor_summary import neighbours_together
 from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.kernels.kernel import add_up, sum_errors
@@ -56,11 +57,7 @@ def diagnose_pairs(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
 
 def channel_group(whole_shape: tuple[int, ...]) -> int:
     """Return how many consecutive channels of a global tensor are summed together: a power of two."""
-    channels = whole_shape[-1] if whole_shape else 1
-    group = 1
-    while -(-channels // group) > MOST_CHANNELS:
-        group *= 2
-    return group
+    return neighbours_together(whole_shape[-1] if whole_shape else 1, MOST_CHANNELS)
 
 
 def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
