@@ -73,10 +73,3 @@ def sum_errors(
     span = ctypes.c_int64(start), ctypes.c_int64(stop), *map(ctypes.c_double, lowest)
     added: int = load_library().sum_errors(ctypes.byref(x), ctypes.byref(y), *span, ctypes.byref(sums))
     return added
-
-
-def decode(operand: KernelOperand, size: int) -> npt.NDArray[np.float32]:
-    """Return the float32 values of the first `size` stored elements of an operand that float32 holds exactly."""
-    values = np.empty(size, np.float32)
-    load_library().decode(ctypes.byref(operand), ctypes.c_int64(size), ctypes.c_void_p(values.ctypes.data))
-    return values

@@ -249,14 +249,13 @@ END_FOR
 typedef struct {
     void (*scan32)(const Scan *, int64_t, int64_t), (*scan64)(const Scan *, int64_t, int64_t);
     void (*add_up)(const Operand *, int64_t, int64_t, bool, bool, int64_t *);
-    void (*decode)(const Operand *, const char *, int64_t, float *, int64_t *);
     int64_t (*sum_errors)(const Operand *, const Operand *, int64_t, int64_t, double, double, const ErrorSums *);
     void (*summarise)(const Operand *, int64_t, int64_t, const uint64_t *, Summary *);
     uint64_t (*xxh3)(const char *, int64_t);
 } Target;
 
 #define TARGET(kind) \
-    {scan_##kind##_float,        scan_##kind##_double,      add_up_##kind##_double, decode_##kind##_float, \
+    {scan_##kind##_float,        scan_##kind##_double,      add_up_##kind##_double, \
      sum_errors_##kind##_double, summarise_##kind##_double, xxh3_##kind##_double}
 
 static const Target targets[] = {
@@ -312,10 +311,6 @@ void scan64(
 
 void add_up(const Operand *side, int64_t start, int64_t stop, bool exact, bool first, int64_t *sums) {
     target->add_up(side, start, stop, exact, first, sums);
-}
-
-void decode(const Operand *operand, int64_t size, float *out) {
-    target->decode(operand, operand->data, size, out, NULL);
 }
 
 int64_t sum_errors(

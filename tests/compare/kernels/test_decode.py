@@ -6,7 +6,7 @@ import pytest
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.element_codes import CODES
-from aclcmp.orchestrator.compare.kernels.kernel import decode
+from aclcmp.orchestrator.compare.kernels.kernel import add_up
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelOperand
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.core.regions import Region
@@ -24,7 +24,9 @@ def test_all_bit_patterns(name):
     with np.errstate(invalid="ignore"):
         expected = bits.view(exact).astype(np.float32)
     walk = Walk.of((bits.size,), Region.whole((bits.size,)))
-    found = decode(KernelOperand(bits.view(np.uint8), memory.itemsize, CODES[name], walk), bits.size)
+    operand = KernelOperand(bits.view(np.uint8), memory.itemsize, CODES[name], walk)
+    found = np.empty(bits.size)
+    add_up(operand, 0, bits.size, exact=False, first=True, sums=found.view(np.int64))
     np.testing.assert_array_equal(found, expected)
     number = ~np.isnan(expected)
     np.testing.assert_array_equal(np.signbit(found[number]), np.signbit(expected[number]))
