@@ -177,16 +177,11 @@ static double NAME(largest)(const NAME(Reals) lanes[GROUPS]) {
     return (double)value;
 }
 
-static bool NAME(any_greater)(const NAME(Reals) lanes[GROUPS], REAL limit) {
+/* The number of lanes greater than a limit. */
+static int64_t NAME(lanes_greater)(const NAME(Reals) lanes[GROUPS], REAL limit) {
     NAME(Count) count = {0};
     for (int64_t group = 0; group < GROUPS; group++) NAME(count_greater)(&count, lanes[group], NAME(all)(limit));
-    return NAME(counted)(count) > 0;
-}
-
-static bool NAME(all_greater)(const NAME(Reals) lanes[GROUPS], REAL limit) {
-    NAME(Count) count = {0};
-    for (int64_t group = 0; group < GROUPS; group++) NAME(count_greater)(&count, lanes[group], NAME(all)(limit));
-    return NAME(counted)(count) == LANES;
+    return NAME(counted)(count);
 }
 
 /* Add the bits that are set in any value; `unit` is the lowest that can be, behind which nothing new is found. */
@@ -349,8 +344,8 @@ static void NAME(add_block)(
     NAME(widen)(&block, sums);
     double xx = total(sums[SUM_XX]), yy = total(sums[SUM_YY]);
     bool is_finite = xx < INFINITY && yy < INFINITY; /* or the squares are too large, which does no harm */
-    bool is_hidden = !NAME(all_greater)(block.min_x, (REAL)limits->lowest_x) &&
-                     !NAME(all_greater)(block.min_y, (REAL)limits->lowest_y);
+    bool is_hidden = NAME(lanes_greater)(block.min_x, (REAL)limits->lowest_x) < LANES &&
+                     NAME(lanes_greater)(block.min_y, (REAL)limits->lowest_y) < LANES;
     if (!is_finite || is_hidden) {
         masked = NAME(mask_nonfinite)(x, y, size, limits, finite_x, finite_y, totals);
         fx = (const char *)finite_x;
@@ -363,12 +358,12 @@ static void NAME(add_block)(
     double dd = total(sums[SUM_DD]);
     /* float32 may have rounded |d| down by half a unit */
     double beaten = totals->extremes[MAX_ABS_D] * (1 - 0x1p-22);
-    bool is_larger = NAME(any_greater)(block.max_abs_d, (REAL)beaten);
+    bool is_larger = NAME(lanes_greater)(block.max_abs_d, (REAL)beaten) > 0;
 #if REAL_BITS == 32
     bool is_wide = is_wide_enough(xx) || (xx == 0 && is_zero(fx, size));
     is_wide = is_wide && (is_wide_enough(yy) || (yy == 0 && is_zero(fy, size)));
-    is_wide = is_wide && (is_wide_enough(dd) || !NAME(any_greater)(block.max_abs_d, 0));
-    if (!is_wide || NAME(any_greater)(block.max_rel_d, FLT_MAX / BLOCK)) {
+    is_wide = is_wide && (is_wide_enough(dd) || NAME(lanes_greater)(block.max_abs_d, 0) == 0);
+    if (!is_wide || NAME(lanes_greater)(block.max_rel_d, FLT_MAX / BLOCK) > 0) {
         double max_rel_d;
         is_larger = NAME(sum_again)(fx, fy, size, limits, sums, &max_rel_d) > beaten;
         xx = total(sums[SUM_XX]);

@@ -1,10 +1,8 @@
 /* The moments and random projections of a tensor, as labeling/shard/tensor_summary.py defines them. Included once for
    each kind of CPU. */
 
-typedef double FOR(Moments, double) __attribute__((vector_size(VECTOR_BYTES)));
-typedef uint64_t FOR(SignBits, double) __attribute__((vector_size(VECTOR_BYTES)));
-#define VALUES FOR(Moments, double)
-#define SIGNS FOR(SignBits, double)
+#define VALUES FOR(Reals, double)
+#define SIGNS FOR(Unsigned, double)
 #define PER_STEP (VECTOR_BYTES / 8)
 
 /* Add up in float64 the values, or their squares. */
