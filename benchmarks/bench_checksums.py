@@ -30,7 +30,8 @@ from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.sync import BackgroundSync
 from aclcmp.orchestrator.compare.kernels import memory_map
-from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 
 ROUNDS = 9
@@ -165,7 +166,7 @@ def main() -> None:
     """Print all three measurements."""
     os.environ["OMP_NUM_THREADS"] = "1"
     folder = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
-    warm_up()
+    load_library()
     try:
         pairs(folder)
         sealing(folder)

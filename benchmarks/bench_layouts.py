@@ -22,7 +22,8 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
-from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.plan.planner import plan_two
@@ -104,7 +105,7 @@ def measure(folder: Path, dtype: str, mib: int, make: Callable[[int], Array]) ->
 def main() -> None:
     """Print the table."""
     mib = int(sys.argv[1]) if len(sys.argv) > 1 else 256
-    warm_up()
+    load_library()
     random = np.random.default_rng(0)
     for dtype, make in (
         ("float32", lambda size: random.standard_normal(size // 4, np.float32).reshape(-1, COLUMNS)),

@@ -99,9 +99,10 @@ def plan_of(ranks: int, labels: int) -> Plan:
 
 def bases_of(rows: int) -> list[PairStats]:
     """Return the statistics of real small tensors with round-off, with a fault, and with an inherited error."""
-    from aclcmp.orchestrator.compare.pair import Operand, pair_stats, warm_up
+    from aclcmp.orchestrator.compare.kernels.load_library import load_library
+    from aclcmp.orchestrator.compare.pair import Operand, pair_stats
 
-    warm_up()
+    load_library()
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, 32)).astype(np.float32)
     noise = random.standard_normal(x.shape)

@@ -21,7 +21,8 @@ from tempfile import TemporaryDirectory
 import h5py
 import numpy as np
 
-from aclcmp.orchestrator.compare.pair import Operand, pair_stats, warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats
 from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=10_000)
     parser.add_argument("--ranks", type=int, default=1)
     options = parser.parse_args()
-    warm_up()
+    load_library()
     made = evidence(options.labels, options.ranks)
     policy = Policy()
 

@@ -26,7 +26,7 @@ import faulty_transformer
 import torch
 from fault_cases import Case, Model, cases, seeds_of
 
-from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
@@ -193,7 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = seeds_of(options.seeds, tune=options.tune)
     torch.set_num_threads(1)
-    warm_up()
+    load_library()
     names = list(MODELS) if options.model == "both" else [options.model]
     all_totals = Totals()
     all_tallies = {rule: Tally() for rule in RULES}

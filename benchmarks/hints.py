@@ -27,7 +27,8 @@ from planting import Fault, Recorded, Setting
 
 from aclcmp.orchestrator.compare.diagnosis.excerpt import excerpt_of
 from aclcmp.orchestrator.compare.diagnosis.second_look import diagnose_pairs
-from aclcmp.orchestrator.compare.pair import read_pair_stats, warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.pair import read_pair_stats
 from aclcmp.orchestrator.core.diagnosis import Looks, Suspect
 from aclcmp.orchestrator.core.levels import level_of, with_parents
 from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
@@ -171,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = seeds_of(options.seeds, tune=options.tune)
     torch.set_num_threads(1)
-    warm_up()
+    load_library()
     model: Model = faulty_decoder
     if options.model == "transformer":
         import faulty_transformer

@@ -27,7 +27,7 @@ from real_weights import DTYPES, TOO_NARROW
 from torch import Tensor, nn
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
 
-from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.core.verdicts import Origin, Status
 from aclcmp.orchestrator.errors import ExitCode
 
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print the alarms")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warm_up()
+    load_library()
     runs: dict[tuple[str, bool], list[bool]] = defaultdict(list)
     drifting: dict[tuple[str, bool], list[float]] = defaultdict(list)
     for name in options.models.split(","):

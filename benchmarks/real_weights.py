@@ -30,7 +30,7 @@ from planting import Recorded
 from real_faults import KINDS, Fault, Kind, Labels, culprits, record
 from trained import MODELS, TEXTS, TUNING_TEXTS, Trained
 
-from aclcmp.orchestrator.compare.pair import warm_up
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.regions import Source
 from aclcmp.orchestrator.core.verdicts import Origin, Status
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--faults", default="", help="only these kinds, by commas; no clean runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warm_up()
+    load_library()
     clean: dict[tuple[str, str, str], Clean] = defaultdict(Clean)
     found: dict[tuple[str, str], Found] = defaultdict(Found)
     kinds = options.faults.split(",") if options.faults else list(KINDS)

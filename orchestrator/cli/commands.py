@@ -303,6 +303,6 @@ def print_head(console: Console, job: Job, device: str, how: Spread, address: st
 
 def load_kernels(screen: Screen) -> None:
     """Load the kernels, which compiles them first where no compiled ones were installed for this machine."""
-    from aclcmp.orchestrator.compare.pair import warm_up
+    from aclcmp.orchestrator.compare.kernels.load_library import load_library
 
-    warm_up(lambda: screen.say("compiling the comparison kernels, once per installation"))
+    load_library(lambda: screen.say("compiling the comparison kernels, once per installation"))

@@ -17,7 +17,6 @@ from aclcmp.labeling.shard.tensor_summary import TensorSummary, neighbours_toget
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, ScatteredOperand, Totals
-from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.compare.kernels.operands import (
     SUM_WINDOW,
@@ -139,14 +138,6 @@ def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
     sketch = all(summary is None or summary.sketch.size for summary in summaries)
     golden, actual = (summary or compute_summary(side, sketch) for side, summary in zip(sides, summaries, strict=True))
     return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)
-
-
-def warm_up(announce: Callable[[], None] = lambda: None) -> None:
-    """Load the kernels; where no process has built them yet, `announce` that, and build them (some seconds).
-
-    Raises AclcmpError where that is not possible.
-    """
-    load_library(announce)
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:

@@ -8,8 +8,8 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
-from aclcmp.orchestrator.compare.pair import warm_up
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
@@ -40,7 +40,7 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
         labels = tuple(label for label in plan.labels if label.key in asked)
         if not labels:
             return report
-        warm_up()
+        load_library()
         resolved = compare_and_resolve(replace(plan, labels=labels), compare).plan
         of_asked = {label.key: label for label in resolved.labels}
         plan = replace(plan, labels=tuple(of_asked.get(label.key, label) for label in plan.labels))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.memory_map import give_back_store
-from aclcmp.orchestrator.compare.pair import warm_up
 from aclcmp.orchestrator.compare.remote_reads import Bytes, Fetched, Read, read_dense
 from aclcmp.orchestrator.compare.work import answer_tie_question, compare_batch, failure_text, look_at
 from aclcmp.orchestrator.core.diagnosis import Look, Suspect
@@ -28,7 +28,7 @@ class CompareActor:
 
     def __init__(self) -> None:
         """Load the kernels, which the driver has built if necessary."""
-        warm_up()
+        load_library()
 
     def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
         """Index the shards of some ranks of a run on this node; also return messages about unreadable ones."""

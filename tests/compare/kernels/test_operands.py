@@ -20,8 +20,9 @@ from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.compare import schedule
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.kernels import operands
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.kernels.tolerance import tolerance
-from aclcmp.orchestrator.compare.pair import Operand, pair_stats, read_pair_stats, warm_up
+from aclcmp.orchestrator.compare.pair import Operand, pair_stats, read_pair_stats
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from tests.compare.reference import assert_agree, reference_stats, values
@@ -236,7 +237,7 @@ def test_scheduling_counts_and_cuts_all_summands(tmp_path: Path, monkeypatch: py
 
 
 def test_memory_does_not_grow_with_the_summands(tmp_path: Path) -> None:
-    warm_up()
+    load_library()
     shape = (32 << 10, 1 << 10)
     block = encode(np.random.default_rng(0).standard_normal(1 << 20), "bfloat16").tobytes()
     with (tmp_path / "x").open("wb") as file:  # 256 MiB: four summands of 64 MiB
