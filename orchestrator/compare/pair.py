@@ -95,6 +95,12 @@ class Operand:
             each.check_stored()
 
 
+def open_sides(pair: Pair, fetched: Fetched = NOTHING) -> tuple[Operand, Operand]:
+    """Return both sides of a pair of whole tensors. Raises ShardError for one that cannot be read."""
+    golden = Operand.open(pair.golden, pair.golden_region, pair.more_golden, fetched)
+    return golden, Operand.open(pair.actual, pair.actual_region, pair.more_actual, fetched)
+
+
 def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
     """Return the statistics of a stored pair.
 
@@ -102,8 +108,7 @@ def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
     """
     if not pair.is_whole:
         return _summary_stats(pair, fetched)
-    golden = Operand.open(pair.golden, pair.golden_region, pair.more_golden, fetched)
-    actual = Operand.open(pair.actual, pair.actual_region, pair.more_actual, fetched)
+    golden, actual = open_sides(pair, fetched)
     stats = pair_stats(golden, actual, pair.whole_shape, pair.region)
     golden.check()
     actual.check()
@@ -192,14 +197,16 @@ def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, Kernel
 
     The memory behind a window is released when the next one is asked for.
     """
+    if not golden.region.size:
+        return
     components = components_of(golden.dtype)
     x_reader, y_reader = _reader(golden, components), _reader(actual, components)
     size = golden.region.size * components
-    spans: Iterable[tuple[int, int]] = ((0, size),) if size else ()
-    in_memory = any(isinstance(reader, (SumOperand, WindowOperand)) for reader in (x_reader, y_reader))
-    stored = any(side.rows is not None or side.release is not _release_nothing for side in (golden, actual))
-    if size and (in_memory or stored):
-        spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if in_memory else size)
+    spans: Iterable[tuple[int, int]] = ((0, size),)
+    is_copied = any(isinstance(reader, (SumOperand, WindowOperand)) for reader in (x_reader, y_reader))
+    is_mapped = any(side.rows is not None or side.release is not _release_nothing for side in (golden, actual))
+    if is_copied or is_mapped:
+        spans = _spans(x_reader.reach, y_reader.reach, size, SUM_WINDOW if is_copied else size)
     for start, stop in spans:
         yield start, stop, x_reader.window(start, stop), y_reader.window(start, stop)
         x_reader.release(start, stop)
@@ -207,7 +214,7 @@ def windows(golden: Operand, actual: Operand) -> Iterator[tuple[int, int, Kernel
 
 
 def _in_components(shape: tuple[int, ...], region: Region, components: int) -> tuple[tuple[int, ...], Region]:
-    """Return a shape and a region in it with the last axis component_region in components of complex elements."""
+    """Return a shape and a region in it with the last axis in components, two for a complex element."""
     if components == 1:
         return shape, region
     if not shape:
@@ -277,7 +284,7 @@ def _rows(whole_shape: tuple[int, ...], region: Region) -> Rows:
 
 def _spans(x_side: Reach, y_side: Reach, size: int, most: int) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of windows of up to `most` elements that map few pages each."""
-    span = max(side.itemsize * (side.walk.flat_index(size - 1) - side.walk.base + 1) for side in (x_side, y_side))
+    span = max(side.itemsize * (side.walk.last - side.walk.base + 1) for side in (x_side, y_side))
     window = size * _WINDOW_BYTES // span
     window = min(max(window // BLOCK * BLOCK, min(window, BLOCK), _SMALLEST_WINDOW), most)
     for start in range(0, size, window):

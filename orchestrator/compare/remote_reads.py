@@ -77,7 +77,7 @@ def read_dense(read: Read) -> Bytes:
 
     def ends(window: Region) -> tuple[int, int]:
         walk = Walk.of(source.shape, window)
-        return walk.base, walk.flat_index(window.size - 1) + 1
+        return walk.base, walk.last + 1
 
     def span(window: Region) -> int:
         first, last = ends(window)

@@ -20,7 +20,7 @@ from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
 from aclcmp.orchestrator.compare.kernels.kernel import add_up, sum_errors
 from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums, KernelOperand
 from aclcmp.orchestrator.compare.kernels.operands import window_operand
-from aclcmp.orchestrator.compare.pair import Operand, row_group, windows
+from aclcmp.orchestrator.compare.pair import open_sides, row_group, windows
 from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched
 from aclcmp.orchestrator.core.diagnosis import (
     HISTOGRAM_BINS,
@@ -65,7 +65,7 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
     first, channels = (pair.region.start[-1], pair.region.shape[-1]) if pair.region.shape else (0, 1)
     base = first // group
     groups = (first + channels - 1) // group - base + 1 if channels else 0
-    sides = _open(pair, fetched)
+    sides = open_sides(pair, fetched)
     parts, lowest = components_of(pair.actual.dtype), _lowest(pair)
     sums = ErrorSums(channels, parts, first - base * group, group, groups, rms)
     odd = [np.empty((2, 0), np.int64)]
@@ -86,11 +86,6 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
         Counts.of(rows, row // rows),
         Counts.of(group, channel // group),
     )
-
-
-def _open(pair: Pair, fetched: Fetched) -> tuple[Operand, Operand]:
-    golden = Operand.open(pair.golden, pair.golden_region, pair.more_golden, fetched)
-    return golden, Operand.open(pair.actual, pair.actual_region, pair.more_actual, fetched)
 
 
 def _lowest(pair: Pair) -> tuple[float, float]:
@@ -137,7 +132,7 @@ def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
     sides = [np.zeros((*shape, parts)) for _ in range(2)]
     for item in each:
         inside = tuple(slice(a, b) for a, b in zip(item.place.start, item.place.end, strict=True))
-        read = _open(item.pair, fetched)
+        read = open_sides(item.pair, fetched)
         pieces = [
             _finite_values(x_side, y_side, start, stop, _lowest(item.pair))[:2]
             for start, stop, x_side, y_side in windows(*read)
