@@ -86,7 +86,7 @@ def read_dense(read: Read) -> Bytes:
     if region.size:
         origin = tuple(-start for start in region.start)
         for window in within(region, _WINDOW_BYTES, span):
-            dense[_slices(window.translate(origin))] = tensor[_slices(window)]
+            dense[window.translate(origin).slices] = tensor[window.slices]
             stored.release(*ends(window))
     stored.check()
     return dense.reshape(-1).view(np.uint8)
@@ -103,7 +103,3 @@ def _read_rows(read: Read) -> Bytes:
         filled += nbytes
     gathered.check()
     return found
-
-
-def _slices(region: Region) -> tuple[slice, ...]:
-    return tuple(slice(start, start + size) for start, size in zip(region.start, region.shape, strict=True))

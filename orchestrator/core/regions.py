@@ -32,6 +32,11 @@ class Region:
         return tuple(s + n for s, n in zip(self.start, self.shape, strict=True))
 
     @property
+    def slices(self) -> tuple[slice, ...]:
+        """Index of it in an array of the tensor."""
+        return tuple(slice(s, s + n) for s, n in zip(self.start, self.shape, strict=True))
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)

@@ -62,7 +62,7 @@ def operand(bits: np.ndarray, name: str, region: Region) -> Operand:
 
 
 def cut(bits: np.ndarray, region: Region) -> np.ndarray:
-    return bits[tuple(slice(a, a + n) for a, n in zip(region.start, region.shape, strict=True))].copy()
+    return bits[region.slices].copy()
 
 
 def check(x_bits: np.ndarray, y_bits: np.ndarray, x_name: str, y_name: str, found: PairStats) -> None:

@@ -50,7 +50,7 @@ def check_cover(pair: Pair, parts: list[Pair]) -> None:
         seen = np.zeros(sizes, int)
         for part in parts:
             box = getattr(part, side)
-            seen[tuple(slice(s, s + n) for s, n in zip(box.start, box.shape, strict=True))] += 1
+            seen[box.slices] += 1
         assert seen.sum() == pair.region.size and seen.max(initial=0) <= 1
     for part in parts:
         moved = {

@@ -131,7 +131,6 @@ def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
     parts = components_of(excerpt[0].actual.dtype)
     sides = [np.zeros((*shape, parts)) for _ in range(2)]
     for item in each:
-        inside = tuple(slice(a, b) for a, b in zip(item.place.start, item.place.end, strict=True))
         read = open_sides(item.pair, fetched)
         pieces = [
             _finite_values(x_side, y_side, start, stop, _lowest(item.pair))[:2]
@@ -139,7 +138,7 @@ def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
         ]
         for side, operand, values in zip(sides, read, zip(*pieces, strict=True), strict=True):
             operand.check()
-            side[inside] = np.concatenate(values).reshape(*item.place.shape, parts)
+            side[item.place.slices] = np.concatenate(values).reshape(*item.place.shape, parts)
     flat = (*shape[:-1], (shape[-1] if shape else 1) * parts)
     golden, actual = (side.reshape(flat) for side in sides)
     first = excerpt[0]

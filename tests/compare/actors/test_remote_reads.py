@@ -34,10 +34,6 @@ def store(path: Path, bits: np.ndarray, dtype: str, offset: int = 8, rank: int =
     return Source(str(path), offset, dtype, bits.shape, rank=rank)
 
 
-def sliced(bits: np.ndarray, region: Region) -> np.ndarray:
-    return bits[tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))]
-
-
 @st.composite
 def regions(draw: st.DrawFn) -> tuple[tuple[int, ...], Region]:
     """Draw the shape of a tensor and a region in it."""
@@ -58,7 +54,7 @@ def test_a_region_is_read_as_it_is(
         patch.setattr(remote_reads, "_WINDOW_BYTES", window)
         dense = read_dense((source, region))
     assert dense.dtype == np.uint8 and dense.ndim == 1 and dense.nbytes == read_bytes((source, region))
-    assert dense.tobytes() == sliced(bits, region).tobytes()
+    assert dense.tobytes() == bits[region.slices].tobytes()
 
 
 @pytest.mark.parametrize("dtype", sorted(DTYPES))
@@ -71,7 +67,7 @@ def test_what_was_fetched_has_the_statistics_of_what_is_there(tmp_path: Path, dt
     region = Region(start, size)
     count = 3 if case == "summands" else 1
     golden = [random_bits(rng, dtype, shape, "ordinary") for _ in range(count)]
-    actual = [np.array(sliced(golden[0], region)), *(random_bits(rng, dtype, size, "tiny"),) * (count - 1)]
+    actual = [np.array(golden[0][region.slices]), *(random_bits(rng, dtype, size, "tiny"),) * (count - 1)]
     sources = [
         [store(tmp_path / f"{side}{i}", bits, dtype) for i, bits in enumerate(summands)]
         for side, summands in (("x", golden), ("y", actual))

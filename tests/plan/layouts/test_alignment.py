@@ -46,10 +46,6 @@ def only_option(
     return option
 
 
-def box_of(region: Region) -> tuple[slice, ...]:
-    return tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))
-
-
 def only(placer: Alignment, rank: int) -> AlignedRegion:
     (placing,), left = placer.place(rank)
     assert not left
@@ -71,15 +67,15 @@ def test_boxes_are_covered_once(data: st.DataObject) -> None:
     seen = np.full((10,) * dims, -1)
     given_parts, left = cover(wanted, offered)
     for holder, part in given_parts:
-        assert (seen[box_of(part)] == -1).all()
+        assert (seen[part.slices] == -1).all()
         assert intersection(part, dict(offered)[holder]) == part
-        seen[box_of(part)] = holder
+        seen[part.slices] = holder
     for part in left:
-        assert (seen[box_of(part)] == -1).all()
+        assert (seen[part.slices] == -1).all()
         assert all(intersection(part, other) is None for _, other in offered)
-        seen[box_of(part)] = 99
+        seen[part.slices] = 99
     inside = np.zeros((10,) * dims, bool)
-    inside[box_of(wanted)] = True
+    inside[wanted.slices] = True
     assert ((seen != -1) == inside).all()
     for number, _ in offered:  # the earlier offer serves
         earlier = [b for n, b in offered if n < number]
@@ -126,10 +122,10 @@ def agrees(option: Alignment, rank: int, goldens: dict[int, np.ndarray], actuals
     parts, left = option.place(rank)
     seen = np.zeros(actuals[rank].shape, int)
     for part in parts:
-        golden = goldens[part.golden_rank][box_of(part.golden_region)]
-        if not np.array_equal(golden, actuals[rank][box_of(part.actual_region)]):
+        golden = goldens[part.golden_rank][part.golden_region.slices]
+        if not np.array_equal(golden, actuals[rank][part.actual_region.slices]):
             return False
-        seen[box_of(part.actual_region)] += 1
+        seen[part.actual_region.slices] += 1
     return not left and bool((seen == 1).all())
 
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aclcmp.labeling.layout import Layout, Partial, Placement, Replicate, Shard
-from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts
 from aclcmp.orchestrator.plan.layouts.interpretations import (
     AlignmentError,
@@ -17,10 +16,6 @@ from aclcmp.orchestrator.plan.layouts.interpretations import (
     LayoutInterpretation,
     LocalTensor,
 )
-
-
-def box_of(region: Region) -> tuple[slice, ...]:
-    return tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))
 
 
 def reading_of(locals_: dict[int, LocalTensor], everyone: range = range(0)) -> LayoutInterpretation:
@@ -36,9 +31,9 @@ def check(whole: GlobalTensor, array: np.ndarray, locals_: dict[int, np.ndarray]
     for rank, pieces in whole.pieces.items():
         inside = np.zeros(locals_[rank].shape, int)
         for piece in pieces:
-            np.testing.assert_array_equal(locals_[rank][box_of(piece.local)], array[box_of(piece.whole)])
-            inside[box_of(piece.local)] += 1
-            seen[box_of(piece.whole)] = True
+            np.testing.assert_array_equal(locals_[rank][piece.local.slices], array[piece.whole.slices])
+            inside[piece.local.slices] += 1
+            seen[piece.whole.slices] = True
         assert (inside <= 1).all()
         if complete:
             assert inside.all()

@@ -48,9 +48,9 @@ def test_blocks_cover_the_matrix_once(batch: list[int], rows: int, columns: int,
     for source, inner, whole in blocks:
         start = source.offset // 4
         block = flat[start : start + math.prod(source.shape)].reshape(source.shape)
-        here = tuple(slice(s, s + n) for s, n in zip(whole.start, whole.shape, strict=True))
+        here = whole.slices
         assert (seen[here] == -1).all()
-        seen[here] = block[tuple(slice(s, s + n) for s, n in zip(inner.start, inner.shape, strict=True))]
+        seen[here] = block[inner.slices]
     assert np.array_equal(seen, plain)
 
 

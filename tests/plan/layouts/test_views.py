@@ -39,8 +39,7 @@ def read(array: Numbers, shape: tuple[int, ...], region: Region) -> Numbers:
     assert math.prod(shape) == array.size and all(
         0 <= s <= s + n <= m for s, n, m in zip(region.start, region.shape, shape, strict=True)
     )
-    box = tuple(slice(s, s + n) for s, n in zip(region.start, region.shape, strict=True))
-    return array.reshape(-1).reshape(shape)[box]
+    return array.reshape(-1).reshape(shape)[region.slices]
 
 
 def agrees(pair: Pair, goldens: Locals, actuals: Locals) -> bool:
