@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.outcomes import OutcomeCollector
-from aclcmp.orchestrator.compare.schedule import batches, pair_bytes
+from aclcmp.orchestrator.compare.schedule import MOST_PER_HOST, batches, pair_bytes
 from aclcmp.orchestrator.compare.second_look_parts import LookPart, LookSchedule
 from aclcmp.orchestrator.compare.work import answer_tie_question, compare_batch, look_at
 from aclcmp.orchestrator.core.diagnosis import NO_TIME, Look, Looks, Suspect, TieQuestion
@@ -19,7 +19,6 @@ from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.run.dump_cleanup import remove_dumps
 
-_MOST_WORKERS = 16  # beyond this the memory bandwidth of a host is used up
 _HERE = "this host"
 _PLACES = FileLocations(_HERE)
 
@@ -32,7 +31,7 @@ class LocalComparer:
 
     def __init__(self, workers: int | None = None) -> None:
         """Take the number of threads; by default one for each core that this process may use, at most 16."""
-        self._workers = workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        self._workers = workers or min(len(os.sched_getaffinity(0)), MOST_PER_HOST)
 
     def compare_pairs(self, pairs: Sequence[Pair], advance: Callable[[int, int], None]) -> Outcomes:
         """Compare batches of pairs, large ones in parts."""

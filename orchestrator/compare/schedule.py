@@ -12,6 +12,8 @@ from aclcmp.orchestrator.compare.kernels.region_split import pieces, within
 from aclcmp.orchestrator.compare.remote_reads import Read, read_bytes, reads_of
 from aclcmp.orchestrator.core.regions import Pair, Region
 
+MOST_PER_HOST = 16
+"""Most workers of a host: beyond this its memory bandwidth is used up."""
 BATCH_BYTES = 32 << 20
 """Approximate bytes per call of an actor: some milliseconds of work, for smooth progress and balance."""
 BATCH_PAIRS = 128

@@ -17,9 +17,9 @@ from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot
+from aclcmp.orchestrator.compare.schedule import MOST_PER_HOST
 from aclcmp.orchestrator.run.directory import RunDir
 
-_MOST_PER_NODE = 16  # beyond this the memory bandwidth of a host is used up
 _CORES_PER_READER = 4  # each reads 0.5 to 4 GB/s, columns slower than rows
 
 
@@ -40,7 +40,7 @@ class ActorPool:
 
         self.start: Callable[[str], Any] = start
         """Starts an actor on a node."""
-        self.cores = {node.node_id: min(max(node.cpus, 1), _MOST_PER_NODE) for node in nodes}
+        self.cores = {node.node_id: min(max(node.cpus, 1), MOST_PER_HOST) for node in nodes}
         """Number of compare actors of each node."""
         self.lost: set[str] = set()
         """Nodes that were lost in a comparison; later comparisons do without them."""
