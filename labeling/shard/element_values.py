@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard import element_codes
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 
 _Float32 = npt.NDArray[np.float32]
@@ -38,6 +39,12 @@ def _float8_values() -> _Float32:
 
 FLOAT8_VALUES = _float8_values()
 """Values of the 256 bytes of the types of FLOAT8, shape (5, 256), in this order."""
+
+
+def float8_table(code: int) -> int | None:
+    """Return the address of the values of a float8's bytes, by its code as in kernels.c; None for other types."""
+    row = code - element_codes.FLOAT8
+    return FLOAT8_VALUES[row].ctypes.data if row >= 0 else None
 
 
 def components_of(dtype: str) -> int:

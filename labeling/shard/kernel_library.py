@@ -20,7 +20,7 @@ NAME = "kernels.so"
 SOURCES = Path(__file__).parents[2] / "orchestrator" / "compare" / "kernels"
 
 # Without -ffast-math, which drops the tests for non-finite values, and without fused multiply-adds, which not all CPUs
-# have: every CPU gives the same bits.
+# have: every CPU gives the same bits, but for the sums of summaries, which vectors of other sizes add in another order.
 _FLAGS = ["-std=c11", "-O3", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
 

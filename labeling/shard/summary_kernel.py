@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.element_codes import CODES, FLOAT8
-from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
+from aclcmp.labeling.shard.element_codes import CODES
+from aclcmp.labeling.shard.element_values import float8_table
 from aclcmp.labeling.shard.kernel_library import find_library
 
 
@@ -58,8 +58,9 @@ def add_to_sums(
     4 i + kind. The call releases the GIL.
     """
     code = CODES[dtype]
-    table = FLOAT8_VALUES[code - FLOAT8].ctypes.data if code >= FLOAT8 else None
     address = None if words is None else words.ctypes.data
     sums.odd_count = 0
     itemsize = bits.size // (stop - start)
-    library.summarise(bits.ctypes.data, itemsize, code, table, start, stop, address, ctypes.addressof(sums))
+    library.summarise(
+        bits.ctypes.data, itemsize, code, float8_table(code), start, stop, address, ctypes.addressof(sums)
+    )

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.element_codes import FLOAT8
-from aclcmp.labeling.shard.element_values import FLOAT8_VALUES
+from aclcmp.labeling.shard.element_values import float8_table
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 
 
@@ -50,10 +49,9 @@ class KernelOperand(ctypes.Structure):
         """Take the whole stored tensor as flat bytes, and a walk. Raises ValueError unless it stays within them."""
         if walk.last >= data.size // itemsize:
             raise ValueError(f"a region ends at element {walk.last} of a tensor of {data.size // itemsize}")
-        float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
         self.walk = walk
         self._kept = data, _pack(walk)  # what the addresses point to must live as long
-        super().__init__(_address(data), itemsize, code, float8_values, self._kept[1])
+        super().__init__(_address(data), itemsize, code, float8_table(code), self._kept[1])
 
 
 class ScatteredOperand(KernelOperand):
@@ -61,12 +59,11 @@ class ScatteredOperand(KernelOperand):
 
     def __init__(self, addresses: npt.NDArray[np.int64], run: int, itemsize: int, code: int) -> None:
         """Take the address of each run, all of them a multiple of `itemsize`; the caller keeps the memory alive."""
-        float8_values = _address(FLOAT8_VALUES[code - FLOAT8]) if code >= FLOAT8 else None
         starts = np.append(addresses // itemsize, 0)  # the kernels look up the run behind the last one too
         walk = _Walk(Walk(run, 0))
         walk.starts = _address(starts)
         self._kept = starts, walk
-        ctypes.Structure.__init__(self, None, itemsize, code, float8_values, walk)
+        ctypes.Structure.__init__(self, None, itemsize, code, float8_table(code), walk)
 
 
 class Rows(ctypes.Structure):

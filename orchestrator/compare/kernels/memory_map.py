@@ -38,7 +38,7 @@ class MappedBits:
         self._hashed = 0
         """Number of elements, from the first on, that have been hashed."""
         self._key = hash((source.path, source.offset, source.checksum, file.st_ino, file.st_mtime_ns))
-        self._is_checked = pages is None or source.checksum is None or self._key in _checked
+        self._is_checked = source.checksum is None or self._key in _checked
 
     def release(self, start: int, stop: int) -> None:
         """Release the memory of the elements start <= i < stop; later access reads them again from the file.

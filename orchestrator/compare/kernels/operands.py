@@ -75,21 +75,16 @@ class WindowOperand:
 
     def __init__(self, reach: Reach, width: int, read_rows: Callable[[int, int], npt.NDArray[np.uint8]]) -> None:
         """`reach` is as if the elements lay dense, `width` of them in a row; `read_rows(begin, end)` gives bytes."""
-        self._reach = reach
+        self.reach = reach
         self._width = width
         self._read_rows = read_rows
-
-    @property
-    def reach(self) -> Reach:
-        """Places of its elements as if they lay dense."""
-        return self._reach
 
     def window(self, start: int, stop: int) -> KernelOperand:
         """Read the rows that hold a window."""
         begin, end = start // self._width, -(-stop // self._width)
         data = self._read_rows(begin, end)
         walk = Walk(end * self._width, -begin * self._width)
-        return KernelOperand(data, self._reach.itemsize, self._reach.code, walk)
+        return KernelOperand(data, self.reach.itemsize, self.reach.code, walk)
 
     def release(self, start: int, stop: int) -> None:
         """Do nothing: the memory is freed with the window."""
