@@ -68,20 +68,25 @@ def reference_stats(
     whole_shape: tuple[int, ...],
     region: Region,
     limit_factor: float = 1.0,
+    lowest: tuple[float, float] | None = None,
 ) -> PairStats:
-    """Compare two arrays of the region's shape; the limits behind the counts n_over_* are times `limit_factor`."""
+    """Compare two arrays of the region's shape; the limits behind the counts n_over_* are times `limit_factor`.
+
+    `lowest` are the values of both sides up to which they count as -inf in a mask, by default those of their types.
+    """
     if region.size == 0:
         return PairStats.empty()
     with np.errstate(all="ignore"):
-        return _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor)
+        lowest = lowest or (DTYPES[x_name].lowest, DTYPES[y_name].lowest)
+        return _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor, lowest)
 
 
-def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor):
+def _reference_stats(x_bits, y_bits, x_name, y_name, whole_shape, region, limit_factor, lowest):
     x, y = values(x_bits, x_name), values(y_bits, y_name)
     exact = DTYPES[x_name].kind in (Kind.INT, Kind.BOOL)
     finite = np.isfinite(x) & np.isfinite(y)
     class_x, class_y = nonfinite_class(x), nonfinite_class(y)
-    masked = (x <= DTYPES[x_name].lowest) & (y <= DTYPES[y_name].lowest) & (not exact)
+    masked = (x <= lowest[0]) & (y <= lowest[1]) & (not exact)
     finite &= ~masked
     class_x, class_y = np.where(masked, 3, class_x), np.where(masked, 3, class_y)
     same_class = (class_x == class_y) & (class_x > 0)
