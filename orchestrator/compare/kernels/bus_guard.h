@@ -11,7 +11,6 @@ typedef struct {
 
 static Guard guards[GUARDS];
 static struct sigaction earlier;
-static atomic_bool is_watching;
 
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     uintptr_t at = (uintptr_t)info->si_addr, page = at & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
@@ -23,21 +22,30 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
             return;
         break;
     }
-    if (earlier.sa_flags & SA_SIGINFO)
-        earlier.sa_sigaction(number, info, context);
-    else if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN)
-        earlier.sa_handler(number);
+    struct sigaction other = earlier;
+    earlier = (struct sigaction){.sa_handler = SIG_DFL}; /* the other handler may raise the signal again for us */
+    if (other.sa_flags & SA_SIGINFO)
+        other.sa_sigaction(number, info, context);
+    else if (other.sa_handler != SIG_DFL && other.sa_handler != SIG_IGN)
+        other.sa_handler(number);
     else
-        sigaction(SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, NULL); /* the read is repeated, and ends us */
+        sigaction(SIGBUS, &earlier, NULL); /* the read is repeated, and ends us */
+    earlier = other;
+}
+
+/* Handle the signal, also where a library, such as Ray's, took it over since. */
+static void watch(void) {
+    struct sigaction now, action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigaction(SIGBUS, NULL, &now);
+    if (now.sa_sigaction == on_bus_error) return;
+    sigaction(SIGBUS, &action, &now);
+    if (now.sa_sigaction != on_bus_error) earlier = now; /* no other thread was faster */
 }
 
 /* Guard a mapping; return the number of the guard, -1 if all are taken. */
 int guard_mapping(uintptr_t begin, size_t size) {
     static atomic_uint turn;
-    if (!atomic_exchange(&is_watching, true)) {
-        struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
-        sigaction(SIGBUS, &action, &earlier);
-    }
+    watch();
     for (int tried = 0; tried < GUARDS; tried++) {
         unsigned i = atomic_fetch_add(&turn, 1) % GUARDS;
         uintptr_t is_free = 0;

@@ -97,3 +97,30 @@ pages[1 << 19]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == -signal.SIGBUS, done
+
+
+def test_a_handler_that_is_installed_later_is_asked_only_about_other_reads(tmp_path: Path) -> None:
+    """As Ray's handler is, where a process connects to it after it has read files."""
+    code = f"""
+import faulthandler, mmap, os
+from aclcmp.labeling.errors import ShardError
+from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
+from aclcmp.orchestrator.core.regions import Source
+source = Source({str(tmp_path / "f")!r}, 0, "float32", (1 << 18,))
+open(source.path, "wb").write(bytes(1 << 20))
+first = open_bits(source)
+faulthandler.enable()
+second = open_bits(source)
+pages = mmap.mmap(os.open(source.path, os.O_RDONLY), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+os.truncate(source.path, 4096)
+for each in (first, second):
+    assert each.bits[-1] == 0
+    try:
+        each.check()
+    except ShardError as error:
+        print(error, flush=True)
+pages[1 << 19]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout.count("it was cut while it was compared") == 2, done
+    assert done.returncode == -signal.SIGBUS and "Fatal Python error: Bus error" in done.stderr, done
