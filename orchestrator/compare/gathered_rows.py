@@ -5,16 +5,15 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-import os
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.compare.kernels.bus_guard import BusGuard
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.kernels.memory_map import damage_error, open_to_map, truncation_error
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.core.regions import Region, Source
 
@@ -51,9 +50,7 @@ class GatheredRows:
         beyond = np.flatnonzero(self._ends > sizes[places.file])
         if beyond.size:
             file, end = int(places.file[beyond[0]]), int(self._ends[beyond[0]])
-            raise ShardError(
-                f"{places.paths[file]}: has {sizes[file]} bytes, but a tensor in it ends at byte {end}; it is truncated"
-            )
+            raise truncation_error(places.paths[file], sizes[file], end)
         self._addresses = bases[places.file] + places.offset
         found = self._ends.tobytes(), places.checksum.tobytes()
         self._key = hash((tuple(each.key for each in self._files), places.offset.tobytes(), *found))
@@ -145,11 +142,7 @@ class GatheredRows:
         if wrong.size:
             file = self._files[self._places.file[wrong[0]]]
             file.guard.check()
-            begin, end = int(self._places.offset[wrong[0]]), int(self._ends[wrong[0]])
-            raise ShardError(
-                f"{file.path}: the {end - begin:,} bytes from {begin:,} on are not those that "
-                "were recorded (their checksum is wrong): the file was damaged"
-            )
+            raise damage_error(file.path, int(self._places.offset[wrong[0]]), int(self._sizes[wrong[0]]))
 
     def _make_room(self, nbytes: int, count: int = 1) -> None:
         """Give the files' pages back if too many would be in memory with `count` runs of `nbytes`, read next."""
@@ -167,23 +160,9 @@ class _MappedFile:
     def __init__(self, path: str) -> None:
         """Map the whole file. Raises ShardError where that is not possible."""
         self.path = path
-        self.pages, self.key = _map(path)
+        with open_to_map(path) as (descriptor, file):
+            self.pages = mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+        self.key = path, file.st_ino, file.st_mtime_ns  # of it and its content
         self.size = len(self.pages)
         self.address: int = np.frombuffer(self.pages, np.uint8).ctypes.data
         self.guard = BusGuard(self.pages, path)
-
-
-def _map(path: str) -> tuple[mmap.mmap, tuple[object, ...]]:
-    """Map a file; also return what tells it, and its content, from others."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ShardError(f"{path}: {error.strerror}") from error
-    try:
-        file = os.fstat(descriptor)
-        pages = mmap.mmap(descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ)
-        return pages, (path, file.st_ino, file.st_mtime_ns)
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        raise ShardError(f"{path}: cannot be mapped: {error}") from error
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,8 @@ import ctypes
 import math
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +81,7 @@ class MappedBits:
             self.release(self._hashed, min(self._hashed + step, self.bits.size))
         guard.check()
         if self._hash.intdigest() != self._source.checksum:
-            raise ShardError(
-                f"{self._source.path}: the {self.bits.nbytes:,} bytes from {self._source.offset:,} on are not those "
-                "that were recorded (their checksum is wrong): the file was damaged"
-            )
+            raise damage_error(self._source.path, self._source.offset, self.bits.nbytes)
         self._is_checked = True
         _checked.add(self._key)
 
@@ -95,25 +94,46 @@ def open_bits(source: Source) -> MappedBits:
     dtype = DTYPES[source.dtype].memory
     count = math.prod(source.shape)
     end = source.offset + count * dtype.itemsize
-    try:
-        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ShardError(f"{source.path}: {error.strerror}") from error
-    try:
-        file = os.fstat(descriptor)
+    begin = source.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    with open_to_map(source.path) as (descriptor, file):
         if file.st_size < end:
-            raise ShardError(
-                f"{source.path}: has {file.st_size} bytes, but a tensor in it ends at byte {end}; it is truncated"
-            )
+            raise truncation_error(source.path, file.st_size, end)
         if count == 0:
             return MappedBits(source, file, np.empty(0, dtype), None, 0)
-        begin = source.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         pages = mmap.mmap(descriptor, end - begin, mmap.MAP_SHARED, mmap.PROT_READ, offset=begin)
-    finally:
-        os.close(descriptor)
     skipped = source.offset - begin
     bits = np.frombuffer(pages, np.uint8, count * dtype.itemsize, skipped).view(dtype)
     return MappedBits(source, file, bits, pages, skipped)
+
+
+@contextmanager
+def open_to_map(path: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a file while it is mapped. Raises ShardError, with its path, where that or the mapping fails."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ShardError(f"{path}: {error.strerror}") from error
+    try:
+        yield descriptor, os.fstat(descriptor)
+    except ShardError:
+        raise
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
+        raise ShardError(f"{path}: cannot be mapped: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def truncation_error(path: str, size: int, end: int) -> ShardError:
+    """Return the error of a file that ends before a tensor in it does."""
+    return ShardError(f"{path}: has {size} bytes, but a tensor in it ends at byte {end}; it is truncated")
+
+
+def damage_error(path: str, offset: int, nbytes: int) -> ShardError:
+    """Return the error of bytes whose checksum is wrong."""
+    return ShardError(
+        f"{path}: the {nbytes:,} bytes from {offset:,} on are not those that were recorded (their checksum is wrong): "
+        "the file was damaged"
+    )
 
 
 def give_back_store() -> None:

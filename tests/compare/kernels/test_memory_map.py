@@ -1,5 +1,7 @@
 """Stored tensors as memory maps."""
 
+import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -47,6 +49,16 @@ def test_a_truncated_file_is_named(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ShardError, match="nothing: No such file"):
         open_bits(Source(str(tmp_path / "nothing"), 0, "float32", (1,)))
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path, monkeypatch):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    source = store(tmp_path / "x", np.zeros(10, np.float32), 8)
+    monkeypatch.setattr(mmap, "mmap", fail)
+    with pytest.raises(ShardError, match=r"x: cannot be mapped: .*Cannot allocate memory"):
+        open_bits(source)
 
 
 def test_a_stored_pair_larger_than_a_window(tmp_path):
