@@ -9,6 +9,7 @@ import mmap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,14 @@ def read_torch(path: str, scratch: Scratch) -> FileContent:
     with name_file_in_errors(path), Path(path).open("rb") as file:
         is_archive = file.read(4) == b"PK\3\4"
     if not is_archive:
-        return _file_content(path, *load_with_torch(path, scratch, in_place=False))
+        return _file_content(path, *load_with_torch(path, scratch, "no archive", in_place=False))
     with open_archive(path) as archive:
         stored = _StoredTensors(archive, scratch)
         content = stored.read()
         if not content.needs_torch:
             return _file_content(path, content.value, stored.locate)
         is_little = stored.byte_order == b"little"
-    return _file_content(path, *load_with_torch(path, scratch, in_place=is_little))
+    return _file_content(path, *load_with_torch(path, scratch, content.needs_torch, in_place=is_little))
 
 
 def _file_content(path: str, content: Any, locate: _Locate) -> FileContent:
@@ -108,15 +109,16 @@ class _StoredTensors:
         """Return what the pickle holds. Raises ForeignFormatError when it is damaged, or torch.save writes no such."""
         if "data.pkl" not in self._records or "constants.pkl" in self._records:
             return PickledContent(None, "an archive that is not torch.save's")
-        if self.byte_order != b"little":
-            return PickledContent(None, "the other byte order")
         pickled = self._read("data.pkl")
-        if zlib.crc32(pickled) != self._records["data.pkl"].CRC:
-            return PickledContent(None, "a pickle without its checksum")  # torch.save writes them so on demand
         try:
-            return read_pickle(pickled)
+            content = read_pickle(pickled)
         except ValueError as error:
             raise ForeignFormatError(f"{self._where}: cannot be read: {error}") from error
+        if self.byte_order != b"little":
+            return replace(content, needs_torch="the other byte order")
+        if zlib.crc32(pickled) != self._records["data.pkl"].CRC:
+            return replace(content, needs_torch="a pickle without its checksum")  # torch.save writes them so on demand
+        return content
 
     def locate(self, tensor: Any, where: str) -> DumpedTensor | NotDumped | None:
         """Return the place of a tensor's bytes, in the archive or in a copy; None for any other value."""

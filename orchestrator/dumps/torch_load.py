@@ -22,21 +22,23 @@ from aclcmp.labeling.shard.dumped_tensor import (
     printable,
 )
 from aclcmp.orchestrator.dumps.scratch import Scratch
+from aclcmp.orchestrator.dumps.torch_trial import AUTOLOAD, check_loads
 
 _CHECKED = 64  # bytes
-_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 
 
 def load_with_torch(
-    path: str, scratch: Scratch, *, in_place: bool
+    path: str, scratch: Scratch, why: str, *, in_place: bool
 ) -> tuple[Any, Callable[[Any, str], DumpedTensor | NotDumped | None]]:
     """Return what torch loads from a file, and a function that finds the place of each tensor in it.
 
-    `in_place` is true for an archive in this byte order: its tensors are not copied. Raises ForeignFormatError when the
-    file cannot be read: damaged, refused by `weights_only`, or torch does not load.
+    `in_place` is true for an archive in this byte order: its tensors are not copied; `why` says what torch is needed
+    for. Raises ForeignFormatError when the file cannot be read: damaged, refused by `weights_only`, or torch does not
+    load. torch loads it first in a process of its own, which ends where that takes far too long.
     """
     where = printable(path)
-    _load_torch(where)
+    _load_torch(where, why)
+    check_loads(path, mapped=in_place)
     import torch
 
     try:
@@ -50,32 +52,32 @@ def load_with_torch(
     return content, _LoadedTensors(path, scratch, in_place).locate
 
 
-def _load_torch(where: str) -> None:
-    """Import torch without the devices' backends that it would load by itself: files are read into the CPU's memory.
+def _load_torch(where: str, why: str) -> None:
+    """Import torch without the devices' backends that it would load by itself.
 
     Raises ForeignFormatError when there is no torch or it cannot be loaded.
     """
-    before = os.environ.get(_AUTOLOAD)
-    os.environ[_AUTOLOAD] = "0"
+    before = os.environ.get(AUTOLOAD)
+    os.environ[AUTOLOAD] = "0"
     try:
         importlib.import_module("torch")
     except ModuleNotFoundError as error:
         if error.name != "torch":
-            raise _unloadable(where, error) from error
-        raise ForeignFormatError(f"{where}: torch is needed to read it; install torch here") from error
+            raise _unloadable(where, why, error) from error
+        raise ForeignFormatError(f"{where}: torch is needed to read it ({why}); install torch here") from error
     except Exception as error:  # such as a library of the system that is missing
-        raise _unloadable(where, error) from error
+        raise _unloadable(where, why, error) from error
     finally:
         if before is None:
-            del os.environ[_AUTOLOAD]
+            del os.environ[AUTOLOAD]
         else:
-            os.environ[_AUTOLOAD] = before
+            os.environ[AUTOLOAD] = before
 
 
-def _unloadable(where: str, error: Exception) -> ForeignFormatError:
-    why = _first_sentence(error)
+def _unloadable(where: str, why: str, error: Exception) -> ForeignFormatError:
     return ForeignFormatError(
-        f"{where}: torch is needed to read it and cannot be loaded ({why}); `aclcmp doctor` tells more"
+        f"{where}: torch is needed to read it ({why}) and cannot be loaded ({_first_sentence(error)}); "
+        "`aclcmp doctor` tells more"
     )
 
 

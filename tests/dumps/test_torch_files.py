@@ -209,7 +209,10 @@ def test_damage(tmp_path: Path, seed: int, legacy: bool) -> None:
 @pytest.mark.parametrize(
     ("torch_py", "words"),
     [
-        ("raise ModuleNotFoundError('no torch', name='torch')", "torch is needed to read it; install torch here"),
+        (
+            "raise ModuleNotFoundError('no torch', name='torch')",
+            "torch is needed to read it (no archive); install torch here",
+        ),
         ("import numpi", "cannot be loaded (No module named 'numpi'); `aclcmp doctor` tells more"),
         ("raise ImportError('libgomp.so.1: cannot open')", "cannot be loaded (libgomp.so.1: cannot open)"),
         ("raise OSError('libstdc++.so.6')", "cannot be loaded (libstdc++.so.6)"),
@@ -241,7 +244,9 @@ print(os.environ.get("TORCH_DEVICE_BACKEND_AUTOLOAD"))
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = subprocess.run([sys.executable, "-c", script], env=environ, cwd=tmp_path, capture_output=True, text=True)
     said, after = done.stdout.splitlines()
-    assert said.startswith("x.pt: torch is needed to read it") and words in said and after == str(before), done
+    assert (
+        said.startswith("x.pt: torch is needed to read it (no archive)") and words in said and after == str(before)
+    ), done
 
 
 def test_a_comparison_imports_no_torch(tmp_path: Path) -> None:

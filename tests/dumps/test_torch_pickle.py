@@ -1,6 +1,7 @@
 """Pickles of torch's: read as torch reads them; hostile ones are refused, and run, import and fill nothing."""
 
 import io
+import pickle
 import random
 import struct
 import sys
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, ForeignFormatError, NotDumped
-from aclcmp.orchestrator.dumps import torch_files, torch_pickle
+from aclcmp.orchestrator.dumps import torch_files, torch_pickle, torch_trial
+from aclcmp.orchestrator.dumps.format import FileContent
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 from aclcmp.orchestrator.dumps.torch_load import load_with_torch
@@ -58,9 +60,19 @@ def archive(path: Path, pickled: bytes, records: dict[str, bytes] | None = None)
     """Write an archive as torch does, with four floats as storage 0."""
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("x/data.pkl", pickled)
-        for name, content in (records or {"byteorder": b"little", "data/0": struct.pack("<4f", 1, 2, 3, 4)}).items():
+        records = records or {"byteorder": b"little", "data/0": struct.pack("<4f", 1, 2, 3, 4)}
+        for name, content in ({"version": b"3\n"} | records).items():
             made.writestr(f"x/{name}", content)
     return path
+
+
+def without_checksum(path: Path) -> None:
+    """Overwrite the checksum that the archive has of its first record, the pickle."""
+    with zipfile.ZipFile(path) as made:
+        entry = made.start_dir
+    content = bytearray(path.read_bytes())
+    content[entry + 16 : entry + 20] = b"none"
+    path.write_bytes(content)
 
 
 def read(path: Path) -> dict[str, DumpedTensor | NotDumped]:
@@ -68,8 +80,12 @@ def read(path: Path) -> dict[str, DumpedTensor | NotDumped]:
 
 
 def read_by_torch(path: Path) -> dict[str, DumpedTensor | NotDumped]:
-    loaded = load_with_torch(str(path), Scratch(path.parent / "copies"), in_place=True)
-    return dict(torch_files._file_content(str(path), *loaded).tensors)
+    return dict(content_by_torch(path).tensors)
+
+
+def content_by_torch(path: Path) -> FileContent:
+    loaded = load_with_torch(str(path), Scratch(path.parent / "copies"), "it is asked for", in_place=True)
+    return torch_files._file_content(str(path), *loaded)
 
 
 def same(ours: dict[str, DumpedTensor | NotDumped], theirs: dict[str, DumpedTensor | NotDumped]) -> bool:
@@ -126,17 +142,11 @@ CONTENTS = contents()
 def test_torch_reads_the_same(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pt"
     torch.save(CONTENTS[name], path)
-    theirs = read_torch_only(path)
+    theirs = content_by_torch(path)
     monkeypatch.setitem(sys.modules, "torch", None)
     ours = read_torch(str(path), Scratch(tmp_path / "copies"))
-    assert same(dict(ours.tensors), theirs[0]) and repr(ours.metadata) == repr(theirs[1])
+    assert same(dict(ours.tensors), dict(theirs.tensors)) and repr(ours.metadata) == repr(theirs.metadata)
     assert len(ours.tensors) + len(ours.metadata)
-
-
-def read_torch_only(path: Path) -> tuple[dict[str, DumpedTensor | NotDumped], Any]:
-    loaded = load_with_torch(str(path), Scratch(path.parent / "copies"), in_place=True)
-    found = torch_files._file_content(str(path), *loaded)
-    return dict(found.tensors), found.metadata
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -177,7 +187,6 @@ def test_what_torch_npu_saves(tmp_path: Path, no_torch: None) -> None:
     private_format = made.replace(b"\x88tR", b"K\x1dtR")
     with pytest.raises(ForeignFormatError, match="torch is needed"):
         read(archive(tmp_path / "x.pt", b"\x80\x02" + private_format + b"."))
-    assert values(read(archive(tmp_path / "y.pt", b"\x80\x02" + made + b"."))[""]).sum() == 10
 
 
 LEFT_TO_TORCH: dict[str, Callable[[], Any]] = {
@@ -199,7 +208,7 @@ def test_what_is_left_to_torch(tmp_path: Path, kind: str, monkeypatch: pytest.Mo
     torch.save({"a": LEFT_TO_TORCH[kind](), "b": torch.ones(3)}, path)
     assert same(read(path), read_by_torch(path))
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ForeignFormatError, match=r"x\.pt: torch is needed to read it; install torch here"):
+    with pytest.raises(ForeignFormatError, match=r"x\.pt: torch is needed to read it \(.+\); install torch here"):
         read(path)
 
 
@@ -368,12 +377,18 @@ def few_objects(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_objects")
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("torch_there", [False, True])
-def test_hostile_pickles(tmp_path: Path, name: str, torch_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["", "big", "no checksum"])
+def test_hostile_pickles(
+    tmp_path: Path, name: str, torch_there: bool, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch_trial, "_SECONDS", 1)  # torch reads a long line a letter at a time
     if not torch_there:
         monkeypatch.setitem(sys.modules, "torch", None)
     pickled = b"\x80\x02" + HOSTILE[name]
-    path = archive(tmp_path / "x.pt", pickled)
+    path = archive(tmp_path / "x.pt", pickled, {"byteorder": b"big"} if form == "big" else None)
+    if form == "no checksum":
+        without_checksum(path)
     before = set(sys.modules)
     with pytest.raises(ForeignFormatError) as caught:
         read(path)
@@ -381,6 +396,43 @@ def test_hostile_pickles(tmp_path: Path, name: str, torch_there: bool, monkeypat
     assert said.startswith(str(path)) and said.isprintable() and len(said) < 700
     assert not (tmp_path / "mark").exists()
     assert torch_there or set(sys.modules) == before
+
+
+SLOW = b"K\1\x85" + b"q\0h\0\x86" * 60  # a nested tuple, of which hashing visits 2**60
+LEFT = b"ccollections\nCounter\n}\x85R"  # makes a list torch's
+LONG_HASHES = {
+    "key of what is torch's": b"ccollections\nCounter\n](" + SLOW + b"e\x85R.",
+    "element of a set": b"](cbuiltins\nset\n](" + SLOW + b"e\x85R" + LEFT + b"e.",
+    "key of a state": b"](" + DICT + b"](" + SLOW + b"N\x86eb" + LEFT + b"e.",
+}
+
+
+@pytest.mark.parametrize("name", [*LONG_HASHES, "other name", "no archive"])
+def test_what_torch_would_hash_for_ever_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_trial, "_SECONDS", 1)
+    pickled, path = b"\x80\x02" + LONG_HASHES.get(name, b"}" + SLOW + b"Ns."), tmp_path / "x.pt"
+    if name == "other name":  # torch does not tell DATA.PKL from data.pkl
+        with zipfile.ZipFile(path, "w") as made:
+            made.writestr("x/DATA.PKL", pickled)
+            made.writestr("x/version", b"3\n")
+    elif name == "no archive":
+        begin: tuple[Any, ...] = (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {})
+        path.write_bytes(b"".join(pickle.dumps(each, 2) for each in begin) + pickled)
+    else:
+        archive(path, pickled)
+    with pytest.raises(ForeignFormatError, match=r"x\.pt: torch\.load does not end within 1 s; it is damaged"):
+        read(path)
+    torch.save([torch.ones(2).to_sparse()], tmp_path / "next.pt")
+    monkeypatch.undo()
+    assert isinstance(read(tmp_path / "next.pt")["0"], NotDumped)
+
+
+def test_a_file_on_which_torch_crashes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_trial._end(torch_trial._start_child())
+    monkeypatch.setattr(torch_trial, "_CHILD", "import sys; sys.stdin.readline(); sys.exit(3)")
+    torch.save([torch.ones(2).to_sparse()], tmp_path / "x.pt")
+    with pytest.raises(ForeignFormatError, match=r"x\.pt: torch\.load crashes on it \(exit code 3\)"):
+        read(tmp_path / "x.pt")
 
 
 @pytest.mark.usefixtures("few_objects")
