@@ -11,17 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
 from aclcmp.orchestrator.dumps.dump_paths import File, rank_of
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
 from aclcmp.orchestrator.dumps.order import OrderBasis
-from aclcmp.orchestrator.dumps.safetensors import read_safetensors
-from aclcmp.orchestrator.dumps.torch_files import read_torch
+from aclcmp.orchestrator.dumps.tensor_files import TensorFiles
 
 _CALL = re.compile(r"([0-9]{8}_[0-9]{6}_[0-9]{3})_pid([0-9]{1,10})_(.+)_call([0-9]{4,9})")
 _FLUSH = re.compile(r"flush_([0-9]{4,9})")
 _FILES = re.compile(r"(?:inputs|outputs)\.(?:pt|safetensors)")
 _BY_PID = "the dump does not tell ranks: processes are numbered by their IDs; put rankN into FLASHINFER_DUMP_DIR"
+_TENSOR_FILES = TensorFiles()
+_Process = tuple[int | None, int]
+"""The rank in its path, None where there is none, and its ID, which processes of other hosts may have too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class _CallFile:
     flush: int
     """Number of the replay; 0 outside of graphs."""
     started: str
-    pid: int
+    process: _Process
     function: str
     call: int
     """Number of the call among those of the function in its process."""
@@ -50,21 +53,24 @@ class FlashinferCalls(DumpFormat):
 
     def recognise(self, file: File) -> bool:
         """Accept the inputs and outputs in the folder of a call."""
-        return _FILES.fullmatch(file.parts[-1]) is not None and _call_of(file) is not None
+        return _call_of(file) is not None
 
     def read(self, file: File, dump: DumpFiles) -> FileContent:
         """Read the tensors of a file: `arg_0`, `kwarg_NAME`, `result`, `result_0`."""
-        return (read_torch if file.suffix == ".pt" else read_safetensors)(file.path, dump.scratch)
+        return _TENSOR_FILES.read(file, dump)
 
     def index(self, dump: DumpFiles) -> DumpContent:
-        """Return all calls. Ranks are those in the paths, or else the order of process IDs."""
-        files = [call for file in dump.files if self.recognise(file) and (call := _call_of(file)) is not None]
+        """Return all calls. Ranks are those in the paths, or else the order of process IDs.
+
+        Raises ForeignFormatError when one rank has calls of two processes.
+        """
+        files = [call for file in dump.files if (call := _call_of(file)) is not None]
         replayed = {Path(each.file.path).parents[2] for each in files if each.flush}
         calls = [each for each in files if each.flush or Path(each.file.path).parent not in replayed]
         ranks, notes = _ranks_of(calls)
         entries = []
         for each in sorted(calls, key=lambda call: call.order):
-            rank = ranks[each.pid]
+            rank = ranks[each.process]
             for key, tensor in self.try_read(each.file, dump).tensors:
                 name = f"{each.function}.{key or each.file.parts[-1].partition('.')[0]}"
                 entries.append(DumpEntry(rank, 0, name, tensor, each.file.path, each.file.time))
@@ -72,28 +78,34 @@ class FlashinferCalls(DumpFormat):
 
 
 def _call_of(file: File) -> _CallFile | None:
-    """Return the call that a file belongs to, by the folders that hold it, also where such a folder was given."""
-    folder = Path(file.path).parent
+    """Return the call whose inputs or outputs a file holds, by the folders above it, also where such a one was given.
+
+    None for any other file.
+    """
+    folder, above = Path(file.path).parent, file.parts[:-2]
     flush = _FLUSH.fullmatch(folder.name)
     if flush is not None and folder.parent.name == "graph_flushes":
-        folder = folder.parents[1]
+        folder, above = folder.parents[1], above[:-2]
     named = _CALL.fullmatch(folder.name)
-    if named is None:
+    if named is None or _FILES.fullmatch(file.parts[-1]) is None:
         return None
-    return _CallFile(file, int(flush[1]) if flush else 0, named[1], int(named[2]), named[3], int(named[4]))
+    rank = next((rank for part in above if (rank := rank_of(part)[0]) is not None), None)
+    return _CallFile(file, int(flush[1]) if flush else 0, named[1], (rank, int(named[2])), named[3], int(named[4]))
 
 
-def _ranks_of(calls: Sequence[_CallFile]) -> tuple[Mapping[int, int], Sequence[str]]:
-    """Return the rank of each process, and what there is to say about it."""
-    first: dict[int, _CallFile] = {}
-    for each in calls:
-        first.setdefault(each.pid, each)
-    found = {pid: _stated_rank(each.file) for pid, each in first.items()}
-    ranks = {pid: rank for pid, rank in found.items() if rank is not None}
-    if len(first) == len(set(ranks.values())):
-        return ranks, ()
-    return {pid: number for number, pid in enumerate(sorted(first))}, (_BY_PID,) if len(first) > 1 else ()
+def _ranks_of(calls: Sequence[_CallFile]) -> tuple[Mapping[_Process, int], Sequence[str]]:
+    """Return the rank of each process, and what there is to say about it.
 
-
-def _stated_rank(file: File) -> int | None:
-    return next((rank for part in file.parts if (rank := rank_of(part)[0]) is not None), None)
+    Raises ForeignFormatError when two processes state one rank.
+    """
+    processes = sorted({each.process for each in calls}, key=lambda each: (each[1], -1 if each[0] is None else each[0]))
+    if any(rank is None for rank, _ in processes):
+        return {process: number for number, process in enumerate(processes)}, (_BY_PID,) if len(processes) > 1 else ()
+    ranks = {process: process[0] for process in processes if process[0] is not None}
+    pids: dict[int, int] = {}
+    for (_, pid), rank in ranks.items():
+        if pids.setdefault(rank, pid) != pid:
+            raise ForeignFormatError(
+                f"rank {rank} has calls of both processes {pids[rank]} and {pid}; keep the folders of one of them"
+            )
+    return ranks, ()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
+from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors
 
@@ -78,6 +80,29 @@ def test_processes_are_ranks(tmp_path: Path) -> None:
     index = read(tmp_path / "d")
     assert [each.header.rank for each in index.indices] == [0, 1] and "numbered by their IDs" in index.notes[0]
     assert [each.header.rank for each in read(tmp_path / "e").indices] == [0, 3]
+
+
+def test_processes_of_two_hosts_may_have_one_id(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        call(tmp_path / "d" / f"rank{rank}", "rank_5", 1, {"arg_0": torch.full((1,), float(rank))}, {})
+    index = read(tmp_path / "d")
+    assert not index.notes
+    for rank in (0, 1):
+        assert values(by_name(index, rank)["rank_5.arg_0"]).tolist() == [rank]
+
+
+def test_two_processes_of_a_rank_are_not_mixed(tmp_path: Path) -> None:
+    for pid in (8, 7):
+        call(tmp_path / "d" / "rank0", "f", 1, {"arg_0": torch.ones(1)}, {}, pid=pid)
+    with pytest.raises(ForeignFormatError, match="rank 0 has calls of both processes 7 and 8; keep the folders of one"):
+        read_dump(tmp_path / "d", "pta", tmp_path / "scratch")
+
+
+def test_where_one_process_tells_no_rank_all_are_numbered(tmp_path: Path) -> None:
+    for folder in ("rank5", "rank6", "other"):
+        call(tmp_path / "d" / folder, "f", 1, {"arg_0": torch.ones(1)}, {}, pid=7)
+    index = read(tmp_path / "d")
+    assert [each.header.rank for each in index.indices] == [0, 1, 2] and "numbered by their IDs" in index.notes[0]
 
 
 def test_damaged_and_dangerous_calls_are_named(tmp_path: Path) -> None:
