@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from aclcmp.labeling.rows import PADDING
 from aclcmp.labeling.shard.row_table import RowTable
+from aclcmp.orchestrator.dumps.row_numbers import RowNumbers, are_of_rows
 
-_Numbers = npt.NDArray[np.int64]
-_MOST = 2**31
 _CERTAIN = 2
 """A request decodes for certain after this many steps: those before may be rests of a prompt."""
 
@@ -65,7 +64,7 @@ class RequestsOfPasses:
     _names: dict[int, tuple[int, str]] = field(default_factory=dict)
     _prompts: dict[int, Sequence[int]] = field(default_factory=dict)
 
-    def name_rows(self, tokens: _Numbers, positions: _Numbers, lengths: _Numbers) -> PassRows | None:
+    def name_rows(self, tokens: RowNumbers, positions: RowNumbers, lengths: RowNumbers) -> PassRows | None:
         """Return the names of a pass's rows; None where they do not follow from its inputs.
 
         `tokens` and `positions` have one number a row, `lengths` one a request: its tokens so far, all of the pass
@@ -131,10 +130,10 @@ class RequestsOfPasses:
         return request
 
 
-def _starts(tokens: _Numbers, positions: _Numbers, lengths: _Numbers) -> list[int] | None:
+def _starts(tokens: RowNumbers, positions: RowNumbers, lengths: RowNumbers) -> list[int] | None:
     """Return the first row of each request, and the end of the last one; None where the inputs are no such batch."""
     whole = len(tokens) == len(positions) and all(len(numbers) for numbers in (tokens, positions, lengths))
-    if not whole or any(numbers.min() < 0 or numbers.max() >= _MOST for numbers in (tokens, positions, lengths)):
+    if not whole or not all(are_of_rows(numbers) for numbers in (tokens, positions, lengths)):
         return None
     padding = np.flatnonzero((tokens != 0) | (positions != 0))
     rows = int(padding[-1]) + 1 if padding.size else 0

@@ -33,9 +33,14 @@ class File:
     """When it was last written, in seconds since the epoch."""
 
     @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return os.path.splitext(self.parts[-1])[0]  # noqa: PTH122 (Path() costs more than the listing)
+
+    @property
     def suffix(self) -> str:
         """The ending of the name, in lower case, with its dot."""
-        return os.path.splitext(self.parts[-1])[1].lower()  # noqa: PTH122 (Path() costs more than the listing)
+        return os.path.splitext(self.parts[-1])[1].lower()  # noqa: PTH122 (as above)
 
 
 def list_files(folder: Path) -> list[File]:

@@ -72,7 +72,7 @@ class FlashinferCalls(DumpFormat):
         for each in sorted(calls, key=lambda call: call.order):
             rank = ranks[each.process]
             for key, tensor in self.try_read(each.file, dump).tensors:
-                name = f"{each.function}.{key or each.file.parts[-1].partition('.')[0]}"
+                name = f"{each.function}.{key or each.file.stem}"
                 entries.append(DumpEntry(rank, 0, name, tensor, each.file.path, each.file.time))
         return DumpContent(entries, notes, order=OrderBasis.CALLS)
 

@@ -17,6 +17,7 @@ from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
 from aclcmp.orchestrator.dumps.dump_paths import File, parse_path
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent, NamedTensor
+from aclcmp.orchestrator.dumps.row_numbers import are_of_rows, read_numbers
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 
 _STATES, _TOKENS = "hidden_states", "token_ids"
@@ -42,8 +43,10 @@ class HiddenStates(DumpFormat):
         return isinstance(header, dict) and header.keys() - {"__metadata__"} == {_STATES, _TOKENS}
 
     def read(self, file: File, dump: DumpFiles) -> FileContent:
-        """Read both tensors; of several layers, each is copied."""
+        """Read both tensors; of several layers, each is copied. A file of others holds none."""
         content = dict(read_safetensors(file.path, dump.scratch).tensors)
+        if content.keys() != {_STATES, _TOKENS}:
+            return FileContent(())
         states, tokens = content[_STATES], content[_TOKENS]
         if not isinstance(states, DumpedTensor) or len(states.shape) != 3:
             return FileContent(((_STATES, states), (_TOKENS, tokens)))
@@ -55,16 +58,22 @@ class HiddenStates(DumpFormat):
     def index(self, dump: DumpFiles) -> DumpContent:
         """Return the layers of all requests: all are of step 0, and rows tell the requests."""
         entries: list[DumpEntry] = []
-        for file in filter(self.recognise, dump.files):
-            tensors = self.try_read(file, dump).tensors
-            rows = _rows(dict(tensors).get(_TOKENS), file.parts[-1].removesuffix(".safetensors"))
-            for name, tensor in tensors:
-                if name != _TOKENS:
-                    of_rows = rows if isinstance(tensor, DumpedTensor) else None
-                    entries.append(
-                        DumpEntry(parse_path(file.parts)[0], 0, name, tensor, file.path, file.time, rows=of_rows)
-                    )
-        return DumpContent(entries, (_SAID,))
+        notes = [_SAID]
+        for file in dump.files:
+            if file.suffix != ".safetensors":
+                continue
+            tensors = dict(self.try_read(file, dump).tensors)
+            if not tensors:
+                notes.append(
+                    f"{printable('/'.join(file.parts))} is left out: it is no request's {_STATES} and {_TOKENS}"
+                )
+            named = _name_rows(tensors.pop(_TOKENS, None), file.stem)
+            rank, _, _ = parse_path(file.parts)
+            for name, tensor in tensors.items():
+                fits = named and isinstance(tensor, DumpedTensor) and tensor.shape[:1] == named.numbers.shape[:1]
+                rows = named if fits else None
+                entries.append(DumpEntry(rank, 0, name or file.stem, tensor, file.path, file.time, rows=rows))
+        return DumpContent(entries, notes)
 
 
 def _layer(states: DumpedTensor, layer: int, dump: DumpFiles) -> DumpedTensor:
@@ -77,13 +86,10 @@ def _layer(states: DumpedTensor, layer: int, dump: DumpFiles) -> DumpedTensor:
     return dump.scratch.copy(whole[:, layer], states.dtype, "each layer was copied", states.path)
 
 
-def _rows(tokens: DumpedTensor | NotDumped | None, request: str) -> RowTable | None:
+def _name_rows(tokens: DumpedTensor | NotDumped | None, request: str) -> RowTable | None:
     """Return the names of a request's rows; None where the file does not tell its tokens."""
-    if not isinstance(tokens, DumpedTensor) or tokens.dtype != "int64" or len(tokens.shape) != 1:
-        return None
-    with name_file_in_errors(tokens.path):
-        ids = np.fromfile(tokens.path, "<i8", tokens.shape[0], offset=tokens.offset)
-    if ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
+    ids = read_numbers(tokens)
+    if ids is None or not are_of_rows(ids):
         return None
     table = np.stack([np.zeros_like(ids), np.arange(ids.size), ids], axis=1).astype(np.int32)
     return RowTable(table, {0: (0, printable(request))}, {})

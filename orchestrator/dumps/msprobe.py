@@ -97,9 +97,10 @@ class MsprobeDump(DumpFormat):
     def _entries(
         self, rank: int, folder: _RankFolder, file: File, dump: DumpFiles, splits: tuple[AxisSplit, ...] | None = None
     ) -> list[DumpEntry]:
-        stem = file.parts[-1].removesuffix(file.suffix)
         return [
-            DumpEntry(rank, folder.step, f"{stem}.{name}" if name else stem, tensor, file.path, file.time, splits)
+            DumpEntry(
+                rank, folder.step, f"{file.stem}.{name}" if name else file.stem, tensor, file.path, file.time, splits
+            )
             for name, tensor in self.try_read(file, dump).tensors
         ]
 

@@ -47,7 +47,7 @@ class SglangDumper(DumpFormat):
 
     def recognise(self, file: File) -> bool:
         """Accept files that are named as the dumper names them."""
-        return file.suffix == ".pt" and _parse_name(file) is not None
+        return _parse_name(file) is not None
 
     def read(self, file: File, dump: DumpFiles) -> FileContent:
         """Read `value`, of which the names are `value` and `value.KEY`, and `meta` as metadata."""
@@ -88,8 +88,10 @@ class SglangDumper(DumpFormat):
 
 def _parse_name(file: File) -> _DumperCall | None:
     """Return what a file's name states; None where the dumper gives no such names."""
+    if file.suffix != ".pt":
+        return None
     tags: dict[str, str] = {}
-    for piece in file.parts[-1].removesuffix(".pt").split("___"):
+    for piece in file.stem.split("___"):
         key, equals, value = piece.partition("=")
         if equals and key not in tags:
             tags[key] = value

@@ -14,15 +14,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped, name_file_in_errors
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.dumps.batch_rows import PassRows, RequestsOfPasses
 from aclcmp.orchestrator.dumps.dump_index import DumpContent, DumpEntry
 from aclcmp.orchestrator.dumps.dump_paths import File, check_one_folder, parse_path
 from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent, NamedTensor
+from aclcmp.orchestrator.dumps.row_numbers import read_numbers
 from aclcmp.orchestrator.dumps.torch_files import read_torch
 
 _PASS = re.compile(r"Pass([0-9]{5,9})\.pt")
@@ -34,7 +32,6 @@ _AFTER = r"(?:lm_head|logits_processor|pooler|score|classifier)(?:\..*)?"
 _OF_REQUESTS = re.compile(rf"{_AFTER}|.*{re.escape(_BATCH)}seq_lens")
 """Tensors with a row for each request of a batch."""
 
-_INTEGERS = {"int32": "<i4", "int64": "<i8"}
 _NO_ROWS = "the inputs of some passes are no tokens of requests one after another (drafts?): their rows have no names"
 _UNPLACED = "what Pass00000 begins with is left out: it belongs to a pass before, which was not dumped"
 _LOST = "what runs after a model's body (logits) is dumped with the next pass: of the last pass it is not there"
@@ -65,8 +62,7 @@ class SglangPasses(DumpFormat):
         requests: dict[int, RequestsOfPasses] = defaultdict(RequestsOfPasses)
         rows_of: dict[tuple[int, int], PassRows | None] = {}
         for rank, number, file in passes:
-            stem = file.parts[-1].removesuffix(".pt")
-            tensors = [(name or stem, tensor) for name, tensor in self.try_read(file, dump).tensors]
+            tensors = [(name or file.stem, tensor) for name, tensor in self.try_read(file, dump).tensors]
             late, own = _split_off_late(tensors)
             if late and number == 0:
                 late, notes[_UNPLACED] = [], None
@@ -86,18 +82,10 @@ class SglangPasses(DumpFormat):
 def _name_rows(tensors: Sequence[NamedTensor], requests: RequestsOfPasses) -> PassRows | None:
     """Return the names of a pass's rows by the inputs of its batch; None where they do not tell them."""
     inputs = {name.rpartition(_BATCH)[2]: tensor for name, tensor in tensors if _BATCH in name}
-    tokens, positions, lengths = (_read_numbers(inputs.get(name)) for name in ("input_ids", "positions", "seq_lens"))
+    tokens, positions, lengths = (read_numbers(inputs.get(name)) for name in ("input_ids", "positions", "seq_lens"))
     if tokens is None or positions is None or lengths is None:
         return None
     return requests.name_rows(tokens, positions, lengths)
-
-
-def _read_numbers(tensor: DumpedTensor | NotDumped | None) -> npt.NDArray[np.int64] | None:
-    """Return the integers of a tensor of one dimension, None for any other."""
-    if not isinstance(tensor, DumpedTensor) or tensor.dtype not in _INTEGERS or len(tensor.shape) != 1:
-        return None
-    with name_file_in_errors(tensor.path):
-        return np.fromfile(tensor.path, _INTEGERS[tensor.dtype], tensor.shape[0], offset=tensor.offset).astype(np.int64)
 
 
 def _rows_of(name: str, tensor: DumpedTensor | NotDumped, named: PassRows | None) -> RowTable | None:

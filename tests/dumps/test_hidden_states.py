@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.dumps.atb_writer import values
-from tests.dumps.samples import by_name, read, reasons
+from tests.dumps.samples import by_name, read, reasons, tensors
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -50,7 +50,13 @@ def test_tokens_that_are_none_name_no_rows(tmp_path: Path, tokens: list[int]) ->
     write(tmp_path / "d", "a", torch.ones(2, 1, 4), torch.tensor(tokens, dtype=torch.int64))
     (rank,) = read(tmp_path / "d").indices
     assert [each.shape for each in (rank.dumped[0],) if hasattr(each, "shape")] == [(2, 4)]
-    assert not rank.rows or len(next(iter(rank.rows.values())).numbers) == len(tokens)
+    assert not rank.rows and [record.rows for record in rank.records] == [-1]
+
+
+def test_states_of_another_shape_are_labels_without_rows(tmp_path: Path) -> None:
+    write(tmp_path / "d", "a", torch.tensor(1.0), torch.tensor([5]))
+    (rank,) = read(tmp_path / "d").indices
+    assert [(record.data_id, record.rows) for record in rank.records] == [("hidden_states", -1)]
 
 
 def test_damaged_files_are_named_and_others_are_plain_tensors(tmp_path: Path) -> None:
@@ -58,7 +64,21 @@ def test_damaged_files_are_named_and_others_are_plain_tensors(tmp_path: Path) ->
     write(tmp_path / "d", "b", torch.ones(2, 2, 4), torch.tensor([5, 6]))
     file.write_bytes(file.read_bytes()[:-40])
     assert any("truncated" in each for each in reasons(read(tmp_path / "d")).values())
+    file.write_bytes(file.read_bytes()[:100])
+    index = read(tmp_path / "d")
+    assert list(reasons(index)) == ["a"] and "is truncated within its header" in reasons(index)["a"]
+    assert {record.data_id for _, record, _ in tensors(index)} == {"a", "hidden_states.0", "hidden_states.1"}
     plain = tmp_path / "plain"
     plain.mkdir()
     safetensors.save_file({"hidden_states": torch.ones(2), "other": torch.ones(2)}, plain / "a.safetensors")
     assert read(plain).tool == "tensor files"
+
+
+def test_files_that_are_refused_or_hold_other_tensors_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    write(folder, "a", torch.ones(2, 2, 4), torch.tensor([5, 6]))
+    safetensors.save_file({"weight": torch.ones(2)}, folder / "model.safetensors")
+    (folder / "outside.safetensors").symlink_to(write(tmp_path / "e", "b", torch.ones(2, 2, 4), torch.tensor([5, 6])))
+    index = read(folder)
+    assert list(reasons(index)) == ["outside"] and "leads outside" in reasons(index)["outside"]
+    assert any(note.startswith("model.safetensors is left out") for note in index.notes)
