@@ -30,7 +30,7 @@ class _Request:
     """A request as far as the passes show it."""
 
     number: int
-    tokens: tuple[int, ...] | None
+    tokens: list[int] | None
     """Its tokens from the first on; None where nothing tells which request it is."""
     length: int = 0
     steps: int = 0
@@ -58,11 +58,19 @@ class RequestsOfPasses:
 
     unnamed: int = 0
     """Rows so far of which nothing tells the request."""
+    _has_unknown: bool = False
+    """There were requests of which no pass tells the text."""
     _known: list[_Request] = field(default_factory=list)
     _open: list[_Request] = field(default_factory=list)
     """Requests that may go on, in the order in which the engine keeps them."""
     _names: dict[int, tuple[int, str]] = field(default_factory=dict)
     _prompts: dict[int, Sequence[int]] = field(default_factory=dict)
+
+    def lose_track(self) -> None:
+        """Take note of a pass that is missing or not understood: any request may have gone on, ended or begun in it."""
+        self._has_unknown = True
+        for request in self._open:
+            request.in_doubt = True
 
     def name_rows(self, tokens: RowNumbers, positions: RowNumbers, lengths: RowNumbers) -> PassRows | None:
         """Return the names of a pass's rows; None where they do not follow from its inputs.
@@ -72,8 +80,10 @@ class RequestsOfPasses:
         """
         starts = _starts(tokens, positions, lengths)
         if starts is None:
+            if len(tokens) or len(positions) or len(lengths):
+                self.lose_track()
             return None
-        parts = [(int(positions[a]), tuple(tokens[a:b].tolist())) for a, b in itertools.pairwise(starts)]
+        parts = [(int(positions[a]), tokens[a:b].tolist()) for a, b in itertools.pairwise(starts)]
         requests = self._requests_of(parts)
         table = np.zeros((len(tokens), 3), np.int32)
         table[:, 0], table[:, 1], table[:, 2] = PADDING, positions, tokens
@@ -90,14 +100,17 @@ class RequestsOfPasses:
             request.last = last[place]
         return PassRows(*(RowTable(numbers, self._names, self._prompts) for numbers in (table, last)))
 
-    def _requests_of(self, parts: Sequence[tuple[int, tuple[int, ...]]]) -> list[_Request]:
+    def _requests_of(self, parts: Sequence[tuple[int, list[int]]]) -> list[_Request]:
         """Return the request of each part of a batch, (first position, tokens), and note how far it is now."""
         by_start: dict[int, list[int]] = defaultdict(list)
         for place, (start, _) in enumerate(parts):
             by_start[start].append(place)
+        by_length: dict[int, list[_Request]] = defaultdict(list)
+        for request in self._open:
+            by_length[request.length].append(request)
         found: dict[int, _Request] = {}
         for start, places in by_start.items():
-            waiting = [request for request in self._open if request.length == start] if start else []
+            waiting = by_length[start] if start else []
             if len(waiting) == len(places) and not any(request.in_doubt for request in waiting):
                 found |= dict(zip(places, waiting, strict=True))
                 continue
@@ -108,21 +121,29 @@ class RequestsOfPasses:
         here = [found[place] for place in range(len(parts))]
         for request, (start, tokens) in zip(here, parts, strict=True):
             request.length = start + len(tokens)
-            request.tokens = None if request.tokens is None else (*request.tokens[:start], *tokens)
+            if request.tokens is not None:
+                request.tokens += tokens
             request.steps = request.steps + 1 if start and len(tokens) == 1 else 0
         decodes = all(request.steps for request in here) and any(request.steps > _CERTAIN for request in here)
-        absent = [request for request in self._open if request not in here]
+        numbers = {request.number for request in here}
+        absent = [request for request in self._open if request.number not in numbers]
         self._open = here if decodes else absent + here  # all requests that run take part in a step that decodes
         return here
 
     def _prefix(self, length: int) -> tuple[int, ...] | None:
         """Return the first tokens of a request that begins behind a cached prefix; None where several are possible."""
-        longer = [request for request in self._known if request.length >= length]
-        texts = {None if request.tokens is None else request.tokens[:length] for request in longer} if length else {()}
-        return texts.pop() if len(texts) == 1 else None
+        if length == 0:
+            return ()
+        texts: set[tuple[int, ...] | None] = {None} if self._has_unknown else set()
+        for request in self._known:
+            if request.length >= length:
+                texts.add(None if request.tokens is None else tuple(request.tokens[:length]))
+            if len(texts) > 1:
+                return None
+        return texts.pop() if texts else None
 
     def _add(self, prefix: tuple[int, ...] | None) -> _Request:
-        request = _Request(len(self._known), prefix)
+        request = _Request(len(self._known), None if prefix is None else list(prefix))
         self._known.append(request)
         self._names[request.number] = 0, str(request.number)
         if prefix:
@@ -135,8 +156,8 @@ def _starts(tokens: RowNumbers, positions: RowNumbers, lengths: RowNumbers) -> l
     whole = len(tokens) == len(positions) and all(len(numbers) for numbers in (tokens, positions, lengths))
     if not whole or not all(are_of_rows(numbers) for numbers in (tokens, positions, lengths)):
         return None
-    padding = np.flatnonzero((tokens != 0) | (positions != 0))
-    rows = int(padding[-1]) + 1 if padding.size else 0
+    used = np.flatnonzero((tokens != 0) | (positions != 0))
+    rows = int(used[-1]) + 1 if used.size else 0
     starts = [0]
     for length in lengths.tolist():
         begin = starts[-1]

@@ -61,20 +61,26 @@ class SglangPasses(DumpFormat):
         notes: dict[str, None] = {}
         requests: dict[int, RequestsOfPasses] = defaultdict(RequestsOfPasses)
         rows_of: dict[tuple[int, int], PassRows | None] = {}
+        following: dict[int, int] = defaultdict(int)
         for rank, number, file in passes:
             tensors = [(name or file.stem, tensor) for name, tensor in self.try_read(file, dump).tensors]
             late, own = _split_off_late(tensors)
             if late and number == 0:
                 late, notes[_UNPLACED] = [], None
+            if number != following[rank]:
+                requests[rank].lose_track()
+            following[rank] = number + 1
             if any(_BATCH in name for name, _ in own):
                 notes[_LOST] = None
                 rows_of[rank, number] = _name_rows(own, requests[rank])
+            else:
+                requests[rank].lose_track()
             for step, (name, tensor) in [(number - 1, each) for each in late] + [(number, each) for each in own]:
                 rows = _rows_of(name, tensor, rows_of.get((rank, step)))
                 entries.append(DumpEntry(rank, step, name, tensor, file.path, file.time, rows=rows))
         if None in rows_of.values():
             notes[_NO_ROWS] = None
-        if unnamed := sum(each.unnamed for each in requests.values()):
+        if unnamed := max((each.unnamed for each in requests.values()), default=0):
             notes[f"{unnamed:,} rows belong to requests that the dump cannot tell apart: they are not compared"] = None
         return DumpContent(entries, list(notes))
 
@@ -84,6 +90,7 @@ def _name_rows(tensors: Sequence[NamedTensor], requests: RequestsOfPasses) -> Pa
     inputs = {name.rpartition(_BATCH)[2]: tensor for name, tensor in tensors if _BATCH in name}
     tokens, positions, lengths = (read_numbers(inputs.get(name)) for name in ("input_ids", "positions", "seq_lens"))
     if tokens is None or positions is None or lengths is None:
+        requests.lose_track()
         return None
     return requests.name_rows(tokens, positions, lengths)
 

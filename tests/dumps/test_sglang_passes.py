@@ -8,7 +8,7 @@ from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError
 from aclcmp.orchestrator.dumps.registry import read_dump
 from tests.dumps.atb_writer import values
 from tests.dumps.samples import by_name, read, reasons, tensors
-from tests.dumps.sglang_writer import BATCH, dump_passes
+from tests.dumps.sglang_writer import BATCH, dump_batches, dump_passes
 
 torch = pytest.importorskip("torch")
 
@@ -77,3 +77,33 @@ def test_two_dumps_of_a_rank_are_not_mixed(tmp_path: Path) -> None:
         dump_passes(tmp_path / "d" / f"TP0_PP0_Rank0_pid{pid}")
     with pytest.raises(ForeignFormatError, match="Rank0_pid7 and TP0_PP0_Rank0_pid8; name one of them"):
         read_dump(tmp_path / "d", "pta", tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("lost", ["missing", "damaged", "of other inputs", "without inputs"])
+def test_names_do_not_go_on_behind_a_pass_that_is_not_understood(tmp_path: Path, lost: str) -> None:
+    """In the second pass the first request ends, and another one comes to its length."""
+    folder = tmp_path / "d" / "TP0_PP0_Rank0_pid7"
+    dump_batches(folder, [[(0, [5, 6])], [(0, [7, 8, 9])], [(3, [1])], [(2, [1])], [(0, [5, 5])]])
+    file = folder / "Pass00001.pt"
+    if lost == "missing":
+        file.unlink()
+    elif lost == "damaged":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        inputs = {BATCH[0]: torch.ones(2)} if lost == "of other inputs" else {}
+        torch.save({"model.layers.0": torch.ones(2, 4), **inputs}, file)
+    index = read(tmp_path / "d")
+    (rank,) = index.indices
+    rows = {
+        record.task: rank.rows[record.rows]
+        for record in rank.records
+        if record.data_id == BATCH[0] and record.task != 1
+    }
+    assert [rows[task].numbers[:, 0].tolist() for task in (0, 2, 3, 4)] == [[0, 0], [-1], [-1], [3, 3]]
+    assert "2 rows belong to requests that the dump cannot tell apart: they are not compared" in index.notes
+
+
+def test_rows_without_names_are_counted_once_for_all_ranks(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        dump_batches(tmp_path / "d" / f"TP{rank}_PP0_Rank{rank}_pid{rank}", [[(3, [5])]])
+    assert any(note.startswith("1 rows belong to requests") for note in read(tmp_path / "d").notes)
