@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aclcmp.labeling.engines.vllm import register
+from aclcmp.labeling.engines.vllm_options import sets_compilation
 
 _DEFAULTS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 _ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
@@ -28,25 +29,22 @@ def main(arguments: Sequence[str]) -> int:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     register()  # the entry point does so too, unless VLLM_PLUGINS leaves it out
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    own = [
-        "--model",
-        model,
-        "--tensor-parallel-size",
-        str(ranks),
-        "--distributed-executor-backend",
-        "external_launcher",
-    ]
-    if "--compilation-config" not in options and "-cc" not in options:
-        own.append("--enforce-eager")
+    words = engine_arguments(model, int(os.environ.get("WORLD_SIZE", "1")), options)
     parser = EngineArgs.add_cli_args(FlexibleArgumentParser())
-    engine = LLM.from_engine_args(EngineArgs.from_cli_args(parser.parse_args([*own, "--seed", "0", *options])))
+    engine = LLM.from_engine_args(EngineArgs.from_cli_args(parser.parse_args(words)))
     texts = [line for line in Path(prompts).read_text(encoding="utf-8").splitlines() if line.strip()]
     sampling = SamplingParams(temperature=0.0, max_tokens=int(most))
     for output in engine.generate(texts, sampling):
         if os.environ.get("RANK", "0") == "0":
             print(f"{output.request_id}: {output.outputs[0].text!r}", flush=True)
     return 0
+
+
+def engine_arguments(model: str, ranks: int, options: Sequence[str]) -> list[str]:
+    """Return the options of the engine; it does not compile unless the user's say how."""
+    own = ["--model", model, "--tensor-parallel-size", str(ranks)]
+    own += ["--distributed-executor-backend", "external_launcher", "--seed", "0"]
+    return [*own, *([] if any(map(sets_compilation, options)) else ["--enforce-eager"]), *options]
 
 
 if __name__ == "__main__":

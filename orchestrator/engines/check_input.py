@@ -6,11 +6,11 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+from aclcmp.labeling.engines.vllm_options import sets_compilation
 from aclcmp.orchestrator.errors import UsageError
 
 _MOST_BYTES = 16 << 20
 _INSTALL = {"vllm": "pip install vllm"}
-_COMPILATION = ("--compilation-config", "-cc", "--enforce-eager", "-O")
 MODES = {
     "eager": ("--enforce-eager",),
     "compiled": ("--compilation-config", '{"mode": 3, "backend": "inductor", "cudagraph_mode": "NONE"}'),
@@ -48,7 +48,7 @@ def mode_options(modes: str | None, options: list[str], *, as_json: bool) -> dic
     names = list(dict.fromkeys(name.strip() for name in modes.split(",")))
     if unknown := [name for name in names if name not in MODES]:
         raise UsageError(f"--modes {modes}: {unknown[0]!r} is none of {', '.join(MODES)}")
-    if own := next((each for each in options if each.partition("=")[0] in _COMPILATION), None):
+    if own := next(filter(sets_compilation, options), None):
         raise UsageError(f"--modes sets what {own} does; leave one of them out")
     if as_json and len(names) > 1:
         raise UsageError("--json prints one report: read RUN/MODE/report.json of each mode")

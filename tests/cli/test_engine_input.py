@@ -65,6 +65,7 @@ def inputs(tmp_path: Path) -> Path:
         (["model", "--prompts", "prompts.txt", "--modes", "eager,fast"], "'fast' is none of eager, compiled, graph"),
         (["model", "--prompts", "prompts.txt", "--modes", ""], "is none of eager, compiled, graph"),
         (["model", "--prompts", "prompts.txt", "--modes", "eager", "--", "--enforce-eager"], "--modes sets what"),
+        (["model", "--prompts", "prompts.txt", "--modes", "eager", "--", "-O3"], "--modes sets what -O3 does"),
         (["model", "--prompts", "prompts.txt", "--modes", "eager,compiled", "--json"], "RUN/MODE/report.json"),
         (["model", "--engine", "external"], "needs one run that exists"),
         (["model", "--engine", "external", "one", "two"], "needs one run that exists"),
