@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aclcmp.labeling.engines.vllm_options import sets_compilation
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.run.directory import RunDir
 
 _MOST_BYTES = 16 << 20
 _INSTALL = {"vllm": "pip install vllm"}
@@ -62,7 +63,7 @@ def external_run(options: list[str], prompts: Path | None, modes: str | None) ->
     if prompts is not None or modes is not None:
         raise UsageError("--engine external starts nothing: leave out --prompts and --modes")
     run = Path(options[0])
-    if run.exists() and not (run / "run.json").exists():
+    if run.exists() and not RunDir(run, "").record.exists():
         raise UsageError(
             f"{run} is no run of aclcmp (no run.json); to compare a dump with another: aclcmp compare GOLDEN DUMP"
         )

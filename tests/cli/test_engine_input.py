@@ -142,13 +142,19 @@ def test_two_engines_do_not_write_into_one_run(quick_aclcmp: Command, inputs: Pa
 
 
 def test_verdicts_of_modes(tmp_path: Path) -> None:
-    report = {"first_divergence": {"label": "layers.7.mlp\x1b[31m"}}
+    report = {"first_divergence": {"label": "layers.7.mlp\x1b[31m"}, "labels": [{"status": "drift"}]}
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert mode_verdict(tmp_path, "eager", 0) == "eager agrees with the original"
     said = mode_verdict(tmp_path, "compiled", 1)
     assert said.startswith("compiled does not agree with the original, from layers.7.mlp") and "\x1b" not in said
     assert "was not compared completely (exit code 4)" in mode_verdict(tmp_path, "graph", 4)
     assert mode_verdict(tmp_path / "none", "graph", 3) == "graph was not compared (exit code 3)"
+    (tmp_path / "report.json").write_text(json.dumps({"first_divergence": None, "labels": [{"status": "diverged"}]}))
+    assert "graph differs from the original only in what the policy or --fail-on lets" in mode_verdict(
+        tmp_path, "graph", 0
+    )
+    assert "graph drifts from the original, which --fail-on drift refuses" in mode_verdict(tmp_path, "graph", 1)
+    assert "was not compared completely (exit code 4)" in mode_verdict(tmp_path, "graph", 4)
     for damaged in ("", "[]", "null", '{"first_divergence": 3}'):
         (tmp_path / "report.json").write_text(damaged)
         assert "was not compared" in mode_verdict(tmp_path, "graph", 1)
