@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"core", "run", "terminal"},
     "idmap": {"plan", "compare", "core"},
     "inputs": {"plan", "idmap", "judge", "core"},
-    "engines": {"core", "run"},
+    "engines": {"core", "run", "inputs"},
     "transfer": {"core", "run", "cluster", "terminal"},
     "pipeline": {"core", "dumps", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report"}
     | {"idmap", "inputs", "transfer"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aclcmp.labeling.engines.vllm_options import sets_compilation
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.inputs.user_file import read_user_file
 from aclcmp.orchestrator.run.directory import RunDir
 
 _MOST_BYTES = 16 << 20
@@ -24,10 +25,11 @@ def check_model(model: Path) -> dict[str, object]:
     """Return the configuration of a model folder. Raises UsageError for what is none."""
     path = model / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            config = json.loads(file.read(_MOST_BYTES))
     except FileNotFoundError:
         raise UsageError(f"{model} is no model folder: it has no config.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise UsageError(f"{path} is no configuration of a model")
@@ -75,15 +77,15 @@ def check_prompts(prompts: Path | None) -> Path:
     if prompts is None:
         raise UsageError("--prompts FILE is needed: a text with one prompt a line")
     try:
-        content = prompts.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--prompts {prompts}: {error.strerror}") from None
+        content = read_user_file(prompts, _MOST_BYTES, "text of prompts", "a text with one prompt a line")
+    except UsageError as error:
+        raise UsageError(f"--prompts {error}") from None
     try:
-        lines = [line for line in content[:_MOST_BYTES].decode("utf-8").splitlines() if line.strip()]
+        lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UsageError(f"--prompts {prompts} is no text in UTF-8; give one prompt a line") from None
-    if len(content) > _MOST_BYTES or "\0" in "".join(lines):
-        raise UsageError(f"--prompts {prompts} is no text of prompts, or has more than 16 MiB")
+    if b"\0" in content:
+        raise UsageError(f"--prompts {prompts} is no text of prompts")
     if not lines:
         raise UsageError(f"--prompts {prompts} is empty; give one prompt a line")
     return prompts

@@ -24,6 +24,7 @@ def inputs(tmp_path: Path) -> Path:
         "text": "not JSON",
         "array": "[1, 2]",
         "binary": "\0\1",
+        "deep": "[" * 100_000,
     }
     for name, content in configs.items():
         (tmp_path / name).mkdir()
@@ -34,6 +35,7 @@ def inputs(tmp_path: Path) -> Path:
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     (tmp_path / "zeros.txt").write_bytes(b"\0" * 64)
+    (tmp_path / "large.txt").write_text("a" + "\u00e9" * (8 << 20), encoding="utf-8")
     (tmp_path / "dump").mkdir()
     return tmp_path
 
@@ -46,6 +48,7 @@ def inputs(tmp_path: Path) -> Path:
         (["prompts.txt", "--prompts", "prompts.txt"], "config.json cannot be read"),
         (["text", "--prompts", "prompts.txt"], "config.json cannot be read"),
         (["binary", "--prompts", "prompts.txt"], "config.json cannot be read"),
+        (["deep", "--prompts", "prompts.txt"], "config.json cannot be read"),
         (["array", "--prompts", "prompts.txt"], "is no configuration of a model"),
         (["model"], "--prompts FILE is needed"),
         (["model", "--prompts", "missing.txt"], "--prompts missing.txt: No such file"),
@@ -54,6 +57,7 @@ def inputs(tmp_path: Path) -> Path:
         (["model", "--prompts", "blank.txt"], "is empty; give one prompt a line"),
         (["model", "--prompts", "latin.txt"], "is no text in UTF-8"),
         (["model", "--prompts", "zeros.txt"], "is no text of prompts"),
+        (["model", "--prompts", "large.txt"], "large.txt has more than 16 MiB; that is no text of prompts"),
         (["model", "--prompts", "prompts.txt", "--ranks", "2"], "can be split over 1, 3, 9 ranks"),
         (["model", "--prompts", "prompts.txt", "--ranks", "0"], "--ranks"),
         (["model", "--prompts", "prompts.txt", "--max-tokens", "0"], "--max-tokens"),
