@@ -15,7 +15,7 @@ from typing import IO, BinaryIO
 
 from aclcmp.labeling.shard.dumped_tensor import ForeignFormatError, error_text, name_file_in_errors, printable
 
-_LONGEST_READ = 16 << 20
+LONGEST_READ = 16 << 20
 """Bytes of an archive's index, which zipfile reads in one piece: 100,000 members with names of 100 letters."""
 _MOST_MEMBERS = 100_000
 _WINDOW = 4 << 20
@@ -95,7 +95,7 @@ class _BoundedReader(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         left = os.fstat(self.fileno()).st_size - self.tell()
-        if (left if size is None or size < 0 else min(size, left)) > _LONGEST_READ:
+        if (left if size is None or size < 0 else min(size, left)) > LONGEST_READ:
             raise ForeignFormatError(
                 f"{printable(str(self.name))}: its index is longer than that of any file of tensors"
             )

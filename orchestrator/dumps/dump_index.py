@@ -94,19 +94,17 @@ def build_index(tool: str, folder: Path, side: str, content: DumpContent) -> Dum
     indices = []
     for rank in sorted(by_rank):
         records = []
-        tables: dict[int, RowTable] = {}
-        numbers: dict[int, int] = {}
+        numbers: dict[RowTable, int] = {}
         for seq, (key, entry) in enumerate(by_rank[rank]):
-            if entry.rows is not None:
-                tables[numbers.setdefault(id(entry.rows), len(numbers))] = entry.rows
             record = LabelRecord(
                 *(key.task, key.name, key.occurrence, side, seq, entry.time, ""),
                 layout=layouts.get((rank, key)),
                 tensor_path=entry.path,
-                rows=-1 if entry.rows is None else numbers[id(entry.rows)],
+                rows=-1 if entry.rows is None else numbers.setdefault(entry.rows, len(numbers)),
             )
             records.append(record)
         dumped = {seq: entry.tensor for seq, (_, entry) in enumerate(by_rank[rank])}
+        tables = {number: table for table, number in numbers.items()}
         header = ShardHeader(folder.name, rank, world_size, rank, 0, host, 0, 0.0)
         indices.append(ShardIndex(ShardFiles(folder, rank), header, tuple(records), dumped=dumped, rows=tables))
     notes = [*content.notes, *unclear]

@@ -107,6 +107,12 @@ class DumpFormat(ABC):
             return FileContent((("", NotDumped(str(error), unreadable=True)),))
 
 
+def unreadable(error: ForeignFormatError, path: str, where: str) -> NotDumped:
+    """Return why a tensor in a file cannot be read; `where` names both, the error perhaps the file already."""
+    text = str(error)
+    return NotDumped(text if text.startswith(printable(path)) else f"{where}: {text}", unreadable=True)
+
+
 def _sort_entries(entries: list[DumpEntry], in_call_order: set[str]) -> tuple[OrderBasis, list[DumpEntry]]:
     """Sort the tensors of one step of one rank, and tell by what; `in_call_order` are files that keep that order."""
     paths = {entry.path for entry in entries}

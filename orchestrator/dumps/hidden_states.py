@@ -81,9 +81,15 @@ def _layer(states: DumpedTensor, layer: int, dump: DumpFiles) -> DumpedTensor:
     tokens, layers, hidden = states.shape
     if layers == 1 or 0 in states.shape:
         return DumpedTensor(states.path, states.offset, states.dtype, (tokens, hidden))
-    with name_file_in_errors(states.path):
-        whole = np.memmap(states.path, DTYPES[states.dtype].memory, "r", states.offset, states.shape)
-    return dump.scratch.copy(whole[:, layer], states.dtype, "each layer was copied", states.path)
+    memory = DTYPES[states.dtype].memory
+    with name_file_in_errors(states.path), Path(states.path).open("rb") as file:
+        return dump.scratch.copy_from_file(
+            file,
+            lambda pages: np.ndarray(states.shape, memory, pages, states.offset)[:, layer],
+            states.dtype,
+            "each layer was copied",
+            states.path,
+        )
 
 
 def _name_rows(tokens: DumpedTensor | NotDumped | None, request: str) -> RowTable | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import mmap
 import os
 import re
 import struct
@@ -12,7 +11,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from aclcmp.labeling.shard.dumped_tensor import (
     printable,
 )
 from aclcmp.orchestrator.dumps.archive import DAMAGED, Archive, open_archive
-from aclcmp.orchestrator.dumps.format import FileContent
+from aclcmp.orchestrator.dumps.format import FileContent, unreadable
 from aclcmp.orchestrator.dumps.scratch import Scratch
 
 _MAGIC = b"\x93NUMPY"
@@ -98,8 +97,7 @@ def _member(archive: Archive, member: zipfile.ZipInfo, scratch: Scratch) -> Dump
             tensor = _locate(file, str(extracted), where, 0, member.file_size, scratch, archive.path)
         return replace(tensor, warnings=("compressed; a copy is compared", *tensor.warnings))
     except ForeignFormatError as error:
-        text = str(error)
-        return NotDumped(text if text.startswith(where) else f"{where}: {text}", unreadable=True)
+        return unreadable(error, archive.path, where)
     except DAMAGED as error:
         return NotDumped(f"{where}: is damaged ({error_text(error)})", unreadable=True)
 
@@ -122,10 +120,13 @@ def _locate(
         return DumpedTensor(path, header.begin, header.dtype, header.shape, warnings=warnings)
     memory = DTYPES[header.dtype].memory.newbyteorder(">" if header.big else "<")
     what = " and ".join(["big-endian"] * header.big + ["in Fortran order"] * header.fortran)
-    pages = mmap.mmap(file.fileno(), header.begin + header.nbytes, access=mmap.ACCESS_READ)
-    elements = np.ndarray(header.shape, memory, pages, header.begin, order="F" if header.fortran else "C")
-    copy = scratch.copy(
-        elements, header.dtype, f"{what}; a copy is compared", of or path, lambda: pages.madvise(mmap.MADV_DONTNEED)
+    order: Literal["F", "C"] = "F" if header.fortran else "C"
+    copy = scratch.copy_from_file(
+        file,
+        lambda pages: np.ndarray(header.shape, memory, pages, header.begin, order=order),
+        header.dtype,
+        f"{what}; a copy is compared",
+        of or path,
     )
     return replace(copy, warnings=(*copy.warnings, *warnings))
 

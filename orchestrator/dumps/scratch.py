@@ -11,7 +11,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,13 @@ class Scratch:
                 pages.madvise(mmap.MADV_DONTNEED)
                 release()
         return DumpedTensor(str(path), offset, dtype, shape, warnings=(warning,))
+
+    def copy_from_file(
+        self, file: BinaryIO, view: Callable[[mmap.mmap], npt.NDArray[Any]], dtype: str, warning: str, of: str
+    ) -> DumpedTensor:
+        """Copy, as `copy` does, what `view` makes of the pages of a file that is not empty."""
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self.copy(view(pages), dtype, warning, of, lambda: pages.madvise(mmap.MADV_DONTNEED))
 
     def extract(self, stream: IO[bytes], size: int, of: str) -> Path:
         """Write the next `size` bytes of `stream`, which unpacks a part of the file `of`, into a file and return it.

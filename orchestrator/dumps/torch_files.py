@@ -5,7 +5,6 @@ What `torch_pickle.py` does not know, such as sparse tensors and files older tha
 
 from __future__ import annotations
 
-import mmap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +23,8 @@ from aclcmp.labeling.shard.dumped_tensor import (
     name_file_in_errors,
     printable,
 )
-from aclcmp.orchestrator.dumps.archive import Archive, open_archive
-from aclcmp.orchestrator.dumps.format import FileContent, NamedTensor, Plain
+from aclcmp.orchestrator.dumps.archive import LONGEST_READ, Archive, open_archive
+from aclcmp.orchestrator.dumps.format import FileContent, NamedTensor, Plain, unreadable
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_load import load_with_torch
 from aclcmp.orchestrator.dumps.torch_pickle import PickledContent, Storage, StoredTensor, read_pickle
@@ -133,19 +132,23 @@ class _StoredTensors:
             if tensor.is_dense:
                 return DumpedTensor(self._archive.path, offset, tensor.dtype, tensor.shape)
             return self._copy(tensor, offset)
-        except (ForeignFormatError, ValueError, MemoryError) as error:
+        except ForeignFormatError as error:
+            return unreadable(error, self._archive.path, where)
+        except (ValueError, MemoryError) as error:
             return NotDumped(f"{where}: {error_text(error)}", unreadable=True)
 
     def _copy(self, tensor: StoredTensor, offset: int) -> DumpedTensor:
         """Return a dense copy of a view whose first element is at `offset`."""
-        path, file = self._archive.path, self._archive.file
         memory = DTYPES[tensor.dtype].memory
         sizes_and_strides = zip(tensor.shape, tensor.strides, strict=True)
         steps = [stride * memory.itemsize if size > 1 else 0 for size, stride in sizes_and_strides]
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        view = np.ndarray(tensor.shape, memory, pages, offset, steps)  # checks that the view lies within the pages
-        why = "not dense; a copy is compared"
-        return self._scratch.copy(view, tensor.dtype, why, path, lambda: pages.madvise(mmap.MADV_DONTNEED))
+        return self._scratch.copy_from_file(
+            self._archive.file,
+            lambda pages: np.ndarray(tensor.shape, memory, pages, offset, steps),  # checks that it lies within them
+            tensor.dtype,
+            "not dense; a copy is compared",
+            self._archive.path,
+        )
 
     def _begin_of_storage(self, storage: Storage) -> int:
         """Return the offset of a storage in the file. Raises ForeignFormatError where it is not as the pickle says."""
@@ -180,5 +183,7 @@ class _StoredTensors:
 
     def _read(self, name: str) -> bytes:
         record = self._records[name]
+        if record.file_size > LONGEST_READ:
+            raise ForeignFormatError(f"{self._where}: {name} is longer than any of torch.save's; save fewer tensors")
         self._archive.file.seek(self._archive.begin(record))
         return self._archive.file.read(record.file_size)

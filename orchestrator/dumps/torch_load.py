@@ -21,6 +21,7 @@ from aclcmp.labeling.shard.dumped_tensor import (
     NotDumped,
     printable,
 )
+from aclcmp.orchestrator.dumps.format import unreadable
 from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.dumps.torch_trial import AUTOLOAD, check_loads
 
@@ -126,7 +127,9 @@ class _LoadedTensors:
             why = "not dense" if not dense else "not in an archive of this byte order"
             elements = bits.numpy().view(DTYPES[dtype].memory)
             return self._scratch.copy(elements, dtype, f"{why}; a copy is compared", self._path)
-        except (ForeignFormatError, RuntimeError, MemoryError) as error:
+        except ForeignFormatError as error:
+            return unreadable(error, self._path, where)
+        except (RuntimeError, MemoryError) as error:
             return NotDumped(f"{where}: cannot be copied: {_first_sentence(error)}", unreadable=True)
 
     def _offset(self, value: Any) -> int | None:

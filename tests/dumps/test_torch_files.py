@@ -153,6 +153,10 @@ def test_views_larger_than_any_disk(tmp_path: Path) -> None:
         torch.save(whole, tmp_path / "d" / "x.pt", _use_new_zipfile_serialization=not legacy)
         refused = reasons(read(tmp_path / "d"))
         assert list(refused) == ["bomb", "complex"] and "would unpack to" in refused["bomb"]
+        assert refused["bomb"].count("x.pt") == 1 and refused["bomb"].endswith("to the bytes that it may take")
+    torch.save({"bomb": whole["bomb"]}, tmp_path / "d" / "x.pt")
+    (why,) = reasons(read(tmp_path / "d")).values()
+    assert why.count("x.pt") == 1 and why.endswith("to the bytes that it may take")
 
 
 def test_lists_within_themselves(tmp_path: Path) -> None:
