@@ -27,6 +27,9 @@ from aclcmp.labeling.watch import watch
 
 _LOGITS = "lm_head"
 _INPUT = ".input"
+ERROR = "aclcmp: error: "
+PROGRESS = "golden: "
+"""Begins each line of progress, which `aclcmp golden` shows."""
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ def main(arguments: list[str]) -> int:
             raise AclcmpError(f"{shards.parent} holds no label with rows{why}")
         _run(model, requests, labels)
     except AclcmpError as error:
-        print(f"aclcmp: error: {error}", file=sys.stderr)
+        print(f"{ERROR}{error}", file=sys.stderr)
         return 2
     return 0
 
@@ -80,7 +83,7 @@ def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:
         if sorted(request.tokens) == list(range(len(request.tokens))) and min(request.tokens.values()) >= 0:
             yield request
         else:
-            print(f"request {request.name!r} is left out: not all of its tokens are known", flush=True)
+            _say(f"request {request.name!r} is left out: not all of its tokens are known")
 
 
 def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str]) -> None:
@@ -94,9 +97,10 @@ def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str])
     for side, dtype in sides.items():
         model = _load(path, dtype)
         partners = _watch(model, side, labels)
-        print(f"{side}: {path.name} in {dtype}: {len(partners)} of {len(labels)} labels have a module", flush=True)
+        of_side = "" if side == "pta" else f"{side}: "
+        _say(f"{of_side}{path.name} in {dtype}: {len(partners)} of {len(labels)} labels have a module")
         if side == "pta" and (alone := sorted(set(labels) - partners)):
-            print(f"no module of the original for {', '.join(alone[:8])}{' ...' * (len(alone) > 8)}", flush=True)
+            _say(f"no module of the original for {', '.join(alone[:8])}{' ...' * (len(alone) > 8)}")
         for number, request in enumerate(requests, start=1):
             tokens = [request.tokens[position] for position in range(len(request.tokens))]
             with torch.inference_mode(), rows(request.name, np.arange(len(tokens)), tokens):
@@ -105,7 +109,11 @@ def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str])
             if at and _LOGITS in labels:
                 with rows(request.name, at, [tokens[position] for position in at]):
                     record_at("transformers:lm_head", side, _LOGITS, output.logits[0][at])
-            print(f"{side}: request {number} of {len(requests)}, {len(tokens)} tokens", flush=True)
+            _say(f"{of_side}request {number} of {len(requests)}, {len(tokens)} tokens")
+
+
+def _say(text: str) -> None:
+    print(f"{PROGRESS}{text}", flush=True)
 
 
 def _load(path: Path, dtype: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from aclcmp.labeling.engines.golden import ERROR, PROGRESS
 from aclcmp.labeling.identity import RUN_ID, SHARD_DIR
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.run.directory import RunDir
@@ -32,14 +34,18 @@ def compute_golden(run: RunDir, run_id: str, model: Path, say: Callable[[str], N
         try:
             for line in process.stdout:
                 text = line.rpartition("\r")[2].strip()
-                if text.startswith(("pta:", "ref:", "no module", "request ")):
-                    say(f"golden: {text.removeprefix('pta: ')}")
+                if text.startswith(PROGRESS):
+                    say(text)
                 elif text:
                     last.append(text)
         except BaseException:
             process.terminate()
             raise
-    if process.returncode == ExitCode.USAGE:
-        raise UsageError(last[-1].removeprefix("aclcmp: error: ") if last else "the golden side could not be computed")
-    if process.returncode:
-        raise LaunchError(f"the golden side failed (exit code {process.returncode}): {' | '.join(last)[-600:]}")
+    code = process.returncode
+    if code == ExitCode.USAGE:
+        error = next((text for text in reversed(last) if text.startswith(ERROR)), "the golden side cannot be computed")
+        raise UsageError(error.removeprefix(ERROR))
+    if code:
+        ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        memory = "; often the system was out of memory" if code == -signal.SIGKILL else ""
+        raise LaunchError(f"the golden side failed ({ended}{memory}): {' | '.join(last)[-600:]}")
