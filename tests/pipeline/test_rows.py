@@ -229,6 +229,19 @@ def test_rows_that_were_computed_twice_are_both_compared(tmp_path: Path) -> None
     assert label.ranks[0].stats is not None and label.ranks[0].stats.n == 8 * WIDTH
 
 
+def test_a_label_that_has_rows_in_some_forwards_only(tmp_path: Path) -> None:
+    """Logits of the last tokens, [B, V], have as many rows as a decode step, but fewer than a prefill."""
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    prefill, decode = [(1, 0, 4), (2, 0, 3)], [(1, 4, 5), (2, 3, 4)]
+    last = values_of([(1, 3, 4), (2, 2, 3)])
+    for job, side, factor in ((golden, "pta", 1), (actual, "acl", -3)):
+        job.label(0, side, "logits", last * np.float32(factor), rows_of(prefill, ""))
+        job.label(0, side, "logits", values_of(decode), rows_of(decode, ""))
+    _, judgement = compare(golden, actual, 1)
+    found = {label.key.occurrence: label.status for label in judgement.labels}
+    assert found == {0: Status.DIVERGED, 1: Status.MATCH} and judgement.exit_code == 1
+
+
 def test_names_that_several_labels_share_are_stored_once(tmp_path: Path) -> None:
     """Also where labels of two forwards, or of two models, take turns."""
     job = Job(tmp_path / "run", 1)

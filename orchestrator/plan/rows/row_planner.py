@@ -41,9 +41,16 @@ class LabelRows:
 def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, LabelRows]:
     """Take all labels with rows together, and give all records of one id the key under which it is planned.
 
-    The key is the first occurrence in the first task that has no label without rows. The lists are changed. Rows of a
-    dump are left out where the other side of the label has none: its labels pair by task and occurrence.
+    The key is the first occurrence in the first task that has no label without rows. The lists are changed. Rows that
+    fit no shape are left out, and those of a dump where the other side of the label has none: its labels pair by task
+    and occurrence.
     """
+    if all(label.rows is None for _, labels in ranks for label in labels):
+        return {}
+    for _, labels in ranks:
+        for place, label in enumerate(labels):
+            if label.rows is not None and features_of(label) is None:
+                labels[place] = replace(label, rows=None)
     _leave_out_one_sided(ranks)
     plain = {label.key for _, labels in ranks for label in labels if label.rows is None}
     keys: dict[str, LabelKey] = {}
@@ -51,9 +58,6 @@ def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, 
     for rank, labels in ranks:
         for place, label in enumerate(labels):
             if label.rows is None:
-                continue
-            if features_of(label) is None:
-                labels[place] = replace(label, rows=None)
                 continue
             name = label.key.label
             key = keys.get(name)
