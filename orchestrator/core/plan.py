@@ -156,6 +156,8 @@ class LabelPlan:
     """Whether the layout takes values for padding though nothing tells so: they count only where others prove it."""
     needs_proof: bool = False
     """Whether only the values can tell that the label is compared rightly: constant ones tell nothing."""
+    unpaired: dict[int, str] = field(default_factory=dict)
+    """Ranks with rows that have no partner, in words; no layout changes that."""
 
     def change_pairs(self, change: Callable[[Pair, str, str], Pair]) -> LabelPlan:
         """Return the plan with each pair changed, also in every option.
@@ -192,18 +194,20 @@ class LabelPlan:
 
         Only a plan of all ranks can be looked at again.
         """
-        return LabelPlan(
-            self.key,
-            self.sides | other.sides,
-            tuple(sorted(self.pairs + other.pairs, key=attrgetter("rank"))) if self.pairs else other.pairs,
-            self.gaps + other.gaps,
-            self.uncovered | other.uncovered,
-            self.replicas + other.replicas,
-            self.questions + other.questions,
-            (other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
-            self.unlike | other.unlike,
-            self.rows if self.rows is not None else other.rows,
-            self.padded or other.padded,
+        return replace(
+            self,
+            sides=self.sides | other.sides,
+            pairs=tuple(sorted(self.pairs + other.pairs, key=attrgetter("rank"))) if self.pairs else other.pairs,
+            gaps=self.gaps + other.gaps,
+            uncovered=self.uncovered | other.uncovered,
+            unpaired=self.unpaired | other.unpaired,
+            replicas=self.replicas + other.replicas,
+            questions=self.questions + other.questions,
+            second_look=(other if not self.sides else self).second_look if not (self.sides and other.sides) else None,
+            unlike=self.unlike | other.unlike,
+            rows=self.rows if self.rows is not None else other.rows,
+            padded=self.padded or other.padded,
+            needs_proof=self.needs_proof or other.needs_proof,
         )
 
 

@@ -67,7 +67,7 @@ class _LabelOutcomes:
 
     def _columns(self, pairs: Sequence[Pair], sides: Sequence[Sides]) -> dict[str, Iterable[Any]]:
         """Return the fields of `RankEvidence` as columns, one value for each rank that has pairs."""
-        uncovered, unlike = self.planned.uncovered, self.planned.unlike
+        uncovered, unpaired, unlike = self.planned.uncovered, self.planned.unpaired, self.planned.unlike
         ranks = [pair.rank for pair in pairs]
         return {
             "rank": ranks,
@@ -85,7 +85,7 @@ class _LabelOutcomes:
                 each if isinstance(each, str) else unlike.get(rank, "")
                 for each, rank in zip(self.outcomes, ranks, strict=True)
             ],
-            "uncovered": [uncovered.get(pair.rank, "") for pair in pairs],
+            "uncovered": ["; ".join(each[rank] for each in (uncovered, unpaired) if rank in each) for rank in ranks],
             "worst_row_name": self._names_of_worst_rows(),
             "summed": repeat(()),
             "ties": repeat(0),

@@ -85,7 +85,7 @@ def _answer_questions(plan: Plan, outcomes: Outcomes, compare: Compare) -> tuple
     labels = []
     notes: list[str] = []
     for label in plan.labels:
-        parts = [replace(label, questions=())] if label.pairs or label.gaps or not label.questions else []
+        parts = [replace(label, questions=())]
         for answer in (next(answers) for _ in label.questions):
             parts.append(answer.plan)
             notes += answer.notes
@@ -199,7 +199,7 @@ def _ask(plan: Plan, is_wanted: Callable[[LabelPlan], bool]) -> dict[LabelKey, L
             continue
         if others := label.second_look():
             question = Question((label, *(replace(option, second_look=None) for option in others)), label)
-            found[label.key] = LabelPlan(label.key, questions=(question,))
+            found[label.key] = LabelPlan(label.key, questions=(question,), unpaired=label.unpaired)
     return found
 
 

@@ -86,6 +86,7 @@ def _plan_of_reachable_ranks(label: LabelPlan, lost: Mapping[int, str], *, golde
         sides={rank: sides for rank, sides in label.sides.items() if rank not in lost},
         gaps=tuple(gap_of(gap) for gap in label.gaps if gap.rank not in lost),
         uncovered={rank: words + also for rank, words in label.uncovered.items() if rank not in lost},
+        unpaired={rank: words + also for rank, words in label.unpaired.items() if rank not in lost},
         questions=tuple(
             replace(
                 question,

@@ -17,8 +17,12 @@ from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
+from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_two
 from tests.models.comparing import compare_pairs
 from tests.recorded import recorder_of
@@ -240,6 +244,30 @@ def test_a_label_that_has_rows_in_some_forwards_only(tmp_path: Path) -> None:
     _, judgement = compare(golden, actual, 1)
     found = {label.key.occurrence: label.status for label in judgement.labels}
     assert found == {0: Status.DIVERGED, 1: Status.MATCH} and judgement.exit_code == 1
+
+
+@pytest.mark.parametrize("width", [12, 10])
+def test_rows_without_partner_are_told_whatever_the_layout(tmp_path: Path, width: int) -> None:
+    """Ten columns on four ranks are padded, which the values must prove; twelve tell the layout by their shapes."""
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 4)
+    golden.label(0, "pta", "x", np.ascontiguousarray(values_of([(1, 0, 5)])[:, :width]), rows_of([(1, 0, 5)], ""))
+    values = values_of([(1, 0, 8)])
+    values[:, width:] = 0
+    for rank in range(4):
+        mine = np.ascontiguousarray(values[:, 3 * rank : 3 * rank + 3])
+        actual.label(rank, "acl", "x", mine, rows_of([(1, 0, 8)], ""))
+    compared = []
+
+    def count_and_compare(pairs: Sequence[Pair]) -> Outcomes:
+        compared.extend(pairs)
+        return compare_pairs(pairs)
+
+    resolved = compare_and_resolve(plan_two(golden.indices(), actual.indices(), 4), count_and_compare)
+    judgement = judge(resolved.plan, resolved.outcomes, run_failed=False)
+    (label,) = judgement.labels
+    assert [verdict.uncovered for verdict in label.ranks] == ["golden has no row for 3 rows"] * 4
+    assert all(verdict.bitwise for verdict in label.ranks) and judgement.exit_code is ExitCode.INCOMPLETE
+    assert width == 10 or len(compared) == 4
 
 
 def test_names_that_several_labels_share_are_stored_once(tmp_path: Path) -> None:

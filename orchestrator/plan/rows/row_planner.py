@@ -211,7 +211,7 @@ class RowPlanner:
 
     def _add_rows_without_partner(self, plan: LabelPlan, label: LabelRows, without: Mapping[int, int]) -> LabelPlan:
         """Say which ranks hold rows that golden has not; a rank of which nothing is compared gets a gap."""
-        uncovered, gaps = dict(plan.uncovered), list(plan.gaps)
+        unpaired, gaps = dict[int, str](), list(plan.gaps)
         told = {gap.rank for gap in plan.gaps}
         compared = {pair.rank for pair in plan.pairs} | {
             pair.rank for question in plan.questions for option in question.options for pair in option.pairs
@@ -219,7 +219,7 @@ class RowPlanner:
         for rank, rows in without.items():
             words = f"golden has no row for {count(rows, 'row')}"
             if rank in compared:
-                uncovered.setdefault(rank, words)
+                unpaired[rank] = words
             elif rank not in told:
                 gaps.append(Gap(plan.key, rank, GapKind.MISSING_GOLDEN, words))
         if not label.actuals:
@@ -230,7 +230,7 @@ class RowPlanner:
             )
             for gap in gaps
         }
-        return replace(plan, uncovered=uncovered, gaps=tuple(gaps), sides=here | plan.sides)
+        return replace(plan, unpaired=unpaired, gaps=tuple(gaps), sides=here | plan.sides)
 
 
 def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Group]:
