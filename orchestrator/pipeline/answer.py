@@ -220,7 +220,7 @@ def _notes_on_second_look(
     judgement: Judgement, looks: Container[tuple[LabelKey, int]], comparison: _RunComparison, seconds: float | None
 ) -> Iterator[str]:
     """Say how many pairs that do not match were not looked at again, and why."""
-    names = [(label.key, verdict.rank) for label, verdict in suspicious(judgement)]
+    names = [(label.key, verdict.rank) for label, verdict in suspicious(judgement.labels)]
     looked = sum(name in looks for name in names)
     if looked == len(names):
         return

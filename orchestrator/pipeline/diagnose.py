@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice, pairwise
 from math import isfinite, sqrt
 from typing import NamedTuple
@@ -26,6 +26,8 @@ MOST_FITTED = 32
 """Most labels on which fits are tried: the first in golden order that are wrong by themselves."""
 MOST_RANKS_FITTED = 16
 """Most ranks of one label on which fits are tried: those with the largest errors."""
+
+_Candidate = tuple[LabelVerdict, RankVerdict]
 
 
 class DiagnosisResult(NamedTuple):
@@ -53,11 +55,13 @@ def diagnose(
 
     `compare` and `look` may leave out what was interrupted; after Ctrl-C at any other moment there is no diagnosis.
     `hosts` are by rank, as far as known. Pairs that were compared by summaries get no second look. Where labels are
-    `asked` for, it is about them instead of those that are wrong by themselves.
+    `asked` for, it looks at no others, and is about them instead of those that are wrong by themselves.
     """
-    chosen = [label for label in judgement.labels if (_is_own(label) if asked is None else label.key in asked)]
+    labels = [label for label in judgement.labels if asked is None or label.key in asked]
+    chosen = list(filter(_is_own, labels)) if asked is None else labels
+    candidates = _most_telling_first(judgement, suspicious(labels))
     try:
-        return _diagnose(plan, judgement, compare, look, hosts or {}, chosen, most_looks)
+        return _diagnose(plan, judgement, compare, look, hosts or {}, chosen, candidates, most_looks)
     except KeyboardInterrupt:
         return NO_DIAGNOSIS
 
@@ -69,10 +73,11 @@ def _diagnose(
     look: Callable[[Sequence[Suspect]], Looks],
     hosts: Mapping[int, str],
     own: Sequence[LabelVerdict],
+    candidates: Sequence[_Candidate],
     most_looks: int,
 ) -> DiagnosisResult:
     noise = noise_of(judgement.labels, [label.key for label in own])
-    suspects = list(islice(_suspects(plan, judgement, own, noise), most_looks))
+    suspects = list(islice(_suspects(plan, candidates, own, noise), most_looks))
     results = look(suspects) if suspects else {}
     looks = {name: each for name, each in results.items() if isinstance(each, Look)}
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
@@ -106,16 +111,19 @@ def _is_own(label: LabelVerdict) -> bool:
 
 
 def _suspects(
-    plan: Plan, judgement: Judgement, own: Sequence[LabelVerdict], noise: Mapping[LabelKey, Mapping[int, float]]
+    plan: Plan,
+    candidates: Sequence[_Candidate],
+    own: Sequence[LabelVerdict],
+    noise: Mapping[LabelKey, Mapping[int, float]],
 ) -> Iterator[Suspect]:
-    """Yield what to look at again, the most telling first, with what fits are tried on."""
+    """Yield what to look at again, in the order of the candidates, with what fits are tried on."""
     pairs_of = {
         (label.key, rank): tuple(pairs)
         for label in plan.labels
         for rank, pairs in groupby(label.pairs, lambda pair: pair.rank)
     }
     ranks_to_fit = {label.key: _worst_ranks(label) for label in own[:MOST_FITTED]}
-    for label, verdict in suspicious(judgement):
+    for label, verdict in candidates:
         pairs, stats = pairs_of.get((label.key, verdict.rank), ()), verdict.stats
         if not pairs or stats is None or not all(pair.is_whole for pair in pairs):
             continue
@@ -123,26 +131,28 @@ def _suspects(
         yield Suspect(pairs, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0))
 
 
-def suspicious(judgement: Judgement) -> list[tuple[LabelVerdict, RankVerdict]]:
-    """Return what does not match and was compared by values, the most telling first.
-
-    These are the first divergence, other own errors, other wrong ones, drift; in golden order within each.
-    """
-    first = judgement.first_divergence
-
-    def grade(label: LabelVerdict, verdict: RankVerdict) -> tuple[bool, ...]:
-        is_first = first is not None and label.key == first.key
-        return verdict.status not in WRONG, not is_first, verdict.origin is not Origin.OWN
-
-    candidates = [
+def suspicious(labels: Iterable[LabelVerdict]) -> list[_Candidate]:
+    """Return what does not match and was compared by values, in golden order."""
+    return [
         (label, verdict)
-        for label in judgement.labels
+        for label in labels
         for verdict in label.ranks
         if verdict.status in (*WRONG, Status.DRIFT)
         and verdict.stats is not None
         and verdict.stats.basis is Basis.VALUES
     ]
-    return sorted(candidates, key=lambda candidate: grade(*candidate))
+
+
+def _most_telling_first(judgement: Judgement, candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Sort: the first divergence, other own errors, other wrong ones, drift; in golden order within each."""
+    first = judgement.first_divergence
+
+    def grade(candidate: _Candidate) -> tuple[bool, ...]:
+        label, verdict = candidate
+        is_first = first is not None and label.key == first.key
+        return verdict.status not in WRONG, not is_first, verdict.origin is not Origin.OWN
+
+    return sorted(candidates, key=grade)
 
 
 def _worst_ranks(label: LabelVerdict) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
@@ -50,7 +51,8 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
             compare,
             lambda suspects: comparer.look_again(suspects, inf, lambda looks: None),
             {rank.rank: rank.host for rank in report.run.ranks} if report.run else {},
-            asked=list(of_asked),
+            most_looks=sys.maxsize,
+            asked=of_asked,
         )
     return replace(
         report,

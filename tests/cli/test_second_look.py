@@ -77,6 +77,7 @@ def test_explain_looks_at_what_nobody_has_looked_at(quick_aclcmp: Command, sides
     assert twice in quick_aclcmp("explain", "report", "x007").out
     drifts = quick_aclcmp("explain", "report", "x008").out
     assert "looks like: every value is 1.0001 times golden's" in drifts and "where: rank 0" in drifts
+    assert "looks like: every value is 1.0001 times golden's" in quick_aclcmp("explain", "report", "x299").out
     (sides / "actual").rename(sides / "moved")
     done = quick_aclcmp("explain", "report", "x007")
     assert done.code == 0 and twice not in done.out and "no second look: " in done.out and "actual" in done.out
