@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,16 +12,18 @@ from tempfile import TemporaryDirectory
 
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
-from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Outcomes
+from aclcmp.orchestrator.core.verdicts import LabelVerdict
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.inputs.layout_file import read_layouts
 from aclcmp.orchestrator.pipeline.diagnose import diagnose
 from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run, plan_sides
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.layouts.interpretations import PROVED, UNPROVED
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.sources import open_source
 from aclcmp.orchestrator.terminal.screen import Screen
@@ -42,8 +45,11 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
         if not labels:
             return report
         load_library()
-        resolved = compare_and_resolve(replace(plan, labels=labels), compare).plan
-        of_asked = {label.key: label for label in resolved.labels}
+        verdicts = {label.key: label for label in report.judgement.labels}
+        labels = tuple(_settle_as_in_report(label, verdicts[label.key]) for label in labels)
+        if any(label.questions for label in labels):
+            labels = compare_and_resolve(replace(plan, labels=labels), compare).plan.labels
+        of_asked = {label.key: label for label in labels}
         plan = replace(plan, labels=tuple(of_asked.get(label.key, label) for label in plan.labels))
         found = diagnose(
             plan,
@@ -60,6 +66,29 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
         patterns=(*(each for each in report.patterns if each.key not in of_asked), *found.patterns),
         hints=(*(each for each in report.hints if each.key not in of_asked), *found.hints),
     )
+
+
+def _settle_as_in_report(plan: LabelPlan, verdict: LabelVerdict) -> LabelPlan:
+    """Return a label's plan under the layout that the report names; a question is left where several have that name.
+
+    The values of one label need not tell it: in the report those of all labels of its kind do.
+    """
+    names = {each.rank: each.layout.replace(UNPROVED, PROVED) for each in verdict.ranks}
+
+    def is_reported(option: LabelPlan) -> bool:
+        return bool(option.pairs) and all(pair.layout == names.get(pair.rank) for pair in option.pairs)
+
+    alone = replace(plan, questions=(), second_look=None)
+    if plan.second_look is not None and not plan.questions:
+        return next(filter(is_reported, (alone, *plan.second_look())), alone)
+    parts = [alone]
+    for question in plan.questions:
+        options = tuple(filter(is_reported, question.options))
+        if len(options) > 1:
+            parts.append(LabelPlan(plan.key, questions=(replace(question, options=options),)))
+        else:
+            parts += options or (question.unsettled,)
+    return functools.reduce(LabelPlan.with_part, parts)
 
 
 def _plan(run: RunDir, report: Report, scratch: Path, screen: Screen) -> Plan:

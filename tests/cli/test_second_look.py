@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from aclcmp.labeling.shard.journal import ShardHeader
@@ -16,6 +18,7 @@ from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, Done, assert_one_line
 from tests.recorded import record_run
 
+Array = npt.NDArray[np.float32]
 LABELS = 300
 
 
@@ -83,16 +86,37 @@ def test_explain_looks_at_what_nobody_has_looked_at(quick_aclcmp: Command, sides
     assert done.code == 0 and twice not in done.out and "no second look: " in done.out and "actual" in done.out
 
 
+def write_run(folder: Path, ranks: Sequence[Sequence[tuple[str, str, Array]]]) -> None:
+    """Write the labels of each rank, (side, name, values), as a run that has ended."""
+    run = RunDir.create(folder)
+    for rank, labels in enumerate(ranks):
+        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, len(ranks), rank, 0, "here", 1, 0.0))
+        for seq, (side, name, values) in enumerate(labels):
+            record = LabelRecord(0, name, 0, side, seq, float(seq), "f:1", "float32", values.shape, "cpu")
+            writer.add(record, np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        writer.close()
+    record_run(run, "x.py", len(ranks))
+
+
+def test_explain_looks_at_what_the_layout_of_the_report_compares(quick_aclcmp: Command, tmp_path: Path) -> None:
+    """Six layers of 5 columns on two ranks that hold 3 each: the others prove the layout of the one that is wrong."""
+    ranks: list[list[tuple[str, str, Array]]] = [[], []]
+    for layer in range(6):
+        x = np.random.default_rng(layer).standard_normal((32, 5)).astype(np.float32)
+        slices = x[:, :3], np.pad(x[:, 3:], ((0, 0), (0, 1)))
+        for rank, labels in enumerate(ranks):
+            actual = -x[:, :3] if (layer, rank) == (5, 1) else slices[rank]
+            labels += [("pta", f"layers.{layer}", x), ("acl", f"layers.{layer}", actual)]
+    write_run(tmp_path / "run", ranks)
+    assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
+    explained = quick_aclcmp("explain", "run", "layers.5").out
+    assert "Shard(dim=1, size=5), proved on the values" in explained and "where: rank 1 alone" in explained
+    assert "sign turned" not in explained
+
+
 def test_explain_looks_into_the_shards_of_a_run(quick_aclcmp: Command, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
-    run = RunDir.create(tmp_path / "run")
-    for rank in range(2):
-        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, 2, rank, 0, "here", 1, 0.0))
-        for seq, (side, values) in enumerate((("pta", x), ("acl", -x))):
-            record = LabelRecord(0, "x", 0, side, seq, float(seq), "f:1", "float32", x.shape, "cpu")
-            writer.add(record, values.reshape(-1).view(np.uint8))
-        writer.close()
-    record_run(run, "x.py", 2)
+    write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2)
     assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
     explained = quick_aclcmp("explain", "run", "x").out
     assert "looks like: every value is golden's with the sign turned (100% of the error, ranks 0-1)" in explained

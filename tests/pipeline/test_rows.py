@@ -256,7 +256,7 @@ def test_rows_without_partner_are_told_whatever_the_layout(tmp_path: Path, width
     for rank in range(4):
         mine = np.ascontiguousarray(values[:, 3 * rank : 3 * rank + 3])
         actual.label(rank, "acl", "x", mine, rows_of([(1, 0, 8)], ""))
-    compared = []
+    compared: list[Pair] = []
 
     def count_and_compare(pairs: Sequence[Pair]) -> Outcomes:
         compared.extend(pairs)
