@@ -114,6 +114,21 @@ def test_explain_looks_at_what_the_layout_of_the_report_compares(quick_aclcmp: C
     assert "sign turned" not in explained
 
 
+def test_explain_where_several_layouts_have_one_name(quick_aclcmp: Command, tmp_path: Path) -> None:
+    """Which golden rank serves which actual ones is not in the name of the layout."""
+    wholes = np.random.default_rng(0).standard_normal((2, 32, 6)).astype(np.float32)
+    write_run(tmp_path / "golden", [[("pta", name, whole) for name in "xy"] for whole in wholes])
+    served: list[list[tuple[str, str, Array]]] = []
+    for rank in range(4):
+        factor = np.float32(1 + (rank == 1))
+        served.append([("acl", "x", wholes[rank // 2] * factor), ("acl", "y", wholes[rank % 2] * factor)])
+    write_run(tmp_path / "actual", served)
+    assert quick_aclcmp("compare", "golden", "actual", "--output", "report", "--second-look", "none").code == 1
+    for name in "xy":
+        explained = quick_aclcmp("explain", "report", name).out
+        assert "looks like: every value is twice golden's" in explained and "(100% of the error, rank 1)" in explained
+
+
 def test_explain_looks_into_the_shards_of_a_run(quick_aclcmp: Command, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
     write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2)
