@@ -1,13 +1,21 @@
-"""Recorders and run.json of a run that was made without the launcher, and report.json of any."""
+"""Runs that were made without the launcher: their recorders, labels and run.json; and report.json of any."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.label_filter import LabelFilter
+from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.recorder import Recorder
 from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.record import LabelRecord
+from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import save_record
@@ -58,3 +66,19 @@ def record_run(run: RunDir, script: str, ranks: int) -> None:
         ),
         run.record,
     )
+
+
+def write_run(
+    folder: Path, ranks: Sequence[Sequence[tuple[str, str, npt.NDArray[np.float32]]]], layout: Layout | None = None
+) -> RunDir:
+    """Write the labels of each rank, (side, name, values), as a run that has ended; `layout` is that of actual ones."""
+    run = RunDir.create(folder)
+    for rank, labels in enumerate(ranks):
+        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, len(ranks), rank, 0, "here", 1, 0.0))
+        for seq, (side, name, values) in enumerate(labels):
+            record = LabelRecord(0, name, 0, side, seq, float(seq), "f:1", "float32", values.shape, "cpu")
+            record = replace(record, layout=layout if side == "acl" else None)
+            writer.add(record, np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        writer.close()
+    record_run(run, "x.py", len(ranks))
+    return run

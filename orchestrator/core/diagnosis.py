@@ -138,6 +138,11 @@ NO_TIME = "not looked at again: the time of the second look was over"
 """The words for what is left out because of the time that a second look may take."""
 
 
+def first_problem(looks: Looks) -> str:
+    """Return the first message why there is no look, other than that the time was over; "" if there is none."""
+    return next((each for each in looks.values() if isinstance(each, str) and each != NO_TIME), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Places of one label's error: shares of its energy (the sum of d^2), and words."""

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from aclcmp.orchestrator.compare.comparer import Comparer
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.compare.summaries import error_bar
-from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect
+from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect, first_problem
 from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.plan import Plan
-from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import has_failure
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
@@ -30,7 +30,14 @@ from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.pipeline.diagnose import MOST_LOOKS, NO_DIAGNOSIS, DiagnosisResult, diagnose, suspicious
+from aclcmp.orchestrator.pipeline.diagnose import (
+    MOST_LOOKS,
+    NO_DIAGNOSIS,
+    NOT_WHOLE,
+    DiagnosisResult,
+    diagnose,
+    suspicious,
+)
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, ComparisonPlan
 from aclcmp.orchestrator.pipeline.resolve_layouts import ResolvedComparison, compare_and_resolve
@@ -85,7 +92,7 @@ def answer(
         *_notes_on_run(run, planned, resolved.plan),
         *_notes_on_layouts(resolved.plan),
         *_notes_on_basis(resolved),
-        *_notes_on_second_look(judgement, diagnosis.looks, comparison, options.second_look),
+        *_notes_on_second_look(judgement, diagnosis, comparison, options.second_look),
     ]
     if clean:
         notes.append(_remove_matching_dumps(run, judgement, comparison))
@@ -109,6 +116,8 @@ class _RunComparison:
         self.interrupted = False
         self.out_of_time = False
         """True if the second look left something out because its time was over."""
+        self.problem = ""
+        """Why something could not be looked at again."""
         self._seconds = 0.0
         """Time that comparing took."""
         self._screen = screen
@@ -137,6 +146,7 @@ class _RunComparison:
         looks = self.comparer.look_again(suspects, limit, self._screen.advance_looks)
         self.interrupted = len(looks) < len(suspects)
         self.out_of_time = NO_TIME in looks.values()
+        self.problem = first_problem(looks)
         return looks
 
 
@@ -217,20 +227,22 @@ def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
 
 
 def _notes_on_second_look(
-    judgement: Judgement, looks: Container[tuple[LabelKey, int]], comparison: _RunComparison, seconds: float | None
+    judgement: Judgement, diagnosis: DiagnosisResult, comparison: _RunComparison, seconds: float | None
 ) -> Iterator[str]:
-    """Say how many pairs that do not match were not looked at again, and why."""
-    names = [(label.key, verdict.rank) for label, verdict in suspicious(judgement.labels)]
-    looked = sum(name in looks for name in names)
+    """Say how many pairs that do not match were not looked at again, and why. A sum is one pair."""
+    names = {(label.key, (*verdict.summed, verdict.rank)[0]) for label, verdict in suspicious(judgement.labels)}
+    looked = len(names & diagnosis.looks.keys())
     if looked == len(names):
         return
-    why = f"at most {MOST_LOOKS} are"
     if seconds == 0.0:
         why = "--second-look none"
-    elif comparison.interrupted:
+    elif comparison.interrupted or diagnosis is NO_DIAGNOSIS:
         why = "interrupted"
     elif comparison.out_of_time:
         why = f"limit: {LOOK_SHARE:.0%} of the time that comparing took" if seconds is None else f"limit: {seconds:g} s"
+    else:
+        most = f"at most {MOST_LOOKS} are" if len(names) > MOST_LOOKS and seconds != math.inf else ""
+        why = "; ".join(filter(None, (most, comparison.problem))) or NOT_WHOLE
     best = ", the most telling" * (looked > 0)
     yield (
         f"second look: {looked:,} of {len(names):,} pairs that do not match{best}; not looked at: "

@@ -26,6 +26,8 @@ MOST_FITTED = 32
 """Most labels on which fits are tried: the first in golden order that are wrong by themselves."""
 MOST_RANKS_FITTED = 16
 """Most ranks of one label on which fits are tried: those with the largest errors."""
+NOT_WHOLE = "only a summary of a part was kept"
+"""Why a pair that was compared by values gets no second look."""
 
 _Candidate = tuple[LabelVerdict, RankVerdict]
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+from aclcmp.orchestrator.core.diagnosis import Looks, Suspect, first_problem
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
@@ -19,7 +20,7 @@ from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import LabelVerdict
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.inputs.layout_file import read_layouts
-from aclcmp.orchestrator.pipeline.diagnose import diagnose
+from aclcmp.orchestrator.pipeline.diagnose import NO_DIAGNOSIS, NOT_WHOLE, diagnose
 from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run, plan_sides
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
@@ -29,8 +30,8 @@ from aclcmp.orchestrator.run.sources import open_source
 from aclcmp.orchestrator.terminal.screen import Screen
 
 
-def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], screen: Screen) -> Report:
-    """Return the report with looks, patterns and hints of these labels, as far as their tensors are on this host.
+def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], screen: Screen) -> tuple[Report, str]:
+    """Return the report with looks, patterns and hints of these labels, and why there are no looks at some of them.
 
     Raises AclcmpError where what was compared cannot be read any more.
     """
@@ -39,33 +40,44 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
     def compare(pairs: Sequence[Pair]) -> Outcomes:
         return comparer.compare_pairs(pairs, lambda pairs, nbytes: None)
 
+    problem = "its tensors are not here"
+
+    def look(suspects: Sequence[Suspect]) -> Looks:
+        nonlocal problem
+        looks = comparer.look_again(suspects, inf, lambda looks: None)
+        problem = "interrupted" if len(looks) < len(suspects) else first_problem(looks) or problem
+        return looks
+
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         plan = _plan(run, report, Path(scratch), screen)
         labels = tuple(label for label in plan.labels if label.key in asked)
         if not labels:
-            return report
+            return report, problem
         load_library()
         verdicts = {label.key: label for label in report.judgement.labels}
         labels = tuple(_settle_as_in_report(label, verdicts[label.key]) for label in labels)
         if any(label.questions for label in labels):
             labels = compare_and_resolve(replace(plan, labels=labels), compare).plan.labels
+        reasons = (gap.reason for label in labels for gap in label.gaps)
+        problem = NOT_WHOLE if any(label.pairs for label in labels) else next(reasons, problem)
         of_asked = {label.key: label for label in labels}
         plan = replace(plan, labels=tuple(of_asked.get(label.key, label) for label in plan.labels))
         found = diagnose(
             plan,
             report.judgement,
             compare,
-            lambda suspects: comparer.look_again(suspects, inf, lambda looks: None),
+            look,
             {rank.rank: rank.host for rank in report.run.ranks} if report.run else {},
             most_looks=sys.maxsize,
             asked=of_asked,
         )
-    return replace(
+    whole = replace(
         report,
         looks={**report.looks, **found.looks},
         patterns=(*(each for each in report.patterns if each.key not in of_asked), *found.patterns),
         hints=(*(each for each in report.hints if each.key not in of_asked), *found.hints),
     )
+    return whole, "interrupted" if found is NO_DIAGNOSIS else problem
 
 
 def _settle_as_in_report(plan: LabelPlan, verdict: LabelVerdict) -> LabelPlan:

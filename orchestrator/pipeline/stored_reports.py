@@ -140,10 +140,10 @@ def _look_on_request(folder: Path, report: Report, labels: Sequence[LabelVerdict
     _, screen = terminal(as_json=True)
     try:
         with screen.waiting("looking at the tensors again"):
-            found = look_on_request(run, whole, [label.key for label in labels], screen)
+            found, problem = look_on_request(run, whole, [label.key for label in labels], screen)
     except (AclcmpError, OSError) as error:
         return report, str(error)
-    return replace(report, looks=found.looks, patterns=found.patterns, hints=found.hints), "its tensors are not here"
+    return replace(report, looks=found.looks, patterns=found.patterns, hints=found.hints), problem
 
 
 def print_diff(first: Path, second: Path) -> ExitCode:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.shard_writer import ShardWriter
-from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, Done, assert_one_line
-from tests.recorded import record_run
+from tests.recorded import write_run
 
 Array = npt.NDArray[np.float32]
 LABELS = 300
@@ -81,21 +76,12 @@ def test_explain_looks_at_what_nobody_has_looked_at(quick_aclcmp: Command, sides
     drifts = quick_aclcmp("explain", "report", "x008").out
     assert "looks like: every value is 1.0001 times golden's" in drifts and "where: rank 0" in drifts
     assert "looks like: every value is 1.0001 times golden's" in quick_aclcmp("explain", "report", "x299").out
+    (sides / "actual/x009.npy").write_bytes((sides / "actual/x009.npy").read_bytes()[:-8])
+    done = quick_aclcmp("explain", "report", "x009")
+    assert "no second look: " in done.out and "x009.npy: is truncated: 8 of its 2048 bytes" in done.out
     (sides / "actual").rename(sides / "moved")
     done = quick_aclcmp("explain", "report", "x007")
     assert done.code == 0 and twice not in done.out and "no second look: " in done.out and "actual" in done.out
-
-
-def write_run(folder: Path, ranks: Sequence[Sequence[tuple[str, str, Array]]]) -> None:
-    """Write the labels of each rank, (side, name, values), as a run that has ended."""
-    run = RunDir.create(folder)
-    for rank, labels in enumerate(ranks):
-        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, len(ranks), rank, 0, "here", 1, 0.0))
-        for seq, (side, name, values) in enumerate(labels):
-            record = LabelRecord(0, name, 0, side, seq, float(seq), "f:1", "float32", values.shape, "cpu")
-            writer.add(record, np.ascontiguousarray(values).reshape(-1).view(np.uint8))
-        writer.close()
-    record_run(run, "x.py", len(ranks))
 
 
 def test_explain_looks_at_what_the_layout_of_the_report_compares(quick_aclcmp: Command, tmp_path: Path) -> None:
@@ -131,7 +117,11 @@ def test_explain_where_several_layouts_have_one_name(quick_aclcmp: Command, tmp_
 
 def test_explain_looks_into_the_shards_of_a_run(quick_aclcmp: Command, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
-    write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2)
+    run = write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2)
     assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
     explained = quick_aclcmp("explain", "run", "x").out
     assert "looks like: every value is golden's with the sign turned (100% of the error, ranks 0-1)" in explained
+    assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
+    for shard in run.shards.glob("*.h5"):
+        shard.write_bytes(shard.read_bytes().replace((-x).tobytes(), x.tobytes()))
+    assert "no second look: " in (explained := quick_aclcmp("explain", "run", "x").out) and "checksum" in explained
