@@ -154,8 +154,7 @@ class RowPlanner:
         if unused := [each.name for number, each in enumerate(self._golden.requests) if number not in used]:
             notes.append(f"no actual request has the tokens of {_request_names(unused)} of golden")
         for number in pairs:
-            begin = int(np.argmax(requests[number].tokens != -2))
-            if begin:
+            if begin := requests[number].begin:
                 notes.append(
                     f"{_request_words(requests[number].name)}: positions 0 to {begin - 1} were taken from a cache: "
                     "not computed, and not compared"

@@ -13,8 +13,6 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
-Request = tuple[int, str]
-"""Task and name."""
 _Int32 = npt.NDArray[np.int32]
 
 
