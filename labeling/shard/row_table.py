@@ -30,9 +30,11 @@ class RowTable:
     def tokens_of_requests(self) -> Iterator[tuple[int, dict[int, int]]]:
         """Yield the number of each request that has rows, and the token ids of its rows by position."""
         rows = self.numbers.reshape(-1, 3)
-        for number in np.unique(rows[:, 0]).tolist():
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        numbers, begins = np.unique(rows[:, 0], return_index=True)
+        for number, part in zip(numbers.tolist(), np.split(rows[:, 1:], begins[1:]), strict=False):
             if number >= 0:
-                yield number, dict(rows[rows[:, 0] == number][:, 1:].tolist())
+                yield number, dict(part.tolist())
 
 
 def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -> npt.NDArray[np.uint8]:

@@ -283,6 +283,20 @@ def test_names_that_several_labels_share_are_stored_once(tmp_path: Path) -> None
     assert [len(index.rows[each.rows].numbers) for each in index.records if each.side == "pta"] == [3, 2] * 3
 
 
+def test_what_labels_with_the_same_rows_share_is_made_once(tmp_path: Path) -> None:
+    """A plan grows with the rows, not with the labels that have them."""
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 2)
+    for name in ("x", "y"):
+        golden.label(0, "pta", name, values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))
+        for rank in range(2):
+            actual.label(rank, "acl", name, values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))
+    plan, _ = compare(golden, actual, 2)
+    assert len(plan.labels) == 2 and len({id(label.rows) for label in plan.labels}) == 1
+    for side in ([pair.golden for pair in plan.pairs], [pair.actual for pair in plan.pairs]):
+        places = [source.places for source in side if source.places is not None]
+        assert len(places) == 4 and len({(id(each.piece), id(each.row)) for each in places}) == 1
+
+
 def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
     job = Job(tmp_path / "a", 1)
     job.label(0, "acl", "x", values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))

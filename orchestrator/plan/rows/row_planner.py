@@ -95,13 +95,29 @@ class _Group:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """Rows that a golden and an actual group of ranks both hold, as indices into their row sets, by request."""
+class _PickedRows:
+    """Some rows of a row set. The arrays have one length."""
 
-    golden: _Int32
-    actual: _Int32
+    records: list[int]
+    """Which of a rank's records hold them."""
+    piece: _Int32
+    """Which of `records` holds the row."""
+    row: _Int32
+    """Number of the row in that record."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Rows that a golden and an actual group of ranks both hold, by request; labels with these rows share it."""
+
+    golden: _PickedRows
+    actual: _PickedRows
     names: _Int32
     """Shape (n, 3): number of the actual request, position, token."""
+
+
+_Shared = tuple[list[tuple[int, _Block]], int]
+"""The rows of an actual group as blocks, each with the number of the golden group; how many rows are in no block."""
 
 
 class RowPlanner:
@@ -113,26 +129,26 @@ class RowPlanner:
         self._golden = SideRequests(_tables(label.goldens for label in labels.values()))
         self._actual = SideRequests(_tables(label.actuals for label in labels.values()))
         self._pairs = pair_requests(self._golden, self._actual)
+        self._requests = tuple(each.name for each in self._actual.requests)
         self._sets = RowSets(self._golden.number_of), RowSets(self._actual.number_of)
-        self._blocks: dict[tuple[int, int], _Block] = {}
+        self._shared: dict[tuple[tuple[RowSet, ...], RowSet], _Shared] = {}
+        self._names: dict[tuple[_Block, ...], RowNames] = {}
 
     def plan(self, key: LabelKey, label: LabelRows) -> LabelPlan:
         """Plan one label: as a label of its own each block of rows that a golden and an actual group of ranks share."""
         goldens, actuals = _groups(label.goldens, self._sets[0]), _groups(label.actuals, self._sets[1])
-        parts: list[tuple[LabelPlan, _Int32]] = []
+        sets = tuple(golden.rows for golden in goldens)
+        parts: list[tuple[LabelPlan, _Block]] = []
         without: dict[int, int] = {}
         for actual in actuals:
-            open_rows = np.ones(len(actual.rows.row), np.bool_)
-            for golden in goldens:
-                block = self._block(golden.rows, actual.rows)
-                chosen = open_rows[block.actual]
-                if chosen.any():
-                    part = _Block(block.golden[chosen], block.actual[chosen], block.names[chosen])
-                    parts.append((self._plan_block(key, label, golden, actual, part), part.names))
-                    open_rows[part.actual] = False
-            if open_rows.any():
-                without |= dict.fromkeys(actual.ranks, int(open_rows.sum()))
-        plan = self._join(key, parts, label)
+            shared = self._shared.get((sets, actual.rows))
+            if shared is None:
+                shared = self._shared[sets, actual.rows] = self._share_rows(sets, actual.rows)
+            blocks, left = shared
+            parts += [(self._plan_block(key, label, goldens[at], actual, block), block) for at, block in blocks]
+            if left:
+                without |= dict.fromkeys(actual.ranks, left)
+        plan = self._join(key, parts)
         return self._add_rows_without_partner(plan, label, without)
 
     def notes(self) -> list[str]:
@@ -161,14 +177,25 @@ class RowPlanner:
                 )
         return notes if len(notes) <= 2 * _MOST_NAMED else [*notes[:5], f"{len(notes) - 5:,} more notes about requests"]
 
-    def _block(self, golden: RowSet, actual: RowSet) -> _Block:
-        """Return the rows that both sets have, made once for all labels with these sets."""
-        block = self._blocks.get((id(golden), id(actual)))
-        if block is None:
-            block = self._blocks[id(golden), id(actual)] = self._common_rows(golden, actual)
-        return block
+    def _share_rows(self, goldens: Sequence[RowSet], actual: RowSet) -> _Shared:
+        """Find each actual row in the first golden set that has it."""
+        blocks = []
+        is_open = np.ones(len(actual.row), np.bool_)
+        for number, golden in enumerate(goldens):
+            if not is_open.any():
+                break
+            partners, rows = self._common_rows(golden, actual)
+            chosen = is_open[rows]
+            partners, rows = partners[chosen], rows[chosen]
+            if rows.size:
+                is_open[rows] = False
+                tokens = np.maximum(actual.token[rows], golden.token[partners])
+                names = np.stack([actual.request[rows], actual.position[rows], tokens], axis=1)
+                blocks.append((number, _Block(_pick_rows(golden, partners), _pick_rows(actual, rows), names)))
+        return blocks, int(is_open.sum())
 
-    def _common_rows(self, golden: RowSet, actual: RowSet) -> _Block:
+    def _common_rows(self, golden: RowSet, actual: RowSet) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return indices of the rows that both sets have, into each of them, by request."""
         requests, end = np.full(len(self._actual.requests) + 1, -1), np.zeros(len(self._actual.requests) + 1, np.int64)
         for number, pair in self._pairs.items():
             requests[number], end[number] = pair.golden, pair.end
@@ -182,30 +209,30 @@ class RowPlanner:
         found = found[names[at[found]] == wanted[found]]
         rows, partners = candidates[found], order[at[found]]
         by_name = np.argsort(actual.names[rows], kind="stable")
-        rows, partners = rows[by_name], partners[by_name]
-        tokens = np.maximum(actual.token[rows], golden.token[partners])
-        names = np.stack([actual.request[rows], actual.position[rows], tokens], axis=1)
-        return _Block(partners.astype(np.int32), rows.astype(np.int32), names.astype(np.int32))
+        return partners[by_name], rows[by_name]
 
     def _plan_block(self, key: LabelKey, label: LabelRows, golden: _Group, actual: _Group, block: _Block) -> LabelPlan:
         """Plan the rows of a block as a label of its own, [rows, features] on each rank."""
         sides = LabelSides()
-        for group, index, of_side in ((golden, block.golden, label.goldens), (actual, block.actual, label.actuals)):
+        for group, rows, of_side in ((golden, block.golden, label.goldens), (actual, block.actual, label.actuals)):
             for rank in group.ranks:
-                sides.add(rank, _gather(of_side[rank], group.rows, index))
+                sides.add(rank, _gather(of_side[rank], rows))
         return self._planner.plan(key, sides)
 
-    def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Int32]], label: LabelRows) -> LabelPlan:
+    def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Block]]) -> LabelPlan:
         """Return the plans of blocks as one plan, in which the blocks' rows follow each other."""
-        names = np.concatenate([rows for _, rows in parts] or [np.empty((0, 3), np.int32)])
-        whole = RowNames(tuple(each.name for each in self._actual.requests), names)
+        blocks = tuple(block for _, block in parts)
+        whole = self._names.get(blocks)
+        if whole is None:
+            table = np.concatenate([block.names for block in blocks] or [np.empty((0, 3), np.int32)])
+            whole = self._names[blocks] = RowNames(self._requests, table)
         joined = LabelPlan(key, rows=whole)
         begin = 0
-        for plan, rows in parts:
+        for plan, block in parts:
             # values settle the layout of a label, not of each block: with several blocks it must be told
             settled = plan if len(parts) == 1 else _unsettled(plan)
             joined = joined.with_part(_move_block(settled, begin, whole))
-            begin += len(rows)
+            begin += len(block.names)
         return joined
 
     def _add_rows_without_partner(self, plan: LabelPlan, label: LabelRows, without: Mapping[int, int]) -> LabelPlan:
@@ -234,32 +261,31 @@ class RowPlanner:
 
 def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Group]:
     """Return the groups of ranks whose labels have the same rows, the lowest rank first."""
-    alike: dict[object, list[int]] = defaultdict(list)
-    rows: dict[object, RowSet] = {}
+    alike: dict[RowSet, list[int]] = defaultdict(list)
     for rank in sorted(side):
         tables = []
         for label in side[rank]:
             found = features_of(label)
-            if found is not None and label.rows is not None:
-                tables.append((label.rows, found[1]))
-        of_rank = sets.of(rank, tables)
-        content = tuple(column.tobytes() for column in (of_rank.names, of_rank.piece, of_rank.row))
-        alike[content].append(rank)
-        rows.setdefault(content, of_rank)
-    return [_Group(tuple(ranks), rows[content]) for content, ranks in alike.items()]
+            assert found is not None and label.rows is not None
+            tables.append((label.rows, found[1]))
+        alike[sets.of(rank, tables)].append(rank)
+    return [_Group(tuple(ranks), rows) for rows, ranks in alike.items()]
 
 
-def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLabel:
+def _pick_rows(rows: RowSet, index: npt.NDArray[np.intp]) -> _PickedRows:
+    used, piece = np.unique(rows.piece[index], return_inverse=True)
+    return _PickedRows(used.tolist(), piece.astype(np.int32), rows.row[index])
+
+
+def _gather(labels: Sequence[RankLabel], rows: _PickedRows) -> RankLabel:
     """Return some of a rank's rows of a label as one label of the shape [rows, features]."""
-    used = np.unique(rows.piece[index])
-    numbers = np.zeros(int(used[-1]) + 1, np.int32)
-    numbers[used] = np.arange(len(used))
-    first = labels[int(used[0])]
+    pieces = [labels[number] for number in rows.records]
+    first = pieces[0]
     features = features_of(first)
     assert features is not None
-    shape = (len(index), *features[0])
-    places = _places_of([labels[number] for number in used.tolist()], numbers[rows.piece[index]], rows.row[index])
-    unlike = next((labels[number] for number in used.tolist() if not _alike(labels[number], first)), None)
+    shape = (len(rows.row), *features[0])
+    kind = _kind_of(first)
+    unlike = next((label for label in pieces if _kind_of(label) != kind), None)
     layout = _layout_of_rows(first.record.layout, len(first.shape), shape)
     record = replace(first.record, dtype=first.dtype, shape=shape, layout=layout, offset=first.source.offset)
     if unlike is not None:
@@ -270,19 +296,20 @@ def _gather(labels: Sequence[RankLabel], rows: RowSet, index: _Int32) -> RankLab
         record = replace(
             record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
         )
-    return replace(first, record=record, dump=None, places=places)
+    return replace(first, record=record, dump=None, places=_places_of(pieces, rows))
 
 
-def _places_of(pieces: Sequence[RankLabel], piece: _Int32, row: _Int32) -> RowPlaces:
+def _places_of(pieces: Sequence[RankLabel], rows: _PickedRows) -> RowPlaces:
     paths = {path: number for number, path in enumerate(dict.fromkeys(label.path for label in pieces))}
+    sources = [label.source for label in pieces]
     return RowPlaces(
         paths=tuple(paths),
         file=np.array([paths[label.path] for label in pieces], np.int32),
-        offset=np.array([label.source.offset for label in pieces], np.int64),
+        offset=np.array([source.offset for source in sources], np.int64),
         rows=np.array([label.rows.numbers.size // 3 for label in pieces if label.rows is not None], np.int64),
-        checksum=np.array([label.source.checksum or 0 for label in pieces], np.uint64),
-        piece=piece,
-        row=row,
+        checksum=np.array([source.checksum or 0 for source in sources], np.uint64),
+        piece=rows.piece,
+        row=rows.row,
     )
 
 
@@ -307,10 +334,10 @@ def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ..
     return Layout(tuple(placements), (rows, *layout.whole_shape[lost:]), (((0, rows),), *layout.spans[lost:]))
 
 
-def _alike(label: RankLabel, other: RankLabel) -> bool:
-    mine, theirs = features_of(label), features_of(other)
-    same = mine is not None and theirs is not None and mine[0] == theirs[0]
-    return same and label.dtype == other.dtype and label.record.capture == other.record.capture
+def _kind_of(label: RankLabel) -> tuple[object, ...]:
+    """Return what must be the same of all records whose rows make one tensor."""
+    features = features_of(label)
+    return features and features[0], label.dtype, label.record.capture
 
 
 def _words(label: RankLabel) -> str:

@@ -69,16 +69,22 @@ class RowSets:
         self._number_of = number_of
         self._columns: dict[tuple[int, int, bool], npt.NDArray[np.int32]] = {}
         self._sets: dict[object, RowSet] = {}
+        self._distinct: dict[object, RowSet] = {}
 
     def of(self, rank: int, labels: Sequence[tuple[RowTable, bool]]) -> RowSet:
-        """Return the rows of labels of one rank: the table of each, and whether its rows lie by tokens first."""
+        """Return the rows of labels of one rank: the table of each, and whether its rows lie by tokens first.
+
+        Equal rows are one object, also those of several ranks.
+        """
         key = rank, tuple([(id(table), by_token) for table, by_token in labels])
         found = self._sets.get(key)
         if found is None:
             columns = [self._rows_of(rank, table, by_token) for table, by_token in labels]
             piece = np.repeat(np.arange(len(columns), dtype=np.int32), [each.shape[1] for each in columns])
             request, position, token, row = np.concatenate([*columns, np.empty((4, 0), np.int32)], axis=1)
-            found = self._sets[key] = RowSet(request, position, token, piece, row)
+            rows = RowSet(request, position, token, piece, row)
+            content = tuple(column.tobytes() for column in (rows.names, piece, row))
+            found = self._sets[key] = self._distinct.setdefault(content, rows)
         return found
 
     def _rows_of(self, rank: int, table: RowTable, by_token: bool) -> npt.NDArray[np.int32]:
@@ -88,12 +94,10 @@ class RowSets:
         if found is None:
             grid = table.numbers.swapaxes(0, 1) if by_token else table.numbers
             rows = grid.reshape(-1, 3)
-            request = rows[:, 0].copy()
-            for number in np.unique(rows[:, 0]).tolist():
-                if number >= 0:
-                    request[rows[:, 0] == number] = self._number_of(rank, table, number)
+            numbers, place = np.unique(rows[:, 0], return_inverse=True)
+            here = [self._number_of(rank, table, number) if number >= 0 else -1 for number in numbers.tolist()]
+            request = np.array(here, np.int32)[place]
             kept = np.flatnonzero(request >= 0)
-            found = self._columns[key] = np.stack([request, rows[:, 1], rows[:, 2], np.arange(len(rows))])[
-                :, kept
-            ].astype(np.int32)
+            columns = np.stack([request, rows[:, 1], rows[:, 2], np.arange(len(rows))])
+            found = self._columns[key] = columns[:, kept].astype(np.int32)
         return found

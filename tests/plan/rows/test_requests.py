@@ -59,6 +59,10 @@ def test_tokens_that_are_not_told_agree_with_any() -> None:
     assert [(pair.golden, pair.end, pair.tokens) for pair in pairs.values()] == [(1, 5, None), (0, 4, None)]
 
 
+def test_a_forward_without_rows() -> None:
+    assert SideRequests([(0, RowTable(np.empty((0, 3), np.int32), {}, {}))]).requests == []
+
+
 TEXTS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=5), min_size=1, max_size=8)
 
 
