@@ -23,6 +23,7 @@ from aclcmp.orchestrator.plan.rows.requests import SideRequests, pair_requests
 from aclcmp.orchestrator.plan.rows.row_sets import RowSet, RowSets, features_of
 
 _MOST_NAMED = 3
+_MOST_NOTES = 6
 _Int32 = npt.NDArray[np.int32]
 
 
@@ -168,14 +169,16 @@ class RowPlanner:
                 )
         used = {pair.golden for pair in pairs.values()}
         if unused := [each.name for number, each in enumerate(self._golden.requests) if number not in used]:
-            notes.append(f"no actual request has the tokens of {_request_names(unused)} of golden")
+            notes.append(f"no actual request was paired with {_request_names(unused)} of golden")
         for number in pairs:
             if begin := requests[number].begin:
                 notes.append(
-                    f"{_request_words(requests[number].name)}: positions 0 to {begin - 1} were taken from a cache: "
-                    "not computed, and not compared"
+                    f"{_request_words(requests[number].name)}: positions 0 to {begin - 1} were taken from a cache, "
+                    "or not labelled: they are not compared"
                 )
-        return notes if len(notes) <= 2 * _MOST_NAMED else [*notes[:5], f"{len(notes) - 5:,} more notes about requests"]
+        if len(notes) <= _MOST_NOTES:
+            return notes
+        return [*notes[: _MOST_NOTES - 1], f"{len(notes) - _MOST_NOTES + 1:,} more notes about requests"]
 
     def _share_rows(self, goldens: Sequence[RowSet], actual: RowSet) -> _Shared:
         """Find each actual row in the first golden set that has it."""
