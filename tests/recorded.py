@@ -26,10 +26,12 @@ def read_report(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "report.json").read_text()))
 
 
-def recorder_of(folder: Path, rank: int = 0, ranks: int = 1, *, strict: bool = False) -> Recorder:
-    """Return a recorder of all labels of a rank, which are stored in full."""
+def recorder_of(
+    folder: Path, rank: int = 0, ranks: int = 1, *, strict: bool = False, capture: Capture = Capture.FULL
+) -> Recorder:
+    """Return a recorder of all labels of a rank."""
     header = ShardHeader("run", rank, ranks, rank, 0, "here", 1, 0.0)
-    return Recorder(folder, header, strict, Capture.FULL, LabelFilter())
+    return Recorder(folder, header, strict, capture, LabelFilter())
 
 
 def record_run(run: RunDir, script: str, ranks: int) -> None:

@@ -31,10 +31,6 @@ class LabelSides:
         if rank not in ranks or not ranks[rank].record.error:
             ranks[rank] = label
 
-    def sides_of(self, rank: int) -> set[str]:
-        """Return the sides of which a rank has a label."""
-        return {label.record.side for side in (self.goldens, self.actuals) if (label := side.get(rank)) is not None}
-
     def all_labels(self) -> Iterator[RankLabel]:
         """Yield the labels of all sides and ranks."""
         return chain(self.goldens.values(), self.actuals.values(), self.nameless.values())

@@ -96,7 +96,8 @@ def plan_labels(
             found = sides.get(label.key)
             if found is None:
                 found = sides[label.key] = LabelSides()
-            if label.rows is None or label.record.side not in found.sides_of(rank):
+            known = {"pta": found.goldens, "acl": found.actuals}.get(label.record.side, {})
+            if label.rows is None or rank not in known:
                 found.add(rank, label)
         has_golden = any(label.record.side == "pta" for label in labels)
         (chains if has_golden else without).append(golden_chain(labels))
@@ -152,7 +153,7 @@ def _plan(
             *_notes_on_parallel_processes(indices),
             *(note for index in indices for note in index.notes),
             *notes,
-            *_warnings(sides),
+            *_warnings(label for _, of_rank in itertools.chain(*by_run) for label in of_rank),
         ),
     )
 
@@ -214,15 +215,14 @@ def _span(index: ShardIndex) -> tuple[float, float, set[tuple[int, str, str]]] |
     return (index.header.started, max(record.time for record in records), names) if records else None
 
 
-def _warnings(labels: Mapping[LabelKey, LabelSides]) -> list[str]:
+def _warnings(labels: Iterable[RankLabel]) -> list[str]:
     """Say what was odd in dumped files, and of how many tensors only summaries were kept."""
     warnings: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for sides in labels.values():
-        for label in sides.all_labels():
-            kept[label.record.capture] += 1
-            if isinstance(label.dump, DumpedTensor):
-                warnings.update(label.dump.warnings)
+    for label in labels:
+        kept[label.record.capture] += 1
+        if isinstance(label.dump, DumpedTensor):
+            warnings.update(label.dump.warnings)
     notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in warnings.most_common()]
     if len(notes) > _MOST_WARNINGS:
         notes = [*notes[:_MOST_WARNINGS], f"{len(notes) - _MOST_WARNINGS:,} more warnings about dumped files"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.rows import Rows
 from aclcmp.labeling.shard.shard_files import shards_in
@@ -36,10 +37,10 @@ WIDTH = 12
 class Job:
     """One side: the recorders of its ranks."""
 
-    def __init__(self, folder: Path, ranks: int) -> None:
+    def __init__(self, folder: Path, ranks: int, capture: Capture = Capture.FULL) -> None:
         folder.mkdir()
         self._folder = folder
-        self._recorders = [recorder_of(folder, rank, ranks, strict=True) for rank in range(ranks)]
+        self._recorders = [recorder_of(folder, rank, ranks, strict=True, capture=capture) for rank in range(ranks)]
 
     def label(self, rank: int, side: str, name: str, value: npt.NDArray[np.generic], rows: Rows | None) -> None:
         self._recorders[rank].record(side, name, value, None, None, "", None, "f.py:1", rows)
@@ -295,6 +296,15 @@ def test_what_labels_with_the_same_rows_share_is_made_once(tmp_path: Path) -> No
     for side in ([pair.golden for pair in plan.pairs], [pair.actual for pair in plan.pairs]):
         places = [source.places for source in side if source.places is not None]
         assert len(places) == 4 and len({(id(each.piece), id(each.row)) for each in places}) == 1
+
+
+def test_summaries_of_all_forwards_are_counted(tmp_path: Path) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1, Capture.FINGERPRINT)
+    golden.label(0, "pta", "x", np.ones((4, 5000), np.float32), rows_of([(1, 0, 4)], ""))
+    for at in range(4):
+        actual.label(0, "acl", "x", np.ones((1, 5000), np.float32), rows_of([(1, at, at + 1)], ""))
+    plan, _ = compare(golden, actual, 1)
+    assert plan.notes == ("of 4 of 5 tensors only fingerprints were kept",)
 
 
 def test_lost_names_fail_their_labels_alone(tmp_path: Path) -> None:
