@@ -90,6 +90,11 @@ class RunRecord(_Model):
     """Why the ranks were stopped though nothing failed (`--stop-at`); empty: they ended by themselves."""
     failure: Failure | None = None
 
+    @property
+    def hosts(self) -> dict[int, str]:
+        """The host of each rank."""
+        return {rank.rank: rank.host for rank in self.ranks}
+
     @field_validator("command")
     @classmethod
     def _hide_in_command(cls, command: tuple[str, ...]) -> tuple[str, ...]:

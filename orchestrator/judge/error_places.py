@@ -211,11 +211,9 @@ def _place_in_words(along: AxisSums, chosen: Ints, kind: str) -> Place:
     names = ", ".join(_name(along, a, b) for a, b in runs[:_MOST_NAMED])
     if len(runs) > _MOST_NAMED:
         names += f" ... ({len(chosen):,} of {len(along.index):,})"
-    verb = f"s {names} hold" if plural else f" {names} holds"
-    if along.names is not None:
-        verb = f"{names} {'hold' if plural else 'holds'}"
-        return Place(kind, f"{verb} {_percent(share)} of it", share)
-    return Place(kind, f"{along.noun}{verb} {_percent(share)} of it", share)
+    if along.names is None:
+        names = f"{along.noun}{'s' * plural} {names}"
+    return Place(kind, f"{names} {'hold' if plural else 'holds'} {_percent(share)} of it", share)
 
 
 def _name(along: AxisSums, first: int, last: int) -> str:

@@ -184,13 +184,12 @@ def _diagnose(
 ) -> DiagnosisResult:
     if comparison.interrupted or seconds == 0.0:
         return NO_DIAGNOSIS
-    hosts = {rank.rank: rank.host for rank in run.record.ranks} if run.record else {}
     return diagnose(
         plan,
         judgement,
         comparison.compare,
         lambda suspects: comparison.look_again(suspects, seconds),
-        hosts,
+        run.record.hosts if run.record else {},
         most_looks=sys.maxsize if seconds == math.inf else MOST_LOOKS,
     )
 

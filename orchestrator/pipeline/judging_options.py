@@ -31,7 +31,8 @@ def read_judging_options(
     policy: Path | None, fail_on: FailOn | None, floor: str | None, second_look: str | None = None
 ) -> JudgingOptions:
     """Read the files that the options name. Raises UsageError where one is absent or not what it should be."""
-    chosen, options = Policy(), tuple[str, ...]()
+    chosen = Policy()
+    options: tuple[str, ...] = ()
     if policy is not None:
         from aclcmp.orchestrator.inputs.policy_file import read_policy
 

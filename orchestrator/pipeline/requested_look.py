@@ -23,7 +23,7 @@ from aclcmp.orchestrator.inputs.layout_file import read_layouts
 from aclcmp.orchestrator.pipeline.diagnose import NO_DIAGNOSIS, NOT_WHOLE, diagnose
 from aclcmp.orchestrator.pipeline.load_and_plan import plan_local_run, plan_sides
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
-from aclcmp.orchestrator.plan.layouts.corrections import LayoutRules
+from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED, UNPROVED
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.sources import open_source
@@ -67,7 +67,7 @@ def look_on_request(run: RunDir, report: Report, asked: Sequence[LabelKey], scre
             report.judgement,
             compare,
             look,
-            {rank.rank: rank.host for rank in report.run.ranks} if report.run else {},
+            report.run.hosts if report.run else {},
             most_looks=sys.maxsize,
             asked=of_asked,
         )
@@ -106,7 +106,7 @@ def _settle_as_in_report(plan: LabelPlan, verdict: LabelVerdict) -> LabelPlan:
 def _plan(run: RunDir, report: Report, scratch: Path, screen: Screen) -> Plan:
     """Plan again what the report is on."""
     paths = {name: Path(path) for name, path in report.paths.items()}
-    rules = read_layouts(paths["layouts"]) if "layouts" in paths else LayoutRules()
+    rules = read_layouts(paths["layouts"]) if "layouts" in paths else NO_RULES
     if "golden" not in paths:
         return plan_local_run(run, report.run, screen, rules).plan
     golden, actual = (open_source(paths[name], side, scratch) for name, side in (("golden", "pta"), ("actual", "acl")))

@@ -170,7 +170,8 @@ class RankGroup:
 
             can_differ = plan.pairs and (others or views.alignment.guessed)
             return replace(plan, second_look=second_look) if can_differ else plan
-        options = [*found, *(others if not all(each.certain for each in found) else ())]
+        certain = all(each.certain for each in found)
+        options = [*found, *(others if not certain else ())]
         plans = tuple(
             replace(
                 self._plan_with_views(each, gaps, _proved_layout(each.words(golden, actual))),
@@ -181,11 +182,10 @@ class RankGroup:
         )
         words = [each.words(golden, actual) for each in options]
         unproved = f"{reason}; the values do not prove {' or '.join(dict.fromkeys(words[:_MOST_NAMED]))}"
-        ways = tuple(
+        ways = (
             Way(said, views.lines(self.key.label, golden, actual)) for said, views in zip(words, options, strict=True)
         )
-        certain = all(each.certain for each in options)
-        question = Question(plans, self._plan_common_part(gaps, unproved), ways if certain else ())
+        question = Question(plans, self._plan_common_part(gaps, unproved), tuple(ways) if certain else ())
         return LabelPlan(self.key, questions=(question,))
 
     def _plan_with_views(self, views: Views, gaps: Mapping[int, Gap], layout: str) -> LabelPlan:

@@ -11,6 +11,7 @@ from aclcmp.labeling.layout import Layout, Placement, Replicate, Shard
 from aclcmp.orchestrator.core.regions import Region
 from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts, stack_groups
 from aclcmp.orchestrator.plan.layouts.interpretations import (
+    SAME_SHAPE,
     AlignmentError,
     GlobalTensor,
     LayoutInterpretation,
@@ -196,7 +197,7 @@ def _replicas(pieces: Pieces, alike: bool) -> Guess:
 
     def read() -> LayoutInterpretation:
         together = [dict.fromkeys(pieces, boxes)] if alike or len(pieces) == 1 else [{rank: boxes} for rank in pieces]
-        return LayoutInterpretation("same shape", True, tuple(GlobalTensor(shape, each) for each in together))
+        return LayoutInterpretation(SAME_SHAPE, True, tuple(GlobalTensor(shape, each) for each in together))
 
     return Guess((shape,), PLAIN, read, replicas=True)
 

@@ -12,6 +12,8 @@ from aclcmp.orchestrator.core.text import ranks_text
 
 Shape = tuple[int, ...]
 
+SAME_SHAPE = "same shape"
+"""Words of a layout of which nothing needs to be said: every rank holds the whole."""
 INFERRED = ", inferred"
 """End of the words of a layout that was inferred from shapes alone."""
 PROVED = ", proved on the values"

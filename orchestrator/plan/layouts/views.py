@@ -14,16 +14,12 @@ from itertools import combinations, groupby
 from aclcmp.labeling.layout import Layout, Placement, Shard, Spans
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.plan.layouts.alignment import Alignment, LabelSide, find_alignments
-from aclcmp.orchestrator.plan.layouts.interpretations import AlignmentError, LocalTensor, Shape
+from aclcmp.orchestrator.plan.layouts.interpretations import SAME_SHAPE, AlignmentError, LocalTensor, Shape
 
 _MOST_ONES = 4
 """Dimensions of one of which all subsets are tried; of more, all are dropped or none."""
 _MOST_SLICES = 256
 """Slices, each a pair, that a transposed tensor may have on one rank."""
-
-
-class ViewError(Exception):
-    """A tensor cannot be seen in a way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class View:
     """True if the first two dimensions change places: the elements are in another order than they are stored."""
 
     def shape(self, stored: Shape) -> Shape:
-        """Return the shape in which a tensor is seen. Raises ViewError."""
+        """Return the shape in which a tensor is seen. Raises AlignmentError."""
         seen = self._shape_in_order(stored)
         return (seen[1], seen[0], *seen[2:]) if self.exchanged else seen
 
@@ -55,11 +51,11 @@ class View:
             return seen
         other, rest = divmod(seen[0], known)
         if rest or not other:
-            raise ViewError(f"{seen[0]} is no multiple of {known}")
+            raise AlignmentError(f"{seen[0]} is no multiple of {known}")
         return (other, known, *seen[1:]) if self.inner else (known, other, *seen[1:])
 
     def layout(self, layout: Layout | None, stored: Shape) -> Layout | None:
-        """Return what a layout of the stored tensor says of the seen one. Raises ViewError where it says nothing."""
+        """Return the seen tensor's layout by that of the stored one. Raises AlignmentError where it says nothing."""
         if layout is None:
             return None
         kept = [dim for dim in range(len(stored)) if dim not in self.dropped]
@@ -68,10 +64,10 @@ class View:
             return Layout(placements)
         whole, spans = layout.whole_shape, layout.spans
         if self.inner or self.outer or any(whole[dim] != 1 for dim in self.dropped):
-            raise ViewError("the dimension is cut")
+            raise AlignmentError("the dimension is cut")
         inner = kept[1 : self.merged]
         if any(spans[dim] != ((0, whole[dim]),) for dim in inner):
-            raise ViewError("a dimension behind the first is cut")
+            raise AlignmentError("a dimension behind the first is cut")
         times = math.prod(whole[dim] for dim in inner)
         first: Spans = tuple((start * times, length * times) for start, length in spans[kept[0]])
         shape = (whole[kept[0]] * times, *(whole[dim] for dim in kept[self.merged :]))
@@ -84,11 +80,11 @@ class View:
         if not isinstance(placement, Shard):
             return placement
         if not -len(stored) <= placement.dim < len(stored):
-            raise ViewError("no such dimension")
+            raise AlignmentError("no such dimension")
         dim = placement.dim % len(stored)
         split = bool(self.inner or self.outer)
         if dim not in kept or dim in kept[1 : self.merged] or (split and dim == kept[0]):
-            raise ViewError("the dimension is cut")
+            raise AlignmentError("the dimension is cut")
         if dim == kept[0] and self.merged > 1:
             return self._merge_cuts(placement, stored[dim], math.prod(stored[d] for d in kept[1 : self.merged]))
         seen = max(kept.index(dim) - self.merged + 1, 0) + split
@@ -100,7 +96,7 @@ class View:
     def _merge_cuts(self, shard: Shard, size: int, times: int) -> Shard:
         """Return the cuts of a first dimension as those of the merged one, which has `times` as many elements."""
         if self.exchanged or (shard.zigzag and size % 2):
-            raise ViewError("the dimension is cut")
+            raise AlignmentError("the dimension is cut")
         parts = None if shard.parts is None else tuple(part * times for part in shard.parts)
         return replace(shard, dim=0, parts=parts, size=None if shard.size is None else shard.size * times)
 
@@ -154,7 +150,7 @@ class Views:
         sides = ("golden ", self.golden.words(golden)), ("", self.actual.words(actual))
         parts = [f"{side}{words}" for side, words in sides if words]
         layout = self.alignment.layout
-        return "; ".join([*parts, layout] if layout != "same shape" else parts)
+        return "; ".join([*parts, layout] if layout != SAME_SHAPE else parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +179,13 @@ def _align(golden: LabelSide, actual: LabelSide, choice: _Choice, one_run: bool)
     try:
         seen = [see_side(side, view) for side, view in ((golden, choice.golden), (actual, choice.actual))]
         alignments = find_alignments(seen[0], seen[1], one_run=one_run)
-    except (ViewError, AlignmentError):
+    except AlignmentError:
         return []
     return [Views(choice.golden, choice.actual, each, choice.certain) for each in alignments]
 
 
 def see_side(side: LabelSide, view: View) -> LabelSide:
-    """Return one side under a view. Raises ViewError."""
+    """Return one side under a view. Raises AlignmentError."""
     if view == _PLAIN:
         return side
     pieces = {
