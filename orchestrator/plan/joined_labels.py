@@ -64,11 +64,6 @@ class JoinedLabels:
                 unused.append(rule.line)
         self.notes = note_on_unused_rules(unused, "the map")
 
-    @property
-    def ranks(self) -> list[RankLabels]:
-        """The labels to plan: those of the golden ranks, then of the actual ones."""
-        return [each for side in self._by_side.values() for each in side]
-
     def finish(self, plan: LabelPlan) -> LabelPlan:
         """Return the plan of a label with its pairs where the parts lie, and with all summands."""
         if plan.key in self._wrong:

@@ -128,10 +128,9 @@ def _plan(
     names: Keys = {}
     one_run = len(runs) == 1
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
-    by_run = [_labels_to_compare(run, names) for run in runs]
-    joined = JoinedLabels(list(by_run[0]), list(by_run[1]), joins) if joins else None
-    ranks = itertools.chain(*by_run) if joined is None else joined.ranks
-    labels, sides, notes = plan_labels(ranks, planner)
+    by_run = [list(_labels_to_compare(run, names)) for run in runs]
+    joined = JoinedLabels(by_run[0], by_run[1], joins) if joins else None
+    labels, sides, notes = plan_labels(itertools.chain(*by_run), planner)
     if joined is not None:
         labels = tuple(map(joined.finish, labels))
         notes += joined.notes
