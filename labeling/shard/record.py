@@ -27,6 +27,7 @@ SIDE_NAMES = {
 """Names that users may give a side -> its name in shards."""
 LEVELS = ("op", "layer", "model")
 """The part of the model that the accelerated library replaced."""
+_FULL = Capture.FULL.value
 _CAPTURES = tuple(capture.value for capture in Capture)
 
 
@@ -71,9 +72,13 @@ class LabelRecord:
     @property
     def stored(self) -> tuple[str, tuple[int, ...]]:
         """Element type and shape of the stored data: the tensor, or the float64 vector of its summary."""
-        if self.capture == Capture.FULL.value:
+        return self.stored_as(self.nbytes)
+
+    def stored_as(self, nbytes: int) -> tuple[str, tuple[int, ...]]:
+        """Return the same for data of so many bytes."""
+        if self.capture == _FULL:
             return self.dtype, self.shape
-        return "float64", (self.nbytes // 8,)
+        return "float64", (nbytes // 8,)
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""

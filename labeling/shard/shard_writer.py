@@ -62,8 +62,13 @@ class ShardWriter:
             self._check_space(len(bits))
         segment = self._open_segment()
         try:
-            sized = replace(record, segment=self._number, nbytes=len(bits), checksum=payload_checksum(bits))
-            committed = replace(sized, offset=segment.add(*sized.stored, bits))
+            committed = replace(
+                record,
+                segment=self._number,
+                offset=segment.add(*record.stored_as(len(bits)), bits),
+                nbytes=len(bits),
+                checksum=payload_checksum(bits),
+            )
             self._journal.commit(committed)
         except Exception:
             self._abandon()
