@@ -11,6 +11,7 @@ AclcmpError                   the user can mend it; one line on the terminal
 Any other exception is a bug in aclcmp: exit code 70 and a traceback.
 """
 
+from collections.abc import Iterable
 from enum import Enum, IntEnum
 
 from aclcmp.labeling.errors import AclcmpError
@@ -25,6 +26,15 @@ class ExitCode(IntEnum):
     FAILED = 3
     INCOMPLETE = 4
     BUG = 70
+
+
+_SEVERITY = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.DIVERGED, ExitCode.USAGE, ExitCode.FAILED, ExitCode.BUG)
+
+
+def worst_code(codes: Iterable[int]) -> ExitCode:
+    """Return the exit code that counts of several; one that is not known is a bug, and counts most."""
+    known = [ExitCode(code) if code in _SEVERITY else ExitCode.BUG for code in codes]
+    return max(known, key=_SEVERITY.index)
 
 
 class FailOn(str, Enum):

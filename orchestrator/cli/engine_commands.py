@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.engines.check_input import check_model
 from aclcmp.orchestrator.engines.golden_side import compute_golden
-from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict, worst_code
-from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict
+from aclcmp.orchestrator.errors import ExitCode, worst_code
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.terminal.startup import terminal
 

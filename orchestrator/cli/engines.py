@@ -97,7 +97,8 @@ def check(
     options = engine_options or []
     terms = read_judging_options(policy, fail_on, None)
     if engine is Engine.EXTERNAL:
-        run = external_run(options, prompts, modes)
+        of_a_start = {"--prompts": prompts, "--modes": modes, "--address": address, "--output": output}
+        run = external_run(options, of_a_start | {"--timeout": timeout})
         return int(add_golden(run, model, terms, compare=True, as_json=as_json))
     check_ranks(model, ranks)
     texts = check_prompts(prompts)

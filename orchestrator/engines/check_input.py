@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,12 +59,15 @@ def mode_options(modes: str | None, options: list[str], *, as_json: bool) -> dic
     return {name: MODES[name] for name in names}
 
 
-def external_run(options: list[str], prompts: Path | None, modes: str | None) -> Path:
-    """Return the run that `--engine external` compares. Raises UsageError where none or more than that is given."""
+def external_run(options: list[str], of_a_start: Mapping[str, object]) -> Path:
+    """Return the run that `--engine external` compares. Raises UsageError where none or more than that is given.
+
+    `of_a_start` are the options for engines that are started, by name; None where one was not given.
+    """
     if len(options) != 1:
         raise UsageError("--engine external needs one run that exists: aclcmp check MODEL --engine external RUN")
-    if prompts is not None or modes is not None:
-        raise UsageError("--engine external starts nothing: leave out --prompts and --modes")
+    if given := [name for name, value in of_a_start.items() if value is not None]:
+        raise UsageError(f"--engine external starts nothing: leave out {' and '.join(given)}")
     run = Path(options[0])
     if run.exists() and not RunDir(run, "").record.exists():
         raise UsageError(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.core.verdicts import WRONG
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.run.directory import RunDir
-
-_SEVERITY = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.DIVERGED, ExitCode.USAGE, ExitCode.FAILED)
 
 
 def mode_verdict(run: Path, mode: str, code: int) -> str:
@@ -33,8 +30,3 @@ def mode_verdict(run: Path, mode: str, code: int) -> str:
     if code == ExitCode.DIVERGED:
         return visible(f"{mode} drifts from the original, which --fail-on drift refuses ({run})")
     return visible(f"{mode} was not compared completely (exit code {code}): see {run}")
-
-
-def worst_code(codes: Iterable[int]) -> int:
-    """Return the exit code that counts of several; one that is not known is a bug, and counts most."""
-    return max(codes, key=lambda code: _SEVERITY.index(code) if code in _SEVERITY else len(_SEVERITY))

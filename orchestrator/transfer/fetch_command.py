@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY
 from aclcmp.orchestrator.core.job import Fetch
-from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.errors import ExitCode, worst_code
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from aclcmp.orchestrator.cluster.cluster import Cluster
     from aclcmp.orchestrator.core.run_record import RunRecord
-
-_BY_SEVERITY = (ExitCode.MATCH, ExitCode.INCOMPLETE, ExitCode.FAILED)
 
 
 def fetch_run(folder: Path, address: str | None, what: Fetch) -> ExitCode:
@@ -54,5 +52,5 @@ def _fetch_with_repeats(run: RunDir, record: RunRecord, cluster: Cluster, what: 
     code = fetch_hosts(run, record, cluster, what, console)
     for other, of_other in find_repeats(run, None).values():
         if code is not ExitCode.FAILED:
-            code = max(code, fetch_hosts(other, of_other, cluster, what, console), key=_BY_SEVERITY.index)
+            code = worst_code((code, fetch_hosts(other, of_other, cluster, what, console)))
     return code

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.rows import Rows
-from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict, worst_code
+from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict
+from aclcmp.orchestrator.errors import worst_code
 from aclcmp.orchestrator.run.directory import RunDir
 from tests.cli.conftest import Command, assert_one_line
 from tests.recorded import record_run, recorder_of
@@ -75,7 +76,11 @@ def inputs(tmp_path: Path) -> Path:
         (["model", "--engine", "external", "one", "two"], "needs one run that exists"),
         (["model", "--engine", "external", "dump"], "dump is no run of aclcmp"),
         (["model", "--engine", "external", "missing"], "missing"),
-        (["model", "--engine", "external", "dump", "--prompts", "prompts.txt"], "starts nothing"),
+        (["model", "--engine", "external", "dump", "--prompts", "prompts.txt"], "starts nothing: leave out --prompts"),
+        (
+            ["model", "--engine", "external", "dump", "--output", "x", "--timeout", "3"],
+            "leave out --output and --timeout",
+        ),
     ],
 )
 def test_check_refuses(quick_aclcmp: Command, inputs: Path, arguments: list[str], words: str) -> None:
