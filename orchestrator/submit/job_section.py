@@ -1,4 +1,4 @@
-"""The job section of a cluster file: the options of `aclcmp run` by the same names, checked."""
+"""The job section of a cluster file: the options of `aclcmp run`, or `aclcmp check`, by the same names, checked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from aclcmp.orchestrator.core.job import JobOptions
+from aclcmp.orchestrator.core.job import JobOptions, split_command
 from aclcmp.orchestrator.core.option_checks import Refusal, find_refusal
 from aclcmp.orchestrator.core.option_fields import as_key, options_of
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.inputs.user_file import did_you_mean
 
 _NAME = re.compile(r"[^\W\d]\w*\Z")
+OF_CHECK = ("ranks", "device", "timeout", "policy", "fail_on")
+"""Options of a section that `aclcmp check` takes too. Variables are those of its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class Section(JobOptions):
     """The run directory on the cluster; None: ~/aclcmp-runs/<job id> there."""
     working_dir: str | None = None
     """A folder here that is uploaded; the command starts in its copy. None: nothing is uploaded."""
+    check: str | None = None
+    """What stands behind `aclcmp check`, in place of a command: "MODEL --prompts FILE [-- ENGINE OPTIONS]"."""
     excludes: tuple[str, ...] = ()
     """What of `working_dir` is not uploaded, as in a .gitignore."""
 
@@ -40,6 +44,14 @@ def read_section(found: object, where: str) -> Section:
         raise UsageError(f"{where}: the job is a mapping such as `exec: python run.py`, `ranks: 8`")
     if wrong := _find_wrong_text(found):
         raise UsageError(f"{where}{wrong}")
+    if found.get("check") is not None:
+        if "exec" in found:
+            raise UsageError(f"{where}.check: it stands in place of exec; give one of them")
+        try:
+            split_command(str(found["check"]))
+        except ValueError as error:
+            raise UsageError(f"{where}.check: {error}") from None
+        found = {**found, "exec": f"aclcmp check {found['check']}"}
     try:
         section = _schema().validate_python(dict(found))
     except ValidationError as error:
@@ -84,6 +96,10 @@ def _find_wrong_place(section: Section) -> Refusal | None:
     for name in section.env:
         if not _NAME.match(name):
             return Refusal("this is not a variable's name", "env", repr(name))
+    if section.check is not None:
+        for each in options_of(JobOptions):
+            if each.name not in ("exec", "env", *OF_CHECK) and getattr(section, each.name) != each.default:
+                return Refusal("aclcmp check takes no such option; leave it out", each.name)
     output = section.output
     if output is not None and not (output.startswith("~/") or PurePosixPath(output).is_absolute()):
         return Refusal(f"{output!r} is relative; give a folder on the cluster, absolute or below ~/", "output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import shlex
 import time
 import zlib
@@ -15,11 +16,11 @@ from aclcmp.orchestrator.core.detect_launcher import MAX_SCRIPT
 from aclcmp.orchestrator.core.floors import REPEATS
 from aclcmp.orchestrator.core.job import JobOptions, split_command
 from aclcmp.orchestrator.core.option_checks import find_refusal
-from aclcmp.orchestrator.core.option_fields import as_key, as_text, options_of
+from aclcmp.orchestrator.core.option_fields import OptionField, as_key, as_text, options_of
 from aclcmp.orchestrator.core.redaction import HIDDEN, is_secret
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.inputs.policy_file import read_policy
-from aclcmp.orchestrator.submit.job_section import Section
+from aclcmp.orchestrator.submit.job_section import OF_CHECK, Section
 
 ALWAYS_EXCLUDED = (
     ".git/",
@@ -70,21 +71,48 @@ def submission(section: Section, job_id: str, beside: Path) -> Submission:
     folder = _working_dir(section, beside)
     run_dir = on_cluster(section.output) if section.output else f'"${{HOME:-/tmp}}"/aclcmp-runs/{job_id}'
     line = f"{shlex.join(arguments(section))} --address auto --output {run_dir}"
-    secret = {name: value for name, value in section.env.items() if is_secret(name, value)}
+    if of_engine := _check_words(section)[1]:
+        line += f" -- {shlex.join(of_engine)}"
+    is_check = section.check is not None  # which takes no variables: its ranks have those of the job
+    secret = {name: value for name, value in section.env.items() if is_check or is_secret(name, value)}
     return Submission(job_id, line, run_dir, secret, folder, (*ALWAYS_EXCLUDED, *section.excludes))
 
 
 def arguments(section: Section) -> list[str]:
-    """Return the command line that does what a section says, without the secrets among its variables."""
+    """Return the command line that does what a section says, without engine options and secret variables."""
+    if section.check is not None:
+        shared = (each for each in options_of(JobOptions) if each.name in OF_CHECK)
+        return [
+            "aclcmp",
+            "check",
+            *_check_words(section)[0],
+            *(word for each in shared for word in _flag_of(each, section)),
+        ]
     words = ["aclcmp", "run"]
     for each in options_of(JobOptions):
-        value = getattr(section, each.name)
         if each.takes_pairs:
-            pairs = [f"{name}={text}" for name, text in value.items() if not is_secret(name, text)]
+            pairs = [
+                f"{name}={text}" for name, text in getattr(section, each.name).items() if not is_secret(name, text)
+            ]
             words += [word for pair in pairs for word in (each.flag, pair)]
-        elif value != each.default or each.name == "ranks":
-            words += [each.flag] if value is True else [each.flag, as_text(value)]
+        else:
+            words += _flag_of(each, section)
     return words
+
+
+def _check_words(section: Section) -> tuple[list[str], list[str]]:
+    """Return what stands behind `aclcmp check`, and the engine's options behind `--`."""
+    words = list(split_command(section.check or ""))
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
+def _flag_of(option: OptionField, section: Section) -> list[str]:
+    """Return an option as words; none where it is left as it is by default."""
+    value = getattr(section, option.name)
+    if value == option.default and option.name != "ranks":
+        return []
+    return [option.flag] if value is True else [option.flag, as_text(value)]
 
 
 def on_cluster(folder: str) -> str:
@@ -115,6 +143,10 @@ def _working_dir(section: Section, beside: Path) -> Path | None:
 
     if refusal := find_refusal(section, as_key, read_script):
         raise UsageError(refusal.text)
+    words = _check_words(section)[0]
+    for option, name in itertools.pairwise(words):
+        if option == "--prompts" and _is_uploaded(name) and not (folder / name).is_file():
+            raise UsageError(f"check --prompts {name}: no such file in the working_dir {folder}")
     program = split_command(section.exec)[0]
     if "/" in program and _is_uploaded(program) and not (folder / program).is_file():
         raise UsageError(f"exec {program}: no such file in the working_dir {folder}")

@@ -1,6 +1,7 @@
 """The command of a job: the options of `aclcmp run`, whole words through the shell, no secrets."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,7 @@ __all__ = ["aclcmp"]
 
 def test_keys_are_the_options_of_run(aclcmp: Command) -> None:
     options = set(re.findall(r"^\s+--([a-z-]+)", aclcmp("run", "--help").out, re.MULTILINE))
-    shared = {name.replace("_", "-") for name in set(keys()) - {"working_dir", "excludes", "output"}}
+    shared = {name.replace("_", "-") for name in set(keys()) - {"working_dir", "excludes", "output", "check"}}
     assert shared == options - {"address", "help", "json", "output"}
 
 
@@ -96,3 +97,41 @@ def test_working_directory(tmp_path: Path) -> None:
         submission(section, "aclcmp-1", tmp_path / "code")
     with pytest.raises(UsageError, match="no such file in the working_dir"):
         submission(read_section({"exec": "x", "working_dir": "code", "policy": "p.toml"}, "here"), "a", tmp_path)
+
+
+CHECK = "/models/m --prompts 'my prompts.txt' --max-tokens 4 -- --dtype bfloat16"
+
+
+def test_a_check_in_place_of_a_command(aclcmp: Command, tmp_path: Path) -> None:
+    """Its options stand before those of the engine, which come last; variables are those of the job."""
+    (tmp_path / "my prompts.txt").write_text("hello\n")
+    given = {"check": CHECK, "ranks": "3", "device": "cpu", "fail_on": "own", "env": {"A": "1"}, "working_dir": "."}
+    job = submission(read_section(given, "here"), "aclcmp-1", tmp_path)
+    assert job.entrypoint == (
+        "aclcmp check /models/m --prompts 'my prompts.txt' --max-tokens 4 --ranks 3 --device cpu --fail-on own "
+        '--address auto --output "${HOME:-/tmp}"/aclcmp-runs/aclcmp-1 -- --dtype bfloat16'
+    )
+    assert job.variables == {"A": "1"}
+    done = aclcmp(*shlex.split(job.entrypoint)[1:])  # it understands all of them
+    assert done.code == 2 and "/models/m" in done.err, done
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        ({"exec": "x"}, "here.check: it stands in place of exec; give one of them"),
+        ({"nodes": "2"}, "here.nodes: aclcmp check takes no such option; leave it out"),
+        ({"capture": "stats"}, "here.capture: aclcmp check takes no such option"),
+        ({"check": "'"}, "cannot be split into words: No closing quotation"),
+        ({"check": ""}, "here.check: nothing stands here"),
+    ],
+)
+def test_what_a_check_refuses(also: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_section({"check": CHECK, **also}, "here")
+
+
+def test_prompts_that_are_not_uploaded_are_told(tmp_path: Path) -> None:
+    section = read_section({"check": CHECK, "working_dir": "."}, "here")
+    with pytest.raises(UsageError, match=r"check --prompts my prompts.txt: no such file in the working_dir"):
+        submission(section, "aclcmp-1", tmp_path)
