@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aclcmp.labeling.shard.dumped_tensor import NotDumped
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.idmap.similarity import CandidateLabel
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, merge_processes
@@ -40,6 +39,6 @@ def labels_by_rank(indices: Sequence[ShardIndex], side: str) -> dict[str, dict[i
     found: dict[str, dict[int, RankLabel]] = defaultdict(dict)
     for rank, processes in sorted(indices_by_rank.items()):
         for label in merge_processes(processes):
-            if label.record.occurrence == 0 and not label.record.error and not isinstance(label.dump, NotDumped):
+            if label.record.occurrence == 0 and not label.problem:
                 found[label.record.data_id].setdefault(rank, label)
     return dict(found)

@@ -146,7 +146,11 @@ def _of_common_part(verdict: RankVerdict) -> str:
 
 
 def _of_sum(evidence: RankEvidence, reason: str) -> str:
-    return f"the sum over {ranks_text(list(evidence.summed))}: {reason}" if evidence.summed else reason
+    if not evidence.summed:
+        return reason
+    if len(set(evidence.summed)) < len(evidence.summed):  # several labels of a rank
+        return f"the sum of {len(evidence.summed)} tensors: {reason}"
+    return f"the sum over {ranks_text(list(evidence.summed))}: {reason}"
 
 
 def _counts(verdict: RankVerdict, fail_on: FailOn) -> bool:

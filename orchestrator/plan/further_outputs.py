@@ -51,7 +51,7 @@ def try_sum(plan: LabelPlan, first: LabelSides, further: LabelSides) -> LabelPla
     summands: dict[int, Source] = {}
     for rank, label in first.actuals.items():
         other = further.actuals.get(rank)
-        if other is None or other.record.error or not _can_be_added(label.source, other.source):
+        if other is None or label.problem or other.problem or not _can_be_added(label.source, other.source):
             return plan
         summands[rank] = other.source
     if (

@@ -43,24 +43,18 @@ class JoinRule:
 
     @property
     def id_rules(self) -> tuple[IdRule, ...]:
-        """The rules for single ids: the first summand has the golden id, all others keep their names."""
-        first = self.golden[0] if self.how == "+" else self.actual[0]
-        return (
-            IdRule(first, self.actual[0], self.line),
-            *(IdRule(each, each, self.line) for each in self.actual[1:]),
-        )
+        """The rules for single ids: all keep their names until they are joined."""
+        return tuple(IdRule(each, each, self.line) for each in self.actual)
 
     def names(self, golden_ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Yield the golden and the actual ids that belong together, for each id that the first golden pattern matches.
-
-        Actual ids are as `id_rules` leave them.
-        """
+        """Yield golden and actual ids that belong together, for each golden id that the first pattern matches."""
         regex = _id_regex(self.golden[0])
-        kept = (self.golden[0] if self.how == "+" else self.actual[0], *self.actual[1:])
         for data_id in golden_ids:
             if found := regex.fullmatch(data_id):
                 values = tuple(group or "" for group in found.groups())
-                goldens, actuals = (tuple(_fill_stars(each, values) for each in side) for side in (self.golden, kept))
+                goldens, actuals = (
+                    tuple(_fill_stars(each, values) for each in side) for side in (self.golden, self.actual)
+                )
                 yield goldens, actuals
 
 

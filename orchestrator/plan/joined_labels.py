@@ -6,6 +6,7 @@ and its pairs are then moved to where it lies. A sum is planned as its first sum
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -53,9 +54,10 @@ class JoinedLabels:
         for rule in rules:
             before = len(self._words)
             for golden_names, actual_names in rule.names(names):
-                if rule.how == "+":
-                    self._add_up("golden", golden_names)
-                    self._add_up("actual", actual_names)
+                if rule.how == "+" and len(golden_names) > 1:
+                    self._add_up("golden", golden_names, actual_names[0])
+                elif rule.how == "+":
+                    self._add_up("actual", actual_names, golden_names[0])
                 elif len(golden_names) > 1:
                     self._cut("actual", actual_names[0], self._sizes("golden", golden_names))
                 else:
@@ -75,35 +77,48 @@ class JoinedLabels:
         except AlignmentError as error:
             return _mismatch(plan, str(error))
 
-    def _add_up(self, side: str, names: Sequence[str]) -> None:
-        """Take the summands beside the first out of a side's labels."""
+    def _add_up(self, side: str, names: Sequence[str], name: str) -> None:
+        """Put the sum of several labels of a side in the place of the first, under the name of their partner."""
         first, *others = names
-        for rank, labels in self._by_side[side] if others else ():
+        there = {label.key for _, labels in self._by_side[side] for label in labels}
+        for rank, labels in self._by_side[side]:
             by_key = {label.key: label for label in labels}
-            taken = set()
+            sums: dict[LabelKey, RankLabel] = {}
             for key in [key for key in by_key if key.label == first]:
-                keys = [key._replace(label=other) for other in others]
+                keys = [key, *(key._replace(label=other) for other in others)]
                 summands = [by_key[each] for each in keys if each in by_key]
-                taken.update(keys)
-                self._words[key] = f"sum of {len(names)} tensors"
-                self._summands[key, side, rank] = tuple(label.source for label in summands)
-                if reason := _why_no_sum([by_key[key], *summands], names):
-                    self._wrong[key] = f"{reason} on rank {rank}"
-            labels[:] = [label for label in labels if label.key not in taken]
+                broken = next((label for label in summands if label.problem), None)
+                sums[key] = _rename(broken or by_key[key], name)
+                own = sums[key].key
+                self._words[own] = f"sum of {len(names)} tensors"
+                self._summands[own, side, rank] = tuple(label.source for label in summands[1:])
+                missing = next((each for each in keys if each not in by_key), None)
+                if missing is not None:
+                    where = f"missing on rank {rank}" if missing in there else "missing on all ranks"
+                    self._wrong.setdefault(own, f"the summand {missing.label} is {where}")
+                elif broken is None and (reason := _why_no_sum(summands)):
+                    self._wrong.setdefault(own, f"{reason} on rank {rank}")
+            taken = {key._replace(label=other) for key in sums for other in others}
+            labels[:] = [sums.get(label.key, label) for label in labels if label.key not in taken]
 
-    def _sizes(self, side: str, names: Sequence[str]) -> dict[_Call, dict[str, int]]:
-        """Return the last sizes of labels of these names, by call, on the first rank that has them all."""
-        found: dict[_Call, dict[str, int]] = {}
+    def _sizes(self, side: str, names: Sequence[str]) -> dict[_Call, dict[str, int | str]]:
+        """Return the last size of each of these labels by call, on the first rank that tells it, or why none does.
+
+        Left out are calls in which a label is on no rank.
+        """
+        found: dict[_Call, dict[str, int | str]] = {}
         for _, labels in self._by_side[side]:
-            here: dict[_Call, dict[str, int]] = {}
             for label in labels:
-                if label.key.label in names and label.shape:
-                    call = label.key.task, label.key.occurrence
-                    here.setdefault(call, dict.fromkeys(names, 0))[label.key.label] = label.shape[-1]
-            found = {call: sizes for call, sizes in here.items() if all(sizes.values())} | found
-        return found
+                if label.key.label in names:
+                    sizes = found.setdefault((label.key.task, label.key.occurrence), {})
+                    size = label.problem or (label.shape[-1] if label.shape else "it has no dimension")
+                    if isinstance(sizes.get(label.key.label, ""), str):
+                        sizes[label.key.label] = size
+        return {
+            call: {name: sizes[name] for name in names} for call, sizes in found.items() if len(sizes) == len(names)
+        }
 
-    def _cut(self, side: str, name: str, partners: Mapping[_Call, Mapping[str, int]]) -> None:
+    def _cut(self, side: str, name: str, partners: Mapping[_Call, Mapping[str, int | str]]) -> None:
         """Put parts in the place of a label; one without all of its partners stays as it is."""
         for rank, labels in self._by_side[side]:
             cut: list[RankLabel] = []
@@ -112,27 +127,39 @@ class JoinedLabels:
                 cut += [label] if wanted is None else self._parts_of(side, rank, label, wanted)
             labels[:] = cut
 
-    def _parts_of(self, side: str, rank: int, label: RankLabel, partners: Mapping[str, int]) -> Iterator[RankLabel]:
-        columns = label.shape[-1] if label.shape else 0
-        theirs = self._by_side["golden" if side == "actual" else "actual"]
-        sizes = _part_sizes(columns, list(partners.values()), len(self._by_side[side]), len(theirs))
-        reason = _why_no_parts(label)
-        if not reason and sizes is None:
-            told = " and ".join(f"{size:,} of {name}" for name, size in partners.items())
-            reason = f"the {columns:,} columns of {label.key.label} cannot be divided like {told}"
+    def _parts_of(
+        self, side: str, rank: int, label: RankLabel, partners: Mapping[str, int | str]
+    ) -> Iterator[RankLabel]:
+        sizes, reason = self._part_sizes(side, label, partners)
         begin = 0
         for number, name in enumerate(partners):
-            key = label.key._replace(label=name)
-            part = replace(label, key=key, record=replace(label.record, data_id=name))
-            self._words[key] = f"part {number + 1} of {len(partners)} side by side"
-            if reason or sizes is None:
-                if not label.record.error:
-                    self._wrong[key] = f"{reason} on rank {rank}"
+            part = _rename(label, name)
+            self._words[part.key] = f"part {number + 1} of {len(partners)} side by side"
+            if label.problem:
                 yield part
-                continue
-            self._parts[key, side, rank] = _Part(begin, sizes[number], columns)
-            begin += sizes[number]
-            yield see_label(part, (*label.shape[:-1], sizes[number]), _layout_of_part(label))
+            elif reason:
+                self._wrong.setdefault(part.key, f"{reason} on rank {rank}")
+                yield part
+            else:
+                self._parts[part.key, side, rank] = _Part(begin, sizes[number], label.shape[-1])
+                begin += sizes[number]
+                yield see_label(part, (*label.shape[:-1], sizes[number]), _layout_of_part(label))
+
+    def _part_sizes(self, side: str, label: RankLabel, partners: Mapping[str, int | str]) -> tuple[list[int], str]:
+        """Return the sizes of a label's parts, or why they are not known."""
+        name = label.key.label
+        if reason := _why_no_parts(label):
+            return [], reason
+        known = [size for size in partners.values() if isinstance(size, int)]
+        if unknown := next((each for each, size in partners.items() if isinstance(size, str)), None):
+            return [], f"how {name} is divided is not known without {unknown} ({partners[unknown]});"
+        columns = label.shape[-1] if label.shape else 0
+        theirs = self._by_side["golden" if side == "actual" else "actual"]
+        sizes = _part_sizes(columns, known, len(self._by_side[side]), len(theirs))
+        if sizes is None:
+            told = " and ".join(f"{size:,} of {each}" for each, size in partners.items())
+            return [], f"the {columns:,} columns of {name} cannot be divided like {told}"
+        return sizes, ""
 
     def _change(self, pair: Pair, golden_side: str, actual_side: str) -> Pair:
         """Return a pair with what is stored in the place of parts, and with all summands. Raises AlignmentError."""
@@ -167,6 +194,10 @@ class JoinedLabels:
         return region if part is None else region.translate((*(0,) * (len(region.start) - 1), part.begin))
 
 
+def _rename(label: RankLabel, name: str) -> RankLabel:
+    return replace(label, key=label.key._replace(label=name), record=replace(label.record, data_id=name))
+
+
 def _mismatch(plan: LabelPlan, reason: str) -> LabelPlan:
     """Return the plan of a label of which nothing can be compared; what failed or is missing stays so."""
     parts = [plan, *(question.unsettled for question in plan.questions)]
@@ -179,27 +210,39 @@ def _mismatch(plan: LabelPlan, reason: str) -> LabelPlan:
 def _part_sizes(columns: int, partners: Sequence[int], ranks: int, of_partners: int) -> list[int] | None:
     """Return the sizes of parts that make up so many columns, like their partners; None where that is not clear.
 
-    The largest part is cut as all ranks suggest, `ranks` of this side and `of_partners` of the other, or else in the
-    only way there is. The others may be cut for fewer ranks: grouped queries may have fewer heads of keys and values
-    than there are ranks.
+    `ranks` are those of this side, `of_partners` those of the other. Each side's largest part is cut for all ranks, or
+    whole on each, or else cut for some of them in the only way that fits.
     """
-    likely = dict.fromkeys((Fraction(1), Fraction(of_partners, ranks), Fraction(1, ranks), Fraction(of_partners)))
-    for factor in likely:
-        if sizes := _sizes_with(columns, partners, factor):
-            return sizes
-    others = [Fraction(1, n) for n in range(2, ranks)] + [Fraction(n) for n in range(2, of_partners)]
-    found = [sizes for factor in others if factor not in likely and (sizes := _sizes_with(columns, partners, factor))]
-    return found[0] if len(found) == 1 else None
+    likely = [(theirs, ours) for theirs in dict.fromkeys((of_partners, 1)) for ours in dict.fromkeys((ranks, 1))]
+    for theirs, ours in likely:
+        if found := _sizes_with(columns, partners, theirs, ours):
+            return found[0]
+    others = itertools.product(_divisors(of_partners), _divisors(ranks))
+    distinct = {tuple(sizes) for theirs, ours in others for sizes in _sizes_with(columns, partners, theirs, ours)}
+    return list(*distinct) if len(distinct) == 1 else None
 
 
-def _sizes_with(columns: int, partners: Sequence[int], factor: Fraction) -> list[int] | None:
-    """Return the parts' sizes where the largest is `factor` times its partner, and no other less than that."""
-    largest = max(partners)
-    rest = sum(size for size in partners if size < largest)
-    of_rest = (columns - factor * (sum(partners) - rest)) / rest if rest else factor
-    sizes = [size * (factor if size == largest else of_rest) for size in partners]
-    fits = sum(sizes) == columns and of_rest >= factor and (of_rest / factor).denominator == 1
-    return [int(size) for size in sizes] if fits and all(size.denominator == 1 for size in sizes) else None
+def _divisors(number: int) -> list[int]:
+    return [each for each in range(1, number + 1) if number % each == 0]
+
+
+def _sizes_with(columns: int, partners: Sequence[int], theirs: int, ours: int) -> list[list[int]]:
+    """Return the parts' sizes where the largest is cut in `theirs` slices on the other side and in `ours` on this one.
+
+    The other parts may be cut in fewer slices, of which several ranks hold each: grouped queries may have fewer heads
+    of keys and values than there are ranks. Then slices may be of one size though the wholes are not: the first is that
+    of the queries.
+    """
+    factor = Fraction(theirs, ours)
+    possible = {Fraction(min(theirs, heads), min(ours, heads)) for heads in range(1, max(theirs, ours) + 1)}
+    found = []
+    for is_cut in ([size == max(partners) for size in partners], [number == 0 for number in range(len(partners))]):
+        rest = sum(size for size, cut in zip(partners, is_cut, strict=True) if not cut)
+        of_rest = (columns - factor * (sum(partners) - rest)) / rest if rest else factor
+        sizes = [size * (factor if cut else of_rest) for size, cut in zip(partners, is_cut, strict=True)]
+        if sum(sizes) == columns and of_rest in possible and all(size.denominator == 1 for size in sizes):
+            found.append([int(size) for size in sizes])
+    return found
 
 
 def _why_no_parts(label: RankLabel) -> str:
@@ -211,13 +254,8 @@ def _why_no_parts(label: RankLabel) -> str:
     return "a tensor whose rows have names cannot be cut" if label.rows is not None else ""
 
 
-def _why_no_sum(labels: Sequence[RankLabel], names: Sequence[str]) -> str:
-    """Say why labels of one rank have no sum; "" if they have."""
-    if len(labels) < len(names):
-        missing = next(name for name in names if name not in {label.key.label for label in labels})
-        return f"the summand {missing} is missing"
-    if error := next((label.record.error for label in labels if label.record.error), ""):
-        return f"a summand failed ({error})"
+def _why_no_sum(labels: Sequence[RankLabel]) -> str:
+    """Say why labels of one rank, which are all there, have no sum; "" if they have."""
     if len({(label.dtype, label.shape) for label in labels}) > 1:
         told = " and ".join(f"{label.key.label} ({label.dtype} {list(label.shape)})" for label in labels)
         return f"summands differ in dtype or shape: {told}"

@@ -86,7 +86,7 @@ def equal_golden_ranks(goldens: LabelsByRank) -> RankSets:
     """
     alike: dict[object, list[int]] = defaultdict(list)
     for rank, label in goldens.items():
-        if label.record.error or label.content is None:
+        if label.problem or label.content is None:
             return ()
         alike[label.content].append(rank)
     return tuple(map(frozenset, alike.values())) if 1 < len(alike) < len(goldens) else ()

@@ -157,8 +157,8 @@ def _why(label: LabelPlan, sides: LabelSides) -> str:
     """Say why a label has no pair."""
     name = label.key.label
     for rank, golden in sorted(sides.goldens.items()):
-        if golden.record.error:
-            return f"{name}: on rank {rank} it failed: {golden.record.error}"
+        if golden.problem:
+            return f"{name}: on rank {rank} it failed: {golden.problem}"
     if not sides.actuals:
         return f"{name}: it has no golden side"
     if (label.pairs and not label.unlike) or label.questions:

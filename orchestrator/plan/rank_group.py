@@ -29,12 +29,9 @@ class RankGroup:
         self.key = key
         self.one_run = one_run
         self.goldens, self.actuals, self._nameless = sides.goldens, sides.actuals, sides.nameless
-        self.readable_goldens = {rank: label for rank, label in self.goldens.items() if not label.record.error}
-        self.readable_actuals = {
-            rank: label
-            for rank, label in self.actuals.items()
-            if not (label.record.error or isinstance(label.dump, NotDumped))
-        }
+        self.readable_goldens, self.readable_actuals = (
+            {rank: label for rank, label in side.items() if not label.problem} for side in (self.goldens, self.actuals)
+        )
         self.unreadable_ranks = sorted(
             (set(self.goldens) - set(self.readable_goldens)) | (set(self.actuals) - set(self.readable_actuals))
         )
@@ -118,10 +115,10 @@ class RankGroup:
         ]
         if errors:
             return Gap(self.key, rank, GapKind.FAILED, "; ".join(errors))
-        dump = self.actuals[rank].dump if rank in self.actuals else None
-        if isinstance(dump, NotDumped):
-            kind = GapKind.FAILED if dump.unreadable else GapKind.MISSING_ACTUAL
-            return Gap(self.key, rank, kind, dump.reason)
+        for labels, missing in ((self.goldens, GapKind.MISSING_GOLDEN), (self.actuals, GapKind.MISSING_ACTUAL)):
+            dump = labels[rank].dump if rank in labels else None
+            if isinstance(dump, NotDumped):
+                return Gap(self.key, rank, GapKind.FAILED if dump.unreadable else missing, dump.reason)
         return None
 
     def _plan_one_side(self, failures: Mapping[int, Gap]) -> LabelPlan:
@@ -260,7 +257,7 @@ class _AlignedPlan:
         key, goldens = group.key, group.readable_goldens
         replicas = [*replicas_of_sides(key, goldens, group.readable_actuals, self._alignment)]
         if self._pairs and not group.one_run:
-            replicas += unused_goldens(key, goldens, self._used_goldens, self._alignment.golden)
+            replicas += unused_goldens(key, goldens, self._used_goldens, self._alignment)
         gaps = _by_rank(self._gaps)
         return LabelPlan(key, self._sides, tuple(self._pairs), gaps, self._uncovered, tuple(replicas))
 

@@ -34,6 +34,11 @@ class RankLabel:
     """Places of its rows, where it is gathered from several labels."""
 
     @property
+    def problem(self) -> str:
+        """Reason why it cannot be compared, as it failed or its file is not there or cannot be read; "" if it can."""
+        return self.record.error or (self.dump.reason if isinstance(self.dump, NotDumped) else "")
+
+    @property
     def dtype(self) -> str:
         """Element type by torch's name; "" where there is no tensor."""
         return self.dump.dtype if isinstance(self.dump, DumpedTensor) else self.record.dtype

@@ -12,7 +12,6 @@ from aclcmp.orchestrator.plan.layouts.alignment import Alignment
 from aclcmp.orchestrator.plan.layouts.declared import complete_layouts, interpret_layouts
 from aclcmp.orchestrator.plan.layouts.interpretations import (
     AlignmentError,
-    LayoutInterpretation,
     LocalTensor,
     same_pieces,
     same_place,
@@ -41,20 +40,19 @@ def replicas_of_sides(key: LabelKey, goldens: Ranks, actuals: Ranks, alignment: 
             yield from _odd_ones(key, "actual", actuals, goldens)
 
 
-def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int], golden: LayoutInterpretation) -> Iterator[Replicas]:
+def unused_goldens(key: LabelKey, goldens: Ranks, used: set[int], alignment: Alignment) -> Iterator[Replicas]:
     """Yield golden tensors of wholes with which no actual one is compared, beside those in the same place that are.
 
     They may be replicas of these; if they are not, something is there that nobody compared.
     """
-    whole_of = {rank: number for number, whole in enumerate(golden.wholes) for rank in whole.pieces}
-    wholes = {whole_of[rank] for rank in used if rank in whole_of}
-    for ranks in same_pieces(golden.wholes):
-        known = {goldens[rank].content for rank in ranks if whole_of[rank] in wholes}
-        others = {rank for rank in ranks if whole_of[rank] not in wholes}
-        if known and any(goldens[rank].content not in known - {None} for rank in others):
-            yield from _differing(
-                key, "golden", {rank: goldens[rank] for rank in ranks}, declared=True, own_ranks=False
-            )
+    for wholes in alignment.served_together:
+        compared = {rank for whole in wholes if not whole.ranks.isdisjoint(used) for rank in whole.ranks}
+        for ranks in same_pieces(wholes):
+            known = {goldens[rank].content for rank in ranks if rank in compared}
+            others = [rank for rank in ranks if rank not in compared]
+            if known and any(goldens[rank].content not in known - {None} for rank in others):
+                those = {rank: goldens[rank] for rank in ranks}
+                yield from _differing(key, "golden", those, declared=True, own_ranks=False)
 
 
 def replicas_of_one_side(key: LabelKey, side: str, by_rank: Ranks) -> Iterator[Replicas]:

@@ -36,38 +36,41 @@ QKV = IdMap([JoinRule(("*.q", "*.k", "*.v"), ("*.qkv",), "|")])
 SPLIT = IdMap([JoinRule(("*.qkv",), ("*.q", "*.k", "*.v"), "|")])
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     st.sampled_from([(4, 4), (8, 2), (8, 4), (4, 1)]),
+    st.sampled_from([1, 2, 4]),
     st.sampled_from([1, 2, 4]),
     st.sampled_from("qkv"),
     st.booleans(),
     st.sampled_from([(TOKENS,), (1, TOKENS), (TOKENS, 1)]),
 )
 def test_parts_side_by_side(
-    heads: tuple[int, int], ranks: int, wrong: str, swapped: bool, lead: tuple[int, ...]
+    heads: tuple[int, int], ranks: int, split_ranks: int, wrong: str, swapped: bool, lead: tuple[int, ...]
 ) -> None:
-    """Fused on every rank against whole, or the other way about: the part that is wrong is named, and no other."""
+    """Fused against separate, both on some ranks, or the other way about: the part that is wrong is named, no other."""
     layers = 4
-    whole: Tensors = {}
+    split: list[Tensors] = [{} for _ in range(split_ranks)]
     fused: list[Tensors] = [{} for _ in range(ranks)]
     for layer in range(layers):
         values = {
             name: draw_values(31 * layer + number, TOKENS, HEAD * (heads[0] if name == "q" else heads[1]))
             for number, name in enumerate("qkv")
         }
-        whole |= {f"{layer}.{name}": each.reshape(*lead, -1) for name, each in values.items()}
-        for rank in range(ranks):
+        for rank, tensors in enumerate(split):
+            for name, each in values.items():
+                tensors[f"{layer}.{name}"] = columns_of(each, split_ranks, rank).reshape(*lead, -1)
+        for rank, tensors in enumerate(fused):
             parts = {name: columns_of(each, ranks, rank) for name, each in values.items()}
             if layer == 2:
                 parts[wrong] = parts[wrong][::-1]
-            fused[rank][f"{layer}.qkv"] = np.concatenate([*parts.values()], -1)
+            tensors[f"{layer}.qkv"] = np.concatenate([*parts.values()], -1)
     with tempfile.TemporaryDirectory() as folder:
-        one, other = dump(Path(folder, "whole"), whole), dump(Path(folder, "fused"), *fused)
+        one, other = dump(Path(folder, "split"), *split), dump(Path(folder, "fused"), *fused)
         judgement = judge_runs(other, one, SPLIT) if swapped else judge_runs(one, other, QKV)
     expected = {f"{layer}.{name}": Status.MATCH for layer in range(layers) for name in "qkv"}
     assert statuses(judgement) == expected | {f"2.{wrong}": Status.DIVERGED}
-    assert judgement.coverage.complete and judgement.exit_code is ExitCode.DIVERGED
+    assert judgement.coverage.complete and judgement.exit_code is ExitCode.DIVERGED and not judgement.replicas
     number = "qkv".index(wrong) + 1
     assert all(f"part {number} of 3 side by side" in words for words in layouts(judgement)[f"0.{wrong}"])
 
@@ -109,11 +112,11 @@ def test_sums(tmp_path: Path, ranks: int, dtype: str) -> None:
             "a",
             "the 9 columns of ab cannot be divided like 6 of a and 4 of b on rank 0",
         ),
-        (JoinRule(("x",), ("x1", "gone"), "+"), "x", "the summand gone is missing on rank 0"),
+        (JoinRule(("x",), ("x1", "gone"), "+"), "x", "the summand gone is missing on all ranks"),
         (
             JoinRule(("x",), ("x1", "x2"), "+"),
             "x",
-            "differ in dtype or shape: x (float32 [5, 6]) and x2 (float32 [5, 4])",
+            "differ in dtype or shape: x1 (float32 [5, 6]) and x2 (float32 [5, 4])",
         ),
     ],
 )
@@ -153,6 +156,35 @@ def test_joins_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_map(tmp_path / "map.txt")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("damaged", ["a", "ab", "x2"])
+def test_a_damaged_file_is_told_with_its_reason(tmp_path: Path, damaged: str) -> None:
+    """Not as names or shapes that do not fit: the file is named where it is damaged, on either side of a join."""
+    folders = {"g": {"a": (4, 6), "b": (4, 4), "x": (4, 6)}, "h": {"ab": (4, 10), "x1": (4, 6), "x2": (4, 6)}}
+    for folder, shapes in folders.items():
+        (tmp_path / folder).mkdir()
+        for number, (name, shape) in enumerate(shapes.items()):
+            np.save(tmp_path / folder / f"{name}.npy", draw_values(number, *shape))
+    (path,) = tmp_path.glob(f"*/{damaged}.npy")
+    path.write_bytes(path.read_bytes()[:-20])
+    ids = IdMap([JoinRule(("a", "b"), ("ab",), "|"), JoinRule(("x",), ("x1", "x2"), "+")])
+    judgement = judge_runs(tmp_path / "g", tmp_path / "h", ids)
+    found = statuses(judgement)
+    failed = {"a": ["a"], "ab": ["a", "b"], "x2": ["x"]}[damaged]
+    assert all(found[name] is Status.FAILED for name in failed)
+    for name in failed:
+        assert any(f"{damaged}.npy" in each and "truncated" in each for each in reasons(judgement, name))
+    if damaged == "a":
+        assert found["b"] is Status.MISMATCH and any("a.npy" in each for each in reasons(judgement, "b"))
+
+
+def test_a_sum_is_named_as_its_one_partner(tmp_path: Path) -> None:
+    """Also on the golden side, where the name of a summand would blame that."""
+    golden = dump(tmp_path / "g", {"0.hidden": draw_values(0, 4, 6), "0.residual": draw_values(1, 4, 6)})
+    actual = dump(tmp_path / "a", {"0": draw_values(2, 4, 6)})
+    judgement = judge_runs(golden, actual, IdMap([JoinRule(("*.hidden", "*.residual"), ("*",), "+")]))
+    assert statuses(judgement) == {"0": Status.DIVERGED}
 
 
 def test_ranks_that_share_a_slice_are_compared_in_their_place(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def _fits(suspect: Suspect, fetched: Fetched) -> tuple[Fit, ...]:
     flat = (*shape[:-1], (shape[-1] if shape else 1) * parts)
     golden, actual = (side.reshape(flat) for side in sides)
     first = excerpt[0]
-    total = math.prod(first.actual.shape)
+    total = sum(pair.region.size for pair in suspect.pairs or excerpt)
     cut = math.prod(shape) < total
     found = fits_of(golden, actual, first.golden.dtype, first.actual.dtype, cut=cut, noise=suspect.noise)
     if not cut:

@@ -103,10 +103,13 @@ def _others(option: Alignment) -> Iterator[Alignment]:
         zigzag_interpretation(reading, side.pieces)
         for reading, side in ((option.golden, golden), (option.actual, actual))
     ]
+    goldens = fused_interpretations(option.golden, golden.pieces)
+    actuals = fused_interpretations(option.actual, actual.pieces)
     pairs: list[tuple[LayoutInterpretation | None, LayoutInterpretation | None]] = [
         *((zigzags[0], option.actual), (option.golden, zigzags[1]), (zigzags[0], zigzags[1])),
-        *((option.golden, fused) for fused in fused_interpretations(option.actual, actual.pieces)),
-        *((fused, option.actual) for fused in fused_interpretations(option.golden, golden.pieces)),
+        *((fused, actuals[shares]) for shares, fused in goldens.items() if shares in actuals),
+        *((option.golden, fused) for fused in actuals.values()),
+        *((fused, option.actual) for fused in goldens.values()),
     ]
     for g, a in pairs:
         if g is not None and a is not None:
@@ -309,6 +312,19 @@ class Alignment:
             same_place(self.golden) + _beside(self.golden, self.actual, self.one_run),
             same_place(self.actual) + _beside(self.actual, self.golden, self.one_run),
         )
+
+    @cached_property
+    def served_together(self) -> list[list[GlobalTensor]]:
+        """Golden wholes of another run that belong to the same actual ones, where it has more of them."""
+        goldens, actuals = len(self.golden.wholes), len(self.actual.wholes)
+        if goldens <= actuals:
+            return []
+        far = all(golden == actual for actual, golden in self.matches.items()) and actuals > 1
+        of_actual = [number % actuals if far else number * actuals // goldens for number in range(goldens)]
+        return [
+            [whole for number, whole in zip(of_actual, self.golden.wholes, strict=True) if number == actual]
+            for actual in range(actuals)
+        ]
 
     @cached_property
     def missing(self) -> dict[int, bool]:

@@ -145,22 +145,22 @@ def _same(reading: LayoutInterpretation) -> LayoutInterpretation:
     return reading
 
 
-def fused_interpretations(reading: LayoutInterpretation, pieces: Pieces) -> list[LayoutInterpretation]:
+def fused_interpretations(reading: LayoutInterpretation, pieces: Pieces) -> dict[tuple[int, ...], LayoutInterpretation]:
     """Return how slices that were inferred to be plain may be several, side by side, as fused projections have them.
 
-    These are gate and up; query, key and value of one size, or with several query heads for each of the others.
+    By the shares of the parts: gate and up; query, key and value of one size, or with several query heads for each of
+    the others.
     """
     dim = reading.sliced
     if dim is None or len(pieces) < 2 or len({piece.shape for piece in pieces.values()}) > 1:
-        return []
+        return {}
     local = next(iter(pieces.values())).shape[dim]
-    found = []
+    found = {}
     for shares in ((1, 1), (1, 1, 1), *((queries, 1, 1) for queries in _QUERIES_PER_KEY)):
         unit, rest = divmod(local, sum(shares))
         if not rest and unit:
-            found.append(
-                _guess(pieces, PLAIN, {}, _on_all(Shard(dim, parts=tuple(unit * share for share in shares)))).read()
-            )
+            parts = tuple(unit * share for share in shares)
+            found[shares] = _guess(pieces, PLAIN, {}, _on_all(Shard(dim, parts=parts))).read()
     return found
 
 
