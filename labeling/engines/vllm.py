@@ -27,6 +27,8 @@ from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.rows import Rows
 
 _MARK = "_aclcmp_watches"
+_RAY_PREFIXES = "VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY"
+"""Variable of vLLM: beginnings of the names of variables that its executor on Ray gives to workers."""
 
 
 def register() -> None:
@@ -42,6 +44,8 @@ def register() -> None:
         return
     setattr(WorkerBase, _MARK, True)
     os.environ["VLLM_DISABLE_COMPILE_CACHE"] = "1"  # a graph from the cache has no taps
+    prefixes = filter(None, os.environ.get(_RAY_PREFIXES, "").split(","))
+    os.environ[_RAY_PREFIXES] = ",".join(dict.fromkeys([*prefixes, "ACLCMP_"]))
     initialize = WorkerBase.__init__
 
     @functools.wraps(initialize)
