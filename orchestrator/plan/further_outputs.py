@@ -1,4 +1,4 @@
-"""Outputs beside the first one of a module whose original returns a single tensor.
+"""Outputs beside the first one of a module whose counterpart on the other side returns a single tensor.
 
 Decoder layers of engines return (hidden, residual), where the original's layer returns their sum. Whether it is their
 sum the values tell.
@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from aclcmp.orchestrator.core.plan import LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Source
-from aclcmp.orchestrator.plan.label_sides import LabelSides
+from aclcmp.orchestrator.plan.label_sides import LabelsByRank, LabelSides
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED
+from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 _FURTHER = re.compile(r"(.+)\.([1-9]\d{0,3})", re.DOTALL)
 """An output's label: that of the module and the output's number; the first output has the module's own."""
@@ -21,66 +22,80 @@ _MOST_NAMED = 3
 
 
 def find_further_outputs(labels: Mapping[LabelKey, LabelSides]) -> dict[LabelKey, list[LabelKey]]:
-    """Return the labels whose golden module returns one tensor -> those of the further outputs of the actual one.
+    """Return the labels whose module returns one tensor on one side -> those of its further outputs on the other.
 
-    They are no labels of submodules: these are recorded before the first output, and may have the number 0.
+    They are no labels of submodules: these are recorded before the first output, and may have the number 0. Of golden
+    only those count that can be a summand: others (attention weights) ought to be there on the actual side.
     """
     found: dict[LabelKey, list[LabelKey]] = {}
     for key, sides in labels.items():
-        if sides.goldens or sides.nameless or (parts := _FURTHER.fullmatch(key.label)) is None:
+        if bool(sides.goldens) == bool(sides.actuals) or sides.nameless:
             continue
-        module, number = key._replace(label=parts[1]), int(parts[2])
-        first = labels.get(module)
-        if first is None or not first.goldens or key._replace(label=f"{parts[1]}.0") in labels:
-            continue
-        if all(_belong_together(first, sides, rank, number) for rank in sides.actuals):
-            found.setdefault(module, []).append(key)
+        first = _first_output(key, labels)
+        if first is not None and _belong_together(labels[first], sides, int(key.label.rpartition(".")[2])):
+            found.setdefault(first, []).append(key)
     return found
 
 
-def _belong_together(first: LabelSides, further: LabelSides, rank: int, number: int) -> bool:
-    """Tell whether a label was recorded on a rank just after the first output, as its module's output `number` is."""
-    if rank not in first.actuals:
-        return False
-    one, other = first.actuals[rank].record, further.actuals[rank].record
-    return one.call_site == other.call_site and 0 < other.seq - one.seq <= number and one.rows == other.rows == -1
+def _first_output(key: LabelKey, labels: Mapping[LabelKey, LabelSides]) -> LabelKey | None:
+    """Return the label of the module of which a label may be a further output, if both sides have that."""
+    if (parts := _FURTHER.fullmatch(key.label)) is None or key._replace(label=f"{parts[1]}.0") in labels:
+        return None
+    first = key._replace(label=parts[1])
+    return first if first in labels and labels[first].goldens and labels[first].actuals else None
+
+
+def _belong_together(first: LabelSides, further: LabelSides, number: int) -> bool:
+    """Tell whether each rank recorded a label just after the first output, as its module's output `number` is."""
+    ones, others = _same_side(first, further)
+    return all(
+        rank in ones
+        and ones[rank].record.call_site == other.record.call_site
+        and 0 < other.record.seq - ones[rank].record.seq <= number
+        and ones[rank].record.rows == other.record.rows == -1
+        and (not further.goldens or _can_be_added(ones[rank], other))
+        for rank, other in others.items()
+    )
+
+
+def _same_side(first: LabelSides, further: LabelSides) -> tuple[LabelsByRank, LabelsByRank]:
+    """Return both labels on the side that has further outputs."""
+    return (first.goldens, further.goldens) if further.goldens else (first.actuals, further.actuals)
 
 
 def try_sum(plan: LabelPlan, first: LabelSides, further: LabelSides) -> LabelPlan:
     """Return a plan that also tries the sum of a module's first two outputs where the first alone does not agree."""
-    summands: dict[int, Source] = {}
-    for rank, label in first.actuals.items():
-        other = further.actuals.get(rank)
-        if other is None or label.problem or other.problem or not _can_be_added(label.source, other.source):
-            return plan
-        summands[rank] = other.source
-    if (
-        not plan.pairs
-        or plan.questions
-        or any(label.in_blocks for label in first.actuals.values())
-        or any(pair.more_actual or not pair.actual.is_whole for pair in plan.pairs)
-    ):
+    ones, others = _same_side(first, further)
+    if not all(rank in others and _can_be_added(label, others[rank]) for rank, label in ones.items()):
         return plan
-    others = plan.second_look
+    summands = {rank: label.source for rank, label in others.items()}
+    if not plan.pairs or plan.questions or any(pair.more_golden or pair.more_actual for pair in plan.pairs):
+        return plan
+    look = plan.second_look
 
     def second_look() -> tuple[LabelPlan, ...]:
-        options = others() if others is not None else ()
-        return (_add(replace(plan, second_look=None), summands), *options)
+        of_golden = bool(further.goldens)
+        return (_add(replace(plan, second_look=None), summands, of_golden), *(look() if look is not None else ()))
 
     return replace(plan, second_look=second_look)
 
 
-def _can_be_added(one: Source, other: Source) -> bool:
-    return (one.dtype, one.shape, one.capture) == (other.dtype, other.shape, other.capture)
+def _can_be_added(one: RankLabel, other: RankLabel) -> bool:
+    if one.problem or other.problem or one.in_blocks or other.in_blocks:
+        return False
+    return one.source.is_whole and other.source.is_whole and (one.dtype, one.shape) == (other.dtype, other.shape)
 
 
-def _add(plan: LabelPlan, summands: Mapping[int, Source]) -> LabelPlan:
-    """Return the plan with a summand added to the actual tensor of each rank."""
+def _add(plan: LabelPlan, summands: Mapping[int, Source], of_golden: bool) -> LabelPlan:
+    """Return the plan with a summand added to the golden or the actual tensor of each pair."""
 
     def with_summand(pair: Pair) -> Pair:
-        summand = replace(summands[pair.actual.rank], shape=pair.actual.shape)
-        layout = pair.layout.replace(INFERRED, "").replace(PROVED, "")
-        return replace(pair, more_actual=(summand,), layout=f"{layout}, sum of two outputs{PROVED}")
+        one = pair.golden if of_golden else pair.actual
+        more = (replace(summands[one.rank], shape=one.shape),)
+        layout = f"{pair.layout.replace(INFERRED, '').replace(PROVED, '')}, sum of two outputs{PROVED}"
+        if of_golden:
+            return replace(pair, more_golden=more, layout=layout)
+        return replace(pair, more_actual=more, layout=layout)
 
     return replace(plan, pairs=tuple(map(with_summand, plan.pairs)))
 
@@ -90,6 +105,6 @@ def note_on_further_outputs(labels: list[LabelKey]) -> str:
     names = list(dict.fromkeys(key.label for key in labels))
     more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
     return (
-        f"golden's modules return one tensor: {', '.join(names[:_MOST_NAMED])}{more} of the actual side are compared "
-        "only where the sum with the first output is what golden returns"
+        f"modules return one tensor on one side and several on the other: {', '.join(names[:_MOST_NAMED])}{more} are "
+        "compared only where the sum with the first output is what the other side returns"
     )

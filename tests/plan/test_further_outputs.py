@@ -37,9 +37,11 @@ def decoder(wrong: int | None = None) -> tuple[Tensors, Tensors]:
     return golden, actual
 
 
-def test_the_sum_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_sum_is_found(tmp_path: Path, swapped: bool) -> None:
     golden, actual = decoder()
-    judgement = judge_runs(dump(tmp_path / "g", golden), dump(tmp_path / "a", actual))
+    sides = [dump(tmp_path / "g", golden), dump(tmp_path / "a", actual)]
+    judgement = judge_runs(*(reversed(sides) if swapped else sides))
     assert statuses(judgement) == dict.fromkeys(golden, Status.MATCH)
     assert judgement.exit_code is ExitCode.MATCH and judgement.coverage.complete
     assert all("sum of two outputs, proved" in words for words in layouts(judgement)["layers.1"])
@@ -55,6 +57,14 @@ def test_the_sum_hides_no_fault(tmp_path: Path, wrong: int) -> None:
     assert first is not None and first.key.label == f"layers.{wrong}.mlp" and judgement.exit_code is ExitCode.DIVERGED
     found = statuses(judgement)
     assert {found[f"layers.{layer}"] for layer in range(wrong)} <= {Status.MATCH}
+
+
+def test_other_outputs_of_golden_ought_to_be_there(tmp_path: Path) -> None:
+    x, weights = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((3, 4), (3, 3)))
+    golden = dump(tmp_path / "g", {"attn": x, "attn.1": weights})
+    judgement = judge_runs(golden, dump(tmp_path / "a", {"attn": x}))
+    assert statuses(judgement) == {"attn": Status.MATCH, "attn.1": Status.MISSING}
+    assert judgement.exit_code is ExitCode.INCOMPLETE
 
 
 def test_submodules_and_lone_outputs_are_no_further_outputs(tmp_path: Path) -> None:
