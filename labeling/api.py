@@ -24,7 +24,7 @@ from aclcmp.labeling.graphs import (
 from aclcmp.labeling.identity import RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
@@ -96,7 +96,9 @@ def set_label(
     Never raises into the caller: a label that cannot be recorded is reported as failed, with its reason. With
     `--strict` it raises LabelError (wrong argument) or ShardError (disk). `torch.compile` breaks its graph at the call
     and the label is recorded. Where the graph must not break (fullgraph=True, torch.export), and under torch.jit,
-    torch.func, FakeTensorMode and the capture of a device graph, the label is skipped and reported as failed.
+    torch.func and FakeTensorMode, the label is skipped and reported as failed. In a device graph (a CUDA graph, an ACL
+    graph) it is recorded after each replay, in the task and rows of then, where a tensor of the device was labelled or
+    a model watched before that graph was captured.
     """
     if not _on or _skipped_in_graph():
         return
@@ -172,6 +174,12 @@ def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout
     """Label a tensor like `set_label`, at a call site that the caller gives instead of the stack."""
     if _on and (recorder := _live_recorder()):
         recorder.record(data_src, data_id, data_val, None, layout, level, None, call_site)
+
+
+def label_replays_at(call_site: str, data_src: str, data_id: str, data_val: Any, record: Callable[[Any], None]) -> None:
+    """Let `record` label what a device graph in capture computes, after each of its replays."""
+    if _on and (recorder := _live_recorder()):
+        recorder.label_replays(data_src, data_id, data_val, call_site, record)
 
 
 def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:

@@ -25,6 +25,8 @@ _CAPTURED = (
 )
 _FAKE = f"it runs under FakeTensorMode, where tensors have no data: {_ELSE}"
 
+DEVICE_GRAPHS = {"cuda": "CUDAGraph", "npu": "NPUGraph"}
+"""Type of device -> class of its graphs, in the module of torch that has the device's name."""
 _MAY_BREAK = ("checkpoint", "autograd")
 """Parts of the names of higher-order operators that dynamo leaves to Python where their graph would break."""
 
@@ -104,7 +106,7 @@ def reason_not_copyable(torch: Any, value: Any) -> str:
         ) is not None:
             return _FAKE
         device = value.device.type
-        if device in ("cuda", "npu") and getattr(torch, device).is_current_stream_capturing():
+        if device in DEVICE_GRAPHS and getattr(torch, device).is_current_stream_capturing():
             return _CAPTURED
     return ""
 

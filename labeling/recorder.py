@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from aclcmp.labeling.arguments import check_id, check_inputs, check_side, check_task, check_values, plain_id
 from aclcmp.labeling.capture import Budget, Capture
+from aclcmp.labeling.device_graphs import clone_in_graph, is_in_graph
 from aclcmp.labeling.errors import LabelError, ShardError
 from aclcmp.labeling.identity import (
     CAPTURE,
@@ -39,7 +40,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
 from aclcmp.labeling.shard.shard_writer import ShardWriter
-from aclcmp.labeling.tensors import HostTensor, host_tensor
+from aclcmp.labeling.tensors import HostTensor, check_dense, host_tensor
 
 
 class Recorder:
@@ -112,7 +113,21 @@ class Recorder:
         rows: Any = None,
         own_task: Any = None,
     ) -> None:
-        """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk."""
+        """Record one label. Raises only when strict: LabelError for a wrong argument, ShardError for a failing disk.
+
+        In a device graph that is captured, record it after each replay.
+        """
+        if is_in_graph(data_val):
+            self.label_replays(
+                data_src,
+                data_id,
+                data_val,
+                call_site,
+                lambda clone: self.record(
+                    data_src, data_id, clone, tensor_path, layout, level, inputs, call_site, rows, own_task
+                ),
+            )
+            return
         with self._lock:
             task, occurrence, problem = max(self._task, 0), 0, None
             if own_task is not None:
@@ -189,6 +204,18 @@ class Recorder:
                     inputs=sources,
                 )
                 self._note_failure(failed, error)
+
+    def label_replays(
+        self, data_src: Any, data_id: Any, data_val: Any, call_site: str, record: Callable[[Any], None]
+    ) -> None:
+        """Let `record` label what a device graph in capture computes, after each replay. Raises only when strict."""
+        if isinstance(data_id, str) and not self._selection.selects(data_id):
+            return
+        try:
+            check_dense(sys.modules["torch"], data_val)
+            clone_in_graph(data_val, record)
+        except LabelError as error:
+            self.skip(data_src, data_id, str(error), call_site)
 
     def skip(self, data_src: Any, data_id: Any, reason: str, call_site: str) -> None:
         """Note a label that cannot be recorded at its place, once for each place and id. Raises only when strict."""

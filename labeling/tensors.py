@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.device_graphs import see_device_graphs
 from aclcmp.labeling.errors import LabelError
-from aclcmp.labeling.graphs import reason_not_copyable
+from aclcmp.labeling.graphs import DEVICE_GRAPHS, reason_not_copyable
 from aclcmp.labeling.layout import Layout, dtensor_placement, layout_of
 from aclcmp.labeling.shard.dtypes import DTYPES
 
@@ -35,6 +36,8 @@ def host_tensor(value: Any, layout: Any = None) -> HostTensor:
     recorded = None if layout is None else layout_of(layout)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
+        if value.device.type in DEVICE_GRAPHS:
+            see_device_graphs()
         if reason := reason_not_copyable(torch, value):
             raise LabelError(reason)
         if hasattr(value, "to_local") and hasattr(value, "placements"):
@@ -48,13 +51,9 @@ def host_tensor(value: Any, layout: Any = None) -> HostTensor:
 
 
 def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
+    check_dense(torch, value)
     name = str(value.dtype).removeprefix("torch.")
     device = str(value.device)
-    if value.layout != torch.strided or value.is_quantized or value.is_nested or value.device.type == "meta":
-        kind = "meta (it has no data)" if value.device.type == "meta" else str(value.layout).removeprefix("torch.")
-        raise LabelError(f"data_val is a {name} tensor without plain dense data: {kind}")
-    if name not in DTYPES:
-        raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
     plain = value.detach()
     if plain.is_conj() or plain.is_neg():
         plain = plain.resolve_conj().resolve_neg()
@@ -62,6 +61,16 @@ def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
     # a 0-d tensor cannot be viewed as bytes, so it is reshaped first. Each torch call costs 2 us in a cold cache
     bits = plain.numpy().reshape(-1).view(_BYTE) if name in _NUMPY else plain.reshape(-1).view(torch.uint8).numpy()
     return HostTensor(bits, name, tuple(value.shape), device, layout)
+
+
+def check_dense(torch: Any, value: Any) -> None:
+    """Raise LabelError for a torch.Tensor that cannot be recorded, whatever its values are."""
+    name = str(value.dtype).removeprefix("torch.")
+    if value.layout != torch.strided or value.is_quantized or value.is_nested or value.device.type == "meta":
+        kind = "meta (it has no data)" if value.device.type == "meta" else str(value.layout).removeprefix("torch.")
+        raise LabelError(f"data_val is a {name} tensor without plain dense data: {kind}")
+    if name not in DTYPES:
+        raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
 
 
 def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
-from types import TracebackType
 from typing import Any
 
-from aclcmp.labeling.api import record_at, skip_at
+from aclcmp.labeling.api import label_replays_at, record_at, skip_at
+from aclcmp.labeling.device_graphs import (
+    in_capture,
+    is_in_graph,
+    record_replays,
+    replays_until_end,
+    see_device_graphs,
+)
 from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.label_filter import LabelFilter
@@ -21,7 +27,7 @@ from aclcmp.labeling.taps import define_tap, tap_passer
 
 _SIDE = "acl"
 _labelled: set[str] = set()
-"""Names of the points that the forward under way has labelled."""
+"""Labels of the forward under way."""
 
 
 def wanted_points(points: Iterable[Point]) -> list[Point]:
@@ -34,7 +40,8 @@ def wanted_points(points: Iterable[Point]) -> list[Point]:
 
 
 def watch_points(points: Iterable[Point]) -> None:
-    """Hook the modules of all points, for eager and for compiled code."""
+    """Hook the modules of all points, for eager, compiled and captured code."""
+    see_device_graphs()
     for point in points:
         point.module.register_forward_hook(_hook(point.name, partial(label_output, point)))
         if point.input_layout is not None:
@@ -45,22 +52,29 @@ def _input_name(point: Point) -> str:
     return f"{point.name}.input"
 
 
+@contextmanager
+def collect_labels() -> Iterator[set[str]]:
+    """Yield the names of what the forward inside labels; they are complete at its end, when replays are recorded."""
+    _labelled.clear()
+    with replays_until_end():
+        yield _labelled
+
+
 class ForwardWatch:
-    """Context of each forward whose rows are named: of what ran in it without a label it tells once."""
+    """The forwards whose rows are named: of what runs in them without a label it tells once."""
 
     def __init__(self, points: Sequence[Point], graphs: str) -> None:
         """`graphs` says how the model is compiled or captured, "" where it is neither."""
         self._points, self._graphs = points, graphs
         self._told: set[str] = set()
 
-    def __enter__(self) -> None:
-        _labelled.clear()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        silent = [point for point in self._points if point.name not in _labelled and point.name not in self._told]
-        if not silent or error is not None:
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """Watch the forward inside."""
+        with collect_labels() as labelled:
+            yield
+        silent = [point for point in self._points if labelled.isdisjoint(point.labels) and point.name not in self._told]
+        if not silent:
             return
         self._told.update(point.name for point in silent)
         if not self._graphs:
@@ -117,34 +131,53 @@ def _hook(name: str, label: Callable[[Any], None]) -> Callable[..., Any]:
     return hook
 
 
+def is_forward_labelled() -> bool:
+    """Tell whether rows are named, as they are not in dummy runs and warm-ups, or a graph is captured for such rows."""
+    return current_rows() is not None or in_capture()
+
+
 def label_output(point: Point, output: Any) -> None:
-    """Label what a module returned in a forward whose rows are named; dummy runs and warm-ups have no names."""
-    if current_rows() is None:
+    """Label what a module returned in a forward that is labelled."""
+    if not is_forward_labelled():
         return
-    _labelled.add(point.name)
     try:
         for name, tensor, layout in _tensors(point, output):
-            record_at(point.site, _SIDE, name, tensor[: _row_count()], layout)
+            _label(point.site, name, layout, tensor)
     except Exception as error:  # a label must not keep the engine from serving
         reason = f"{type(output).__name__} is no output that is known of this module ({type(error).__name__}: {error})"
+        _labelled.update(point.labels)
         for name in point.labels:
             skip_at(point.site, _SIDE, name, reason)
 
 
 def _label_input(point: Point, args: Any) -> None:
-    if current_rows() is None:
+    if not is_forward_labelled():
         return
     name = _input_name(point)
     try:
-        record_at(point.site, _SIDE, name, args[0][: _row_count()], point.input_layout)
+        _label(point.site, name, point.input_layout, args[0])
     except Exception as error:
         skip_at(point.site, _SIDE, name, f"the input is no tensor ({type(error).__name__}: {error})")
 
 
-def _row_count() -> int:
-    """Return the number of rows of the forward: behind them the engine may have padded the batch."""
+def _label(site: str, name: str, layout: Any, tensor: Any) -> None:
+    """Label the rows of a tensor, now or after each replay of the graph that is captured."""
+    tensor[:0]  # raises for what has no rows, here and not after a replay
+    if is_in_graph(tensor):
+        label_replays_at(site, _SIDE, name, tensor, partial(_record_rows, site, name, layout))
+    else:
+        record_replays()  # they were before this one
+        _record_rows(site, name, layout, tensor)
+
+
+def _record_rows(site: str, name: str, layout: Any, tensor: Any) -> None:
+    """Record the rows of the forward: behind them the engine may have padded the batch."""
     rows = current_rows()
-    return 0 if rows is None else len(rows.named.table)
+    if rows is not None:
+        _labelled.add(name)
+        with suppress(LabelError):  # impossible names, for which the label fails
+            tensor = tensor[: len(rows.named.table)]
+        record_at(site, _SIDE, name, tensor, layout)
 
 
 def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -16,6 +16,8 @@ from typing import Any
 from aclcmp.labeling.api import is_on
 from aclcmp.labeling.engines.module_labels import (
     LastForward,
+    collect_labels,
+    is_forward_labelled,
     label_output,
     row_numbers,
     say,
@@ -24,7 +26,7 @@ from aclcmp.labeling.engines.module_labels import (
 )
 from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.engines.sglang_points import sglang_points
-from aclcmp.labeling.rows import Rows, current_rows
+from aclcmp.labeling.rows import Rows
 
 _EXECUTOR = "sglang.srt.model_executor"
 _WATCHED = "_aclcmp_last_forward"
@@ -71,10 +73,10 @@ def _run_with_rows(forward: Callable[..., Any], runner: Any, batch: Any, *args: 
     rows = None if last is None else _rows_of_batch(batch, last)
     if last is None or rows is None:
         return forward(runner, batch, *args, **kwargs)
-    with rows:
+    with rows, collect_labels() as labelled:
         output = forward(runner, batch, *args, **kwargs)
     last.label_logits(getattr(getattr(output, "logits_output", None), "next_token_logits", None))
-    if getattr(output, "can_run_graph", False):
+    if getattr(output, "can_run_graph", False) and not labelled:
         _say_graph()
     return output
 
@@ -82,7 +84,7 @@ def _run_with_rows(forward: Callable[..., Any], runner: Any, batch: Any, *args: 
 @functools.cache
 def _say_graph() -> None:
     say(
-        "SGLang replayed a captured graph, in which modules are not labelled: start it with "
+        "SGLang replayed a captured graph of which no module was labelled: start it with "
         "--cuda-graph-backend-decode disabled --cuda-graph-backend-prefill disabled"
     )
 
@@ -126,7 +128,7 @@ def _label_layer(point: Point, _module: Any, args: Any, kwargs: Any, output: Any
     """Label what a decoder layer stands for: its output, summed over ranks, and the residual."""
     import torch
 
-    if current_rows() is None or torch.compiler.is_compiling():
+    if not is_forward_labelled() or torch.compiler.is_compiling():
         return
     stream = next(_residual_streams((*args, *kwargs.values())), None)
     with suppress(Exception):  # a layer that returns something else is missing in the report

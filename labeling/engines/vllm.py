@@ -224,7 +224,7 @@ class _NamedForwards:
             self._nameless = True
             yield
             return
-        with rows, self._watch:
+        with rows, self._watch.forward():
             yield
 
     def _name_rows(self, batch: _Batch) -> Rows:

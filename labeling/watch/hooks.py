@@ -11,9 +11,12 @@ import inspect
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
+from weakref import ref
 
-from aclcmp.labeling.api import record_at
+from aclcmp.labeling.api import label_replays_at, record_at
+from aclcmp.labeling.device_graphs import in_capture, is_in_graph
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.taps import define_tap, tap_passer
 from aclcmp.labeling.watch.messages import print_once
@@ -92,8 +95,16 @@ class Tap:
             if name is not None:
                 # a DTensor carries its own layout
                 layout = None if end or hasattr(tensor, "placements") else layout_of(tensor)
-                record_at(self.call_site, self.side, name, tensor, layout, self._level)
+                if is_in_graph(tensor):
+                    record = partial(_record_while_watched, ref(self), name, layout)
+                    label_replays_at(self.call_site, self.side, name, tensor, record)
+                else:
+                    self.record(name, layout, tensor)
         return found
+
+    def record(self, name: str, layout: Any, tensor: Any) -> None:
+        """Label one tensor."""
+        record_at(self.call_site, self.side, name, tensor, layout, self._level)
 
     def _id(self, end: str) -> str | None:
         if end not in self._ids:
@@ -108,7 +119,7 @@ class Tap:
             self.ran = True
             print_once("watch: what runs under torch.jit.trace is not labelled; run the model itself")
             return False
-        if self.torch_state.is_capturing():
+        if self.torch_state.is_capturing() and not in_capture():
             self.ran = True
             print_once(
                 f"watch: {self.data_id!r} runs while a device graph is captured, where nothing can be copied, and the "
@@ -117,6 +128,12 @@ class Tap:
             )
             return False
         return True
+
+
+def _record_while_watched(tap: ref[Tap], name: str, layout: Any, tensor: Any) -> None:
+    """Label what a graph computed, as long as the hook that is captured in it is still there."""
+    if (alive := tap()) is not None:
+        alive.record(name, layout, tensor)
 
 
 class Callers:

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
+from aclcmp.labeling.device_graphs import see_device_graphs
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.shard.record import SIDE_NAMES
 from aclcmp.labeling.watch.hooks import Callers, Hook, SharedTap, Tap
@@ -63,6 +64,7 @@ class Hooks:
         already_watched: list[str] = []
         watched: list[NamedModule] = []
         torch_state = TorchState()
+        see_device_graphs()
         callers, calling, by_path = Callers(torch_state.is_compiling), set[int](), set[str]()
 
         def make_tap(named: NamedModule, hooked: NamedModule) -> Tap | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from aclcmp.labeling.graphs import DEVICE_GRAPHS
+
 Query = Callable[[], bool]
 
 
@@ -19,7 +21,7 @@ class TorchState:
         self.is_compiling = _compiling(torch)
         self.is_tracing: Query = getattr(torch.jit, "is_tracing", _no)
         self._graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
-        devices: list[Any] = [getattr(torch, name, None) for name in ("cuda", "npu")]
+        devices: list[Any] = [getattr(torch, name, None) for name in DEVICE_GRAPHS]
         self._capturing: list[tuple[Query, Query]] = [
             (
                 getattr(device, "is_initialized", getattr(device, "is_available", _yes)),

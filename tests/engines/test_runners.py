@@ -15,7 +15,9 @@ import pytest
 from aclcmp.labeling import api
 from aclcmp.labeling.engines import vllm
 from aclcmp.labeling.engines.golden import recorded_requests
+from aclcmp.labeling.engines.module_labels import label_output
 from aclcmp.labeling.engines.points import Point
+from aclcmp.labeling.rows import Rows
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_label, read_shard
@@ -171,6 +173,13 @@ def test_an_output_that_is_not_understood_is_a_failed_label(shards: Path, monkey
     failed = {each.data_id: each.error for each in sealed(shards).records if each.error}
     assert set(failed) == {"layer", "q_proj", "k_proj"}
     assert failed["layer"].startswith("dict is no output that is known of this module")
+
+
+def test_impossible_names_of_rows_fail_the_label(shards: Path) -> None:
+    with Rows(["0"], [-1], None):
+        label_output(Point("vllm", "layer", torch.nn.Identity()), torch.ones(1, 4))
+    (failed,) = sealed(shards).records
+    assert failed.data_id == "layer" and failed.error == "positions must be integers from 0 to 2^31 - 1"
 
 
 def test_a_runner_that_is_not_known_is_told(
