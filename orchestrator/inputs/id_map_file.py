@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from aclcmp.orchestrator.inputs.rule_file import Quoted, read_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule, quote_id
 
 _JOIN = re.compile(r"\s+([+|])\s+")
 _TASK = re.compile(r"task:(\d{1,9})")
@@ -46,6 +46,8 @@ def _parts(side: str | None) -> tuple[tuple[str, ...], str]:
     words = _JOIN.split(side)
     if len(joins := set(words[1::2])) > 1:
         raise ValueError("+ and | on one side; use one of them")
+    if any("|" in word for word in words[::2]):
+        raise ValueError(f"{quote_id(side)}: write | with blanks around it, or an id that has one in double quotes")
     return tuple(words[::2]), "".join(joins)
 
 

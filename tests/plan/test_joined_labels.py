@@ -147,6 +147,10 @@ def test_the_file_of_rules(tmp_path: Path) -> None:
         ("a | b + c -> d", "map.txt:1: + and | on one side"),
         ("\na | b -> c + d", "map.txt:2: several ids joined by + or | on one side need one id on the other"),
         ("a | b -> -", "map.txt:1: several ids joined by + or | on one side need one id on the other"),
+        (
+            "*.a|*.b -> *.c",
+            "map.txt:1: '*.a|*.b': write | with blanks around it, or an id that has one in double quotes",
+        ),
         ("a.* | b -> c.*", "map.txt:1: 'a.*' and 'b' differ in their number of stars"),
         ("a -> b\nc -> b | d", "map.txt:2: 'b' is already on the actual side of line 1; keep one"),
     ],
