@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -53,15 +54,20 @@ def with_aligned_tasks(
 
 
 def _pair_tasks(goldens: Sequence[int], actuals: Sequence[int], rules: Sequence[TaskRule]) -> dict[int, int]:
-    """Return golden tasks -> their numbers: by rules, then by order, then behind all; without those that rules drop."""
+    """Return golden tasks -> their numbers: by rules, then by order; without those that rules drop.
+
+    One without a counterpart keeps its number where no actual task has it; the others get the next free ones.
+    """
     ruled = {rule.golden: rule.actual for rule in rules if rule.golden is not None}
     taken = {rule.actual for rule in rules}
     free = ([task for task in goldens if task not in ruled], [task for task in actuals if task not in taken])
     pairs = dict(zip(*free, strict=False))
     pairs |= {task: actual for task, actual in ruled.items() if actual is not None and actual in actuals}
-    behind = max([*actuals, -1]) + 1
     dropped = {task for task, actual in ruled.items() if actual is None}
-    return {task: pairs.get(task, behind + task) for task in goldens if task not in dropped}
+    alone = [task for task in goldens if task not in pairs and task not in dropped]
+    keep = {task: task for task in alone if task not in actuals}
+    behind = count(max([*actuals, *keep, -1]) + 1)
+    return {**pairs, **keep, **{task: next(behind) for task in alone if task not in keep}}
 
 
 def _renumber(indices: Sequence[ShardIndex], tasks: Mapping[int, int]) -> list[ShardIndex]:

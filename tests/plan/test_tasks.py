@@ -37,6 +37,12 @@ def test_tasks_pair_by_order() -> None:
     assert pairs((0, 1), (0, 1, 2)) == ({(0, 0), (1, 1)}, [2])
 
 
+def test_a_golden_task_without_a_counterpart_keeps_its_number_where_that_is_free() -> None:
+    assert pairs((0, 1, 2), (0, 1)) == ({(0, 0), (1, 1)}, [2])
+    assert pairs((0, 1, 2, 3), (0, 2)) == ({(0, 0), (1, 2)}, [3, 4])
+    assert pairs((0, 1, 2), (1, 2), TaskRule(1, 1), TaskRule(2, 2)) == ({(1, 1), (2, 2)}, [0])
+
+
 def test_rules_pair_and_drop_tasks() -> None:
     """A dummy forward comes first on one side; then another order."""
     assert pairs((0, 1), (0, 1, 2), TaskRule(None, 0)) == ({(0, 1), (1, 2)}, [])
