@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from itertools import groupby
-from math import isnan
+from math import isfinite, isnan
 
 from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.core.diagnosis import nonfinite_places
@@ -26,6 +26,7 @@ _MOST_LABELS = 8
 _MOST_HISTORY = 12
 _MOST_LINES = 16
 """With more than so many lines for ranks they are told by their status."""
+_OUT_OF_LINE = "it is below the limit, but out of line with the layers before"
 
 
 def choose_labels(report: Report, name: str, task: int | None) -> list[LabelVerdict]:
@@ -83,7 +84,7 @@ def explain(report: Report, label: LabelVerdict, rank: int | None) -> Iterator[s
     yield from _findings(report, label)
     gravest = worst(each.status for each in verdicts)
     shown = max((each for each in verdicts if each.status is gravest), key=lambda each: each.margin or 0.0)
-    yield from _full_lines(shown, label)
+    yield from _full_lines(report, shown, label)
     yield from _nonfinite_places(report, label, shown)
     yield from _history(report, label, shown)
     others = [each for each in verdicts if each is not shown]
@@ -137,13 +138,13 @@ def _nonfinite_places(report: Report, label: LabelVerdict, shown: RankVerdict) -
         yield from (f"    where      {words}" for words in nonfinite_places([look]) if words)
 
 
-def _full_lines(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
+def _full_lines(report: Report, verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
     origin = f", {verdict.origin.value}" if verdict.origin else ""
     yield f"  rank {verdict.rank}: {verdict.status.value}{origin}{', equal bit by bit' if verdict.bitwise else ''}"
     yield f"    why        {verdict.reason}"
     if verdict.excused:
         yield f"    excused    {verdict.excused}"
-    yield from _limits(verdict, label)
+    yield from _limits(report, verdict, label)
     for floor in verdict.floors:
         yield (
             f"    floor      {floor.source.value}: relative L2 {figure(floor.rel_l2)}, "
@@ -156,7 +157,7 @@ def _full_lines(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
         yield f"    {name}     {_side(side)}"
 
 
-def _limits(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
+def _limits(report: Report, verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
     """The limits, and by how much one would have to move for another verdict."""
     limits, margin = verdict.limits, verdict.margin
     if limits is None or margin is None or verdict.status is Status.NONFINITE:
@@ -167,18 +168,27 @@ def _limits(verdict: RankVerdict, label: LabelVerdict) -> Iterator[str]:
     rows = f", {limits.rows:.2g} times these for the worst row" if limits.rows != 1.0 else ""
     yield f"    limit      warn {limits.warn:.3g}, fail {limits.fail:.3g}{rows} ({limits.source})"
     error = margin * limits.fail
-    if verdict.status is Status.DIVERGED and margin > 1.0:
-        yield f"    to pass    fail would have to be {_above(error)}, {margin:.3g} times what it is; in a policy:"
-        rule = ["[[label]]", f"pattern = {_glob(label)}", f"warn = {limits.warn:.3g}", f"fail = {_above(error)}"]
-        yield from (f"               {line}" for line in rule)
-    elif verdict.status is Status.DIVERGED:
-        yield "    to pass    it is below the limit, but out of line with the layers before; in a policy:"
-        rule = ["[[allow]]", f"pattern = {_glob(label)}", f"up_to = {_above(error)}"]
-        yield from (f"               {line}" for line in rule)
+    if verdict.excused:
+        return
+    if verdict.status is Status.DIVERGED:
+        beyond = f"its error is {margin:.3g} times its limit" if margin > 1.0 else _OUT_OF_LINE
+        yield f"    to pass    {beyond}; in a policy:"
+        yield from (f"               {line}" for line in _passing_rule(report, label))
     elif verdict.status is Status.DRIFT:
         yield f"    to match   warn would have to be {_above(error)}; to fail, fail below {_below(error)}"
     elif error > 0.0:
         yield f"    to fail    fail would have to be below {_below(error)}, {margin:.2g} of what it is"
+
+
+def _passing_rule(report: Report, label: LabelVerdict) -> list[str]:
+    """Return the rule that lets a label pass wherever the report has it.
+
+    It is no limit: an error below one may still jump beside the layers before, and that of another rule may count.
+    """
+    alike = [each for one in report.judgement.labels if one.key.label == label.key.label for each in one.differing]
+    errors = [each.metrics.rel_l2 for each in alike if each.metrics is not None and each.status is Status.DIVERGED]
+    rule = ["[[allow]]", f"pattern = {_glob(label)}"]
+    return [*rule, f"up_to = {_above(max(errors))}"] if all(map(isfinite, errors)) else rule
 
 
 def _glob(label: LabelVerdict) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
@@ -14,10 +16,11 @@ from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.inputs.policy_file import read_policy
 from aclcmp.orchestrator.judge.judge import judge_evidence
-from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
+from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.stored_reports import evidence_of_report
 from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
 from aclcmp.orchestrator.report.text.explain import choose_labels, explain
+from tests.judge.series import judge_on, with_error
 from tests.judge.test_policy import evidence
 from tests.report.made_up import label, report_of, side, verdict
 
@@ -31,27 +34,61 @@ def text(found: Report, name: str, rank: int | None = None) -> str:
     return "\n".join(line for each in choose_labels(found, name, None) for line in explain(found, each, rank))
 
 
-def test_by_how_much_the_limit_would_have_to_move() -> None:
+def pasted(told: str, path: Path) -> Policy:
+    """Return the policy of the first rule in an explanation, written to a file as a user would."""
+    lines = [line.strip() for line in told.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("[["))
+    rule = [lines[start], *takewhile(lambda line: line.startswith(("pattern", "up_to")), lines[start + 1 :])]
+    path.write_text("\n".join(rule), encoding="ascii")
+    return read_policy(path)
+
+
+def test_the_rule_that_it_gives_lets_the_label_pass(tmp_path: Path) -> None:
     found = report({"layers.0.mlp[0]": 1e-6, "layers.1.mlp[0]": 0.2})
     told = text(found, "layers.1.mlp[0]")
-    assert "rank 0: diverged, own" in told and "fail would have to be" in told
-    lines = [line.strip() for line in told.splitlines()]
-    start = lines.index("[[label]]")
-    pattern, warn, fail = (line.partition(" = ")[2] for line in lines[start + 1 : start + 4])
-    scope = Scope(pattern.strip('"'))
-    again = judge_evidence(evidence_of_report(found), Policy(rules=(LimitRule(scope, float(warn), float(fail)),)))
-    assert [each.status for each in again.labels] == [Status.MATCH, Status.DRIFT], "the rule that it gives does it"
+    assert "rank 0: diverged, own" in told and "times its limit; in a policy:" in told
     assert "layers     1.0e-06 2.0e-01" in told
+    again = judge_evidence(evidence_of_report(found), pasted(told, tmp_path / "policy.toml"))
+    assert [bool(each.ranks[0].excused) for each in again.labels] == [False, True]
+    assert again.exit_code is ExitCode.MATCH
+
+
+@pytest.mark.parametrize(("before", "error"), [(1e-6, 0.2), (1e-6, 5e-5), (1e-6, 1.3)])
+def test_the_rule_also_holds_where_the_error_jumps(before: float, error: float, tmp_path: Path) -> None:
+    """Beyond its limit or below, and with rows that differ: that of the whole tensor is what is held against it."""
+    golden = np.random.default_rng(6).standard_normal((16, 64)) * np.geomspace(1, 100, 16)[:, None]
+    made = {f"layers.{n}": (golden, with_error(golden, error if n == 8 else before, n)) for n in range(9)}
+    jumping = {name: (one.astype(np.float32), other.astype(np.float32)) for name, (one, other) in made.items()}
+    jumping["layers.8"][1][15] += np.float32(error * 40)
+    found = replace(report_of([]), judgement=judge_on(jumping))
+    assert found.judgement.exit_code is ExitCode.DIVERGED
+    policy = pasted(text(found, "layers.8"), tmp_path / "policy.toml")
+    again = judge_evidence(evidence_of_report(found), policy)
+    assert again.exit_code is ExitCode.MATCH
+    assert "[[" not in text(replace(found, judgement=again), "layers.8"), "nothing is left to let pass"
+
+
+def test_the_rule_holds_for_all_tasks_and_for_errors_that_are_infinite(tmp_path: Path) -> None:
+    found = report({"a": 0.2})
+    (one,) = found.judgement.labels
+    (worse,) = report({"a": 0.4}).judgement.labels
+    two = replace(found.judgement, labels=(one, replace(worse, key=worse.key._replace(task=1))))
+    found = replace(found, judgement=two)
+    told = "\n".join(explain(found, one, None))
+    again = judge_evidence(evidence_of_report(found), pasted(told, tmp_path / "policy.toml"))
+    assert again.exit_code is ExitCode.MATCH
+    zeros = np.zeros((4, 4), np.float32)
+    found = replace(found, judgement=judge_on({"a": (zeros, zeros + 1)}))
+    policy = pasted(text(found, "a"), tmp_path / "policy.toml")
+    assert judge_evidence(evidence_of_report(found), policy).exit_code is ExitCode.MATCH
 
 
 @pytest.mark.parametrize("name", ["a\U0001f600b", "ü.[x]*", 'quo"te\\', "new\nline\x7f", "ids?"])
 def test_the_rule_that_it_gives_is_toml_whatever_the_name(name: str, tmp_path: Path) -> None:
     found = report({name: 0.2})
-    lines = [line.strip() for line in text(found, name).splitlines()]
-    start = lines.index("[[label]]")
-    (tmp_path / "policy.toml").write_text("\n".join(lines[start : start + 4]), encoding="ascii")
-    again = judge_evidence(evidence_of_report(found), read_policy(tmp_path / "policy.toml"))
-    assert [each.status for each in again.labels] == [Status.DRIFT]
+    again = judge_evidence(evidence_of_report(found), pasted(text(found, name), tmp_path / "policy.toml"))
+    assert [bool(each.ranks[0].excused) for each in again.labels] == [True]
+    assert again.exit_code is ExitCode.MATCH
 
 
 def test_what_was_not_recorded_has_no_type_and_no_shape() -> None:
