@@ -21,7 +21,8 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.report.text.sentences import failure_lines, gap_lines, replica_lines
+from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.sentences import failure_lines, replica_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_RANKS = 16

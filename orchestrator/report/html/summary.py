@@ -14,12 +14,12 @@ from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.text.causes import where
+from aclcmp.orchestrator.report.text.gaps import gap_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
     failure_lines,
     first_divergence_lines,
-    gap_lines,
     replica_lines,
     success_line,
 )

@@ -1,9 +1,9 @@
-"""The sentences below the table: where it begins, what is missing and what to do about it."""
+"""The sentences below the table: where it begins, what drifts, what the policy lets pass and why a run failed."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 from operator import itemgetter
 
@@ -12,14 +12,12 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks
-from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10
 _LONGEST_NAME = 80
-
-Verdicts = list[tuple[LabelVerdict, RankVerdict]]
 
 
 def success_line(report: Report) -> str | None:
@@ -47,7 +45,7 @@ def drift_lines(report: Report) -> list[str]:
     if report.judgement.verdict != "match" or not labels:
         return []
     what = "is" if len(labels) == 1 else "are"
-    names = _list_names(_short(label) for label in labels)
+    names = list_names(short_name(label) for label in labels)
     return [f"Nothing diverged; {count(len(labels), 'label')} {what} above the noise floor: {names}."]
 
 
@@ -65,7 +63,7 @@ def first_divergence_lines(report: Report) -> list[str]:
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
     if others := _others(report, first):
-        lines.append(f"Also wrong by itself: {_list_names(others)}.")
+        lines.append(f"Also wrong by itself: {list_names(others)}.")
     return lines
 
 
@@ -94,9 +92,9 @@ def excuse_lines(report: Report) -> list[str]:
     for what, ignored in (("Allowed to differ", False), ("Ignored", True)):
         for reason in dict.fromkeys(v.excused for _, v in verdicts if v.ignored is ignored):
             names = dict.fromkeys(
-                _short(label) for label, v in verdicts if v.excused == reason and v.ignored is ignored
+                short_name(label) for label, v in verdicts if v.excused == reason and v.ignored is ignored
             )
-            lines.append(f"{what} by the policy: {_list_names(names)}: {reason}.")
+            lines.append(f"{what} by the policy: {list_names(names)}: {reason}.")
     wrong = any(v.status in WRONG for label in report.judgement.labels for v in label.ranks if not v.excused)
     if wrong and report.judgement.first_divergence is None:
         beside = " beside that" if lines else ""
@@ -165,30 +163,6 @@ def _where(run: RunRecord | None, ranks: Sequence[int]) -> str:
     return f" (host{'s' if len(hosts) > 1 else ''} {', '.join(hosts)})"
 
 
-def gap_lines(report: Report) -> list[str]:
-    """Return what was not compared, on which ranks, and what to do about it."""
-    verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
-    silent = report.judgement.coverage.silent_ranks
-    if report.judgement.coverage.compared == 0:
-        return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
-    missing = [(label, v) for label, v in verdicts if v.status is Status.MISSING]
-    there = {label.key for label, v in verdicts if v.golden and v.actual}
-    sentences = [
-        _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
-        _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
-        _undumped_labels(verdicts, report.run),
-        _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
-        _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
-        _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
-    ]
-    if silent:
-        sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
-    if unreadable := report.judgement.coverage.unreadable:
-        what = f"{unreadable:,} shards or journal lines"
-        sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
-    return [sentence for sentence in sentences if sentence]
-
-
 def replica_lines(report: Report) -> list[str]:
     """Return what ranks of one side ought to hold alike, and do not."""
     found = report.judgement.replicas
@@ -200,97 +174,7 @@ def replica_lines(report: Report) -> list[str]:
     name, ranks = each[0]
     where = f"{name}, task {first.key.task}, {'' if first.own_ranks else 'golden '}{ranks}"
     lines = [f"Replicas differ: {where}: {first.reason}."]
-    return lines + ([f"Likewise: {_list_names(others)}."] if others else [])
-
-
-def _absent(verdicts: Verdicts, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
-    """Return one sentence for the labels of which one side is absent, and what to do about it."""
-    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
-    if run is None:
-        advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
-    elif inner := [label.key for label, _ in verdicts if _outer(label.key) in there]:
-        # of a watched module that returns several tensors: one side's returns fewer
-        ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
-        patterns = [f'"**.{end}"' for end in ends]
-        pattern = patterns[0] if len(patterns) == 1 else f"[{', '.join(patterns)}]"
-        advice = (
-            f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
-            f"watch(..., exclude={pattern})"
-        )
-    return _gap(verdicts, f"No {side} side ({source})", advice)
-
-
-def _outer(key: LabelKey) -> LabelKey:
-    """The label of the module of whose output a label is a further tensor: "self_attn" of "self_attn.1"."""
-    return key._replace(label=key.label.rpartition(".")[0])
-
-
-def _gap(verdicts: Verdicts, what: str, advice: str = "") -> str:
-    """Return one sentence for the labels in `verdicts`; without `advice` it gives the first one's reason."""
-    if not verdicts:
-        return ""
-    names = list(dict.fromkeys(_short(label) for label, _ in verdicts))
-    ranks = {verdict.rank for _, verdict in verdicts}
-    where = "" if len(verdicts) == 1 else f"{names[0]}, rank {verdicts[0][1].rank}: "
-    reason = advice or where + verdicts[0][1].reason.rstrip(".")
-    return f"{what} for {_list_names(names)} on {of_ranks(ranks)}: {reason}."
-
-
-def _misfits(verdicts: Verdicts) -> str:
-    """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
-    sentence = _gap(verdicts, "The sides do not fit")
-    if not any("layout" in verdict.reason for _, verdict in verdicts):
-        return sentence
-    return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
-
-
-def _undumped_labels(verdicts: Verdicts, run: RunRecord | None) -> str:
-    """Return one sentence for the low-level labels whose file is not there."""
-    absent = [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
-    sentence = _gap(absent, "Not dumped by the library")
-    unprepared = bool(sentence) and run is not None and not run.low_level
-    return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
-
-
-def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
-    golden = [label for label, verdict in verdicts if verdict.golden is not None]
-    actual = [label for label, verdict in verdicts if verdict.actual is not None]
-    broken = [(label, v) for label, v in verdicts if v.status in (Status.FAILED, Status.MISMATCH)]
-    sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
-    if not verdicts and run is not None and run.failure is not None:
-        return "Nothing was compared: the run ended before any label was made."
-    if not verdicts and unreadable:
-        return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
-    if not verdicts and run is not None and (run.labels or run.tasks):
-        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
-        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
-    if not verdicts:
-        return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
-    if broken:
-        return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
-    if undumped := _undumped_labels(verdicts, run):
-        return f"Nothing was compared. {undumped}"
-    if not actual:
-        return (
-            f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
-            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
-        )
-    if not golden:
-        return (
-            f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
-            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
-        )
-    if {label.key.label for label in golden} & {label.key.label for label in actual}:
-        tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
-        words = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
-        return (
-            f"Nothing was compared: golden's labels are those of {words[0]}, actual's of {words[1]}, under the same "
-            "data ids. Call set_task_id() as often before the labels of either side."
-        )
-    return (
-        f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
-        f"actual (acl) e.g. {actual[0].key.label}. Call {sides} with the same data_id on the same rank."
-    )
+    return lines + ([f"Likewise: {list_names(others)}."] if others else [])
 
 
 def failure_lines(run: RunRecord | None) -> list[str]:
@@ -305,11 +189,12 @@ def failure_lines(run: RunRecord | None) -> list[str]:
     return lines
 
 
-def _short(label: LabelVerdict) -> str:
+def short_name(label: LabelVerdict) -> str:
+    """Return the name of a label, cut where it is long."""
     return shorten(label.key.label, _LONGEST_NAME, "...")
 
 
-def _list_names(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Return the first names, and how many more there are."""
     found = list(names)
     more = len(found) - _MOST_NAMED

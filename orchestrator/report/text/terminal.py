@@ -12,12 +12,12 @@ from rich.text import Text
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
+from aclcmp.orchestrator.report.text.gaps import gap_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
     failure_lines,
     first_divergence_lines,
-    gap_lines,
     replica_lines,
     success_line,
 )

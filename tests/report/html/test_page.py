@@ -25,7 +25,8 @@ from aclcmp.orchestrator.report.html.grid import FACES, columns_of, face_number,
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, log_codes
 from aclcmp.orchestrator.report.html.page import write_html
 from aclcmp.orchestrator.report.html.summary import summary_of
-from aclcmp.orchestrator.report.text.sentences import first_divergence_lines, gap_lines, success_line
+from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.sentences import first_divergence_lines, success_line
 from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 

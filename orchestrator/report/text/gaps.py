@@ -1,0 +1,128 @@
+"""The sentences on what was not compared, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.core.text import fold_ranks, of_ranks
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
+from aclcmp.orchestrator.report.text.sentences import list_names, short_name
+
+Verdicts = list[tuple[LabelVerdict, RankVerdict]]
+
+
+def gap_lines(report: Report) -> list[str]:
+    """Return what was not compared, on which ranks, and what to do about it."""
+    verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
+    silent = report.judgement.coverage.silent_ranks
+    if report.judgement.coverage.compared == 0:
+        return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
+    missing = [(label, v) for label, v in verdicts if v.status is Status.MISSING]
+    there = {label.key for label, v in verdicts if v.golden and v.actual}
+    sentences = [
+        _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
+        _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
+        _undumped_labels(verdicts, report.run),
+        _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
+        _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
+        _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
+    ]
+    if silent:
+        sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
+    if unreadable := report.judgement.coverage.unreadable:
+        what = f"{unreadable:,} shards or journal lines"
+        sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _absent(verdicts: Verdicts, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
+    """Return one sentence for the labels of which one side is absent, and what to do about it."""
+    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    if run is None:
+        advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
+    elif inner := [label.key for label, _ in verdicts if _outer(label.key) in there]:
+        # of a watched module that returns several tensors: one side's returns fewer
+        ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
+        patterns = [f'"**.{end}"' for end in ends]
+        pattern = patterns[0] if len(patterns) == 1 else f"[{', '.join(patterns)}]"
+        advice = (
+            f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
+            f"watch(..., exclude={pattern})"
+        )
+    return _gap(verdicts, f"No {side} side ({source})", advice)
+
+
+def _outer(key: LabelKey) -> LabelKey:
+    """The label of the module of whose output a label is a further tensor: "self_attn" of "self_attn.1"."""
+    return key._replace(label=key.label.rpartition(".")[0])
+
+
+def _gap(verdicts: Verdicts, what: str, advice: str = "") -> str:
+    """Return one sentence for the labels in `verdicts`; without `advice` it gives the first one's reason."""
+    if not verdicts:
+        return ""
+    names = list(dict.fromkeys(short_name(label) for label, _ in verdicts))
+    ranks = {verdict.rank for _, verdict in verdicts}
+    where = "" if len(verdicts) == 1 else f"{names[0]}, rank {verdicts[0][1].rank}: "
+    reason = advice or where + verdicts[0][1].reason.rstrip(".")
+    return f"{what} for {list_names(names)} on {of_ranks(ranks)}: {reason}."
+
+
+def _misfits(verdicts: Verdicts) -> str:
+    """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
+    sentence = _gap(verdicts, "The sides do not fit")
+    if not any("layout" in verdict.reason for _, verdict in verdicts):
+        return sentence
+    return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
+
+
+def _undumped_labels(verdicts: Verdicts, run: RunRecord | None) -> str:
+    """Return one sentence for the low-level labels whose file is not there."""
+    absent = [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
+    sentence = _gap(absent, "Not dumped by the library")
+    unprepared = bool(sentence) and run is not None and not run.low_level
+    return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
+
+
+def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
+    golden = [label for label, verdict in verdicts if verdict.golden is not None]
+    actual = [label for label, verdict in verdicts if verdict.actual is not None]
+    broken = [(label, v) for label, v in verdicts if v.status in (Status.FAILED, Status.MISMATCH)]
+    sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+    if not verdicts and run is not None and run.failure is not None:
+        return "Nothing was compared: the run ended before any label was made."
+    if not verdicts and unreadable:
+        return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
+    if not verdicts and run is not None and (run.labels or run.tasks):
+        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
+        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
+    if not verdicts:
+        return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
+    if broken:
+        return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
+    if undumped := _undumped_labels(verdicts, run):
+        return f"Nothing was compared. {undumped}"
+    if not actual:
+        return (
+            f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
+            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
+        )
+    if not golden:
+        return (
+            f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
+            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+        )
+    if {label.key.label for label in golden} & {label.key.label for label in actual}:
+        tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
+        words = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
+        return (
+            f"Nothing was compared: golden's labels are those of {words[0]}, actual's of {words[1]}, under the same "
+            "data ids. Call set_task_id() as often before the labels of either side."
+        )
+    return (
+        f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
+        f"actual (acl) e.g. {actual[0].key.label}. Call {sides} with the same data_id on the same rank."
+    )
