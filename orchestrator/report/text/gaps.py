@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import attrgetter
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
@@ -13,12 +14,24 @@ from aclcmp.orchestrator.report.text.sentences import list_names, short_name
 
 Verdicts = list[tuple[LabelVerdict, RankVerdict]]
 
+_SIDES = attrgetter("golden"), attrgetter("actual")
+
+
+def has_compared(report: Report) -> bool:
+    """Tell whether values were compared anywhere, if only in part."""
+    verdicts = (verdict for label in report.judgement.labels for verdict in label.ranks)
+    return report.judgement.coverage.compared > 0 or any(_is_compared(verdict) for verdict in verdicts)
+
+
+def _is_compared(verdict: RankVerdict) -> bool:
+    return verdict.stats is not None and verdict.status is not Status.FAILED
+
 
 def gap_lines(report: Report) -> list[str]:
     """Return what was not compared, on which ranks, and what to do about it."""
     verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
-    if report.judgement.coverage.compared == 0:
+    if not has_compared(report):
         return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
     missing = [(label, v) for label, v in verdicts if v.status is Status.MISSING]
     there = {label.key for label, v in verdicts if v.golden and v.actual}
@@ -115,12 +128,19 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
             f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
             'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
         )
-    if {label.key.label for label in golden} & {label.key.label for label in actual}:
+    if common := {label.key.label for label in golden} & {label.key.label for label in actual}:
         tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
         words = [f"task{'s' * (len(each) > 1)} {fold_ranks(each)}" for each in tasks]
+        if tasks[0] != tasks[1]:
+            return (
+                f"Nothing was compared: golden's labels are those of {words[0]}, actual's of {words[1]}, under the "
+                "same data ids. Call set_task_id() as often before the labels of either side."
+            )
+        name = next(label.key.label for label in golden if label.key.label in common)
+        ranks = [[v.rank for label, v in verdicts if label.key.label == name and side(v)] for side in _SIDES]
         return (
-            f"Nothing was compared: golden's labels are those of {words[0]}, actual's of {words[1]}, under the same "
-            "data ids. Call set_task_id() as often before the labels of either side."
+            f"Nothing was compared: both sides have the same data ids, but on other ranks or in another number; e.g. "
+            f"{name} is golden on {of_ranks(ranks[0])}, actual on {of_ranks(ranks[1])}."
         )
     return (
         f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "

@@ -12,7 +12,7 @@ from rich.text import Text
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
-from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -44,7 +44,7 @@ def print_report(report: Report, console: Console) -> None:
     good = success_line(report)
     if good is not None:
         say(good, "green")
-    elif report.judgement.coverage.compared:
+    elif has_compared(report):
         lines = sum(
             -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in sentences
         )

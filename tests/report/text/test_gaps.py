@@ -1,0 +1,50 @@
+"""What is said of labels that were not compared: nothing that is not so, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aclcmp.orchestrator.core.plan import GapKind
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.verdicts import Coverage, LabelVerdict, Origin, RankVerdict, Status
+from tests.report.made_up import label, report_of, side, verdict
+from tests.report.text.test_terminal import printed
+
+
+def in_part(rank: int, status: Status = Status.MISSING, origin: Origin | None = None) -> RankVerdict:
+    """Return a verdict on some of the rows of a label."""
+    words = "golden has no row for 3 rows"
+    whole = verdict(rank, Status.MATCH if status is Status.MISSING else status, origin)
+    return replace(whole, status=status, uncovered=words, reason=f"{words}; the rest: equal bit by bit")
+
+
+def none_whole(labels: list[LabelVerdict]) -> Report:
+    """Return a report in whose coverage nothing was compared as a whole."""
+    report = report_of(labels)
+    coverage = Coverage(0, 0, 0, 0, 0, len(labels), 0, 0, ())
+    return replace(report, judgement=replace(report.judgement, coverage=coverage))
+
+
+def test_what_was_compared_in_part_was_compared() -> None:
+    text = printed(none_whole([label("a", [in_part(0)]), label("b", [in_part(0)])]), 200)
+    assert "Nothing was compared" not in text and "set_task_id" not in text
+    assert text.startswith("  label       0  rel L2   worst row\n")
+    assert "Compared in part only for a, b on rank 0: a, rank 0: golden has no row for 3 rows; the rest: " in text
+    wrong = printed(none_whole([label("a", [in_part(0, Status.DIVERGED, Origin.OWN)])]), 200)
+    assert "First divergence: a" in wrong and "Nothing was compared" not in wrong
+
+
+def one_sided(name: str, rank: int, task: int, of: str) -> LabelVerdict:
+    kind = GapKind.MISSING_ACTUAL if of == "golden" else GapKind.MISSING_GOLDEN
+    sides = {"golden": None, "actual": None, of: side(name)}
+    return label(name, [replace(verdict(rank, Status.MISSING), gap=kind, **sides)], task)
+
+
+def test_tasks_are_blamed_only_where_they_differ() -> None:
+    tasks = printed(report_of([one_sided("a", 0, 0, "golden"), one_sided("a", 0, 1, "actual")]), 300)
+    assert (
+        "golden's labels are those of task 0, actual's of task 1, under the same data ids. Call set_task_id()" in tasks
+    )
+    ranks = printed(report_of([one_sided("a", 0, 0, "golden"), one_sided("a", 1, 0, "actual")]), 300)
+    assert "set_task_id" not in ranks
+    assert "but on other ranks or in another number; e.g. a is golden on rank 0, actual on rank 1." in ranks
