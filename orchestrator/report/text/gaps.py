@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from operator import attrgetter
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord
-from aclcmp.orchestrator.core.text import fold_ranks, of_ranks
+from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.report.text.sentences import list_names, short_name
 
@@ -33,11 +32,9 @@ def gap_lines(report: Report) -> list[str]:
     silent = report.judgement.coverage.silent_ranks
     if not has_compared(report):
         return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
-    missing = [(label, v) for label, v in verdicts if v.status is Status.MISSING]
-    there = {label.key for label, v in verdicts if v.golden and v.actual}
     sentences = [
-        _absent([(label, v) for label, v in missing if not v.golden], there, report.run, "golden", "pta"),
-        _absent([(label, v) for label, v in missing if not v.actual], there, report.run, "actual", "acl"),
+        *_absent(verdicts, "golden", "pta", report.run),
+        *_absent(verdicts, "actual", "acl", report.run),
         _undumped_labels(verdicts, report.run),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
         _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
@@ -51,12 +48,20 @@ def gap_lines(report: Report) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _absent(verdicts: Verdicts, there: Collection[LabelKey], run: RunRecord | None, side: str, source: str) -> str:
-    """Return one sentence for the labels of which one side is absent, and what to do about it."""
-    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None) -> list[str]:
+    """Return sentences for the labels of which one side is absent, and what to do about it."""
+    of_side = attrgetter(side)
+    absent = [(label, v) for label, v in verdicts if v.status is Status.MISSING and not of_side(v)]
+    what = f"No {side} side ({source})"
     if run is None:
-        advice = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
-    elif inner := [label.key for label, _ in verdicts if _outer(label.key) in there]:
+        elsewhere = {label.key.label for label, v in verdicts if of_side(v)}
+        unknown = [(label, v) for label, v in absent if label.key.label not in elsewhere]
+        others = [(label, v) for label, v in absent if label.key.label in elsewhere]
+        maps = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
+        return [_gap(unknown, what, maps), _gap(others, what, _where_it_is(verdicts, others, side))]
+    there = {label.key for label, v in verdicts if v.golden and v.actual}
+    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    if inner := [label.key for label, _ in absent if _outer(label.key) in there]:
         # of a watched module that returns several tensors: one side's returns fewer
         ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
         patterns = [f'"**.{end}"' for end in ends]
@@ -65,7 +70,19 @@ def _absent(verdicts: Verdicts, there: Collection[LabelKey], run: RunRecord | No
             f"the module there returns no such tensor (as attention kernels return no weights): leave it out with "
             f"watch(..., exclude={pattern})"
         )
-    return _gap(verdicts, f"No {side} side ({source})", advice)
+    return [_gap(absent, what, advice)]
+
+
+def _where_it_is(verdicts: Verdicts, absent: Verdicts, side: str) -> str:
+    """Say why a side lacks labels here that it has elsewhere: another number of tasks, or another place in one."""
+    golden, actual = ({label.key.task for label, v in verdicts if of_side(v)} for of_side in _SIDES)
+    here = {label.key.task for label, _ in absent}
+    if len(golden) == len(actual) or here & (golden if side == "golden" else actual):
+        return f"the {side} side has this name, but not as often, or on other ranks"
+    rule = "- -> task:0" if side == "golden" else "task:0 -> -"
+    return (
+        f"golden has {count(len(golden), 'task')}, actual {len(actual):,}: `{rule}` in the file of --map leaves one out"
+    )
 
 
 def _outer(key: LabelKey) -> LabelKey:

@@ -35,9 +35,10 @@ def test_what_was_compared_in_part_was_compared() -> None:
 
 
 def one_sided(name: str, rank: int, task: int, of: str) -> LabelVerdict:
-    kind = GapKind.MISSING_ACTUAL if of == "golden" else GapKind.MISSING_GOLDEN
-    sides = {"golden": None, "actual": None, of: side(name)}
-    return label(name, [replace(verdict(rank, Status.MISSING), gap=kind, **sides)], task)
+    gap = replace(verdict(rank, Status.MISSING), gap=GapKind.MISSING_ACTUAL)
+    if of == "actual":
+        gap = replace(gap, gap=GapKind.MISSING_GOLDEN, golden=None, actual=side(name))
+    return label(name, [gap], task)
 
 
 def test_tasks_are_blamed_only_where_they_differ() -> None:
@@ -48,3 +49,18 @@ def test_tasks_are_blamed_only_where_they_differ() -> None:
     ranks = printed(report_of([one_sided("a", 0, 0, "golden"), one_sided("a", 1, 0, "actual")]), 300)
     assert "set_task_id" not in ranks
     assert "but on other ranks or in another number; e.g. a is golden on rank 0, actual on rank 1." in ranks
+
+
+def test_a_task_too_many_is_no_matter_of_names() -> None:
+    both = [label("a", [verdict(0)], task) for task in (0, 1)]
+    text = printed(report_of([*both, one_sided("a", 0, 2, "actual"), one_sided("b", 0, 2, "actual")]), 300)
+    assert (
+        "No golden side (pta) for a on rank 0: golden has 2 tasks, actual 3: `- -> task:0` in the file of --map "
+        "leaves one out." in text
+    )
+    assert "No golden side (pta) for b on rank 0: the golden side holds no label of this name; --suggest-map" in text
+    text = printed(report_of([*both, one_sided("a", 0, 2, "golden")]), 300)
+    assert "golden has 3 tasks, actual 2: `task:0 -> -` in the file of --map leaves one out." in text
+    once_more = replace(one_sided("a", 0, 0, "actual"), key=both[0].key._replace(occurrence=1))
+    text = printed(report_of([both[0], once_more]), 300)
+    assert "the golden side has this name, but not as often, or on other ranks." in text and "--map" not in text
