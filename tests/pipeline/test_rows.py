@@ -223,6 +223,24 @@ def test_texts_that_part_and_rows_of_a_cache(tmp_path: Path) -> None:
     assert "positions 0 to 1 were taken from a cache, or not labelled: they are not compared" in plan.notes[1]
 
 
+@pytest.mark.parametrize("without", ["golden", "actual"])
+def test_requests_that_pair_neither_by_tokens_nor_by_name(tmp_path: Path, without: str) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 2)
+    for job, side, name, ranks in ((golden, "golden", "p", 1), (actual, "actual", "", 2)):
+        rows = rows_of([(1, 0, 4)], name)
+        if side == without:
+            rows = Rows([f"{name}1"] * 4, range(4), None, None)
+        for rank in range(ranks):
+            job.label(rank, "pta" if side == "golden" else "acl", "x", values_of([(1, 0, 4)]), rows)
+    plan, judgement = compare(golden, actual, 2)
+    (label,) = judgement.labels
+    assert [verdict.reason for verdict in label.ranks] == ["golden has no row for 4 rows"] * 2
+    assert all(verdict.golden is not None and verdict.actual is not None for verdict in label.ranks)
+    assert plan.notes[0].startswith(
+        f"request '1' could be paired neither by tokens, which {without} did not tell, nor by name: "
+    )
+
+
 def test_rows_that_were_computed_twice_are_both_compared(tmp_path: Path) -> None:
     golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
     golden.label(0, "pta", "x", values_of([(1, 0, 4)]), rows_of([(1, 0, 4)], ""))

@@ -156,9 +156,17 @@ class RowPlanner:
         """Say which requests were not found on the other side, and where texts part."""
         notes = []
         requests, pairs = self._actual.requests, self._pairs
-        if lost := [each.name for number, each in enumerate(requests) if number not in pairs]:
+        lost = [each for number, each in enumerate(requests) if number not in pairs]
+        golden_told = any(each.told for each in self._golden.requests)
+        if told := [each.name for each in lost if each.told and golden_told]:
             notes.append(
-                f"golden has no request with the tokens of {_request_names(lost)}: their rows are not compared"
+                f"golden has no request with the tokens of {_request_names(told)}: their rows are not compared"
+            )
+        if untold := [each.name for each in lost if not (each.told and golden_told)]:
+            side = "actual" if golden_told else "golden"
+            notes.append(
+                f"{_request_names(untold)} could be paired neither by tokens, which {side} did not tell, nor by name: "
+                "their rows are not compared; give token_ids= to rows on both sides, or the same names"
             )
         for number, pair in pairs.items():
             if pair.tokens is not None:
@@ -253,9 +261,11 @@ class RowPlanner:
                 gaps.append(Gap(plan.key, rank, GapKind.MISSING_GOLDEN, words))
         if not label.actuals:
             gaps += [Gap(plan.key, rank, GapKind.MISSING_ACTUAL, "no actual (acl) side") for rank in label.goldens]
+        some_golden = next(iter(label.goldens.values()), [None])[0]  # its rows serve the rows of any rank
         here = {
             gap.rank: Sides(
-                *(side[gap.rank][0] if gap.rank in side else None for side in (label.goldens, label.actuals))
+                label.goldens[gap.rank][0] if gap.rank in label.goldens else some_golden,
+                label.actuals[gap.rank][0] if gap.rank in label.actuals else None,
             )
             for gap in gaps
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord
@@ -36,6 +37,7 @@ def gap_lines(report: Report) -> list[str]:
         *_absent(verdicts, "golden", "pta", report.run),
         *_absent(verdicts, "actual", "acl", report.run),
         _undumped_labels(verdicts, report.run),
+        _unpaired_labels(verdicts),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
         _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
         _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
@@ -111,10 +113,21 @@ def _misfits(verdicts: Verdicts) -> str:
 
 def _undumped_labels(verdicts: Verdicts, run: RunRecord | None) -> str:
     """Return one sentence for the low-level labels whose file is not there."""
-    absent = [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
-    sentence = _gap(absent, "Not dumped by the library")
+    undumped = [(n, v) for n, v in _without_partner(verdicts) if v.gap is not GapKind.MISSING_GOLDEN]
+    sentence = _gap(undumped, "Not dumped by the library")
     unprepared = bool(sentence) and run is not None and not run.low_level
     return f"{sentence} With --low-level the library is told to dump." if unprepared else sentence
+
+
+def _unpaired_labels(verdicts: Verdicts) -> str:
+    """Return one sentence for the labels of which golden holds other rows, or another part."""
+    unpaired = [(n, v) for n, v in _without_partner(verdicts) if v.gap is GapKind.MISSING_GOLDEN]
+    return _gap(unpaired, "Nothing of golden to compare with")
+
+
+def _without_partner(verdicts: Verdicts) -> Verdicts:
+    """Return the labels that both sides set, and of which nothing could be compared."""
+    return [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
 
 
 def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
@@ -133,8 +146,8 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if broken:
         return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
-    if undumped := _undumped_labels(verdicts, run):
-        return f"Nothing was compared. {undumped}"
+    if without := [each for each in (_undumped_labels(verdicts, run), _unpaired_labels(verdicts)) if each]:
+        return f"Nothing was compared. {' '.join(without)}"
     if not actual:
         return (
             f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "

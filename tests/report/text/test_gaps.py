@@ -7,7 +7,7 @@ from dataclasses import replace
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.verdicts import Coverage, LabelVerdict, Origin, RankVerdict, Status
-from tests.report.made_up import label, report_of, side, verdict
+from tests.report.made_up import label, record_of, report_of, side, verdict
 from tests.report.text.test_terminal import printed
 
 
@@ -64,3 +64,15 @@ def test_a_task_too_many_is_no_matter_of_names() -> None:
     once_more = replace(one_sided("a", 0, 0, "actual"), key=both[0].key._replace(occurrence=1))
     text = printed(report_of([both[0], once_more]), 300)
     assert "the golden side has this name, but not as often, or on other ranks." in text and "--map" not in text
+
+
+def test_rows_that_pair_with_none_are_no_matter_of_a_library() -> None:
+    words = "golden has no row for 13 rows"
+    alone = replace(verdict(0, Status.MISSING), actual=side("acl"), gap=GapKind.MISSING_GOLDEN, reason=words)
+    assert printed(report_of([label("a", [alone])], run=record_of(1)), 300) == (
+        f"Nothing was compared. Nothing of golden to compare with for a on rank 0: {words}.\n"
+    )
+    beside = printed(report_of([label("a", [alone]), label("b", [verdict(0)])], run=record_of(1)), 300)
+    assert f"Nothing of golden to compare with for a on rank 0: {words}." in beside and "library" not in beside
+    undumped = replace(alone, gap=GapKind.MISSING_ACTUAL)
+    assert "Not dumped by the library for a on rank 0" in printed(report_of([label("a", [undumped])]), 300)
