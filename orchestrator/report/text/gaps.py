@@ -14,6 +14,7 @@ from aclcmp.orchestrator.report.text.sentences import list_names, short_name
 
 Verdicts = list[tuple[LabelVerdict, RankVerdict]]
 
+_MOST_REASONS = 4
 _SIDES = attrgetter("golden"), attrgetter("actual")
 
 
@@ -39,7 +40,7 @@ def gap_lines(report: Report) -> list[str]:
         _undumped_labels(verdicts, report.run),
         _unpaired_labels(verdicts),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
-        _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
+        *_misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
         _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
@@ -103,12 +104,25 @@ def _gap(verdicts: Verdicts, what: str, advice: str = "") -> str:
     return f"{what} for {list_names(names)} on {of_ranks(ranks)}: {reason}."
 
 
-def _misfits(verdicts: Verdicts) -> str:
-    """Return one sentence for the labels whose sides do not fit, and what to do where it is the layout that is open."""
-    sentence = _gap(verdicts, "The sides do not fit")
-    if not any("layout" in verdict.reason for _, verdict in verdicts):
-        return sentence
-    return f"{sentence} Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
+def _misfits(verdicts: Verdicts) -> list[str]:
+    """Return a sentence for each reason why sides do not fit, and what to do about layouts behind their last one."""
+    by_reason: dict[str, Verdicts] = {}
+    for label, verdict in verdicts:
+        by_reason.setdefault(verdict.reason, []).append((label, verdict))
+    shown = list(by_reason.items())[:_MOST_REASONS]
+    # first what a layout may mend, so that the advice stands beside it
+    shown.sort(key=lambda each: _is_layout_open(each[0]), reverse=True)
+    advice = "Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."
+    last = max((at for at, (reason, _) in enumerate(shown) if _is_layout_open(reason)), default=-1)
+    lines = [_gap(found, "The sides do not fit") + f" {advice}" * (at == last) for at, (_, found) in enumerate(shown)]
+    if more := len(by_reason) - len(shown):
+        lines.append(f"{count(more, 'more reason')} why sides do not fit: see report.csv.")
+    return lines
+
+
+def _is_layout_open(reason: str) -> bool:
+    """Tell whether it is by its layout that a label does not fit."""
+    return "layout" in reason
 
 
 def _undumped_labels(verdicts: Verdicts, run: RunRecord | None) -> str:
@@ -133,7 +147,10 @@ def _without_partner(verdicts: Verdicts) -> Verdicts:
 def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
     golden = [label for label, verdict in verdicts if verdict.golden is not None]
     actual = [label for label, verdict in verdicts if verdict.actual is not None]
-    broken = [(label, v) for label, v in verdicts if v.status in (Status.FAILED, Status.MISMATCH)]
+    misfits = _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH])
+    failed = _gap(
+        [each for each in verdicts if each[1].status is Status.FAILED], "Labels were not recorded, or are not readable"
+    )
     sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
     if not verdicts and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
@@ -144,8 +161,8 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
     if not verdicts:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
-    if broken:
-        return f"Nothing was compared. {_gap(broken, 'The sides do not fit or are not readable')}"
+    if misfits or failed:
+        return " ".join(["Nothing was compared.", *misfits, *[failed] * bool(failed)])
     if without := [each for each in (_undumped_labels(verdicts, run), _unpaired_labels(verdicts)) if each]:
         return f"Nothing was compared. {' '.join(without)}"
     if not actual:

@@ -76,3 +76,20 @@ def test_rows_that_pair_with_none_are_no_matter_of_a_library() -> None:
     assert f"Nothing of golden to compare with for a on rank 0: {words}." in beside and "library" not in beside
     undumped = replace(alone, gap=GapKind.MISSING_ACTUAL)
     assert "Not dumped by the library for a on rank 0" in printed(report_of([label("a", [undumped])]), 300)
+
+
+def test_each_reason_why_sides_do_not_fit_is_that_of_its_labels() -> None:
+    reasons = {"a": "x: no layout fits both", "b": "values of different kinds", "c": "values of different kinds"}
+    wrong = [label(name, [replace(verdict(0, Status.MISMATCH), reason=why)]) for name, why in reasons.items()]
+    for labels, head in (([label("d", [verdict(0)]), *wrong], ""), (wrong, "Nothing was compared. ")):
+        text = printed(report_of(labels), 400).replace("\n", " ")
+        assert head in text
+        assert (
+            "The sides do not fit for a on rank 0: x: no layout fits both. Tell it by layout= in set_label, or correct "
+            "it now: aclcmp compare ... --layouts FILE. The sides do not fit for b, c on rank 0: b, rank 0: values of "
+            "different kinds. " in text
+        )
+    text = printed(report_of([label("d", [verdict(0)]), *wrong[1:]]), 400)
+    assert "The sides do not fit for b, c on rank 0" in text and "layout" not in text
+    many = [label(f"x{n}", [replace(verdict(0, Status.MISMATCH), reason=f"shape {n}")]) for n in range(9)]
+    assert "5 more reasons why sides do not fit: see report.csv." in printed(report_of(many), 400)
