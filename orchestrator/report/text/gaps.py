@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.core.run_record import RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.report.text.sentences import list_names, short_name
@@ -35,8 +36,8 @@ def gap_lines(report: Report) -> list[str]:
     if not has_compared(report):
         return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
     sentences = [
-        *_absent(verdicts, "golden", "pta", report.run),
-        *_absent(verdicts, "actual", "acl", report.run),
+        *_absent(verdicts, "golden", "pta", report.run, silent),
+        *_absent(verdicts, "actual", "acl", report.run, silent),
         _undumped_labels(verdicts, report.run),
         _unpaired_labels(verdicts),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
@@ -44,14 +45,14 @@ def gap_lines(report: Report) -> list[str]:
         _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
-        sentences.append(f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log.")
+        sentences.append(_silent_ranks(silent, report.run))
     if unreadable := report.judgement.coverage.unreadable:
         what = f"{unreadable:,} shards or journal lines"
         sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
     return [sentence for sentence in sentences if sentence]
 
 
-def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None) -> list[str]:
+def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None, silent: Collection[int]) -> list[str]:
     """Return sentences for the labels of which one side is absent, and what to do about it."""
     of_side = attrgetter(side)
     absent = [(label, v) for label, v in verdicts if v.status is Status.MISSING and not of_side(v)]
@@ -62,6 +63,8 @@ def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None) -
         others = [(label, v) for label, v in absent if label.key.label in elsewhere]
         maps = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
         return [_gap(unknown, what, maps), _gap(others, what, _where_it_is(verdicts, others, side))]
+    gone = _keep_finished(silent, run)  # what they set, if anything, is not there: `_silent_ranks` says so
+    absent = [(label, v) for label, v in absent if v.rank not in gone]
     there = {label.key for label, v in verdicts if v.golden and v.actual}
     advice = f'set_label("{source}", ...) was not reached there, or with another data id'
     if inner := [label.key for label, _ in absent if _outer(label.key) in there]:
@@ -74,6 +77,29 @@ def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None) -
             f"watch(..., exclude={pattern})"
         )
     return [_gap(absent, what, advice)]
+
+
+def _silent_ranks(silent: Sequence[int], run: RunRecord | None) -> str:
+    """Return what may be the reason why ranks have no label."""
+    sentence = f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log."
+    gone = _keep_finished(silent, run)
+    return f"{sentence} {_no_shard(gone)}" if gone else sentence
+
+
+def _keep_finished(ranks: Iterable[int], run: RunRecord | None) -> list[int]:
+    """Return those of the ranks that finished."""
+    well = {rank.rank for rank in run.ranks if rank.state is RankState.FINISHED} if run is not None else set()
+    return [rank for rank in ranks if rank in well]
+
+
+def _no_shard(ranks: Sequence[int]) -> str:
+    """Say of ranks that ended well and have no label that their shards, if they made any, are not there."""
+    several = len(ranks) > 1
+    shards = f"shards/rank{ranks[0]:05d}.h5" + (" and others were" if several else " was")
+    return (
+        f"{of_ranks(ranks).capitalize()} finished, but no label of {'them' if several else 'it'} is there: {shards} "
+        "removed since, or the script set none."
+    )
 
 
 def _where_it_is(verdicts: Verdicts, absent: Verdicts, side: str) -> str:
@@ -159,6 +185,8 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
     if not verdicts and run is not None and (run.labels or run.tasks):
         asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
+    if not verdicts and run is not None and (gone := _keep_finished([rank.rank for rank in run.ranks], run)):
+        return f"Nothing was compared. {_no_shard(gone)} If so, call {sides} in it, with the same data_id."
     if not verdicts:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if misfits or failed:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.verdicts import Coverage, LabelVerdict, Origin, RankVerdict, Status
 from tests.report.made_up import label, record_of, report_of, side, verdict
 from tests.report.text.test_terminal import printed
@@ -93,3 +94,26 @@ def test_each_reason_why_sides_do_not_fit_is_that_of_its_labels() -> None:
     assert "The sides do not fit for b, c on rank 0" in text and "layout" not in text
     many = [label(f"x{n}", [replace(verdict(0, Status.MISMATCH), reason=f"shape {n}")]) for n in range(9)]
     assert "5 more reasons why sides do not fit: see report.csv." in printed(report_of(many), 400)
+
+
+def test_a_rank_that_finished_and_has_no_shard() -> None:
+    absent = replace(verdict(1, Status.MISSING), golden=None, actual=None)
+    labels, run = [label("a", [verdict(0), absent])], record_of(2)
+    text = printed(report_of(labels, run=run, silent=(1,)), 300)
+    assert (
+        "No label at all from rank 1: see logs/rank00001.log. Rank 1 finished, but no label of it is there: "
+        "shards/rank00001.h5 was removed since, or the script set none." in text
+    )
+    assert "not reached there" not in text
+    killed = tuple(rank.model_copy(update={"state": RankState.FAILED}) for rank in run.ranks)
+    text = printed(report_of(labels, run=run.model_copy(update={"ranks": killed}), silent=(1,)), 300)
+    assert "not reached there" in text and "removed since" not in text
+
+
+def test_all_shards_are_gone() -> None:
+    text = printed(report_of([], run=record_of(2), silent=(0, 1)), 400)
+    assert text.startswith(
+        "Nothing was compared. Ranks 0-1 finished, but no label of them is there: shards/rank00000.h5 and others were "
+        "removed since, or the script set none. If so, call set_label("
+    )
+    assert "the script made no label" not in text
