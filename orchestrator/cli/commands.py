@@ -274,12 +274,17 @@ def _layouts(path: Path | None) -> LayoutRules:
 
 
 def _show_report(report: Report, run: RunDir, console: Console, as_json: bool) -> ExitCode:
-    from aclcmp.orchestrator.pipeline.stored_reports import show
+    from aclcmp.orchestrator.pipeline.stored_reports import has_all_of, print_lines, show
     from aclcmp.orchestrator.report.text.annotations import annotations
 
     if not as_json:
         console.print()
-    show(report, run, as_json=as_json)
+    kept = has_all_of(run, report)
+    show(report, None if kept else run, as_json=as_json)
+    if kept:
+        print_lines(
+            [f"The report in {run.root} is kept: the interrupted comparison has nothing more."], as_json=as_json
+        )
     for line in annotations(report, os.environ) if not as_json else ():
         console.print(Text(line), soft_wrap=True)
     return report.judgement.exit_code

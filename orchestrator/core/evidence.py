@@ -11,6 +11,9 @@ from aclcmp.orchestrator.core.plan import GapKind, SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
 
+NOT_REACHED = "was not compared"
+"""The reason of a gap where the comparison was interrupted before."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaVerdict:

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_lazy, slots_of, without_collection
-from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence, RankEvidence
+from aclcmp.orchestrator.core.evidence import NOT_REACHED, Evidence, LabelEvidence, RankEvidence
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import TOGETHER, Metrics, all_metrics
 from aclcmp.orchestrator.core.plan import Gap, GapKind, HasSideFacts, LabelPlan, Plan, RowNames, SideFacts, Sides
@@ -108,7 +108,7 @@ def _row_name(rows: RowNames, outcome: Outcome, metrics: Metrics | None) -> str:
 
 def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:
     found = [
-        tuple([outcomes.get((label.key, pair.rank), "was not compared") for pair in _first_pairs(label)])
+        tuple([outcomes.get((label.key, pair.rank), NOT_REACHED) for pair in _first_pairs(label)])
         for label in plan.labels
     ]
     compared = [each for label in found for each in label if isinstance(each, PairStats)]

@@ -81,11 +81,14 @@ def answer(
 ) -> Report:
     """Compare what was planned, judge it, and diagnose what is wrong; `clean` removes the library's dumps that match.
 
-    Ctrl-C ends the comparison: what is not compared by then is in no verdict, and nothing is diagnosed.
+    Ctrl-C ends the comparison: what is not compared by then is `failed`, and nothing is diagnosed. The answer is
+    `failed` too where nothing was compared by then.
     """
     comparison = _RunComparison(comparer, screen, run.known)
     resolved = compare_and_resolve(planned.plan, comparison.compare)
-    evidence = _collect_evidence(run, resolved, _measure_noise(planned, resolved, comparison), options.profile)
+    noise = _measure_noise(planned, resolved, comparison)
+    cut_off = comparison.interrupted and not resolved.outcomes
+    evidence = _collect_evidence(replace(run, failed=run.failed or cut_off), resolved, noise, options.profile)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.text import Text
 
 from aclcmp.labeling.errors import AclcmpError
-from aclcmp.orchestrator.core.evidence import Evidence, LabelEvidence
+from aclcmp.orchestrator.core.evidence import NOT_REACHED, Evidence, LabelEvidence
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord, has_failure
 from aclcmp.orchestrator.core.stats import Basis
@@ -54,6 +54,21 @@ def _open_folder(folder: Path) -> tuple[RunDir, RunRecord | None]:
     record = load_record(run.record) if run.record.exists() else None
     gc.disable()
     return run, record
+
+
+def has_all_of(run: RunDir, report: Report) -> bool:
+    """Tell whether a report was interrupted and the one in the run's folder has all that it compared."""
+    if all(verdict.gap_reason != NOT_REACHED for label in report.judgement.labels for verdict in label.ranks):
+        return False
+    try:
+        _, before = read_stored_report(run.root, with_rows=False)
+    except AclcmpError:  # there is none, or it cannot be read
+        return False
+    here, there = (
+        {(label.key, v.rank) for label in one.judgement.labels for v in label.ranks if v.stats is not None}
+        for one in (report, before)
+    )
+    return here <= there
 
 
 def evidence_of_report(report: Report) -> Evidence:

@@ -21,7 +21,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup, worst
 from aclcmp.orchestrator.errors import ExitCode, FailOn
-from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import failure_lines, replica_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
@@ -153,9 +153,12 @@ def _run_case(report: Report) -> _TestCase:
     wrong = judgement.exit_code is not ExitCode.MATCH
     if not wrong or (judgement.exit_code is ExitCode.DIVERGED and judgement.coverage.complete):
         return _TestCase("run", "run")
-    reasons = [*failure_lines(report.run), *gap_lines(report), *replica_lines(report)] or [
-        f"the run is {judgement.verdict}"
-    ]
+    reasons = [
+        *failure_lines(report.run),
+        *interruption_lines(report),
+        *gap_lines(report),
+        *replica_lines(report),
+    ] or [f"the run is {judgement.verdict}"]
     return _TestCase("run", "run", "error", judgement.verdict, _brief(reasons[0]), tuple(map(_brief, reasons)))
 
 

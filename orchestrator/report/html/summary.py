@@ -14,7 +14,7 @@ from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.text.causes import where
-from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -73,7 +73,13 @@ def summary_of(report: Report) -> Summary:
     run, judgement = report.run, report.judgement
     failed = failure_lines(run)
     # In the verdict's order of weight: exit code 3 comes before 1, and 1 before 4.
-    findings = [*failed[:1], *first_divergence_lines(report), *replica_lines(report), *drift_lines(report)]
+    findings = [
+        *failed[:1],
+        *interruption_lines(report),
+        *first_divergence_lines(report),
+        *replica_lines(report),
+        *drift_lines(report),
+    ]
     missing = gap_lines(report)
     good = success_line(report)
     sentences = [good] if good else [*findings, *(missing if not findings else ())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
 
+from aclcmp.orchestrator.core.evidence import NOT_REACHED
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
@@ -29,12 +30,25 @@ def _is_compared(verdict: RankVerdict) -> bool:
     return verdict.stats is not None and verdict.status is not Status.FAILED
 
 
+def interruption_lines(report: Report) -> list[str]:
+    """Return what an interrupted comparison did not reach: it comes before all else."""
+    every = [verdict for label in report.judgement.labels for verdict in label.ranks]
+    unreached = sum(verdict.gap_reason == NOT_REACHED for verdict in every)
+    if not unreached:
+        return []
+    if not has_compared(report):
+        return ["Interrupted before anything was compared."]
+    return [f"Interrupted: of {count(len(every), 'comparison')} of a label on a rank {unreached:,} were not reached."]
+
+
 def gap_lines(report: Report) -> list[str]:
     """Return what was not compared, on which ranks, and what to do about it."""
     verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
+    reached = [(label, v) for label, v in verdicts if v.gap_reason != NOT_REACHED]
     if not has_compared(report):
-        return [_nothing(verdicts, report.run, report.judgement.coverage.unreadable)]
+        nothing = reached or not verdicts
+        return [_nothing(reached, report.run, report.judgement.coverage.unreadable)] if nothing else []
     sentences = [
         *_absent(verdicts, "golden", "pta", report.run, silent),
         *_absent(verdicts, "actual", "acl", report.run, silent),
@@ -42,7 +56,7 @@ def gap_lines(report: Report) -> list[str]:
         _unpaired_labels(verdicts),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
         *_misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH]),
-        _gap([(label, v) for label, v in verdicts if v.status is Status.FAILED], "Not recorded or not readable"),
+        _gap([(label, v) for label, v in reached if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
         sentences.append(_silent_ranks(silent, report.run))

@@ -12,7 +12,7 @@ from rich.text import Text
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
-from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared
+from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -41,6 +41,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
     sentences = list(_sentences(report))
+    for line in interruption_lines(report):
+        say(line, "bold red")
     good = success_line(report)
     if good is not None:
         say(good, "green")
