@@ -125,3 +125,23 @@ def test_ctrl_c_waits_for_code_in_a_string(tmp_path: Path) -> None:
     """Python ends by SIGINT, not by the exit code, under `-m`, once a KeyboardInterrupt left a string's code."""
     done = _run(tmp_path, _TEXT, "-m", "main")
     assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+_EARLY = """
+import signal, sys
+
+class Early:
+    def find_spec(self, name, path=None, target=None):
+        if name == "aclcmp.orchestrator.interrupts":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+from aclcmp.__main__ import main
+sys.meta_path.insert(0, Early())
+main()
+"""
+
+
+def test_ctrl_c_before_interrupts_are_deferred(tmp_path: Path) -> None:
+    done = _run(tmp_path, _EARLY)
+    assert (done.returncode, done.stderr) == (3, "aclcmp: error: interrupted\n"), done
