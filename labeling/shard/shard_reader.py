@@ -71,7 +71,8 @@ def read_shard(files: ShardFiles) -> ShardIndex:
         records.extend(verify_record(files, record) for record in torn_records)
         torn, damaged = bool(torn_records) or not journal.ended, journal.damaged
         if journal.damaged:
-            notes.append(f"{files.journal.name} has {journal.damaged} damaged lines; labels may be missing")
+            lines = f"{journal.damaged} damaged line{'s' * (journal.damaged > 1)}"
+            notes.append(f"{files.journal.name} has {lines}; labels may be missing")
     records.sort(key=lambda record: record.seq)
     for one, next_one in pairwise(records):
         if one.seq == next_one.seq:

@@ -31,6 +31,7 @@ from aclcmp.orchestrator.cli.submit import attach, fetch, jobs, send_files, stop
 from aclcmp.orchestrator.core.job import RunOptions
 from aclcmp.orchestrator.core.option_checks import find_refusal
 from aclcmp.orchestrator.core.option_fields import HelpGroup, as_option
+from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
@@ -232,7 +233,9 @@ def recover(
         typer.echo(f"rebuilt {path}")
     typer.echo(f"{result.kept:,} labels kept, {len(result.lost):,} lost")
     if result.damaged:
-        typer.echo(f"{result.damaged:,} damaged lines in the journal: more labels may be lost; the old files are kept")
+        typer.echo(
+            f"{count(result.damaged, 'damaged line')} in the journal: more labels may be lost; the old files are kept"
+        )
     for record in result.lost:
         typer.echo(f"  lost: {record.data_id} ({record.side}), task {record.task}: {record.error}")
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)

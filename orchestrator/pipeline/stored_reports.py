@@ -176,7 +176,7 @@ def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        print_report(report, console)
+        print_report(report, console, None if run is None else run.root)
     files = WriteResult(()) if run is None else write_reports(report, run)
     if not as_json:
         print_files(files.files, console)

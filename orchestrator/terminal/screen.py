@@ -133,8 +133,8 @@ class Screen:
             self._bars.update(self._ranks, completed=self._ended, text=text)
 
     def show_label_totals(self, labels: int, nbytes: int) -> None:
-        """Show how many labels and bytes the ranks have recorded."""
-        text = f"{labels:,} labels, {decimal(nbytes)}"
+        """Show how many labels and bytes the ranks have recorded; no bytes of labels that only name dumped files."""
+        text = f"{labels:,} label{'s' * (labels != 1)}" + (f", {decimal(nbytes)}" if nbytes else "")
         if self._ranks is not None:
             self._bars.update(self._ranks, text=f"{self._ended}/{self._total} ended   {text}")
         self._print_progress(f"recorded {text}")

@@ -18,12 +18,16 @@ def what_it_looks_like(report: Report) -> list[str]:
     first = report.judgement.first_divergence
     if first is None:
         return []
-    lines = [f"  Where: {where(pattern)}." for pattern in report.patterns if pattern.key == first.key]
+    lines = ["  Where: " + _as_sentence(where(pattern)) for pattern in report.patterns if pattern.key == first.key]
     hints = sorted((hint for hint in report.hints if hint.key == first.key), key=lambda hint: -len(hint.ranks))
     lines += [f"  Looks like: {what(hint, first.ranks)}" for hint in hints[:_MOST_HINTS]]
     if len(hints) > _MOST_HINTS:
         lines[-1] += f" (and {len(hints) - _MOST_HINTS} more)"
     return lines
+
+
+def _as_sentence(words: str) -> str:
+    return words if words.endswith("?") else f"{words}."
 
 
 def where(pattern: Pattern) -> str:

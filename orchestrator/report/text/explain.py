@@ -245,7 +245,8 @@ def _side(side: SideFacts | None) -> str:
     if side is None:
         return "absent"
     site = f", labelled at {side.call_site}" if side.call_site else ""
-    tensor = f"{side.dtype} {shape_text(side.shape)} on {side.device or '?'}" if side.dtype else "not recorded"
+    where = side.device if side.device.startswith("dumped") else f"on {side.device or '?'}"
+    tensor = f"{side.dtype} {shape_text(side.shape)} {where}" if side.dtype else "not recorded"
     return f"{tensor}, number {side.seq}{site}"
 
 

@@ -41,14 +41,14 @@ def interruption_lines(report: Report) -> list[str]:
     return [f"Interrupted: of {count(len(every), 'comparison')} of a label on a rank {unreached:,} were not reached."]
 
 
-def gap_lines(report: Report) -> list[str]:
-    """Return what was not compared, on which ranks, and what to do about it."""
+def gap_lines(report: Report, folder: str = "") -> list[str]:
+    """Return what was not compared, on which ranks, and what to do about it; `folder` begins paths in a run's."""
     verdicts = [(label, verdict) for label in report.judgement.labels for verdict in label.ranks]
     silent = report.judgement.coverage.silent_ranks
     reached = [(label, v) for label, v in verdicts if v.gap_reason != NOT_REACHED]
     if not has_compared(report):
         nothing = reached or not verdicts
-        return [_nothing(reached, report.run, report.judgement.coverage.unreadable)] if nothing else []
+        return [_nothing(reached, report.run, report.judgement.coverage.unreadable, folder)] if nothing else []
     sentences = [
         *_absent(verdicts, "golden", "pta", report.run, silent),
         *_absent(verdicts, "actual", "acl", report.run, silent),
@@ -59,10 +59,9 @@ def gap_lines(report: Report) -> list[str]:
         _gap([(label, v) for label, v in reached if v.status is Status.FAILED], "Not recorded or not readable"),
     ]
     if silent:
-        sentences.append(_silent_ranks(silent, report.run))
+        sentences.append(_silent_ranks(silent, report.run, folder))
     if unreadable := report.judgement.coverage.unreadable:
-        what = f"{unreadable:,} shards or journal lines"
-        sentences.append(f"{what} could not be read, as noted below: labels may be missing.")
+        sentences.append(f"{_pieces(unreadable)} could not be read, as noted below: labels may be missing.")
     return [sentence for sentence in sentences if sentence]
 
 
@@ -93,11 +92,11 @@ def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None, s
     return [_gap(absent, what, advice)]
 
 
-def _silent_ranks(silent: Sequence[int], run: RunRecord | None) -> str:
+def _silent_ranks(silent: Sequence[int], run: RunRecord | None, folder: str) -> str:
     """Return what may be the reason why ranks have no label."""
-    sentence = f"No label at all from {of_ranks(silent)}: see logs/rank{silent[0]:05d}.log."
+    sentence = f"No label at all from {of_ranks(silent)}: see {folder}logs/rank{silent[0]:05d}.log."
     gone = _keep_finished(silent, run)
-    return f"{sentence} {_no_shard(gone)}" if gone else sentence
+    return f"{sentence} {_no_shard(gone, folder)}" if gone else sentence
 
 
 def _keep_finished(ranks: Iterable[int], run: RunRecord | None) -> list[int]:
@@ -106,14 +105,18 @@ def _keep_finished(ranks: Iterable[int], run: RunRecord | None) -> list[int]:
     return [rank for rank in ranks if rank in well]
 
 
-def _no_shard(ranks: Sequence[int]) -> str:
+def _no_shard(ranks: Sequence[int], folder: str) -> str:
     """Say of ranks that ended well and have no label that their shards, if they made any, are not there."""
     several = len(ranks) > 1
-    shards = f"shards/rank{ranks[0]:05d}.h5" + (" and others were" if several else " was")
+    shards = f"{folder}shards/rank{ranks[0]:05d}.h5" + (" and others were" if several else " was")
     return (
         f"{of_ranks(ranks).capitalize()} finished, but no label of {'them' if several else 'it'} is there: {shards} "
         "removed since, or the script set none."
     )
+
+
+def _pieces(unreadable: int) -> str:
+    return f"{count(unreadable, 'shard')} or journal line{'s' * (unreadable > 1)}"
 
 
 def _where_it_is(verdicts: Verdicts, absent: Verdicts, side: str) -> str:
@@ -184,7 +187,7 @@ def _without_partner(verdicts: Verdicts) -> Verdicts:
     return [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
 
 
-def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
+def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder: str) -> str:
     golden = [label for label, verdict in verdicts if verdict.golden is not None]
     actual = [label for label, verdict in verdicts if verdict.actual is not None]
     misfits = _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH])
@@ -195,12 +198,12 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int) -> str:
     if not verdicts and run is not None and run.failure is not None:
         return "Nothing was compared: the run ended before any label was made."
     if not verdicts and unreadable:
-        return f"Nothing was compared: {unreadable:,} shards or journal lines could not be read, as noted below."
+        return f"Nothing was compared: {_pieces(unreadable)} could not be read, as noted below."
     if not verdicts and run is not None and (run.labels or run.tasks):
         asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
     if not verdicts and run is not None and (gone := _keep_finished([rank.rank for rank in run.ranks], run)):
-        return f"Nothing was compared. {_no_shard(gone)} If so, call {sides} in it, with the same data_id."
+        return f"Nothing was compared. {_no_shard(gone, folder)} If so, call {sides} in it, with the same data_id."
     if not verdicts:
         return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if misfits or failed:

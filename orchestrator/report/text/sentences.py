@@ -177,15 +177,18 @@ def replica_lines(report: Report) -> list[str]:
     return lines + ([f"Likewise: {list_names(others)}."] if others else [])
 
 
-def failure_lines(run: RunRecord | None) -> list[str]:
-    """Return what went wrong first while the ranks ran, with the last lines of that rank's log."""
+def failure_lines(run: RunRecord | None, folder: str = "") -> list[str]:
+    """Return what went wrong first while the ranks ran, with the last lines of that rank's log.
+
+    `folder` begins paths in that of the run.
+    """
     if run is None or run.failure is None:
         return []
     found = run.failure
     lines = [f"Run failed: {found.what}"]
     if found.last_lines and found.rank is not None:
         lines += [f"  | {line}" for line in found.last_lines[-_MOST_LOG_LINES:]]
-        lines.append(f"  whole log: logs/rank{found.rank:05d}.log")
+        lines.append(f"  whole log: {folder}logs/rank{found.rank:05d}.log")
     return lines
 
 

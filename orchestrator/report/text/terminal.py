@@ -29,8 +29,8 @@ _AROUND_TABLE = 5
 """Its header, its legend, a blank line before and behind it, and where the files are."""
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print the table and the sentences.
+def print_report(report: Report, console: Console, folder: Path | None = None) -> None:
+    """Print the table and the sentences; `folder` is that of the run.
 
     Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
     """
@@ -40,7 +40,7 @@ def print_report(report: Report, console: Console) -> None:
         # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
-    sentences = list(_sentences(report))
+    sentences = list(_sentences(report, f"{_short(folder)}/" if folder is not None else ""))
     for line in interruption_lines(report):
         say(line, "bold red")
     good = success_line(report)
@@ -67,7 +67,7 @@ def print_files(files: Sequence[Path], console: Console) -> None:
         console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
 
 
-def _sentences(report: Report) -> Iterator[tuple[str, str]]:
+def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     """Yield the sentences below the table, each with its style."""
     head, *more = first_divergence_lines(report) or [""]
     if head:
@@ -76,8 +76,8 @@ def _sentences(report: Report) -> Iterator[tuple[str, str]]:
     yield from ((line, "red") for line in replica_lines(report))
     yield from ((line, "dim") for line in excuse_lines(report))
     yield from ((line, "yellow") for line in drift_lines(report))
-    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run))
-    yield from ((line, "magenta") for line in gap_lines(report))
+    yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
+    yield from ((line, "magenta") for line in gap_lines(report, folder))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 

@@ -75,7 +75,7 @@ def test_torn_journal_line_is_ignored_and_damage_is_told(tmp_path: Path, header:
     writer.files.journal.write_bytes(b"".join(lines[:2]) + b"garbage\n" + b"".join(lines[3:5]) + lines[5][:20])
     index = read_shard(writer.files)
     assert [record.data_id for record in index.records] == ["x0", "x2", "x3"]
-    assert any("1 damaged line" in note for note in index.notes) and index.torn
+    assert any("1 damaged line;" in note for note in index.notes) and index.torn
 
 
 @pytest.mark.parametrize("content", [b"", b"not hdf5 at all", b"\x89HDF\r\n\x1a\n and then nothing"])

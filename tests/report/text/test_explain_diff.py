@@ -97,6 +97,11 @@ def test_what_was_not_recorded_has_no_type_and_no_shape() -> None:
     assert "actual     not recorded, number 0, labelled at" in text(report_of([label("a", [failed])]), "a")
 
 
+def test_a_dumped_tensor_is_on_no_device_of_that_name() -> None:
+    dumped = replace(verdict(0), actual=replace(side("a"), device="dumped by the library"))
+    assert "actual     float32 (6, 4) dumped by the library, number 0" in text(report_of([label("a", [dumped])]), "a")
+
+
 def test_what_matches_has_room_and_what_drifts_is_told_both_ways() -> None:
     found = report({"a": 1e-6, "b": 1e-4})
     assert "to fail    fail would have to be below" in text(found, "a")

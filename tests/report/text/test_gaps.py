@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
+from rich.console import Console
+
+from aclcmp.orchestrator.core.diagnosis import Pattern
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.run_record import RankState
+from aclcmp.orchestrator.core.run_record import Failure, RankState
 from aclcmp.orchestrator.core.verdicts import Coverage, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.report.text.terminal import print_report
 from tests.report.made_up import label, record_of, report_of, side, verdict
 from tests.report.text.test_terminal import printed
 
@@ -108,6 +114,31 @@ def test_a_rank_that_finished_and_has_no_shard() -> None:
     killed = tuple(rank.model_copy(update={"state": RankState.FAILED}) for rank in run.ranks)
     text = printed(report_of(labels, run=run.model_copy(update={"ranks": killed}), silent=(1,)), 300)
     assert "not reached there" in text and "removed since" not in text
+
+
+def test_one_piece_and_several_that_cannot_be_read() -> None:
+    for number, words in ((1, "1 shard or journal line"), (2, "2 shards or journal lines")):
+        for labels in ([], [label("a", [verdict(0)])]):
+            found = report_of(labels)
+            coverage = replace(found.judgement.coverage, unreadable=number)
+            text = printed(replace(found, judgement=replace(found.judgement, coverage=coverage, verdict="x")), 300)
+            assert f"{words} could not be read, as noted below" in text
+
+
+def test_paths_begin_with_the_folder_of_the_run() -> None:
+    out = io.StringIO()
+    failed = record_of(2, Failure(rank=1, what="rank 1 exited", last_lines=("x",)))
+    report = report_of([label("a", [verdict(0)])], run=failed, silent=(1,))
+    print_report(report, Console(file=out, width=300, highlight=False), Path.cwd() / "runs" / "x")
+    assert "  whole log: runs/x/logs/rank00001.log\n" in out.getvalue()
+    assert "see runs/x/logs/rank00001.log. Rank 1 finished" in out.getvalue()
+    assert ": runs/x/shards/rank00001.h5 was removed" in out.getvalue()
+
+
+def test_a_question_ends_a_sentence() -> None:
+    wrong = label("a", [verdict(0, Status.DIVERGED, Origin.OWN)])
+    found = replace(report_of([wrong]), patterns=(Pattern(wrong.key, {0: 1.0}, "ranks 0, 2, or 2 apart?", "", ""),))
+    assert "  Where: ranks 0, 2, or 2 apart?\n" in printed(found, 300)
 
 
 def test_all_shards_are_gone() -> None:
