@@ -2,8 +2,8 @@
 
 A KeyboardInterrupt is raised wherever the main thread is. Where that is an import, its lock may be kept for good, and
 another thread (Ray starts in one) waits for it for ever. Where it is a callback of a weak reference or a `__del__`,
-Python prints it and goes on. Where it leaves code that `eval` or `exec` took as a string, Python notes it, and under
-`python -m` ends by SIGINT later, whatever the exit code.
+Python prints it and goes on; where it is one of pydantic's validation, it is lost. Where it leaves code that `eval` or
+`exec` took as a string, Python notes it, and under `python -m` ends by SIGINT later, whatever the exit code.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command early."""
-_PERIOD = 0.05
+_PERIOD = 0.01
 _UNSAFE_FILES = frozenset({"<frozen importlib._bootstrap>", weakref.__file__})
 """Source files of frames in which no exception may be raised: imports, and callbacks of weak references."""
+_UNSAFE_PACKAGES = frozenset({"pydantic"})
+"""Packages of such frames: callbacks of their compiled code may be under way."""
 _STRING = "<string>"
 """In place of the source file where the code was a string."""
 
@@ -85,6 +87,8 @@ def _try_again(number: int) -> None:
 def _at_a_bad_moment(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_filename in _UNSAFE_FILES or frame.f_code.co_name == "__del__":
+            return True
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _UNSAFE_PACKAGES:
             return True
         if frame.f_code.co_filename == _STRING and frame.f_back is not None:  # the outermost one is `python -c`
             return True

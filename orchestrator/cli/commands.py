@@ -18,6 +18,7 @@ from rich.text import Text
 from aclcmp import __version__
 from aclcmp.orchestrator.core.job import Job, RunOptions
 from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.interrupts import check_interrupt
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
@@ -159,6 +160,7 @@ def compare_again(
 
         plan = plan_local_run(run, record, screen, rules, terms.repeat)
         load_kernels(screen)
+    check_interrupt()
     with screen:
         report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, terms, clean=clean)
     return _show_report(replace(report, paths=paths), run, console, as_json)
@@ -255,6 +257,7 @@ def compare_two(
             first, second = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
             plan = plan_sides(first, second, screen, ids, rules)
             load_kernels(screen)
+        check_interrupt()
         folder = RunDir.create(output, with_ranks=False)
         with screen:
             report = answer_two(first, second, ComparedRun(folder), plan, LocalComparer(), screen, terms)

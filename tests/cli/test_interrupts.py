@@ -30,6 +30,26 @@ except KeyboardInterrupt:
     print("imported" if "slow" in globals() and slow.done else "broken off")
 """
 
+_VALIDATED = """
+import signal, time
+from typing import Annotated, Any
+from pydantic import BeforeValidator, TypeAdapter
+from aclcmp.orchestrator.interrupts import defer_interrupts
+
+defer_interrupts()
+
+def parse(value):
+    signal.raise_signal(signal.{number})
+    return value
+
+try:
+    print("parsed", TypeAdapter(Annotated[Any, BeforeValidator(parse)]).validate_python(3))
+    time.sleep(10)
+    print("never interrupted")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
 _HELD = """
 import signal
 from aclcmp.orchestrator.interrupts import defer_interrupts
@@ -76,6 +96,12 @@ def test_ctrl_c_waits_for_an_import(tmp_path: Path, threads: bool, number: str) 
 def test_ctrl_c_waits_for_what_would_swallow_it(tmp_path: Path, number: str) -> None:
     done = _run(tmp_path, _HELD.format(number=number))
     assert done.stdout.split() == ["deleted", "interrupted"] and done.stderr == "", done
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_waits_for_a_validation(tmp_path: Path, number: str) -> None:
+    done = _run(tmp_path, _VALIDATED.format(number=number))
+    assert done.stdout.splitlines() == ["parsed 3", "interrupted"] and done.stderr == "", done
 
 
 _AGAIN = """
