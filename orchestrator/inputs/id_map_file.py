@@ -2,7 +2,8 @@
 
 `-` on one side drops what the other side matches. Several ids of one side that are one of the other are joined by ` | `
 where they lie side by side along the last dimension, by ` + ` where they are added. `task:3 -> task:0` pairs tasks. An
-id that would not stand for itself (blanks, `#`, quotes, a plain `-`) is written in double quotes with JSON's escapes.
+id that would not stand for itself (blanks, `#`, `|`, quotes, a plain `-` or `task:3`) is written in double quotes with
+JSON's escapes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule,
 
 _JOIN = re.compile(r"\s+([+|])\s+")
 _TASK = re.compile(r"task:(\d{1,9})")
-_PLAIN = re.compile(r'(?!(?:-|->)$)[^\s#"]+')
+_PLAIN = re.compile(r'(?!(?:-|->|task:\d{1,9})$)[^\s#"|]+')
 
 
 def read_map(path: Path) -> IdMap:

@@ -102,7 +102,10 @@ def test_any_bytes_are_rules_or_one_line(tmp_path_factory: pytest.TempPathFactor
 
 
 ANY_ID = st.one_of(
-    st.none(), st.text(min_size=1, max_size=30), st.text(alphabet="a->#\" \\.'\n", min_size=1, max_size=8)
+    st.none(),
+    st.text(min_size=1, max_size=30),
+    st.text(alphabet="a->#\" \\.'\n|+", min_size=1, max_size=8),
+    st.sampled_from(["task:3", "task:03", "task:", "a | b", "a + b"]),
 )
 
 

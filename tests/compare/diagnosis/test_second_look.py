@@ -160,7 +160,7 @@ def test_an_excerpt_is_where_the_error_is_and_whole_rows(tmp_path: Path) -> None
     assert found.region.shape == (1, 20, 64)
     assert found.region.start[1] <= 317 < found.region.end[1]
     assert found.region == found.golden_region == found.actual_region
-    look = diagnose_pairs(Suspect((), 1.0, (found,)))
+    look = diagnose_pairs(Suspect((pair,), 1.0, (found,)))
     assert look.fits[0].words.startswith("in 1,280 of 25,600 values, where the error is largest: ")
 
 
