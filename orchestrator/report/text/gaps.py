@@ -187,25 +187,19 @@ def _without_partner(verdicts: Verdicts) -> Verdicts:
     return [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
 
 
+_BOTH = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+
+
 def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder: str) -> str:
+    """Say why nothing was compared, and what to do about it."""
+    if not verdicts:
+        return _no_label(run, unreadable, folder)
     golden = [label for label, verdict in verdicts if verdict.golden is not None]
     actual = [label for label, verdict in verdicts if verdict.actual is not None]
     misfits = _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH])
     failed = _gap(
         [each for each in verdicts if each[1].status is Status.FAILED], "Labels were not recorded, or are not readable"
     )
-    sides = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
-    if not verdicts and run is not None and run.failure is not None:
-        return "Nothing was compared: the run ended before any label was made."
-    if not verdicts and unreadable:
-        return f"Nothing was compared: {_pieces(unreadable)} could not be read, as noted below."
-    if not verdicts and run is not None and (run.labels or run.tasks):
-        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
-        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
-    if not verdicts and run is not None and (gone := _keep_finished([rank.rank for rank in run.ranks], run)):
-        return f"Nothing was compared. {_no_shard(gone, folder)} If so, call {sides} in it, with the same data_id."
-    if not verdicts:
-        return f"Nothing was compared: the script made no label. Call {sides} in it, with the same data_id."
     if misfits or failed:
         return " ".join(["Nothing was compared.", *misfits, *[failed] * bool(failed)])
     if without := [each for each in (_undumped_labels(verdicts, run), _unpaired_labels(verdicts)) if each]:
@@ -234,7 +228,23 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder:
             f"Nothing was compared: both sides have the same data ids, but on other ranks or in another number; e.g. "
             f"{name} is golden on {of_ranks(ranks[0])}, actual on {of_ranks(ranks[1])}."
         )
+    advice = f"Call {_BOTH} with the same data_id on the same rank"
+    if run is None:
+        advice = "aclcmp compare GOLDEN ACTUAL --suggest-map proposes a map of names"
     return (
         f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
-        f"actual (acl) e.g. {actual[0].key.label}. Call {sides} with the same data_id on the same rank."
+        f"actual (acl) e.g. {actual[0].key.label}. {advice}."
     )
+
+
+def _no_label(run: RunRecord | None, unreadable: int, folder: str) -> str:
+    if run is not None and run.failure is not None:
+        return "Nothing was compared: the run ended before any label was made."
+    if unreadable:
+        return f"Nothing was compared: {_pieces(unreadable)} could not be read, as noted below."
+    if run is not None and (run.labels or run.tasks):
+        asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
+        return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
+    if run is not None and (gone := _keep_finished([rank.rank for rank in run.ranks], run)):
+        return f"Nothing was compared. {_no_shard(gone, folder)} If so, call {_BOTH} in it, with the same data_id."
+    return f"Nothing was compared: the script made no label. Call {_BOTH} in it, with the same data_id."

@@ -278,7 +278,17 @@ CRASH = Failure(
         ([], record_of(1, CRASH), "the run ended before any label was made."),
         ([_golden_only("a")], None, "only the golden side (pta) was labelled, e.g. a."),
         ([_actual_only("b")], None, "only the actual side (acl) was labelled, e.g. b."),
-        ([_golden_only("a"), _actual_only("b")], None, "no data id has both sides; golden (pta) has e.g. a"),
+        (
+            [_golden_only("a"), _actual_only("b")],
+            None,
+            "no data id has both sides; golden (pta) has e.g. a, actual (acl) e.g. b. aclcmp compare GOLDEN ACTUAL "
+            "--suggest-map proposes a map of names.",
+        ),
+        (
+            [_golden_only("a"), _actual_only("b")],
+            record_of(1),
+            "no data id has both sides; golden (pta) has e.g. a, actual (acl) e.g. b. Call set_label(",
+        ),
         ([label("c", [verdict(0, Status.FAILED)])], None, "are not readable for c on rank 0"),
     ],
 )
