@@ -90,7 +90,7 @@ def plan_labels(
     chains: list[list[tuple[LabelKey, float]]] = []
     without: list[list[tuple[LabelKey, float]]] = []
     by_rank = [(rank, list(labels)) for rank, labels in ranks]
-    rows = gather_rows(by_rank)
+    rows, notes = gather_rows(by_rank)
     for rank, labels in by_rank:
         for label in labels:
             found = sides.get(label.key)
@@ -114,7 +114,8 @@ def plan_labels(
         return try_sum(found, sides[key], sides[further[key][0]]) if key in further else found
 
     plans = [plan(key) for key in golden_order(chains) if key not in beside]
-    return tuple(plans), sides, by_rows.notes() + ([note_on_further_outputs([*beside])] if beside else [])
+    notes += [*by_rows.notes(), *([note_on_further_outputs([*beside])] if beside else [])]
+    return tuple(plans), sides, notes
 
 
 def _plan(

@@ -260,9 +260,12 @@ def test_a_label_that_has_rows_in_some_forwards_only(tmp_path: Path) -> None:
     for job, side, factor in ((golden, "pta", 1), (actual, "acl", -3)):
         job.label(0, side, "logits", last * np.float32(factor), rows_of(prefill, ""))
         job.label(0, side, "logits", values_of(decode), rows_of(decode, ""))
-    _, judgement = compare(golden, actual, 1)
+    plan, judgement = compare(golden, actual, 1)
     found = {label.key.occurrence: label.status for label in judgement.labels}
     assert found == {0: Status.DIVERGED, 1: Status.MATCH} and judgement.exit_code == 1
+    assert "logits ([2, 12]) has no dimension for the 7 rows that were named: it paired as a tensor without names" in (
+        plan.notes
+    )
 
 
 @pytest.mark.parametrize("width", [12, 10])

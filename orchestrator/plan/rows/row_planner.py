@@ -39,19 +39,22 @@ class LabelRows:
         (self.goldens if label.record.side == "pta" else self.actuals)[rank].append(label)
 
 
-def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, LabelRows]:
+def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> tuple[dict[LabelKey, LabelRows], list[str]]:
     """Take all labels with rows together, and give all records of one id the key under which it is planned.
 
+    Also return notes.
     The key is the first occurrence in the first task that has no label without rows. The lists are changed. Rows that
     fit no shape are left out, and those of a dump where the other side of the label has none: its labels pair by task
     and occurrence.
     """
     if all(label.rows is None for _, labels in ranks for label in labels):
-        return {}
+        return {}, []
+    unfit: dict[str, RankLabel] = {}
     for _, labels in ranks:
         for place, label in enumerate(labels):
             if label.rows is not None and features_of(label) is None:
                 labels[place] = replace(label, rows=None)
+                unfit.setdefault(label.key.label, label)
     _leave_out_one_sided(ranks)
     plain = {label.key for _, labels in ranks for label in labels if label.rows is None}
     keys: dict[str, LabelKey] = {}
@@ -70,7 +73,20 @@ def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> dict[LabelKey, 
                     key, label.record, label.path, label.dump, label.host, label.rank, label.rows, label.places
                 )
             found.setdefault(key, LabelRows()).add(rank, label)
-    return found
+    return found, _notes_on_unfit(unfit)
+
+
+def _notes_on_unfit(labels: Mapping[str, RankLabel]) -> list[str]:
+    """Say which labels were made where rows have names, but have no dimension for these."""
+    if not labels:
+        return []
+    name, first = next(iter(labels.items()))
+    size = 0 if first.rows is None else first.rows.numbers.size // 3
+    others = f" and {len(labels) - 1:,} more" if len(labels) > 1 else ""
+    return [
+        f"{name} ({list(first.shape)}) has no dimension for the {size:,} rows that were named: it{others} paired as "
+        "a tensor without names"
+    ]
 
 
 def _leave_out_one_sided(ranks: Sequence[tuple[int, list[RankLabel]]]) -> None:
