@@ -29,6 +29,7 @@ from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evide
 from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
+from aclcmp.orchestrator.judge.other_tensors import notes_on_other_tensors
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.diagnose import (
     MOST_LOOKS,
@@ -95,6 +96,7 @@ def answer(
         *_notes_on_run(run, planned, resolved.plan),
         *_notes_on_layouts(resolved.plan),
         *_notes_on_basis(resolved),
+        *notes_on_other_tensors(judgement.labels),
         *_notes_on_second_look(judgement, diagnosis, comparison, options.second_look),
     ]
     if clean:
