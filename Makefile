@@ -14,7 +14,7 @@ test: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 	@scripts/install-chromium || true
 	@$(MAKE) --no-print-directory .venv-engine/ready || echo "vLLM cannot be installed here: tests with an engine are skipped"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "ray or fuzz or model or netns or submit or browser or engine"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "ray or fuzz or model or netns or submit or browser or engine"
 
 check: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
