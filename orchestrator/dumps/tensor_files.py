@@ -9,14 +9,20 @@ from aclcmp.orchestrator.dumps.format import DumpFiles, DumpFormat, FileContent
 from aclcmp.orchestrator.dumps.npy import read_npy, read_npz
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
 from aclcmp.orchestrator.dumps.scratch import Scratch
-from aclcmp.orchestrator.dumps.torch_files import read_torch
+
+
+def _read_torch(path: str, scratch: Scratch) -> FileContent:
+    from aclcmp.orchestrator.dumps.torch_files import read_torch  # here and not above: other files need none of it
+
+    return read_torch(path, scratch)
+
 
 _READERS: Mapping[str, Callable[[str, Scratch], FileContent]] = {
     ".npy": read_npy,
     ".npz": read_npz,
     ".safetensors": read_safetensors,
-    ".pt": read_torch,
-    ".pth": read_torch,
+    ".pt": _read_torch,
+    ".pth": _read_torch,
 }
 """By the file's suffix."""
 
@@ -32,4 +38,4 @@ class TensorFiles(DumpFormat):
 
     def read(self, file: File, dump: DumpFiles) -> FileContent:
         """Read a file as its suffix says, of any other suffix as torch's."""
-        return _READERS.get(file.suffix, read_torch)(file.path, dump.scratch)
+        return _READERS.get(file.suffix, _read_torch)(file.path, dump.scratch)

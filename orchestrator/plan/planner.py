@@ -18,7 +18,6 @@ from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.plan.further_outputs import find_further_outputs, note_on_further_outputs, try_sum
 from aclcmp.orchestrator.plan.golden_order import golden_order
 from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
-from aclcmp.orchestrator.plan.joined_labels import JoinedLabels
 from aclcmp.orchestrator.plan.label_planner import Planner
 from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
@@ -130,7 +129,11 @@ def _plan(
     one_run = len(runs) == 1
     planner = Planner(world_size if one_run else _world_size(runs[0]), world_size, one_run=one_run)
     by_run = [list(_labels_to_compare(run, names)) for run in runs]
-    joined = JoinedLabels(by_run[0], by_run[1], joins) if joins else None
+    joined = None
+    if joins:
+        from aclcmp.orchestrator.plan.joined_labels import JoinedLabels  # here and not above: most plans join nothing
+
+        joined = JoinedLabels(by_run[0], by_run[1], joins)
     labels, sides, notes = plan_labels(itertools.chain(*by_run), planner)
     if joined is not None:
         labels = tuple(map(joined.finish, labels))
