@@ -171,6 +171,7 @@ def main() -> None:
     base = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     folder = Path(tempfile.mkdtemp(dir=base))
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it, each command compiles 240 modules anew: 0.2 s
     try:
         run, files = make_run(folder), make_files(folder / "files")
         cases = (
