@@ -35,12 +35,18 @@ class File:
     @property
     def stem(self) -> str:
         """The name without its ending."""
-        return os.path.splitext(self.parts[-1])[0]  # noqa: PTH122 (Path() costs more than the listing)
+        return self._split_name()[0]
 
     @property
     def suffix(self) -> str:
         """The ending of the name, in lower case, with its dot."""
-        return os.path.splitext(self.parts[-1])[1].lower()  # noqa: PTH122 (as above)
+        return self._split_name()[1].lower()
+
+    def _split_name(self) -> tuple[str, str]:
+        """Split the name before its last dot, unless only dots stand before it. Path() costs more than the listing."""
+        name = self.parts[-1]
+        stem, dot, end = name.rpartition(".")
+        return (stem, dot + end) if stem.strip(".") else (name, "")
 
 
 def list_files(folder: Path) -> list[File]:
