@@ -77,8 +77,20 @@ def test_an_empty_file_maps_nothing(tmp_path: Path) -> None:
         ("x" * 9000, "names.map:1: a line of 9000 bytes"),
         ("x" * 8000, "names.map:1: no arrow in 'xxx"),
         (b"\n" * (16 << 20) + b"\n", "names.map has more than 16 MiB"),
+        ("a | b + c -> d", "names.map:1: + and | on one side"),
+        ("\na | b -> c + d", "names.map:2: several ids joined by + or | on one side need one id on the other"),
+        ("a | b -> -", "names.map:1: several ids joined by + or | on one side need one id on the other"),
+        (
+            "*.a|*.b -> *.c",
+            "names.map:1: '*.a|*.b': write | with blanks around it, or an id that has one in double quotes",
+        ),
+        ("a.* | b -> c.*", "names.map:1: 'a.*' and 'b' differ in their number of stars"),
+        ("a -> b\nc -> b | d", "names.map:2: 'b' is already on the actual side of line 1; keep one"),
+        ("task:0 -> x", "names.map:1: a task needs a task on the other side, or - to drop it"),
+        ("task:0 -> task:1\ntask:0 -> task:2", "names.map:2: task 0 is already on the golden side of line 1; keep one"),
+        ("task:0 -> task:1\n- -> task:1", "names.map:2: task 1 is already on the actual side of line 1; keep one"),
     ],
-    ids=range(20),
+    ids=range(29),
 )
 def test_what_is_no_file_of_patterns(tmp_path: Path, content: "str | bytes", message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as caught:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.orchestrator.core.verdicts import Status
-from aclcmp.orchestrator.errors import ExitCode, UsageError
+from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
 from aclcmp.orchestrator.plan.planner import plan_two
@@ -139,27 +139,6 @@ def test_the_file_of_rules(tmp_path: Path) -> None:
     first, second = open_source(golden, "pta", tmp_path), open_source(actual, "acl", tmp_path)
     plan = plan_two(first.indices, second.indices, 1, ids)
     assert [note for note in plan.notes if "map" in note] == ["no label follows these rules of the map: line 4"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a | b + c -> d", "map.txt:1: + and | on one side"),
-        ("\na | b -> c + d", "map.txt:2: several ids joined by + or | on one side need one id on the other"),
-        ("a | b -> -", "map.txt:1: several ids joined by + or | on one side need one id on the other"),
-        (
-            "*.a|*.b -> *.c",
-            "map.txt:1: '*.a|*.b': write | with blanks around it, or an id that has one in double quotes",
-        ),
-        ("a.* | b -> c.*", "map.txt:1: 'a.*' and 'b' differ in their number of stars"),
-        ("a -> b\nc -> b | d", "map.txt:2: 'b' is already on the actual side of line 1; keep one"),
-    ],
-)
-def test_joins_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "map.txt").write_text(text)
-    with pytest.raises(UsageError) as caught:
-        read_map(tmp_path / "map.txt")
-    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("damaged", ["a", "ab", "x2"])

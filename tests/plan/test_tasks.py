@@ -3,10 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.plan.id_rules import IdMap, TaskRule
 from aclcmp.orchestrator.plan.planner import plan_two
@@ -63,21 +60,6 @@ def test_references_are_in_the_tasks_of_their_golden_labels() -> None:
     actual = [index(0, *(in_task(task, "acl", task) for task in (0, 1, 2)))]
     (moved,) = with_aligned_tasks(golden, actual, [TaskRule(None, 0)])
     assert [(record.side, record.task) for record in moved.records] == [("ref", 1), ("pta", 1), ("ref", 2), ("pta", 2)]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("task:0 -> x", "map.txt:1: a task needs a task on the other side, or - to drop it"),
-        ("task:0 -> task:1\ntask:0 -> task:2", "map.txt:2: task 0 is already on the golden side of line 1; keep one"),
-        ("task:0 -> task:1\n- -> task:1", "map.txt:2: task 1 is already on the actual side of line 1; keep one"),
-    ],
-)
-def test_rules_that_cannot_be(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "map.txt").write_text(text)
-    with pytest.raises(UsageError) as caught:
-        read_map(tmp_path / "map.txt")
-    assert message in str(caught.value)
 
 
 def test_the_file_of_rules(tmp_path: Path) -> None:
