@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from aclcmp.labeling.engines.vllm_run import SETTINGS
+
 MODEL = Path(__file__).resolve().parents[1] / ".trained" / "smollm2"
 PROMPTS = ["The quick brown fox", "Once upon a time", "def main():", "In the beginning"]
 ANSWERS = 4
@@ -48,14 +50,7 @@ def answer(tokens: int) -> None:
 
 def run(way: str, folder: str, tokens: int) -> list[float]:
     """Return the seconds of a step in each answer of a process of its own."""
-    settings = {
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
+    settings = dict(SETTINGS)
     if way != "off":
         settings |= WAYS[way] | {"ACLCMP_SHARD_DIR": folder, "ACLCMP_RUN_ID": "bench", "ACLCMP_LABELS": LAYERS}
     done = subprocess.run(

@@ -15,14 +15,21 @@ from pathlib import Path
 from aclcmp.labeling.engines.vllm import register
 from aclcmp.labeling.engines.vllm_options import sets_compilation
 
-_DEFAULTS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-_ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+SETTINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Variables of vLLM's processes, where the user sets no others."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the engine over all prompts; return the exit code."""
     model, prompts, most, *options = arguments
-    for name, value in (_DEFAULTS | _ON_CPU).items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from vllm import LLM, SamplingParams
     from vllm.engine.arg_utils import EngineArgs

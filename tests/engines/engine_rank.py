@@ -7,14 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+from aclcmp.labeling.engines.vllm_run import SETTINGS
+
+os.environ |= SETTINGS
 from vllm import LLM
 
 from aclcmp.labeling import api

@@ -13,13 +13,8 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-SETTINGS = {
-    "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+from aclcmp.labeling.engines.vllm_run import SETTINGS
+
 PATIENCE = 300
 
 
@@ -41,7 +36,7 @@ def main(model: str, ranks: str) -> int:
         "--tensor-parallel-size", ranks, "--enforce-eager", "--max-model-len", "128", "--host", "127.0.0.1",
         "--port", str(port),
     ]  # fmt: skip
-    server = subprocess.Popen(command, env=os.environ | SETTINGS)
+    server = subprocess.Popen(command, env=os.environ | SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"})
     url, end = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
     try:
         while server.poll() is None and time.monotonic() < end:
