@@ -156,7 +156,7 @@ def _plan(
             *_notes_on_parallel_processes(indices),
             *(note for index in indices for note in index.notes),
             *notes,
-            *_warnings(label for _, of_rank in itertools.chain(*by_run) for label in of_rank),
+            *_warnings([label for _, of_rank in itertools.chain(*by_run) for label in of_rank]),
         ),
     )
 
@@ -218,14 +218,11 @@ def _span(index: ShardIndex) -> tuple[float, float, set[tuple[int, str, str]]] |
     return (index.header.started, max(record.time for record in records), names) if records else None
 
 
-def _warnings(labels: Iterable[RankLabel]) -> list[str]:
+def _warnings(labels: Sequence[RankLabel]) -> list[str]:
     """Say what was odd in dumped files, and of how many tensors only summaries were kept."""
-    warnings: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
-    for label in labels:
-        kept[label.record.capture] += 1
-        if isinstance(label.dump, DumpedTensor):
-            warnings.update(label.dump.warnings)
+    kept = Counter([label.record.capture for label in labels])
+    dumps = [label.dump for label in labels if isinstance(label.dump, DumpedTensor)]
+    warnings = Counter([warning for dump in dumps for warning in dump.warnings])
     notes = [warning + (f" ({count:,} times)" if count > 1 else "") for warning, count in warnings.most_common()]
     if len(notes) > _MOST_WARNINGS:
         notes = [*notes[:_MOST_WARNINGS], f"{len(notes) - _MOST_WARNINGS:,} more warnings about dumped files"]

@@ -16,9 +16,12 @@ from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey, RowPlaces, Source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RankLabel:
-    """One side of a label on one rank. `dump` is the result for the file that it names; None if it names none."""
+    """One side of a label on one rank. `dump` is the result for the file that it names; None if it names none.
+
+    Nothing changes it; it is not frozen, for that takes three times as long to make, and there are millions.
+    """
 
     key: LabelKey
     record: LabelRecord
@@ -39,14 +42,19 @@ class RankLabel:
         return self.record.error or (self.dump.reason if isinstance(self.dump, NotDumped) else "")
 
     @property
+    def stored(self) -> DumpedTensor | LabelRecord:
+        """What tells the type, the shape and the place of the stored tensor."""
+        return self.dump if isinstance(self.dump, DumpedTensor) else self.record
+
+    @property
     def dtype(self) -> str:
         """Element type by torch's name; "" where there is no tensor."""
-        return self.dump.dtype if isinstance(self.dump, DumpedTensor) else self.record.dtype
+        return self.stored.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape as stored."""
-        return self.dump.shape if isinstance(self.dump, DumpedTensor) else self.record.shape
+        return self.stored.shape
 
     @property
     def in_blocks(self) -> bool:
@@ -98,7 +106,7 @@ class RankLabel:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SeenLabel(RankLabel):
     """A label whose stored elements count as a tensor of another shape; the report tells it as it was recorded."""
 

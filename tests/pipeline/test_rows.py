@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,58 @@ def test_what_labels_with_the_same_rows_share_is_made_once(tmp_path: Path) -> No
     for side in ([pair.golden for pair in plan.pairs], [pair.actual for pair in plan.pairs]):
         places = [source.places for source in side if source.places is not None]
         assert len(places) == 4 and len({(id(each.piece), id(each.row)) for each in places}) == 1
+
+
+def rows_of_pairs(plan: Plan) -> dict[tuple[str, int, int], dict[str, tuple[object, ...]]]:
+    """Where each row of a side lies, by its name; by label, rank and side."""
+    found = {}
+    for label in plan.labels:
+        assert label.rows is not None
+        for pair in label.pairs:
+            names = [label.rows.words(row, row).partition(", ")[2] for row in range(len(label.rows.table))]
+            for side, source in enumerate((pair.golden, pair.actual)):
+                places = source.places
+                assert places is not None and source.shape == (len(names), *source.shape[1:])
+                of_piece = [(places.paths[file], at) for file, at in zip(places.file, places.offset, strict=True)]
+                facts = (places.checksum.tolist(), places.rows.tolist(), source.dtype, source.shape[1:])
+                found[label.key.label, pair.rank, side] = {
+                    name: (*of_piece[piece], row, *(each[piece] for each in facts[:2]), *facts[2:])
+                    for name, piece, row in zip(names, places.piece, places.row, strict=True)
+                }
+    return found
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_labels_that_are_planned_together_are_planned_as_each_alone(data: st.DataObject) -> None:
+    """Labels of several widths and types, recorded in all forwards or in some, share what is theirs alone nowhere."""
+    steps = [[(request, at, at + 1) for request in data.draw(st.permutations(range(2)))] for at in range(4)]
+    where = st.sets(st.sampled_from(range(len(steps))), min_size=1)
+    labels = {
+        name: (data.draw(where), data.draw(st.sampled_from([1, 3])), data.draw(st.sampled_from(["f4", "f8"])))
+        for name in ("x", "y", "z")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        golden, actual = Job(Path(folder, "g"), 1), Job(Path(folder, "a"), 2)
+        for whole in [(0, 0, len(steps))], [(1, 0, len(steps))]:
+            rows = rows_of(whole, "")
+            for name, (_, width, dtype) in labels.items():
+                golden.label(0, "pta", name, values_of(whole)[:, :width].astype(dtype), rows)
+        for number, step in enumerate(steps):
+            rows = rows_of(step, "")  # one table for all labels
+            for name, (recorded, width, dtype) in labels.items():
+                for rank in range(2) if number in recorded else ():
+                    actual.label(rank, "acl", name, values_of(step)[:, :width].astype(dtype), rows)
+        runs = golden.indices(), actual.indices()
+        together = rows_of_pairs(plan_two(*runs, 2))
+        for name in labels:
+            own_golden, own_actual = (
+                [replace(index, records=tuple(each for each in index.records if each.data_id == name)) for index in run]
+                for run in runs
+            )
+            expected = rows_of_pairs(plan_two(own_golden, own_actual, 2))
+            assert len(expected) == 4
+            assert {key: rows for key, rows in together.items() if key[0] == name} == expected
 
 
 def test_summaries_of_all_forwards_are_counted(tmp_path: Path) -> None:

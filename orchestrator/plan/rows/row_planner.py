@@ -20,7 +20,7 @@ from aclcmp.orchestrator.plan.label_planner import Planner
 from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 from aclcmp.orchestrator.plan.rows.requests import SideRequests, pair_requests
-from aclcmp.orchestrator.plan.rows.row_sets import RowSet, RowSets, features_of
+from aclcmp.orchestrator.plan.rows.row_sets import RecordedRows, RowSet, RowSets, share_forwards
 
 _MOST_NAMED = 3
 _MOST_NOTES = 6
@@ -29,78 +29,98 @@ _Int32 = npt.NDArray[np.int32]
 
 @dataclass(slots=True)
 class LabelRows:
-    """All records of one label that have rows, by side and rank, in the order in which they were set."""
+    """All records of one label that have rows, by side and rank."""
 
-    goldens: dict[int, list[RankLabel]] = field(default_factory=lambda: defaultdict(list))
-    actuals: dict[int, list[RankLabel]] = field(default_factory=lambda: defaultdict(list))
+    goldens: dict[int, RecordedRows] = field(default_factory=dict)
+    actuals: dict[int, RecordedRows] = field(default_factory=dict)
 
-    def add(self, rank: int, label: RankLabel) -> None:
-        """Take one record."""
-        (self.goldens if label.record.side == "pta" else self.actuals)[rank].append(label)
+
+_Series = dict[tuple[int, bool, str], RecordedRows]
+"""Records by rank, whether they are golden, and their label's name, in the order in which they were first set."""
 
 
 def gather_rows(ranks: Sequence[tuple[int, list[RankLabel]]]) -> tuple[dict[LabelKey, LabelRows], list[str]]:
-    """Take all labels with rows together, and give all records of one id the key under which it is planned.
+    """Take all records of a label with rows together; return them by the key under which it is planned, and notes.
 
-    Also return notes.
-    The key is the first occurrence in the first task that has no label without rows. The lists are changed. Rows that
-    fit no shape are left out, and those of a dump where the other side of the label has none: its labels pair by task
-    and occurrence.
+    The key is the first occurrence in the first task that has no label without rows. In the lists, which are changed,
+    only the first record of each label, side and rank is left, with that key. Rows that fit no shape do not count, nor
+    those of a dump where the other side of the label has none: its labels pair by task and occurrence.
     """
-    if all(label.rows is None for _, labels in ranks for label in labels):
-        return {}, []
-    unfit: dict[str, RankLabel] = {}
-    for _, labels in ranks:
-        for place, label in enumerate(labels):
-            if label.rows is not None and features_of(label) is None:
-                labels[place] = replace(label, rows=None)
-                unfit.setdefault(label.key.label, label)
-    _leave_out_one_sided(ranks)
+    series = _series(ranks)
+    unfit = [
+        label
+        for records in series.values()
+        if None in records.forwards.features
+        for label, features in zip(records.labels, records.forwards.features, strict=True)
+        if features is None
+    ]
+    series = _without(ranks, series, unfit)
+    series = _without(ranks, series, _one_sided(ranks, series))
+    if not series:
+        return {}, _notes_on_unfit(unfit)
     plain = {label.key for _, labels in ranks for label in labels if label.rows is None}
     keys: dict[str, LabelKey] = {}
     found: dict[LabelKey, LabelRows] = {}
-    for rank, labels in ranks:
-        for place, label in enumerate(labels):
-            if label.rows is None:
-                continue
-            name = label.key.label
-            key = keys.get(name)
-            if key is None:
-                free = (LabelKey(label.key.task, name, occurrence) for occurrence in itertools.count())
-                key = keys[name] = next(each for each in free if each not in plain)
-            if label.key is not key:  # not by `replace`, which takes several times as long: there are a million
-                labels[place] = RankLabel(
-                    key, label.record, label.path, label.dump, label.host, label.rank, label.rows, label.places
-                )
-            found.setdefault(key, LabelRows()).add(rank, label)
+    left: dict[int, RankLabel] = {}
+    for (rank, is_golden, name), records in series.items():
+        first = records.labels[0]
+        if name not in keys:
+            free = (LabelKey(first.key.task, name, occurrence) for occurrence in itertools.count())
+            keys[name] = next(each for each in free if each not in plain)
+        label = found.setdefault(keys[name], LabelRows())
+        (label.goldens if is_golden else label.actuals)[rank] = records
+        left[id(first)] = replace(first, key=keys[name])
+    for _, labels in ranks:
+        labels[:] = [
+            each for label in labels if (each := label if label.rows is None else left.get(id(label))) is not None
+        ]
     return found, _notes_on_unfit(unfit)
 
 
-def _notes_on_unfit(labels: Mapping[str, RankLabel]) -> list[str]:
+def _series(ranks: Sequence[tuple[int, list[RankLabel]]]) -> _Series:
+    series: dict[tuple[int, bool, str], list[RankLabel]] = defaultdict(list)
+    for rank, labels in ranks:
+        for label in labels:
+            if label.rows is not None:
+                series[rank, label.record.side == "pta", label.key.label].append(label)
+    return share_forwards(series)
+
+
+def _without(ranks: Sequence[tuple[int, list[RankLabel]]], series: _Series, plain: Sequence[RankLabel]) -> _Series:
+    """Take the rows away from some labels, also in the lists; return the series without these."""
+    if not plain:
+        return series
+    chosen = set(map(id, plain))
+    for _, labels in ranks:
+        labels[:] = [replace(label, rows=None) if id(label) in chosen else label for label in labels]
+    return _series(ranks)
+
+
+def _notes_on_unfit(labels: Sequence[RankLabel]) -> list[str]:
     """Say which labels were made where rows have names, but have no dimension for these."""
     if not labels:
         return []
-    name, first = next(iter(labels.items()))
+    first, names = labels[0], {label.key.label for label in labels}
     size = 0 if first.rows is None else first.rows.numbers.size // 3
-    others = f" and {len(labels) - 1:,} more" if len(labels) > 1 else ""
+    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     return [
-        f"{name} ({list(first.shape)}) has no dimension for the {size:,} rows that were named: it{others} paired as "
-        "a tensor without names"
+        f"{first.key.label} ({list(first.shape)}) has no dimension for the {size:,} rows that were named: it{others} "
+        "paired as a tensor without names"
     ]
 
 
-def _leave_out_one_sided(ranks: Sequence[tuple[int, list[RankLabel]]]) -> None:
-    """Leave out the rows of dumps' labels of which the other side has labels, but no rows."""
+def _one_sided(ranks: Sequence[tuple[int, list[RankLabel]]], series: _Series) -> list[RankLabel]:
+    """Return the labels of dumps with rows of which the other side has labels, but no rows."""
+    dumped = [label for records in series.values() for label in records.labels if label.dump is not None]
     sides: dict[str, set[tuple[str, bool]]] = defaultdict(set)
-    for _, labels in ranks:
+    for _, labels in ranks if dumped else ():
         for label in labels:
             sides[label.key.label].add((label.record.side, label.rows is not None))
-    for _, labels in ranks:
-        for place, label in enumerate(labels):
-            if label.rows is not None and label.dump is not None:
-                others = {with_rows for side, with_rows in sides[label.key.label] if side != label.record.side}
-                if others == {False}:
-                    labels[place] = replace(label, rows=None)
+    return [
+        label
+        for label in dumped
+        if {with_rows for side, with_rows in sides[label.key.label] if side != label.record.side} == {False}
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,27 +297,19 @@ class RowPlanner:
                 gaps.append(Gap(plan.key, rank, GapKind.MISSING_GOLDEN, words))
         if not label.actuals:
             gaps += [Gap(plan.key, rank, GapKind.MISSING_ACTUAL, "no actual (acl) side") for rank in label.goldens]
-        some_golden = next(iter(label.goldens.values()), [None])[0]  # its rows serve the rows of any rank
-        here = {
-            gap.rank: Sides(
-                label.goldens[gap.rank][0] if gap.rank in label.goldens else some_golden,
-                label.actuals[gap.rank][0] if gap.rank in label.actuals else None,
-            )
-            for gap in gaps
-        }
+        goldens, actuals = (
+            {rank: records.labels[0] for rank, records in side.items()} for side in (label.goldens, label.actuals)
+        )
+        some_golden = next(iter(goldens.values()), None)  # its rows serve the rows of any rank
+        here = {gap.rank: Sides(goldens.get(gap.rank, some_golden), actuals.get(gap.rank)) for gap in gaps}
         return replace(plan, unpaired=unpaired, gaps=tuple(gaps), sides=here | plan.sides)
 
 
-def _groups(side: Mapping[int, Sequence[RankLabel]], sets: RowSets) -> list[_Group]:
+def _groups(side: Mapping[int, RecordedRows], sets: RowSets) -> list[_Group]:
     """Return the groups of ranks whose labels have the same rows, the lowest rank first."""
     alike: dict[RowSet, list[int]] = defaultdict(list)
     for rank in sorted(side):
-        tables = []
-        for label in side[rank]:
-            found = features_of(label)
-            assert found is not None and label.rows is not None
-            tables.append((label.rows, found[1]))
-        alike[sets.of(rank, tables)].append(rank)
+        alike[sets.of(rank, side[rank])].append(rank)
     return [_Group(tuple(ranks), rows) for rows, ranks in alike.items()]
 
 
@@ -306,18 +318,19 @@ def _pick_rows(rows: RowSet, index: npt.NDArray[np.intp]) -> _PickedRows:
     return _PickedRows(used.tolist(), piece.astype(np.int32), rows.row[index])
 
 
-def _gather(labels: Sequence[RankLabel], rows: _PickedRows) -> RankLabel:
+def _gather(records: RecordedRows, rows: _PickedRows) -> RankLabel:
     """Return some of a rank's rows of a label as one label of the shape [rows, features]."""
-    pieces = [labels[number] for number in rows.records]
+    pieces = [records.labels[number] for number in rows.records]
+    stored = [records.stored[number] for number in rows.records]
+    features = [each[0] for number in rows.records if (each := records.forwards.features[number]) is not None]
     first = pieces[0]
-    features = features_of(first)
-    assert features is not None
     shape = (len(rows.row), *features[0])
-    kind = _kind_of(first)
-    unlike = next((label for label in pieces if _kind_of(label) != kind), None)
     layout = _layout_of_rows(first.record.layout, len(first.shape), shape)
-    record = replace(first.record, dtype=first.dtype, shape=shape, layout=layout, offset=first.source.offset)
-    if unlike is not None:
+    record = replace(first.record, dtype=first.dtype, shape=shape, layout=layout, offset=stored[0].offset or 0)
+    captures = [label.record.capture for label in pieces]
+    kinds = list(zip(features, [each.dtype for each in stored], captures, strict=True))
+    if kinds.count(kinds[0]) < len(kinds):
+        unlike = next(label for label, kind in zip(pieces, kinds, strict=True) if kind != kinds[0])
         record = replace(
             record, offset=None, error=f"it is {_words(first)} in one forward and {_words(unlike)} in another"
         )
@@ -325,21 +338,18 @@ def _gather(labels: Sequence[RankLabel], rows: _PickedRows) -> RankLabel:
         record = replace(
             record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
         )
-    return replace(first, record=record, dump=None, places=_places_of(pieces, rows))
-
-
-def _places_of(pieces: Sequence[RankLabel], rows: _PickedRows) -> RowPlaces:
-    paths = {path: number for number, path in enumerate(dict.fromkeys(label.path for label in pieces))}
-    sources = [label.source for label in pieces]
-    return RowPlaces(
-        paths=tuple(paths),
-        file=np.array([paths[label.path] for label in pieces], np.int32),
-        offset=np.array([source.offset for source in sources], np.int64),
-        rows=np.array([label.rows.numbers.size // 3 for label in pieces if label.rows is not None], np.int64),
-        checksum=np.array([source.checksum or 0 for source in sources], np.uint64),
+    paths = [label.path for label in pieces]
+    files = {path: number for number, path in enumerate(dict.fromkeys(paths))}
+    places = RowPlaces(
+        paths=tuple(files),
+        file=np.array([files[path] for path in paths], np.int32),
+        offset=np.array([each.offset or 0 for each in stored], np.int64),
+        rows=records.forwards.rows[rows.records],
+        checksum=np.array([label.record.checksum for label in pieces], np.uint64),
         piece=rows.piece,
         row=rows.row,
     )
+    return replace(first, record=record, dump=None, places=places)
 
 
 def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ...]) -> Layout | None:
@@ -361,12 +371,6 @@ def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ..
         return None
     rows = shape[0]
     return Layout(tuple(placements), (rows, *layout.whole_shape[lost:]), (((0, rows),), *layout.spans[lost:]))
-
-
-def _kind_of(label: RankLabel) -> tuple[object, ...]:
-    """Return what must be the same of all records whose rows make one tensor."""
-    features = features_of(label)
-    return features and features[0], label.dtype, label.record.capture
 
 
 def _words(label: RankLabel) -> str:
@@ -405,15 +409,10 @@ def _unsettled(plan: LabelPlan) -> LabelPlan:
     return functools.reduce(LabelPlan.with_part, (question.unsettled for question in plan.questions), alone)
 
 
-def _tables(sides: Iterable[Mapping[int, Sequence[RankLabel]]]) -> Iterable[tuple[int, RowTable]]:
+def _tables(sides: Iterable[Mapping[int, RecordedRows]]) -> Iterable[tuple[int, RowTable]]:
     """Return (rank, table) of all forwards of a side, each once, in order."""
-    found: dict[tuple[int, int], tuple[int, RowTable]] = {}
-    for side in sides:
-        for rank, labels in side.items():
-            for label in labels:
-                if label.rows is not None:
-                    found.setdefault((rank, id(label.rows)), (rank, label.rows))
-    return found.values()
+    forwards = dict.fromkeys((rank, records.forwards) for side in sides for rank, records in side.items())
+    return dict.fromkeys((rank, table) for rank, each in forwards for table in each.tables)
 
 
 def _request_names(names: Sequence[str]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
+from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 _Int32 = npt.NDArray[np.int32]
+_Name = TypeVar("_Name")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,17 +40,50 @@ class RowSet:
         return self.request.astype(np.int64) << 32 | self.position
 
 
-def features_of(label: RankLabel) -> tuple[tuple[int, ...], bool] | None:
-    """Return the shape of one row of a label, and whether its rows lie by tokens first ([T, B, ...]).
+Features = tuple[tuple[int, ...], bool]
+"""The shape of one row of a label, and whether its rows lie by tokens first ([T, B, ...])."""
 
-    None where no leading dimensions have as many elements as there are rows.
-    """
-    assert label.rows is not None
-    return _features_of(label.shape, label.rows.numbers.shape[:-1])
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forwards:
+    """Forwards of one rank, in order, as labels of some shape have them: all that were recorded in them share this."""
+
+    tables: tuple[RowTable, ...]
+    rows: npt.NDArray[np.int64]
+    """Number of rows of each, with those of padding."""
+    features: Sequence[Features | None]
+    """Of each label; None where none of its leading dimensions have as many elements as there are rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedRows:
+    """The records with rows of one label on one rank and side: one for each forward."""
+
+    labels: Sequence[RankLabel]
+    stored: Sequence[DumpedTensor | LabelRecord]
+    """What tells the type, the shape and the place of each."""
+    forwards: Forwards
+
+
+def share_forwards(series: Mapping[_Name, Sequence[RankLabel]]) -> dict[_Name, RecordedRows]:
+    """Return the records of labels with rows, each series in order, with the forwards that they share."""
+    known: dict[object, Forwards] = {}
+    found = {}
+    for name, labels in series.items():
+        stored = [label.record if label.dump is None else label.stored for label in labels]
+        tables = tuple([label.rows for label in labels if label.rows is not None])
+        shapes = tuple([each.shape for each in stored])
+        forwards = known.get((tables, shapes))
+        if forwards is None:
+            grids = [table.numbers.shape[:-1] for table in tables]
+            rows = np.array([math.prod(grid) for grid in grids], np.int64)
+            forwards = known[tables, shapes] = Forwards(tables, rows, list(map(_features_of, shapes, grids)))
+        found[name] = RecordedRows(labels, stored, forwards)
+    return found
 
 
 @lru_cache(maxsize=4096)  # a run has a million records of few shapes
-def _features_of(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[tuple[int, ...], bool] | None:
+def _features_of(shape: tuple[int, ...], grid: tuple[int, ...]) -> Features | None:
     rows = math.prod(grid)
     for count in range(len(shape) + 1):
         if math.prod(shape[:count]) != rows:
@@ -71,15 +108,15 @@ class RowSets:
         self._sets: dict[object, RowSet] = {}
         self._distinct: dict[object, RowSet] = {}
 
-    def of(self, rank: int, labels: Sequence[tuple[RowTable, bool]]) -> RowSet:
-        """Return the rows of labels of one rank: the table of each, and whether its rows lie by tokens first.
-
-        Equal rows are one object, also those of several ranks.
-        """
-        key = rank, tuple([(id(table), by_token) for table, by_token in labels])
+    def of(self, rank: int, records: RecordedRows) -> RowSet:
+        """Return the rows of a label on one rank. Equal rows are one object, also those of several ranks."""
+        key = rank, records.forwards
         found = self._sets.get(key)
         if found is None:
-            columns = [self._rows_of(rank, table, by_token) for table, by_token in labels]
+            columns = [
+                self._rows_of(rank, table, features is not None and features[1])
+                for table, features in zip(records.forwards.tables, records.forwards.features, strict=True)
+            ]
             piece = np.repeat(np.arange(len(columns), dtype=np.int32), [each.shape[1] for each in columns])
             request, position, token, row = np.concatenate([*columns, np.empty((4, 0), np.int32)], axis=1)
             rows = RowSet(request, position, token, piece, row)
