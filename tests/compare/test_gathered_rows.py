@@ -59,11 +59,20 @@ def stored(folder: Path, rows: np.ndarray, sizes: list[int], rng: np.random.Gene
     st.sampled_from([(3,), (70,), (5, 33), ()]),
     st.sampled_from([0, 8, 3]),
     st.sampled_from([16, 4 << 20]),
+    st.sampled_from([0, 600, 64 << 10]),
     st.integers(0, 99),
 )
 def test_rows_compare_as_if_they_lay_in_one_piece(
-    tmp_path: Path, sizes: list[int], dtype: str, features: tuple[int, ...], shift: int, window: int, seed: int
+    tmp_path: Path,
+    sizes: list[int],
+    dtype: str,
+    features: tuple[int, ...],
+    shift: int,
+    window: int,
+    largest_read: int,
+    seed: int,
 ) -> None:
+    """All pieces are mapped, or read into memory, or some are."""
     rng = np.random.default_rng(seed)
     shape = (sum(sizes), *features)
     rows, golden = (rng.integers(0, 100, shape).astype(dtype) for _ in "xy")
@@ -76,20 +85,27 @@ def test_rows_compare_as_if_they_lay_in_one_piece(
     start = tuple(int(rng.integers(0, size)) for size in shape)
     box = Region(start, tuple(int(rng.integers(1, size - at + 1)) for at, size in zip(start, shape, strict=True)))
     for region in (Region.whole(shape), box):
-        found, expected = (
-            read_pair_stats(Pair(LabelKey(0, "x", 0), 0, x, region, y, region, shape, region, ""))
-            for y in (scattered, whole)
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gathered_rows, "_LARGEST_READ", largest_read)
+            found, expected = (
+                read_pair_stats(Pair(LabelKey(0, "x", 0), 0, x, region, y, region, shape, region, ""))
+                for y in (scattered, whole)
+            )
         assert found.n_equal == expected.n_equal and found.max_abs_d == expected.max_abs_d
         assert found.sum_dd == pytest.approx(expected.sum_dd, rel=1e-12)
         assert found.max_abs_d_index == expected.max_abs_d_index
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(remote_reads, "_WINDOW_BYTES", window)
+            patch.setattr(gathered_rows, "_LARGEST_READ", largest_read)
             np.testing.assert_array_equal(read_dense((scattered, region)), read_dense((whole, region)))
 
 
+@pytest.mark.parametrize("largest_read", [0, 64 << 10])
 @pytest.mark.parametrize("width", [8, 5000, 2_000_000])
-def test_damage_in_a_row_that_is_read_or_not_is_found(tmp_path: Path, width: int) -> None:
+def test_damage_in_a_row_that_is_read_or_not_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, largest_read: int
+) -> None:
+    monkeypatch.setattr(gathered_rows, "_LARGEST_READ", largest_read)
     rows = np.ones((3, width), np.float32)
     places = stored(tmp_path, rows, [1, 1, 1], np.random.default_rng(0), 0)
     source = Source(places.paths[0], 0, "float32", rows.shape, places=places)
@@ -121,15 +137,31 @@ def test_a_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path) -> None:
         rows.check()
 
 
-def zeros(folder: Path, pieces: int, rows: int, width: int) -> Source:
-    """All rows of equal pieces of zeros, which take no disk."""
+def test_a_file_that_is_cut_before_its_small_pieces_are_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.ones((8, 64), np.float32)
+    places = stored(tmp_path, values, [1] * 8, np.random.default_rng(0), 4096)
+    lie_apart = gathered_rows.GatheredRows._lie_apart
+
+    def cut_then_look(rows: gathered_rows.GatheredRows) -> np.ndarray:
+        os.truncate(places.paths[1], 4096)
+        return lie_apart(rows)
+
+    monkeypatch.setattr(gathered_rows.GatheredRows, "_lie_apart", cut_then_look)
+    with pytest.raises(ShardError, match="odd: could not be read to its end: it was cut while it was compared"):
+        gathered_rows.GatheredRows(Source(places.paths[0], 0, "float32", values.shape, places=places))
+
+
+def zeros(folder: Path, pieces: int, rows: int, width: int, gap: int = 0) -> Source:
+    """All rows of equal pieces of zeros, which take no disk, with a gap behind each."""
     nbytes = rows * width * 4
     (folder / "pieces").touch()
-    os.truncate(folder / "pieces", pieces * nbytes)
+    os.truncate(folder / "pieces", pieces * (nbytes + gap))
     places = RowPlaces(
         (str(folder / "pieces"),),
         np.zeros(pieces, np.int32),
-        np.arange(pieces, dtype=np.int64) * nbytes,
+        np.arange(pieces, dtype=np.int64) * (nbytes + gap),
         np.full(pieces, rows, np.int64),
         np.full(pieces, payload_checksum(np.zeros(nbytes, np.uint8)), np.uint64),
         np.repeat(np.arange(pieces, dtype=np.int32), rows),
@@ -147,6 +179,22 @@ def test_few_pieces_stay_in_memory_after_they_are_hashed(tmp_path: Path, is_read
             rows.prepare(0, 64 * 4)
         rows.check()
     assert max(growth) < 96 << 20
+
+
+@pytest.mark.parametrize("pieces", [1200, 2000])
+def test_small_pieces_are_read_into_memory_only_if_they_are_few(tmp_path: Path, pieces: int) -> None:
+    """Of 48 KiB each; the files of those that are too many stay in memory in part, too."""
+    gathered_rows._checked.clear()
+    source = zeros(tmp_path, pieces, 3, 4096, 256 << 10)
+    with memory_growth([psutil.Process()]) as growth:
+        rows = gathered_rows.GatheredRows(source)
+        addresses = rows.addresses(Region.whole(source.shape))
+        for begin in range(0, pieces * 3, 300):
+            rows.prepare(begin, begin + 300)
+        rows.check()
+    assert max(growth) < 96 << 20
+    assert addresses is not None and (addresses % 16 == 0).all()
+    assert len(rows._copies) == (pieces * (48 << 10) if pieces == 1200 else 0)
 
 
 def test_few_long_rows_stay_in_memory_after_they_are_read(tmp_path: Path) -> None:

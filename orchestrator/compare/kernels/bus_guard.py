@@ -28,6 +28,9 @@ class BusGuard:
     def check(self) -> None:
         """Raise ShardError where the file could not be read: what was read of it must not be used."""
         if self._number >= 0 and self._library.has_failed(ctypes.c_int(self._number)):
-            raise ShardError(
-                f"{self._path}: could not be read to its end: it was cut while it was compared, or its disk fails"
-            )
+            raise cut_error(self._path)
+
+
+def cut_error(path: str) -> ShardError:
+    """Return the error of a file that had its bytes, and then could not be read."""
+    return ShardError(f"{path}: could not be read to its end: it was cut while it was compared, or its disk fails")

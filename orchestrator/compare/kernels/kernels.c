@@ -1,6 +1,7 @@
 /* The comparison kernels: one pass over the bytes of a pair. See kernel.py for what they are given. */
 
 #define _DEFAULT_SOURCE
+#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <signal.h>
@@ -334,6 +335,25 @@ void summarise(
    takes several times as long as the hash. */
 void hash_pieces(const char *const *pieces, const int64_t *sizes, int64_t count, uint64_t *hashes) {
     for (int64_t i = 0; i < count; i++) hashes[i] = target->xxh3(pieces[i], sizes[i]);
+}
+
+/* Read `count` pieces of files to where each starts in `out`, and hash those of more than 240 bytes while they are in the
+   cache. Return how many were read: fewer than `count` if one ends before its last byte, or its disk fails. */
+int64_t read_pieces(
+    const int64_t *descriptors, const int64_t *offsets, const int64_t *sizes, const int64_t *starts, int64_t count,
+    char *out, uint64_t *hashes
+) {
+    for (int64_t i = 0; i < count; i++) {
+        char *piece = out + starts[i];
+        for (int64_t done = 0; done < sizes[i];) {
+            ssize_t got = pread((int)descriptors[i], piece + done, (size_t)(sizes[i] - done), offsets[i] + done);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) return i;
+            done += got;
+        }
+        if (sizes[i] > 240) hashes[i] = target->xxh3(piece, sizes[i]);
+    }
+    return count;
 }
 
 /* Copy `size` bytes from each of `count` addresses to `out`, one behind the other. */
