@@ -170,6 +170,8 @@ class GatheredRows:
     def _check_small(self, wanted: npt.NDArray[np.bool_]) -> None:
         """Take the checksums of the small ones of the wanted pieces that have not been taken."""
         pieces = np.flatnonzero(wanted & self._is_small & ~self._is_hashed)
+        if not pieces.size:
+            return
         part = np.cumsum(self._sizes[pieces]) // (_MOST_MAPPED - _MOST_HASHED_FIRST)
         for some in np.split(pieces, np.flatnonzero(np.diff(part)) + 1):
             addresses, sizes = self._addresses[some], self._sizes[some]

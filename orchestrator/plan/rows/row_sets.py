@@ -52,7 +52,7 @@ class Forwards:
     rows: npt.NDArray[np.int64]
     """Number of rows of each, with those of padding."""
     features: Sequence[Features | None]
-    """Of each label; None where none of its leading dimensions have as many elements as there are rows."""
+    """Of each label, as of `features_of`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,11 +75,16 @@ def share_forwards(series: Mapping[_Name, Sequence[RankLabel]]) -> dict[_Name, R
         shapes = tuple([each.shape for each in stored])
         forwards = known.get((tables, shapes))
         if forwards is None:
-            grids = [table.numbers.shape[:-1] for table in tables]
-            rows = np.array([math.prod(grid) for grid in grids], np.int64)
-            forwards = known[tables, shapes] = Forwards(tables, rows, list(map(_features_of, shapes, grids)))
+            rows = np.array([table.numbers.size // 3 for table in tables], np.int64)
+            forwards = known[tables, shapes] = Forwards(tables, rows, list(map(features_of, labels)))
         found[name] = RecordedRows(labels, stored, forwards)
     return found
+
+
+def features_of(label: RankLabel) -> Features | None:
+    """Return the features of a label with rows; None where no leading dimensions have as many elements as rows."""
+    assert label.rows is not None
+    return _features_of(label.shape, label.rows.numbers.shape[:-1])
 
 
 @lru_cache(maxsize=4096)  # a run has a million records of few shapes
