@@ -40,7 +40,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
 from aclcmp.labeling.shard.shard_writer import ShardWriter
-from aclcmp.labeling.tensors import HostTensor, check_dense, host_tensor
+from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
 
 
 class Recorder:
@@ -167,11 +167,12 @@ class Recorder:
                         )
                     )
                     return
-                tensor = host_tensor(data_val, layout)
+                tensor = labelled_tensor(data_val, layout)
+                rows = current_rows() if rows is None else rows
                 names = self._rows_record(writer, rows, task)
                 if names > seq:  # their record comes first
                     seq, self._seq = self._seq, self._seq + 1
-                bits, capture = self._stored_bytes(tensor)
+                bits, capture = self._stored_bytes(tensor, 0 if rows is None else rows.named.table.size // 3)
                 label = LabelRecord(
                     task=task,
                     data_id=name,
@@ -281,20 +282,20 @@ class Recorder:
             self._close_at_exit()
         return self._writer
 
-    def _stored_bytes(self, tensor: HostTensor) -> tuple[npt.NDArray[np.uint8], Capture]:
-        """Return the bytes to store: of the tensor, or of its summary where that is asked for and smaller."""
-        assert self._budget is not None
-        capture = self._budget.capture_for(len(tensor.bits))
-        if capture is Capture.FULL:
-            return tensor.bits, capture
-        from aclcmp.labeling.shard.summarise import summarise
-        from aclcmp.labeling.shard.tensor_summary import packed_size
+    def _stored_bytes(self, tensor: LabelledTensor, rows: int) -> tuple[npt.NDArray[np.uint8], Capture]:
+        """Return the bytes to store: of the tensor, or of its summary where that is asked for and smaller.
 
-        sketch = capture is Capture.FINGERPRINT
-        if packed_size(tensor.shape, sketch) >= len(tensor.bits):
-            return tensor.bits, Capture.FULL
-        summary = summarise(tensor.bits, tensor.dtype, tensor.shape, sketch=sketch)
-        return summary.pack().view(np.uint8), capture
+        `rows` is the number of its rows that have names.
+        """
+        assert self._budget is not None
+        capture = self._budget.capture_for(tensor.nbytes)
+        if capture is not Capture.FULL:
+            from aclcmp.labeling.summarised import packed_summary
+
+            summary = packed_summary(tensor, rows, sketch=capture is Capture.FINGERPRINT)
+            if summary is not None:
+                return summary, capture
+        return tensor.bits(), Capture.FULL
 
     def _close_at_exit(self) -> None:
         atexit.register(self.close)
@@ -308,7 +309,6 @@ class Recorder:
 
         Raises LabelError where the names are impossible.
         """
-        rows = current_rows() if rows is None else rows
         if rows is None:
             return -1
         if not isinstance(rows, Rows):

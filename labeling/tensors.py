@@ -1,4 +1,4 @@
-"""Conversion of torch.Tensor, DTensor and numpy array to dense bytes in host memory."""
+"""Conversion of torch.Tensor, DTensor and numpy array to dense values, and to bytes in host memory."""
 
 from __future__ import annotations
 
@@ -21,18 +21,37 @@ _NUMPY = frozenset(name for name, dtype in DTYPES.items() if dtype.memory.name =
 
 
 @dataclass(frozen=True, slots=True)
-class HostTensor:
-    """A tensor's dense bytes (flat uint8, C order; they may share the caller's memory) and its properties."""
+class LabelledTensor:
+    """A tensor's values, dense in C order, and its properties; the values may share the caller's memory."""
 
-    bits: npt.NDArray[np.uint8]
+    values: Any
+    """torch.Tensor on its device, or numpy array in little-endian order."""
+    nbytes: int
     dtype: str
     shape: tuple[int, ...]
     device: str
     layout: Layout | None
 
+    @property
+    def is_on_accelerator(self) -> bool:
+        """Whether its values must be copied to be read here."""
+        return not isinstance(self.values, np.ndarray) and self.values.device.type != "cpu"
 
-def host_tensor(value: Any, layout: Any = None) -> HostTensor:
-    """Copy a value to the host; copies from a device are complete on return. Raises LabelError for any other value."""
+    def bits(self) -> npt.NDArray[np.uint8]:
+        """Return the dense bytes in host memory, flat; copies from a device are complete on return."""
+        values = self.values
+        if isinstance(values, np.ndarray):
+            return values.reshape(-1).view(np.uint8)
+        # a 0-d tensor cannot be viewed as bytes, so it is reshaped first. Each torch call costs 2 us in a cold cache
+        if self.dtype in _NUMPY:
+            bits: npt.NDArray[np.uint8] = values.cpu().numpy().reshape(-1).view(_BYTE)
+        else:
+            bits = values.cpu().reshape(-1).view(sys.modules["torch"].uint8).numpy()
+        return bits
+
+
+def labelled_tensor(value: Any, layout: Any = None) -> LabelledTensor:
+    """Return the tensor of a value, dense on its device. Raises LabelError for a value that is none."""
     recorded = None if layout is None else layout_of(layout)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
@@ -50,17 +69,14 @@ def host_tensor(value: Any, layout: Any = None) -> HostTensor:
     raise LabelError(f"data_val is a {type(value).__name__}, not a torch.Tensor or numpy array{hint}")
 
 
-def _from_torch(torch: Any, value: Any, layout: Layout | None) -> HostTensor:
+def _from_torch(torch: Any, value: Any, layout: Layout | None) -> LabelledTensor:
     check_dense(torch, value)
-    name = str(value.dtype).removeprefix("torch.")
-    device = str(value.device)
     plain = value.detach()
     if plain.is_conj() or plain.is_neg():
         plain = plain.resolve_conj().resolve_neg()
-    plain = plain.contiguous().cpu()
-    # a 0-d tensor cannot be viewed as bytes, so it is reshaped first. Each torch call costs 2 us in a cold cache
-    bits = plain.numpy().reshape(-1).view(_BYTE) if name in _NUMPY else plain.reshape(-1).view(torch.uint8).numpy()
-    return HostTensor(bits, name, tuple(value.shape), device, layout)
+    plain = plain.contiguous()
+    name = str(value.dtype).removeprefix("torch.")
+    return LabelledTensor(plain, plain.nbytes, name, tuple(value.shape), str(value.device), layout)
 
 
 def check_dense(torch: Any, value: Any) -> None:
@@ -73,13 +89,13 @@ def check_dense(torch: Any, value: Any) -> None:
         raise LabelError(f"data_val has dtype {name}, which cannot be recorded")
 
 
-def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> HostTensor:
+def _from_numpy(value: npt.NDArray[Any], layout: Layout | None) -> LabelledTensor:
     name = value.dtype.name
     if name not in DTYPES or value.dtype.hasobject:
         raise LabelError(f"data_val is a numpy array of dtype {name}, which cannot be recorded")
     little = value.dtype.newbyteorder("<") if value.dtype.kind in "iufc" else value.dtype
     dense = np.ascontiguousarray(value, dtype=little)
-    return HostTensor(dense.reshape(-1).view(np.uint8), name, value.shape, "numpy", layout)
+    return LabelledTensor(dense, dense.nbytes, name, value.shape, "numpy", layout)
 
 
 def _dtensor_layout(value: Any) -> Layout:

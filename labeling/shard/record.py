@@ -37,7 +37,8 @@ class LabelRecord:
 
     A label that failed has `error` set and no bytes (`offset` None). A label that names a file of the accelerated
     library has `tensor_path` set and no bytes. Where `capture` is not "full" the bytes are a `TensorSummary` of the
-    tensor that `dtype` and `shape` describe. `checksum` is `payload_checksum` of the bytes.
+    tensor that `dtype` and `shape` describe, or its `RowSummaries` where `rows` names the rows that are its first
+    dimensions. `checksum` is `payload_checksum` of the bytes.
     """
 
     task: int
@@ -71,7 +72,7 @@ class LabelRecord:
 
     @property
     def stored(self) -> tuple[str, tuple[int, ...]]:
-        """Element type and shape of the stored data: the tensor, or the float64 vector of its summary."""
+        """Element type and shape of the stored data: the tensor, or the float64 vector of its summaries."""
         return self.stored_as(self.nbytes)
 
     def stored_as(self, nbytes: int) -> tuple[str, tuple[int, ...]]:

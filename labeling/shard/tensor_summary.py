@@ -30,7 +30,7 @@ MAX_ROW_SKETCHES = 256
 MAX_ROWS = 4096
 """Tensors of more rows than this are summed by groups of rows."""
 
-_VERSION = 2
+_VERSION = 3
 _HEAD = 19  # numbers before the norms by row
 _MOST = _HEAD + MAX_ROWS + SKETCH_SIZE + MAX_ROW_SKETCHES * ROW_SKETCH_SIZE
 _Float64 = npt.NDArray[np.float64]
@@ -51,9 +51,9 @@ class TensorSummary:
     """+inf when no value is finite; max is then -inf."""
     max: float
     digest: bytes
-    """XXH3, 16 bytes: of the dense stored bits; of integers and bool as int64, whatever their width."""
+    """16 bytes: of the dense stored bits; of integers and bool as int64, whatever their width (see `digest`)."""
     places: bytes
-    """XXH3, 8 bytes: of 4 i + kind for every non-finite value i (NaN is kind 0, inf 1, -inf 2); zeros without any."""
+    """8 bytes: the sum of `digest.mixed(4 i + kind)` over non-finite values i (NaN is kind 0, inf 1, -inf 2)."""
     row_group: int
     """Number of consecutive rows (last axis; a 0-d or 1-d tensor is one row) per sum: a power of two."""
     row_squares: _Float64
@@ -75,12 +75,11 @@ class TensorSummary:
 
     def pack(self) -> _Float64:
         """Return the summary as the vector that `unpack` reads, `packed_size` bytes long."""
-        counts = (_VERSION, self.n, self.nan, self.posinf, self.neginf)
-        sums = (self.sum, self.sum_squares, self.min, self.max)
+        sums = (self.nan, self.posinf, self.neginf, self.sum, self.sum_squares, self.min, self.max)
         digests = np.frombuffer(self.digest + self.places, "<u4").tolist()
-        sizes = (self.row_group, self.row_squares.size, self.sketch.size, len(self.row_sketches))
-        head = np.array([*counts, *sums, *digests, *sizes], np.float64)
-        return np.concatenate([head, self.row_squares, self.sketch, self.row_sketches.reshape(-1)])
+        known, sizes = head(self.n, self.row_group, self.row_squares.size, bool(self.sketch.size))
+        numbers = np.array([*known, *sums, *digests, *sizes], np.float64)
+        return np.concatenate([numbers, self.row_squares, self.sketch, self.row_sketches.reshape(-1)])
 
     @staticmethod
     def unpack(stored: _Float64 | _Bytes) -> TensorSummary:
@@ -141,6 +140,15 @@ class TensorSummary:
             and (self.n > 0) == (self.row_squares.size > 0)
             and len(self.row_sketches) == (-(-self.row_squares.size // sketched) if sketched else 0)
         )
+
+
+def head(n: int, row_group: int, rows: int, sketch: bool) -> tuple[list[float], list[float]]:
+    """Return what a packed summary of `n` values begins with, and the sizes that follow its sums and digests.
+
+    `rows` is the number of row groups.
+    """
+    groups = -(-rows // rows_per_sketch(rows)) if sketch else 0
+    return [_VERSION, n], [row_group, rows, SKETCH_SIZE if sketch else 0, groups]
 
 
 def row_groups(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.options import typer_option
 from aclcmp.orchestrator.cli.reports import FailOnOption, JsonOption, PolicyOption
@@ -66,6 +67,7 @@ def check(
     address: Annotated[str | None, typer_option("address")] = None,
     output: Annotated[Path | None, typer_option("output")] = None,
     timeout: Annotated[float | None, typer_option("timeout")] = None,
+    capture: Annotated[Capture, typer_option("capture")] = Capture.FULL,
     policy: PolicyOption = None,
     fail_on: FailOnOption = None,
     as_json: JsonOption = False,
@@ -98,7 +100,8 @@ def check(
     terms = read_judging_options(policy, fail_on, None)
     if engine is Engine.EXTERNAL:
         of_a_start = {"--prompts": prompts, "--modes": modes, "--address": address, "--output": output}
-        run = external_run(options, of_a_start | {"--timeout": timeout})
+        kept = None if capture is Capture.FULL else capture
+        run = external_run(options, of_a_start | {"--timeout": timeout, "--capture": kept})
         return int(add_golden(run, model, terms, compare=True, as_json=as_json))
     check_ranks(model, ranks)
     texts = check_prompts(prompts)
@@ -110,6 +113,7 @@ def check(
         words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
         words += [] if address is None else ["--address", address]
         words += [] if timeout is None else ["--timeout", str(timeout)]
+        words += ["--capture", capture.value]
         return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
     (of_mode,) = by_mode.values()
     root = RunDir.create(output, with_ranks=False).root
@@ -122,6 +126,7 @@ def check(
         address=address,
         output=root,
         timeout=timeout,
+        capture=capture,
         no_compare=True,
         as_json=as_json,
     )

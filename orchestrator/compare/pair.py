@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.labeling.shard.element_codes import CODES, FLOAT64
 from aclcmp.labeling.shard.element_values import components_of
-from aclcmp.labeling.shard.tensor_summary import TensorSummary, neighbours_together
+from aclcmp.labeling.shard.tensor_summary import neighbours_together
 from aclcmp.orchestrator.compare.gathered_rows import GatheredRows
 from aclcmp.orchestrator.compare.kernels.kernel import BLOCK, scan32, scan64
 from aclcmp.orchestrator.compare.kernels.kernel_args import KernelLimits, KernelOperand, Rows, ScatteredOperand, Totals
@@ -29,7 +28,7 @@ from aclcmp.orchestrator.compare.kernels.operands import (
 )
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
-from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits, read_summary
+from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
 
@@ -107,42 +106,14 @@ def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
     `fetched` holds what lies on other hosts. Raises ShardError when a side cannot be read, or is not what was recorded.
     """
     if not pair.is_whole:
-        return _summary_stats(pair, fetched)
+        from aclcmp.orchestrator.compare.summarised_pair import summary_stats  # actors need it only for summaries
+
+        return summary_stats(pair, fetched, row_group(pair.whole_shape))
     golden, actual = open_sides(pair, fetched)
     stats = pair_stats(golden, actual, pair.whole_shape, pair.region)
     golden.check()
     actual.check()
     return stats
-
-
-def _summary_stats(pair: Pair, fetched: Fetched) -> PairStats:
-    """Return the statistics of a pair with only a summary of at least one side."""
-    # here and not above: actors need these only for summaries
-    from aclcmp.labeling.shard.summarise import summarise
-    from aclcmp.orchestrator.compare.summaries import stats_of_summaries
-
-    if pair.more_golden or pair.more_actual:
-        raise ShardFormatError("only a summary of a summand was kept, which cannot be added up: use --capture full")
-
-    def stored_summary(side: Source) -> TensorSummary:
-        packed = fetched_bits(fetched, (side, Region.whole(side.shape)))
-        summary = TensorSummary.unpack(read_summary(side) if packed is None else packed)
-        if not summary.fits(side.dtype, side.shape):
-            raise ShardFormatError("a tensor's summary is not one of its shape: label the tensor again")
-        return summary
-
-    def compute_summary(side: Source, sketch: bool) -> TensorSummary:
-        whole = Operand.open(side, Region.whole(side.shape), fetched=fetched)
-        bits = np.asarray(whole.bits).view(np.uint8)
-        summary = summarise(bits, side.dtype, side.shape, sketch=sketch, release=whole.release)
-        whole.check()
-        return summary
-
-    sides = (pair.golden, pair.actual)
-    summaries = [None if side.is_whole else stored_summary(side) for side in sides]
-    sketch = all(summary is None or summary.sketch.size for summary in summaries)
-    golden, actual = (summary or compute_summary(side, sketch) for side, summary in zip(sides, summaries, strict=True))
-    return stats_of_summaries(golden, actual, pair.golden.dtype, pair.actual.dtype)
 
 
 def row_group(whole_shape: tuple[int, ...]) -> int:

@@ -18,7 +18,7 @@ from aclcmp.orchestrator.core.regions import Pair, Region, Source
 
 Bytes = npt.NDArray[np.uint8]
 Read = tuple[Source, Region]
-"""Region of a stored tensor. For a summary it is the whole tensor, and the summary's packed bytes are read."""
+"""Region of a stored tensor. Of a summary its packed bytes are read, of summaries of rows those of the region's."""
 Fetched = Mapping[Read, Bytes | str]
 """Dense bytes, flat and in C order, or a message why they could not be read."""
 NOTHING: Fetched = {}
@@ -30,9 +30,8 @@ _ELEMENTS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "c16"}
 
 def reads_of(pair: Pair) -> list[Read]:
     """Return the regions that comparing a pair reads; none for a sum of summaries, which cannot be compared."""
-    if not pair.is_whole:
-        sides = () if pair.more_golden or pair.more_actual else (pair.golden, pair.actual)
-        return [(source, Region.whole(source.shape)) for source in sides]
+    if not pair.is_whole and (pair.more_golden or pair.more_actual):
+        return []
     golden = [(source, pair.golden_region) for source in (pair.golden, *pair.more_golden)]
     return golden + [(source, pair.actual_region) for source in (pair.actual, *pair.more_actual)]
 
@@ -40,7 +39,9 @@ def reads_of(pair: Pair) -> list[Read]:
 def read_bytes(read: Read) -> int:
     """Return the number of bytes of a read as dense data."""
     source, region = read
-    return region.size * DTYPES[source.dtype].itemsize if source.is_whole else source.nbytes
+    if source.is_whole:
+        return region.size * DTYPES[source.dtype].itemsize
+    return source.nbytes if source.places is None else source.nbytes // source.shape[0] * region.shape[0]
 
 
 def fetched_bits(fetched: Fetched, read: Read) -> Bytes | None:
@@ -67,7 +68,7 @@ def read_dense(read: Read) -> Bytes:
     """
     source, region = read
     if not source.is_whole:
-        return read_summary(source)
+        return read_summary(source) if source.places is None else _read_rows(_as_bytes(source, region))
     if source.places is not None:
         return _read_rows(read)
     stored = open_bits(source)
@@ -90,6 +91,13 @@ def read_dense(read: Read) -> Bytes:
             stored.release(*ends(window))
     stored.check()
     return dense.reshape(-1).view(np.uint8)
+
+
+def _as_bytes(source: Source, region: Region) -> Read:
+    """Return the packed summaries of a region's rows as a region of a tensor of bytes."""
+    rows = source.shape[0]
+    table = replace(source, dtype="uint8", shape=(rows, source.nbytes // rows), capture="full")
+    return table, Region((region.start[0], 0), (region.shape[0], table.shape[1]))
 
 
 def _read_rows(read: Read) -> Bytes:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
+from aclcmp.labeling.shard.row_summaries import BUCKETS
 from aclcmp.labeling.shard.tensor_summary import ROW_SKETCH_SIZE, SKETCH_SIZE, TensorSummary, rows_per_sketch
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
@@ -27,7 +28,8 @@ def error_bar(basis: Basis) -> float | None:
 
     None where sum_dd is no estimate: exact for VALUES, a lower bound for NORMS.
     """
-    return math.sqrt(2 / SKETCH_SIZE) if basis is Basis.FINGERPRINT else None
+    size = {Basis.FINGERPRINT: SKETCH_SIZE, Basis.ROW_FINGERPRINT: BUCKETS}.get(basis)
+    return None if size is None else math.sqrt(2 / size)
 
 
 def stats_of_summaries(golden: TensorSummary, actual: TensorSummary, golden_dtype: str, actual_dtype: str) -> PairStats:
@@ -44,19 +46,24 @@ def stats_of_summaries(golden: TensorSummary, actual: TensorSummary, golden_dtyp
 
     Raises ValueError for different shapes or kinds (`DType.kind`).
     """
-    kind = DTYPES[golden_dtype].kind
-    if kind is not DTYPES[actual_dtype].kind:
-        raise ValueError(f"{golden_dtype} cannot be compared with {actual_dtype}")
+    exact = is_exact(golden_dtype, actual_dtype)
     x_shape, y_shape = ((side.n, side.row_group, side.row_squares.size) for side in (golden, actual))
     if x_shape != y_shape:
         raise ValueError(f"summaries of different shapes: (values, rows per group, groups) {x_shape} and {y_shape}")
     basis = Basis.FINGERPRINT if golden.sketch.size and actual.sketch.size else Basis.NORMS
-    exact = kind in (Kind.INT, Kind.BOOL)
     if golden.n == 0:
         return replace(PairStats.empty(), basis=basis)
     if golden.digest == actual.digest and (exact or golden_dtype == actual_dtype):
-        return _equal(golden, actual, basis, -1 if exact else 0)
+        return equal_stats(golden, actual, basis, exact)
     return _different(golden, actual, basis)
+
+
+def is_exact(golden_dtype: str, actual_dtype: str) -> bool:
+    """Tell whether values of two types are exact: integers or bool. Raises ValueError for types of different kinds."""
+    kind = DTYPES[golden_dtype].kind
+    if kind is not DTYPES[actual_dtype].kind:
+        raise ValueError(f"{golden_dtype} cannot be compared with {actual_dtype}")
+    return kind in (Kind.INT, Kind.BOOL)
 
 
 def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
@@ -69,11 +76,19 @@ def _different(x: TensorSummary, y: TensorSummary, basis: Basis) -> PairStats:
             sum_dd = max(sum_dd, min(estimate, upper))
     if row_dd.size == 1:
         row_dd = np.array([sum_dd])
+    stats = different_stats(x, y, basis, sum_dd, row_dd)
+    if basis is Basis.FINGERPRINT and row_dd.size > 1:
+        return replace(stats, rows=max(stats.rows, _sketched_rows(x, y, row_dd), key=_worst))
+    return stats
+
+
+def different_stats(
+    x: TensorSummary, y: TensorSummary, basis: Basis, sum_dd: float, row_dd: npt.NDArray[np.float64]
+) -> PairStats:
+    """Return what follows from moments, and from the given sums of d^2: of the whole, and by row group."""
     stats = _stats(x, y, basis, sum_dd, row_dd)
     if basis is Basis.NORMS:
         stats = replace(stats, sum_xy=math.nan)
-    elif row_dd.size > 1:
-        stats = replace(stats, rows=max(stats.rows, _sketched_rows(x, y, row_dd), key=_worst))
     if x.min == x.max == 0.0 and x.n_nonfinite == y.n_nonfinite == 0:
         return replace(stats, max_abs_d=max(abs(y.min), abs(y.max)))
     return stats
@@ -98,7 +113,8 @@ def _worst(rows: RowSums) -> float:
         return float(np.nan_to_num(rows.sum_dd / np.maximum(rows.sum_xx, floor)).max())
 
 
-def _equal(x: TensorSummary, y: TensorSummary, basis: Basis, max_ulp: int) -> PairStats:
+def equal_stats(x: TensorSummary, y: TensorSummary, basis: Basis, exact: bool) -> PairStats:
+    """Return the statistics of tensors of which all values are equal, of exact types or not."""
     return replace(
         _stats(x, y, basis, 0.0, np.zeros(x.row_squares.size)),
         n_equal=x.n,
@@ -110,7 +126,7 @@ def _equal(x: TensorSummary, y: TensorSummary, basis: Basis, max_ulp: int) -> Pa
         n_over_1k=0,
         n_over_5k=0,
         n_over_tolerance=0,
-        max_ulp=max_ulp,
+        max_ulp=-1 if exact else 0,
     )
 
 

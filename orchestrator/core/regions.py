@@ -76,7 +76,8 @@ class Source:
 
     Where `capture` is not "full" there is a packed summary of `nbytes` bytes of the tensor instead. `rank` labelled it:
     the file lies on the host where that ran. `checksum` is XXH3 of the stored bytes, None where nobody took one.
-    Where `places` are given, the tensor's rows lie there, and `path` is only the first of their files.
+    Where `places` are given, the tensor's rows, or their packed summaries, lie there, and `path` is only the first of
+    their files.
     """
 
     path: str

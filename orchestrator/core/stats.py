@@ -141,6 +141,8 @@ class Basis(str, Enum):
     """Both tensors, element by element."""
     FINGERPRINT = "fingerprint"
     """Random projections of both: sum_dd is an estimate (see `compare.summaries`), and what follows from it."""
+    ROW_FINGERPRINT = "row fingerprint"
+    """The same of each row alone, with fewer buckets: a wider estimate."""
     NORMS = "norms"
     """Moments and norms by row of both: sum_dd is a lower bound."""
 

@@ -18,7 +18,7 @@ _NOTHING = {"float64": 1e-150, "float32": 1e-19, "bfloat16": 1e-19, "float16": 1
 _CLEARLY = 1e-3
 """Part of the mean square of the labels before from which golden is no round-off."""
 _usual_numbers = number_reader(PairStats, "n", "n_equal", "n_finite", "sum_xx", "sum_dd")
-_ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.NORMS: "at least "}
+_ESTIMATE = {Basis.VALUES: "", Basis.FINGERPRINT: "about ", Basis.ROW_FINGERPRINT: "about ", Basis.NORMS: "at least "}
 
 
 def judge_pair(
@@ -55,7 +55,7 @@ def judge_pair(
     if metrics.worst_row > metrics.rel_l2:
         at_least = "" if stats.basis is Basis.VALUES else "at least "
         row = worst_row_name or f"row {metrics.worst_row_index * stats.rows.group}"
-        words += f", median row {metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} ({row})"
+        words += f", median row {at_least}{metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} ({row})"
     if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:

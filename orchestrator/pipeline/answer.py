@@ -220,9 +220,10 @@ def _notes_on_layouts(plan: Plan) -> Iterator[str]:
 def _notes_on_basis(resolved: ResolvedComparison) -> Iterator[str]:
     """Say how many pairs were compared by summaries, and how many not at all."""
     bases = Counter(outcome.basis for outcome in resolved.outcomes.values() if not isinstance(outcome, str))
-    if estimated := bases[Basis.FINGERPRINT]:
-        bar = error_bar(Basis.FINGERPRINT) or 0.0
-        yield f"compared by fingerprints: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)"
+    for basis, what in ((Basis.FINGERPRINT, "fingerprints"), (Basis.ROW_FINGERPRINT, "fingerprints of rows")):
+        if estimated := bases[basis]:
+            bar = error_bar(basis) or 0.0
+            yield f"compared by {what}: {estimated:,}; their relative L2 is an estimate, ±{bar:.0%} (2 σ)"
     if bounded := bases[Basis.NORMS]:
         yield f"compared by moments and norms: {bounded:,}; their relative L2 is at least what is told"
     missing = resolved.plan.comparable - len(resolved.outcomes)

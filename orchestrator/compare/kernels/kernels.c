@@ -96,12 +96,30 @@ typedef struct {
 #define LINES 64
 #define BUCKETS 16
 
-/* What is known of a tensor's flat elements up to now. */
+/* Buckets of the projection of a row with a name, and numbers before them: see row_summaries.py. */
+#define ROW_BUCKETS 32
+#define ROW_HEAD 14
+#define ROW_WORDS (2 * BLOCK / 64) /* random ones for each block: of its signs, then of its shifts */
+
+/* Of digests: see digest.py. */
+#define DIGEST_BYTES 8192
+#define BLOCK_STEP 0xD1342543DE82EF95U
+#define BEYOND 0xAC1C3BU
+
+/* What is known of flat elements up to now. */
 typedef struct {
     double sum, min, max, lowest;
-    int64_t counts[3], stretch, together; /* of NaN and infinities; elements by row group, row groups by projection */
+    int64_t counts[3]; /* of NaN and infinities */
+    uint64_t digest[2], places;
+    bool is_beyond; /* any value is beyond int64 */
+    const uint64_t *keys;
+} Moments;
+
+/* What is known of a tensor. */
+typedef struct {
+    Moments moments;
+    int64_t stretch, together; /* elements by row group, row groups by projection */
     double *row_squares, *sketch, *row_sketches; /* no sketch: NULL */
-    int64_t odd_count, *odd;
 } Summary;
 
 /* Where the next block will be read. */
@@ -160,18 +178,26 @@ static int nonfinite_class(double value) {
    subnormal is 2^-140. */
 static bool is_wide_enough(double sum_of_squares) { return 0x1p-100 <= sum_of_squares && sum_of_squares < INFINITY; }
 
-/* Count what is not finite, note its place and kind, and put zeros there; of the rest take the range. */
-static void take_odd(double *values, int64_t size, int64_t begin, Summary *summary) {
+/* See labeling/shard/digest.py. */
+static uint64_t mixed(uint64_t number) {
+    number += 0x9E3779B97F4A7C15U;
+    number = (number ^ (number >> 30)) * 0xBF58476D1CE4E5B9U;
+    number = (number ^ (number >> 27)) * 0x94D049BB133111EBU;
+    return number ^ (number >> 31);
+}
+
+/* Count what is not finite, take its places and kinds, and put zeros there; of the rest take the range. */
+static void take_odd(double *values, int64_t size, int64_t begin, Moments *moments) {
     for (int64_t i = 0; i < size; i++) {
-        double value = values[i] <= summary->lowest ? -INFINITY : values[i];
+        double value = values[i] <= moments->lowest ? -INFINITY : values[i];
         int kind = nonfinite_class(value);
         if (kind < 0) {
-            summary->min = LESSER(summary->min, value);
-            summary->max = GREATER(summary->max, value);
+            moments->min = LESSER(moments->min, value);
+            moments->max = GREATER(moments->max, value);
             continue;
         }
-        summary->counts[kind]++;
-        summary->odd[summary->odd_count++] = 4 * (begin + i) + kind;
+        moments->counts[kind]++;
+        moments->places += mixed((uint64_t)(4 * (begin + i) + kind));
         values[i] = 0;
     }
 }
@@ -252,12 +278,14 @@ typedef struct {
     void (*add_up)(const Operand *, int64_t, int64_t, bool, bool, int64_t *);
     int64_t (*sum_errors)(const Operand *, const Operand *, int64_t, int64_t, double, double, const ErrorSums *);
     void (*summarise)(const Operand *, int64_t, int64_t, const uint64_t *, Summary *);
+    void (*summarise_rows)(const Operand *, int64_t, int64_t, double, const uint64_t *, const uint64_t *, double *);
     uint64_t (*xxh3)(const char *, int64_t);
 } Target;
 
 #define TARGET(kind) \
     {scan_##kind##_float,        scan_##kind##_double,      add_up_##kind##_double, \
-     sum_errors_##kind##_double, summarise_##kind##_double, xxh3_##kind##_double}
+     sum_errors_##kind##_double, summarise_##kind##_double, summarise_rows_##kind##_double, \
+     xxh3_##kind##_double}
 
 static const Target targets[] = {
     TARGET(plain),
@@ -329,6 +357,16 @@ void summarise(
 ) {
     Operand operand = {.data = data, .itemsize = itemsize, .code = code, .float8_values = float8_values};
     target->summarise(&operand, start, stop, words, summary);
+}
+
+/* Write the summaries of `rows` rows of `width` values, whose bytes `data` are, one behind the other to `out`. `words` are
+   the random ones of a row; without them (NULL) no projection follows the first ROW_HEAD numbers of a row. */
+void summarise_rows(
+    const char *data, int64_t itemsize, int64_t code, const float *float8_values, int64_t rows, int64_t width,
+    double lowest, const uint64_t *keys, const uint64_t *words, double *out
+) {
+    Operand operand = {.data = data, .itemsize = itemsize, .code = code, .float8_values = float8_values};
+    target->summarise_rows(&operand, rows, width, lowest, keys, words, out);
 }
 
 /* Hashes (XXH3, 64 bits) of `count` pieces of more than 240 bytes each: a call from Python for each of thousands of rows

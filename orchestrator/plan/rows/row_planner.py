@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.layout import Layout, Placement, Shard
+from aclcmp.labeling.shard.row_summaries import row_size
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan, Question, RowNames, Sides
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, RowPlaces
@@ -127,7 +129,8 @@ def _one_sided(ranks: Sequence[tuple[int, list[RankLabel]]], series: _Series) ->
 class _Group:
     """Ranks that hold the same rows of a label: they share the features, or all have them all."""
 
-    ranks: tuple[int, ...]
+    records: dict[int, RecordedRows]
+    """By rank: those that hold them, all as tensors or all as summaries."""
     rows: RowSet
 
 
@@ -182,9 +185,9 @@ class RowPlanner:
             if shared is None:
                 shared = self._shared[sets, actual.rows] = self._share_rows(sets, actual.rows)
             blocks, left = shared
-            parts += [(self._plan_block(key, label, goldens[at], actual, block), block) for at, block in blocks]
+            parts += [(self._plan_block(key, goldens[at], actual, block), block) for at, block in blocks]
             if left:
-                without |= dict.fromkeys(actual.ranks, left)
+                without |= {rank: without.get(rank, 0) + left for rank in actual.records}
         plan = self._join(key, parts)
         return self._add_rows_without_partner(plan, label, without)
 
@@ -258,12 +261,12 @@ class RowPlanner:
         by_name = np.argsort(actual.names[rows], kind="stable")
         return partners[by_name], rows[by_name]
 
-    def _plan_block(self, key: LabelKey, label: LabelRows, golden: _Group, actual: _Group, block: _Block) -> LabelPlan:
+    def _plan_block(self, key: LabelKey, golden: _Group, actual: _Group, block: _Block) -> LabelPlan:
         """Plan the rows of a block as a label of its own, [rows, features] on each rank."""
         sides = LabelSides()
-        for group, rows, of_side in ((golden, block.golden, label.goldens), (actual, block.actual, label.actuals)):
-            for rank in group.ranks:
-                sides.add(rank, _gather(of_side[rank], rows))
+        for group, rows in ((golden, block.golden), (actual, block.actual)):
+            for rank, records in group.records.items():
+                sides.add(rank, _gather(records, rows))
         return self._planner.plan(key, sides)
 
     def _join(self, key: LabelKey, parts: Sequence[tuple[LabelPlan, _Block]]) -> LabelPlan:
@@ -306,11 +309,23 @@ class RowPlanner:
 
 
 def _groups(side: Mapping[int, RecordedRows], sets: RowSets) -> list[_Group]:
-    """Return the groups of ranks whose labels have the same rows, the lowest rank first."""
-    alike: dict[RowSet, list[int]] = defaultdict(list)
+    """Return the groups of ranks whose labels have the same rows, the lowest rank first.
+
+    A rank whose disk ran short has tensors first and summaries then: they are in groups of their own.
+    """
+    alike: dict[tuple[RowSet, str], dict[int, RecordedRows]] = defaultdict(dict)
     for rank in sorted(side):
-        alike[sets.of(rank, side[rank])].append(rank)
-    return [_Group(tuple(ranks), rows) for rows, ranks in alike.items()]
+        for kept, records in _by_kept(side[rank]):
+            alike[sets.of(rank, records), kept][rank] = records
+    return [_Group(records, rows) for (rows, _), records in alike.items()]
+
+
+def _by_kept(records: RecordedRows) -> Iterable[tuple[str, RecordedRows]]:
+    """Return the records of which the same part was kept (a value of `Capture`)."""
+    by_kept: dict[str, list[RankLabel]] = defaultdict(list)
+    for label in records.labels:
+        by_kept[label.record.capture].append(label)
+    return share_forwards(by_kept).items() if len(by_kept) > 1 else [(kept, records) for kept in by_kept]
 
 
 def _pick_rows(rows: RowSet, index: npt.NDArray[np.intp]) -> _PickedRows:
@@ -335,9 +350,11 @@ def _gather(records: RecordedRows, rows: _PickedRows) -> RankLabel:
             record, offset=None, error=f"it is {_words(first)} in one forward and {_words(unlike)} in another"
         )
     elif first.record.capture != "full":
-        record = replace(
-            record, offset=None, error="only a summary was kept, of which no row can be compared; use --capture full"
-        )
+        size = 8 * row_size(first.record.capture == Capture.FINGERPRINT.value)
+        sizes = [label.record.nbytes for label in pieces]
+        record = replace(record, nbytes=size * len(rows.row))
+        if sizes != (size * records.forwards.rows[rows.records]).tolist():
+            record = replace(record, offset=None, error="its summaries tell nothing of its rows: label it again")
     paths = [label.path for label in pieces]
     files = {path: number for number, path in enumerate(dict.fromkeys(paths))}
     places = RowPlaces(
@@ -374,7 +391,8 @@ def _layout_of_rows(layout: Layout | None, dimensions: int, shape: tuple[int, ..
 
 
 def _words(label: RankLabel) -> str:
-    return f"{label.dtype} {list(label.shape)}"
+    kept = "" if label.source.is_whole else f"the {label.source.capture} of "
+    return f"{kept}{label.dtype} {list(label.shape)}"
 
 
 def _move_block(plan: LabelPlan, begin: int, whole: RowNames) -> LabelPlan:

@@ -81,7 +81,8 @@ def _basis(label: LabelVerdict) -> str:
     found = {verdict.stats.basis for verdict in label.ranks if verdict.stats is not None and not verdict.bitwise}
     if Basis.NORMS in found:
         return "compared by norms: errors are at least these"
-    return "compared by fingerprints: errors are estimates" if Basis.FINGERPRINT in found else ""
+    estimated = found & {Basis.FINGERPRINT, Basis.ROW_FINGERPRINT}
+    return "compared by fingerprints: errors are estimates" if estimated else ""
 
 
 def _place(

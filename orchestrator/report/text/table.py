@@ -143,6 +143,7 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
     rel_l2, worst_row = {
         Basis.VALUES: ("", ""),
         Basis.FINGERPRINT: (about, at_least),
+        Basis.ROW_FINGERPRINT: (about, at_least),
         Basis.NORMS: (at_least, at_least),
     }[row.basis]
     origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""

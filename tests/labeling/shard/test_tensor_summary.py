@@ -6,7 +6,6 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
-import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from aclcmp.labeling.shard.tensor_summary import (
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from tests.compare.reference import values
 from tests.compare.test_pair import FLAVOURS, random_bits
+from tests.labeling.shard.test_digest import naive_digest
 
 SHAPES = ((), (1,), (0,), (7,), (3, 5), (2, 0, 4), (0, 3), (2, 3, 4), (600, 300), (9000, 3), (5000, 1), (3, 70000))
 
@@ -114,7 +114,7 @@ def test_agrees_with_plain_numpy(name: str, shape: tuple[int, ...], flavour: str
     exact = DTYPES[name].kind in (Kind.INT, Kind.BOOL)
     if not (exact and x.size and x.max() >= 2**63):
         hashed = bits.astype("<i8") if exact else bits
-        assert found.digest == xxhash.xxh3_128_digest(hashed.tobytes())
+        assert found.digest == naive_digest(hashed.tobytes())
     assert_sum(found.sum, math.fsum(finite), float(abs(finite).sum()))
     assert_sum(found.sum_squares, math.fsum(finite * finite), float((finite * finite).sum()))
 
@@ -263,7 +263,8 @@ HEAD = {
     ("place", "value"),
     [
         ("version", 1),
-        ("version", 3),
+        ("version", 2),
+        ("version", 1003),
         ("version", math.nan),
         ("n", -1),
         ("n", 0.5),
