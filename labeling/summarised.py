@@ -19,6 +19,12 @@ def packed_summary(tensor: LabelledTensor, rows: int, *, sketch: bool) -> npt.ND
     by_row = named_row_width(tensor.shape, rows) is not None
     if (8 * rows * row_size(sketch) if by_row else packed_size(tensor.shape, sketch)) >= tensor.nbytes:
         return None
+    if tensor.is_on_accelerator and tensor.nbytes:
+        from aclcmp.labeling.device_summary import summarise_there
+
+        packed = summarise_there(tensor.values, tensor.dtype, rows if by_row else 0, sketch=sketch)
+        if packed is not None:
+            return packed
     if by_row:
         return summarise_rows(tensor.bits(), tensor.dtype, rows, sketch=sketch).pack()
     return summarise(tensor.bits(), tensor.dtype, tensor.shape, sketch=sketch).pack().view(np.uint8)
