@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.shard.summarise import summarise
+from aclcmp.labeling.shard.summarise import summarise, summarise_rows
 from aclcmp.labeling.shard.summary_kernel import summary_library
 from aclcmp.labeling.shard.tensor_summary import packed_size
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
@@ -60,6 +60,10 @@ def speeds(folder: str | None) -> None:
             bits = np.random.default_rng(0).integers(0, 63, mib << 20, np.uint8)  # finite in every type
             runs: dict[str, Callable[[], object]] = {
                 name: partial(summarise, bits, dtype, shape, sketch=sketch)
+                for name, sketch in (("stats", False), ("fingerprint", True))
+            }
+            runs |= {
+                f"{name} of rows": partial(summarise_rows, bits, dtype, shape[0], sketch=sketch)
                 for name, sketch in (("stats", False), ("fingerprint", True))
             }
             rounds = [[raw_write(folder, bits), *map(timed, runs.values())] for _ in range(ROUNDS)]

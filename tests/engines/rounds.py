@@ -2,7 +2,8 @@
 
     aclcmp --exec "python rounds.py MODEL FOLDER DTYPE ROUND..." --ranks 3 --no-compare
 
-All rounds use one engine, and the recorder is replaced between them.
+All rounds use one engine, and the recorder is replaced between them. A round is the name of a fault, or that and what
+is kept of tensors: permuted-stats.
 """
 
 import os
@@ -20,6 +21,7 @@ from rounds_text import PROMPTS
 from vllm import SamplingParams
 
 from aclcmp.labeling.engines.vllm import register
+from aclcmp.labeling.identity import CAPTURE
 
 RANK = int(os.environ["RANK"])
 
@@ -121,10 +123,11 @@ class Engine:
 
     def round(self, name: str, folder: str) -> None:
         """Answer all prompts, then the first again, whose beginning is in the prefix cache by then; record a run."""
+        fault, _, os.environ[CAPTURE] = name.partition("-")
         record_into(Path(folder, name, "shards"))
         self.llm.reset_prefix_cache()
         sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)
-        with ROUNDS[name](self):
+        with ROUNDS[fault](self):
             for prompts in (PROMPTS, PROMPTS[:1]):
                 for output in self.llm.generate(prompts, sampling, use_tqdm=False):
                     print(name, output.request_id, repr(output.outputs[0].text), flush=True)

@@ -14,6 +14,7 @@ from tests.recorded import read_report
 pytestmark = pytest.mark.engine
 
 ROUNDS = ("clean", "rope", "permuted", "stale", "shifted")
+SUMMARISED = ("clean-fingerprint", "permuted-fingerprint", "stale-fingerprint", "clean-stats", "permuted-stats")
 LABELS = 45
 """Of three layers: 14 each, the embedding, the last norm and the logits."""
 
@@ -29,7 +30,7 @@ def play(engine: Path, folder: Path, model: Path, dtype: str, *rounds: str) -> P
 
 @pytest.fixture(scope="module")
 def rounds(engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS)
+    return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS, *SUMMARISED)
 
 
 def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
@@ -54,6 +55,9 @@ def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
         ("permuted", "model.layers.1.self_attn.q_proj", [1]),
         ("stale", "model.layers.2.self_attn.o_proj.input", [0, 1, 2]),
         ("shifted", "model.layers.0.self_attn.o_proj.input", [0, 1, 2]),
+        ("permuted-fingerprint", "model.layers.1.self_attn.q_proj", [1]),
+        ("stale-fingerprint", "model.layers.2.self_attn.o_proj.input", [0, 1, 2]),
+        ("permuted-stats", "model.layers.1.self_attn.o_proj.input", [1]),  # norms do not see the order within a row
     ],
 )
 def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int]) -> None:
@@ -67,6 +71,26 @@ def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: li
         for each in found["labels"][: [each["label"] for each in found["labels"]].index(label)]
         for rank in range(3)
     )
+
+
+@pytest.mark.parametrize(("name", "basis"), [("clean-fingerprint", "row fingerprint"), ("clean-stats", "norms")])
+def test_summaries_of_slices_match_a_whole_golden(rounds: Path, name: str, basis: str) -> None:
+    found = read_report(rounds / name)
+    assert found["verdict"] == "match" and found["coverage"]["compared"] == 3 * LABELS
+    bases = [rank["stats"]["basis"] for label in found["labels"] for rank in label["ranks"].values()]
+    assert bases.count(basis) > 2 * LABELS and set(bases) <= {basis, "values"}, "the smallest tensors are kept whole"
+    assert all(rank["metrics"]["rel_l2"] < 1e-5 for label in found["labels"] for rank in label["ranks"].values())
+    whole = (rounds / "clean" / "shards" / "rank00001.h5").stat().st_size
+    assert (rounds / name / "shards" / "rank00001.h5").stat().st_size < whole
+
+
+def test_a_row_that_is_wrong_has_the_same_name_by_fingerprints(rounds: Path) -> None:
+    names = []
+    for name in ("stale", "stale-fingerprint"):
+        found = read_report(rounds / name)
+        label = next(each for each in found["labels"] if each["label"] == found["first_divergence"]["label"])
+        names.append({rank: verdict["worst_row_name"] for rank, verdict in label["ranks"].items()})
+    assert names[0] == names[1]
 
 
 def test_positions_after_a_prefix_hit_are_named(rounds: Path) -> None:
