@@ -52,8 +52,11 @@ def judge_pair(
         return _words_within_limits(metrics.linf_rel, words, limits)
     error = limiting_error(stats, metrics, limits)
     words = f"relative L2 {_ESTIMATE[stats.basis]}{metrics.rel_l2:.2g}"
-    if metrics.worst_row > metrics.rel_l2:
-        at_least = "" if stats.basis is Basis.VALUES else "at least "
+    is_bound = (
+        stats.basis is not Basis.VALUES
+    )  # beside an estimate of the whole it says nothing of rows that it is less
+    if metrics.worst_row > metrics.rel_l2 or (is_bound and worst_row_name and stats.rows.count > 1):
+        at_least = "at least " if is_bound else ""
         row = worst_row_name or f"row {metrics.worst_row_index * stats.rows.group}"
         words += f", median row {at_least}{metrics.row_p50:.2g}, worst row {at_least}{metrics.worst_row:.2g} ({row})"
     if stats.sum_xx == 0.0 and metrics.max_abs > 0.0:

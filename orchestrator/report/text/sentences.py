@@ -18,6 +18,7 @@ from aclcmp.orchestrator.terminal.cells import shorten
 _MOST_NAMED = 3
 _MOST_LOG_LINES = 10
 _LONGEST_NAME = 80
+_FAR = " as far as norms tell"
 
 
 def success_line(report: Report) -> str | None:
@@ -30,13 +31,19 @@ def success_line(report: Report) -> str | None:
     what = f"{count(len(labels), 'label')} on {count(len(ranks), 'rank')}"
     if all(verdict.bitwise for _, verdict in verdicts):
         return f"All match, bit for bit: {what}."
-    by_norms = any(v.stats and v.stats.basis is Basis.NORMS and not v.bitwise for _, v in verdicts)
-    match = "All match as far as norms tell" if by_norms else "All match"
+    by_norms = _by_norms(labels)
+    match = f"All match{_FAR}" if by_norms else "All match"
     errors = [(v.metrics.rel_l2, label.key.label) for label, v in verdicts if v.metrics and not isnan(v.metrics.rel_l2)]
     if not errors:
         return f"{match}: {what}."
     largest, name = max(errors, key=itemgetter(0))
     return f"{match}: {what}, largest relative L2 {'at least ' if by_norms else ''}{figure(largest)} at {name}."
+
+
+def _by_norms(labels: Sequence[LabelVerdict]) -> bool:
+    """Tell whether any of them was compared by norms alone, and was not equal bit by bit."""
+    verdicts = (verdict for label in labels for verdict in label.ranks if not verdict.bitwise)
+    return any(verdict.stats is not None and verdict.stats.basis is Basis.NORMS for verdict in verdicts)
 
 
 def drift_lines(report: Report) -> list[str]:
@@ -142,10 +149,11 @@ def _before(report: Report, first: FirstDivergence) -> str:
     if not before:
         return "it is the first label"
     if all(label.status is Status.MATCH for label in before):
-        return {
+        before_it = {
             "names": "what stands before it by its name matches on all ranks",
             "times": "what was written before it matches on all ranks",
         }.get(report.order, "everything before it matches on all ranks")
+        return before_it + _FAR * _by_norms(before)
     counts = Counter(label.status for label in before)
     return "before it " + ", ".join(f"{counts[status]} {status.value}" for status in Status if counts[status])
 
