@@ -34,7 +34,7 @@ def recorder_of(
     return Recorder(folder, header, strict, capture, LabelFilter())
 
 
-def record_run(run: RunDir, script: str, ranks: int) -> None:
+def record_run(run: RunDir, script: str, ranks: int, run_id: str = "run") -> None:
     """Write run.json as the launcher does for ranks that all went well."""
     each = tuple(
         RankRecord(
@@ -53,7 +53,7 @@ def record_run(run: RunDir, script: str, ranks: int) -> None:
     )
     save_record(
         RunRecord(
-            run_id="run",
+            run_id=run_id,
             command=("python", script),
             cwd=str(run.root),
             launcher="ray",
@@ -71,16 +71,19 @@ def record_run(run: RunDir, script: str, ranks: int) -> None:
 
 
 def write_run(
-    folder: Path, ranks: Sequence[Sequence[tuple[str, str, npt.NDArray[np.float32]]]], layout: Layout | None = None
+    folder: Path,
+    ranks: Sequence[Sequence[tuple[str, str, npt.NDArray[np.float32]]]],
+    layout: Layout | None = None,
+    run_id: str = "run",
 ) -> RunDir:
     """Write the labels of each rank, (side, name, values), as a run that has ended; `layout` is that of actual ones."""
-    run = RunDir.create(folder)
+    run = RunDir(RunDir.create(folder).root, run_id)
     for rank, labels in enumerate(ranks):
-        writer = ShardWriter(run.shards, ShardHeader(run.run_id, rank, len(ranks), rank, 0, "here", 1, 0.0))
+        writer = ShardWriter(run.shards, ShardHeader(run_id, rank, len(ranks), rank, 0, "here", 1, 0.0))
         for seq, (side, name, values) in enumerate(labels):
             record = LabelRecord(0, name, 0, side, seq, float(seq), "f:1", "float32", values.shape, "cpu")
             record = replace(record, layout=layout if side == "acl" else None)
             writer.add(record, np.ascontiguousarray(values).reshape(-1).view(np.uint8))
         writer.close()
-    record_run(run, "x.py", len(ranks))
+    record_run(run, "x.py", len(ranks), run_id)
     return run

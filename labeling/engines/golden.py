@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     """Run the golden side; return the exit code."""
     shards, model = Path(arguments[0]), Path(arguments[1])
     try:
-        indices = [read_shard(files) for files in shards_in(shards)]
+        indices = list(_readable(shards))
         requests = list(recorded_requests(indices))
         labels = {
             record.data_id: record.dtype
@@ -64,6 +64,20 @@ def main(arguments: list[str]) -> int:
         print(f"{ERROR}{error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _readable(shards: Path) -> Iterator[ShardIndex]:
+    """Yield the shards that can be read, and say which cannot: every rank tells the requests. Raises the last error."""
+    error: AclcmpError | None = None
+    one = None
+    for files in shards_in(shards):
+        try:
+            yield (one := read_shard(files))
+        except AclcmpError as why:
+            error = why
+            print(f"{PROGRESS}{why}", flush=True)
+    if one is None and error is not None:
+        raise error
 
 
 def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:

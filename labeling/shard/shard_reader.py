@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -40,8 +40,7 @@ def read_shard(files: ShardFiles) -> ShardIndex:
     shard, is of a later schema, holds links to other files, or was damaged after it was sealed.
     """
     journal, unreadable = _journal_of(files)
-    header = journal.header if journal else None
-    sealed: set[int] = set()
+    headers: dict[int, ShardHeader] = {}
     records: list[LabelRecord] = []
     for number in files.segments():
         path = files.segment(number)
@@ -52,22 +51,18 @@ def read_shard(files: ShardFiles) -> ShardIndex:
                 raise unreadable from None
             _check_journal_has(path, number, journal, str(error))
             continue
-        sealed.add(number)
-        header = header or segment[0]
+        headers[number] = segment[0]
         records.extend(segment[1])
-    if header is None:
-        if unreadable is not None:
-            raise unreadable
-        raise ShardFormatError(f"{files.folder / files.stem} has neither a sealed segment nor a journal")
-    if header.rank != files.rank:
-        raise ShardFormatError(f"{files.folder / files.stem} was written by rank {header.rank}: it was renamed")
+    if not headers and unreadable is not None:
+        raise unreadable
+    header = _header_of_all(files, journal, headers)
     notes: list[str] = []
     torn, damaged = False, 0
     if unreadable is not None:
         notes.append(f"{unreadable}; its sealed segments are read, labels of others may be missing")
         torn, damaged = True, 1
     if journal is not None:
-        torn_records = [record for record in journal.records if record.segment not in sealed]
+        torn_records = [record for record in journal.records if record.segment not in headers]
         records.extend(verify_record(files, record) for record in torn_records)
         torn, damaged = bool(torn_records) or not journal.ended, journal.damaged
         if journal.damaged:
@@ -125,9 +120,43 @@ def _journal_of(files: ShardFiles) -> tuple[Journal | None, ShardFormatError | N
         return None, error
 
 
+def _header_of_all(files: ShardFiles, journal: Journal | None, segments: Mapping[int, ShardHeader]) -> ShardHeader:
+    """Return the header of a shard. Raises ShardFormatError where its files are not all of one process of this rank."""
+    found = ({files.journal: journal.header} if journal else {}) | {
+        files.segment(n): each for n, each in segments.items()
+    }
+    if not found:
+        raise ShardFormatError(f"{files.folder / files.stem} has neither a sealed segment nor a journal")
+    (first, header), *others = found.items()
+    for path, other in others:
+        if _process_of(other) != _process_of(header):
+            raise ShardFormatError(
+                f"{path} was written by {_words(other)}, {first.name} beside it by {_words(header)}: "
+                "put back the file that belongs there"
+            )
+    if header.rank != files.rank:
+        raise ShardFormatError(
+            f"{files.folder / files.stem} was written by rank {header.rank}: it was renamed; put its own files back"
+        )
+    return header
+
+
+def _process_of(header: ShardHeader) -> tuple[object, ...]:
+    """Return what tells the process that wrote a file from all others."""
+    return header.run_id, header.rank, header.process, header.host, header.pid, header.started
+
+
+def _words(header: ShardHeader) -> str:
+    """Name the process that wrote a file."""
+    process = f", process {header.process}" if header.process else ""
+    return f"rank {header.rank}{process} of run {header.run_id}" + (f" on {header.host}" if header.host else "")
+
+
 def _check_journal_has(path: Path, number: int, journal: Journal | None, why: str) -> None:
     if journal is None:
-        raise ShardFormatError(f"{path} cannot be read ({why}) and has no journal beside it")
+        raise ShardFormatError(
+            f"{path} cannot be read ({why}) and has no journal beside it: copy both again from where the rank ran"
+        )
     # a segment that no line names holds nothing: its rank died, or the disk was full, before its first label
     if journal.ended and any(record.segment == number for record in journal.records):
         raise ShardFormatError(

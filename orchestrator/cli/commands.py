@@ -211,13 +211,14 @@ def suggest_ids(golden: Path, actual: Path) -> str:
     from aclcmp.orchestrator.idmap.sampling import sample_values
     from aclcmp.orchestrator.idmap.suggest import suggest
     from aclcmp.orchestrator.inputs.id_map_suggestion import suggestion_text
+    from aclcmp.orchestrator.pipeline.load_and_plan import lost_sentences
     from aclcmp.orchestrator.run.sources import open_source
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
-        indices = {
-            side: open_source(folder, side, Path(scratch)).indices
-            for folder, side in ((golden, "pta"), (actual, "acl"))
+        sources = {
+            side: open_source(folder, side, Path(scratch)) for folder, side in ((golden, "pta"), (actual, "acl"))
         }
+        indices = {side: source.indices for side, source in sources.items()}
         tensors = [labels_by_rank(found, side) for side, found in indices.items()]
         with slow_steps("looking at values", sum(map(len, tensors))) as step:
             signatures = sample_values(tensors[0], tensors[1], step)
@@ -225,7 +226,7 @@ def suggest_ids(golden: Path, actual: Path) -> str:
         [replace(label, signatures=known.get(label.data_id, ())) for label in candidate_labels(found, side)]
         for (side, found), known in zip(indices.items(), signatures, strict=True)
     ]
-    return suggestion_text(suggest(*sides), str(golden), str(actual))
+    return suggestion_text(suggest(*sides), str(golden), str(actual), lost_sentences(sources["pta"], sources["acl"]))
 
 
 def compare_two(

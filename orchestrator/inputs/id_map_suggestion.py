@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion
 from aclcmp.orchestrator.inputs.id_map_file import quote_pattern, rule_text
 
 
-def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
+def suggestion_text(suggestion: Suggestion, golden: str, actual: str, notes: Sequence[str] = ()) -> str:
     """Return a suggestion between two runs of these names as a file of patterns; the uncertain is commented out."""
     proposals = suggestion.proposals
     certain = sum(proposal.certain for proposal in proposals)
@@ -20,6 +21,7 @@ def suggestion_text(suggestion: Suggestion, golden: str, actual: str) -> str:
         f"# actual: {json.dumps(actual)}",
         f"# the same in both: {_count(suggestion.same, 'id')}; certain (score {CERTAIN} or more): "
         f"{_count(certain, 'rule')}; not certain and commented out, to be looked at: {len(proposals) - certain}",
+        *(f"# {note}" for note in notes),
     ]
     for proposal in proposals:
         lines += ["", f"# {proposal.score:.2f}, {_count(proposal.labels, 'label')}: {'; '.join(proposal.reasons)}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
@@ -16,7 +17,6 @@ from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
-from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
@@ -24,7 +24,7 @@ from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.two_runs import with_aligned_tasks
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.repeats import find_repeats
-from aclcmp.orchestrator.run.shards import read_indices
+from aclcmp.orchestrator.run.shards import FoundShards, UnreadableShard, read_indices, read_some_indices
 from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
@@ -66,12 +66,18 @@ class _LoadedRun:
     """The indices of a run's shards, and the reasons why some are missing."""
 
     indices: Sequence[ShardIndex]
-    problems: Sequence[str] = ()
-    """Shards that cannot be read, in words."""
     lost: Mapping[int, str] = field(default_factory=dict)
-    """Ranks whose shards are out of reach, with the reason."""
-    running_labels: Collection[tuple[LabelKey, int]] = ()
-    """Each (label, rank) that was compared while the ranks ran, where some ranks are lost."""
+    """Ranks whose shards are out of reach or cannot be read, with the reason."""
+    heard: Collection[tuple[LabelKey, int]] = ()
+    """Each (label, rank) of these ranks that is known from a journal, or from comparing while they ran."""
+
+    @staticmethod
+    def of(found: FoundShards, record: RunRecord | None, lost: Mapping[int, str] = MappingProxyType({})) -> _LoadedRun:
+        """Count a rank of which a shard cannot be read as lost, beside those that are out of reach."""
+        found = found.of_whole_ranks()
+        reasons = found.reasons(record.hosts if record is not None else {})
+        heard = [(label, each.rank) for each in found.unreadable for label in each.labels]
+        return _LoadedRun(found.indices, {**lost, **reasons}, heard)
 
 
 def plan_local_run(
@@ -79,31 +85,32 @@ def plan_local_run(
 ) -> ComparisonPlan:
     """Plan a run by its shards on this host; `repeat` is another run of its script, to measure the noise by.
 
-    Shards that lie on other hosts become a note. Raises UsageError when a shard cannot be read.
+    The labels of a rank fail, with the reason, where its shards lie on another host or one cannot be read. Raises
+    UsageError where none can.
     """
     repeats = {
-        source: _read_local_indices(other[0])
+        source: _LoadedRun.of(read_indices(other[0]), other[1])
         for source, other in find_repeats(run, repeat).items()
         if _may_measure_noise(run, source, other)
     }
-    indices = _read_local_indices(run)
-    here = {index.header.rank for index in indices}
+    found = read_some_indices(run)
+    here = {index.header.rank for index in found.indices} | {each.rank for each in found.unreadable}
     lost = {} if record is None else _ranks_on_other_hosts(run, record, here)
-    return _plan_run(_LoadedRun(indices, lost=lost), record, screen, layouts, repeats)
+    return _plan_run(_LoadedRun.of(found, record, lost), record, screen, layouts, repeats)
 
 
 def plan_finished_run(run: ComparedRun, repeats: Mapping[FloorSource, RecordedRun], screen: Screen) -> ComparisonPlan:
-    """Plan a run whose ranks ran on this host just now; an unreadable shard becomes a note.
+    """Plan a run whose ranks ran on this host just now; the labels of a rank of which a shard cannot be read fail.
 
     `repeats` are further runs of its command, to measure noise floors by.
     """
-    indices, problems = read_indices(run.directory)
     others = {
-        source: read_indices(other[0])[0]
+        source: _LoadedRun.of(read_indices(other[0]), other[1])
         for source, other in repeats.items()
         if _may_measure_noise(run.directory, source, other)
     }
-    return _plan_run(_LoadedRun(indices, tuple(dict.fromkeys(problems))), run.record, screen, NO_RULES, others)
+    loaded = _LoadedRun.of(read_indices(run.directory), run.record)
+    return _plan_run(loaded, run.record, screen, NO_RULES, others)
 
 
 def plan_sides(
@@ -111,17 +118,26 @@ def plan_sides(
 ) -> ComparisonPlan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     _show_label_count(screen, (*golden.indices, *actual.indices))
-    plan = plan_two(golden.indices, actual.indices, actual.world_size, ids, layouts)
+    plan = plan_two(
+        golden.indices, actual.indices, actual.world_size, ids, layouts, lost_goldens=golden.lost, lost=actual.lost
+    )
+    plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
     tasks = () if ids is None else ids.tasks
     goldens = with_aligned_tasks(golden.indices, actual.indices, tasks)
     reference = plan_reference(goldens, golden.world_size, layouts)
     return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 
+def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
+    """Say which ranks of two sides cannot be read, and why."""
+    sides = (("golden", golden.lost), ("actual", actual.lost))
+    return [f"{side} run, {sentence}" for side, lost in sides for sentence in unreachable_sentences(lost)]
+
+
 def plan_on_cluster(
     run: ComparedRun, workers: Workers, repeats: Mapping[FloorSource, RecordedRun], layouts: LayoutRules = NO_RULES
 ) -> tuple[ComparisonPlan, FileLocations]:
-    """Plan a run whose ranks' shards lie on the nodes where they ran, and tell where; an unreadable one becomes a note.
+    """Plan a run whose ranks' shards lie on the nodes where they ran, and tell where.
 
     `repeats` are further runs of its command, to measure noise floors by. Of ranks that are lost meanwhile, the results
     from while they ran tell the labels. Nodes of the pool that have left the cluster are not asked.
@@ -129,12 +145,12 @@ def plan_on_cluster(
     assert run.record is not None
     loaded, places = _load_from_cluster((run.directory, run.record), workers)
     others = {
-        source: _load_from_cluster(other, workers)[0].indices
+        source: _load_from_cluster(other, workers)[0]
         for source, other in repeats.items()
         if _may_measure_noise(run.directory, source, other)
     }
     if run.known is not None and loaded.lost:
-        loaded = replace(loaded, running_labels=run.known.names())
+        loaded = replace(loaded, heard=(*loaded.heard, *run.known.names()))
     return _plan_run(loaded, run.record, workers.screen, layouts, others), places
 
 
@@ -142,13 +158,6 @@ def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> 
     """Tell whether a further run measures the noise: one within `run` only if it did not fail, a given one always."""
     directory, record = other
     return record.failure is None or directory.root != run.again(source.value)
-
-
-def _read_local_indices(run: RunDir) -> list[ShardIndex]:
-    indices, problems = read_indices(run)
-    if problems:
-        raise UsageError("; ".join(problems))
-    return indices
 
 
 def _ranks_on_other_hosts(run: RunDir, record: RunRecord, here: Collection[int]) -> dict[int, str]:
@@ -171,15 +180,15 @@ def _load_from_cluster(run: RecordedRun, workers: Workers) -> tuple[_LoadedRun, 
     ran = {rank.rank: (rank.node_id, rank.ip, rank.host) for rank in record.ranks}
     found = locate_shards(ran, nodes, probe_visibility(directory, workers.cluster))
     indices: list[ShardIndex] = []
-    problems: list[str] = []
+    unreadable: list[UnreadableShard] = []
     lost = dict(found.lost)
     for node, answer in workers.pool.read_indices(directory, found.readers).items():
         if isinstance(answer, str):
             lost |= dict.fromkeys(found.readers[node], f"its shards cannot be read: {answer}")
         else:
-            indices += answer[0]
-            problems += answer[1]
-    return _LoadedRun(indices, tuple(dict.fromkeys(problems)), lost), found.places
+            indices += answer.indices
+            unreadable += answer.unreadable
+    return _LoadedRun.of(FoundShards(indices, unreadable), record, lost), found.places
 
 
 def _plan_run(
@@ -187,14 +196,16 @@ def _plan_run(
     record: RunRecord | None,
     screen: Screen,
     layouts: LayoutRules,
-    repeats: Mapping[FloorSource, Sequence[ShardIndex]],
+    repeats: Mapping[FloorSource, _LoadedRun],
 ) -> ComparisonPlan:
     world = world_size(loaded.indices, record)
-    plan = plan_run(loaded.indices, world, layouts, loaded.lost, loaded.running_labels)
+    plan = plan_run(loaded.indices, world, layouts, loaded.lost, loaded.heard)
     _show_label_count(screen, loaded.indices)
-    notes = (*unreachable_sentences(loaded.lost), *plan.notes, *loaded.problems)
-    plan = replace(plan, unreadable=plan.unreadable + len(loaded.problems), notes=notes)
-    floors = {source: plan_repeat(loaded.indices, others, world, layouts) for source, others in repeats.items()}
+    without_floor = (
+        f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)
+    )
+    plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *without_floor))
+    floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
     return ComparisonPlan(plan, floors)

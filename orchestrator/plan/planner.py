@@ -24,7 +24,7 @@ from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.rank_labels import Keys, RankLabel, chains_beside_golden, golden_chain, labels_by_rank
 from aclcmp.orchestrator.plan.rows.row_planner import RowPlanner, gather_rows
 from aclcmp.orchestrator.plan.two_runs import align_tasks, keep_side, map_ids
-from aclcmp.orchestrator.plan.unreachable_ranks import add_unreachable_gaps, plans_of_unreachable_ranks
+from aclcmp.orchestrator.plan.unreachable_ranks import LostRanks, add_unreachable_gaps, plans_of_unreachable_ranks
 
 _MOST_WARNINGS = 3
 _NOBODY: Mapping[int, str] = {}
@@ -45,7 +45,7 @@ def plan_run(
     """
     corrected, notes = layouts.apply(list(indices), "")
     with without_collection():
-        return _with_notes(_plan([corrected], world_size, lost, heard), notes)
+        return _with_notes(_plan([corrected], world_size, LostRanks(lost), heard), notes)
 
 
 def plan_two(
@@ -54,12 +54,16 @@ def plan_two(
     world_size: int,
     ids: IdMap | None = None,
     layouts: LayoutRules = NO_RULES,
+    *,
+    lost_goldens: Mapping[int, str] = _NOBODY,
+    lost: Mapping[int, str] = _NOBODY,
 ) -> Plan:
     """Pair the golden labels of one run with the actual ones of another, whose `world_size` it is.
 
     Of the golden run the side "pta" counts, of the other "acl"; a run that labelled one side only is that side,
     whatever it called it. Tasks pair by their order, labels by `ids`. Ranks of the two runs need not correspond.
-    `layouts` go by golden ids. Raises UsageError where `ids` gives two actual labels one golden id.
+    `layouts` go by golden ids. `lost_goldens` are ranks of the golden run whose shards nobody can read, each with the
+    reason; `lost` are those of the other. Raises UsageError where `ids` gives two actual labels one golden id.
     """
     goldens, actuals = keep_side(list(golden), "pta"), keep_side(list(actual), "acl")
     notes: list[str] = []
@@ -70,7 +74,9 @@ def plan_two(
     goldens, of_golden = layouts.apply(goldens, "pta")
     actuals, of_actual = layouts.apply(actuals, "acl")
     with without_collection():
-        plan = _plan([goldens, actuals], world_size, joins=() if ids is None else ids.joins)
+        plan = _plan(
+            [goldens, actuals], world_size, LostRanks(lost, lost_goldens), joins=() if ids is None else ids.joins
+        )
     return _with_notes(plan, [*notes, *of_tasks, *of_golden, *of_actual])
 
 
@@ -120,7 +126,7 @@ def plan_labels(
 def _plan(
     runs: Sequence[Sequence[ShardIndex]],
     world_size: int,
-    lost: Mapping[int, str] = _NOBODY,
+    lost: LostRanks,
     heard: Iterable[tuple[LabelKey, int]] = (),
     joins: Sequence[JoinRule] = (),
 ) -> Plan:
@@ -149,8 +155,8 @@ def _plan(
     return Plan(
         labels=labels,
         levels=with_parents({key: _level(key, sides.get(key), one_run=one_run) for key in keys}, keys),
-        silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost),
-        unreadable=sum(index.damaged for index in indices) + len(lost),
+        silent_ranks=tuple(rank for rank in range(world_size) if rank not in labelled and rank not in lost.ranks),
+        unreadable=sum(index.damaged for index in indices) + len(lost.ranks) + len(lost.goldens or ()),
         notes=(
             *_notes_on_torn_shards(runs),
             *_notes_on_parallel_processes(indices),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.run_record import RunRecord, has_failure
-from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.record_file import open_run
-from aclcmp.orchestrator.run.shards import read_indices
+from aclcmp.orchestrator.run.shards import read_some_indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class LabelSource:
     failed: bool = False
     """True if anything went wrong while its ranks ran."""
     notes: tuple[str, ...] = ()
+    lost: Mapping[int, str] = field(default_factory=dict)
+    """Ranks of which a shard cannot be read, each with the reason; of them there are no indices."""
     order: str = "calls"
     """Basis of the order of its labels: "calls", "times" of files, or "names"."""
 
@@ -33,7 +34,7 @@ class LabelSource:
 def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
     """Open a run directory or another tool's dump on this host as `side`; copies go below `scratch`.
 
-    Raises UsageError when it is neither, or cannot be read.
+    Raises UsageError when it is neither, or cannot be read; where only a shard cannot, its rank is lost.
     """
     # here and not above: most commands read no foreign dump
     from aclcmp.orchestrator.dumps.registry import read_dump
@@ -43,16 +44,26 @@ def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
     if dump is not None:
         ranks = max((index.header.world_size for index in dump.indices), default=0)
         opened = LabelSource(
-            folder.absolute(), dump.indices, ranks, f"{dump.tool}, {_ranks(ranks)}", False, dump.notes, dump.order.value
+            folder.absolute(),
+            dump.indices,
+            ranks,
+            f"{dump.tool}, {_ranks(ranks)}",
+            notes=dump.notes,
+            order=dump.order.value,
         )
     else:
         run, record = open_run(folder)
-        found, problems = read_indices(run)
-        if problems:
-            raise UsageError("; ".join(problems))
+        found = read_some_indices(run).of_whole_ranks()
         words = f"{_ranks(len(record.ranks))}, run {record.run_id}"
-        opened = LabelSource(run.root, tuple(found), world_size(found, record), words, has_failure(record))
-    if not any(index.records for index in opened.indices):
+        opened = LabelSource(
+            run.root,
+            tuple(found.indices),
+            world_size(found.indices, record),
+            words,
+            has_failure(record),
+            lost=found.reasons(record.hosts),
+        )
+    if not opened.lost and not any(index.records for index in opened.indices):
         return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))
     return opened
 

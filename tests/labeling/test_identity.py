@@ -81,7 +81,7 @@ def ran(folder: Path, script: str, *arguments: str, **env: str) -> RunDir:
         command, env=os.environ | environ, capture_output=True, text=True, timeout=PATIENCE, cwd=folder
     )
     assert done.returncode == 0, done.stderr
-    record_run(run, "engine.py", 1)
+    record_run(run, "engine.py", 1, RUN_ID)
     return run
 
 

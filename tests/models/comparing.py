@@ -30,9 +30,9 @@ def judge_runs(
     with TemporaryDirectory() as scratch:
         if actual is None:
             run, record = open_run(golden)
-            indices, problems = read_indices(run)
-            assert not problems
-            plan = plan_run(indices, len(record.ranks), rules)
+            found = read_indices(run)
+            assert not found.unreadable
+            plan = plan_run(found.indices, len(record.ranks), rules)
         else:
             first, second = (open_source(f, side, Path(scratch)) for f, side in ((golden, "pta"), (actual, "acl")))
             plan = plan_two(first.indices, second.indices, second.world_size, ids, rules)

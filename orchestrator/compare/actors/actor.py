@@ -16,10 +16,9 @@ from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.dump_cleanup import remove_dumps
-from aclcmp.orchestrator.run.shards import read_indices
+from aclcmp.orchestrator.run.shards import FoundShards, read_indices
 
 if TYPE_CHECKING:
-    from aclcmp.labeling.shard.shard_index import ShardIndex
     from aclcmp.orchestrator.core.diagnosis import TieQuestion
 
 
@@ -30,8 +29,8 @@ class CompareActor:
         """Load the kernels, which the driver has built if necessary."""
         load_library()
 
-    def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
-        """Index the shards of some ranks of a run on this node; also return messages about unreadable ones."""
+    def read_indices(self, run: RunDir, ranks: frozenset[int]) -> FoundShards:
+        """Index the shards of some ranks of a run on this node; also tell which cannot be read."""
         return read_indices(run, ranks)
 
     def remove_dumps(self, files: Sequence[Path], within: Path) -> tuple[int, int]:

@@ -12,13 +12,13 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Node
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
 from aclcmp.orchestrator.compare.actors.work_queue import ActorSlot
 from aclcmp.orchestrator.compare.schedule import MOST_PER_HOST
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.shards import FoundShards
 
 _CORES_PER_READER = 4  # each reads 0.5 to 4 GB/s, columns slower than rows
 
@@ -76,10 +76,8 @@ class ActorPool:
     def _start_slots(self, node: str, count: int) -> list[ActorSlot]:
         return [ActorSlot(self.start(node)) for _ in range(count)]
 
-    def read_indices(
-        self, run: RunDir, ranks_by_node: Mapping[str, frozenset[int]]
-    ) -> dict[str, tuple[list[ShardIndex], list[str]] | str]:
-        """Index the shards of a run's ranks, each on its node; also return messages about unreadable ones.
+    def read_indices(self, run: RunDir, ranks_by_node: Mapping[str, frozenset[int]]) -> dict[str, FoundShards | str]:
+        """Index the shards of a run's ranks, each on its node; also tell which cannot be read.
 
         A node that is lost gets a message in place of its indices.
         """

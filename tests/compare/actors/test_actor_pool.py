@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import Cluster
 from aclcmp.orchestrator.cluster.file_locations import FileLocations
 from aclcmp.orchestrator.compare.actors.actor import CompareActor
@@ -25,6 +24,7 @@ from aclcmp.orchestrator.core.diagnosis import Look, Suspect, TieQuestion
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.shards import FoundShards
 from tests.compare.stored_pairs import pair_of, write
 from tests.labeling.shard.test_damage import write as write_shard
 from tests.processes import command_of, descendants, kill, living
@@ -124,7 +124,7 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
             os._exit(1)
 
     class Mortal(CompareActor):
-        def read_indices(self, run: RunDir, ranks: frozenset[int]) -> tuple[list[ShardIndex], list[str]]:
+        def read_indices(self, run: RunDir, ranks: frozenset[int]) -> FoundShards:
             maybe_die("read_indices")
             return CompareActor.read_indices(self, run, ranks)
 
@@ -165,7 +165,8 @@ def test_what_an_actor_left_undone_is_done_by_another_once(
         assert isinstance(found, str) and found.startswith("host ") and "is lost: " in found
         assert removed == (0, 0) and ties == {} and all("Died" in str(look) for look in looks.values())
     else:
-        assert not isinstance(found, str) and [index.header.rank for index in found[0]] == [3] and not found[1]
+        assert not isinstance(found, str) and [index.header.rank for index in found.indices] == [3]
+        assert not found.unreadable
         assert removed == (1, 4) and ties == {(pair.key, 0): 4}
         assert all(isinstance(look, Look) for look in looks.values())
     assert {path.name for path in died.iterdir()} == {"read_indices", "remove_dumps", "count_ties", "look"}
