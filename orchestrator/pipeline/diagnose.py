@@ -17,6 +17,7 @@ from aclcmp.orchestrator.judge.error_patterns import pattern_of
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.noise import noise_of
 from aclcmp.orchestrator.pipeline.exchanged_labels import exchanged_label_hints
+from aclcmp.orchestrator.pipeline.exchanged_slices import exchanged_slice_hints
 from aclcmp.orchestrator.pipeline.missing_reductions import missing_reduction_hints
 from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
@@ -100,11 +101,16 @@ def _diagnose(
     )
     interrupted = len(results) < len(suspects)
     sums = {} if interrupted else missing_reduction_hints(plan, own[:MOST_FITTED], compare)
-    others = {} if interrupted else exchanged_label_hints(plan, own, compare)
+    others = {} if interrupted else exchanged_label_hints(plan, own, compare, judgement.labels)
+    unknown = [label for label in own if label.key not in others]
+    slices = {} if interrupted else exchanged_slice_hints(plan, unknown, compare)
     hints: list[Hint] = []
     for label in own:
-        hints += sums.get(label.key, ())
-        hints += others.get(label.key) or hints_of(label, by_label[label.key], noise[label.key], names.get(label.key))
+        proven = (*others.get(label.key, ()), *slices.get(label.key, ()))
+        known = {rank for hint in proven for rank in hint.ranks}
+        left = {rank: look for rank, look in by_label[label.key].items() if rank not in known}
+        hints += (*sums.get(label.key, ()), *proven)
+        hints += hints_of(label, left, noise[label.key], names.get(label.key))
     return DiagnosisResult(looks, patterns, tuple(hints))
 
 

@@ -10,6 +10,7 @@ from aclcmp.orchestrator.core.diagnosis import Hint
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.text import of_ranks
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.hints import EXPLAINS
 from aclcmp.orchestrator.pipeline.missing_reductions import explained_share
@@ -23,12 +24,13 @@ _MOST_RANKS = 16
 
 
 def exchanged_label_hints(
-    plan: Plan, labels: Sequence[LabelVerdict], compare: Compare
+    plan: Plan, labels: Sequence[LabelVerdict], compare: Compare, judged: Sequence[LabelVerdict]
 ) -> dict[LabelKey, tuple[Hint, ...]]:
     """Return hints for labels of which the actual side is golden's other label, on all ranks where it diverged.
 
     The candidates have the same shape: labels of the same parent, the same label of the layer or the call before and
-    after, and neighbours in golden order. Each round compares every label with its next candidate.
+    after, and neighbours in golden order. Each round compares every label with its next candidate. Of two parts of one
+    tensor it is also tried whether each is the other: `judged` are all labels.
     """
     numbers = {label.key: number for number, label in enumerate(plan.labels)}
     diverged = {
@@ -36,6 +38,7 @@ def exchanged_label_hints(
         for label in labels[:_MOST_LABELS]
         if label.status is Status.DIVERGED and (wrong := _diverged_ranks(label))
     }
+    all_labels = {label.key: label for label in judged}
     found: dict[LabelKey, tuple[Hint, ...]] = {}
     for number in range(_MOST_CANDIDATES):
         pairs = {
@@ -48,8 +51,31 @@ def exchanged_label_hints(
             candidates, wrong = diverged[key]
             shares = [explained_share(outcomes.get((key, rank)), [verdict]) for rank, verdict in wrong.items()]
             if min(shares) >= EXPLAINS:
-                found[key] = (_hint(key, candidates[number].key, tuple(wrong), min(shares)),)
+                here, other = plan.labels[numbers[key]], candidates[number]
+                back = _share_of_the_other(here, other, wrong, all_labels.get(other.key), compare)
+                found[key] = (_hint(key, other.key, tuple(wrong), min(*shares, back or 1.0), exchanged=back > 0.0),)
     return found
+
+
+def _share_of_the_other(
+    here: LabelPlan,
+    other: LabelPlan,
+    ranks: Mapping[int, object],
+    judged: LabelVerdict | None,
+    compare: Compare,
+) -> float:
+    """Return the share of the other label's error that golden's label here explains; 0 where it is not exchanged.
+
+    It is tried where both are parts of one stored tensor on each of the ranks.
+    """
+    stored = {(pair.rank, pair.actual.path, pair.actual.offset) for pair in here.pairs if pair.rank in ranks}
+    theirs = {(pair.rank, pair.actual.path, pair.actual.offset) for pair in other.pairs if pair.rank in ranks}
+    wrong = {rank: each for rank, each in _diverged_ranks(judged).items() if rank in ranks} if judged else {}
+    if stored != theirs or wrong.keys() != set(ranks):
+        return 0.0
+    outcomes = compare(_pairs(other, here, ranks))
+    least = min(explained_share(outcomes.get((other.key, rank)), [verdict]) for rank, verdict in wrong.items())
+    return least if least >= EXPLAINS else 0.0
 
 
 def _diverged_ranks(label: LabelVerdict) -> dict[int, RankVerdict]:
@@ -95,20 +121,24 @@ def _kind(plan: Plan, key: LabelKey) -> str:
 
 def _shapes(label: LabelPlan) -> Mapping[int, object]:
     """Return the regions of a label by rank; empty unless each rank has one pair of tensors that are stored whole."""
-    regions = {
-        pair.rank: (pair.whole_shape, pair.region, pair.golden_region, pair.actual_region) for pair in label.pairs
-    }
+    regions = {pair.rank: (pair.whole_shape, pair.region) for pair in label.pairs}
     simple = all(pair.is_whole and not pair.more_golden and not pair.more_actual for pair in label.pairs)
     return regions if simple and len(regions) == len(label.pairs) else {}
 
 
 def _pairs(here: LabelPlan, other: LabelPlan, ranks: Mapping[int, object]) -> list[Pair]:
-    golden = {pair.rank: pair.golden for pair in other.pairs}
-    return [replace(pair, golden=golden[pair.rank]) for pair in here.pairs if pair.rank in ranks]
+    beside = {pair.rank: pair for pair in other.pairs}
+    return [
+        replace(pair, golden=beside[pair.rank].golden, golden_region=beside[pair.rank].golden_region)
+        for pair in here.pairs
+        if pair.rank in ranks
+    ]
 
 
-def _hint(key: LabelKey, other: LabelKey, ranks: tuple[int, ...], share: float) -> Hint:
-    if other.label == key.label:
+def _hint(key: LabelKey, other: LabelKey, ranks: tuple[int, ...], share: float, *, exchanged: bool) -> Hint:
+    if exchanged:
+        words = f"{key.label} and {other.label} are exchanged in the tensor of {of_ranks(ranks)} that holds both"
+    elif other.label == key.label:
         words = f"it is golden's of call {other.occurrence}: a step, a position or an order of calls off by one?"
     else:
         words = f"it is golden's {other.label}: outputs, weights or names exchanged, or a layer left out?"

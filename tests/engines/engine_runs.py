@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
 from tests.processes import PATIENCE
 from tests.recorded import record_run
 
@@ -30,7 +31,7 @@ def add_golden(engine: Path, directory: Path, model: Path, ranks: int, script: s
     """Add run.json and the golden side to a run directory that has only shards; return what the command printed."""
     made = RunDir(directory, "run")
     made.logs.mkdir()
-    record_run(made, script, ranks)
+    record_run(made, script, ranks, load_record(directory.parents[1] / "engine" / "run.json").run_id)
     done = run(engine, directory.parents[1], "golden", str(directory), "--model", str(model))
     assert done.returncode in (0, 1), done
     return done.stdout

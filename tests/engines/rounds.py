@@ -109,7 +109,42 @@ def shifted(engine: Any):
     runner.model.forward = inner
 
 
-ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in (clean, rope, permuted, stale, shifted)}
+@contextmanager
+def exchanged(engine: Any):
+    """Rank 1 has keys and values of layer 1 in each other's places."""
+    module = engine.model.model.layers[1].self_attn.qkv_proj
+    inner, size = module.forward, module.num_kv_heads * module.head_size
+
+    def forward(x: torch.Tensor) -> Any:
+        output, bias = inner(x)
+        output[..., -2 * size :] = output[..., -2 * size :].roll(size, -1)
+        return output, bias
+
+    if RANK == 1:
+        module.forward = forward
+    yield
+    module.forward = inner
+
+
+@contextmanager
+def neighbour(engine: Any):
+    """Rank 1 computes the slice of rank 2 of the gate and up projections of layer 1."""
+    module = engine.model.model.layers[1].mlp.gate_up_proj
+    inner = module.forward
+
+    def forward(x: torch.Tensor) -> Any:
+        output, bias = inner(x)
+        of_ranks = [torch.empty_like(output) for _ in range(int(os.environ["WORLD_SIZE"]))]
+        torch.distributed.all_gather(of_ranks, output.contiguous())
+        return of_ranks[2] if RANK == 1 else output, bias
+
+    module.forward = forward
+    yield
+    module.forward = inner
+
+
+_ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour)
+ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in _ROUNDS}
 
 
 class Engine:

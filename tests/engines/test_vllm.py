@@ -13,7 +13,7 @@ from tests.recorded import read_report
 
 pytestmark = pytest.mark.engine
 
-ROUNDS = ("clean", "rope", "permuted", "stale", "shifted")
+ROUNDS = ("clean", "rope", "permuted", "stale", "shifted", "exchanged", "neighbour")
 SUMMARISED = ("clean-fingerprint", "permuted-fingerprint", "stale-fingerprint", "clean-stats", "permuted-stats")
 LABELS = 45
 """Of three layers: 14 each, the embedding, the last norm and the logits."""
@@ -58,6 +58,8 @@ def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
         ("permuted-fingerprint", "model.layers.1.self_attn.q_proj", [1]),
         ("stale-fingerprint", "model.layers.2.self_attn.o_proj.input", [0, 1, 2]),
         ("permuted-stats", "model.layers.1.self_attn.o_proj.input", [1]),  # norms do not see the order within a row
+        ("exchanged", "model.layers.1.self_attn.k_proj", [1]),
+        ("neighbour", "model.layers.1.mlp.gate_proj", [1]),
     ],
 )
 def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int]) -> None:
@@ -110,6 +112,13 @@ def test_positions_after_a_prefix_hit_are_named(rounds: Path) -> None:
 def test_the_reversed_rows_are_recognised(rounds: Path) -> None:
     out = (rounds / "permuted" / "out.txt").read_text()
     assert "the channels are in reverse order" in out and "rank 1 alone of 3" in out
+
+
+def test_exchanged_parts_and_the_slice_of_another_rank_are_recognised(rounds: Path) -> None:
+    out = (rounds / "exchanged" / "out.txt").read_text()
+    assert "Looks like: it is golden's model.layers.1.self_attn.v_proj:" in out, out
+    out = (rounds / "neighbour" / "out.txt").read_text()
+    assert "Looks like: rank 1 holds what belongs to rank 2:" in out, out
 
 
 def test_half_precision_matches_with_its_reference(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.core.diagnosis import Hint
-from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.regions import LabelKey, Region
 from tests.judge.test_hints import World
 
 SHAPE = (48, 64)
@@ -60,6 +60,25 @@ def test_keys_and_values_that_are_exchanged(labels: Labels) -> None:
     words = "it is golden's layers.1.attn.v_proj: outputs, weights or names exchanged, or a layer left out?"
     assert labels.told() == [("layers.1.attn.k_proj", words)]  # what follows counts as inherited
     assert all(hint.ranks == (0,) and 0.99 < hint.explained <= 1.0 for hint in labels.hints())
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_parts_of_one_tensor_that_are_exchanged(labels: Labels, both: bool) -> None:
+    """As a rule of a map plans them: each part under its own name, both in one stored tensor."""
+    k, v = values(1), values(2)
+    fused = labels.source(np.concatenate([rounded(v), rounded(k) if both else values(3)], 1))
+    for place, (name, x) in enumerate((("k", k), ("v", v))):
+        labels.put(f"layers.0.attn.{name}_proj", x)
+        here = labels.labels[-1]
+        region = Region((0, place * SHAPE[1]), SHAPE)
+        labels.labels[-1] = replace(here, pairs=(replace(here.pairs[0], actual=fused, actual_region=region),))
+    ((name, words),) = labels.told()
+    assert name == "layers.0.attn.k_proj"
+    if both:
+        own = "layers.0.attn.k_proj and layers.0.attn.v_proj"
+        assert words == f"{own} are exchanged in the tensor of rank 0 that holds both"
+    else:
+        assert words.startswith("it is golden's layers.0.attn.v_proj:")
 
 
 def test_the_gate_in_place_of_the_up_projection(labels: Labels) -> None:
