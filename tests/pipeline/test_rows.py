@@ -133,7 +133,29 @@ def test_rows_pair_by_name_wherever_they_lie(data: st.DataObject) -> None:
     )
     for verdict in by_name["y"].ranks:
         assert verdict.status is Status.DIVERGED
-        assert verdict.worst_row_name.startswith(f"request {broken[0]}, position {broken[1]}, token ")
+        assert verdict.worst_row_name.startswith(
+            f"request {broken[0]} (golden golden {broken[0]}), position {broken[1]}, token "
+        )
+
+
+@pytest.mark.parametrize(
+    ("golden", "actual", "words"),
+    [
+        ("r2", "a", "request a (golden r2), position 1"),
+        ("r2", "r2", "request r2, position 1"),
+        ("r2", "", "request r2 of golden, position 1"),
+        ("", "a", "request a, position 1"),
+        ("", "", "position 1"),
+    ],
+)
+def test_a_request_is_told_by_the_names_of_both_sides(tmp_path: Path, golden: str, actual: str, words: str) -> None:
+    jobs = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    right, wrong = values_of([(0, 0, 3)]), values_of([(0, 0, 3)])
+    wrong[1] *= 2
+    for job, side, name, tensor in zip(jobs, ("pta", "acl"), (golden, actual), (right, wrong), strict=True):
+        job.label(0, side, "x", tensor, Rows([name] * 3, range(3), tokens_of(0, 3), None))
+    _, judgement = compare(*jobs, 1)
+    assert judgement.labels[0].ranks[0].worst_row_name.startswith(f"{words}, token ")
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -193,7 +215,10 @@ def test_golden_is_data_parallel_and_actual_mixes_its_batches(tmp_path: Path, ra
     right, wrong_label = judgement.labels
     assert right.status is Status.MATCH and [verdict.rank for verdict in right.ranks] == list(range(ranks))
     assert all(v.bitwise and v.stats is not None and v.stats.n == 12 * WIDTH // ranks for v in right.ranks)
-    assert all(verdict.worst_row_name.startswith("request 2, position 2,") for verdict in wrong_label.ranks)
+    assert all(
+        verdict.worst_row_name.startswith("request 2 (golden on rank 0, 2), position 2,")
+        for verdict in wrong_label.ranks
+    )
     for label in plan.labels:
         order = [pair.rank for pair in label.pairs]
         assert order == sorted(order) and len(order) == 2 * ranks

@@ -169,10 +169,18 @@ class RowPlanner:
         self._golden = SideRequests(_tables(label.goldens for label in labels.values()))
         self._actual = SideRequests(_tables(label.actuals for label in labels.values()))
         self._pairs = pair_requests(self._golden, self._actual)
-        self._requests = tuple(each.name for each in self._actual.requests)
+        self._requests = tuple(map(self._name_of, range(len(self._actual.requests))))
         self._sets = RowSets(self._golden.number_of), RowSets(self._actual.number_of)
         self._shared: dict[tuple[tuple[RowSet, ...], RowSet], _Shared] = {}
         self._names: dict[tuple[_Block, ...], RowNames] = {}
+
+    def _name_of(self, number: int) -> str:
+        """Return the name of an actual request, with golden's where that is another."""
+        name, pair = self._actual.requests[number].name, self._pairs.get(number)
+        golden = self._golden.requests[pair.golden].name if pair is not None else ""
+        if golden in ("", name):
+            return name
+        return f"{name} (golden {golden})" if name else f"{golden} of golden"
 
     def plan(self, key: LabelKey, label: LabelRows) -> LabelPlan:
         """Plan one label: as a label of its own each block of rows that a golden and an actual group of ranks share."""
@@ -211,7 +219,7 @@ class RowPlanner:
             if pair.tokens is not None:
                 golden, actual = pair.tokens
                 notes.append(
-                    f"{_request_words(requests[number].name)} has another token at position {pair.end}: golden "
+                    f"{self._words_of(number)} has another token at position {pair.end}: golden "
                     f"{golden}, actual {actual}; what follows is another text and is not compared"
                 )
         used = {pair.golden for pair in pairs.values()}
@@ -220,12 +228,18 @@ class RowPlanner:
         for number in pairs:
             if begin := requests[number].begin:
                 notes.append(
-                    f"{_request_words(requests[number].name)}: positions 0 to {begin - 1} were taken from a cache, "
+                    f"{self._words_of(number)}: positions 0 to {begin - 1} were taken from a cache, "
                     "or not labelled: they are not compared"
                 )
         if len(notes) <= _MOST_NOTES:
             return notes
         return [*notes[: _MOST_NOTES - 1], f"{len(notes) - _MOST_NOTES + 1:,} more notes about requests"]
+
+    def _words_of(self, number: int) -> str:
+        """Name an actual request in a note, with golden's name where that is another."""
+        name = self._actual.requests[number].name
+        beside = self._requests[number].removeprefix(name)
+        return f"request {name!r}{beside}" if name else f"the request{beside and f' {beside}'}"
 
     def _share_rows(self, goldens: Sequence[RowSet], actual: RowSet) -> _Shared:
         """Find each actual row in the first golden set that has it."""
@@ -437,7 +451,3 @@ def _request_names(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
     return f"request{'s' * (len(names) > 1)} {shown}{more}"
-
-
-def _request_words(name: str) -> str:
-    return f"request {name!r}" if name else "the request"
