@@ -21,6 +21,10 @@ _LONGEST = 1 << 20
 _MOST_RANKS = 1 << 20
 
 
+Part = int | tuple[int, int]
+"""Size of a part, or its size and the number of neighbouring ranks that hold the same slice of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replicate:
     """Every rank of `ranks` (None: every rank that has the label) holds the same."""
@@ -33,15 +37,21 @@ class Shard:
     """Every rank holds a slice of the whole along dimension `dim` (negative: from the end), in the order of ranks."""
 
     dim: int
-    parts: Sequence[int] | None = None
+    parts: Sequence[Part] | None = None
     """Sizes of the slices that lie side by side in the local tensor, as in a fused projection: of the local tensor if
-    they add up to its size, else of the whole, each part of which is then split evenly."""
+    they add up to its size, else of the whole, each part of which is then split evenly. Of a part (size, copies) so
+    many neighbouring ranks hold the same slice: keys and values of which there are fewer heads than ranks."""
     zigzag: bool = False
     """True: rank i of n holds chunks i and 2n-1-i of 2n, the order of context parallelism with a causal mask."""
     size: int | None = None
     """The whole's size along `dim`; elements of the ranks beyond it are padding."""
     ranks: Sequence[int] | None = None
     """The ranks that share the dimension, in order: a process group. None: all that have the label."""
+
+    @property
+    def sizes_and_copies(self) -> tuple[tuple[int, int], ...]:
+        """Size of each part, and how many neighbouring ranks hold the same slice of it."""
+        return tuple((part, 1) if isinstance(part, int) else part for part in self.parts or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +256,7 @@ def _check_placement(value: Any) -> Placement:
             parts, size = getattr(value, "parts", None), getattr(value, "size", None)
             shard = Shard(
                 operator.index(value.dim),
-                None if parts is None else tuple(operator.index(part) for part in parts),
+                None if parts is None else tuple(map(_check_part, parts)),
                 bool(getattr(value, "zigzag", False)),
                 None if callable(size) or size is None else operator.index(size),
                 ranks,
@@ -258,9 +268,23 @@ def _check_placement(value: Any) -> Placement:
     raise LabelError(f"layout={value!r} is not known; use Shard(dim), Replicate() or Partial()")
 
 
+def _check_part(part: Any) -> Part:
+    """Return a part with its numbers checked. Raises TypeError."""
+    if not isinstance(part, Sequence):
+        return operator.index(part)
+    if len(part) != 2:
+        raise TypeError(f"a part is a size, or (size, copies), not {part!r}")
+    size, copies = map(operator.index, part)
+    return size if copies == 1 else (size, copies)
+
+
 def _check_shard(shard: Shard) -> None:
-    if shard.parts is not None and (not shard.parts or min(shard.parts) < 0):
-        raise LabelError(f"{placement_text(shard)}: parts are sizes, at least one and none negative")
+    parts = shard.sizes_and_copies
+    if shard.parts is not None and not (parts and all(size >= 0 and 0 < copies < 2**31 for size, copies in parts)):
+        raise LabelError(
+            f"{placement_text(shard)}: parts are sizes, at least one and none negative, or (size, copies): how many "
+            "ranks hold the same slice"
+        )
     if shard.size is not None and not 0 <= shard.size < 2**62:
         raise LabelError(f"{placement_text(shard)}: size is the length of the whole along the dimension, 0 or more")
     if not -64 <= shard.dim < 64:

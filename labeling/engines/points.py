@@ -14,9 +14,6 @@ PARTS: Mapping[str, Sequence[str]] = {
 }
 """Fused module -> modules of the original, where the model's class tells no `packed_modules_mapping`."""
 
-Part = tuple[int, Placement | None]
-"""Size along the last dimension, and layout, of one part of a fused output."""
-
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -48,13 +45,18 @@ class Point:
         return f"{self.engine}:{type(self.module).__name__}"
 
 
-def qkv_parts(sizes: Sequence[int], shard: Placement, copies: int) -> list[Part]:
-    """Return the parts of the queries, keys and values of one rank, of these sizes.
+def qkv_parts(sizes: Sequence[int], ranks: Sequence[int] | None, copies: int) -> list[tuple[int, Shard]]:
+    """Return size and layout of the queries, keys and values of one rank.
 
-    With more ranks than key-value heads several ranks (`copies`) hold the same head: how, the values tell.
+    With more ranks than key-value heads several neighbours (`copies`) hold the same head.
     """
-    of_heads = shard if copies == 1 else None
-    return list(zip(sizes, (shard, of_heads, of_heads), strict=True))
+    queries, *others = sizes
+    return [(queries, Shard(-1, ranks=ranks)), *((size, slice_of_heads(size, ranks, copies)) for size in others)]
+
+
+def slice_of_heads(size: int, ranks: Sequence[int] | None, copies: int) -> Shard:
+    """Return the layout of `size` channels of heads, which so many neighbouring ranks hold alike."""
+    return Shard(-1, ranks=ranks) if copies == 1 else Shard(-1, parts=((size, copies),), ranks=ranks)
 
 
 def fusion_point(
@@ -62,16 +64,15 @@ def fusion_point(
     name: str,
     module: Any,
     packed: Mapping[str, Sequence[str]],
-    parts: Sequence[Part],
+    parts: Sequence[tuple[int, Shard]],
     ranks: Sequence[int] | None,
 ) -> Point:
     """Return the point of a fused projection: its parts under the original's names, or all under its own name."""
     parent, _, own = name.rpartition(".")
     names = packed.get(own, ())
     if len(names) != len(parts):
-        sizes = tuple(size for size, _ in parts)
-        even = all(layout is not None for _, layout in parts)
-        return Point(engine, name, module, Shard(-1, parts=sizes, ranks=ranks) if even else None)
+        fused = tuple(part for size, layout in parts for part in layout.parts or (size,))
+        return Point(engine, name, module, Shard(-1, parts=fused, ranks=ranks))
     return Point(
         engine,
         name,

@@ -32,7 +32,7 @@ def sglang_points(model: Any) -> Iterator[Point]:
         if isinstance(module, linear.QKVParallelLinear):
             sizes = [module.q_proj_shard_size, module.kv_proj_shard_size, module.v_proj_shard_size]
             yield fusion_point(
-                _ENGINE, name, module, PARTS, qkv_parts(sizes, shard, module.num_kv_head_replicas), ranks
+                _ENGINE, name, module, PARTS, qkv_parts(sizes, ranks, module.num_kv_head_replicas), ranks
             )
         elif isinstance(module, linear.MergedColumnParallelLinear):
             sizes = [size // _size(module) for size in module.output_sizes]

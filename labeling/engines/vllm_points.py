@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, Family
-from aclcmp.labeling.engines.points import PARTS, Part, Point, fusion_point, is_layer, qkv_parts
+from aclcmp.labeling.engines.points import PARTS, Point, fusion_point, is_layer, qkv_parts, slice_of_heads
 from aclcmp.labeling.layout import Partial, Placement, Replicate, Shard
 
 _ENGINE = "vllm"
@@ -50,7 +50,7 @@ def _point(
 
     shard, replicate = Shard(-1, ranks=ranks), Replicate(ranks=ranks)
     if isinstance(module, QKVParallelLinear):
-        return fusion_point(_ENGINE, name, module, packed, _qkv_parts(module, shard), ranks)
+        return fusion_point(_ENGINE, name, module, packed, _qkv_parts(module, ranks), ranks)
     if isinstance(module, MergedColumnParallelLinear):
         sizes = [size // module.tp_size for size in module.output_sizes]
         return fusion_point(_ENGINE, name, module, packed, [(size, shard) for size in sizes], ranks)
@@ -84,13 +84,15 @@ def _head_norm_layout(name: str, module: Any, attention: Any, ranks: Sequence[in
     """Return the layout of a norm of each head, [rows, heads · size]; None where only the values can tell it."""
     kind = "num_heads" if name.endswith("q_norm") else "num_kv_heads"
     own, whole = getattr(attention, kind, 0), getattr(attention, f"total_{kind}", 0)
-    of_heads = module.weight.numel() == getattr(attention, "head_dim", 0)
-    return Shard(-1, ranks=ranks) if of_heads and own * len(ranks) == whole else None
+    size = module.weight.numel()
+    if size != getattr(attention, "head_dim", 0) or not whole or own * len(ranks) % whole:
+        return None
+    return slice_of_heads(own * size, ranks, own * len(ranks) // whole)
 
 
-def _qkv_parts(module: Any, shard: Placement) -> list[Part]:
+def _qkv_parts(module: Any, ranks: Sequence[int]) -> list[tuple[int, Shard]]:
     keys, values = module.num_kv_heads * module.head_size, module.num_kv_heads * module.v_head_size
-    return qkv_parts((module.num_heads * module.head_size, keys, values), shard, module.num_kv_head_replicas)
+    return qkv_parts((module.num_heads * module.head_size, keys, values), ranks, module.num_kv_head_replicas)
 
 
 def _tensor_parallel_ranks() -> list[int]:

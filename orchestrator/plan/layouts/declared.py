@@ -257,7 +257,7 @@ class _DimensionCuts:
             raise self._error("is cut twice, which only plain slices can be")
         self._count = math.prod(len(groups.of(first)[axis]) for axis in axes)
         self._places = {rank: self._place(rank) for rank in pieces}
-        cuts = self._cuts(self._by_place(self._sizes))
+        cuts = self._cuts(self._by_place(self._sizes), self._count)
         self.size = cuts[-1]
         self.spans = {rank: ((cuts[place], self._sizes[rank]),) for rank, place in self._places.items()}
         for shard in special:
@@ -277,24 +277,22 @@ class _DimensionCuts:
             place = place * len(self._groups.of(rank)[axis]) + number
         return place
 
-    def _by_place(self, sizes: Mapping[int, int]) -> dict[int, int]:
-        """Return sizes by the number of the slice; all ranks that hold one must agree."""
+    def _by_place(self, sizes: Mapping[int, int], copies: int = 1) -> dict[int, int]:
+        """Return sizes by the number of the slice, which `copies` neighbours share; all that hold one must agree."""
         found: dict[int, int] = {}
         for rank, place in self._places.items():
-            if found.setdefault(place, sizes[rank]) != sizes[rank]:
-                raise self._error(f"has slices {place} of different sizes")
+            if found.setdefault(place // copies, sizes[rank]) != sizes[rank]:
+                raise self._error(f"has slices {place // copies} of different sizes")
         return found
 
-    def _cuts(self, sizes: Mapping[int, int]) -> list[int]:
-        """Return the starts of all slices, and the end of the last."""
-        if len(sizes) == self._count:
-            return [0, *itertools.accumulate(sizes[place] for place in range(self._count))]
+    def _cuts(self, sizes: Mapping[int, int], count: int) -> list[int]:
+        """Return the starts of all `count` slices, and the end of the last."""
+        if len(sizes) == count:
+            return [0, *itertools.accumulate(sizes[place] for place in range(count))]
         if len(set(sizes.values())) > 1:
-            raise self._error(
-                f"has {self._count} slices of different sizes, and {self._count - len(sizes)} are missing"
-            )
+            raise self._error(f"has {count} slices of different sizes, and {count - len(sizes)} are missing")
         size = next(iter(sizes.values()))
-        return [place * size for place in range(self._count + 1)]
+        return [place * size for place in range(count + 1)]
 
     def _zigzag(self) -> None:
         size = self._even_size()
@@ -328,25 +326,37 @@ class _DimensionCuts:
         self.spans = dict.fromkeys(self._pieces, ())
         self.size = 0
         for number in range(counts.pop()):
-            cuts = self._cuts(self._by_place({rank: each[number] for rank, each in parts.items()}))
+            shared = {each[number][1] for each in parts.values()}
+            if len(shared) > 1:
+                raise self._error("has parts of which different numbers of ranks hold a slice")
+            copies = shared.pop()
+            sizes = {rank: each[number][0] for rank, each in parts.items()}
+            cuts = self._cuts(self._by_place(sizes, copies), self._count // copies)
             for rank, place in self._places.items():
-                self.spans[rank] += ((self.size + cuts[place], parts[rank][number]),)
+                self.spans[rank] += ((self.size + cuts[place // copies], sizes[rank]),)
             self.size += cuts[-1]
 
-    def _parts_of(self, rank: int) -> tuple[int, ...]:
-        """Return the sizes of the parts as a rank holds them."""
+    def _parts_of(self, rank: int) -> Sequence[tuple[int, int]]:
+        """Return the sizes of the parts as a rank holds them, each with how many neighbours hold the same."""
         placement = self._layouts[rank].placements[self._axes[0]]
-        parts = tuple(placement.parts or ()) if isinstance(placement, Shard) else ()
-        if sum(parts) == self._sizes[rank]:
-            return parts
-        if sum(parts) != self.size:
+        assert isinstance(placement, Shard)
+        parts = placement.sizes_and_copies
+        if uneven := next((copies for _, copies in parts if self._count % copies), None):
             raise self._error(
-                f"has parts={parts}, which add up to {sum(parts)}: neither to the {self._sizes[rank]} of rank {rank} "
-                f"nor to the {self.size} of the whole"
+                f"has a slice for each {uneven} of {self._count} ranks, which do not divide into such groups"
             )
-        if any(part % self._count for part in parts):
-            raise self._error(f"has parts={parts} of the whole, which {self._count} ranks cannot share evenly")
-        return tuple(part // self._count for part in parts)
+        if sum(size for size, _ in parts) == self._sizes[rank]:
+            return parts
+        if sum(size * copies for size, copies in parts) != self.size:
+            raise self._error(
+                f"has parts={placement.parts}, which add up to {sum(size for size, _ in parts)}: neither to the "
+                f"{self._sizes[rank]} of rank {rank} nor to the {self.size} of the whole"
+            )
+        if any(size * copies % self._count for size, copies in parts):
+            raise self._error(
+                f"has parts={placement.parts} of the whole, which {self._count} ranks cannot share evenly"
+            )
+        return [(size * copies // self._count, copies) for size, copies in parts]
 
     def _error(self, what: str) -> AlignmentError:
         layout = self._layouts[min(self._layouts)].brief

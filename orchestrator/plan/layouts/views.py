@@ -97,7 +97,7 @@ class View:
         """Return the cuts of a first dimension as those of the merged one, which has `times` as many elements."""
         if self.exchanged or (shard.zigzag and size % 2):
             raise AlignmentError("the dimension is cut")
-        parts = None if shard.parts is None else tuple(part * times for part in shard.parts)
+        parts = None if shard.parts is None else tuple((size * times, n) for size, n in shard.sizes_and_copies)
         return replace(shard, dim=0, parts=parts, size=None if shard.size is None else shard.size * times)
 
     def stored_layout(self, layout: Layout, dims: int) -> Layout:

@@ -149,10 +149,12 @@ def _gap(verdicts: Verdicts, what: str, advice: str = "") -> str:
 
 def _misfits(verdicts: Verdicts) -> list[str]:
     """Return a sentence for each reason why sides do not fit, and what to do about layouts behind their last one."""
-    by_reason: dict[str, Verdicts] = {}
-    for label, verdict in verdicts:
-        by_reason.setdefault(verdict.reason, []).append((label, verdict))
-    shown = list(by_reason.items())[:_MOST_REASONS]
+    by_kind: dict[tuple[str, bool], Verdicts] = {}
+    for label, verdict in verdicts:  # by how much common parts differ is another number for each
+        differs = verdict.stats is not None and verdict.reason.startswith(f"{verdict.gap_reason} differ: ")
+        by_kind.setdefault((verdict.gap_reason if differs else verdict.reason, differs), []).append((label, verdict))
+    by_reason = [(reason, found) for (reason, _), found in by_kind.items()]
+    shown = by_reason[:_MOST_REASONS]
     # first what a layout may mend, so that the advice stands beside it
     shown.sort(key=lambda each: _is_layout_open(each[0]), reverse=True)
     advice = "Tell it by layout= in set_label, or correct it now: aclcmp compare ... --layouts FILE."

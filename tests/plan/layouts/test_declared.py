@@ -67,6 +67,47 @@ def test_any_mesh_as_torch_has_it(data: st.DataObject) -> None:
 
 
 @given(st.data())
+def test_parts_of_which_neighbours_hold_the_same_slice(data: st.DataObject) -> None:
+    """Grouped-query attention on more ranks than it has heads of keys and values."""
+    count = data.draw(st.sampled_from([2, 4, 6, 12]), label="ranks")
+    copies = [
+        data.draw(st.sampled_from([each for each in range(1, count + 1) if count % each == 0]), label="copies")
+        for _ in range(data.draw(st.integers(1, 4), label="parts"))
+    ]
+    dim, order = data.draw(st.integers(0, 1), label="dim"), data.draw(st.permutations(range(count)), label="order")
+    even = data.draw(st.booleans(), label="even")
+    sizes = [
+        (count // n) * data.draw(st.integers(0, 3), label="size")
+        if even
+        else data.draw(st.integers(0, 20), label="size")
+        for n in copies
+    ]
+    shape = (sum(sizes), 3) if dim == 0 else (3, sum(sizes))
+    array = np.arange(math.prod(shape)).reshape(shape)
+    parts = np.split(array, np.cumsum(sizes)[:-1], axis=dim)
+    cut = [np.array_split(part, count // n, axis=dim) for part, n in zip(parts, copies, strict=True)]
+    of_whole = even and data.draw(st.booleans(), label="of whole")
+    held: dict[int, np.ndarray] = {}
+    told: dict[int, LocalTensor] = {}
+    for place, rank in enumerate(order):
+        own = [slices[place // n] for slices, n in zip(cut, copies, strict=True)]
+        held[rank] = np.concatenate(own, axis=dim)
+        local_sizes = sizes if of_whole else [each.shape[dim] for each in own]
+        layout = Layout((Shard(dim, parts=tuple(zip(local_sizes, copies, strict=True)), ranks=tuple(order)),))
+        told[rank] = LocalTensor(held[rank].shape, Layout.from_json(layout.to_json()))
+    (whole,) = reading_of(told).wholes
+    check(whole, array, held)
+
+
+def test_the_slice_of_a_lost_neighbour_is_known_by_the_other() -> None:
+    held = {rank: local((2, 8), Shard(1, parts=(4, (2, 2), (2, 2)))) for rank in (0, 1, 3)}
+    (whole,) = reading_of(held, range(4)).wholes
+    assert whole.shape == (2, 16 + 4 + 4)
+    starts = [[piece.whole.start[1] for piece in whole.pieces[rank]] for rank in (0, 1, 3)]
+    assert starts == [[0, 16, 20], [4, 16, 20], [12, 18, 22]]
+
+
+@given(st.data())
 def test_fused_parts(data: st.DataObject) -> None:
     """Each part is cut by itself, evenly or not, told as a rank holds it or, where even, as the whole has it."""
     count = data.draw(st.integers(1, 4), label="ranks")
@@ -151,6 +192,12 @@ def test_absent_ranks_of_a_group_are_missing() -> None:
         ),
         ({r: local((4,), Shard(0, parts=(3, 5))) for r in range(2)}, "which 2 ranks cannot share evenly"),
         ({0: local((4,), Shard(0, parts=(4,))), 1: local((4,), Shard(0, parts=(2, 2)))}, "different numbers of parts"),
+        ({r: local((4,), Shard(0, parts=(2, (2, 2)))) for r in range(3)}, "a slice for each 2 of 3 ranks"),
+        ({r: local((4,), Shard(0, parts=((8, 2), (3, 2)))) for r in range(4)}, "add up to 11"),
+        (
+            {r: local((4,), Shard(0, parts=((4, 2 - r),))) for r in range(2)},
+            "parts of which different numbers of ranks hold a slice",
+        ),
         ({r: local((3,), Shard(0, zigzag=True)) for r in range(2)}, r"must be even; \[3\] on ranks 0, 1"),
         ({r: local((r + 2,), Shard(0, zigzag=True)) for r in range(2)}, "must be equal"),
         ({r: local((3,), Shard(0, size=9)) for r in range(2)}, "size=9, but the slices add up to 6"),

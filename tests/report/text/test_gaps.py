@@ -98,6 +98,15 @@ def test_each_reason_why_sides_do_not_fit_is_that_of_its_labels() -> None:
         )
     text = printed(report_of([label("d", [verdict(0)]), *wrong[1:]]), 400)
     assert "The sides do not fit for b, c on rank 0" in text and "layout" not in text
+    some = verdict(0).stats
+    shapes = "golden [4, 8], actual [4, 2]: 6 columns fewer; columns 0-1"
+    layers = [
+        label(n, [replace(verdict(0, Status.MISMATCH), stats=some, gap_reason=shapes, reason=f"{shapes} {words}")])
+        for n, words in (("e", "differ: relative L2 0.1"), ("f", "differ: relative L2 0.2"), ("g", "agree"))
+    ]
+    text = printed(report_of([label("d", [verdict(0)]), *layers]), 400)
+    assert f"The sides do not fit for e, f on rank 0: e, rank 0: {shapes} differ: relative L2 0.1." in text
+    assert f"The sides do not fit for g on rank 0: {shapes} agree." in text
     many = [label(f"x{n}", [replace(verdict(0, Status.MISMATCH), reason=f"shape {n}")]) for n in range(9)]
     assert "5 more reasons why sides do not fit: see report.csv." in printed(report_of(many), 400)
 
