@@ -307,7 +307,7 @@ def print_head(console: Console, job: Job, device: str, how: Spread, address: st
     on_hosts = "" if how.divisible else f" on {hosts} host{'s' * (hosts > 1)}"  # divisible: Ray will choose them
     where = f"{job.ranks} rank{'s' * (job.ranks > 1)}{on_hosts} ({device})"
     shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
-    console.print(f"aclcmp {__version__}   {where}   {address}   run {shown}", soft_wrap=True)
+    console.print(f"aclcmp {__version__}   {where}   {address}   run {shown}", soft_wrap=not console.is_terminal)
 
 
 def load_kernels(screen: Screen) -> None:

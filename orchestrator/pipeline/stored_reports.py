@@ -132,7 +132,7 @@ def print_explanation(folder: Path, name: str, task: int | None, rank: int | Non
     labels = choose_labels(report, name, task)
     report, problem = _look_on_request(folder, report, [label for label in labels if _needs_look(report, label)])
     for label in labels:
-        print_lines(explain(report, label, rank))
+        print_lines(explain(report, label, rank), unbroken=True)  # it has lines to copy
         if problem and _needs_look(report, label):
             print_lines([f"  no second look: {problem}"])
     return ExitCode.MATCH
@@ -196,9 +196,9 @@ def print_json(report: Report) -> None:
         report_console(sys.stdout).on_broken_pipe()
 
 
-def print_lines(lines: Iterable[str], *, as_json: bool = False) -> None:
-    """Print lines for people: on stdout, or on stderr where that is for JSON."""
+def print_lines(lines: Iterable[str], *, as_json: bool = False, unbroken: bool = False) -> None:
+    """Print lines for people, broken between words on a terminal: on stdout, or on stderr where that is for JSON."""
     console = report_console(sys.stderr if as_json else sys.stdout)
     plain = not console.encoding.startswith("utf")
     for line in lines:
-        console.print(Text(visible(line, plain)), soft_wrap=True)
+        console.print(Text(visible(line, plain)), soft_wrap=unbroken or not console.is_terminal)

@@ -54,7 +54,7 @@ class Screen:
         self._console = console
         self._bars = _Bars(
             TextColumn("{task.description:<8}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= 80 else 10),
             TextColumn("{task.fields[text]}"),
             console=console,
             disable=not console.is_terminal,

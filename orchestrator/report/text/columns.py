@@ -36,10 +36,10 @@ def mark(status: Shown | None, plain: bool) -> Text:
     return Text(status.ascii if plain else status.mark, status.style)
 
 
-def legend(statuses: set[Shown], plain: bool) -> str:
-    """Return what the symbols mean, for the statuses that occur; that of a match speaks for itself."""
+def legend(statuses: set[Shown], plain: bool) -> list[str]:
+    """Return what each symbol means, for the statuses that occur; that of a match speaks for itself."""
     explained = [each for each in (*Status, ALLOWED) if each in statuses and each is not Status.MATCH]
-    return "  ".join(f"{mark(each, plain).plain} {each.value}" for each in explained)
+    return [f"{mark(each, plain).plain} {each.value}" for each in explained]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -14,12 +14,16 @@ from aclcmp.orchestrator.core.text import figure, fold_ranks, visible
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.text.columns import RankBlock, Shown, legend, rank_block
 from aclcmp.orchestrator.report.text.fold import Row, RunNames, fold, merge, row_of, with_insides
-from aclcmp.orchestrator.terminal.cells import shorten
+from aclcmp.orchestrator.terminal.cells import fold_words, shorten
 
 _FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
 _LABEL_ROOM = 28
-_NARROWEST = 72
+_LEAST_LABEL_ROOM = 20
+"""Where labels have less, the worst rows have no column, then the origins: sentences and files tell them."""
+_SHORTEST = 4
+"""Where the names of a run's ends would have less, only the first is there."""
+_NARROWEST = 60
 _GAP = "  "
 
 
@@ -34,7 +38,7 @@ class _Line:
 
 
 def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int = 40) -> list[Text]:
-    """Return the table in lines of at most `width` (but at least 72) terminal cells; `plain`: in ASCII.
+    """Return the table in lines of at most `width` (but at least 60) terminal cells; `plain`: in ASCII.
 
     It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes.
     """
@@ -46,28 +50,43 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
             break
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
-    tails = [_tail(row, plain) for row in rows]
-    tail_widths = [max(cell_len(t[i].plain) for t in [_TAIL_HEADER, *tails]) for i in range(len(_TAIL_HEADER))]
-    room = width - sum(len(_GAP) + w for w in tail_widths if w) - len(_GAP)
-    block = rank_block(ranks, [row.marks for row in rows], room - min(natural, _LABEL_ROOM), plain)
-    block_width = max(cell_len(cell.plain) for cell in [Text(block.header), *block.cells])
-    label_width = max(min(natural, room - block_width), 8)
-    texts = [_join([Text("  label"), Text(block.header), *_TAIL_HEADER], [label_width, block_width, *tail_widths])]
+    tails, header = [list(_tail(row, plain)) for row in rows], list(_TAIL_HEADER)
+    block, label_width, tail_widths = _column_widths(ranks, rows, natural, [header, *tails], width, plain)
+    for spare in (1, -1):  # the worst rows, the origins
+        if label_width < min(natural, _LEAST_LABEL_ROOM):
+            for cells in (header, *tails):
+                del cells[spare]
+            block, label_width, tail_widths = _column_widths(ranks, rows, natural, [header, *tails], width, plain)
+    block_width = _width([Text(block.header), *block.cells])
+    texts = [_join([Text("  label"), Text(block.header), *header], [label_width, block_width, *tail_widths])]
     texts[0].stylize("bold")
-    cells = iter(zip(block.cells, tails, strict=True))
+    rest = iter(zip(block.cells, tails, strict=True))
     for line in lines:
         name = Text(_name(line, label_width, plain), "bold" if line.row is None else "")
         if line.row is None:
             texts.append(name)
             continue
-        cell, tail = next(cells)
+        cell, tail = next(rest)
         texts.append(_join([name, cell, *tail], [label_width, block_width, *tail_widths]))
         if line.row.is_mixed:
-            counts = ", ".join(
-                f"{number:,} {_status_name(status, origin)}" for status, origin, number in line.row.counts
-            )
-            texts.append(Text(shorten(f"{line.indent}  of these {counts}", width, "..." if plain else "…"), "dim"))
-    return texts + _legend(rows, block, plain)
+            counts = [f"{number:,} {_status_name(status, origin)}" for status, origin, number in line.row.counts]
+            words = ["of these", *(f"{each}," for each in counts[:-1]), counts[-1]]
+            texts += [Text(each, "dim") for each in fold_words(words, width, f"{line.indent}  ", " ")]
+    return texts + _legend(rows, block, width, plain)
+
+
+def _column_widths(
+    ranks: Sequence[int], rows: Sequence[Row], natural: int, tails: Sequence[Sequence[Text]], width: int, plain: bool
+) -> tuple[RankBlock, int, list[int]]:
+    """Return the rank columns, and the widths of labels, which would like to have `natural`, and of the tails."""
+    tail_widths = [_width(column) for column in zip(*tails, strict=True)]
+    room = width - sum(len(_GAP) + w for w in tail_widths if w) - len(_GAP)
+    block = rank_block(ranks, [row.marks for row in rows], room - min(natural, _LABEL_ROOM), plain)
+    return block, max(min(natural, room - _width([Text(block.header), *block.cells])), 8), tail_widths
+
+
+def _width(cells: Iterable[Text]) -> int:
+    return max(cell_len(cell.plain) for cell in cells)
 
 
 def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int, tasks_shown: int) -> list[_Line]:
@@ -125,7 +144,7 @@ def _name(line: _Line, width: int | None, plain: bool) -> str:
     first, last = (visible(end, plain) for end in line.ends)
     if width is not None:
         room = width - len(line.indent) - len(line.count)
-        if first == last:
+        if first == last or room < len(ellipsis) + 2 + 2 * _SHORTEST:
             first = last = shorten(first, room, ellipsis)
         elif cell_len(first) + cell_len(last) + len(ellipsis) + 2 > room:
             half = (room - len(ellipsis) - 2) // 2
@@ -170,7 +189,9 @@ def _join(cells: Sequence[Text], widths: Sequence[int]) -> Text:
     return joined
 
 
-def _legend(rows: Sequence[Row], block: RankBlock, plain: bool) -> list[Text]:
+def _legend(rows: Sequence[Row], block: RankBlock, width: int, plain: bool) -> list[Text]:
     statuses = {mark for row in rows for mark in row.marks if mark is not None}
-    notes = [*block.legend, *([legend(statuses, plain)] if statuses - {Status.MATCH, Status.DIVERGED} else [])]
-    return [Text(f"  {note}", "dim") for note in notes]
+    lines = [line for note in block.legend for line in fold_words(note.split(" "), width, "  ", " ")]
+    if statuses - {Status.MATCH, Status.DIVERGED}:
+        lines += fold_words(legend(statuses, plain), width, "  ")
+    return [Text(line, "dim") for line in lines]
