@@ -41,18 +41,28 @@ class Change:
 
 
 def changes(before: Judgement, after: Judgement) -> list[Change]:
-    """Return what differs, kind by kind, in the order of the second report's labels, then the first's."""
+    """Return what differs, kind by kind, in the order of the second report's labels, then the first's.
+
+    A label that both reports have is neither added nor gone on ranks that only one of them has.
+    """
     old, new = ({(each.key, v.rank): v for each in judged.labels for v in each.ranks} for judged in (before, after))
+    names, ranks_of = [{key for key, _ in side} for side in (old, new)], [_ranks(before), _ranks(after)]
+    common_names, common_ranks = names[0] & names[1], ranks_of[0] & ranks_of[1]
     found: dict[tuple[str, LabelKey], list[int]] = {}
     for key, rank in dict.fromkeys([*new, *old]):
         kind = _kind(old.get((key, rank)), new.get((key, rank)))
-        if kind:
+        of_other_ranks = kind in ("added", "gone") and key in common_names and rank not in common_ranks
+        if kind and not of_other_ranks:
             found.setdefault((kind, key), []).append(rank)
     changed = [
         Change(kind, key, tuple(ranks), old.get((key, ranks[0])), new.get((key, ranks[0])))
         for (kind, key), ranks in found.items()
     ]
     return sorted(changed, key=lambda change: _ORDER.index(change.kind))
+
+
+def _ranks(judgement: Judgement) -> set[int]:
+    return {verdict.rank for label in judgement.labels for verdict in label.ranks}
 
 
 def _kind(before: RankVerdict | None, after: RankVerdict | None) -> str:
@@ -74,11 +84,14 @@ def _is_wrong(verdict: RankVerdict) -> bool:
 
 
 def worse(before: Judgement, after: Judgement, found: Sequence[Change]) -> bool:
-    """Return whether a label is newly wrong or no longer compared, or the run as a whole fares worse."""
+    """Return whether a label is newly wrong or no longer compared, a rank is gone, or the whole run fares worse."""
     codes = before.exit_code, after.exit_code
     failed = codes[1] is ExitCode.FAILED and codes[0] is not ExitCode.FAILED
     incomplete = codes == (ExitCode.MATCH, ExitCode.INCOMPLETE)
-    return failed or incomplete or any(change.kind in ("new", "no longer compared", "gone") for change in found)
+    fewer = bool(_ranks(before) - _ranks(after))
+    return (
+        failed or incomplete or fewer or any(change.kind in ("new", "no longer compared", "gone") for change in found)
+    )
 
 
 def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[str]:
@@ -93,6 +106,7 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
     verdicts = before.judgement.verdict, after.judgement.verdict
     if verdicts[0] != verdicts[1]:
         lines.append(f"Verdict: {' -> '.join(verdicts)}")
+    lines += _other_ranks(_ranks(before.judgement), _ranks(after.judgement))
     for kind in _ORDER:
         same = [change for change in found if change.kind == kind]
         if same:
@@ -121,6 +135,18 @@ def _first(before: Report, after: Report) -> list[str]:
         f"{each.key.label}, task {each.key.task}, {of_ranks(each.ranks)}" if each else "none" for each in (was, now)
     ]
     return [f"First divergence: {names[0]}" + (" in both" if names[0] == names[1] else f" -> {names[1]}")]
+
+
+def _other_ranks(before: set[int], after: set[int]) -> list[str]:
+    """Say which ranks only one of two reports has: its labels there have no counterpart."""
+    if before == after or not before or not after:
+        return []
+    beside = [
+        f"{of_ranks(alone)} {'is' if len(alone) == 1 else 'are'} not in the {which} report"
+        for alone, which in ((after - before, "first"), (before - after, "second"))
+        if alone
+    ]
+    return [f"Ranks: {len(before):,} -> {len(after):,}: {', '.join(beside)}"]
 
 
 def _words(change: Change) -> str:

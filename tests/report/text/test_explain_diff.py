@@ -194,3 +194,50 @@ def test_inherited_ones_are_counted_not_listed() -> None:
     told = diff_lines(before, after, changes(before.judgement, after.judgement))
     assert told[0] == "Wrong labels: 0 -> 6 (6 new)"
     assert "  and 5 labels that inherit from such" in told and not any("c0" in line for line in told)
+
+
+def on_ranks(ranks: int, wrong: int | None = None, names: tuple[str, ...] = ("x", "y")) -> Report:
+    """Return a report in which the first label is on rank 0 alone."""
+    status = {wrong: Status.DIVERGED}
+    return report_of(
+        [
+            label(name, [verdict(r, status.get(r, Status.MATCH)) for r in range(1 if name == "x" else ranks)])
+            for name in names
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told", "is_worse"),
+    [
+        (on_ranks(1), on_ranks(4), ["Ranks: 1 -> 4: ranks 1-3 are not in the first report"], False),
+        (on_ranks(4), on_ranks(3), ["Ranks: 4 -> 3: rank 3 is not in the second report"], True),
+        (on_ranks(2), on_ranks(2), [], False),
+        (
+            on_ranks(1),
+            on_ranks(4, wrong=2),
+            [
+                "Ranks: 1 -> 4: ranks 1-3 are not in the first report",
+                "new: wrong now, and was not (1 label)",
+                "  y, task 0, rank 2: absent -> diverged 4.2e-01",
+            ],
+            True,
+        ),
+        (
+            on_ranks(2, names=("x", "y")),
+            on_ranks(4, names=("x", "z")),
+            [
+                "Ranks: 2 -> 4: ranks 2-3 are not in the first report",
+                "gone: not in the second report (1 label)",
+                "  y, task 0, ranks 0-1: match 4.0e-07 -> absent",
+                "added: not in the first report (1 label)",
+                "  z, task 0, ranks 0-3: absent -> match 4.0e-07",
+            ],
+            True,
+        ),
+    ],
+)
+def test_runs_on_other_numbers_of_ranks(before: Report, after: Report, told: list[str], is_worse: bool) -> None:
+    found = changes(before.judgement, after.judgement)
+    assert diff_lines(before, after, found)[2:] == told
+    assert worse(before.judgement, after.judgement, found) is is_worse
