@@ -184,7 +184,8 @@ _PLACEMENTS: dict[str, type[Any]] = {"Shard": Shard, "Replicate": Replicate, "Pa
 
 def _placement_of_call(call: ast.expr) -> Placement:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in _PLACEMENTS:
-        raise ValueError(f"{ast.unparse(call)[:100]} is none of {', '.join(_PLACEMENTS)}")
+        called = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
+        raise ValueError(f"{ast.unparse(call)[:100]} is none of {', '.join(_PLACEMENTS)}{_meant(called, _PLACEMENTS)}")
     kind = _PLACEMENTS[call.func.id]
     names = [field.name for field in fields(kind)]
     names = ["op", "ranks"] if kind is Partial else names
@@ -193,12 +194,21 @@ def _placement_of_call(call: ast.expr) -> Placement:
         raise ValueError(f"{call.func.id} takes {', '.join(names)}")
     for name, value in [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]:
         if name not in names or name in values:
-            raise ValueError(f"{call.func.id} takes {', '.join(names)}, each once")
+            known = "" if name in names else _meant(name or "", names)
+            raise ValueError(f"{call.func.id} takes {', '.join(names)}, each once{known}")
         values[name] = value.id if name == "op" and isinstance(value, ast.Name) else _constant(value)
     if kind is Shard and "dim" not in values:
         raise ValueError("Shard needs a dim")
     placement: Placement = kind(**values)
     return placement
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return a question after the name that was probably meant; "" where none is near."""
+    from difflib import get_close_matches  # here and not above: it is for mistakes alone
+
+    close = get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _constant(node: ast.expr) -> Any:

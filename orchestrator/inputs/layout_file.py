@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aclcmp.labeling.errors import LabelError
 from aclcmp.labeling.layout import layout_from_text
-from aclcmp.orchestrator.inputs.rule_file import first_side, read_rules
+from aclcmp.orchestrator.inputs.rule_file import Quoted, first_side, read_rules
+from aclcmp.orchestrator.inputs.user_file import nearest
 from aclcmp.orchestrator.plan.layouts.corrections import LayoutRule, LayoutRules
 
 _SIDES = {"golden": "pta", "pta": "pta", "actual": "acl", "acl": "acl"}
@@ -32,6 +33,8 @@ def _rule(before: str | None, behind: str | None, number: int) -> LayoutRule:
         if left or glob is None:
             raise ValueError(f"{rest.strip()!r} is no pattern; write one with blanks in double quotes")
         pattern = glob
+    elif rest and not isinstance(before, Quoted) and (meant := nearest(first, list(_SIDES))):
+        raise ValueError(f"{first!r} is no side{meant} An id that has blanks is written in double quotes")
     try:
         return LayoutRule(side, pattern, layout_from_text(behind), number)
     except LabelError as error:

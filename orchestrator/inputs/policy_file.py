@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import UnionType
@@ -14,7 +15,7 @@ from aclcmp.labeling.globs import glob_regex
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.errors import FailOn, UsageError
-from aclcmp.orchestrator.inputs.user_file import did_you_mean, read_user_file
+from aclcmp.orchestrator.inputs.user_file import did_you_mean, nearest, read_user_file
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
 from aclcmp.orchestrator.judge.policy import Excuse, JumpRule, LimitRule, Policy, Scope
 
@@ -38,6 +39,12 @@ def _glob(pattern: str) -> str:
 def _dtype(name: str) -> str:
     if name not in DTYPES:
         raise ValueError(f"{name!r} is no dtype{did_you_mean(name, list(DTYPES))}")
+    return name
+
+
+def _limited_dtype(name: str) -> str:
+    if name not in RELATIVE:
+        raise ValueError(f"{name!r} has no limits of its own{did_you_mean(name, list(RELATIVE))}")
     return name
 
 
@@ -100,7 +107,7 @@ class _PolicyFile(_PolicyTable):
 
     fail_on: FailOn = FailOn.ANY
     own_factor: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = _DEFAULT.own_factor
-    limits: dict[str, _LimitsTable] = {}
+    limits: dict[Annotated[str, AfterValidator(_limited_dtype)], _LimitsTable] = {}
     label: tuple[_Label, ...] = ()
     allow: tuple[_Allow, ...] = ()
     ignore: tuple[_ExcuseTable, ...] = ()
@@ -121,11 +128,6 @@ def read_policy(path: Path) -> Policy:
         raise UsageError(f"{path}: {_words(error)}") from None
     except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
         raise UsageError(f"{path}: {error}") from None
-    for name in found.limits:
-        if name not in RELATIVE:
-            raise UsageError(
-                f"{path}: limits.{name}: {name!r} has no limits of its own{did_you_mean(name, list(RELATIVE))}"
-            )
     return Policy(
         name=path.name,
         fail_on=found.fail_on,
@@ -140,16 +142,21 @@ def read_policy(path: Path) -> Policy:
 
 
 def _words(error: ValidationError) -> str:
-    """Return the first error: its place, its reason, and the name that was probably meant."""
-    first = error.errors()[0]
+    """Return the first error, of all names that are not known the first: its place, reason, and what was meant."""
+    errors = error.errors()
+    first = min(errors, key=lambda each: not (each["type"] == "extra_forbidden" or "[key]" in each["loc"]))
     place = [each for each in first["loc"] if each != "[key]"]
     where = "".join(f"[{each + 1}]" if isinstance(each, int) else f".{each}" for each in place).lstrip(".")
     if first["type"] == "extra_forbidden":
         return f"{where} is not known{did_you_mean(str(place[-1]), _names(place[:-1]))}"
     if first["type"] == "enum" and "[key]" in first["loc"]:
         return f"{where} is not known{did_you_mean(str(place[-1]), [source.value for source in FloorSource])}"
+    if first["type"] == "model_type":
+        return f"{where}: should be a table with {', '.join(_names(place))}"
     message = first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("a valid tuple", "an array")
+    if first["type"] in ("enum", "literal_error") and isinstance(first["input"], str):
+        message += nearest(first["input"], re.findall(r"'([^']*)'", first["ctx"]["expected"]))
     return f"{where}: {message}" if where else message
 
 

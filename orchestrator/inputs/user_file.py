@@ -23,5 +23,10 @@ def read_user_file(path: Path, most: int, what: str, give: str) -> bytes:
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return the end of a sentence about an unknown name: the known one that was probably meant, or all of them."""
+    return nearest(name, known) or f"; known are {', '.join(known)}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return the same where a known name is near; "" where none is."""
     close = get_close_matches(name, known, 1) or get_close_matches(name.replace("-", "_"), known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else ""

@@ -70,6 +70,11 @@ def test_a_file(tmp_path: Path) -> None:
         ("a -> Shard(0, ranks=range(99999999999))", "ranks are numbers"),
         ("a -> -", "a pattern and a layout are needed"),
         ("a Shard(1)", "no arrow in 'a Shard(1)'"),
+        ("a -> Shrad(1)", "(did you mean Shard?)"),
+        ("a -> Shard(dmi=1)", "(did you mean dim?)"),
+        ("golde a.b -> Shard(1)", "layouts.txt:1: 'golde' is no side; did you mean golden?"),
+        ('"golde a.b" -> Shard(1)', ""),
+        ("a b -> Shard(1)", ""),
         ("golden a b -> Shard(1)\ngolden [ -> Shard(1)", ""),
     ],
 )
