@@ -118,9 +118,13 @@ def _labels_told(files: ShardFiles, run_id: str) -> tuple[LabelKey, ...]:
 
 
 def _keys(records: Sequence[LabelRecord]) -> tuple[LabelKey, ...]:
-    keys = (
-        LabelKey(record.task, record.data_id, record.occurrence)
-        for record in records
-        if record.side not in (ROWS, REFERENCE)
-    )
-    return tuple(dict.fromkeys(keys))
+    """Return the labels of records; all records of one that has rows are one label."""
+    keys: dict[LabelKey, None] = {}
+    with_rows: set[str] = set()
+    for record in records:
+        is_further = record.rows >= 0 and record.data_id in with_rows
+        if record.side not in (ROWS, REFERENCE) and not is_further:
+            keys[LabelKey(record.task, record.data_id, record.occurrence)] = None
+        if record.rows >= 0:
+            with_rows.add(record.data_id)
+    return tuple(keys)

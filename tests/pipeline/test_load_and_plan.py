@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from aclcmp.labeling.layout import Layout, Shard
+from aclcmp.labeling.rows import Rows
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.orchestrator.core.plan import GapKind, Plan
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import WRONG
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.judge.judge import judge
@@ -25,7 +27,7 @@ from aclcmp.orchestrator.run.sources import open_source
 from aclcmp.orchestrator.terminal.screen import Screen
 from tests.live.growing import Rank
 from tests.models.comparing import compare_pairs
-from tests.recorded import record_run, write_run
+from tests.recorded import record_run, recorder_of, write_run
 
 
 def test_an_unreadable_shard_after_a_run(tmp_path: Path) -> None:
@@ -164,6 +166,24 @@ def test_another_process_of_the_rank_fails_with_it(tmp_path: Path) -> None:
     assert {(gap.key.label, gap.rank, gap.kind) for gap in gaps} == {(name, 1, GapKind.FAILED) for name in "xyzw"}
 
 
+def test_forwards_of_an_engine_are_one_label_each(tmp_path: Path) -> None:
+    """Of a label whose rows have names, a forward is no label of its own."""
+    run = RunDir(RunDir.create(tmp_path / "run").root, "run")
+    for rank in range(2):
+        recorder = recorder_of(run.shards, rank, 2)
+        for forward in range(5):
+            for side in ("golden", "actual"):
+                x = np.full((1, 4), forward, np.float32)
+                rows = Rows(["a"], [forward], [7], None)
+                recorder.record(side, "x", x, None, None, "", None, "f.py:1", rows)
+        recorder.close()
+    record_run(run, "engine.py", 2)
+    assert not planned_alone(run).gaps
+    truncated(run, run)
+    plan = planned_alone(run)
+    assert [(gap.key, gap.rank) for gap in plan.gaps] == [(LabelKey(0, "x", 0), 1)]
+
+
 def two(golden: RunDir, actual: RunDir, scratch: Path) -> Plan:
     sides = [open_source(run.root, side, scratch) for run, side in ((golden, "pta"), (actual, "acl"))]
     return plan_sides(sides[0], sides[1], QUIET, None, LayoutRules()).plan
@@ -199,7 +219,7 @@ HALVES = [[("pta", name, part) for name in NAMES] for part in np.split(WHOLE, 2,
 def test_nothing_diverges_from_the_golden_part_that_is_left(
     tmp_path: Path, ranks: int, goldens: list[list[tuple[str, str, np.ndarray]]], layout: Layout | None, compared: bool
 ) -> None:
-    told = [[("acl" if layout else side, *rest) for side, *rest in rank] for rank in goldens]
+    told = [[("acl" if layout else side, name, part) for side, name, part in rank] for rank in goldens]
     golden = write_run(tmp_path / "golden", told, layout)
     slices = [[("acl", name, part) for name in NAMES] for part in np.split(WHOLE, ranks, 1)]
     actual = write_run(tmp_path / "actual", slices)
