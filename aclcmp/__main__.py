@@ -1,13 +1,13 @@
 """The `aclcmp` command."""
 
-import gc
 import sys
-from contextlib import suppress
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
+        import gc
+
         from aclcmp.orchestrator.interrupts import defer_interrupts, ignore_interrupts
 
         gc.set_threshold(50_000)  # imports make many objects that stay: looking at them took a tenth of the start
@@ -17,6 +17,8 @@ def main() -> None:
         code = run_cli(sys.argv[1:])
         ignore_interrupts()
     except KeyboardInterrupt:
+        from contextlib import suppress
+
         from aclcmp.orchestrator.interrupts import ignore_interrupts  # again, for the import may have been broken off
 
         ignore_interrupts()
