@@ -2,6 +2,7 @@
 
 A label that lies side by side is cut: each part is planned under its partner's name as if it had been stored by itself,
 and its pairs are then moved to where it lies. A sum is planned as its first summand, and its pairs get the others.
+Labels whose rows have names are one label in all calls: of these the parts and sums go by id, not by call.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import numpy as np
+
 from aclcmp.labeling.layout import Layout
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan
-from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
 from aclcmp.orchestrator.core.text import note_on_unused_rules
 from aclcmp.orchestrator.plan.id_rules import JoinRule
 from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, see_label
+from aclcmp.orchestrator.plan.rows.row_sets import features_of
 
 RankLabels = tuple[int, list[RankLabel]]
 """A rank and its labels in one run."""
 _Call = tuple[int, int]
 """Task and occurrence."""
-_Place = tuple[LabelKey, str, int]
+_Name = LabelKey | str
+"""A label in one call, or in all calls: those whose rows have names are planned once, for all."""
+_Place = tuple[_Name, str, int]
 """A label, its side ("golden" or "actual"), and the rank that has it."""
+_Stored = tuple[str, str, str, int]
+"""A label's id and side, and where the tensor of a call lies: path and byte offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,11 @@ class JoinedLabels:
         """Take the labels of both runs, and change their lists; ids have been mapped, and tasks aligned."""
         self._by_side = {"golden": goldens, "actual": actuals}
         self._parts: dict[_Place, _Part] = {}
-        self._summands: dict[_Place, tuple[Source, ...]] = {}
-        self._words: dict[LabelKey, str] = {}
+        self._summands: dict[_Stored, tuple[Source, ...]] = {}
+        """By each first summand the others."""
+        self._words: dict[_Name, str] = {}
         """Of each label that is a part or a sum, in the words of its layout."""
-        self._wrong: dict[LabelKey, str] = {}
+        self._wrong: dict[_Name, str] = {}
         """Labels of which nothing can be compared, and why."""
         names = list(dict.fromkeys(label.key.label for _, labels in self._by_side["golden"] for label in labels))
         unused: list[int] = []
@@ -68,9 +77,10 @@ class JoinedLabels:
 
     def finish(self, plan: LabelPlan) -> LabelPlan:
         """Return the plan of a label with its pairs where the parts lie, and with all summands."""
-        if plan.key in self._wrong:
-            return _mismatch(plan, self._wrong[plan.key])
-        if plan.key not in self._words:
+        name = plan.key if plan.rows is None else plan.key.label
+        if name in self._wrong:
+            return _mismatch(plan, self._wrong[name])
+        if name not in self._words:
             return plan
         try:
             return plan.change_pairs(self._change)
@@ -89,41 +99,52 @@ class JoinedLabels:
                 summands = [by_key[each] for each in keys if each in by_key]
                 broken = next((label for label in summands if label.problem), None)
                 sums[key] = _rename(broken or by_key[key], name)
-                own = sums[key].key
-                self._words[own] = f"sum of {len(names)} tensors"
-                self._summands[own, side, rank] = tuple(label.source for label in summands[1:])
+                self._tell(sums[key], f"sum of {len(names)} tensors")
+                stored = by_key[key].source
+                self._summands[name, side, stored.path, stored.offset] = tuple(label.source for label in summands[1:])
                 missing = next((each for each in keys if each not in by_key), None)
                 if missing is not None:
                     where = f"missing on rank {rank}" if missing in there else "missing on all ranks"
-                    self._wrong.setdefault(own, f"the summand {missing.label} is {where}")
+                    self._tell_wrong(sums[key], f"the summand {missing.label} is {where}")
                 elif broken is None and (reason := _why_no_sum(summands)):
-                    self._wrong.setdefault(own, f"{reason} on rank {rank}")
+                    self._tell_wrong(sums[key], f"{reason} on rank {rank}")
             taken = {key._replace(label=other) for key in sums for other in others}
             labels[:] = [sums.get(label.key, label) for label in labels if label.key not in taken]
 
-    def _sizes(self, side: str, names: Sequence[str]) -> dict[_Call, dict[str, int | str]]:
+    def _tell(self, label: RankLabel, words: str) -> None:
+        """Note what a label is in the words of its layout."""
+        self._words |= dict.fromkeys(_names_of(label), words)
+
+    def _tell_wrong(self, label: RankLabel, reason: str) -> None:
+        """Note that nothing of a label can be compared; the first reason counts."""
+        for name in _names_of(label):
+            self._wrong.setdefault(name, reason)
+
+    def _sizes(self, side: str, names: Sequence[str]) -> dict[_Call | None, dict[str, int | str]]:
         """Return the last size of each of these labels by call, on the first rank that tells it, or why none does.
 
-        Left out are calls in which a label is on no rank.
+        Also return it for any call, under None. Left out are calls in which a label is on no rank.
         """
-        found: dict[_Call, dict[str, int | str]] = {}
+        found: dict[_Call | None, dict[str, int | str]] = {}
         for _, labels in self._by_side[side]:
             for label in labels:
                 if label.key.label in names:
-                    sizes = found.setdefault((label.key.task, label.key.occurrence), {})
                     size = label.problem or (label.shape[-1] if label.shape else "it has no dimension")
-                    if isinstance(sizes.get(label.key.label, ""), str):
-                        sizes[label.key.label] = size
+                    for call in ((label.key.task, label.key.occurrence), None):
+                        sizes = found.setdefault(call, {})
+                        if isinstance(sizes.get(label.key.label, ""), str):
+                            sizes[label.key.label] = size
         return {
             call: {name: sizes[name] for name in names} for call, sizes in found.items() if len(sizes) == len(names)
         }
 
-    def _cut(self, side: str, name: str, partners: Mapping[_Call, Mapping[str, int | str]]) -> None:
+    def _cut(self, side: str, name: str, partners: Mapping[_Call | None, Mapping[str, int | str]]) -> None:
         """Put parts in the place of a label; one without all of its partners stays as it is."""
         for rank, labels in self._by_side[side]:
             cut: list[RankLabel] = []
             for label in labels:
-                wanted = partners.get((label.key.task, label.key.occurrence)) if label.key.label == name else None
+                call = None if _has_rows(label) else (label.key.task, label.key.occurrence)
+                wanted = partners.get(call) if label.key.label == name else None
                 cut += [label] if wanted is None else self._parts_of(side, rank, label, wanted)
             labels[:] = cut
 
@@ -134,14 +155,15 @@ class JoinedLabels:
         begin = 0
         for number, name in enumerate(partners):
             part = _rename(label, name)
-            self._words[part.key] = f"part {number + 1} of {len(partners)} side by side"
+            self._tell(part, f"part {number + 1} of {len(partners)} side by side")
             if label.problem:
                 yield part
             elif reason:
-                self._wrong.setdefault(part.key, f"{reason} on rank {rank}")
+                self._tell_wrong(part, f"{reason} on rank {rank}")
                 yield part
             else:
-                self._parts[part.key, side, rank] = _Part(begin, sizes[number], label.shape[-1])
+                place = _Part(begin, sizes[number], label.shape[-1])
+                self._parts |= {(each, side, rank): place for each in _names_of(part)}
                 begin += sizes[number]
                 yield see_label(part, (*label.shape[:-1], sizes[number]), _layout_of_part(label))
 
@@ -172,7 +194,7 @@ class JoinedLabels:
             golden_region=self._move(pair.key, golden_side, pair.golden, pair.golden_region),
             actual=actuals[0],
             actual_region=self._move(pair.key, actual_side, pair.actual, pair.actual_region),
-            layout=f"{pair.layout.removesuffix(layout)}, {self._words[pair.key]}{layout}",
+            layout=f"{pair.layout.removesuffix(layout)}, {self._words[_name_in(pair.key, pair.golden)]}{layout}",
             more_golden=tuple(goldens[1:]),
             more_actual=tuple(actuals[1:]),
         )
@@ -181,17 +203,56 @@ class JoinedLabels:
         """Return what is stored of each source, with its further summands. Raises AlignmentError."""
         found = []
         for source in sources:
-            part = self._parts.get((key, side, source.rank))
+            part = self._part_of(key, side, source)
             if part is not None and source.shape[-1:] != (part.size,):
-                raise AlignmentError(f"{self._words[key]} cannot be seen as {list(source.shape)}")
+                raise AlignmentError(f"{self._words[_name_in(key, source)]} cannot be seen as {list(source.shape)}")
             shape = source.shape if part is None else (*source.shape[:-1], part.whole)
-            summands = self._summands.get((key, side, source.rank), ())
+            summands = self._summands_of(key.label, side, source)
             found += [replace(each, shape=shape) for each in (source, *summands)]
         return found
 
     def _move(self, key: LabelKey, side: str, source: Source, region: Region) -> Region:
-        part = self._parts.get((key, side, source.rank))
+        part = self._part_of(key, side, source)
         return region if part is None else region.translate((*(0,) * (len(region.start) - 1), part.begin))
+
+    def _part_of(self, key: LabelKey, side: str, source: Source) -> _Part | None:
+        return self._parts.get((_name_in(key, source), side, source.rank))
+
+    def _summands_of(self, label: str, side: str, source: Source) -> Sequence[Source]:
+        """Return the further summands of a tensor, or of one that is gathered from several calls."""
+        places = source.places
+        if places is None:
+            return self._summands.get((label, side, source.path, source.offset), ())
+        pieces = zip(places.file.tolist(), places.offset.tolist(), strict=True)
+        of_pieces = [self._summands.get((label, side, places.paths[file], offset), ()) for file, offset in pieces]
+        return [_gather_alike(source, places, pieces) for pieces in zip(*of_pieces, strict=True)]
+
+
+def _names_of(label: RankLabel) -> tuple[_Name, ...]:
+    """Return the names under which a label may be planned: names of rows do not always count."""
+    return (label.key, label.key.label) if _has_rows(label) else (label.key,)
+
+
+def _has_rows(label: RankLabel) -> bool:
+    return label.rows is not None and features_of(label) is not None
+
+
+def _name_in(key: LabelKey, source: Source) -> _Name:
+    """Return the name under which a label was planned that has such a tensor."""
+    return key if source.places is None else key.label
+
+
+def _gather_alike(source: Source, places: RowPlaces, pieces: Sequence[Source]) -> Source:
+    """Return the tensor that is gathered from other pieces just as `source`, whose places are given."""
+    paths = {path: number for number, path in enumerate(dict.fromkeys(each.path for each in pieces))}
+    others = replace(
+        places,
+        paths=tuple(paths),
+        file=np.array([paths[each.path] for each in pieces], np.int32),
+        offset=np.array([each.offset for each in pieces], np.int64),
+        checksum=np.array([each.checksum or 0 for each in pieces], np.uint64),
+    )
+    return replace(source, path=pieces[0].path, offset=pieces[0].offset, places=others)
 
 
 def _rename(label: RankLabel, name: str) -> RankLabel:
@@ -202,7 +263,7 @@ def _mismatch(plan: LabelPlan, reason: str) -> LabelPlan:
     """Return the plan of a label of which nothing can be compared; what failed or is missing stays so."""
     parts = [plan, *(question.unsettled for question in plan.questions)]
     sides = {rank: each for part in parts for rank, each in part.sides.items()}
-    gaps = {gap.rank: gap for part in parts for gap in part.gaps}
+    gaps = {gap.rank: gap for part in parts for gap in part.gaps if gap.kind is not GapKind.MISMATCH}
     mismatches = {rank: Gap(plan.key, rank, GapKind.MISMATCH, reason) for rank in sides}
     return LabelPlan(plan.key, sides, gaps=tuple((mismatches | gaps)[rank] for rank in sorted(mismatches | gaps)))
 
@@ -251,7 +312,9 @@ def _why_no_parts(label: RankLabel) -> str:
         return f"only the {label.source.capture} was kept, of which no part can be compared; use --capture full;"
     if label.in_blocks:
         return "a tensor in FRACTAL_NZ order cannot be cut"
-    return "a tensor whose rows have names cannot be cut" if label.rows is not None else ""
+    if label.rows is not None and (features_of(label) or "?")[0] == ():
+        return f"{label.key.label} ({list(label.shape)}) has one value in each of its named rows, which cannot be cut,"
+    return ""
 
 
 def _why_no_sum(labels: Sequence[RankLabel]) -> str:
@@ -263,7 +326,10 @@ def _why_no_sum(labels: Sequence[RankLabel]) -> str:
         return "only a summary was kept, of which no sum can be compared; use --capture full;"
     if any(label.in_blocks for label in labels):
         return "tensors in FRACTAL_NZ order cannot be added"
-    return "tensors whose rows have names cannot be added" if any(label.rows is not None for label in labels) else ""
+    tables = [label.rows if _has_rows(label) else None for label in labels]
+    if all(table is tables[0] for table in tables) or len({table and table.numbers.tobytes() for table in tables}) == 1:
+        return ""
+    return "the rows of its summands have different names"
 
 
 def _layout_of_part(label: RankLabel) -> Layout | None:

@@ -123,7 +123,7 @@ def see_label(label: RankLabel, shape: tuple[int, ...], layout: Layout | None) -
     """Return the stored elements of a label as a tensor of another shape, with the layout that this has."""
     record = replace(label.record, shape=shape, layout=layout)
     dump = replace(label.dump, shape=shape) if isinstance(label.dump, DumpedTensor) else label.dump
-    return SeenLabel(label.key, record, label.path, dump, label.host, label.rank, recorded=label.facts)
+    return SeenLabel(label.key, record, label.path, dump, label.host, label.rank, label.rows, recorded=label.facts)
 
 
 Keys = dict[tuple[int, str, int], LabelKey]

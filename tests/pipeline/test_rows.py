@@ -236,6 +236,23 @@ def test_ranks_whose_forwards_were_cut_otherwise(tmp_path: Path) -> None:
     assert [verdict.bitwise for verdict in label.ranks] == [True, True]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_rows_are_not_what_ranks_have_cut(tmp_path: Path, size: int) -> None:
+    """Both sides hold columns on some ranks: where these differ, no layout is tried in which ranks hold other rows."""
+    golden, actual = Job(tmp_path / "g", 2), Job(tmp_path / "a", 4)
+    step = [(0, 0, size)]
+    for layer in range(3):
+        for job, side, ranks in ((golden, "pta", 2), (actual, "acl", 4)):
+            for rank, own in enumerate(np.split(values_of(step), ranks, 1)):
+                value = np.ascontiguousarray(own * np.float32(1 + (side == "acl" and layer == 1)))
+                job.label(rank, side, f"layers.{layer}", value, rows_of(step, ""))
+    resolved = compare_and_resolve(plan_two(golden.indices(), actual.indices(), 4), compare_pairs)
+    judgement = judge(resolved.plan, resolved.outcomes, run_failed=False)
+    expected = [Status.MATCH, Status.DIVERGED, Status.MATCH]
+    assert [label.status for label in judgement.labels] == expected
+    assert all(verdict.stats and verdict.stats.n == size * 3 for label in judgement.labels for verdict in label.ranks)
+
+
 def test_texts_that_part_and_rows_of_a_cache(tmp_path: Path) -> None:
     golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
     golden.label(0, "pta", "x", values_of([(1, 0, 8)]), Rows("one", range(8), range(10, 18), None))

@@ -417,14 +417,21 @@ def _move_block(plan: LabelPlan, begin: int, whole: RowNames) -> LabelPlan:
         offset = (begin,) + (0,) * (len(pair.whole_shape) - 1)
         return replace(pair, whole_shape=(rows, *pair.whole_shape[1:]), region=pair.region.translate(offset))
 
+    def cuts_rows(option: LabelPlan) -> bool:
+        """Tell whether ranks would hold different rows, which have the same names."""
+        return any(pair.whole_shape[0] != rows for pair in option.pairs)
+
     def move_question(question: Question) -> Question:
-        options = tuple(_move_block(option, begin, whole) for option in question.options)
-        return replace(question, options=options, unsettled=_move_block(question.unsettled, begin, whole))
+        kept = [not cuts_rows(option) for option in question.options]
+        options = (_move_block(option, begin, whole) for option in itertools.compress(question.options, kept))
+        unsettled = _move_block(question.unsettled, begin, whole)
+        return Question(tuple(options), unsettled, tuple(itertools.compress(question.ways, kept)))
 
     look = plan.second_look
 
     def second_look() -> tuple[LabelPlan, ...]:
-        return tuple(_move_block(other, begin, whole) for other in (look() if look is not None else ()))
+        others = look() if look is not None else ()
+        return tuple(_move_block(other, begin, whole) for other in others if not cuts_rows(other))
 
     return replace(
         plan,
