@@ -23,7 +23,7 @@ from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
-from aclcmp.orchestrator.terminal.startup import open_cluster, slow_steps, terminal
+from aclcmp.orchestrator.terminal.startup import open_cluster, terminal
 from aclcmp.orchestrator.transfer.fetch_command import fetch_after_report
 
 if TYPE_CHECKING:
@@ -207,26 +207,16 @@ def _compare_on_cluster(
 
 def suggest_ids(golden: Path, actual: Path) -> str:
     """Return a file of patterns, with comments, that maps the ids of one run or dump to those of another."""
-    from aclcmp.orchestrator.idmap.candidates import candidate_labels, labels_by_rank
-    from aclcmp.orchestrator.idmap.sampling import sample_values
-    from aclcmp.orchestrator.idmap.suggest import suggest
+    from aclcmp.orchestrator.compare.local_comparer import LocalComparer
     from aclcmp.orchestrator.inputs.id_map_suggestion import suggestion_text
     from aclcmp.orchestrator.pipeline.load_and_plan import lost_sentences
+    from aclcmp.orchestrator.pipeline.suggest_map import suggest_map
     from aclcmp.orchestrator.run.sources import open_source
 
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
-        sources = {
-            side: open_source(folder, side, Path(scratch)) for folder, side in ((golden, "pta"), (actual, "acl"))
-        }
-        indices = {side: source.indices for side, source in sources.items()}
-        tensors = [labels_by_rank(found, side) for side, found in indices.items()]
-        with slow_steps("looking at values", sum(map(len, tensors))) as step:
-            signatures = sample_values(tensors[0], tensors[1], step)
-    sides = [
-        [replace(label, signatures=known.get(label.data_id, ())) for label in candidate_labels(found, side)]
-        for (side, found), known in zip(indices.items(), signatures, strict=True)
-    ]
-    return suggestion_text(suggest(*sides), str(golden), str(actual), lost_sentences(sources["pta"], sources["acl"]))
+        sides = [open_source(folder, side, Path(scratch)) for folder, side in ((golden, "pta"), (actual, "acl"))]
+        suggestion = suggest_map(sides[0], sides[1], LocalComparer())
+    return suggestion_text(suggestion, str(golden), str(actual), lost_sentences(sides[0], sides[1]))
 
 
 def compare_two(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.idmap.similarity import Form, Matrix, name_similarity, shape_similarity
 from aclcmp.orchestrator.idmap.value_evidence import value_similarity
 
@@ -17,6 +18,7 @@ _ALIKE = 0.5
 """Names that share less, by weight of words, are matched by their order only."""
 _TIE = 0.02
 _VALUES_TIE = 0.1
+_MOST_CELLS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,14 @@ class FormMatch:
 def match_forms(golden: Sequence[Form], actual: Sequence[Form]) -> list[FormMatch]:
     """Match forms, each at most once and those of the same text always; return the matches in golden order.
 
-    Time and memory grow with the number of golden forms times that of actual ones.
+    Time and memory grow with the number of golden forms times that of actual ones. Raises UsageError where these are
+    too many.
     """
+    if len(golden) * len(actual) > _MOST_CELLS:
+        raise UsageError(
+            f"{len(golden)} golden and {len(actual)} actual ids that differ in more than layer numbers are too many to "
+            "propose rules between; write rules by hand, with stars"
+        )
     pairing = _Pairing(golden, actual)
     pairs = pairing.solve()
     in_order = set(pairing.chain(pairing.pairs_as_matrix()))

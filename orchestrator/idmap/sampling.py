@@ -32,7 +32,8 @@ def sample_values(golden: Labels, actual: Labels, advance: Callable[[], None]) -
     """Return the signatures of both sides' labels, by id; `advance` is called after each label.
 
     A label gets a signature for each layout that it declares, or else that its shapes allow, if the global tensor then
-    has a shape of the other side, or as many elements. Sampled values are exact for slices and replicas, and correct up
+    has a shape of the other side, or as many elements; a golden one also with its first two dimensions exchanged, where
+    only then it has a shape of the other side. Sampled values are exact for slices and replicas, and correct up
     to float64's rounding for sums over ranks; whether the layout is right shows only when the signature agrees with
     another. Of replicas the first rank is read, of groups of ranks with tensors of their own the first group.
 
@@ -50,9 +51,12 @@ def sample_values(golden: Labels, actual: Labels, advance: Callable[[], None]) -
     signatures: tuple[Signatures, Signatures] = ({}, {})
     for side, found, others, into in zip(sides, guesses, reversed(global_shapes), signatures, strict=True):
         for name, ranks in side.items():
-            possible = [signature for guess in others.fitting(found[name]) if (signature := _signature(guess, ranks))]
-            if possible:
-                into[name] = tuple(possible)
+            fitting = [(guess, False) for guess in others.fitting(found[name])]
+            if side is golden:
+                fitting += [(guess, True) for guess in found[name] if others.has_exchanged(guess.shapes[0])]
+            possible = (_signature(guess, ranks, exchanged) for guess, exchanged in fitting)
+            if signed := tuple(signature for signature in possible if signature is not None):
+                into[name] = signed
             advance()
     return signatures
 
@@ -70,6 +74,11 @@ class _GlobalShapes:
         shapes = {guess.shapes[0] for guess in guesses}
         sizes = {size for shape in shapes if (size := math.prod(shape)) <= _LARGEST}
         return _GlobalShapes(shapes, set(map(without_ones, shapes)), sizes)
+
+    def has_exchanged(self, shape: Shape) -> bool:
+        """Tell whether this side has a shape with its first two dimensions exchanged, and not itself."""
+        seen = without_ones(shape)
+        return len(seen) > 1 and seen not in self.without_ones and exchange_first(seen) in self.without_ones
 
     def fitting(self, guesses: Sequence[Guess]) -> list[Guess]:
         """Return the guesses for the other side's label that give a shape of this side, or else as many elements."""
@@ -106,12 +115,16 @@ def _locals(ranks: Mapping[int, RankLabel]) -> dict[int, LocalTensor]:
     return {rank: LocalTensor(label.shape, label.record.layout) for rank, label in ranks.items()}
 
 
-def _signature(guess: Guess, ranks: Mapping[int, RankLabel]) -> ValueSignature | None:
+def _signature(guess: Guess, ranks: Mapping[int, RankLabel], exchanged: bool) -> ValueSignature | None:
+    """Return the signature of a label, or of it with its first two dimensions of more than one exchanged."""
     try:
         whole = guess.read().wholes[0]
     except AlignmentError:
         return None
-    return signature_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
+    if not exchanged:
+        return signature_of(whole.shape, lambda places: _numbers_at(whole, ranks, places))
+    seen = exchange_first(without_ones(whole.shape))
+    return signature_of(seen, lambda places: _numbers_at(whole, ranks, exchanged_places(places, seen)))
 
 
 def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Places) -> Numbers:
@@ -136,7 +149,7 @@ def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Pla
             summands = [ranks[each] for each in (rank, *whole.summands.get(rank, ()))]
             try:
                 numbers[inside] = sum(
-                    _numbers_of(label, np.ravel_multi_index(within, label.shape)) for label in summands
+                    numbers_of(label, np.ravel_multi_index(within, label.shape)) for label in summands
                 )
             except (AclcmpError, OSError):
                 continue
@@ -144,7 +157,18 @@ def _numbers_at(whole: GlobalTensor, ranks: Mapping[int, RankLabel], places: Pla
     return numbers
 
 
-def _numbers_of(label: RankLabel, places: Places) -> Numbers:
+def exchange_first(shape: Shape) -> Shape:
+    """Return a shape with its first two dimensions exchanged."""
+    return (shape[1], shape[0], *shape[2:])
+
+
+def exchanged_places(places: Places, shape: Shape) -> Places:
+    """Return where elements of a tensor of `shape` lie in one with its first two dimensions exchanged."""
+    first, second, *rest = np.unravel_index(places, shape)
+    return np.ravel_multi_index((second, first, *rest), exchange_first(shape))
+
+
+def numbers_of(label: RankLabel, places: Places) -> Numbers:
     """Return a stored tensor's values at flat places, shape (places, components). Raises ShardError."""
     stored = open_bits(label.source)
     if stored.pages is not None and stored.bits.size > FEW:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.idmap.joins import JoinCandidate
 from aclcmp.orchestrator.idmap.matching import BY_NAME, BY_ORDER, BY_SHAPE, FormMatch, match_forms
 from aclcmp.orchestrator.idmap.similarity import SIMILARITY, CandidateLabel, Form, forms_of, relation_of
 from aclcmp.orchestrator.idmap.value_evidence import (
@@ -19,7 +20,7 @@ from aclcmp.orchestrator.idmap.value_evidence import (
     evidence_of,
     value_reasons,
 )
-from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, IdRule, stars
+from aclcmp.orchestrator.plan.id_rules import MOST_STARS, IdMap, IdRule, JoinRule, stars
 
 CERTAIN = 0.65
 """Rules with at least this score are used; those below are proposed for a person to check."""
@@ -30,7 +31,6 @@ _PROVED = 0.2
 """Factor of a score's distance to 1 where values prove the pair; then neither names nor shapes make it unsure."""
 _AGAINST = 0.6
 """Factor of a score where values speak against the pair; less than CERTAIN, so that the rule is never used."""
-_MOST_CELLS = 1 << 24
 _WORDS = {
     "equal": "equal shapes",
     "same elements": "shapes of as many elements",
@@ -39,11 +39,14 @@ _WORDS = {
 }
 
 
+Rule = TypeVar("Rule", IdRule, JoinRule)
+
+
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Generic[Rule]):
     """Proposed rule, with its score from 0 to 1, the reasons in words, and the number of actual's labels it maps."""
 
-    rule: IdRule
+    rule: Rule
     score: float
     reasons: tuple[str, ...]
     labels: int
@@ -60,19 +63,35 @@ class Suggestion:
 
     same: int
     """Number of ids that both sides have: they need no rule."""
-    proposals: tuple[Proposal, ...]
+    proposals: tuple[Proposal[IdRule], ...]
     golden_only: tuple[str, ...]
     """Ids without a proposal."""
     actual_only: tuple[str, ...]
+    joins: tuple[Proposal[JoinRule], ...] = ()
+    """Proposals that join labels. Their rules come first: a pattern may match one of their labels, too."""
 
     @property
-    def rules(self) -> tuple[IdRule, ...]:
+    def rules(self) -> tuple[IdRule | JoinRule, ...]:
         """Rules that are used: the certain ones."""
-        return tuple(proposal.rule for proposal in self.proposals if proposal.certain)
+        joins = (proposal.rule for proposal in self.joins if proposal.certain)
+        return *joins, *(proposal.rule for proposal in self.proposals if proposal.certain)
 
 
-def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) -> Suggestion:
+def propose_join(candidate: JoinCandidate, rule: JoinRule, agreeing: Sequence[bool]) -> Proposal[JoinRule]:
+    """Return the proposal of a join that values prove; `agreeing` are its labels in golden order."""
+    score = (1 - _PROVED * (1 - candidate.name)) * (_UNSURE if candidate.rivals else 1)
+    reasons = [f"names {candidate.name:.0%} alike", f"values agree ({sum(agreeing)} of {len(agreeing)} labels)"]
+    if candidate.rivals:
+        reasons.append("others have the same values")
+    return Proposal(rule, round(score, 2), tuple(reasons), len(candidate.numbers) * len(candidate.actual))
+
+
+def suggest(
+    golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel], joins: Sequence[Proposal[JoinRule]] = ()
+) -> Suggestion:
     """Propose rules from actual to golden for one task's labels of each side; of each id the first label counts.
+
+    `joins` are proposals that were proved: their labels are left to them.
 
     Values that agree prove a pair. A pair whose values mostly differ is doubtful, unless labels before it agree and
     hardly any after it: that is the pattern of a bug, which is what the runs are compared for.
@@ -80,13 +99,10 @@ def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) 
     The order in which the labels are given does not matter. Time and memory grow with the number of golden forms times
     that of actual ones. Raises UsageError where these are too many.
     """
-    theirs, ours = forms_of(golden), forms_of(actual)
-    if len(theirs) * len(ours) > _MOST_CELLS:
-        raise UsageError(
-            f"{len(theirs)} golden and {len(ours)} actual ids that differ in more than layer numbers are too many to "
-            "propose rules between; write rules by hand, with stars"
-        )
     same = {label.data_id for label in golden} & {label.data_id for label in actual}
+    for join in joins:
+        golden, actual = _without_joined(golden, actual, join.rule)
+    theirs, ours = forms_of(golden), forms_of(actual)
     fits = match_forms(theirs, ours)
     evidence = [evidence_of(theirs[fit.golden], ours[fit.actual]) for fit in fits]
     trend = AgreementTrend(evidence)
@@ -98,7 +114,7 @@ def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) 
     ]
     proposals = _drop_conflicts(proposals, actual)
     ids = IdMap(proposal.rule for proposal in proposals)
-    changed = sorted(data_id for data_id in same if ids.golden_name_of(data_id) != data_id)
+    changed = sorted(data_id for data_id in same & {*_ids(actual)} if ids.golden_name_of(data_id) != data_id)
     proposals = [
         Proposal(IdRule(name, name), 1.0, ("same name, which a pattern would change",), 1) for name in changed
     ] + proposals
@@ -111,6 +127,20 @@ def suggest(golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel]) 
         tuple(proposals),
         tuple(data_id for data_id in golden_ids if data_id not in reached),
         tuple(data_id for data_id, target in targets.items() if target not in golden_ids),
+        tuple(joins),
+    )
+
+
+def _without_joined(
+    golden: Sequence[CandidateLabel], actual: Sequence[CandidateLabel], rule: JoinRule
+) -> tuple[list[CandidateLabel], list[CandidateLabel]]:
+    """Return the labels of both sides that a rule does not join."""
+    theirs, ours = _ids(golden), _ids(actual)
+    joined = [pair for pair in rule.names(theirs) if theirs.keys() >= {*pair[0]} and ours.keys() >= {*pair[1]}]
+    goldens, actuals = ({name for pair in joined for name in pair[side]} for side in (0, 1))
+    return (
+        [label for label in golden if label.data_id not in goldens],
+        [label for label in actual if label.data_id not in actuals],
     )
 
 
@@ -118,7 +148,7 @@ def _ids(side: Sequence[CandidateLabel]) -> dict[str, None]:
     return dict.fromkeys(label.data_id for label in sorted(side, key=lambda s: (s.order, s.data_id)))
 
 
-def _drop_conflicts(proposals: list[Proposal], actual: Sequence[CandidateLabel]) -> list[Proposal]:
+def _drop_conflicts(proposals: list[Proposal[IdRule]], actual: Sequence[CandidateLabel]) -> list[Proposal[IdRule]]:
     """Sort proposals without stars first; drop the least sure ones until no two labels of actual get one id."""
     kept = sorted(proposals, key=lambda p: stars(p.rule.actual or "") > 0)
     while kept:
@@ -136,7 +166,7 @@ def _drop_conflicts(proposals: list[Proposal], actual: Sequence[CandidateLabel])
 
 def _proposal(
     golden: Form, actual: Form, fit: FormMatch, evidence: ValueEvidence, verdict: PairVerdict
-) -> Proposal | None:
+) -> Proposal[IdRule] | None:
     """Return the rule for a pair of forms; None where no rule can express it."""
     if stars(golden.text) != stars(actual.text) or stars(golden.text) > MOST_STARS:
         return None

@@ -13,11 +13,10 @@ import re
 from pathlib import Path
 
 from aclcmp.orchestrator.inputs.rule_file import Quoted, read_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule, quote_id
+from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, TaskRule, needs_quotes, quote_id
 
 _JOIN = re.compile(r"\s+([+|])\s+")
 _TASK = re.compile(r"task:(\d{1,9})")
-_PLAIN = re.compile(r'(?!(?:-|->|task:\d{1,9})$)[^\s#"|]+')
 
 
 def read_map(path: Path) -> IdMap:
@@ -56,9 +55,11 @@ def quote_pattern(pattern: str | None) -> str:
     """Return one side of a rule as the file writes it."""
     if pattern is None:
         return "-"
-    return pattern if _PLAIN.fullmatch(pattern) and pattern.isprintable() else json.dumps(pattern)
+    return json.dumps(pattern) if needs_quotes(pattern) else pattern
 
 
-def rule_text(rule: IdRule) -> str:
-    """Return a rule as the file writes it."""
+def rule_text(rule: IdRule | JoinRule) -> str:
+    """Return a rule as the file writes it. Ids that need quotes cannot be joined."""
+    if isinstance(rule, JoinRule):
+        return " -> ".join(f" {rule.how} ".join(side) for side in (rule.golden, rule.actual))
     return f"{quote_pattern(rule.golden)} -> {quote_pattern(rule.actual)}"

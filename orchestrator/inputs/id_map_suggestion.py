@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from aclcmp.orchestrator.idmap.suggest import CERTAIN, Suggestion
+from aclcmp.orchestrator.idmap.suggest import CERTAIN, Proposal, Suggestion
 from aclcmp.orchestrator.inputs.id_map_file import quote_pattern, rule_text
+from aclcmp.orchestrator.plan.id_rules import IdRule, JoinRule
 
 
 def suggestion_text(suggestion: Suggestion, golden: str, actual: str, notes: Sequence[str] = ()) -> str:
     """Return a suggestion between two runs of these names as a file of patterns; the uncertain is commented out."""
-    proposals = suggestion.proposals
+    proposals: list[Proposal[IdRule] | Proposal[JoinRule]] = [*suggestion.joins, *suggestion.proposals]
     certain = sum(proposal.certain for proposal in proposals)
     lines = [
         "# golden-pattern -> actual-pattern; * is anything within a dotted part, ** across; the first match counts",

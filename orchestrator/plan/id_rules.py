@@ -17,6 +17,7 @@ MOST_STARS = 4
 
 _STAR = re.compile(r"\*\*\.?|\*")
 _NO_STAR = re.compile(r"[?\[]")
+_PLAIN = re.compile(r'(?!(?:-|->|task:\d{1,9})$)[^\s#"|]+')
 _MOST_SHOWN = 80
 
 
@@ -219,6 +220,11 @@ def _id_regex(pattern: str) -> re.Pattern[str]:
 def stars(pattern: str) -> int:
     """Return how many stars a pattern has."""
     return len(_STAR.findall(pattern))
+
+
+def needs_quotes(pattern: str) -> bool:
+    """Tell whether a file of rules would read a pattern otherwise that stands there as it is."""
+    return not (_PLAIN.fullmatch(pattern) and pattern.isprintable())
 
 
 def quote_id(text: str) -> str:

@@ -19,7 +19,7 @@ from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
 from aclcmp.orchestrator.core.text import note_on_unused_rules
 from aclcmp.orchestrator.plan.id_rules import JoinRule
-from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError
+from aclcmp.orchestrator.plan.layouts.interpretations import INFERRED, PROVED, AlignmentError, Shape
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, see_label
 from aclcmp.orchestrator.plan.rows.row_sets import features_of
 
@@ -43,6 +43,22 @@ class _Part:
     size: int
     whole: int
     """Size of the stored tensor."""
+
+    def stored_shape(self, seen: Shape) -> Shape:
+        """Return the stored tensor's shape by that in which the part is seen. Raises AlignmentError.
+
+        Of a transposed tensor the last dimension may hold several rows, one after another.
+        """
+        if not seen or not self.size or seen[-1] % self.size:
+            raise AlignmentError(f"{self.size:,} of {self.whole:,} columns cannot be seen as {list(seen)}")
+        return (*seen[:-1], seen[-1] // self.size * self.whole)
+
+    def stored_region(self, seen: Region) -> Region:
+        """Return where a region of the part lies in the stored tensor. Raises AlignmentError if it is in several."""
+        row, column = divmod(seen.start[-1], self.size)
+        if column + seen.shape[-1] > self.size:
+            raise AlignmentError(f"{self.size:,} of {self.whole:,} columns cannot be seen with other rows side by side")
+        return Region((*seen.start[:-1], row * self.whole + self.begin + column), seen.shape)
 
 
 class JoinedLabels:
@@ -177,7 +193,7 @@ class JoinedLabels:
             return [], f"how {name} is divided is not known without {unknown} ({partners[unknown]});"
         columns = label.shape[-1] if label.shape else 0
         theirs = self._by_side["golden" if side == "actual" else "actual"]
-        sizes = _part_sizes(columns, known, len(self._by_side[side]), len(theirs))
+        sizes = part_sizes(columns, known, len(self._by_side[side]), len(theirs))
         if sizes is None:
             told = " and ".join(f"{size:,} of {each}" for each, size in partners.items())
             return [], f"the {columns:,} columns of {name} cannot be divided like {told}"
@@ -204,16 +220,14 @@ class JoinedLabels:
         found = []
         for source in sources:
             part = self._part_of(key, side, source)
-            if part is not None and source.shape[-1:] != (part.size,):
-                raise AlignmentError(f"{self._words[_name_in(key, source)]} cannot be seen as {list(source.shape)}")
-            shape = source.shape if part is None else (*source.shape[:-1], part.whole)
+            shape = source.shape if part is None else part.stored_shape(source.shape)
             summands = self._summands_of(key.label, side, source)
             found += [replace(each, shape=shape) for each in (source, *summands)]
         return found
 
     def _move(self, key: LabelKey, side: str, source: Source, region: Region) -> Region:
         part = self._part_of(key, side, source)
-        return region if part is None else region.translate((*(0,) * (len(region.start) - 1), part.begin))
+        return region if part is None else part.stored_region(region)
 
     def _part_of(self, key: LabelKey, side: str, source: Source) -> _Part | None:
         return self._parts.get((_name_in(key, source), side, source.rank))
@@ -268,7 +282,7 @@ def _mismatch(plan: LabelPlan, reason: str) -> LabelPlan:
     return LabelPlan(plan.key, sides, gaps=tuple((mismatches | gaps)[rank] for rank in sorted(mismatches | gaps)))
 
 
-def _part_sizes(columns: int, partners: Sequence[int], ranks: int, of_partners: int) -> list[int] | None:
+def part_sizes(columns: int, partners: Sequence[int], ranks: int, of_partners: int) -> list[int] | None:
     """Return the sizes of parts that make up so many columns, like their partners; None where that is not clear.
 
     `ranks` are those of this side, `of_partners` those of the other. Each side's largest part is cut for all ranks, or
@@ -278,12 +292,13 @@ def _part_sizes(columns: int, partners: Sequence[int], ranks: int, of_partners: 
     for theirs, ours in likely:
         if found := _sizes_with(columns, partners, theirs, ours):
             return found[0]
-    others = itertools.product(_divisors(of_partners), _divisors(ranks))
+    others = itertools.product(divisors(of_partners), divisors(ranks))
     distinct = {tuple(sizes) for theirs, ours in others for sizes in _sizes_with(columns, partners, theirs, ours)}
     return list(*distinct) if len(distinct) == 1 else None
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """Return the numbers from 1 on that divide a number."""
     return [each for each in range(1, number + 1) if number % each == 0]
 
 

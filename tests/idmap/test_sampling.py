@@ -203,13 +203,13 @@ def test_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     golden = stored(tmp_path / "g", "pta", {"x": whole(0, (64, 4096))})
     actual = stored(tmp_path / "a", "acl", *({"y": part} for part in np.split(whole(0, (64, 4096)), 4, axis=1)))
     read: list[Array] = []
-    numbers_of: Callable[..., Array] = sampling._numbers_of
+    numbers_of: Callable[..., Array] = sampling.numbers_of
 
     def note(held: object, places: Array) -> Array:
         read.append(places)
         return numbers_of(held, places)
 
-    monkeypatch.setattr(sampling, "_numbers_of", note)
+    monkeypatch.setattr(sampling, "numbers_of", note)
     looked(golden, actual)
     pages = [len(np.unique(places * 4 // 4096)) for places in read]
     assert pages[0] <= 17 and sum(pages) <= 4 * 17 and sum(places.size for places in read) == 2048

@@ -57,15 +57,16 @@ def test_parts_of_rows(data: st.DataObject) -> None:
     fused_is_golden, wrong = data.draw(st.booleans()), data.draw(st.sampled_from("qkv"))
     broken = data.draw(st.sampled_from(names_in([(r, 0, size) for r, size in enumerate(sizes)])))
     lead = data.draw(st.sampled_from([(), (1,)]))
+    of_split, of_fused = data.draw(schedules(sizes)), data.draw(schedules(sizes))
     with tempfile.TemporaryDirectory() as folder:
         split, fused = Job(Path(folder, "s"), split_ranks), Job(Path(folder, "f"), fused_ranks)
         sides = ("acl", "pta") if fused_is_golden else ("pta", "acl")
-        for step in data.draw(schedules(sizes)):
+        for step in of_split:
             for rank, layer in np.ndindex(split_ranks, 3):
                 for name in "qkv":
                     own = cut(columns(step, name, layer), split_ranks, rank)
                     split.label(rank, sides[0], f"{layer}.{name}", own, rows_of(step, "split "))
-        for step in data.draw(schedules(sizes)):
+        for step in of_fused:
             for rank, layer in np.ndindex(fused_ranks, 3):
                 parts = {name: columns(step, name, layer) for name in "qkv"}
                 if layer == 1 and broken in names_in(step):
@@ -94,13 +95,14 @@ def test_sums_of_rows(data: st.DataObject) -> None:
     ranks, sum_is_golden = data.draw(st.sampled_from([1, 2, 4])), data.draw(st.booleans())
     broken = data.draw(st.sampled_from(names_in([(r, 0, size) for r, size in enumerate(sizes)])))
     dtype = data.draw(st.sampled_from(["float32", "float16"]))
+    of_one, of_several = data.draw(schedules(sizes)), data.draw(schedules(sizes))
     with tempfile.TemporaryDirectory() as folder:
         one, several = Job(Path(folder, "o"), 1), Job(Path(folder, "s"), ranks)
-        for step in data.draw(schedules(sizes)):
+        for step in of_one:
             for layer in range(3):
                 stream = (columns(step, "q", layer) + columns(step, "q", layer + 7)).astype(dtype)
                 one.label(0, "pta", f"layers.{layer}", stream[None], rows_of(step, "one "))
-        for step in data.draw(schedules(sizes)):
+        for step in of_several:
             rows = rows_of(step, "several ")
             for layer in range(3):
                 hidden, residual = columns(step, "q", layer), columns(step, "q", layer + 7)
