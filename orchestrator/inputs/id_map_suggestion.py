@@ -18,6 +18,7 @@ def suggestion_text(suggestion: Suggestion, golden: str, actual: str, notes: Seq
         "# golden-pattern -> actual-pattern; * is anything within a dotted part, ** across; the first match counts",
         "# - on one side drops what the other side matches; what no rule matches keeps its name",
         "# q | k -> qk: side by side along the last dimension; a + b -> c: summed; task:3 -> task:0: the same task",
+        "# layers.{n+4} -> rank:1 layers.{n}: rank 1 counts its layers from 0, all ranks together from 4",
         f"# golden: {json.dumps(golden)}",
         f"# actual: {json.dumps(actual)}",
         f"# the same in both: {_count(suggestion.same, 'id')}; certain (score {CERTAIN} or more): "

@@ -1,6 +1,7 @@
 """Rules that give an actual label the id of its golden one, where the two were made by programs that name differently.
 
-A pattern is a label id, in which `*` stands for anything within a dotted part and `**` for anything across parts.
+A pattern is a label id, in which `*` stands for anything within a dotted part and `**` for anything across parts. `{n}`
+stands for a number that `{n+4}` on the other side exceeds by four.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.errors import UsageError
@@ -16,6 +18,9 @@ MOST_STARS = 4
 """Most stars in a pattern: all ways to share an id among them are tried. Of 100 letters six take 18 s, four 30 ms."""
 
 _STAR = re.compile(r"\*\*\.?|\*")
+_NUMBER = re.compile(r"\{n(?:\+(\d{1,9}))?\}")
+_HOLE = re.compile(f"{_STAR.pattern}|{_NUMBER.pattern}")
+_WRONG_NUMBER = re.compile(r"\{n(?!(?:\+\d{1,9})?\})[^A-Za-z_}]*\}")
 _NO_STAR = re.compile(r"[?\[]")
 _PLAIN = re.compile(r'(?!(?:-|->|task:\d{1,9})$)[^\s#"|]+')
 _MOST_SHOWN = 80
@@ -49,12 +54,10 @@ class JoinRule:
 
     def names(self, golden_ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Yield golden and actual ids that belong together, for each golden id that the first pattern matches."""
-        regex = _id_regex(self.golden[0])
         for data_id in golden_ids:
-            if found := regex.fullmatch(data_id):
-                values = tuple(group or "" for group in found.groups())
+            if (values := _match(self.golden[0], data_id)) is not None:
                 goldens, actuals = (
-                    tuple(_fill_stars(each, values) for each in side) for side in (self.golden, self.actual)
+                    tuple(_fill_holes(each, values) for each in side) for side in (self.golden, self.actual)
                 )
                 yield goldens, actuals
 
@@ -70,10 +73,29 @@ class TaskRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RankRule:
+    """Labels of some ranks have the name that the other side has: pipeline stages that count their layers from 0."""
+
+    name: str | None
+    """The pattern of the name that all ranks have; None drops the labels."""
+    own: str
+    """The pattern of the name on these ranks."""
+    side: str
+    """"golden" or "actual": whose ranks these are."""
+    ranks: tuple[range, ...]
+    line: int = 0
+    """Its line in its file, from 1; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Compiled:
     place: int
     rule: IdRule
-    regex: re.Pattern[str]
+    pattern: str
+
+    def match(self, data_id: str) -> tuple[str, ...] | None:
+        """Return what the holes of the pattern stand for in an id, {n} as n; None if it is no such id."""
+        return _match(self.pattern, data_id)
 
 
 @dataclass(slots=True)
@@ -85,7 +107,7 @@ class _Matcher:
 
     def add(self, pattern: str, compiled: _Compiled) -> None:
         self.exact[pattern] = compiled
-        if stars(pattern):
+        if _HOLE.search(pattern):
             self.globs.append(compiled)
 
     def first(self, data_id: str) -> tuple[IdRule, tuple[str, ...]] | None:
@@ -94,19 +116,20 @@ class _Matcher:
         for compiled in self.globs:
             if exact is not None and exact.place < compiled.place:
                 break
-            if found := compiled.regex.fullmatch(data_id):
-                return compiled.rule, tuple(group or "" for group in found.groups())
+            if (values := compiled.match(data_id)) is not None:
+                return compiled.rule, values
         return None if exact is None else (exact.rule, ())
 
 
 class IdMap:
     """The golden id of each actual label. The first rule that matches wins; without one a label keeps its name."""
 
-    def __init__(self, rules: Iterable[IdRule | JoinRule | TaskRule] = (), where: str = "map") -> None:
+    def __init__(self, rules: Iterable[IdRule | JoinRule | TaskRule | RankRule] = (), where: str = "map") -> None:
         """Take the rules in their order; `where` names their file in messages.
 
         Raises UsageError, with the line, for a rule that cannot be: nothing on both sides, an empty pattern, stars that
-        differ in number or are more than MOST_STARS, and a pattern that an earlier rule has on the same side.
+        differ in number or are more than MOST_STARS, {n} that is not on all sides, and a pattern that an earlier rule
+        has on the same side.
         """
         self._where = where
         self._golden, self._actual = _Matcher(), _Matcher()
@@ -116,7 +139,10 @@ class IdMap:
             self._check_stars(join, (*join.golden, *join.actual))
         self.tasks = tuple(rule for rule in given if isinstance(rule, TaskRule))
         self._check_tasks()
-        of_ids = (rule for rule in given if not isinstance(rule, TaskRule))
+        self.ranks = tuple(rule for rule in given if isinstance(rule, RankRule))
+        for of_ranks in self.ranks:
+            self._check(IdRule(of_ranks.name, of_ranks.own, of_ranks.line))
+        of_ids = (rule for rule in given if not isinstance(rule, (TaskRule, RankRule)))
         single = (each for rule in of_ids for each in (rule.id_rules if isinstance(rule, JoinRule) else (rule,)))
         for place, rule in enumerate(single):
             self._check(rule)
@@ -130,7 +156,7 @@ class IdMap:
                     raise self._wrong(
                         rule, f"{quote_id(pattern)} is already on the {side} side of {_name(earlier.rule)}; keep one"
                     )
-                matcher.add(pattern, _Compiled(place, rule, _id_regex(pattern)))
+                matcher.add(pattern, _Compiled(place, rule, pattern))
 
     def _check(self, rule: IdRule) -> None:
         patterns = [pattern for pattern in (rule.golden, rule.actual) if pattern is not None]
@@ -158,8 +184,13 @@ class IdMap:
         if other is not None:
             first, second = quote_id(patterns[0]), quote_id(other)
             raise self._wrong(rule, f"{first} and {second} differ in their number of stars; they carry over by place")
+        if wrong := next((found[0] for pattern in patterns if (found := _WRONG_NUMBER.search(pattern))), None):
+            raise self._wrong(rule, f"{wrong} is no number; write {{n}}, and {{n+4}} on the side that is higher by 4")
+        kinds = [[hole[0][0] for hole in _HOLE.finditer(pattern)] for pattern in patterns]
+        if any(each.count("{") > 1 or each != kinds[0] for each in kinds):
+            raise self._wrong(rule, "{n} stands once in each pattern, at the same place among the stars")
 
-    def _wrong(self, rule: IdRule | JoinRule | TaskRule, what: str) -> UsageError:
+    def _wrong(self, rule: IdRule | JoinRule | TaskRule | RankRule, what: str) -> UsageError:
         return UsageError(f"{self._where}:{rule.line}: {what}" if rule.line else f"{self._where}: {what}")
 
     def golden_name_of(self, actual_id: str) -> str | None:
@@ -170,7 +201,28 @@ class IdMap:
         rule, values = found
         if rule.golden is None:
             return None
-        return _fill_stars(rule.golden, values) if values else rule.golden
+        return _fill_holes(rule.golden, values) if values else rule.golden
+
+    def of_rank(self, side: str, rank: int) -> tuple[RankRule, ...]:
+        """Return the rules for the labels of one rank of a side."""
+        return tuple(rule for rule in self.ranks if rule.side == side and any(rank in each for each in rule.ranks))
+
+    def name_on_rank(self, data_id: str, rules: Sequence[RankRule]) -> tuple[str | None, RankRule | None]:
+        """Return a label's name for all ranks by the first of a rank's rules that matches, None to drop it; and which.
+
+        Without one it keeps its name.
+        """
+        for rule in rules:
+            values = () if data_id == rule.own else _match(rule.own, data_id)
+            if values is not None:
+                return (_fill_holes(rule.name, values) if rule.name and values else rule.name), rule
+        return data_id, None
+
+    def refuse_same_name(self, rule: RankRule, one: str, other: str, name: str) -> UsageError:
+        """Return the error that a rule gives two labels one name; `one` and `other` say which, and of which rank."""
+        return self._wrong(
+            rule, f"{one} and {other} both become {quote_id(name)}; is the number behind {{n+...}} right?"
+        )
 
     def rule_of(self, actual_id: str) -> IdRule | None:
         """Return the rule that an actual label follows; None for one that keeps its name."""
@@ -213,8 +265,26 @@ class IdMap:
         return _name(rule) if rule else "no rule, own name"
 
 
+@cache
 def _id_regex(pattern: str) -> re.Pattern[str]:
-    return glob_regex(_NO_STAR.sub(r"[\g<0>]", pattern))
+    texts = _NUMBER.split(_NO_STAR.sub(r"[\g<0>]", pattern))[::2]
+    return re.compile("(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])".join(glob_regex(text).pattern for text in texts))
+
+
+def _match(pattern: str, data_id: str) -> tuple[str, ...] | None:
+    """Return what the holes of a pattern stand for in an id, {n} as n; None if the pattern does not match."""
+    found = _id_regex(pattern).fullmatch(data_id)
+    if found is None:
+        return None
+    values = []
+    for hole, value in zip(_HOLE.finditer(pattern), found.groups(), strict=True):
+        if hole[0][0] == "{":
+            number = int(value) - int(hole[1] or 0)
+            if number < 0:
+                return None
+            value = str(number)
+        values.append(value or "")
+    return tuple(values)
 
 
 def stars(pattern: str) -> int:
@@ -240,13 +310,15 @@ def _name(rule: IdRule) -> str:
     )
 
 
-def _fill_stars(pattern: str, values: tuple[str, ...]) -> str:
-    """Put the values in the place of the stars; where `**` stands for nothing its dot goes, too."""
+def _fill_holes(pattern: str, values: tuple[str, ...]) -> str:
+    """Put the values in the place of stars and {n}; where `**` stands for nothing its dot goes, too."""
     left = iter(values)
 
-    def value(star: re.Match[str]) -> str:
+    def value(hole: re.Match[str]) -> str:
         text = next(left)
-        return f"{text}." if text and star[0] == "**." else text
+        if hole[0][0] == "{":
+            return str(int(text) + int(hole[1] or 0))
+        return f"{text}." if text and hole[0] == "**." else text
 
-    text = _STAR.sub(value, pattern)
+    text = _HOLE.sub(value, pattern)
     return text[:-1] if pattern.endswith(".**") and not values[-1] else text

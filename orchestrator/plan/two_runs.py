@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.text import note_on_unused_rules
-from aclcmp.orchestrator.plan.id_rules import IdMap, TaskRule
+from aclcmp.orchestrator.plan.id_rules import IdMap, RankRule, TaskRule, quote_id
 
 
 def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
@@ -89,6 +89,8 @@ def map_ids(
 
     The inputs of an actual label get their golden ids too. Raises UsageError where two actual labels get one golden id.
     """
+    goldens, unused_golden = name_by_rank(goldens, ids, "golden")
+    actuals, unused_actual = name_by_rank(actuals, ids, "actual")
     ids.check(_ids(actuals))
     notes = [
         f"the map drops {count:,} of {len(names):,} {side} labels"
@@ -99,7 +101,8 @@ def map_ids(
         if count
     ]
     unused = ids.find_unused_rules(_ids(goldens), _ids(actuals))
-    notes += note_on_unused_rules([rule.line for rule in unused], "the map")
+    lines = [*unused_golden, *unused_actual, *(rule.line for rule in unused)]
+    notes += note_on_unused_rules(sorted(lines), "the map")
 
     name_of = cache(ids.golden_name_of)
 
@@ -110,6 +113,35 @@ def map_ids(
 
     kept = _map_records(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
     return kept, _map_records(actuals, map_names), tuple(notes)
+
+
+def name_by_rank(indices: Sequence[ShardIndex], ids: IdMap, side: str) -> tuple[Sequence[ShardIndex], list[int]]:
+    """Give labels of ranks that count for themselves the names that all ranks have; also return lines without labels.
+
+    Raises UsageError where labels of two names get one, on whatever ranks: then one of them has the wrong number.
+    """
+    lines = {rule.line for rule in ids.ranks if rule.side == side}
+    if not lines:
+        return indices, []
+    taken: dict[str, tuple[str, int, RankRule | None]] = {}
+    named = []
+    for index in indices:
+        rank = index.header.rank
+        name_of = cache(partial(ids.name_on_rank, rules=ids.of_rank(side, rank)))
+        for data_id in dict.fromkeys(record.data_id for record in index.records):
+            name, rule = name_of(data_id)
+            lines -= {rule.line} if rule else set()
+            other, its_rank, its_rule = taken.setdefault(name or "", (data_id, rank, rule))
+            if name is not None and other != data_id and (clash := rule or its_rule):
+                one, another = (f"{quote_id(each)} of rank {at}" for each, at in ((other, its_rank), (data_id, rank)))
+                raise ids.refuse_same_name(clash, one, another, name)
+        records = tuple(
+            replace(record, data_id=name, inputs=tuple(new for each in record.inputs if (new := name_of(each)[0])))
+            for record in index.records
+            if (name := name_of(record.data_id)[0]) is not None
+        )
+        named.append(replace(index, records=records))
+    return named, sorted(lines)
 
 
 def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tuple[int, ...], str]:

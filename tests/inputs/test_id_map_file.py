@@ -89,8 +89,19 @@ def test_an_empty_file_maps_nothing(tmp_path: Path) -> None:
         ("task:0 -> x", "names.map:1: a task needs a task on the other side, or - to drop it"),
         ("task:0 -> task:1\ntask:0 -> task:2", "names.map:2: task 0 is already on the golden side of line 1; keep one"),
         ("task:0 -> task:1\n- -> task:1", "names.map:2: task 1 is already on the actual side of line 1; keep one"),
+        ("a.{n-4} -> a.{n}", "names.map:1: {n-4} is no number; write {n}, and {n+4} on the side that is higher by 4"),
+        ("a.{n} -> a.*", "names.map:1: 'a.{n}' and 'a.*' differ in their number of stars"),
+        ("a.*.{n} -> a.{n}.*", "names.map:1: {n} stands once in each pattern, at the same place among the stars"),
+        ("a.{n}.{n} -> b.{n}.{n}", "names.map:1: {n} stands once in each pattern"),
+        ("a.{n} -> b", "names.map:1: {n} stands once in each pattern"),
+        ("\na -> rank:1", "names.map:2: 'rank:1': write ranks and a pattern, e.g. rank:1 layers.{n}"),
+        ("a -> rank:4-1 b", "names.map:1: 'rank:4-1 b': write ranks and a pattern"),
+        ("a -> rank:1,x b", "names.map:1: 'rank:1,x b': write ranks and a pattern"),
+        ("rank:1 a -> rank:1 b", "names.map:1: rank: on both sides"),
+        ("a | b -> rank:1 c", "names.map:1: ids of some ranks are not joined in the same line"),
+        ("x.* -> rank:1 a", "names.map:1: 'x.*' and 'a' differ in their number of stars"),
     ],
-    ids=range(29),
+    ids=range(40),
 )
 def test_what_is_no_file_of_patterns(tmp_path: Path, content: "str | bytes", message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
