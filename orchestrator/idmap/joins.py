@@ -117,12 +117,15 @@ def find_joins(
     found: list[Found] = []
     for one_is_golden in (True, False):
         mine, other = (golden_side, actual_side) if one_is_golden else (actual_side, golden_side)
-        everyone = ours if one_is_golden else theirs
+        own, everyone = (theirs, ours) if one_is_golden else (ours, theirs)
         for one in [form for form in mine.free.values() if not _nearest(form, everyone) <= _SURE]:
             for how, several, rivals in _joins_of(one, mine, other):
                 goldens, actuals = ((one,), several) if one_is_golden else (several, (one,))
                 candidate = JoinCandidate(goldens, actuals, how, rivals)
-                rule = candidate.rule
+                # parts get the names of the several, on the side of the one, and a sum the other way about
+                named, replaced, there = (several, (one,), own) if how == "|" else ((one,), several, everyone)
+                is_free = not {form.text for form in named} & {form.text for form in there} - {x.text for x in replaced}
+                rule = candidate.rule if is_free else None
                 if rule is not None and (proved := prove(candidate, rule)) is not None:
                     found.append(proved)
                     del mine.free[one.text]

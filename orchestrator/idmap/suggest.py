@@ -112,6 +112,8 @@ def suggest(
         if theirs[fit.golden].text != ours[fit.actual].text
         and (proposal := _proposal(theirs[fit.golden], ours[fit.actual], fit, pair, trend.verdict(pair)))
     ]
+    kept_names = {pattern for join in joins for pattern in join.rule.actual}
+    proposals = [proposal for proposal in proposals if proposal.rule.golden not in kept_names]
     proposals = _drop_conflicts(proposals, actual)
     ids = IdMap(proposal.rule for proposal in proposals)
     changed = sorted(data_id for data_id in same & {*_ids(actual)} if ids.golden_name_of(data_id) != data_id)

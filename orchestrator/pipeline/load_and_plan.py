@@ -21,7 +21,7 @@ from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
-from aclcmp.orchestrator.plan.two_runs import name_by_rank, with_aligned_tasks
+from aclcmp.orchestrator.plan.two_runs import as_golden
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.run.shards import FoundShards, UnreadableShard, read_indices, read_some_indices
@@ -122,10 +122,7 @@ def plan_sides(
         golden.indices, actual.indices, actual.world_size, ids, layouts, lost_goldens=golden.lost, lost=actual.lost
     )
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
-    tasks = () if ids is None else ids.tasks
-    goldens = golden.indices if ids is None else name_by_rank(golden.indices, ids, "golden")[0]
-    goldens = with_aligned_tasks(goldens, actual.indices, tasks)
-    reference = plan_reference(goldens, golden.world_size, layouts)
+    reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
     return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
 
 

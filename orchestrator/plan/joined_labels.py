@@ -74,7 +74,11 @@ class JoinedLabels:
         """Of each label that is a part or a sum, in the words of its layout."""
         self._wrong: dict[_Name, str] = {}
         """Labels of which nothing can be compared, and why."""
-        names = list(dict.fromkeys(label.key.label for _, labels in self._by_side["golden"] for label in labels))
+        self._ids = {
+            side: dict.fromkeys(label.key.label for _, labels in ranks for label in labels).keys()
+            for side, ranks in self._by_side.items()
+        }
+        names = list(self._ids["golden"])
         unused: list[int] = []
         for rule in rules:
             before = len(self._words)
@@ -106,6 +110,7 @@ class JoinedLabels:
     def _add_up(self, side: str, names: Sequence[str], name: str) -> None:
         """Put the sum of several labels of a side in the place of the first, under the name of their partner."""
         first, *others = names
+        is_taken = name in self._ids[side] - {*names}
         there = {label.key for _, labels in self._by_side[side] for label in labels}
         for rank, labels in self._by_side[side]:
             by_key = {label.key: label for label in labels}
@@ -119,7 +124,9 @@ class JoinedLabels:
                 stored = by_key[key].source
                 self._summands[name, side, stored.path, stored.offset] = tuple(label.source for label in summands[1:])
                 missing = next((each for each in keys if each not in by_key), None)
-                if missing is not None:
+                if is_taken:
+                    self._tell_wrong(sums[key], _own_label(side, name))
+                elif missing is not None:
                     where = f"missing on rank {rank}" if missing in there else "missing on all ranks"
                     self._tell_wrong(sums[key], f"the summand {missing.label} is {where}")
                 elif broken is None and (reason := _why_no_sum(summands)):
@@ -156,12 +163,17 @@ class JoinedLabels:
 
     def _cut(self, side: str, name: str, partners: Mapping[_Call | None, Mapping[str, int | str]]) -> None:
         """Put parts in the place of a label; one without all of its partners stays as it is."""
+        taken = self._ids[side] - {name}
         for rank, labels in self._by_side[side]:
             cut: list[RankLabel] = []
             for label in labels:
                 call = None if _has_rows(label) else (label.key.task, label.key.occurrence)
                 wanted = partners.get(call) if label.key.label == name else None
-                cut += [label] if wanted is None else self._parts_of(side, rank, label, wanted)
+                parts = [label] if wanted is None else [*self._parts_of(side, rank, label, wanted)]
+                for part in parts:
+                    if wanted is not None and part.key.label in taken:
+                        self._tell_wrong(part, _own_label(side, part.key.label))
+                cut += parts
             labels[:] = cut
 
     def _parts_of(
@@ -240,6 +252,10 @@ class JoinedLabels:
         pieces = zip(places.file.tolist(), places.offset.tolist(), strict=True)
         of_pieces = [self._summands.get((label, side, places.paths[file], offset), ()) for file, offset in pieces]
         return [_gather_alike(source, places, pieces) for pieces in zip(*of_pieces, strict=True)]
+
+
+def _own_label(side: str, name: str) -> str:
+    return f"{side} also has a label {name} of its own, so that two would have this name; rename one of them"
 
 
 def _names_of(label: RankLabel) -> tuple[_Name, ...]:

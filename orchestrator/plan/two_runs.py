@@ -42,15 +42,17 @@ def align_tasks(
     return aligned, list(kept), note_on_unused_rules(unused, "the map")
 
 
-def with_aligned_tasks(
-    goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], rules: Sequence[TaskRule] = ()
-) -> list[ShardIndex]:
-    """Return the labels of all sides of the golden run in the tasks that `align_tasks` gives its golden ones."""
+def as_golden(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], ids: IdMap | None) -> list[ShardIndex]:
+    """Return the golden run's labels, also its references, in the tasks and by the names that its golden ones get."""
+    if ids is not None and ids.ranks:
+        sides = (_side_that_counts(goldens, "pta"), REFERENCE)
+        goldens = _map_records(goldens, lambda record: record if record.side in sides else None)
+        goldens, _ = name_by_rank(goldens, ids, "golden")
     theirs, ours = (
         sorted({record.task for index in run for record in index.records if record.side == side})
         for run, side in ((goldens, _side_that_counts(goldens, "pta")), (actuals, _side_that_counts(actuals, "acl")))
     )
-    return _renumber(goldens, _pair_tasks(theirs, ours, rules))
+    return _renumber(goldens, _pair_tasks(theirs, ours, () if ids is None else ids.tasks))
 
 
 def _pair_tasks(goldens: Sequence[int], actuals: Sequence[int], rules: Sequence[TaskRule]) -> dict[int, int]:

@@ -174,6 +174,23 @@ def test_batches_whose_leading_dimensions_are_exchanged(tmp_path: Path, side: st
     assert found == dict.fromkeys(golden, Status.MATCH)
 
 
+def test_a_name_that_is_joined_is_not_given_to_another(tmp_path: Path) -> None:
+    """Golden has another x than actual's, which is joined, and it is actual's y: the file can be read all the same."""
+    pair, other = [draw(n, TOKENS, 64) for n in range(2)], draw(7, TOKENS, 32)
+    golden = dump(tmp_path / "g", {"p": pair[0], "q": pair[1], "x": other})
+    actual = dump(tmp_path / "a", {"x": np.concatenate(pair, -1), "y": other})
+    suggestion = suggested(golden, actual)
+    assert joins(suggestion) == ["p | q -> x"] and not suggestion.proposals
+    (tmp_path / "map").write_text(suggestion_text(suggestion, "g", "a"))
+    assert statuses(judge_runs(golden, actual, read_map(tmp_path / "map")))["p"] is Status.MATCH
+
+
+def test_a_join_whose_parts_would_be_other_labels_is_not_proposed(tmp_path: Path) -> None:
+    pair, other = [draw(n, TOKENS, 64) for n in range(2)], draw(7, TOKENS, 32)
+    golden = dump(tmp_path / "g", {"fused": np.concatenate(pair, -1), "x": other})
+    assert not suggested(golden, dump(tmp_path / "a", {"x": pair[0], "z": pair[1]})).joins
+
+
 def test_ids_that_need_quotes_are_not_joined(tmp_path: Path) -> None:
     pair = [draw(n, TOKENS, 64) for n in range(2)]
     golden = dump(tmp_path / "g", {"p p": pair[0], "q": pair[1]})

@@ -128,6 +128,22 @@ def test_what_cannot_be_joined_is_told(tmp_path: Path, rule: JoinRule, label: st
     assert any(reason in each for each in reasons(judgement, label)), reasons(judgement, label)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("how", ["|", "+"])
+def test_a_name_that_the_side_has_itself_is_told(tmp_path: Path, how: str, swapped: bool) -> None:
+    """Two labels would have one name: neither is compared as the other."""
+    values = [draw_values(seed, 5, 6) for seed in range(2)]
+    one = dump(
+        tmp_path / "one", {"one": np.concatenate(values, -1) if how == "|" else values[0] + values[1], "b": values[1]}
+    )
+    several = dump(tmp_path / "several", {"a": values[0], "b": values[1], "one": values[0]})
+    rule = JoinRule(("a", "b"), ("one",), how) if swapped else JoinRule(("one",), ("a", "b"), how)
+    judgement = judge_runs(*((several, one) if swapped else (one, several)), IdMap([rule]))
+    name = "b" if how == "|" else "one"
+    assert statuses(judgement)[name] is Status.MISMATCH
+    assert any(f"also has a label {name} of its own" in each for each in reasons(judgement, name))
+
+
 def test_the_file_of_rules(tmp_path: Path) -> None:
     """A rule that joins nothing is told by its line; what stands in quotes is one id."""
     (tmp_path / "map.txt").write_text('# fused\n*.gate | *.up -> *.gate_up\n"a | b" -> c\nnobody -> one + another\n')

@@ -7,7 +7,7 @@ from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.plan.id_rules import IdMap, TaskRule
 from aclcmp.orchestrator.plan.planner import plan_two
-from aclcmp.orchestrator.plan.two_runs import with_aligned_tasks
+from aclcmp.orchestrator.plan.two_runs import as_golden
 from tests.plan.test_planner import index, label
 
 
@@ -58,7 +58,7 @@ def test_a_rule_for_a_task_that_is_not_there_is_told() -> None:
 def test_references_are_in_the_tasks_of_their_golden_labels() -> None:
     golden = [index(0, *(in_task(task, side, n) for task in (4, 5) for n, side in enumerate(("ref", "pta"))))]
     actual = [index(0, *(in_task(task, "acl", task) for task in (0, 1, 2)))]
-    (moved,) = with_aligned_tasks(golden, actual, [TaskRule(None, 0)])
+    (moved,) = as_golden(golden, actual, IdMap([TaskRule(None, 0)]))
     assert [(record.side, record.task) for record in moved.records] == [("ref", 1), ("pta", 1), ("ref", 2), ("pta", 2)]
 
 
