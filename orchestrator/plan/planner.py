@@ -44,6 +44,7 @@ def plan_run(
     `noise_plans.plan_reference`; no other plan contains them.
     """
     corrected, notes = layouts.apply(list(indices), "")
+    (corrected,) = layouts.without_tellers(corrected)
     with without_collection():
         return _with_notes(_plan([corrected], world_size, LostRanks(lost), heard), notes)
 
@@ -73,6 +74,7 @@ def plan_two(
     goldens, actuals, of_tasks = align_tasks(goldens, actuals, () if ids is None else ids.tasks)
     goldens, of_golden = layouts.apply(goldens, "pta")
     actuals, of_actual = layouts.apply(actuals, "acl")
+    goldens, actuals = layouts.without_tellers(goldens, actuals)
     with without_collection():
         plan = _plan(
             [goldens, actuals], world_size, LostRanks(lost, lost_goldens), joins=() if ids is None else ids.joins

@@ -1,4 +1,4 @@
-"""Corrections of layouts by rules: a pattern of label ids and a layout; the first match of a side counts."""
+"""Corrections of layouts and rows by rules: a pattern of label ids and what they have; a side's first match counts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.text import note_on_unused_rules
+from aclcmp.orchestrator.plan.rows.told_rows import Reader, RowsRule, name_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,15 @@ class LayoutRules:
 
     rules: Sequence[LayoutRule] = ()
     name: str = ""
+    rows: Sequence[RowsRule] = ()
+    read: Reader | None = None
+    """Reads the labels that tell rows; needed for these."""
 
     def apply(self, indices: Sequence[ShardIndex], side: str) -> tuple[list[ShardIndex], list[str]]:
-        """Give the labels of a side ("" for both) their layouts; also return notes on rules that no label follows."""
+        """Give the labels of a side ("" for both) their layouts and rows; also return notes on rules without labels.
+
+        Raises UsageError where a label that tells rows is missing or wrong.
+        """
         rules = [rule for rule in self.rules if side in ("", rule.side)]
         matching: dict[tuple[str, str], list[LayoutRule]] = {}
         used: set[int] = set()
@@ -60,8 +67,27 @@ class LayoutRules:
                 replace(index, records=tuple(correct(record, index.header.rank) for record in index.records))
                 for index in indices
             ]
-        unused = [rule.line for rule in rules if rule.line not in used]
+        rows = [rule for rule in self.rows if side in ("", rule.side)]
+        if rows and self.read is not None:
+            indices, of_rows = name_rows(indices, rows, self.read, self.name)
+            used |= of_rows
+        unused = sorted({*(rule.line for rule in rules), *(rule.line for rule in rows)} - used)
         return list(indices), note_on_unused_rules(unused, self.name)
+
+    def without_tellers(self, *runs: Sequence[ShardIndex]) -> list[list[ShardIndex]]:
+        """Leave out of runs the labels that tell rows on one side, and that the other side does not have."""
+        tellers = {(rule.side, name) for rule in self.rows for name in (rule.mask, rule.lengths) if name}
+        if tellers:
+            there = {(record.side, record.data_id) for run in runs for index in run for record in index.records}
+            tellers = {(side, name) for side, name in tellers if ("acl" if side == "pta" else "pta", name) not in there}
+        if not tellers:
+            return [list(run) for run in runs]
+
+        def keep(index: ShardIndex) -> ShardIndex:
+            records = (record for record in index.records if (record.side, record.data_id) not in tellers)
+            return replace(index, records=tuple(records))
+
+        return [[keep(index) for index in run] for run in runs]
 
 
 NO_RULES = LayoutRules()

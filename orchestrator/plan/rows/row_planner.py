@@ -23,6 +23,7 @@ from aclcmp.orchestrator.plan.label_sides import LabelSides
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 from aclcmp.orchestrator.plan.rows.requests import SideRequests, pair_requests
 from aclcmp.orchestrator.plan.rows.row_sets import RecordedRows, RowSet, RowSets, share_forwards
+from aclcmp.orchestrator.plan.rows.told_rows import ToldRows
 
 _MOST_NAMED = 3
 _MOST_NOTES = 6
@@ -188,16 +189,24 @@ class RowPlanner:
         sets = tuple(golden.rows for golden in goldens)
         parts: list[tuple[LabelPlan, _Block]] = []
         without: dict[int, int] = {}
+        used: list[tuple[int, _Block]] = []
         for actual in actuals:
             shared = self._shared.get((sets, actual.rows))
             if shared is None:
                 shared = self._shared[sets, actual.rows] = self._share_rows(sets, actual.rows)
             blocks, left = shared
+            used += blocks
             parts += [(self._plan_block(key, goldens[at], actual, block), block) for at, block in blocks]
             if left:
                 without |= {rank: without.get(rank, 0) + left for rank in actual.records}
-        plan = self._join(key, parts)
-        return self._add_rows_without_partner(plan, label, without)
+        plan = self._add_rows_without_partner(self._join(key, parts), label, without)
+        told = any(isinstance(each, ToldRows) for rows in label.goldens.values() for each in rows.forwards.tables)
+        unused = sum(len(rows.row) for rows in sets) - _count_rows(used) if told and parts else 0
+        if not unused:
+            return plan
+        words = f"actual has no row for {count(unused, 'row')} of golden"
+        unpaired = {rank: "; ".join(filter(None, (plan.unpaired.get(rank), words))) for rank in label.actuals}
+        return replace(plan, unpaired=unpaired)
 
     def notes(self) -> list[str]:
         """Say which requests were not found on the other side, and where texts part."""
@@ -340,6 +349,15 @@ def _by_kept(records: RecordedRows) -> Iterable[tuple[str, RecordedRows]]:
     for label in records.labels:
         by_kept[label.record.capture].append(label)
     return share_forwards(by_kept).items() if len(by_kept) > 1 else [(kept, records) for kept in by_kept]
+
+
+def _count_rows(blocks: Iterable[tuple[int, _Block]]) -> int:
+    """Return how many golden rows of so many groups are in blocks, each row once."""
+    used: dict[tuple[int, int], list[_Int32]] = defaultdict(list)
+    for group, block in blocks:
+        for piece, record in enumerate(block.golden.records):
+            used[group, record].append(block.golden.row[block.golden.piece == piece])
+    return sum(np.unique(np.concatenate(rows)).size for rows in used.values())
 
 
 def _pick_rows(rows: RowSet, index: npt.NDArray[np.intp]) -> _PickedRows:
