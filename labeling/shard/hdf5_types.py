@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import h5py
@@ -46,13 +46,20 @@ def set_text(owner: Any, name: str, text: str) -> None:
     deaf to Ctrl-C, when they are read.
     """
     value = encode_text(text) or b"\0"
-    kind = h5t.C_S1.copy()
-    kind.set_size(len(value))
-    kind.set_cset(h5t.CSET_UTF8)
+    kind, space = _attribute_of(len(value))
     place = owner.id if isinstance(owner, h5py.HLObject) else owner
     if h5a.exists(place, name.encode()):
         h5a.delete(place, name.encode())
-    h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(np.array(value), kind)
+    h5a.create(place, name.encode(), kind, space).write(np.array(value), kind)
+
+
+@lru_cache(maxsize=1024)
+def _attribute_of(size: int) -> tuple[Any, Any]:
+    """Return type and space of an attribute of one text: a shard has them for each of its labels."""
+    kind = h5t.C_S1.copy()
+    kind.set_size(size)
+    kind.set_cset(h5t.CSET_UTF8)
+    return kind, h5s.create(h5s.SCALAR)
 
 
 def decode_text(value: str | bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -24,7 +24,8 @@ def check_plain(file: h5py.File) -> None:
     where that is more.
     """
     size = _size(file)
-    unpacked = sum(check_dataset(name, dataset) for name, dataset in datasets(file))
+    found = dict(datasets(file))
+    unpacked = sum(check_dataset(name, dataset) for name, dataset in found.items() if not _is_view(dataset, found))
     if unpacked > max(_ALWAYS, _RATIO * size):
         raise ValueError(f"it would unpack to {unpacked} bytes")
 
@@ -50,6 +51,20 @@ def datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 yield path[1:], found
             else:
                 raise ValueError(f"{path[1:]} is neither a group nor a dataset")
+
+
+def _is_view(dataset: h5py.Dataset, found: Mapping[str, h5py.Dataset]) -> bool:
+    """Tell whether a virtual dataset shows a part of one contiguous dataset of this file, as those of small tensors."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_layout() != h5d.VIRTUAL or properties.get_virtual_count() != 1:
+        return False
+    source = found.get(properties.get_virtual_dsetname(0).removeprefix("/"))
+    return (
+        properties.get_virtual_filename(0) == "."
+        and source is not None
+        and source.id.get_create_plist().get_layout() == h5d.CONTIGUOUS
+        and dataset.nbytes <= source.nbytes
+    )
 
 
 def _size(owner: Any) -> int:

@@ -2,6 +2,9 @@
 
 While alive, HDF5 only lays out the file; the bytes are written beside it with pwrite at the offset that HDF5 gave, so
 they are in the page cache when `add` returns, and nothing of HDF5's own cached metadata is needed to read them.
+
+A dataset takes HDF5 longer to create than a small tensor takes to write. So small tensors lie one after the other in
+blocks, datasets made for many of them; sealing adds a view of each (a virtual dataset) where its own one would be.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import errno
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ import numpy.typing as npt
 from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
 from aclcmp.labeling.shard.checksum import pieces_checksum
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import encode_text, hdf5_type, set_text, text_type
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
@@ -27,6 +32,9 @@ from aclcmp.labeling.shard.shard_files import dataset_name, escape
 
 _PENDING = b"pending"
 _ALIGNED_FROM, _PAGE = 1 << 16, 4096
+"""Tensors of so many bytes have datasets of their own, which begin at pages; smaller ones lie in blocks."""
+_BLOCK_BYTES = 1 << 20
+"""A block has at most so many bytes; the first ones are smaller, for shards of few labels."""
 _TEXTS = (
     "data_id",
     "side",
@@ -52,6 +60,18 @@ _abandoned: list[Any] = []
 """HDF5 files that could not be closed, and must not be before the process exits."""
 
 
+@dataclass(slots=True)
+class _Block:
+    """A dataset of one dimension in which small tensors of one element type lie one after the other."""
+
+    path: bytes
+    offset: int
+    """Byte offset in the file."""
+    nbytes: int
+    used: int = 0
+    """Bytes of the tensors that are in it, from its first byte on."""
+
+
 class Segment:
     """An HDF5 file that is being written by this process, from `path` not existing to sealed."""
 
@@ -75,7 +95,11 @@ class Segment:
         # a flat group takes new datasets twice as fast as the tree of groups that sealing moves them into
         self._pending = h5g.create(self._h5, _PENDING)
         self._added = 0
-        self._committed: list[tuple[bytes, LabelRecord]] = []
+        self._blocks: dict[str, list[_Block]] = {}
+        """Blocks of each element type; small tensors are put into the last one."""
+        self._place: bytes | _Block = b""
+        """The dataset of the tensor that was added last: a name below `_PENDING`, or a block."""
+        self._committed: list[tuple[bytes | _Block, LabelRecord]] = []
         self.nbytes = 0
 
     def add(self, dtype: str, shape: tuple[int, ...], bits: npt.NDArray[np.uint8]) -> int:
@@ -83,20 +107,38 @@ class Segment:
 
         The label gets into the sealed file only when `note_commit` follows. Raises OSError, e.g. on a full disk.
         """
-        self._added += 1
-        dataset = h5d.create(self._pending, b"%d" % self._added, hdf5_type(dtype), _space(shape), self._contiguous)
-        if len(bits) == 0:
-            return 0
-        offset = int(dataset.get_offset())
-        view, done = memoryview(bits), 0
-        while done < len(view):  # one write moves at most 2 GiB
-            done += os.pwrite(self._bytes, view[done:], offset + done)
-        self.nbytes += len(view)
+        nbytes = len(bits)
+        if 0 < nbytes < _ALIGNED_FROM:
+            self._place = block = self._block_for(dtype, nbytes)
+            offset = block.offset + block.used
+            block.used += nbytes
+        else:
+            self._added += 1
+            self._place = b"%d" % self._added
+            dataset = h5d.create(self._pending, self._place, hdf5_type(dtype), _space(shape), self._contiguous)
+            if nbytes == 0:
+                return 0
+            offset = int(dataset.get_offset())
+        done = os.pwrite(self._bytes, bits, offset)
+        while done < nbytes:  # one write moves at most 2 GiB
+            done += os.pwrite(self._bytes, bits[done:], offset + done)
+        self.nbytes += nbytes
         return offset
+
+    def _block_for(self, dtype: str, nbytes: int) -> _Block:
+        """Return the block of an element type that has room for so many bytes; a new one is as large as all before."""
+        blocks = self._blocks.setdefault(dtype, [])
+        if not blocks or blocks[-1].used + nbytes > blocks[-1].nbytes:
+            size = min(max(_ALIGNED_FROM, sum(block.nbytes for block in blocks)), _BLOCK_BYTES)
+            path = b"/blocks/%s/%d" % (dtype.encode(), len(blocks))
+            space = h5s.create_simple((size // DTYPES[dtype].itemsize,))
+            dataset = h5d.create(self._h5, path, hdf5_type(dtype), space, self._contiguous, lcpl=self._parents)
+            blocks.append(_Block(path, int(dataset.get_offset()), size))
+        return blocks[-1]
 
     def note_commit(self, record: LabelRecord) -> None:
         """Note that the label whose bytes were added last is in the journal, and so belongs into the sealed file."""
-        self._committed.append((b"%d" % self._added, record))
+        self._committed.append((self._place, record))
 
     @property
     def is_empty(self) -> bool:
@@ -126,9 +168,9 @@ class Segment:
         """Write attributes and index, and close: from here on the file needs no journal. Raises OSError."""
         records = [record for _, record in self._committed]
         file = h5py.File(self._h5)
-        for pending, record in self._committed:
+        for place, record in self._committed:
             if record.offset is not None:
-                self._place(file, pending, record)
+                self._put_in_tree(place, record)
         self._pending.close()
         del file[_PENDING]
         table = labels_table(records)
@@ -152,14 +194,19 @@ class Segment:
         file.close()
         os.close(self._bytes)
 
-    def _place(self, file: h5py.File, pending: bytes, record: LabelRecord) -> None:
-        """Move a dataset to its place in the tree, and write its attributes."""
+    def _put_in_tree(self, place: bytes | _Block, record: LabelRecord) -> None:
+        """Move the dataset of a label to its place in the tree, or make a view there; write its attributes."""
         # h5py's attrs[...] = ... takes 5 times as long as these calls, and a shard may hold 100,000 datasets
-        dataset = h5d.open(self._pending, pending)
+        target = dataset_name(record.task, record.data_id, record.occurrence, record.side).encode()
+        if isinstance(place, bytes):
+            self._pending.links.move(place, self._h5, target, lcpl=self._parents)
+            dataset = h5d.open(self._h5, target)
+        else:
+            dataset = self._create_view(place, record, target)
         for name, text in (("torch_dtype", record.dtype), ("device", record.device), ("call_site", record.call_site)):
             set_text(dataset, name, text)
-        h5a.create(dataset, b"seq", h5t.STD_I64LE, _space(())).write(np.array(record.seq))
-        h5a.create(dataset, b"time", h5t.IEEE_F64LE, _space(())).write(np.array(record.time))
+        _set_number(dataset, b"seq", h5t.STD_I64LE, record.seq)
+        _set_number(dataset, b"time", h5t.IEEE_F64LE, record.time)
         if record.layout is not None:
             set_text(dataset, "layout", record.layout.to_json())
         if record.level:
@@ -167,14 +214,28 @@ class Segment:
         if record.inputs:
             set_text(dataset, "inputs", _inputs_text(record))
         if record.rows >= 0:
-            h5a.create(dataset, b"rows", h5t.STD_I64LE, _space(())).write(np.array(record.rows))
+            _set_number(dataset, b"rows", h5t.STD_I64LE, record.rows)
         if record.stored != (record.dtype, record.shape):
             set_text(dataset, "capture", record.capture)
             set_text(dataset, "shape", json.dumps(record.shape))
         if escape(record.data_id) != record.data_id:
             set_text(dataset, "data_id", record.data_id)
-        place = dataset_name(record.task, record.data_id, record.occurrence, record.side)
-        self._pending.links.move(pending, file["/"].id, place.encode(), lcpl=self._parents)
+
+    def _create_view(self, block: _Block, record: LabelRecord, target: bytes) -> Any:
+        """Create a virtual dataset that shows the part of a block in which a label lies, in its shape."""
+        dtype, shape = record.stored
+        assert record.offset is not None
+        size = DTYPES[dtype].itemsize
+        part = h5s.create_simple((block.nbytes // size,))
+        part.select_hyperslab(((record.offset - block.offset) // size,), (record.nbytes // size,))
+        view = h5p.create(h5p.DATASET_CREATE)
+        view.set_obj_track_times(False)
+        view.set_virtual(_space(shape), b".", block.path, part)
+        return h5d.create(self._h5, target, hdf5_type(dtype), _space(shape), view, lcpl=self._parents)
+
+
+def _set_number(dataset: Any, name: bytes, kind: Any, number: float) -> None:
+    h5a.create(dataset, name, kind, _space(())).write(np.array(number), kind)
 
 
 def _inputs_text(record: LabelRecord) -> str:

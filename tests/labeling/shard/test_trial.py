@@ -69,9 +69,30 @@ def in_another_file(file: h5py.File) -> None:
     file.create_virtual_dataset("virtual", layout)
 
 
+def view_of(source: str, count: int) -> Callable[[h5py.File], None]:
+    def add(file: h5py.File) -> None:
+        file.create_dataset("packed", data=np.zeros(1000), chunks=(1000,), compression="gzip")
+        layout = h5py.VirtualLayout((count,), "f8")
+        layout[:8] = h5py.VirtualSource(".", source, (8,))
+        file.create_virtual_dataset("view", layout)
+
+    return add
+
+
+def test_view_of_a_contiguous_dataset_is_plain(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["block"] = np.arange(8.0)
+        view_of("/block", 8)(file)
+    check_opens(tmp_path / "x.h5")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
+        (view_of("/packed", 8), "view lies in another file"),
+        (view_of("/view", 8), "view lies in another file"),
+        (view_of("/none", 8), "view lies in another file"),
+        (view_of("/texts", 10**9), "view lies in another file"),
         (lambda file: file.update({"soft": h5py.SoftLink("/texts")}), "soft is a link"),
         (lambda file: file.update({"out": h5py.ExternalLink("/etc/passwd", "/x")}), "out is a link"),
         (lambda file: file.update({"kind": np.dtype("i4")}), "kind is neither a group nor a dataset"),
