@@ -102,15 +102,20 @@ class Layout:
 
     def to_json(self) -> str:
         """Return the layout as one line of JSON, the form in journals and shards."""
-        stored: dict[str, Any] = {"placements": [placement_text(placement) for placement in self.placements]}
-        if self.whole_shape is not None and self.spans is not None:
-            stored |= {"whole_shape": self.whole_shape, "spans": self.spans}
-        return json.dumps(stored)
+        return _to_json(self)
 
     @staticmethod
     def from_json(text: str) -> Layout:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
         return _from_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _to_json(layout: Layout) -> str:
+    stored: dict[str, Any] = {"placements": [placement_text(placement) for placement in layout.placements]}
+    if layout.whole_shape is not None and layout.spans is not None:
+        stored |= {"whole_shape": layout.whole_shape, "spans": layout.spans}
+    return json.dumps(stored)
 
 
 @lru_cache(maxsize=4096)

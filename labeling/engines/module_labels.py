@@ -162,7 +162,7 @@ def _label_input(point: Point, args: Any) -> None:
 
 def _label(site: str, name: str, layout: Any, tensor: Any) -> None:
     """Label the rows of a tensor, now or after each replay of the graph that is captured."""
-    tensor[:0]  # raises for what has no rows, here and not after a replay
+    len(tensor)  # raises for what has no rows, here and not after a replay
     if is_in_graph(tensor):
         label_replays_at(site, _SIDE, name, tensor, partial(_record_rows, site, name, layout))
     else:
@@ -176,7 +176,8 @@ def _record_rows(site: str, name: str, layout: Any, tensor: Any) -> None:
     if rows is not None:
         _labelled.add(name)
         with suppress(LabelError):  # impossible names, for which the label fails
-            tensor = tensor[: len(rows.named.table)]
+            if len(tensor) > len(rows.named.table):
+                tensor = tensor[: len(rows.named.table)]
         record_at(site, _SIDE, name, tensor, layout)
 
 

@@ -88,6 +88,7 @@ class JournalWriter:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._size = 0
         try:
             self._append(header.to_json())
         except OSError:
@@ -113,12 +114,12 @@ class JournalWriter:
         os.close(self._file)
 
     def _append(self, text: str) -> None:
-        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        size = os.lseek(self._file, 0, os.SEEK_END)
-        written = os.write(self._file, line)
-        if written < len(line):  # a full disk: remove the torn line, so that the next one starts clean
-            os.ftruncate(self._file, size)
+        content = text.encode()
+        line = b"%08x %s\n" % (zlib.crc32(content), content)
+        if os.write(self._file, line) < len(line):  # a full disk: remove the torn line, so that the next starts clean
+            os.ftruncate(self._file, self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
 
 
 def read_journal(path: Path) -> Journal:

@@ -29,6 +29,8 @@ LEVELS = ("op", "layer", "model")
 """The part of the model that the accelerated library replaced."""
 _FULL = Capture.FULL.value
 _CAPTURES = tuple(capture.value for capture in Capture)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+"""`json.dumps` would make an encoder for each record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class LabelRecord:
 
     def to_json(self) -> str:
         """Return the record as one line of JSON."""
-        return json.dumps(
+        return _encode(
             [
                 self.task,
                 self.data_id,
@@ -106,8 +108,7 @@ class LabelRecord:
                 self.capture,
                 self.inputs,
                 *((self.rows,) if self.rows >= 0 else ()),
-            ],
-            separators=(",", ":"),
+            ]
         )
 
     @staticmethod
