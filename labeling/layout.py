@@ -228,8 +228,11 @@ def _constant(node: ast.expr) -> Any:
 def layout_of(value: object) -> Layout:
     """Return the layout that a user gave as `layout=`: one placement, ours or torch's, or a sequence of them.
 
-    Raises LabelError for anything else, and for impossible placements.
+    One that this function returned is returned as it is. Raises LabelError for anything else, and for impossible
+    placements.
     """
+    if isinstance(value, Layout):
+        return value
     several = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     placements = tuple(map(_check_placement, several))
     if not placements:

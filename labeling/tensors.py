@@ -59,7 +59,7 @@ def labelled_tensor(value: Any, layout: Any = None) -> LabelledTensor:
             see_device_graphs()
         if reason := reason_not_copyable(torch, value):
             raise LabelError(reason)
-        if hasattr(value, "to_local") and hasattr(value, "placements"):
+        if type(value) is not torch.Tensor and hasattr(value, "to_local") and hasattr(value, "placements"):
             recorded = recorded or _dtensor_layout(value)
             value = value.to_local()
         return _from_torch(torch, value, recorded)

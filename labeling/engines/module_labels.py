@@ -31,12 +31,13 @@ _labelled: set[str] = set()
 
 
 def wanted_points(points: Iterable[Point]) -> list[Point]:
-    """Return the points of which `--labels` selects a label: the other modules run without hooks."""
+    """Return the points of which `--labels` selects a label, ready to record: the other modules run without hooks."""
     try:
         selection = LabelFilter.from_environment()
     except LabelError:  # the recorder says so, and records all
         selection = LabelFilter()
-    return [point for point in points if any(map(selection.selects, (*point.labels, _input_name(point))))]
+    wanted = (point for point in points if any(map(selection.selects, (*point.labels, _input_name(point)))))
+    return [point.with_layouts() for point in wanted]
 
 
 def watch_points(points: Iterable[Point]) -> None:
@@ -162,7 +163,7 @@ def _label_input(point: Point, args: Any) -> None:
 
 def _label(site: str, name: str, layout: Any, tensor: Any) -> None:
     """Label the rows of a tensor, now or after each replay of the graph that is captured."""
-    len(tensor)  # raises for what has no rows, here and not after a replay
+    tensor.shape[0]  # raises for what has no rows, here and not after a replay
     if is_in_graph(tensor):
         label_replays_at(site, _SIDE, name, tensor, partial(_record_rows, site, name, layout))
     else:

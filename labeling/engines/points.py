@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from aclcmp.labeling.layout import Placement, Shard
+from aclcmp.labeling.layout import Layout, Placement, Shard, layout_of
 
 PARTS: Mapping[str, Sequence[str]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
@@ -22,12 +22,12 @@ class Point:
     engine: str
     name: str
     module: Any
-    layout: Placement | None = None
-    parts: tuple[tuple[str, int, Placement | None], ...] = ()
+    layout: Placement | Layout | None = None
+    parts: tuple[tuple[str, int, Placement | Layout | None], ...] = ()
     """Name, size along the last dimension, and layout of each part of a fused output."""
     residual: bool = False
     """It is a whole decoder layer, which returns (hidden, residual): the original has their sum."""
-    input_layout: Placement | None = None
+    input_layout: Placement | Layout | None = None
     """Layout of its input, where that is labelled too."""
     heads: bool = False
     """Its output may have a dimension of heads, which the label has not."""
@@ -43,6 +43,15 @@ class Point:
     def site(self) -> str:
         """Call site of its labels."""
         return f"{self.engine}:{type(self.module).__name__}"
+
+    def with_layouts(self) -> Point:
+        """Return the point with its placements as layouts, made once and not for each label. Raises LabelError."""
+
+        def layout(placement: Placement | Layout | None) -> Layout | None:
+            return None if placement is None else layout_of(placement)
+
+        parts = tuple((name, size, layout(placement)) for name, size, placement in self.parts)
+        return replace(self, layout=layout(self.layout), parts=parts, input_layout=layout(self.input_layout))
 
 
 def qkv_parts(sizes: Sequence[int], ranks: Sequence[int] | None, copies: int) -> list[tuple[int, Shard]]:

@@ -80,7 +80,7 @@ def test_every_mixture_is_read_back_while_written_sealed_and_rebuilt(
 
 def test_few_datasets_hold_many_small_tensors(tmp_path: Path) -> None:
     """A decode step's tensors: 2,000 of 4.6 kB in the same number of blocks however many layers and steps they are."""
-    tensors = [("bfloat16", (4, 576))] * 2000
+    tensors: list[tuple[str, tuple[int, ...]]] = [("bfloat16", (4, 576))] * 2000
     writer = write(tmp_path, tensors)
     writer.close()
     with h5py.File(writer.files.segment(0)) as file:
