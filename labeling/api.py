@@ -21,7 +21,7 @@ from aclcmp.labeling.graphs import (
     traced_site,
     tracing_dynamo,
 )
-from aclcmp.labeling.identity import RUN_ID, SHARD_DIR, STRICT
+from aclcmp.labeling.identity import GOLDEN, INJECT, RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from aclcmp.labeling.rows import Rows
 
 _on = bool(os.environ.get(SHARD_DIR))
+_local = bool(os.environ.get(GOLDEN)) and not os.environ.get(INJECT)
 _recorder: Recorder | None = None
 _stamp = os.environ.get(RUN_ID) or time.strftime("%Y%m%d-%H%M%S")
 _ids = itertools.count()
@@ -120,6 +121,9 @@ def _record_from(
     frame = sys._getframe(2)
     site = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if recorder := _live_recorder():
+        if _local and data_src in ("acl", "actual"):
+            recorder.fail("acl", data_id, "set_label gets no value of golden's; with --local watch the model", site)
+            return
         recorder.record(data_src, data_id, data_val, tensor_path, layout, level, inputs, site, rows, task)
 
 
@@ -186,6 +190,23 @@ def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:
     """Note a label that cannot be recorded as failed, once for each call site and id."""
     if _on and (recorder := _live_recorder()):
         recorder.skip(data_src, data_id, reason, call_site)
+
+
+def fail_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:
+    """Note that a call has no label, as one that failed."""
+    if _on and (recorder := _live_recorder()):
+        recorder.fail(data_src, data_id, reason, call_site)
+
+
+def is_local() -> bool:
+    """Tell whether labels of the actual side count only where they are computed from golden's values (`--local`)."""
+    return _local
+
+
+def current_task() -> int:
+    """Return the number of the task to which labels belong now."""
+    recorder = _live_recorder() if _on else None
+    return 0 if recorder is None else recorder.task
 
 
 def gen_id() -> str:

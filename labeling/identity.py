@@ -22,6 +22,14 @@ CAPTURE = "ACLCMP_CAPTURE"
 DUMP_DIR = "ACLCMP_DUMP_DIR"
 """Absolute folder into which the accelerated library is identity to dump its tensors; unset without `--low-level`."""
 
+INPUTS = "ACLCMP_INPUTS"
+"""`1`: the inputs of watched modules are labelled too."""
+GOLDEN = "ACLCMP_GOLDEN"
+"""Absolute folder of a golden run's shards: its values are put into the actual side's modules."""
+INJECT = "ACLCMP_INJECT"
+"""Ids, by commas, of the labels that golden's values replace; unset beside ACLCMP_GOLDEN: all, and none is recorded
+that is not computed from them."""
+
 _RANK_NAMES = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID")
 _WORLD_NAMES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
 _LOCAL_NAMES = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")

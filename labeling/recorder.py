@@ -83,6 +83,11 @@ class Recorder:
             selection, capture = LabelFilter(), Capture.FULL
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
 
+    @property
+    def task(self) -> int:
+        """The number of the task that labels belong to."""
+        return max(self._task, 0)
+
     def start_task(self, number: Any, call_site: str) -> None:
         """Start the next task, or that of a number, and set the variable by which libraries name their dump folder.
 
@@ -226,6 +231,14 @@ class Recorder:
             if place in self._skipped or not self._selection.wants(task, data_id):
                 return
             self._skipped.add(place)
+            self.fail(data_src, data_id, reason, call_site)
+
+    def fail(self, data_src: Any, data_id: Any, reason: str, call_site: str) -> None:
+        """Note one call of a label as failed. Raises only when strict."""
+        with self._lock:
+            task, side = max(self._task, 0), SIDE_NAMES.get(data_src, "") if isinstance(data_src, str) else ""
+            if not self._selection.wants(task, data_id):
+                return
             seq, self._seq = self._seq, self._seq + 1
             name = plain_id(data_id)
             occurrence = self._next_occurrence((task, name, side))

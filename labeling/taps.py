@@ -14,11 +14,19 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 _SINGLE = "single"
-_labellers: WeakValueDictionary[str, Callable[[Any], None]] = WeakValueDictionary()
+_labellers: WeakValueDictionary[str, Callable[[Any], Any]] = WeakValueDictionary()
 _numbers = itertools.count()
 
 
-def define_tap(name: str, label: Callable[[Any], None]) -> str:
+_running: list[None] = []
+
+
+def in_compiled_code() -> bool:
+    """Tell whether a label is set from compiled code, which goes on with its own values."""
+    return bool(_running)
+
+
+def define_tap(name: str, label: Callable[[Any], Any]) -> str:
     """Return the key of a new tap, and label with `label` what passes it: a tensor, or a tuple of tensors.
 
     `label` must not raise. When its owner, a hook, is gone, the operators that are still in graphs label nothing.
@@ -35,7 +43,11 @@ def _label(values: Sequence[Any], place: str) -> None:
         numbers = [] if places == _SINGLE else [int(number) for number in places.split(",")]
         by_place = dict(zip(numbers, values, strict=False))
         whole = tuple(by_place.get(number) for number in range(max(numbers, default=-1) + 1))
-        label(whole if numbers else values[0])
+        _running.append(None)
+        try:
+            label(whole if numbers else values[0])
+        finally:
+            _running.pop()
 
 
 @cache

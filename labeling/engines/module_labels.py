@@ -5,8 +5,9 @@ The plug-ins of all engines share them; each says which points its models have, 
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from aclcmp.labeling.device_graphs import (
 )
 from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.golden_values.substitution import fail_in_graph, label_and_replace, substitution
 from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.rows import Rows, current_rows
 from aclcmp.labeling.taps import define_tap, tap_passer
@@ -31,7 +33,12 @@ _labelled: set[str] = set()
 
 
 def wanted_points(points: Iterable[Point]) -> list[Point]:
-    """Return the points of which `--labels` selects a label, ready to record: the other modules run without hooks."""
+    """Return the points of which `--labels` selects a label, ready to record: the other modules run without hooks.
+
+    Where values are golden's all points count.
+    """
+    if substitution() is not None:
+        return [point.with_layouts() for point in points]
     try:
         selection = LabelFilter.from_environment()
     except LabelError:  # the recorder says so, and records all
@@ -99,14 +106,27 @@ class LastForward:
         self.requests: list[str] = []
         self.positions: list[int] = []
         self.tokens: list[int] = []
+        self.prompts: Mapping[str, Sequence[int]] = {}
 
-    def label_logits(self, logits: Any) -> None:
-        """Label logits that have a row for each request of the last forward; once for each forward."""
+    def label_logits(self, logits: Any) -> Any:
+        """Label logits that have a row for each request of the last forward; once for each forward.
+
+        Return those to sample from: where values are golden's, the tokens are those of the golden run too.
+        """
         requests, self.requests = self.requests, []
         if logits is None or not requests or len(logits) != len(requests):
-            return
+            return logits
         with Rows(requests, self.positions, self.tokens):
-            record_at(self._site, _SIDE, "lm_head", logits)
+            value = label_and_replace(self._site, _SIDE, "lm_head", logits)
+        golden = substitution()
+        if golden is None:
+            return logits
+        chosen = (logits if value is None else value).clone()
+        for row, token in enumerate(golden.next_tokens(requests, self.positions, self.tokens, self.prompts)):
+            if token is not None:
+                chosen[row] = -math.inf
+                chosen[row, token] = 0.0
+        return chosen
 
 
 def row_numbers(buffer: Any, count: int) -> list[int]:
@@ -117,8 +137,11 @@ def row_numbers(buffer: Any, count: int) -> list[int]:
     return numbers
 
 
-def _hook(name: str, label: Callable[[Any], None]) -> Callable[..., Any]:
-    """Return a hook that labels the output of a module, or as a hook before it its arguments."""
+def _hook(name: str, label: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return a hook that labels the output of a module, or as a hook before it its arguments.
+
+    In eager code it returns what `label` puts in their place.
+    """
     import torch
 
     pass_tap, is_compiling, key = tap_passer(), torch.compiler.is_compiling, define_tap(name, label)
@@ -126,8 +149,7 @@ def _hook(name: str, label: Callable[[Any], None]) -> Callable[..., Any]:
     def hook(_module: Any, *passed: Any) -> Any:
         if is_compiling():
             return None if pass_tap is None else pass_tap(passed[-1], key)
-        label(passed[-1])
-        return None
+        return label(passed[-1])
 
     return hook
 
@@ -137,49 +159,59 @@ def is_forward_labelled() -> bool:
     return current_rows() is not None or in_capture()
 
 
-def label_output(point: Point, output: Any) -> None:
-    """Label what a module returned in a forward that is labelled."""
+def label_output(point: Point, output: Any) -> Any:
+    """Label what a module returned in a forward that is labelled; return what replaces it, None where nothing does."""
     if not is_forward_labelled():
-        return
+        return None
     try:
-        for name, tensor, layout in _tensors(point, output):
-            _label(point.site, name, layout, tensor)
+        found = [(tensor, _label(point.site, name, layout, tensor)) for name, tensor, layout in _tensors(point, output)]
+        return None if all(value is None for _, value in found) else _as_output(point, output, found)
     except Exception as error:  # a label must not keep the engine from serving
         reason = f"{type(output).__name__} is no output that is known of this module ({type(error).__name__}: {error})"
         _labelled.update(point.labels)
         for name in point.labels:
             skip_at(point.site, _SIDE, name, reason)
+        return None
 
 
-def _label_input(point: Point, args: Any) -> None:
+def _label_input(point: Point, args: Any) -> Any:
     if not is_forward_labelled():
-        return
+        return None
     name = _input_name(point)
     try:
-        _label(point.site, name, point.input_layout, args[0])
+        value = _label(point.site, name, point.input_layout, args[0])
+        return None if value is None else (value, *args[1:])
     except Exception as error:
         skip_at(point.site, _SIDE, name, f"the input is no tensor ({type(error).__name__}: {error})")
+        return None
 
 
-def _label(site: str, name: str, layout: Any, tensor: Any) -> None:
-    """Label the rows of a tensor, now or after each replay of the graph that is captured."""
+def _label(site: str, name: str, layout: Any, tensor: Any) -> Any:
+    """Label the rows of a tensor, now or after each replay of the graph that is captured; return what replaces it."""
     tensor.shape[0]  # raises for what has no rows, here and not after a replay
     if is_in_graph(tensor):
-        label_replays_at(site, _SIDE, name, tensor, partial(_record_rows, site, name, layout))
-    else:
-        record_replays()  # they were before this one
-        _record_rows(site, name, layout, tensor)
+        if not fail_in_graph(site, _SIDE, name):
+            label_replays_at(site, _SIDE, name, tensor, partial(_record_rows, site, name, layout))
+        return None
+    record_replays()  # they were before this one
+    return _record_rows(site, name, layout, tensor, label_and_replace)
 
 
-def _record_rows(site: str, name: str, layout: Any, tensor: Any) -> None:
+def _record_rows(site: str, name: str, layout: Any, tensor: Any, record: Callable[..., Any] = record_at) -> Any:
     """Record the rows of the forward: behind them the engine may have padded the batch."""
     rows = current_rows()
-    if rows is not None:
-        _labelled.add(name)
-        with suppress(LabelError):  # impossible names, for which the label fails
-            if len(tensor) > len(rows.named.table):
-                tensor = tensor[: len(rows.named.table)]
-        record_at(site, _SIDE, name, tensor, layout)
+    if rows is None:
+        return None
+    _labelled.add(name)
+    count = len(tensor)
+    with suppress(LabelError):  # impossible names, for which the label fails
+        count = len(rows.named.table)
+    value = record(site, _SIDE, name, tensor[:count] if count < len(tensor) else tensor, layout)
+    if value is None or count >= len(tensor):
+        return value
+    whole = tensor.clone()
+    whole[:count] = value
+    return whole
 
 
 def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -75,7 +75,8 @@ def _run_with_rows(forward: Callable[..., Any], runner: Any, batch: Any, *args: 
         return forward(runner, batch, *args, **kwargs)
     with rows, collect_labels() as labelled:
         output = forward(runner, batch, *args, **kwargs)
-    last.label_logits(getattr(getattr(output, "logits_output", None), "next_token_logits", None))
+    if (logits := getattr(output, "logits_output", None)) is not None:
+        logits.next_token_logits = last.label_logits(getattr(logits, "next_token_logits", None))
     if getattr(output, "can_run_graph", False) and not labelled:
         _say_graph()
     return output
@@ -114,6 +115,7 @@ def _name_rows(batch: Any, last: LastForward) -> Rows | None:
     last.requests = list(names)
     last.positions = [positions[end] for end in ends]
     last.tokens = [tokens[end] for end in ends]
+    last.prompts = getattr(batch, _PROMPTS, None) or {}
     requests = [name for name, length in zip(names, lengths, strict=True) for _ in range(length)]
     return Rows(requests, positions, tokens, prompts=getattr(batch, _PROMPTS, None))
 

@@ -92,9 +92,7 @@ def _watch(runner: Any, model: Any) -> None:
 
         @functools.wraps(compute)
         def compute_and_label(*args: Any, **kwargs: Any) -> Any:
-            logits = compute(*args, **kwargs)
-            forwards.last.label_logits(logits)
-            return logits
+            return forwards.last.label_logits(compute(*args, **kwargs))
 
         model.compute_logits = compute_and_label
 
@@ -237,6 +235,7 @@ class _NamedForwards:
         self.last.requests = [requests[row] for row in batch.logits]
         self.last.positions = [positions[row] for row in batch.logits]
         self.last.tokens = [tokens[row] for row in batch.logits]
+        self.last.prompts = prompts
         return Rows(requests, positions, tokens, prompts=prompts)
 
 

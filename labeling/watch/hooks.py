@@ -1,4 +1,6 @@
-"""The hooks of a watched module. They label the tensors that pass, and neither change, keep nor raise anything.
+"""The hooks of a watched module. They label the tensors that pass, and neither keep nor raise anything.
+
+They change nothing either, unless the launcher has golden's values put into the place of the labels.
 
 Measured with torch 2.13: torch.compile traces the hooks of a model into its code, where a copy to the host would break
 the graph (an error with `fullgraph=True`). There an operator of ours labels what passes (`labeling/taps.py`). Code that
@@ -15,13 +17,14 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
-from aclcmp.labeling.api import label_replays_at, record_at
+from aclcmp.labeling.api import label_replays_at
 from aclcmp.labeling.device_graphs import in_capture, is_in_graph
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.golden_values.substitution import fail_in_graph, label_and_replace
 from aclcmp.labeling.taps import define_tap, tap_passer
 from aclcmp.labeling.watch.messages import print_once
 from aclcmp.labeling.watch.module_names import NamedModule
-from aclcmp.labeling.watch.nested_tensors import opaque_leaf, tensors_in
+from aclcmp.labeling.watch.nested_tensors import opaque_leaf, replace_tensors, tensors_in
 from aclcmp.labeling.watch.torch_state import TorchState
 from aclcmp.labeling.watch.tp_layouts import ModuleLayouts
 
@@ -53,42 +56,52 @@ class Tap:
         self._ids: dict[str, str | None] = {}
         self._level = level
 
-    def after(self, _args: Any, output: Any) -> None:
-        """Label what the module returned."""
+    def after(self, _args: Any, output: Any) -> Any:
+        """Label what the module returned; return what replaces it, None where nothing does."""
         if self._layouts.packed:
-            return
-        if not self._record("", output, self._layouts.output_layout) and (opaque := opaque_leaf(output)) is not None:
+            return None
+        found, values = self._record("", output, self._layouts.output_layout)
+        if not found and (opaque := opaque_leaf(output)) is not None:
             kind = type(opaque).__qualname__
             print_once(
                 f"watch: {self.data_id!r}: its output {'is' if opaque is output else 'holds'} a {kind}, in which no "
                 "tensor is found: not labelled",
                 kind=f"unreadable {type(opaque).__module__}.{kind}",
             )
+        return replace_tensors(output, values) if values else None
 
-    def before(self, args: Any, kwargs: dict[str, Any]) -> None:
-        """Label the module's inputs, before the module can write to them."""
+    def before(self, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Label the module's inputs, before the module can write to them; return what replaces them, or None."""
+        first = ""
         if not args and self._first in kwargs:  # the first argument may be passed by name; its label is the same
-            kwargs = dict(kwargs)
+            kwargs, first = dict(kwargs), self._first
             args = (kwargs.pop(self._first),)
-        self._record(".input", args[0] if len(args) == 1 else args, lambda _tensor: self._layouts.input)
-        self._record(".input", kwargs, lambda _tensor: None)
+        passed = args[0] if len(args) == 1 else args
+        _, of_args = self._record(".input", passed, lambda _tensor: self._layouts.input)
+        _, of_kwargs = self._record(".input", kwargs, lambda _tensor: None)
+        if not of_args and not of_kwargs:
+            return None
+        passed, kwargs = replace_tensors(passed, of_args), replace_tensors(kwargs, of_kwargs)
+        args = (passed,) if len(args) == 1 else passed
+        return ((), {first: args[0], **kwargs}) if first else (args, kwargs)
 
-    def run_safely(self, action: Callable[[Any, Any], None], *values: Any) -> None:
+    def run_safely(self, action: Callable[[Any, Any], Any], *values: Any) -> Any:
         """Run `after` or `before` where the call is to be labelled. Raises nothing, except in a strict run."""
         try:
             if self._is_recordable_call():
                 self.ran = True
-                action(*values)
+                return action(*values)
         except AclcmpError:
             raise
         except Exception as error:
             with suppress(Exception):  # the text of the error may raise too
                 why = f"{type(error).__name__}: {error}"
                 print_once(f"watch could not label what passes {self.data_id!r}: {why}", kind=why)
+        return None
 
-    def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> bool:
-        """Label the tensors in a value; return whether there are any."""
-        found = False
+    def _record(self, kind: str, value: Any, layout_of: Callable[[Any], Any]) -> tuple[bool, dict[str, Any]]:
+        """Label the tensors in a value; return whether there are any, and what replaces them, by their endings."""
+        found, values = False, {}
         for end, tensor in tensors_in(value):
             found = True
             name = self._id(kind + end)
@@ -97,14 +110,15 @@ class Tap:
                 layout = None if end or hasattr(tensor, "placements") else layout_of(tensor)
                 if is_in_graph(tensor):
                     record = partial(_record_while_watched, ref(self), name, layout)
-                    label_replays_at(self.call_site, self.side, name, tensor, record)
-                else:
-                    self.record(name, layout, tensor)
-        return found
+                    if not fail_in_graph(self.call_site, self.side, name):
+                        label_replays_at(self.call_site, self.side, name, tensor, record)
+                elif (new := self.record(name, layout, tensor)) is not None:
+                    values[end] = new
+        return found, values
 
-    def record(self, name: str, layout: Any, tensor: Any) -> None:
-        """Label one tensor."""
-        record_at(self.call_site, self.side, name, tensor, layout, self._level)
+    def record(self, name: str, layout: Any, tensor: Any) -> Any:
+        """Label one tensor; return what replaces it, or None."""
+        return label_and_replace(self.call_site, self.side, name, tensor, layout, self._level)
 
     def _id(self, end: str) -> str | None:
         if end not in self._ids:
@@ -186,21 +200,23 @@ class SharedTap:
         self.side, self.data_id, self.torch_state = first.side, first.data_id, first.torch_state
         self._first, self._by_caller, self._callers = first, by_caller, callers
 
-    def after(self, args: Any, output: Any) -> None:
-        """Label what the module returned."""
-        self.run_safely(self.after, args, output)
+    def after(self, args: Any, output: Any) -> Any:
+        """Label what the module returned; return what replaces it."""
+        return self.run_safely(self.after, args, output)
 
-    def before(self, args: Any, kwargs: dict[str, Any]) -> None:
-        """Label the module's inputs."""
-        self.run_safely(self.before, args, kwargs)
+    def before(self, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Label the module's inputs; return what replaces them."""
+        return self.run_safely(self.before, args, kwargs)
 
-    def run_safely(self, action: Callable[[Any, Any], None], *values: Any) -> None:
+    def run_safely(self, action: Callable[[Any, Any], Any], *values: Any) -> Any:
         """Run `after` or `before` of the caller's tap, where the call is to be labelled."""
         caller = self._callers.innermost(self._by_caller)
         tap = self._first if caller is None else self._by_caller[caller]
+        new = None
         if tap is not None:
-            tap.run_safely(tap.after if action == self.after else tap.before, *values)
+            new = tap.run_safely(tap.after if action == self.after else tap.before, *values)
         self._first.ran |= tap is None or tap.ran
+        return new
 
 
 class Hook:
@@ -211,7 +227,7 @@ class Hook:
 
     __slots__ = ("_action", "_before", "_is_compiling", "_key", "_label", "_pass_tap", "_report_tracing", "tap")
 
-    def __init__(self, tap: Tap | SharedTap, action: Callable[[Any, Any], None]) -> None:
+    def __init__(self, tap: Tap | SharedTap, action: Callable[[Any, Any], Any]) -> None:
         self.tap = tap
         self._action = action
         self._is_compiling = tap.torch_state.is_compiling
@@ -235,8 +251,7 @@ class Hook:
     def __call__(self, _module: Any, args: Any, passed: Any) -> Any:
         """Label what passes; in compiled code return it behind an operator of the graph that does so."""
         if not self._is_compiling():
-            self.tap.run_safely(self._action, args, passed)
-            return None
+            return self.tap.run_safely(self._action, args, passed)
         value = None if self._pass_tap is None else self._pass_tap(args if self._before else passed, self._key)
         if value is None:
             self._report_tracing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -10,6 +11,8 @@ from typing import Any
 
 from aclcmp.labeling.device_graphs import see_device_graphs
 from aclcmp.labeling.errors import LabelError
+from aclcmp.labeling.golden_values.substitution import substitution
+from aclcmp.labeling.identity import INPUTS
 from aclcmp.labeling.shard.record import SIDE_NAMES
 from aclcmp.labeling.watch.hooks import Callers, Hook, SharedTap, Tap
 from aclcmp.labeling.watch.messages import abbreviate, print_once_per_host
@@ -46,6 +49,7 @@ class Hooks:
     ) -> None:
         """Install the hooks. Raises LabelError for a wrong argument, and where there is nothing to watch."""
         modules, self.side = _modules(model), _check_side(side)
+        inputs = inputs or os.environ.get(INPUTS) == "1"
         known = dict(zip(modules, module_layouts(modules) if layouts else repeat(ModuleLayouts()), strict=False))
         chosen = select_modules(modules, include, exclude)
         wanted = {named: watched_aliases(named, include, exclude) for named in chosen if named.aliases}
@@ -89,7 +93,7 @@ class Hooks:
                             self._handles.append(caller.register_forward_pre_hook(callers.enter))
                             self._handles.append(caller.register_forward_hook(callers.leave, always_call=True))
                 any_tap = SharedTap(tap, by_caller, callers) if len(by_caller) > 1 else tap
-                if self._hook(named.module, any_tap, inputs=inputs):
+                if self._hook(named.module, any_tap, inputs=inputs or self._replaces_input(tap.data_id)):
                     watched.append(named)
                     if len(by_caller) > 1:
                         by_path.add(named.name)
@@ -129,6 +133,10 @@ class Hooks:
             )
         if any(tap.ran for tap in taps):
             self._label_ids.report_unmatched_excludes()
+
+    def _replaces_input(self, data_id: str) -> bool:
+        golden = substitution() if self.side == "acl" else None
+        return golden is not None and golden.takes_input(data_id)
 
     def _hook(self, module: Any, tap: Tap | SharedTap, *, inputs: bool) -> bool:
         """Register the hooks that the module does not have yet; return whether there were any."""

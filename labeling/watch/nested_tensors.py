@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -30,6 +31,32 @@ def tensors_in(value: Any) -> Iterator[tuple[str, Any]]:
         end = "" if first else "".join(f".{step}" for step in path)
         counts[end] = counts.get(end, 0) + 1
         yield end if counts[end] == 1 else f"{end}~{counts[end]}", tensor
+
+
+def replace_tensors(value: Any, values: Mapping[str, Any]) -> Any:
+    """Return a value with tensors of it replaced, by the endings that `tensors_in` gives them; it stays as it was."""
+    places = {id(tensor): values[end] for end, tensor in tensors_in(value) if end in values}
+    return _replaced(value, places)
+
+
+def _replaced(value: Any, places: Mapping[int, Any], depth: int = 0) -> Any:
+    items = _items(value)
+    if items is None:
+        return places.get(id(value), value)
+    named = list(items) if depth < _DEEPEST else []
+    new = {key: _replaced(item, places, depth + 1) for key, item in named if key not in _CACHES}
+    if all(new.get(key, item) is item for key, item in named):
+        return value
+    if isinstance(value, Mapping) or is_dataclass(value):
+        changed = copy.copy(value)
+        for key in value if isinstance(value, Mapping) else new:
+            if str(key) in new and isinstance(value, Mapping):
+                changed[key] = new[str(key)]  # type: ignore[index]
+            elif not isinstance(value, Mapping):
+                object.__setattr__(changed, str(key), new[key])
+        return changed
+    listed = [new.get(key, item) for key, item in named]
+    return type(value)(*listed) if hasattr(value, "_fields") else type(value)(listed)
 
 
 def opaque_leaf(value: Any) -> Any:

@@ -17,6 +17,7 @@ from aclcmp.labeling.engines import vllm
 from aclcmp.labeling.engines.golden import recorded_requests
 from aclcmp.labeling.engines.module_labels import label_output
 from aclcmp.labeling.engines.points import Point
+from aclcmp.labeling.identity import GOLDEN
 from aclcmp.labeling.rows import Rows
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -204,3 +205,80 @@ def test_a_batch_that_is_not_understood_leaves_the_engine_alone(
     assert (
         capsys.readouterr().err.count("rows of a forward cannot be named, so it is not labelled: AttributeError") == 1
     )
+
+
+class Fused(torch.nn.Module):
+    """A projection of two parts, and a bias that is none; padded rows stay."""
+
+    def forward(self, hidden: Any) -> Any:
+        return torch.cat([hidden, 2 * hidden], dim=-1), None
+
+
+class Layer(torch.nn.Module):
+    """A decoder layer as vLLM has them: it returns (hidden, residual)."""
+
+    def forward(self, hidden: Any) -> Any:
+        return hidden * 3, hidden
+
+
+class Deep(torch.nn.Module):
+    """A model of both, which notes what each was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused, self.layer = Fused(), Layer()
+        self.seen: list[Any] = []
+
+    def forward(self, input_ids: Any, positions: Any) -> Any:
+        both, _ = self.fused(torch.stack([input_ids, positions], dim=1).float())
+        self.seen.append(both)
+        self.seen.append(self.layer(both[:, :2]))
+        return both
+
+    def compute_logits(self, hidden: Any) -> Any:
+        logits = torch.zeros(len(hidden), 64)
+        logits[:, 1] = 1.0
+        return logits
+
+
+@pytest.fixture
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Golden's labels of one request of four tokens."""
+    folder = tmp_path_factory.mktemp("golden")
+    recorder = recorder_of(folder)
+    values = {"one": 5.0, "two": 6.0, "layer": 7.0}
+    with Rows("0", range(4), [20, 21, 22, 23]):
+        for name, value in values.items():
+            recorder.record("pta", name, torch.full((1, 4, 2), value), None, None, "", None, "g")
+        recorder.record("pta", "lm_head", torch.zeros(4, 64), None, None, "", None, "g")
+    recorder.close()
+    return folder
+
+
+def test_a_runner_goes_on_with_golden_values(shards: Path, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts, sums and padding; the next tokens are those of the golden run; dummy runs stay as they are."""
+    from aclcmp.labeling.golden_values.substitution import substitution
+
+    monkeypatch.setenv(GOLDEN, str(golden))
+    monkeypatch.setattr(api, "_local", True)
+    substitution.cache_clear()
+    model: Any = Deep()
+    runner = RunnerV2(model)
+    parts = (("one", 2, None), ("two", 2, None))
+    fused = Point("vllm", "fused", model.fused, parts=parts)
+    watch(monkeypatch, runner, fused, Point("vllm", "layer", model.layer, residual=True))
+    runner.execute_model(scheduled([("0", 0, [20, 21])]), dummy_run=True)
+    assert model.seen[0].tolist() == [[20, 0, 40, 0], [21, 1, 42, 2]]
+    runner.execute_model(scheduled([("0-0123abcd", 0, [20, 21])], 1))
+    both, (hidden, residual) = model.seen[2:]
+    assert both.tolist() == [[5, 5, 6, 6], [5, 5, 6, 6], [0, 0, 0, 0]], "the padded row is the engine's own"
+    assert hidden.tolist() == [[0, 0]] * 3 and residual[:2].tolist() == [[7, 7]] * 2
+    sampled = model.compute_logits(runner.hidden[runner.batch.logits_indices])
+    assert sampled.argmax(-1).tolist() == [22] and torch.softmax(sampled, -1)[0, 22] == 1
+    runner.execute_model(scheduled([("0-0123abcd", 3, [23])]))
+    last = model.compute_logits(runner.hidden[runner.batch.logits_indices])
+    assert last.tolist() == [[0.0] * 64], "no token is known behind the last one: golden's logits stand"
+    substitution.cache_clear()
+    records = [each for each in sealed(shards).records if each.side == "acl"]
+    assert not [each.error for each in records if each.error]
+    assert [each.shape for each in records if each.data_id == "layer"] == [(2, 2), (1, 2)]
