@@ -38,13 +38,18 @@ def _shard(whole: Any, shard: Shard, rank: int) -> Any:
 
     if shard.ranks is None or rank not in shard.ranks or shard.zigzag or shard.size is not None:
         return None
-    count, place, size = len(shard.ranks), list(shard.ranks).index(rank), whole.shape[shard.dim]
-    parts = list(shard.parts or [size])
-    if sum(parts) * count == size:
-        parts = [part * count for part in parts]
-    if sum(parts) != size or any(part % count for part in parts):
+    place, size = list(shard.ranks).index(rank), whole.shape[shard.dim]
+    copies = [number for _, number in shard.sizes_and_copies] or [1]
+    parts = [part for part, _ in shard.sizes_and_copies] or [size]
+    counts = [len(shard.ranks) // number if len(shard.ranks) % number == 0 else 0 for number in copies]
+    if sum(part * count for part, count in zip(parts, counts, strict=True)) == size:  # of the local tensor
+        parts = [part * count for part, count in zip(parts, counts, strict=True)]
+    if sum(parts) != size or any(not count or part % count for part, count in zip(parts, counts, strict=True)):
         return None
-    local = [piece.chunk(count, shard.dim)[place] for piece in torch.split(whole, parts, shard.dim)]
+    local = [
+        piece.chunk(count, shard.dim)[place // number]
+        for piece, count, number in zip(torch.split(whole, parts, shard.dim), counts, copies, strict=True)
+    ]
     return local[0] if len(local) == 1 else torch.cat(local, shard.dim)
 
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from aclcmp import __version__
-from aclcmp.orchestrator.core.job import Job, RunOptions
-from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.core.job import Job, RunOptions, parse_injected
+from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.interrupts import check_interrupt
 from aclcmp.orchestrator.launch.job_check import check_job
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.golden_run import find_run_on_golden_values
 from aclcmp.orchestrator.run.record_file import open_run
 from aclcmp.orchestrator.run.repeats import find_repeats
 from aclcmp.orchestrator.terminal.startup import open_cluster, terminal
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
     """Launch, and unless told otherwise compare and report; return the command's exit code."""
-    job = Job.of(options, Path.cwd())
+    job = _with_golden_values(Job.of(options, Path.cwd()), options)
     check_job(job)
     RunDir.check_vacant(options.output)
     compare, clean, as_json, address = not options.no_compare, options.clean, options.as_json, options.address
@@ -58,8 +59,13 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
         run = RunDir.create(options.output)
         print_head(console, job, device.value, how, cluster.address_words, run)
         with screen:
+            on_golden = job.golden is not None
             live = LiveWatcher(
-                run.shards, screen, terms if compare else None, options.stop_at, lambda: cluster.head.lost
+                run.shards,
+                screen,
+                terms if compare and not on_golden else None,
+                options.stop_at,
+                lambda: cluster.head.lost,
             )
             try:
                 record = launch(job, cluster, run, live, live)
@@ -75,13 +81,55 @@ def run_job(options: RunOptions, terms: JudgingOptions) -> ExitCode:
             from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun
 
             compared = ComparedRun(run, record, known=live.known)
-            if address is None:
+            if job.golden is not None:
+                cluster.begin_close()
+                report = _compare_on_golden_values((run, record), screen, terms)
+            elif address is None:
                 report = _compare_here(compared, cluster, screen, terms, again, clean=clean)
             else:
                 report = _compare_on_cluster(compared, cluster, screen, terms, again, _layouts(None), clean=clean)
             cluster.head.on_loss(None)
         code = _show_report(report, run, console, as_json)
         return fetch_after_report(code, run, record, cluster, options.fetch, console)
+
+
+def _with_golden_values(job: Job, options: RunOptions) -> Job:
+    """Return a job with the golden run of `--local` or `--inject`. Raises UsageError where that is none."""
+    folder = options.local or options.golden
+    if folder is None:
+        return job
+    from aclcmp.orchestrator.run.golden_run import open_golden_run
+
+    names = () if options.inject is None else parse_injected(options.inject)
+    golden = open_golden_run(folder, names)
+    return replace(job, golden=golden.root, golden_shards=golden.shards, inject=names)
+
+
+def _compare_on_golden_values(
+    run: tuple[RunDir, RunRecord],
+    screen: Screen,
+    terms: JudgingOptions,
+    layouts: LayoutRules | None = None,
+    *,
+    into: tuple[RunDir, RunRecord] | None = None,
+) -> Report:
+    """Compare a run on golden's values; the report goes into its directory, or `into` that of the golden run."""
+    from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+    from aclcmp.orchestrator.pipeline.answer import answer
+    from aclcmp.orchestrator.pipeline.injection import injection_note
+    from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, plan_on_golden_values
+    from aclcmp.orchestrator.run.golden_run import open_golden_run
+
+    record = run[1]
+    golden = open_golden_run(Path(record.golden), record.inject)
+    rules = _layouts(None) if layouts is None else layouts
+    planned = plan_on_golden_values(golden, run, screen, rules)
+    comparer = LocalComparer()
+    report = answer(ComparedRun(*(into or run)), planned, comparer, screen, terms)
+    if record.inject:
+        note = injection_note(golden, record.inject, report.judgement, comparer)
+        report = replace(report, notes=(note, *report.notes))
+    return report
 
 
 def _compare_alone_on_head_loss(
@@ -140,6 +188,14 @@ def compare_again(
     run, record = open_run(folder)
     rules, paths = _layouts(layouts), _paths(layouts=layouts)
     console, screen = terminal(as_json)
+    on_golden = find_run_on_golden_values(run, record)
+    if on_golden is not None:
+        if address is not None:
+            raise UsageError(f"{on_golden[0].root} was computed from golden's values on this host; leave out --address")
+        load_kernels(screen)
+        with screen:
+            report = _compare_on_golden_values(on_golden, screen, terms, rules, into=(run, record))
+        return _show_report(replace(report, paths=paths), run, console, as_json)
 
     if address is not None:
         with open_cluster(address, screen, lambda: load_kernels(screen)) as cluster:
@@ -247,6 +303,8 @@ def compare_two(
 
             first, second = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
             plan = plan_sides(first, second, screen, ids, rules)
+            if second.is_local:
+                plan = replace(plan, own=plan.plan)
             load_kernels(screen)
         check_interrupt()
         folder = RunDir.create(output, with_ranks=False)

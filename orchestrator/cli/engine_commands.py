@@ -41,19 +41,19 @@ def check_modes(root: Path, words: Sequence[str], modes: Iterable[str], options:
     for mode in modes:
         print(f"mode {mode}", flush=True)
         own = ["--modes", mode, "--output", str(root / mode), "--", *options]
-        code = _run([sys.executable, "-m", "aclcmp", "check", *words, *own])
+        code = run_command([sys.executable, "-m", "aclcmp", "check", *words, *own])
         codes[mode] = code if code >= 0 else ExitCode.FAILED  # a signal ended it
     for mode, code in codes.items():
         print(mode_verdict(root / mode, mode, code))
     return worst_code(codes.values())
 
 
-def _run(command: Sequence[str]) -> int:
+def run_command(command: Sequence[str], *, quiet: bool = False) -> int:
     """Run a command of ours; return its exit code. It is told of a Ctrl-C once, as if it had come to it alone.
 
     In the session of the terminal it would get the signal twice, and kill its ranks instead of stopping them.
     """
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL if quiet else None)
     try:
         return process.wait()
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.options import typer_option
 from aclcmp.orchestrator.cli.reports import FailOnOption, JsonOption, PolicyOption
 from aclcmp.orchestrator.core.job import Device, RunOptions
-from aclcmp.orchestrator.errors import ExitCode
+from aclcmp.orchestrator.errors import ExitCode, UsageError
 
 
 class Engine(str, Enum):
@@ -63,6 +64,13 @@ def check(
     ] = None,
     ranks: Annotated[int, typer.Option(min=1, help="Tensor-parallel ranks of the engine.")] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens that are generated for each prompt.")] = 8,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="Run the engine again, its modules on golden's values: tells all that are wrong by themselves.",
+        ),
+    ] = False,
     device: Annotated[Device, typer_option("device")] = Device.AUTO,
     address: Annotated[str | None, typer_option("address")] = None,
     output: Annotated[Path | None, typer_option("output")] = None,
@@ -84,7 +92,7 @@ def check(
 
     Exit codes as of `aclcmp run`. With several modes each has its run, RUN/MODE, and the exit code is the worst.
     """
-    from aclcmp.orchestrator.cli.commands import run_job
+    from aclcmp.orchestrator.cli.commands import compare_again, run_job
     from aclcmp.orchestrator.cli.engine_commands import add_golden, check_modes
     from aclcmp.orchestrator.engines.check_input import (
         check_engine,
@@ -99,13 +107,20 @@ def check(
     options = engine_options or []
     terms = read_judging_options(policy, fail_on, None)
     if engine is Engine.EXTERNAL:
-        of_a_start = {"--prompts": prompts, "--modes": modes, "--address": address, "--output": output}
+        of_a_start: dict[str, object] = {"--prompts": prompts, "--modes": modes, "--address": address}
         kept = None if capture is Capture.FULL else capture
-        run = external_run(options, of_a_start | {"--timeout": timeout, "--capture": kept})
+        of_a_start |= {"--output": output, "--timeout": timeout, "--capture": kept, "--local": local or None}
+        run = external_run(options, of_a_start)
         return int(add_golden(run, model, terms, compare=True, as_json=as_json))
     check_ranks(model, ranks)
     texts = check_prompts(prompts)
     by_mode = mode_options(modes, options, as_json=as_json)
+    if local and capture is not Capture.FULL:
+        raise UsageError(
+            f"--local needs golden's whole tensors, and --capture {capture.value} keeps none; leave one out"
+        )
+    if local and address is not None:
+        raise UsageError("--local reads golden's values on this host; leave out --address")
     RunDir.check_vacant(output)
     check_engine(engine.value)
     if len(by_mode) > 1:
@@ -113,7 +128,7 @@ def check(
         words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
         words += [] if address is None else ["--address", address]
         words += [] if timeout is None else ["--timeout", str(timeout)]
-        words += ["--capture", capture.value]
+        words += ["--capture", capture.value, *["--local"] * local]
         return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
     (of_mode,) = by_mode.values()
     root = RunDir.create(output, with_ranks=False).root
@@ -138,4 +153,11 @@ def check(
         raise
     if code is not ExitCode.MATCH:
         return int(code)
-    return int(add_golden(root, model, terms, compare=True, as_json=as_json))
+    if not local:
+        return int(add_golden(root, model, terms, compare=True, as_json=as_json))
+    add_golden(root, model, terms, compare=False, as_json=as_json)
+    print("The engine again, on golden's values", file=sys.stderr if as_json else sys.stdout, flush=True)
+    code = run_job(replace(job, local=root, output=RunDir.at(root).local), terms)
+    if code is not ExitCode.MATCH:
+        return int(code)
+    return int(compare_again(root, None, terms, clean=False, as_json=as_json))

@@ -35,6 +35,22 @@ class ReplicaVerdict:
     """Whether the ranks are those of the report: golden ones of another run are not."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnError:
+    """The error of what was computed from golden's values, in a run with `--local`: a label's own one.
+
+    The first three are those of metrics; infinite where values are not finite on one side alone.
+    """
+
+    rel_l2: float
+    worst_row: float
+    row_p50: float
+    rms: float
+    """Root mean square of the error."""
+    rows: int
+    """Number of rows, 0 where there are none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEvidence:
     """Facts about one label on one rank. `stats` and `metrics` are None where nothing was compared."""
@@ -61,6 +77,8 @@ class RankEvidence:
     """How many of the values that differ are ids whose scores differ by no more than the noise."""
     floors: tuple[Floor, ...] = ()
     """Measured noise floors of the label, the best source first."""
+    own: OwnError | None = None
+    """None where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,23 @@ def _refuse_second_look(text: str | None) -> tuple[str, str] | None:
     return None
 
 
+def parse_injected(text: str) -> tuple[str, ...]:
+    """Return the labels of `--inject`. Raises ValueError where there are none."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise ValueError("no label; give ids with commas between them")
+    return names
+
+
+def _refuse_injected(text: str | None) -> tuple[str, str] | None:
+    try:
+        if text is not None:
+            parse_injected(text)
+    except ValueError as error:
+        return "", str(error)
+    return None
+
+
 def _refuse_labels(pattern: str) -> tuple[str, str] | None:
     try:
         parse_labels(pattern)
@@ -210,6 +227,9 @@ class LaunchOptions:
         str, Option("Record only labels in whose id this is found.", HelpGroup.CAPTURE, _refuse_labels, "REGEX")
     ] = ""
     tasks: Annotated[str, Option("Record only these tasks.", HelpGroup.CAPTURE, _refuse_tasks, "0-3,7")] = ""
+    inputs: Annotated[
+        bool, Option("Record the inputs of watched modules too; golden's serve --local.", HelpGroup.CAPTURE)
+    ] = False
     capture: Annotated[
         Capture,
         Option("What is kept of a tensor: all, moments and a random projection, or moments alone.", HelpGroup.CAPTURE),
@@ -282,6 +302,27 @@ class RunOptions(JobOptions):
     output: Annotated[
         Path | None, Option("New run directory. Default: aclcmp-runs/<date>-<time>.", HelpGroup.OUTPUT)
     ] = None
+    local: Annotated[
+        Path | None,
+        Option(
+            "Compute each watched module of the actual side from golden's values, those of this run, to tell the error "
+            "that is its own.",
+            HelpGroup.JUDGING,
+            metavar="GOLDEN_RUN",
+        ),
+    ] = None
+    inject: Annotated[
+        str | None,
+        Option(
+            "Put golden's values in the place of these labels and go on: do they mend the end?",
+            HelpGroup.JUDGING,
+            _refuse_injected,
+            metavar="LABEL,...",
+        ),
+    ] = None
+    golden: Annotated[
+        Path | None, Option("The run that --inject takes golden's values from.", HelpGroup.JUDGING, metavar="RUN")
+    ] = None
     as_json: Annotated[bool, Option("Print report.json on stdout, for programs.", HelpGroup.OUTPUT, flag="--json")] = (
         False
     )
@@ -295,6 +336,12 @@ class Job(LaunchOptions):
     cwd: Path
     perturb: int | None = None
     """Seed by which `aclcmp.perturb` changes the last bit of the model's input; None: it does not."""
+    golden: Path | None = None
+    """Absolute path of the run whose golden values are put into the actual side; None: none are."""
+    golden_shards: Path | None = None
+    """The folder of its shards."""
+    inject: tuple[str, ...] = ()
+    """The labels that they replace; empty: all."""
 
     @classmethod
     def of(cls, options: JobOptions, cwd: Path) -> Job:

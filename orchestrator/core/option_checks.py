@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from aclcmp.orchestrator.core.detect_launcher import ReadScript, own_launcher
 from aclcmp.orchestrator.core.floors import REPEATS
-from aclcmp.orchestrator.core.job import JobOptions, Launcher, LaunchOptions, StopAt, refuse_words, split_command
+from aclcmp.orchestrator.core.job import (
+    JobOptions,
+    Launcher,
+    LaunchOptions,
+    RunOptions,
+    StopAt,
+    refuse_words,
+    split_command,
+)
 from aclcmp.orchestrator.core.option_fields import as_option, options_of
 from aclcmp.orchestrator.errors import UsageError
 
@@ -81,9 +89,31 @@ def _clashes(options: JobOptions, spell: Spelling) -> Iterator[str]:
     one, stop = "give one of them", spell("stop_at", options.stop_at)
     if options.clean and options.no_compare:
         yield f"{spell('clean')} removes dumps that match, and {spell('no_compare')} compares none; {one}"
+    if isinstance(options, RunOptions):
+        yield from _clashes_of_golden_values(options, spell)
     if options.stop_at is not StopAt.NEVER and options.no_compare:
         yield f"{stop} needs a comparison, and {spell('no_compare')} allows none; {one}"
     if options.stop_at is not StopAt.NEVER and options.floor in REPEATS:
         floor = spell("floor", options.floor)
         words = f"{stop} judges while the command runs, {floor} measures in a second run"
         yield f"{words}; give a profile, which `aclcmp report RUN --save-floor FILE` writes"
+
+
+def _clashes_of_golden_values(options: RunOptions, spell: Spelling) -> Iterator[str]:
+    """Yield what speaks against a run on golden's values."""
+    local, inject, golden = (spell(name) for name in ("local", "inject", "golden"))
+    if options.local is not None and options.inject is not None:
+        yield f"{local} replaces the values of all labels, {inject} those of a few; give one of them"
+    if (options.inject is None) is not (options.golden is None):
+        yield f"{inject} and {golden} belong together: the labels, and the run whose values replace theirs"
+    if options.local is None and options.inject is None:
+        return
+    own = local if options.local is not None else inject
+    if options.floor in REPEATS:
+        yield f"{spell('floor', options.floor)} runs the command again without {own}; leave one of them out"
+    if options.stop_at is not StopAt.NEVER:
+        yield f"{spell('stop_at', options.stop_at)} looks for errors that {own} takes away; leave one of them out"
+    if options.clean:
+        yield f"{spell('clean')} removes dumps, which {own} does not make; leave one of them out"
+    if options.address is not None:
+        yield f"{own} reads the golden run's files on this host; leave out {spell('address')}"

@@ -84,6 +84,12 @@ class RunRecord(_Model):
     tasks: str = ""
     """Ranges of `--tasks`; empty: all tasks were recorded."""
     capture: str = "full"
+    inputs: bool = False
+    """Whether the inputs of watched modules were recorded too."""
+    golden: str = ""
+    """The run whose golden values were put into the actual side (`--local`, `--inject`); empty: none were."""
+    inject: tuple[str, ...] = ()
+    """The labels that golden's values replaced; empty with `golden`: all (`--local`)."""
     low_level: tuple[str, ...] = ()
     """What the launcher prepared for the library's dumps, in sentences; empty without `--low-level`."""
     stopped: str = ""

@@ -90,6 +90,7 @@ class _LabelOutcomes:
             "summed": repeat(()),
             "ties": repeat(0),
             "floors": repeat(()),
+            "own": repeat(None),
         }
 
     def _names_of_worst_rows(self) -> Iterable[str]:

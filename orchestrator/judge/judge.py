@@ -31,6 +31,13 @@ from aclcmp.orchestrator.judge.excuses import apply_allow_rules, apply_ignore_ru
 from aclcmp.orchestrator.judge.growth import raise_jumps
 from aclcmp.orchestrator.judge.limits import Depths, LabelLimits, Scales
 from aclcmp.orchestrator.judge.origins import assign_origins
+from aclcmp.orchestrator.judge.own_errors import (
+    Measured,
+    OwnVerdicts,
+    apply_own_errors,
+    judge_own_errors,
+    limits_of_own,
+)
 from aclcmp.orchestrator.judge.pair_status import judge_pair, status_and_margin
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
@@ -76,26 +83,36 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
     depths, scales, precisions = Depths(), Scales(), Precisions(evidence.labels)
     judged = []
+    measured: list[Measured] = []
     for label in evidence.labels:
-        limits = LabelLimits(label, depths.of(label), policy, precisions, scales.of(label))
+        scale = scales.of(label)
+        limits = LabelLimits(label, depths.of(label), policy, precisions, scale)
         ranks = _judge_ranks(label, limits)
+        measured += limits_of_own(label.key, ranks, LabelLimits(label, 0, policy, precisions, scale))
         precisions.take(label, ranks)
         scales.take(label, ranks)
         if policy.ignore:
             ranks = [apply_ignore_rules(each, label.key, label.level, policy) for each in ranks]
         judged.append((label.key, ranks))
-    known = apply_replicas(raise_jumps(judged, levels, policy.jump), evidence.replicas)
+    own = judge_own_errors(measured)
+    with_jumps = raise_jumps(judged, levels, policy.jump)
+    known = apply_replicas(apply_own_errors(judged, with_jumps, own) if own else with_jumps, evidence.replicas)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in known.labels
     ]
-    labels = apply_allow_rules(assign_origins(labels, policy.own_factor, policy.jump), policy)
+    labels = apply_allow_rules(assign_origins(labels, policy.own_factor, policy.jump, _wrong_by_itself(own)), policy)
     coverage = _coverage(labels, evidence, known.untold)
     first = _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
     code = _exit_code(evidence.run_failed, first is not None or drift, coverage.complete)
     by_rank = _first_by_rank(labels, policy.fail_on)
     return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas)
+
+
+def _wrong_by_itself(own: OwnVerdicts) -> dict[tuple[LabelKey, int], bool]:
+    """Return whether each (label, rank) is, where that was measured."""
+    return {name: found.status in WRONG for name, found in own.items()}
 
 
 def _judge_ranks(label: LabelEvidence, limits_of: LabelLimits) -> list[RankVerdict]:

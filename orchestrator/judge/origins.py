@@ -27,6 +27,8 @@ _RECENT_TIMES = 2.0
 _ROWS_TIMES = 1.5
 """Factor by which the worst row's error must jump more, and exceed all before, once something is wrong."""
 
+_NOT_MEASURED: Mapping[tuple[LabelKey, int], bool] = {}
+
 _Kind = tuple[str, int]
 """What a label is in every layer, and its occurrence."""
 
@@ -87,13 +89,19 @@ class _TaskHistory:
             self.errors, self.all_kinds, self.places = {}, {}, {}
 
 
-def assign_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: JumpRule) -> list[LabelVerdict]:
+def assign_origins(
+    labels: Sequence[LabelVerdict],
+    own_factor: float,
+    rule: JumpRule,
+    measured: Mapping[tuple[LabelKey, int], bool] = _NOT_MEASURED,
+) -> list[LabelVerdict]:
     """Tell own errors from inherited ones, in golden order.
 
-    The inputs of a label are those that it names, or else the labels before it in its task. A wrong label is own if
-    none of its inputs is wrong, or if the error of its median row is more than `own_factor` times the largest of
-    theirs, or jumps beside its kind in the layers since the last own one. Ranks exchange data in collectives, so inputs
-    count on all ranks. Some labels inherit in their own way:
+    Where it was `measured` whether a (label, rank) is wrong by itself, that counts. Elsewhere the inputs of a label are
+    those that it names, or else the labels before it in its task. A wrong label is own if none of its inputs is wrong,
+    or if the error of its median row is more than `own_factor` times the largest of theirs, or jumps beside its kind in
+    the layers since the last own one. Ranks exchange data in collectives, so inputs count on all ranks. Some labels
+    inherit in their own way:
 
     - From ids that flipped in a tie all that follows may differ, so it inherits from them.
     - Exact types differ by any amount once their inputs do, so they inherit where an input is wrong.
@@ -103,7 +111,7 @@ def assign_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: Jump
       flipped.
     - A label that was not compared, or is ignored, is as wrong as its own inputs.
     """
-    origins = _Origins(own_factor, rule)
+    origins = _Origins(own_factor, rule, measured)
     judged_labels = [origins.assign(label) for label in labels]
     return _let_drift_behind_ties(judged_labels, origins.ties) if origins.ties else judged_labels
 
@@ -111,11 +119,12 @@ def assign_origins(labels: Sequence[LabelVerdict], own_factor: float, rule: Jump
 class _Origins:
     """Assigns origins label by label, in golden order."""
 
-    def __init__(self, own_factor: float, rule: JumpRule) -> None:
+    def __init__(self, own_factor: float, rule: JumpRule, measured: Mapping[tuple[LabelKey, int], bool]) -> None:
         self.ties: set[LabelKey] = set()
         """Labels with ids that flipped in a tie."""
         self._own_factor = own_factor
         self._rule = rule
+        self._measured = measured
         self._histories: dict[int, _TaskHistory] = defaultdict(_TaskHistory)
         self._causes: dict[tuple[int, str], _Cause] = {}
         """By task and name of a label: what it explains in the labels that name it as input."""
@@ -128,6 +137,9 @@ class _Origins:
         own = {v.rank for v in wrong if inputs.error < 0 or _exceeds(v, self._own_factor * inputs.error)}
         if self._rule.on and label.level.layer and history.largest > 0:
             own |= _ranks_that_jump(label, history, self._rule)
+        if self._measured:
+            known = {v.rank: found for v in wrong if (found := self._measured.get((label.key, v.rank))) is not None}
+            own = {rank for rank in own if known.get(rank, True)} | {rank for rank, found in known.items() if found}
         root = self._remember(label, own, inputs, history)
         if not wrong:
             return label

@@ -32,7 +32,7 @@ def judge_pair(
     """
     if stats.n == 0:
         return Status.MATCH, None, "both sides are empty"
-    if places := _nonfinite_places(stats):
+    if places := nonfinite_places(stats):
         return Status.NONFINITE, None, places
     if stats.n_equal == stats.n:
         return Status.MATCH, 0.0, "equal bit by bit"
@@ -71,7 +71,7 @@ def status_and_margin(stats: PairStats, metrics: Metrics, limits: Limits, ties: 
     n, n_equal, n_finite, xx, dd = _usual_numbers(stats)
     usual = n == n_finite != n_equal and stats.basis is Basis.VALUES and limits.fail > 0.0 < dd and isfinite(xx + dd)
     if usual and xx > _CLEARLY * limits.scale**2 * n:
-        return _within_limits(limiting_error(stats, metrics, limits), limits)
+        return within_limits(limiting_error(stats, metrics, limits), limits)
     return judge_pair(stats, metrics, limits, ties)[:2]
 
 
@@ -115,21 +115,22 @@ def _loses_squares(stats: PairStats) -> bool:
     return not isfinite(stats.sum_xx + stats.sum_yy + stats.sum_dd) or (0.0 < largest < _TINY)
 
 
-def _within_limits(error: float, limits: Limits) -> tuple[Status, float]:
+def within_limits(error: float, limits: Limits) -> tuple[Status, float]:
+    """Return the status of an error of floats, and its part of the limit."""
     if not error <= limits.fail:  # nan too: what cannot be weighed is not green
         return Status.DIVERGED, error / limits.fail
     return Status.DRIFT if error > limits.warn else Status.MATCH, error / limits.fail
 
 
 def _words_within_limits(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
-    status, margin = _within_limits(error, limits)
+    status, margin = within_limits(error, limits)
     limit = limits.warn if status is Status.DRIFT else limits.fail
     rows = f", {limit * limits.rows:.3g} for the worst row" if limits.rows != 1.0 else ""
     limit_words = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"
     return status, margin, f"{words}; {limit_words} ({limits.source})"
 
 
-def _nonfinite_places(stats: PairStats) -> str:
+def nonfinite_places(stats: PairStats) -> str:
     """Say how the non-finite places differ; "" when they are the same on both sides."""
     golden = (stats.nan_x, stats.posinf_x + stats.neginf_x)
     actual = (stats.nan_y, stats.posinf_y + stats.neginf_y)

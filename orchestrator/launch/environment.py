@@ -133,16 +133,7 @@ def rank_environment(
         identity.RUN_ID: rendezvous.run_id,
         identity.SHARD_DIR: str(rendezvous.shards),
     }
-    if job.strict:
-        environment[identity.STRICT] = "1"
-    if job.capture is not Capture.FULL:
-        environment[identity.CAPTURE] = job.capture.value
-    if job.perturb is not None:
-        environment[identity.PERTURB] = str(job.perturb)
-    if job.labels:
-        environment[identity.LABELS] = job.labels
-    if job.tasks:
-        environment[identity.TASKS] = job.tasks
+    environment |= _variables_of_labels(job)
     if script:
         environment |= {
             "NNODES": str(rendezvous.nodes),
@@ -159,6 +150,21 @@ def rank_environment(
     if device in VISIBILITY_VARIABLES:
         environment[VISIBILITY_VARIABLES[device]] = ",".join(place.visible)
     return environment
+
+
+def _variables_of_labels(job: Job) -> dict[str, str]:
+    """Return the variables that say what is recorded, and what is put into the actual side."""
+    values = {
+        identity.STRICT: "1" if job.strict else "",
+        identity.CAPTURE: job.capture.value if job.capture is not Capture.FULL else "",
+        identity.PERTURB: "" if job.perturb is None else str(job.perturb),
+        identity.INPUTS: "1" if job.inputs else "",
+        identity.GOLDEN: "" if job.golden_shards is None else str(job.golden_shards),
+        identity.INJECT: ",".join(job.inject),
+        identity.LABELS: job.labels,
+        identity.TASKS: job.tasks,
+    }
+    return {name: value for name, value in values.items() if value}
 
 
 def variables_for_record(environment: Mapping[str, str]) -> dict[str, str]:

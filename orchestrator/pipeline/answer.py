@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.other_tensors import notes_on_other_tensors
+from aclcmp.orchestrator.judge.own_errors import OwnErrors, add_own_errors, own_errors
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.pipeline.diagnose import (
     MOST_LOOKS,
@@ -49,6 +50,8 @@ from aclcmp.orchestrator.terminal.screen import Screen
 
 LOOK_SHARE = 0.3
 """Share of the time of comparing in which what does not match is looked at again."""
+_MOST_NAMED = 8
+"""Labels that are named of those without an own error, for each reason."""
 _KNOWN_PER_SECOND = 4e9
 """Bytes that count as a second of comparing where they were compared while the ranks ran."""
 
@@ -90,12 +93,15 @@ def answer(
     noise = _measure_noise(planned, resolved, comparison)
     cut_off = comparison.interrupted and not resolved.outcomes
     evidence = _collect_evidence(replace(run, failed=run.failed or cut_off), resolved, noise, options.profile)
+    own, not_measured = _measure_own_errors(planned, comparison)
+    evidence = add_own_errors(evidence, own)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [
         *_notes_on_run(run, planned, resolved.plan),
         *_notes_on_layouts(resolved.plan),
         *_notes_on_basis(resolved),
+        *_notes_on_own_errors(planned, judgement, not_measured),
         *notes_on_other_tensors(judgement.labels),
         *_notes_on_second_look(judgement, diagnosis, comparison, options.second_look),
     ]
@@ -161,6 +167,32 @@ def _measure_noise(
     """Compare golden with its repeats and references; golden replicas, which are compared already, count as repeats."""
     measured = [(source, comparison.compare(floor.pairs)) for source, floor in planned.floors.items()]
     return [(FloorSource.REPEAT, resolved.noise), *measured]
+
+
+def _measure_own_errors(planned: ComparisonPlan, comparison: _RunComparison) -> tuple[OwnErrors, dict[str, str]]:
+    """Return the errors of what was computed from golden's values, and labels that have none, each with the reason."""
+    if planned.own is None:
+        return {}, {}
+    measured = compare_and_resolve(planned.own, comparison.compare)
+    evidence = collect_evidence(measured.plan, measured.outcomes, run_failed=False)
+    reasons = {label.key.label: each.gap_reason for label in evidence.labels for each in label.ranks if each.gap}
+    return own_errors(evidence), reasons
+
+
+def _notes_on_own_errors(planned: ComparisonPlan, judgement: Judgement, reasons: Mapping[str, str]) -> Iterator[str]:
+    """Say of how many labels the own error was measured, and of which it was not, and why."""
+    if planned.own is None:
+        return
+    verdicts = [(label.key.label, verdict) for label in judgement.labels for verdict in label.ranks]
+    left = dict.fromkeys(name for name, verdict in verdicts if verdict.own is None)
+    measured = sum(verdict.own is not None for _, verdict in verdicts)
+    yield f"own errors measured: {measured:,} of {len(verdicts):,}, each label computed from golden's values"
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name in left:
+        by_reason[reasons.get(name, "the run on golden's values has no such label")].append(name)
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:_MOST_NAMED]) + f" and {len(names) - _MOST_NAMED:,} more" * (len(names) > _MOST_NAMED)
+        yield f"own errors not measured, so judged by what comes before: {shown} ({reason})"
 
 
 def _collect_evidence(

@@ -59,6 +59,8 @@ class ComparisonPlan:
 
     plan: Plan
     floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
+    own: Plan | None = None
+    """The plan by which own errors are measured, of a run with `--local`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,31 @@ def plan_on_cluster(
     if run.known is not None and loaded.lost:
         loaded = replace(loaded, heard=(*loaded.heard, *run.known.names()))
     return _plan_run(loaded, run.record, workers.screen, layouts, others), places
+
+
+def plan_on_golden_values(
+    golden: RunDir, run: RecordedRun, screen: Screen, layouts: LayoutRules = NO_RULES
+) -> ComparisonPlan:
+    """Plan a run into whose actual side the values of a `golden` run were put, on this host.
+
+    With `--local` its labels measure own errors, beside those that the golden run's own actual side carries, if it has
+    one. With `--inject` its labels are compared with golden's. Raises UsageError when a shard cannot be read.
+    """
+    directory, record = run
+    found, computed = read_some_indices(golden).of_whole_ranks(), read_some_indices(directory).of_whole_ranks()
+    goldens, actuals = found.indices, computed.indices
+    lost, lost_actuals = found.reasons({}), computed.reasons(record.hosts)
+    _show_label_count(screen, actuals)
+    size = world_size(actuals, record)
+    measured = plan_two(goldens, actuals, size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
+    plan = measured
+    if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
+        plan = plan_run(goldens, world_size(goldens, None), layouts, lost)
+    sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
+    plan = replace(plan, notes=(*sentences, *plan.notes))
+    reference = plan_reference(goldens, world_size(goldens, None), layouts)
+    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
+    return ComparisonPlan(plan, floors, None if record.inject else measured)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:

@@ -76,6 +76,8 @@ _AFTER = (
     "parent",
     "stats_basis",
     *LATER_METRICS,
+    "own_rel_l2",
+    "own_worst_row",
 )
 HEADER = (*ORIGINAL, *_HERE, *_AFTER)
 _SHARED = [column for column in COLUMNS if column.name in {*_HERE, *_AFTER, "label", "task"}]

@@ -24,7 +24,7 @@ from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.report import SCHEMA, Report
 from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, Judgement, LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.flat import STATS_SCALARS
+from aclcmp.orchestrator.report.flat import OWN_SCALARS, STATS_SCALARS
 from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
 
 _SIDE = tuple(f.name for f in fields(SideFacts))
@@ -194,6 +194,7 @@ def _rank(verdict: RankVerdict) -> dict[str, Any]:
         "worst_row_name": verdict.worst_row_name,
         "summed": list(verdict.summed),
         "ties": verdict.ties,
+        "own": _scalars(verdict.own, OWN_SCALARS),
         "floors": {floor.source.value: _scalars(floor, FIGURES) for floor in verdict.floors},
         "golden": _side(verdict.golden),
         "actual": _side(verdict.actual),

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.compact import table
+from aclcmp.orchestrator.core.evidence import OwnError
 from aclcmp.orchestrator.core.floors import FIGURES, Floor, FloorSource
 from aclcmp.orchestrator.core.metrics import METRICS, Metrics
 from aclcmp.orchestrator.core.plan import SideFacts
@@ -30,6 +31,7 @@ Values = list[Any] | npt.NDArray[Any]
 STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name != "rows")
 """The statistics of a pair without its sums by row."""
 FLOOR_SCALARS = FIGURES
+OWN_SCALARS = tuple(f.name for f in fields(OwnError))
 BLOCK = 8192
 """Rows that are made at a time."""
 
@@ -202,6 +204,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ties", int, attrgetter("ties")),
     Column("summed", str, lambda verdict: list_text(verdict.summed)),
     *(column for source in FloorSource for column in _floors(source)),
+    *_part("own", "own_", OwnError, OWN_SCALARS),
     *_side("golden"),
     *_side("actual"),
     *_part("stats", "stats_", PairStats, STATS_SCALARS),

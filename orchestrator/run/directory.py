@@ -131,6 +131,11 @@ class RunDir:
         return self.root / f"again-{what}"
 
     @property
+    def local(self) -> Path:
+        """Folder of a further run whose modules were computed from this one's golden values."""
+        return self.root / "local"
+
+    @property
     def report_html(self) -> Path:
         """The cross-rank report as a page."""
         return self.root / "report.html"

@@ -29,6 +29,8 @@ class LabelSource:
     """Ranks of which a shard cannot be read, each with the reason; of them there are no indices."""
     order: str = "calls"
     """Basis of the order of its labels: "calls", "times" of files, or "names"."""
+    is_local: bool = False
+    """True if each label was computed from golden's values: what it is off by is its own error."""
 
 
 def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
@@ -62,6 +64,7 @@ def open_source(folder: Path, side: str, scratch: Path) -> LabelSource:
             words,
             has_failure(record),
             lost=found.reasons(record.hosts),
+            is_local=bool(record.golden) and not record.inject,
         )
     if not opened.lost and not any(index.records for index in opened.indices):
         return replace(opened, notes=(*opened.notes, f"{opened.root} holds no tensor"))

@@ -20,7 +20,7 @@ FROZEN = (
     "occurrence,bitwise,layout,rel_l2,worst_row,worst_row_index,max_abs,mean_abs,rms,linf_rel,max_ulp,pass_rate,"
     "mismatch_share,scale,residual,limit_warn,limit_fail,limit_source,margin,"
     "golden_device,golden_call_site,actual_device,actual_call_site,"
-    "level,granularity,layer,parent,stats_basis"
+    "level,granularity,layer,parent,stats_basis,own_rel_l2,own_worst_row"
 )
 
 

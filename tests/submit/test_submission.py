@@ -19,7 +19,7 @@ __all__ = ["aclcmp"]
 def test_keys_are_the_options_of_run(aclcmp: Command) -> None:
     options = set(re.findall(r"^\s+--([a-z-]+)", aclcmp("run", "--help").out, re.MULTILINE))
     shared = {name.replace("_", "-") for name in set(keys()) - {"working_dir", "excludes", "output", "check"}}
-    assert shared == options - {"address", "help", "json", "output"}
+    assert shared == options - {"address", "golden", "help", "inject", "json", "local", "output"}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,8 @@ def test_every_option_is_given(aclcmp: Command, tmp_path: Path, also: dict[str, 
     everything = {
         "exec": "python 'a b.py' $HOME", "ranks": "4", "nodes": "2", "device": "cpu", "env": {"A": "x y", "B": "$A"},
         "timeout": "1.5", "visibility": "own", "launcher": "script", "strict": "true",
-        "low_level": "true", "labels": "^a|b$", "tasks": "0-3", "capture": "stats", "policy": "p.toml",
+        "low_level": "true", "inputs": "true",
+        "labels": "^a|b$", "tasks": "0-3", "capture": "stats", "policy": "p.toml",
         "fail_on": "own", "fetch": "all", **also,
     }  # fmt: skip
     words = arguments(read_section(everything, "here"))

@@ -63,7 +63,7 @@ def _verdicts(grid: Grid, number: int, at: npt.NDArray[np.int64], errors: npt.ND
         None if error != error else each for error, each in zip(errors, from_table(Metrics, figures), strict=True)
     ]
     absent: dict[str, object] = {
-        **{name: None for name in ("golden", "actual", "stats", "gap", "limits", "margin")},
+        **{name: None for name in ("golden", "actual", "stats", "gap", "limits", "margin", "own")},
         **{name: "" for name in ("layout", "gap_reason", "uncovered", "worst_row_name", "reason")},
         **{name: () for name in ("summed", "floors")},
         "dtypes": ("", ""),

@@ -19,7 +19,7 @@ import numpy as np
 from aclcmp.labeling.errors import ShardFormatError
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.orchestrator.core.compact import from_columns, table, without_collection
-from aclcmp.orchestrator.core.evidence import ReplicaVerdict
+from aclcmp.orchestrator.core.evidence import OwnError, ReplicaVerdict
 from aclcmp.orchestrator.core.floors import Floor, FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.metrics import METRICS, Metrics, figures_of
@@ -41,7 +41,7 @@ from aclcmp.orchestrator.core.verdicts import (
 )
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.report.files import words_of
-from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS
+from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS, OWN_SCALARS
 from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling
 from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
@@ -216,6 +216,7 @@ class _VerdictMaker:
                 "gap": [_enum(GapKind, text) for text in columns["gap"]],
                 "summed": [_tuple(text) for text in columns["summed"]],
                 "floors": _floors(columns),
+                "own": _own_errors(columns),
                 "status": map(_STATUSES.__getitem__, columns["status"]),
                 "origin": [_enum(Origin, text) for text in columns["origin"]],
                 "margin": [None if margin != margin else margin for margin in columns["margin"]],
@@ -245,6 +246,14 @@ def _floors(columns: Columns) -> list[tuple[Floor, ...]]:
             if errors[0] == errors[0]:
                 found[i] = (*found[i], Floor(source, **dict(zip(names, errors, strict=True))))
     return found
+
+
+def _own_errors(columns: Columns) -> list[OwnError | None]:
+    """Own errors, where they were measured; nan is not known of any other, so rows tell whether there is one."""
+    if "own_rows" not in columns:  # reports of earlier versions have none
+        return [None] * len(columns["rank"])
+    found = zip(*(columns[f"own_{name}"] for name in OWN_SCALARS), strict=True)
+    return [OwnError(*each) if each[-1] >= 0 else None for each in found]
 
 
 def _kept_rows(file: h5py.File) -> dict[RowKey, RowSums]:

@@ -145,6 +145,10 @@ def _full_lines(report: Report, verdict: RankVerdict, label: LabelVerdict) -> It
     if verdict.excused:
         yield f"    excused    {verdict.excused}"
     yield from _limits(report, verdict, label)
+    if verdict.own is not None:
+        own = verdict.own
+        error = f"relative L2 {figure(own.rel_l2)}, worst row {figure(own.worst_row)}"
+        yield f"    own        from golden's values: {error}"
     for floor in verdict.floors:
         yield (
             f"    floor      {floor.source.value}: relative L2 {figure(floor.rel_l2)}, "

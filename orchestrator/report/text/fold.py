@@ -38,6 +38,8 @@ class Row:
     bitwise: bool
     rel_l2: float | None
     worst_row: float | None
+    own: float | None = None
+    """Largest own error, relative L2; None where none was measured."""
     depth: int = 0
     """0: high level, or of both levels; 1: all inside the label that the row before it stands for."""
     hidden: int = 0
@@ -88,6 +90,7 @@ def row_of(
         bitwise=bool(label.ranks) and all(verdict.bitwise for verdict in label.ranks),
         rel_l2=_largest(m.rel_l2 for m in metrics),
         worst_row=_largest(m.worst_row for m in metrics),
+        own=_largest(verdict.own.rel_l2 for verdict in label.ranks if verdict.own is not None),
         depth=int(label.level.parent is not None),
         hidden=hidden,
         basis=_weakest(verdict.stats.basis for verdict in label.ranks if verdict.stats and not verdict.bitwise),
@@ -119,6 +122,7 @@ def merge(rows: Sequence[Row]) -> Row:
         bitwise=all(row.bitwise for row in rows),
         rel_l2=_largest(row.rel_l2 for row in rows if row.rel_l2 is not None),
         worst_row=_largest(row.worst_row for row in rows if row.worst_row is not None),
+        own=_largest(row.own for row in rows if row.own is not None),
         depth=min(row.depth for row in rows),
         hidden=sum(row.hidden for row in rows),
         basis=_weakest(row.basis for row in rows),

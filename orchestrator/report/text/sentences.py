@@ -16,6 +16,8 @@ from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdi
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_NAMED = 3
+_MOST_MEASURED = 24
+"""Names of what was measured to be wrong by itself: each is a fault."""
 _MOST_LOG_LINES = 10
 _LONGEST_NAME = 80
 _FAR = " as far as norms tell"
@@ -70,7 +72,8 @@ def first_divergence_lines(report: Report) -> list[str]:
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
     if others := _others(report, first):
-        lines.append(f"Also wrong by itself: {list_names(others)}.")
+        measured = any(verdict.own is not None for label in report.judgement.labels for verdict in label.ranks)
+        lines.append(f"Also wrong by itself: {list_names(others, _MOST_MEASURED if measured else _MOST_NAMED)}.")
     return lines
 
 
@@ -205,8 +208,8 @@ def short_name(label: LabelVerdict) -> str:
     return shorten(label.key.label, _LONGEST_NAME, "...")
 
 
-def list_names(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str], most: int = _MOST_NAMED) -> str:
     """Return the first names, and how many more there are."""
     found = list(names)
-    more = len(found) - _MOST_NAMED
-    return ", ".join(found[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(found) - most
+    return ", ".join(found[:most]) + (f" and {more:,} more" if more > 0 else "")

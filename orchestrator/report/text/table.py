@@ -50,7 +50,8 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
             break
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
-    tails, header = [list(_tail(row, plain)) for row in rows], list(_TAIL_HEADER)
+    tails = [list(_tail(row, plain)) for row in rows]
+    header = list(_tail_header(with_own=any(row.own is not None for row in rows)))
     block, label_width, tail_widths = _column_widths(ranks, rows, natural, [header, *tails], width, plain)
     for spare in (1, -1):  # the worst rows, the origins
         if label_width < min(natural, _LEAST_LABEL_ROOM):
@@ -154,7 +155,8 @@ def _name(line: _Line, width: int | None, plain: bool) -> str:
     return indent + (first if first == last else f"{first} {ellipsis} {last}") + line.count
 
 
-_TAIL_HEADER = (Text("rel L2"), Text("worst row"), Text(""), Text(""))
+def _tail_header(*, with_own: bool) -> tuple[Text, ...]:
+    return Text("rel L2"), Text("worst row"), Text("own L2" if with_own else ""), Text(""), Text("")
 
 
 def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
@@ -170,7 +172,8 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
     status = row.status.value
     if row.is_mixed:
         status, origin, colour = "mixed", "", ""
-    figures = (rel_l2 + figure(row.rel_l2), worst_row + figure(row.worst_row))
+    own = "" if row.own is None else figure(row.own)
+    figures = (rel_l2 + figure(row.rel_l2), worst_row + figure(row.worst_row), own)
     return *map(Text, figures), Text(status, colour), Text(origin, colour)
 
 

@@ -30,6 +30,17 @@ def test_parts_make_up_the_whole(ranks: int, parts: list[int], dim: int, of_loca
         assert torch.equal(local_part(whole, torch.zeros_like(own), shard, rank), own)
 
 
+def test_neighbours_hold_the_same_heads() -> None:
+    """Queries of four ranks, and keys of which two neighbours hold the same."""
+    queries, keys = torch.randn(3, 8), torch.randn(3, 4)
+    shard = Shard(-1, parts=(2, (2, 2)), ranks=range(4))
+    for rank in range(4):
+        own = torch.cat([queries[:, 2 * rank : 2 * rank + 2], keys[:, 2 * (rank // 2) : 2 * (rank // 2) + 2]], 1)
+        assert torch.equal(local_part(torch.cat([queries, keys], 1), torch.zeros(3, 4), shard, rank), own)
+        alone = Shard(-1, parts=((2, 2),), ranks=range(4))
+        assert torch.equal(local_part(keys, torch.zeros(3, 2), alone, rank), own[:, 2:])
+
+
 @given(st.integers(2, 5), st.integers(0, 4), st.floats(-3, 3).filter(lambda factor: abs(factor) > 0.1))
 def test_without_a_layout_values_tell_the_slice(count: int, place: int, factor: float) -> None:
     whole = torch.randn(6, 4 * count)
