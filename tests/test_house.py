@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "idmap": {"plan", "compare", "core"},
     "inputs": {"plan", "idmap", "judge", "core"},
     "engines": {"core", "run", "inputs"},
+    "bisect": set(),
     "transfer": {"core", "run", "cluster", "terminal"},
     "pipeline": {"core", "dumps", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report"}
     | {"idmap", "inputs", "transfer"},

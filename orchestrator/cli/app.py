@@ -13,6 +13,7 @@ import typer
 
 from aclcmp import __version__
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.orchestrator.cli.bisect import bisect
 from aclcmp.orchestrator.cli.doctor import doctor
 from aclcmp.orchestrator.cli.engines import check, golden
 from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
@@ -241,6 +242,6 @@ def recover(
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
 
 
-for _command in (check, golden, report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
+for _command in (check, golden, bisect, report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
     app.command(cls=GroupedCommand)(_command)
 app.command(hidden=True)(send_files)
