@@ -214,6 +214,19 @@ def _record_rows(site: str, name: str, layout: Any, tensor: Any, record: Callabl
     return whole
 
 
+def _as_output(point: Point, output: Any, found: Sequence[tuple[Any, Any]]) -> Any:
+    """Return a module's output with values in the place of tensors, some of which may stay (None)."""
+    import torch
+
+    values = [tensor if value is None else value for tensor, value in found]
+    if point.residual and isinstance(output, tuple) and len(output) == 2 and output[1] is not None:
+        return torch.zeros_like(output[0]), values[0]
+    value = torch.cat(values, dim=-1) if point.parts else values[0]
+    first = output[0] if isinstance(output, tuple) else output
+    value = (value if point.scale is None else value / point.scale).reshape(first.shape).to(first.dtype)
+    return (value, *output[1:]) if isinstance(output, tuple) else value
+
+
 def _tensors(point: Point, output: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield (name, tensor, layout) of what a module returned, under the names of the original."""
     if point.residual and isinstance(output, tuple) and len(output) == 2 and output[1] is not None:
