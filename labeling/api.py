@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
+    from aclcmp.labeling.shard.weight_table import WeightTable
 
 _on = bool(os.environ.get(SHARD_DIR))
 _local = bool(os.environ.get(GOLDEN)) and not os.environ.get(INJECT)
@@ -207,6 +208,12 @@ def current_task() -> int:
     """Return the number of the task to which labels belong now."""
     recorder = _live_recorder() if _on else None
     return 0 if recorder is None else recorder.task
+
+
+def record_weights(table: WeightTable) -> None:
+    """Store the hashes of a model's weights."""
+    if _on and (recorder := _live_recorder()):
+        recorder.record_weights(table)
 
 
 def gen_id() -> str:

@@ -19,6 +19,8 @@ PERTURB = "ACLCMP_PERTURB"
 """A seed, an integer: `aclcmp.perturb` changes its tensor in the last bit."""
 CAPTURE = "ACLCMP_CAPTURE"
 """How much of a tensor is kept: a value of `aclcmp.labeling.capture.Capture`."""
+WEIGHTS = "ACLCMP_WEIGHTS"
+"""`0`: the plug-ins of engines do not hash the model's weights."""
 DUMP_DIR = "ACLCMP_DUMP_DIR"
 """Absolute folder into which the accelerated library is identity to dump its tensors; unset without `--low-level`."""
 

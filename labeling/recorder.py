@@ -37,9 +37,10 @@ from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, LabelRecord
+from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
 from aclcmp.labeling.shard.shard_writer import ShardWriter
+from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
 from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
 
 
@@ -245,6 +246,18 @@ class Recorder:
             label = LabelRecord(task, name, occurrence, side, seq, time.time(), call_site, error=reason)
             self._note_failure(label, LabelError(reason))
 
+    def record_weights(self, table: WeightTable) -> None:
+        """Store the hashes of a model's weights. Raises ShardError for a failing disk, only when strict."""
+        with self._lock:
+            try:
+                writer = self._open_writer()
+                hashes = self._write_table(writer, WEIGHTS, HASHES, "uint64", table.hashes())
+                self._write_table(writer, WEIGHTS, PARAMETERS, "uint8", table.facts(hashes))
+            except Exception as error:
+                _say(f"the hashes of weights cannot be stored: {_reason(error)}")
+                if self._strict:
+                    raise ShardError(f"the hashes of weights cannot be stored: {_reason(error)}") from error
+
     def close(self) -> None:
         """Seal the shard. A shard that cannot be sealed stays readable through its journal."""
         with self._lock:
@@ -338,7 +351,7 @@ class Recorder:
         )
         table = named.table.copy()
         table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
-        number = self._write_rows(writer, TABLE, "int32", table)
+        number = self._write_table(writer, ROWS, TABLE, "int32", table)
         self._tables[rows] = task, number
         return number
 
@@ -347,16 +360,16 @@ class Recorder:
         if number is None:
             number = len(self._requests)
             packed = pack_request(number, request, prompt)
-            self._write_rows(writer, REQUESTS, "uint8", packed)
+            self._write_table(writer, ROWS, REQUESTS, "uint8", packed)
             self._requests[request] = number
         return number
 
-    def _write_rows(self, writer: ShardWriter, data_id: str, dtype: str, value: npt.NDArray[Any]) -> int:
-        """Store names of rows; return the number of the record. Raises OSError."""
+    def _write_table(self, writer: ShardWriter, side: str, data_id: str, dtype: str, value: npt.NDArray[Any]) -> int:
+        """Store what is no tensor of the model; return the number of the record. Raises OSError."""
         seq, self._seq = self._seq, self._seq + 1
-        occurrence = self._next_occurrence((0, data_id, ROWS))
+        occurrence = self._next_occurrence((0, data_id, side))
         record = LabelRecord(
-            0, data_id, occurrence, ROWS, seq, time.time(), "", dtype=dtype, shape=value.shape, device="numpy"
+            0, data_id, occurrence, side, seq, time.time(), "", dtype=dtype, shape=value.shape, device="numpy"
         )
         writer.add(record, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         return seq

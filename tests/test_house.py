@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terminal": {"core", "cluster"},
     "plan": {"core"},
     "judge": {"core"},
+    "weights": {"core"},
     "compare": {"core", "run", "cluster"},
     "launch": {"core", "run", "cluster"},
     "report": {"core", "run", "terminal"},
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bisect": set(),
     "transfer": {"core", "run", "cluster", "terminal"},
     "pipeline": {"core", "dumps", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report"}
-    | {"idmap", "inputs", "transfer"},
+    | {"weights", "idmap", "inputs", "transfer"},
     "live": {"core", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report", "pipeline"},
     "submit": {"core", "run", "cluster", "terminal", "inputs", "transfer"},
     "doctor": {"core", "cluster", "terminal", "submit"},
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Who may import whom, by folders; cli may import all. No stage imports another."""
 KEPT = {"aclcmp", "benchmarks", "changelog.d", "cluster_configs", "docs", "examples", "scripts", "tests"}
 """Folders beside the product."""
-PURE = ("core", "plan", "judge")
+PURE = ("core", "plan", "judge", "weights")
 NOT_PURE = ("ray", "h5py", "rich", "xxhash", "torch", "typer", "psutil", "yaml")
 
 
@@ -132,7 +133,9 @@ def test_what_starts_often_loads_little(module: str, never: tuple[str, ...]) -> 
     assert not loaded([f"aclcmp.{module}"], never)
 
 
-@pytest.mark.parametrize("path", [p for stage in ("plan", "judge") for p in modules(f"orchestrator/{stage}")], ids=str)
+@pytest.mark.parametrize(
+    "path", [p for stage in ("plan", "judge", "weights") for p in modules(f"orchestrator/{stage}")], ids=str
+)
 def test_plan_and_judge_touch_no_files(path: Path) -> None:
     for name in imports(path):
         assert name.split(".")[0] not in ("os", "io", "pathlib", "shutil", "subprocess"), name

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
+from aclcmp.labeling.shard.weight_table import WeightTable
 from aclcmp.labeling.watch import watch
+from aclcmp.labeling.weights import divisors, hash_weights, wanted_of
 
 _LOGITS = "lm_head"
 _INPUT = ".input"
@@ -59,7 +61,9 @@ def main(arguments: list[str]) -> int:
             why = next((record.error for index in indices for record in index.records if record.error), "")
             why = f": its labels failed: {why}" if why else ": was it recorded in an engine?"
             raise AclcmpError(f"{shards.parent} holds no label with rows{why}")
-        _run(model, requests, labels)
+        _run(
+            model, requests, labels, [(index.header.world_size, table) for index in indices for table in index.weights]
+        )
     except AclcmpError as error:
         print(f"{ERROR}{error}", file=sys.stderr)
         return 2
@@ -100,8 +104,16 @@ def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:
             _say(f"request {request.name!r} is left out: not all of its tokens are known")
 
 
-def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str]) -> None:
-    """Run the model over all requests, in the engine's precision, and in float32 as the reference of a lower one."""
+def _run(
+    path: Path,
+    requests: list[RecordedRequest],
+    labels: Mapping[str, str],
+    weights: Sequence[tuple[int, WeightTable]],
+) -> None:
+    """Run the model over all requests, in the engine's precision, and in float32 as the reference of a lower one.
+
+    `weights` are what the engine's ranks hold, each with how many ranks there were: golden's are hashed as these need.
+    """
     import torch
 
     dtypes = sorted({dtype for dtype in labels.values() if dtype in ("bfloat16", "float16")})
@@ -110,6 +122,9 @@ def _run(path: Path, requests: list[RecordedRequest], labels: Mapping[str, str])
         sides["ref"] = torch.float32
     for side, dtype in sides.items():
         model = _load(path, dtype)
+        if weights and dtype is torch.float32:  # casts of the weights in their own precision are recognised
+            widths, types = wanted_of(table for _, table in weights)
+            hash_weights(model, side, widths=widths, dtypes=types, parts=divisors(max(ranks for ranks, _ in weights)))
         partners = _watch(model, side, labels)
         of_side = "" if side == "pta" else f"{side}: "
         _say(f"{of_side}{path.name} in {dtype}: {len(partners)} of {len(labels)} labels have a module")

@@ -1,5 +1,7 @@
 """Plug-in of vLLM: in each worker it labels what the model's modules return, with the rows of each forward named.
 
+Before, it hashes the weights as they were loaded: between that and the first forward vLLM packs them.
+
 vLLM calls `register` in all of its processes (entry point group `vllm.general_plugins`). It returns at once unless the
 launcher's environment is set. The labels have the names that transformers gives the same tensors.
 """
@@ -24,7 +26,9 @@ from aclcmp.labeling.engines.module_labels import (
     watch_points,
 )
 from aclcmp.labeling.engines.vllm_points import points_of
+from aclcmp.labeling.identity import WEIGHTS
 from aclcmp.labeling.rows import Rows
+from aclcmp.labeling.weights import hash_weights
 
 _MARK = "_aclcmp_watches"
 _RAY_PREFIXES = "VLLM_RAY_EXTRA_ENV_VAR_PREFIXES_TO_COPY"
@@ -54,6 +58,29 @@ def register() -> None:
         self.load_model = functools.partial(_load_and_watch, self, self.load_model)
 
     WorkerBase.__init__ = initialize_and_wrap  # platforms have workers of their own: vllm-ascend's NPUWorker
+    if os.environ.get(WEIGHTS) != "0":
+        _hash_before_packing()
+
+
+def _hash_before_packing() -> None:
+    """Hash the weights of a model when they are loaded, before they are packed or quantised."""
+    try:
+        from vllm.model_executor.model_loader import base_loader
+
+        pack = base_loader.process_weights_after_loading
+    except (ImportError, AttributeError) as error:
+        say(f"this version of vLLM loads weights in another way ({error}): they are not checked")
+        return
+
+    @functools.wraps(pack)
+    def hash_and_pack(model: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            hash_weights(model, "acl")
+        except Exception as error:  # the engine must go on
+            say(f"the weights are not checked: {type(error).__name__}: {error}")
+        return pack(model, *args, **kwargs)
+
+    base_loader.process_weights_after_loading = hash_and_pack
 
 
 def _load_and_watch(worker: Any, load_model: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

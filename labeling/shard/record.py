@@ -14,8 +14,10 @@ REFERENCE = "ref"
 """The side that shows only how much of a difference is noise: golden in higher precision."""
 ROWS = "rows"
 """The side of no tensor of the model: names of rows, to which labels refer."""
-SIDES = ("pta", "acl", REFERENCE, ROWS)
-"""Golden, actual, the reference, and the names of rows."""
+WEIGHTS = "weights"
+"""The side of hashes of the model's weights."""
+SIDES = ("pta", "acl", REFERENCE, ROWS, WEIGHTS)
+"""Golden, actual, the reference, the names of rows, and the hashes of weights."""
 SIDE_NAMES = {
     "pta": "pta",
     "golden": "pta",

@@ -11,6 +11,7 @@ from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_files import ShardFiles
+from aclcmp.labeling.shard.weight_table import WeightTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class ShardIndex:
     torn: bool = False
     dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
     rows: Mapping[int, RowTable] = field(default_factory=dict)
+    weights: tuple[WeightTable, ...] = ()
     """Names of rows, by the number to which a record's `rows` refers."""
 
     def path(self, record: LabelRecord) -> Path:

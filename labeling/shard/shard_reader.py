@@ -23,12 +23,13 @@ from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.record import ROWS, LabelRecord
+from aclcmp.labeling.shard.record import ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import read_row_tables
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.trial import check_opens
+from aclcmp.labeling.shard.weight_table import PARAMETERS, read_weight_tables
 
 _WINDOW = 8 << 20
 
@@ -74,7 +75,21 @@ def read_shard(files: ShardFiles) -> ShardIndex:
             raise ShardFormatError(
                 f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
             )
-    return _with_rows(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn))
+    return _with_rows(_with_weights(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)))
+
+
+def _with_weights(index: ShardIndex) -> ShardIndex:
+    """Take the hashes of weights out of the labels of an index."""
+    tables = [record for record in index.records if record.side == WEIGHTS]
+    if not tables:
+        return index
+    labels = tuple(record for record in index.records if record.side != WEIGHTS)
+    weights = tuple(read_weight_tables(tables, lambda record: read_label(index, record)))
+    lost = sum(record.data_id == PARAMETERS for record in tables) - len(weights)
+    notes = (
+        (*index.notes, f"{index.files.stem}: the hashes of {lost} model's weights are lost") if lost else index.notes
+    )
+    return replace(index, records=labels, weights=weights, notes=notes)
 
 
 def _with_rows(index: ShardIndex) -> ShardIndex:

@@ -73,6 +73,7 @@ def watch(
     rename: Rename | None = None,
     prefix: str = "",
     layouts: bool = True,
+    weights: bool = False,
 ) -> Watch:
     """Label the outputs of a model's modules under the modules' names. Models with equal names need no id map.
 
@@ -92,6 +93,8 @@ def watch(
         prefix: put before all ids, with a dot. It is also the id of the model itself if that is watched.
         layouts: take the layouts of plain tensors from the model's transformers TP plan or its DTensor weights, where
             these state them for certain. (A DTensor always carries its own.)
+        weights: hash each row of the model's parameters, as they are now, so that the report says which rows of
+            golden's weights each rank of the actual side holds. Watch both sides with it.
 
     The first tensor of a tuple has the module's name, so `(hidden, None)` pairs with `hidden`. Further tensors add
     their position (`<name>.1`), those of dicts and dataclasses their key (`<name>.logits`). Other values, and key-value
@@ -113,7 +116,14 @@ def watch(
         return Watch()
     from aclcmp.labeling.watch.install import Hooks
 
-    return Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
+    handle = Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
+    if weights:
+        from aclcmp.labeling.identity import distributed_identity, rank_identity
+        from aclcmp.labeling.weights import divisors, hash_weights
+
+        ranks = distributed_identity(rank_identity()).world_size
+        hash_weights(model, side, labels=handle.ids, parts=divisors(ranks))
+    return handle
 
 
 def _report_all() -> None:

@@ -10,6 +10,7 @@ from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.plan import GapKind, SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.weights import WeightReport
 
 NOT_REACHED = "was not compared"
 """The reason of a gap where the comparison was interrupted before."""
@@ -100,3 +101,5 @@ class Evidence:
     unreadable: int = 0
     silent_ranks: tuple[int, ...] = ()
     run_failed: bool = False
+    weights: WeightReport | None = None
+    """What ranks hold of golden's weights; None where a side recorded none."""

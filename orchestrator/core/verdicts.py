@@ -13,6 +13,7 @@ from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_l
 from aclcmp.orchestrator.core.evidence import RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.errors import ExitCode
 
 _NO_LEVEL = Level()
@@ -162,7 +163,7 @@ class LabelVerdict:
     ranks: tuple[RankVerdict, ...]
     level: Level = _NO_LEVEL
     root: LabelKey | None = None
-    """The label that it inherits from, where all that is wrong with it is inherited."""
+    """The label, or the weight, that it inherits from, where all that is wrong with it is inherited."""
 
     @property
     def differing(self) -> list[RankVerdict]:
@@ -173,13 +174,15 @@ class LabelVerdict:
 
 @dataclass(frozen=True, slots=True)
 class FirstDivergence:
-    """The first label in golden order that is wrong by itself and counts."""
+    """The first label in golden order that is wrong by itself and counts; or before all labels a wrong weight."""
 
     key: LabelKey
+    """Of a weight its name, in task 0."""
     ranks: tuple[int, ...]
     origin: Origin
     why: str
     call_site: str
+    of_weight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,3 +224,5 @@ class Judgement:
     """In golden order."""
     coverage: Coverage
     replicas: tuple[ReplicaVerdict, ...] = ()
+    weights: WeightReport | None = None
+    """What ranks hold of golden's weights; None where a side recorded none."""

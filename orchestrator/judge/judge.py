@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
 from aclcmp.orchestrator.core.compact import without_collection
@@ -25,6 +25,7 @@ from aclcmp.orchestrator.core.verdicts import (
     verdicts_on,
     worst,
 )
+from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
 from aclcmp.orchestrator.judge.excuses import apply_allow_rules, apply_ignore_rules
@@ -42,6 +43,7 @@ from aclcmp.orchestrator.judge.pair_status import judge_pair, status_and_margin
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
 from aclcmp.orchestrator.judge.replica_verdicts import apply_replicas
+from aclcmp.orchestrator.judge.wrong_weights import explained_labels, settle_doubts
 
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
@@ -101,13 +103,37 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in known.labels
     ]
-    labels = apply_allow_rules(assign_origins(labels, policy.own_factor, policy.jump, _wrong_by_itself(own)), policy)
+    judged_labels, weights = _explain(labels, evidence.weights, policy, _wrong_by_itself(own))
+    labels = apply_allow_rules(judged_labels, policy)
     coverage = _coverage(labels, evidence, known.untold)
-    first = _first_divergence(labels, policy.fail_on)
+    first = _wrong_weight(weights) or _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
     code = _exit_code(evidence.run_failed, first is not None or drift, coverage.complete)
     by_rank = _first_by_rank(labels, policy.fail_on)
-    return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas)
+    return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas, weights)
+
+
+def _explain(
+    labels: Sequence[LabelVerdict],
+    weights: WeightReport | None,
+    policy: Policy,
+    measured: Mapping[tuple[LabelKey, int], bool],
+) -> tuple[list[LabelVerdict], WeightReport | None]:
+    """Assign origins, with the weights that are wrong; doubtful ones are if their labels are wrong by themselves."""
+    names = {label.key.label for label in labels}
+    while True:
+        found = assign_origins(labels, policy.own_factor, policy.jump, measured, explained_labels(weights, names))
+        settled = settle_doubts(weights, found)
+        if settled == weights:
+            return found, weights
+        weights = settled
+
+
+def _wrong_weight(weights: WeightReport | None) -> FirstDivergence | None:
+    if weights is None or not weights.wrong:
+        return None
+    first = weights.wrong[0]
+    return FirstDivergence(LabelKey(0, first.parameter, 0), first.ranks, Origin.OWN, first.words, "", of_weight=True)
 
 
 def _wrong_by_itself(own: OwnVerdicts) -> dict[tuple[LabelKey, int], bool]:

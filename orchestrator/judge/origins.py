@@ -12,10 +12,13 @@ from typing import NamedTuple
 from aclcmp.orchestrator.core.levels import kind_in_layers
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, Origin, RankVerdict, Status, changed, worst
+from aclcmp.orchestrator.core.weights import WeightFinding
 from aclcmp.orchestrator.judge.growth import is_only_round_off, jump, largest_error, round_off_error
 from aclcmp.orchestrator.judge.pair_status import median_row_error
 from aclcmp.orchestrator.judge.policy import JumpRule
+from aclcmp.orchestrator.judge.wrong_weights import words_on
 
+NO_WEIGHTS: Mapping[str, WeightFinding] = {}
 _ANY_FINITE = 1e100
 """An error that explains any but a non-finite one."""
 _WHOLLY_WRONG = 1.0
@@ -65,7 +68,9 @@ class _TaskHistory:
     largest: float = -1.0
     """Largest error of what is wrong; negative where nothing is yet."""
     root: LabelKey | None = None
-    """The last label with an own divergence, from which what follows inherits."""
+    """The last label with an own divergence, or wrong weight, from which what follows inherits."""
+    weight: LabelKey | None = None
+    """The last wrong weight."""
 
     def add_errors(self, kind: _Kind, verdict: RankVerdict) -> _KindErrors:
         """Add the errors of a verdict; return those of its kind on its rank."""
@@ -94,6 +99,7 @@ def assign_origins(
     own_factor: float,
     rule: JumpRule,
     measured: Mapping[tuple[LabelKey, int], bool] = _NOT_MEASURED,
+    weights: Mapping[str, WeightFinding] = NO_WEIGHTS,
 ) -> list[LabelVerdict]:
     """Tell own errors from inherited ones, in golden order.
 
@@ -110,8 +116,9 @@ def assign_origins(
       way. So does what is wrong there and right again in the label after it, as rows are that were sorted by what
       flipped.
     - A label that was not compared, or is ignored, is as wrong as its own inputs.
+    - Labels of a module whose weight is wrong, by name in `weights`, inherit from the weight, and so does what follows.
     """
-    origins = _Origins(own_factor, rule, measured)
+    origins = _Origins(own_factor, rule, measured, weights)
     judged_labels = [origins.assign(label) for label in labels]
     return _let_drift_behind_ties(judged_labels, origins.ties) if origins.ties else judged_labels
 
@@ -119,12 +126,19 @@ def assign_origins(
 class _Origins:
     """Assigns origins label by label, in golden order."""
 
-    def __init__(self, own_factor: float, rule: JumpRule, measured: Mapping[tuple[LabelKey, int], bool]) -> None:
+    def __init__(
+        self,
+        own_factor: float,
+        rule: JumpRule,
+        measured: Mapping[tuple[LabelKey, int], bool],
+        weights: Mapping[str, WeightFinding],
+    ) -> None:
         self.ties: set[LabelKey] = set()
         """Labels with ids that flipped in a tie."""
         self._own_factor = own_factor
         self._rule = rule
         self._measured = measured
+        self._weights = weights
         self._histories: dict[int, _TaskHistory] = defaultdict(_TaskHistory)
         self._causes: dict[tuple[int, str], _Cause] = {}
         """By task and name of a label: what it explains in the labels that name it as input."""
@@ -132,18 +146,27 @@ class _Origins:
     def assign(self, label: LabelVerdict) -> LabelVerdict:
         """Return a label with the origin of each wrong rank, and the root from which it inherits."""
         history = self._histories[label.key.task]
+        weight = self._weights.get(label.key.label)
+        if weight is not None:
+            history.weight = LabelKey(label.key.task, weight.parameter, 0)
+            history.root = history.root or history.weight
         inputs = self._cause_of_inputs(label, history)
         wrong = [verdict for verdict in label.ranks if verdict.status in WRONG]
-        own = {v.rank for v in wrong if inputs.error < 0 or _exceeds(v, self._own_factor * inputs.error)}
+        first = inputs.error < 0 and inputs.root is None
+        own = {v.rank for v in wrong if first or (inputs.error >= 0 and _exceeds(v, self._own_factor * inputs.error))}
         if self._rule.on and label.level.layer and history.largest > 0:
             own |= _ranks_that_jump(label, history, self._rule)
         if self._measured:
             known = {v.rank: found for v in wrong if (found := self._measured.get((label.key, v.rank))) is not None}
             own = {rank for rank in own if known.get(rank, True)} | {rank for rank, found in known.items() if found}
-        root = self._remember(label, own, inputs, history)
+        if weight is not None:
+            inputs, own = _Cause(inputs.error, history.weight), set()
+        root = self._remember(label, own, inputs, history, by_weight=weight is not None)
         if not wrong:
             return label
         ranks = tuple(_with_origin(verdict, own) for verdict in label.ranks)
+        if weight is not None:
+            ranks = tuple(_with_weight(verdict, weight) for verdict in ranks)
         return replace(label, ranks=ranks, root=root if not own else None)
 
     def _cause_of_inputs(self, label: LabelVerdict, history: _TaskHistory) -> _Cause:
@@ -156,7 +179,7 @@ class _Origins:
         return max(named, key=lambda cause: cause.error)
 
     def _remember(
-        self, label: LabelVerdict, own: Collection[int], inputs: _Cause, history: _TaskHistory
+        self, label: LabelVerdict, own: Collection[int], inputs: _Cause, history: _TaskHistory, *, by_weight: bool
     ) -> LabelKey | None:
         """Note what a label explains in those that follow; return the root of its errors."""
         key = label.key
@@ -171,9 +194,9 @@ class _Origins:
             self._causes[key.task, key.label] = _Cause(-1.0, None) if right else inputs
             return inputs.root
         is_root = tied or any(verdict.rank in own for verdict in counted)
-        root = key if is_root or inputs.error < 0 else inputs.root
+        root = key if is_root or inputs.root is None else inputs.root
         self._causes[key.task, key.label] = _Cause(max(errors), root)
-        history.add_wrong(key, max(errors), is_root=is_root)
+        history.add_wrong(root if by_weight and root else key, max(errors), is_root=is_root or by_weight)
         return root
 
 
@@ -211,6 +234,12 @@ def _with_origin(verdict: RankVerdict, own: set[int]) -> RankVerdict:
     if verdict.status not in WRONG:
         return verdict
     return changed(verdict, origin=Origin.OWN if verdict.rank in own else Origin.INHERITED)
+
+
+def _with_weight(verdict: RankVerdict, weight: WeightFinding) -> RankVerdict:
+    if verdict.status not in WRONG:
+        return verdict
+    return changed(verdict, reason=f"{words_on(weight)}: {verdict.reason}")
 
 
 def _let_drift_behind_ties(labels: Sequence[LabelVerdict], ties: Collection[LabelKey]) -> list[LabelVerdict]:

@@ -95,6 +95,7 @@ def answer(
     evidence = _collect_evidence(replace(run, failed=run.failed or cut_off), resolved, noise, options.profile)
     own, not_measured = _measure_own_errors(planned, comparison)
     evidence = add_own_errors(evidence, own)
+    evidence = replace(evidence, weights=planned.weights)
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [

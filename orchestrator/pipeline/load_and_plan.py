@@ -17,6 +17,7 @@ from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
@@ -28,6 +29,7 @@ from aclcmp.orchestrator.run.shards import FoundShards, UnreadableShard, read_in
 from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
+from aclcmp.orchestrator.weights.check_weights import check_weights
 
 RecordedRun = tuple[RunDir, RunRecord]
 
@@ -55,12 +57,13 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonPlan:
-    """The plan of what to compare, and the plans by which noise floors are measured."""
+    """The plan of what to compare, and the plans by which noise floors are measured; and what ranks hold of weights."""
 
     plan: Plan
     floors: Mapping[FloorSource, Plan] = field(default_factory=dict)
     own: Plan | None = None
     """The plan by which own errors are measured, of a run with `--local`."""
+    weights: WeightReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ def plan_sides(
     )
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
     reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
-    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference})
+    plan, weights = _check_weights(plan, golden.indices, actual.indices, actual.world_size)
+    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference}, weights=weights)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -233,7 +237,23 @@ def _plan_run(
     floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
-    return ComparisonPlan(plan, floors)
+    plan, weights = _check_weights(plan, loaded.indices, loaded.indices, world)
+    return ComparisonPlan(plan, floors, weights=weights)
+
+
+def _check_weights(
+    plan: Plan, golden: Sequence[ShardIndex], actual: Sequence[ShardIndex], world: int
+) -> tuple[Plan, WeightReport | None]:
+    """Check the weights that both sides recorded; the plan gets a note where only one side did."""
+    sides = [
+        [(index.header.rank, table) for index in indices for table in index.weights if table.side == side]
+        for indices, side in ((golden, "pta"), (actual, "acl"))
+    ]
+    if bool(sides[0]) == bool(sides[1]):
+        return plan, check_weights(sides[0], sides[1], world)
+    with_some, without = ("golden", "actual") if sides[0] else ("actual", "golden")
+    note = f"weights are not checked: the {with_some} side's rows were hashed, the {without} side's were not"
+    return replace(plan, notes=(*plan.notes, note)), None
 
 
 def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:

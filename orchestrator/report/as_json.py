@@ -24,6 +24,7 @@ from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.report import SCHEMA, Report
 from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, Judgement, LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.report.flat import OWN_SCALARS, STATS_SCALARS
 from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
 
@@ -86,6 +87,8 @@ def json_pieces(report: Report) -> Iterator[str]:
         "order": report.order,
         "paths": dict(report.paths),
     }
+    if judgement.weights is not None:
+        tail["weights"] = _weights(judgement.weights)
     yield "{"
     for name, value in head.items():
         yield f'"{name}": {_dump(value)},\n '
@@ -134,6 +137,28 @@ def _first(first: FirstDivergence | None) -> dict[str, Any] | None:
         "occurrence": first.key.occurrence,
         "why": first.why,
         "call_site": first.call_site,
+        "of_weight": first.of_weight,
+    }
+
+
+def _weights(weights: WeightReport) -> dict[str, Any]:
+    return {
+        "parameters": weights.parameters,
+        "known": weights.known,
+        "ranks": list(weights.ranks),
+        "findings": [
+            {
+                "kind": each.kind.value,
+                "parameter": each.parameter,
+                "others": list(each.others),
+                "ranks": list(each.ranks),
+                "words": each.words,
+                "labels": list(each.labels),
+                "wrong": each.wrong,
+            }
+            for each in weights.findings
+        ],
+        "held": [{"parameter": h.parameter, "ranks": list(h.ranks), "words": h.words} for h in weights.held],
     }
 
 

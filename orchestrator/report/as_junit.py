@@ -1,8 +1,9 @@
 """report.xml: the report as JUnit test results, as GitLab, Jenkins and the test reporters of GitHub read them.
 
-A test suite per task, a test case per label. Before them a suite "run" of one test case, which holds the facts of the
-run and is an error where what went wrong has no label: a rank that failed or was silent, or nothing to compare at all.
-What was not compared is never green; only what a policy lets pass is skipped.
+A test suite per task, a test case per label; before them one for weights, where they were hashed. The first, "run", has
+one test case, which holds the facts of the run and is an error where what went wrong has no label: a rank that failed
+or was silent, or nothing to compare at all. What was not compared is never green; only what a policy lets pass is
+skipped.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import count, of_ranks, visible
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup, worst
+from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.errors import ExitCode, FailOn
 from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import failure_lines, replica_lines
+from aclcmp.orchestrator.report.text.weights import finding_line
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_RANKS = 16
@@ -50,6 +53,8 @@ def write_junit(report: Report, path: Path) -> None:
     for label in report.judgement.labels:
         tasks.setdefault(label.key.task, []).append(label)
     suites = {"run": [_run_case(report)]}
+    if report.judgement.weights is not None:
+        suites["weights"] = _weight_cases(report.judgement.weights)
     fail_on = FailOn(report.policy.get("fail_on", FailOn.ANY))
     suites |= {f"task {task}": [_case(label, fail_on) for label in labels] for task, labels in tasks.items()}
     with path.open("w", encoding="utf-8", newline="\n") as out:
@@ -160,6 +165,16 @@ def _run_case(report: Report) -> _TestCase:
         *replica_lines(report),
     ] or [f"the run is {judgement.verdict}"]
     return _TestCase("run", "run", "error", judgement.verdict, _brief(reasons[0]), tuple(map(_brief, reasons)))
+
+
+def _weight_cases(weights: WeightReport) -> list[_TestCase]:
+    """Return a test case for each weight that is wrong, or one that passes; its detail tells what is not known."""
+    told = tuple(_brief(finding_line(each)) for each in weights.findings if not each.wrong)
+    wrong = [
+        _TestCase("weights", each.parameter, "failure", each.kind.value, _brief(finding_line(each)))
+        for each in weights.wrong
+    ]
+    return wrong or [_TestCase("weights", "weights", detail=told)]
 
 
 def _case(label: LabelVerdict, fail_on: FailOn) -> _TestCase:

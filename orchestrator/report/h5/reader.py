@@ -47,6 +47,7 @@ from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5.primitives import columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file
+from aclcmp.orchestrator.report.h5.weight_tables import read_weights
 
 Row = dict[str, Any]
 Columns = Mapping[str, list[Any]]
@@ -133,6 +134,7 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
         tuple(labels),
         _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
+        read_weights(file),
     )
     policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
     notes = tuple(decode_text(note) for note in own_dataset(file, "notes")[:])
@@ -287,7 +289,7 @@ def _first(attributes: Mapping[str, Any]) -> FirstDivergence | None:
     key = LabelKey(int(attributes["task"]), decode_text(attributes["label"]), int(attributes["occurrence"]))
     ranks = tuple(int(rank) for rank in attributes["ranks"])
     origin, why, site = (decode_text(attributes[name]) for name in ("origin", "why", "call_site"))
-    return FirstDivergence(key, ranks, Origin(origin), why, site)
+    return FirstDivergence(key, ranks, Origin(origin), why, site, bool(attributes.get("of_weight", False)))
 
 
 def _coverage(attributes: Mapping[str, Any]) -> Coverage:

@@ -1,7 +1,8 @@
 """report.h5: the facts of report.json as tables and plots that generic HDF5 tools read.
 
 /                     schema, verdict, exit_code
-/first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site
+/first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site, of_weight
+/weights              see `weight_tables.py`
 /labels, /grid        see `labels.py`
 /coverage             counts, silent_ranks
 /run                  the fields of run.json that are single values or texts; /run/ranks is a table
@@ -36,6 +37,7 @@ from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
 from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.h5.sealed_file import write_sealed_file
+from aclcmp.orchestrator.report.h5.weight_tables import write_weights
 
 
 def write_h5(report: Report, path: Path) -> None:
@@ -77,6 +79,7 @@ def _write(report: Report, file: h5py.File) -> None:
     write_plots(file, judgement)
     write_rows(file, judgement)
     write_looks(file, report.looks, report.patterns, report.hints)
+    write_weights(file, judgement.weights)
 
 
 def _replicas(judgement: Judgement) -> Columns:
@@ -107,7 +110,7 @@ def _first_divergence(file: h5py.File, report: Report) -> None:
     key = first.key
     write_attributes(group, {"task": key.task, "label": key.label, "occurrence": key.occurrence})
     write_attributes(group, {"origin": first.origin.value, "why": first.why, "call_site": first.call_site})
-    write_attributes(group, {"ranks": np.array(first.ranks, dtype="i8")})
+    write_attributes(group, {"ranks": np.array(first.ranks, dtype="i8"), "of_weight": first.of_weight})
 
 
 def _run(group: h5py.Group, report: Report) -> None:

@@ -88,8 +88,11 @@ def _basis(label: LabelVerdict) -> str:
 def _place(
     first: FirstDivergence | None, labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]
 ) -> dict[str, int] | None:
-    """Return where the first divergence is: the label's number, and the column of the first of its ranks."""
-    if first is None:
+    """Return where the first divergence is: the label's number, and the column of the first of its ranks.
+
+    None where there is none, or it is a weight.
+    """
+    if first is None or first.of_weight:
         return None
     number = next(i for i, label in enumerate(labels) if label.key == first.key)
     return {"label": number, "column": next(i for i, ranks in enumerate(columns) if first.ranks[0] in ranks)}

@@ -13,6 +13,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
+from aclcmp.orchestrator.core.weights import HeldRows
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import (
@@ -23,6 +24,7 @@ from aclcmp.orchestrator.report.text.sentences import (
     replica_lines,
     success_line,
 )
+from aclcmp.orchestrator.report.text.weights import weight_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _MOST_FINDINGS = 4
@@ -57,6 +59,10 @@ class Summary:
     gaps: tuple[str, ...]
     excused: tuple[str, ...]
     """What the policy lets pass."""
+    weights: tuple[str, ...]
+    """What is known of the weights."""
+    held: tuple[tuple[str, str, str], ...]
+    """Ranks, their parameter, and what it holds of golden's."""
     notes: tuple[str, ...]
     facts: Table
     hosts: tuple[tuple[str, str, str, str], ...]
@@ -95,6 +101,8 @@ def summary_of(report: Report) -> Summary:
         complete=judgement.coverage.complete,
         gaps=tuple(line for line in missing if line != headline),
         excused=tuple(excuse_lines(report)),
+        weights=tuple(line.strip() for line in weight_lines(report)),
+        held=tuple((of_ranks(each.ranks), each.parameter, each.words) for each in _held(report)),
         notes=report.notes,
         facts=_facts(report),
         hosts=tuple(_host(host, ranks) for host, ranks in _by_host(run).items()),
@@ -105,6 +113,10 @@ def summary_of(report: Report) -> Summary:
         ],
         first_by_rank=_first_by_rank(report),
     )
+
+
+def _held(report: Report) -> tuple[HeldRows, ...]:
+    return () if report.judgement.weights is None else report.judgement.weights.held
 
 
 def _count_sentence(report: Report) -> str:

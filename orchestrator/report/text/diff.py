@@ -132,7 +132,10 @@ def _wrong_labels(judgement: Judgement) -> int:
 def _first(before: Report, after: Report) -> list[str]:
     was, now = (report.judgement.first_divergence for report in (before, after))
     names = [
-        f"{each.key.label}, task {each.key.task}, {of_ranks(each.ranks)}" if each else "none" for each in (was, now)
+        f"{each.key.label}, {'weight' if each.of_weight else f'task {each.key.task}'}, {of_ranks(each.ranks)}"
+        if each
+        else "none"
+        for each in (was, now)
     ]
     return [f"First divergence: {names[0]}" + (" in both" if names[0] == names[1] else f" -> {names[1]}")]
 

@@ -64,6 +64,12 @@ def first_divergence_lines(report: Report) -> list[str]:
     if first is None:
         return []
     where = _where(report.run, first.ranks)
+    measured = any(verdict.own is not None for label in report.judgement.labels for verdict in label.ranks)
+    others = list_names(_others(report, first), _MOST_MEASURED if measured else _MOST_NAMED)
+    also = [f"Also wrong by itself: {others}."] if others else []
+    if first.of_weight:
+        line = f"First divergence: weight {first.key.label}, {of_ranks(first.ranks)}{where}, as it was loaded"
+        return [line, f"  It {first.why}.", *also]
     lines = [
         f"First divergence: {_name_with_occurrence(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
@@ -71,10 +77,7 @@ def first_divergence_lines(report: Report) -> list[str]:
     lines.append(f"  {first.why}; {_before(report, first)}.")
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
-    if others := _others(report, first):
-        measured = any(verdict.own is not None for label in report.judgement.labels for verdict in label.ranks)
-        lines.append(f"Also wrong by itself: {list_names(others, _MOST_MEASURED if measured else _MOST_NAMED)}.")
-    return lines
+    return lines + also
 
 
 def _passed_root(report: Report, first: FirstDivergence) -> str:

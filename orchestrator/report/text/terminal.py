@@ -22,6 +22,7 @@ from aclcmp.orchestrator.report.text.sentences import (
     success_line,
 )
 from aclcmp.orchestrator.report.text.table import table
+from aclcmp.orchestrator.report.text.weights import is_wrong, weight_lines
 
 _LINES = 24
 """A report shall be read without scrolling, so the table is folded until all has its place."""
@@ -43,12 +44,16 @@ def print_report(report: Report, console: Console, folder: Path | None = None) -
     sentences = list(_sentences(report, f"{_short(folder)}/" if folder is not None else ""))
     for line in interruption_lines(report):
         say(line, "bold red")
+    weights = weight_lines(report)
+    for number, line in enumerate(weights):
+        say(line, "bold red" if is_wrong(report) and not number else "" if is_wrong(report) else _style(weights))
     good = success_line(report)
     if good is not None:
         say(good, "green")
     elif has_compared(report):
         lines = sum(
-            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1 for line, _ in sentences
+            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1
+            for line in (*weights, *(line for line, _ in sentences))
         )
         room = _LINES - lines - _AROUND_TABLE
         for text in table(report.judgement, _ranks(report), console.width, plain, room):
@@ -79,6 +84,11 @@ def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
     yield from ((line, "magenta") for line in gap_lines(report, folder))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
+
+
+def _style(weights: Sequence[str]) -> str:
+    """Return the style of lines on weights of which none is wrong: only one line says that all are right."""
+    return "green" if len(weights) == 1 else "yellow"
 
 
 def _ranks(report: Report) -> list[int]:

@@ -1,0 +1,468 @@
+"""From the hashes that ranks recorded to what they hold of golden's weights, and what is wrong about it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, Hashes, RowForm, WeightTable, row_length
+from aclcmp.orchestrator.core.text import count
+from aclcmp.orchestrator.core.weights import HeldRows, WeightFault, WeightFinding, WeightReport
+from aclcmp.orchestrator.weights.expected import Expectations, Holding, Signature, signature_of
+from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
+from aclcmp.orchestrator.weights.names import fold_layers, module_of, short_name, template_of
+
+RankTable = tuple[int, WeightTable]
+"""A rank, and what it recorded of a model."""
+
+_MOST_SEGMENTS = 6
+_QUANTISED = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+
+
+def check_weights(golden: Sequence[RankTable], actual: Sequence[RankTable], ranks: int) -> WeightReport | None:
+    """Return what the ranks of the actual side hold of golden's weights; None where a side recorded none.
+
+    `ranks` is how many there are; where some recorded no weights, rows that nobody holds are not told.
+    """
+    if not golden or not actual:
+        return None
+    return _Check(_golden_parameters(golden), actual, ranks).report()
+
+
+def _golden_parameters(tables: Sequence[RankTable]) -> list[HashedParameter]:
+    """Return golden's parameters, each once; those of which ranks hold different rows are told by their rank."""
+    contents: dict[str, dict[bytes, tuple[int, HashedParameter]]] = defaultdict(dict)
+    for rank, table in tables:
+        for each in table.parameters:
+            if each.forms:
+                key = b"".join(rows.tobytes() for form, rows in each.forms.items() if form.parts == 1)
+                contents[each.name].setdefault(key or repr(each.shape).encode(), (rank, each))
+    return [
+        each if len(found) == 1 else replace(each, name=f"{each.name} (golden rank {rank})")
+        for found in contents.values()
+        for rank, each in found.values()
+    ]
+
+
+class _Check:
+    """One comparison of the weights of two sides."""
+
+    def __init__(self, golden: list[HashedParameter], actual: Sequence[RankTable], ranks: int) -> None:
+        self._golden = GoldenRows(golden)
+        self._names = [each.name for each in golden]
+        self._all_ranks = ranks
+        self._ranks = tuple(sorted({rank for rank, _ in actual}))
+        self._holdings: list[Holding] = []
+        self._unread: list[tuple[int, HashedParameter]] = []
+        models: dict[int, int] = defaultdict(int)
+        for rank, table in actual:
+            model, models[rank] = models[rank], models[rank] + 1
+            for each in table.parameters:
+                if not each.forms:
+                    self._unread.append((rank, each))
+                    continue
+                segments = tuple(self._golden.segments(each, self._golden.find(each)))
+                self._holdings.append(Holding(rank, model, each, segments, signature_of(each.name, segments, golden)))
+        packed = {name: parts for _, table in actual for name, parts in table.packed.items()}
+        self._expected = Expectations(self._holdings, self._golden, packed)
+        self._hashes: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *(h.rows for h in self._holdings)]))
+        self._unheld = dict(self._find_unheld())
+
+    def report(self) -> WeightReport:
+        """Return all that was found."""
+        findings: list[tuple[Holding, WeightFinding]] = []
+        right: list[Holding] = []
+        for holding in self._holdings:
+            finding, corrected = self._judge(holding)
+            if finding is None:
+                right.append(corrected)
+            else:
+                findings.append((corrected, finding))
+        findings += self._out_of_order(right)
+        slices = list(self._slices(findings))
+        findings += [(holding, each) for holding, each in slices if holding is not None]
+        found = [*_merge(findings), *(each for holding, each in slices if holding is None)]
+        found += [*self._unchecked(), *self._never_held(findings)]
+        names = {(each.model, each.parameter.name) for each in self._holdings}
+        names |= {(0, each.name) for _, each in self._unread}
+        bad = {name for each in found for name in (each.parameter, *each.others)}
+        known = sum(name not in bad for _, name in names)
+        found.sort(key=lambda each: (not each.wrong, self._place(each)))
+        return WeightReport(len(names), known, self._ranks, tuple(found), tuple(self._held(right)))
+
+    def _judge(self, holding: Holding) -> tuple[WeightFinding | None, Holding]:
+        """Return what is wrong with one parameter on its rank, and what it holds where rows are in several places."""
+        family = self._expected.family(holding)
+        if not family:
+            return self._unknown_everywhere(holding), holding
+        signature = self._expected.signature(holding)
+        if signature is not None:
+            if signature == holding.signature or self._expected.explains(holding, signature):
+                told = replace(holding, signature=signature, segments=self._segments(holding, signature))
+                return (None if all(each.known for each in told.segments) else self._of_expected(told)), told
+            wrong = self._wrong_rows(holding, signature)
+            return self._finding(holding, wrong, signature), holding
+        wrong = self._rows_of_others(holding)
+        if not wrong.any():
+            return None, holding
+        return self._finding(holding, wrong, None), holding
+
+    def _segments(self, holding: Holding, signature: Signature) -> tuple[Segment, ...]:
+        """Return the segments that a signature means for a parameter."""
+        found, begin = [], 0
+        for run in signature:
+            number = self._expected.golden_number(holding, run) if run.template else None
+            if number is None:
+                found.append(Segment(begin, run.count, zero=run.zero))
+            else:
+                form = RowForm("", run.part, run.parts, run.transposed)
+                found.append(Segment(begin, run.count, number, form, run.row))
+            begin += run.count
+        return tuple(found)
+
+    def _of_expected(self, holding: Holding) -> WeightFinding | None:
+        """Return what is wrong with a parameter that is as in most layers: rows that are not golden's in any.
+
+        It is wrong for certain where other rows of golden's parameter are known, which a loader that changes a
+        parameter on purpose does not leave. Zero rows are padding where all of golden's are held.
+        """
+        unknown = [each for each in holding.segments if not each.known]
+        held = {each.golden for each in holding.segments if each.known}
+        gaps = any(self._unheld[each].any() for each in held)
+        if all(each.zero for each in unknown) and not gaps and not self._unheld_siblings(held):
+            return None
+        wrong = np.zeros(len(holding.rows), bool)
+        for each in unknown:
+            wrong[each.begin : each.begin + each.count] = True
+        others = (each for each in self._holdings if each.parameter.name == holding.parameter.name)
+        on_another = any(each.rank != holding.rank and all(s.known for s in each.segments) for each in others)
+        finding = self._finding(holding, wrong, None, certain=gaps or on_another)
+        siblings = self._unheld_siblings(held)
+        lost = self._lost(holding, siblings)
+        words = f"{finding.words}; no rank holds {', '.join(lost)}" if lost else finding.words
+        return replace(finding, words=words, labels=self._labels(holding, [*held, *siblings]))
+
+    def _unheld_siblings(self, golden: Collection[int]) -> list[int]:
+        """Return the parameters of golden in the same parts of the model that no rank holds, of rows as long."""
+        near = {
+            (module_of(module_of(self._names[each])), row_length(self._golden.parameters[each].shape))
+            for each in golden
+        }
+        return [
+            number
+            for number, rows in self._unheld.items()
+            if rows.all()
+            and (module_of(module_of(self._names[number])), row_length(self._golden.parameters[number].shape)) in near
+        ]
+
+    def _unknown_everywhere(self, holding: Holding) -> WeightFinding:
+        parameter = holding.parameter
+        words, kind = "holds no row of golden's, on any rank or in any layer", WeightFault.UNKNOWN
+        if parameter.dtype in _QUANTISED:
+            words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
+        elif not any(self._row_lengths() & {row_length(parameter.shape)}):
+            words, kind = (
+                f"golden's rows were not hashed in pieces of {row_length(parameter.shape):,} values",
+                (WeightFault.UNCHECKED),
+            )
+        elif (holding.rows < NOT_ZERO).all():
+            words = "is zero throughout, as no rows of golden are"
+        return WeightFinding(kind, parameter.name, (), (holding.rank,), words, self._labels(holding, ()), False)
+
+    def _row_lengths(self) -> set[int]:
+        lengths = set()
+        for each in self._golden.parameters:
+            for form in each.forms:
+                width = row_length(each.shape)
+                if form.transposed:
+                    width = each.shape[-2]
+                lengths.add(width // form.parts)
+        return lengths
+
+    def _wrong_rows(self, holding: Holding, signature: Signature) -> np.ndarray:
+        """Tell which rows of a parameter are not those that a signature means."""
+        wrong = np.zeros(len(holding.rows), bool)
+        for each in self._segments(holding, signature):
+            rows = holding.rows[each.begin : each.begin + each.count]
+            if each.known:
+                meant = self._golden.rows(each.golden, each.form, each.row, each.count)
+                equal = np.logical_or.reduce([rows == one for one in meant if len(one) == len(rows)] or [rows != rows])
+                wrong[each.begin : each.begin + each.count] = ~equal
+            elif each.zero:
+                wrong[each.begin : each.begin + each.count] = rows >= NOT_ZERO
+        return wrong
+
+    def _rows_of_others(self, holding: Holding) -> np.ndarray:
+        """Tell which rows of a parameter are of others than it should hold, where no layer of its rank is right."""
+        family = self._expected.family(holding)
+        wrong = np.zeros(len(holding.rows), bool)
+        expected = iter(family)
+        meant = ""
+        for place, run in enumerate(holding.signature):
+            segment = holding.segments[place]
+            new = not place or run.template != holding.signature[place - 1].template
+            meant = next(expected, meant) if new else meant
+            number = self._expected.number_in_layer(holding, meant)
+            at = slice(segment.begin, segment.begin + segment.count)
+            if number is None:
+                wrong[at] = run.template != meant
+            elif number != segment.golden:
+                wrong[at] = ~np.isin(
+                    holding.rows[at], np.concatenate(list(self._golden.parameters[number].forms.values()))
+                )
+        return wrong
+
+    def _finding(
+        self, holding: Holding, wrong: np.ndarray, signature: Signature | None, *, certain: bool | None = None
+    ) -> WeightFinding:
+        """Return the finding on a parameter some of whose rows are wrong."""
+        bad = [each for each in holding.segments if wrong[each.begin : each.begin + each.count].any()]
+        meant = self._segments(holding, signature) if signature is not None else ()
+        in_layer = [self._expected.number_in_layer(holding, each) for each in self._expected.family(holding)]
+        should = dict.fromkeys([each.golden for each in meant if each.known] or [n for n in in_layer if n is not None])
+        kind = self._kind(bad, should)
+        words = self._words(holding, bad)
+        if meant:
+            words += f"; it should hold {self._plain_words(holding, meant)}"
+        elif kind is not WeightFault.UNKNOWN:
+            names = [short_name(holding.parameter.name, self._names[each]) for each in should]
+            words += f"; it should hold rows of {', '.join(names)}"
+        if lost := self._lost(holding, should):
+            words += f"; no rank holds {', '.join(lost)}"
+        sure = (signature is not None or kind is not WeightFault.UNKNOWN) if certain is None else certain
+        return WeightFinding(
+            kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), sure
+        )
+
+    def _lost(self, holding: Holding, golden: Collection[int]) -> list[str]:
+        """Return which rows of parameters of golden no rank holds, in words."""
+        if len(self._ranks) < self._all_ranks:
+            return []
+        names = {each: short_name(holding.parameter.name, self._names[each]) for each in golden}
+        lost = {each: self._unheld[each] for each in golden if self._unheld[each].any()}
+        return [names[each] if rows.all() else f"{names[each]}[{_ranges(rows)}]" for each, rows in lost.items()]
+
+    def _kind(self, bad: Sequence[Segment], should: Collection[int]) -> WeightFault:
+        others = [each for each in bad if each.known]
+        if not others:
+            return WeightFault.UNKNOWN
+        templates = {template_of(self._names[each]) for each in should}
+        if all(each.golden in should for each in others):
+            alone = len({each.golden for each in others}) == len(should) == 1
+            return WeightFault.SLICE if alone else WeightFault.ORDER
+        of_layer = all(template_of(self._names[each.golden]) in templates for each in others)
+        return WeightFault.LAYER if of_layer else WeightFault.ORDER
+
+    def _plain_words(self, holding: Holding, segments: Sequence[Segment]) -> str:
+        return _limited([self._segment_words(holding, each) for each in segments])
+
+    def _words(self, holding: Holding, bad: Sequence[Segment]) -> str:
+        """Return what a parameter holds, what is wrong of it between asterisks."""
+        return "holds " + _limited(
+            [
+                f"**{self._segment_words(holding, each)}**" if each in bad else self._segment_words(holding, each)
+                for each in holding.segments
+            ],
+            first=next((place for place, each in enumerate(holding.segments) if each in bad), 0),
+        )
+
+    def _segment_words(self, holding: Holding, segment: Segment) -> str:
+        if not segment.known:
+            kind = "zero" if segment.zero else "unknown"
+            return f"{segment.count:,} {kind} row{'s' * (segment.count != 1)}"
+        golden = self._golden.parameters[segment.golden]
+        name = short_name(holding.parameter.name, golden.name)
+        form = segment.form
+        width = golden.shape[-2] if form.transposed else row_length(golden.shape)
+        total = len(next(iter(golden.forms.values())))
+        if form.transposed:
+            name, total = f"{name}.T", int(np.prod(golden.shape)) // width
+        rows = "" if segment.count == total else f"{segment.row}:{segment.row + segment.count}"
+        if form.parts > 1:
+            step = width // form.parts
+            return f"{name}[{rows or ':'}, {form.part * step}:{(form.part + 1) * step}]"
+        return f"{name}[{rows}]" if rows else name
+
+    def _labels(self, holding: Holding, golden: Collection[int]) -> tuple[str, ...]:
+        """Return the names of labels that a parameter explains, on either side."""
+        own = holding.parameter.label or module_of(holding.parameter.name)
+        return tuple(dict.fromkeys([*(module_of(self._names[each]) for each in sorted(golden)), own]))
+
+    def _find_unheld(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield for each parameter of golden which rows nobody holds, in any form that ranks have of it."""
+        forms: dict[int, set[tuple[int, bool]]] = defaultdict(set)
+        for holding in self._holdings:
+            for each in holding.segments:
+                if each.known:
+                    forms[each.golden].add((each.form.parts, each.form.transposed))
+        for number, golden in enumerate(self._golden.parameters):
+            used = forms.get(number) or {(form.parts, form.transposed) for form in list(golden.forms)[:1]}
+            yield number, self._golden.unheld(number, self._hashes, used)
+
+    def _out_of_order(self, right: Sequence[Holding]) -> Iterator[tuple[Holding, WeightFinding]]:
+        """Yield the parameters of which a rank holds another slice than it does of most that are cut into as many."""
+        votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+        of_holding: list[tuple[Holding, int, int]] = []
+        for holding in right:
+            found = {place for each in holding.segments if (place := self._slice_of(each)) is not None}
+            if len(found) == 1:
+                ((place, slices),) = found
+                of_holding.append((holding, place, slices))
+                votes[holding.rank, slices][place] += 1
+        for holding, place, slices in of_holding:
+            of_rank = votes[holding.rank, slices]
+            ((usual, most),) = of_rank.most_common(1)
+            if place == usual or 3 * most < 2 * of_rank.total():
+                continue
+            golden = {each.golden for each in holding.segments}
+            lost = self._lost(holding, golden)
+            words = f"{self._words(holding, holding.segments)}: slice {place + 1} of {slices}; of most others it holds "
+            words += f"slice {usual + 1}" + (f"; no rank holds all of {', '.join(lost)}" if lost else "")
+            labels, ranks, name = self._labels(holding, golden), (holding.rank,), holding.parameter.name
+            yield holding, WeightFinding(WeightFault.SLICE, name, (), ranks, words, labels, bool(lost))
+
+    def _slice_of(self, segment: Segment) -> tuple[int, int] | None:
+        """Return the number of an even slice of golden's parameter, and how many there are; None for the whole."""
+        if not segment.known:
+            return None
+        if segment.form.parts > 1:
+            return segment.form.part, segment.form.parts
+        slices, left = divmod(len(self._unheld[segment.golden]), segment.count)
+        even = not left and not segment.row % segment.count and slices > 1
+        return (segment.row // segment.count, slices) if even else None
+
+    def _slices(
+        self, findings: Sequence[tuple[Holding, WeightFinding]]
+    ) -> Iterator[tuple[Holding | None, WeightFinding]]:
+        """Yield the parameters that hold rows of golden which others hold too, while some rows are on no rank."""
+        if len(self._ranks) < self._all_ranks:
+            return
+        told = {label for _, each in findings for label in each.labels}
+        blamed: dict[tuple[int, int, str], tuple[Holding, list[Segment], set[int]]] = {}
+        for number, unheld in self._unheld.items():
+            name = self._names[number]
+            if not unheld.any() or unheld.all() or module_of(name) in told:
+                continue
+            holders = [
+                (holding, each) for holding in self._holdings for each in holding.segments if each.golden == number
+            ]
+            times = np.zeros(len(unheld), int)
+            for _, each in holders:
+                times[each.row : each.row + each.count] += 1
+            often = times > np.median(times[~unheld])
+            twice = [(h, s) for h, s in holders if often[s.row : s.row + s.count].any()]
+            if not twice:  # the rows behind those that all hold: the engine has a smaller table
+                lost = f"no rank holds {name}[{_ranges(unheld)}]"
+                yield None, WeightFinding(WeightFault.UNHELD, name, (), (), lost, (module_of(name),), False)
+            for holding, segment in self._out_of_place(holders, twice, len(unheld)):
+                place = holding.rank, holding.model, holding.parameter.name
+                _, segments, golden = blamed.setdefault(place, (holding, [], set()))
+                segments.append(segment)
+                golden.add(number)
+        for holding, segments, golden in blamed.values():
+            words = f"{self._words(holding, segments)}, as another does; no rank holds "
+            words += ", ".join(self._lost(holding, sorted(golden)))
+            labels = self._labels(holding, golden)
+            ranks = (holding.rank,)
+            yield (
+                holding,
+                WeightFinding(WeightFault.SLICE, holding.parameter.name, (), ranks, words, labels, True),
+            )
+
+    @staticmethod
+    def _out_of_place(
+        holders: Sequence[tuple[Holding, Segment]], twice: Sequence[tuple[Holding, Segment]], rows: int
+    ) -> Sequence[tuple[Holding, Segment]]:
+        """Return who holds rows twice and is not where the order of ranks puts that slice; if all are, all of them."""
+        places = {holding.rank: place for place, (holding, _) in enumerate(holders)}
+        even = len(places) == len(holders) and len({segment.count for _, segment in holders}) == 1
+        size = holders[0][1].count
+        if even and size * len(holders) == rows:
+            return [each for each in twice if each[1].row != places[each[0].rank] * size] or twice
+        return twice
+
+    def _unchecked(self) -> Iterator[WeightFinding]:
+        """Yield the parameters that could not be looked at, those of one reason together."""
+        reasons: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for rank, each in self._unread:
+            reasons[each.problem or "it has no hashes"][each.name].add(rank)
+        for reason, ranks in reasons.items():
+            first, *others = ranks
+            on = tuple(sorted(set().union(*ranks.values())))
+            yield WeightFinding(WeightFault.UNCHECKED, first, tuple(others), on, reason, (), False)
+
+    def _never_held(self, findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[WeightFinding]:
+        """Yield the parameters of golden of which no rank holds a row, those of all layers together."""
+        if len(self._ranks) < self._all_ranks:
+            return
+        if self._unread or any(each.kind is WeightFault.UNCHECKED for _, each in findings):
+            return  # they may be in what could not be looked at
+        told = {label for _, each in findings for label in each.labels}
+        lost: dict[str, list[str]] = defaultdict(list)
+        for number, unheld in self._unheld.items():
+            name = self._names[number]
+            if len(unheld) and unheld.all() and module_of(name) not in told:
+                lost[template_of(name)].append(name)
+        for names in lost.values():
+            words = f"no rank holds a row of {fold_layers(names)}"
+            yield WeightFinding(WeightFault.UNHELD, names[0], tuple(names[1:]), (), words, (), False)
+
+    def _place(self, finding: WeightFinding) -> int:
+        """Return where in golden's order a finding belongs."""
+        modules = {module_of(name): place for place, name in reversed([*enumerate(self._names)])}
+        return min((modules[label] for label in finding.labels if label in modules), default=len(self._names))
+
+    def _held(self, right: Sequence[Holding]) -> Iterator[HeldRows]:
+        """Yield what ranks hold that is as it should be, folded over layers, then over ranks."""
+        layers: dict[tuple[int, tuple[int, str], Signature], list[Holding]] = defaultdict(list)
+        for each in right:
+            layers[each.rank, each.template, each.signature].append(each)
+        ranks: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for (rank, _, _), found in layers.items():
+            name = fold_layers([each.parameter.name for each in found])
+            ranks[name, self._plain_words(found[0], found[0].segments) + self._cast_words(found[0])].append(rank)
+        for (name, words), on in ranks.items():
+            yield HeldRows(name, tuple(on), words)
+
+    def _cast_words(self, holding: Holding) -> str:
+        """Say from which type golden's rows were cast."""
+        types = {self._golden.parameters[each.golden].dtype for each in holding.segments if each.known}
+        own = holding.parameter.dtype
+        return "" if types <= {own} else f" ({own} of {', '.join(sorted(types))})"
+
+
+def _merge(findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[WeightFinding]:
+    """Yield findings, those that are the same on several ranks or in several layers as one."""
+    by_rank: dict[object, list[tuple[Holding, WeightFinding]]] = defaultdict(list)
+    for holding, each in findings:
+        shape = tuple((run.template, run.shift) for run in holding.signature)
+        by_rank[holding.model, each.parameter, each.kind, each.wrong, shape].append((holding, each))
+    by_layer: dict[object, list[tuple[Holding, WeightFinding]]] = defaultdict(list)
+    for found in by_rank.values():
+        holding, first = found[0]
+        merged = replace(first, ranks=tuple(sorted({each.rank for each, _ in found})))
+        shape = tuple((run.template, run.shift) for run in holding.signature)
+        by_layer[holding.template, merged.kind, merged.wrong, merged.ranks, shape].append((holding, merged))
+    for found in by_layer.values():
+        _, first = found[0]
+        labels = tuple(dict.fromkeys(label for _, each in found for label in each.labels))
+        yield replace(first, others=tuple(each.parameter for _, each in found[1:]), labels=labels)
+
+
+def _limited(words: Sequence[str], first: int = 0) -> str:
+    """Return words as a list, of many those from the first that matters on."""
+    begin = max(min(first - 1, len(words) - _MOST_SEGMENTS), 0)
+    shown = words[begin : begin + _MOST_SEGMENTS]
+    left = len(words) - len(shown)
+    return ", ".join([*(["..."] if begin else []), *shown]) + (f" and {count(left, 'piece')} more" if left else "")
+
+
+def _ranges(rows: np.ndarray) -> str:
+    """Return which rows are true: "64:128, 192:256"."""
+    at = np.flatnonzero(rows)
+    runs = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1)
+    words = [f"{run[0]}:{run[-1] + 1}" for run in runs[:3]]
+    return ", ".join(words) + (f" and {len(runs) - 3:,} more" if len(runs) > 3 else "")
