@@ -61,7 +61,8 @@ def hash_weights(
     named = list(model.named_parameters())
     total, done, told = sum(_nbytes(each) for _, each in named), 0, time.monotonic()
     found = []
-    for name, parameter in named:
+    for name, whole in named:
+        parameter = whole.to_local() if hasattr(whole, "to_local") else whole
         owner = name.rpartition(".")[0]
         kind = type(modules.get(owner)).__name__
         problem, forms = "", dict[RowForm, Hashes]()
@@ -116,8 +117,6 @@ class _Cuts:
 
     def hash(self, parameter: Any, transposable: bool) -> dict[RowForm, Hashes]:
         """Return the hashes of a parameter's rows in all forms."""
-        if hasattr(parameter, "to_local"):
-            parameter = parameter.to_local()
         matrix = parameter.reshape(-1, row_length(tuple(parameter.shape)))
         if not self._golden:
             (rows,) = _hash_rows(matrix, (1,))

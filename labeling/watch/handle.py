@@ -73,7 +73,7 @@ def watch(
     rename: Rename | None = None,
     prefix: str = "",
     layouts: bool = True,
-    weights: bool = False,
+    weights: bool | int = False,
 ) -> Watch:
     """Label the outputs of a model's modules under the modules' names. Models with equal names need no id map.
 
@@ -94,7 +94,8 @@ def watch(
         layouts: take the layouts of plain tensors from the model's transformers TP plan or its DTensor weights, where
             these state them for certain. (A DTensor always carries its own.)
         weights: hash each row of the model's parameters, as they are now, so that the report says which rows of
-            golden's weights each rank of the actual side holds. Watch both sides with it.
+            golden's weights each rank of the actual side holds. Watch both sides with it. Where the actual side has
+            more ranks than golden, give golden their number: columns that ranks cut are hashed as they cut them.
 
     The first tensor of a tuple has the module's name, so `(hidden, None)` pairs with `hidden`. Further tensors add
     their position (`<name>.1`), those of dicts and dataclasses their key (`<name>.logits`). Other values, and key-value
@@ -122,7 +123,8 @@ def watch(
         from aclcmp.labeling.weights import divisors, hash_weights
 
         ranks = distributed_identity(rank_identity()).world_size
-        hash_weights(model, side, labels=handle.ids, parts=divisors(ranks))
+        parts = sorted({*divisors(ranks), *divisors(int(weights))})
+        hash_weights(model, side, labels=handle.ids, parts=parts)
     return handle
 
 

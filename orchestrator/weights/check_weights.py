@@ -53,6 +53,7 @@ class _Check:
     def __init__(self, golden: list[HashedParameter], actual: Sequence[RankTable], ranks: int) -> None:
         self._golden = GoldenRows(golden)
         self._names = [each.name for each in golden]
+        self._lengths = {_length(each, form) for each in golden for form in each.forms}
         self._all_ranks = ranks
         self._ranks = tuple(sorted({rank for rank, _ in actual}))
         self._holdings: list[Holding] = []
@@ -138,7 +139,7 @@ class _Check:
         for each in unknown:
             wrong[each.begin : each.begin + each.count] = True
         others = (each for each in self._holdings if each.parameter.name == holding.parameter.name)
-        on_another = any(each.rank != holding.rank and all(s.known for s in each.segments) for each in others)
+        on_another = any(each.rank != holding.rank and all(s.known or s.zero for s in each.segments) for each in others)
         finding = self._finding(holding, wrong, None, certain=gaps or on_another)
         siblings = self._unheld_siblings(held)
         lost = self._lost(holding, siblings)
@@ -160,27 +161,15 @@ class _Check:
 
     def _unknown_everywhere(self, holding: Holding) -> WeightFinding:
         parameter = holding.parameter
+        length = row_length(parameter.shape)
         words, kind = "holds no row of golden's, on any rank or in any layer", WeightFault.UNKNOWN
         if parameter.dtype in _QUANTISED:
             words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
-        elif not any(self._row_lengths() & {row_length(parameter.shape)}):
-            words, kind = (
-                f"golden's rows were not hashed in pieces of {row_length(parameter.shape):,} values",
-                (WeightFault.UNCHECKED),
-            )
+        elif length not in self._lengths:
+            words, kind = f"golden's rows were not hashed in pieces of {length:,} values", WeightFault.UNCHECKED
         elif (holding.rows < NOT_ZERO).all():
             words = "is zero throughout, as no rows of golden are"
         return WeightFinding(kind, parameter.name, (), (holding.rank,), words, self._labels(holding, ()), False)
-
-    def _row_lengths(self) -> set[int]:
-        lengths = set()
-        for each in self._golden.parameters:
-            for form in each.forms:
-                width = row_length(each.shape)
-                if form.transposed:
-                    width = each.shape[-2]
-                lengths.add(width // form.parts)
-        return lengths
 
     def _wrong_rows(self, holding: Holding, signature: Signature) -> np.ndarray:
         """Tell which rows of a parameter are not those that a signature means."""
@@ -276,7 +265,7 @@ class _Check:
         golden = self._golden.parameters[segment.golden]
         name = short_name(holding.parameter.name, golden.name)
         form = segment.form
-        width = golden.shape[-2] if form.transposed else row_length(golden.shape)
+        width = _length(golden, form) * form.parts
         total = len(next(iter(golden.forms.values())))
         if form.transposed:
             name, total = f"{name}.T", int(np.prod(golden.shape)) // width
@@ -450,6 +439,11 @@ def _merge(findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[Weight
         _, first = found[0]
         labels = tuple(dict.fromkeys(label for _, each in found for label in each.labels))
         yield replace(first, others=tuple(each.parameter for _, each in found[1:]), labels=labels)
+
+
+def _length(golden: HashedParameter, form: RowForm) -> int:
+    """Return how many values the rows of a parameter have in a form."""
+    return (golden.shape[-2] if form.transposed else row_length(golden.shape)) // form.parts
 
 
 def _limited(words: Sequence[str], first: int = 0) -> str:

@@ -70,16 +70,17 @@ class GoldenRows:
         single = high - low == 1
         found[single] = self._order[low[single]]
         zero = rows < NOT_ZERO
-        if not zero.all():
-            found[zero] = -1  # rows of padding are in many places; they are golden's where a run goes on
+        if zero.all() or _is_vector(parameter):
+            zero = np.zeros(len(rows), bool)
+        found[zero] = -1  # rows of padding are in many places; they are golden's where a run goes on
         open_rows = (high > low) & (found < 0)
         if open_rows.any():
             for backwards in (False, True):
                 self._continue_runs(rows, found, open_rows, backwards=backwards)
-            left = np.flatnonzero(open_rows & (found < 0) & (~zero | zero.all()))
+            left = np.flatnonzero(open_rows & (found < 0) & ~zero)
             self._find_longest(rows, found, left, low, high, self._preferences(parameter))
             self._continue_runs(rows, found, open_rows, backwards=False)
-        if parameter.shape and rows.size and _is_vector(parameter):
+        if rows.size and _is_vector(parameter):
             self._drop_chance_runs(found)
         return found
 
