@@ -86,10 +86,8 @@ def _with_weights(index: ShardIndex) -> ShardIndex:
     labels = tuple(record for record in index.records if record.side != WEIGHTS)
     weights = tuple(read_weight_tables(tables, lambda record: read_label(index, record)))
     lost = sum(record.data_id == PARAMETERS for record in tables) - len(weights)
-    notes = (
-        (*index.notes, f"{index.files.stem}: the hashes of {lost} model's weights are lost") if lost else index.notes
-    )
-    return replace(index, records=labels, weights=weights, notes=notes)
+    notes = (f"{index.files.stem}: hashes of weights are lost",) if lost else ()
+    return replace(index, records=labels, weights=weights, notes=(*index.notes, *notes))
 
 
 def _with_rows(index: ShardIndex) -> ShardIndex:

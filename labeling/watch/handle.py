@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from aclcmp.labeling.api import is_on
+from aclcmp.labeling.errors import LabelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,6 +118,8 @@ def watch(
         return Watch()
     from aclcmp.labeling.watch.install import Hooks
 
+    if not isinstance(weights, int) or weights < 0:
+        raise LabelError(f"watch: weights={weights!r} is neither True, nor False, nor a number of ranks")
     handle = Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
     if weights:
         from aclcmp.labeling.identity import distributed_identity, rank_identity

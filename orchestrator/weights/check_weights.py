@@ -71,6 +71,8 @@ class _Check:
         self._expected = Expectations(self._holdings, self._golden, packed)
         self._hashes: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *(h.rows for h in self._holdings)]))
         self._unheld = dict(self._find_unheld())
+        lost = [golden[number] for number, rows in self._unheld.items() if rows.all()]
+        self._unheld_near = {_neighbourhood(each.name, each.shape) for each in lost}
 
     def report(self) -> WeightReport:
         """Return all that was found."""
@@ -147,16 +149,12 @@ class _Check:
         return replace(finding, words=words, labels=self._labels(holding, [*held, *siblings]))
 
     def _unheld_siblings(self, golden: Collection[int]) -> list[int]:
-        """Return the parameters of golden in the same parts of the model that no rank holds, of rows as long."""
-        near = {
-            (module_of(module_of(self._names[each])), row_length(self._golden.parameters[each].shape))
-            for each in golden
-        }
+        """Return the parameters of golden beside these, of rows as long, that no rank holds."""
+        near = {_neighbourhood(self._names[each], self._golden.parameters[each].shape) for each in golden}
         return [
             number
             for number, rows in self._unheld.items()
-            if rows.all()
-            and (module_of(module_of(self._names[number])), row_length(self._golden.parameters[number].shape)) in near
+            if rows.all() and _neighbourhood(self._names[number], self._golden.parameters[number].shape) in near
         ]
 
     def _unknown_everywhere(self, holding: Holding) -> WeightFinding:
@@ -167,6 +165,11 @@ class _Check:
             words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
         elif length not in self._lengths:
             words, kind = f"golden's rows were not hashed in pieces of {length:,} values", WeightFault.UNCHECKED
+        elif (
+            parameter.name not in self._names
+            and _neighbourhood(parameter.name, parameter.shape) not in self._unheld_near
+        ):
+            words, kind = "golden has no such parameter", WeightFault.UNCHECKED
         elif (holding.rows < NOT_ZERO).all():
             words = "is zero throughout, as no rows of golden are"
         return WeightFinding(kind, parameter.name, (), (holding.rank,), words, self._labels(holding, ()), False)
@@ -296,7 +299,7 @@ class _Check:
         votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
         of_holding: list[tuple[Holding, int, int]] = []
         for holding in right:
-            found = {place for each in holding.segments if (place := self._slice_of(each)) is not None}
+            found = {each for each in map(self._slice_of, holding.segments) if each is not None}
             if len(found) == 1:
                 ((place, slices),) = found
                 of_holding.append((holding, place, slices))
@@ -439,6 +442,11 @@ def _merge(findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[Weight
         _, first = found[0]
         labels = tuple(dict.fromkeys(label for _, each in found for label in each.labels))
         yield replace(first, others=tuple(each.parameter for _, each in found[1:]), labels=labels)
+
+
+def _neighbourhood(name: str, shape: tuple[int, ...]) -> tuple[str, int]:
+    """Return what parameters have in common that a fused one may be made of: the part of the model, and the rows."""
+    return module_of(module_of(name)), row_length(shape)
 
 
 def _length(golden: HashedParameter, form: RowForm) -> int:

@@ -37,6 +37,8 @@ def test_a_family_matches_completely(rounds: Path, family: str) -> None:
     found = read_report(rounds / family)
     assert found["verdict"] == "match" and found["exit_code"] == 0
     assert len(found["labels"]) == LABELS[family]
+    weights = found["weights"]
+    assert weights["findings"] == [] and weights["known"] == weights["parameters"] > 20
     ranks = [(label["label"], rank) for label in found["labels"] for rank in label["ranks"].values()]
     assert all(rank["metrics"]["rel_l2"] < 1e-5 for _, rank in ranks), ranks
 

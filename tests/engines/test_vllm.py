@@ -141,6 +141,8 @@ def test_one_command_checks_an_engine_eager_and_compiled(engine: Path, smollm2: 
     for mode in ("eager", "compiled"):
         found = read_report(tmp_path / "run" / mode)
         assert found["verdict"] == "match" and found["coverage"]["compared"] == LABELS
+        assert found["weights"]["findings"] == [] and found["weights"]["known"] == 20
+    assert done.stdout.count("weights: 20 parameters on 1 rank are golden's\n") == 2
     assert done.stdout.count(f"All match: {LABELS} labels") == 2
     assert done.stdout.splitlines()[-2:] == ["eager agrees with the original", "compiled agrees with the original"]
 

@@ -213,6 +213,19 @@ def test_quantised_weights_and_rows_of_another_length_are_not_blamed() -> None:
     assert "golden" in words[name]
 
 
+def test_what_golden_does_not_have_is_not_checked() -> None:
+    """Scales of a quantised weight, for example; a fused weight of which golden's parts are on no rank is unknown."""
+    golden, held = engine(2, 1)
+    held[0]["model.layers.0.self_attn.qkv_proj.weight_scale"] = np.linspace(1, 2, 36, dtype=np.float32)[:, None]
+    finding = only(checked(golden, held))
+    assert finding.kind is WeightFault.UNCHECKED and finding.words == "golden has no such parameter"
+    golden, held = engine(2, 1)
+    for layer in range(2):
+        held[0][QKV.format(layer)] += 1
+    finding = next(each for each in checked(golden, held).findings if each.kind is not WeightFault.UNHELD)
+    assert (finding.kind, finding.parameter, finding.wrong) == (WeightFault.UNKNOWN, QKV.format(0), False)
+
+
 def test_a_rank_that_recorded_nothing_takes_no_rows_away() -> None:
     golden, held = engine(2, 3)
     golden_tables, actual, ranks = tables_of(golden, held)
