@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, Hashes, RowForm, WeightTable, row_length
-from aclcmp.orchestrator.core.text import count
+from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, RowForm, WeightTable, row_length
 from aclcmp.orchestrator.core.weights import HeldRows, WeightFault, WeightFinding, WeightReport
+from aclcmp.orchestrator.weights.coverage import Coverage, out_of_place
 from aclcmp.orchestrator.weights.expected import Expectations, Holding, Signature, signature_of
 from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
 from aclcmp.orchestrator.weights.names import fold_layers, module_of, short_name, template_of
+from aclcmp.orchestrator.weights.words import held_words, length_of, ranges, rows_words, told_rows
 
 RankTable = tuple[int, WeightTable]
 """A rank, and what it recorded of a model."""
 
-_MOST_SEGMENTS = 6
 _QUANTISED = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
 
 
@@ -53,8 +53,7 @@ class _Check:
     def __init__(self, golden: list[HashedParameter], actual: Sequence[RankTable], ranks: int) -> None:
         self._golden = GoldenRows(golden)
         self._names = [each.name for each in golden]
-        self._lengths = {_length(each, form) for each in golden for form in each.forms}
-        self._all_ranks = ranks
+        self._lengths = {length_of(each, form) for each in golden for form in each.forms}
         self._ranks = tuple(sorted({rank for rank, _ in actual}))
         self._holdings: list[Holding] = []
         self._unread: list[tuple[int, HashedParameter]] = []
@@ -69,10 +68,7 @@ class _Check:
                 self._holdings.append(Holding(rank, model, each, segments, signature_of(each.name, segments, golden)))
         packed = {name: parts for _, table in actual for name, parts in table.packed.items()}
         self._expected = Expectations(self._holdings, self._golden, packed)
-        self._hashes: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *(h.rows for h in self._holdings)]))
-        self._unheld = dict(self._find_unheld())
-        lost = [golden[number] for number, rows in self._unheld.items() if rows.all()]
-        self._unheld_near = {_neighbourhood(each.name, each.shape) for each in lost}
+        self._coverage = Coverage(self._golden, self._holdings, all_ranks=len(self._ranks) >= ranks)
 
     def report(self) -> WeightReport:
         """Return all that was found."""
@@ -134,8 +130,8 @@ class _Check:
         """
         unknown = [each for each in holding.segments if not each.known]
         held = {each.golden for each in holding.segments if each.known}
-        gaps = any(self._unheld[each].any() for each in held)
-        if all(each.zero for each in unknown) and not gaps and not self._unheld_siblings(held):
+        gaps = any(self._coverage.unheld[each].any() for each in held)
+        if all(each.zero for each in unknown) and not gaps and not self._coverage.siblings(held):
             return None
         wrong = np.zeros(len(holding.rows), bool)
         for each in unknown:
@@ -143,19 +139,10 @@ class _Check:
         others = (each for each in self._holdings if each.parameter.name == holding.parameter.name)
         on_another = any(each.rank != holding.rank and all(s.known or s.zero for s in each.segments) for each in others)
         finding = self._finding(holding, wrong, None, certain=gaps or on_another)
-        siblings = self._unheld_siblings(held)
-        lost = self._lost(holding, siblings)
+        siblings = self._coverage.siblings(held)
+        lost = self._coverage.lost(holding, siblings)
         words = f"{finding.words}; no rank holds {', '.join(lost)}" if lost else finding.words
         return replace(finding, words=words, labels=self._labels(holding, [*held, *siblings]))
-
-    def _unheld_siblings(self, golden: Collection[int]) -> list[int]:
-        """Return the parameters of golden beside these, of rows as long, that no rank holds."""
-        near = {_neighbourhood(self._names[each], self._golden.parameters[each].shape) for each in golden}
-        return [
-            number
-            for number, rows in self._unheld.items()
-            if rows.all() and _neighbourhood(self._names[number], self._golden.parameters[number].shape) in near
-        ]
 
     def _unknown_everywhere(self, holding: Holding) -> WeightFinding:
         parameter = holding.parameter
@@ -165,10 +152,7 @@ class _Check:
             words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
         elif length not in self._lengths:
             words, kind = f"golden's rows were not hashed in pieces of {length:,} values", WeightFault.UNCHECKED
-        elif (
-            parameter.name not in self._names
-            and _neighbourhood(parameter.name, parameter.shape) not in self._unheld_near
-        ):
+        elif parameter.name not in self._names and not self._coverage.lacks_beside(parameter):
             words, kind = "golden has no such parameter", WeightFault.UNCHECKED
         elif (holding.rows < NOT_ZERO).all():
             words = "is zero throughout, as no rows of golden are"
@@ -216,26 +200,18 @@ class _Check:
         in_layer = [self._expected.number_in_layer(holding, each) for each in self._expected.family(holding)]
         should = dict.fromkeys([each.golden for each in meant if each.known] or [n for n in in_layer if n is not None])
         kind = self._kind(bad, should)
-        words = self._words(holding, bad)
+        words = held_words(self._golden, holding, bad)
         if meant:
-            words += f"; it should hold {self._plain_words(holding, meant)}"
+            words += f"; it should hold {rows_words(self._golden, holding, meant)}"
         elif kind is not WeightFault.UNKNOWN:
             names = [short_name(holding.parameter.name, self._names[each]) for each in should]
             words += f"; it should hold rows of {', '.join(names)}"
-        if lost := self._lost(holding, should):
+        if lost := self._coverage.lost(holding, should):
             words += f"; no rank holds {', '.join(lost)}"
         sure = (signature is not None or kind is not WeightFault.UNKNOWN) if certain is None else certain
         return WeightFinding(
             kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), sure
         )
-
-    def _lost(self, holding: Holding, golden: Collection[int]) -> list[str]:
-        """Return which rows of parameters of golden no rank holds, in words."""
-        if len(self._ranks) < self._all_ranks:
-            return []
-        names = {each: short_name(holding.parameter.name, self._names[each]) for each in golden}
-        lost = {each: self._unheld[each] for each in golden if self._unheld[each].any()}
-        return [names[each] if rows.all() else f"{names[each]}[{_ranges(rows)}]" for each, rows in lost.items()]
 
     def _kind(self, bad: Sequence[Segment], should: Collection[int]) -> WeightFault:
         others = [each for each in bad if each.known]
@@ -248,58 +224,17 @@ class _Check:
         of_layer = all(template_of(self._names[each.golden]) in templates for each in others)
         return WeightFault.LAYER if of_layer else WeightFault.ORDER
 
-    def _plain_words(self, holding: Holding, segments: Sequence[Segment]) -> str:
-        return _limited([self._segment_words(holding, each) for each in segments])
-
-    def _words(self, holding: Holding, bad: Sequence[Segment]) -> str:
-        """Return what a parameter holds, what is wrong of it between asterisks."""
-        return "holds " + _limited(
-            [
-                f"**{self._segment_words(holding, each)}**" if each in bad else self._segment_words(holding, each)
-                for each in holding.segments
-            ],
-            first=next((place for place, each in enumerate(holding.segments) if each in bad), 0),
-        )
-
-    def _segment_words(self, holding: Holding, segment: Segment) -> str:
-        if not segment.known:
-            kind = "zero" if segment.zero else "unknown"
-            return f"{segment.count:,} {kind} row{'s' * (segment.count != 1)}"
-        golden = self._golden.parameters[segment.golden]
-        name = short_name(holding.parameter.name, golden.name)
-        form = segment.form
-        width = _length(golden, form) * form.parts
-        total = len(next(iter(golden.forms.values())))
-        if form.transposed:
-            name, total = f"{name}.T", int(np.prod(golden.shape)) // width
-        rows = "" if segment.count == total else f"{segment.row}:{segment.row + segment.count}"
-        if form.parts > 1:
-            step = width // form.parts
-            return f"{name}[{rows or ':'}, {form.part * step}:{(form.part + 1) * step}]"
-        return f"{name}[{rows}]" if rows else name
-
     def _labels(self, holding: Holding, golden: Collection[int]) -> tuple[str, ...]:
         """Return the names of labels that a parameter explains, on either side."""
         own = holding.parameter.label or module_of(holding.parameter.name)
         return tuple(dict.fromkeys([*(module_of(self._names[each]) for each in sorted(golden)), own]))
-
-    def _find_unheld(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield for each parameter of golden which rows nobody holds, in any form that ranks have of it."""
-        forms: dict[int, set[tuple[int, bool]]] = defaultdict(set)
-        for holding in self._holdings:
-            for each in holding.segments:
-                if each.known:
-                    forms[each.golden].add((each.form.parts, each.form.transposed))
-        for number, golden in enumerate(self._golden.parameters):
-            used = forms.get(number) or {(form.parts, form.transposed) for form in list(golden.forms)[:1]}
-            yield number, self._golden.unheld(number, self._hashes, used)
 
     def _out_of_order(self, right: Sequence[Holding]) -> Iterator[tuple[Holding, WeightFinding]]:
         """Yield the parameters of which a rank holds another slice than it does of most that are cut into as many."""
         votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
         of_holding: list[tuple[Holding, int, int]] = []
         for holding in right:
-            found = {each for each in map(self._slice_of, holding.segments) if each is not None}
+            found = {each for each in map(self._coverage.slice_of, holding.segments) if each is not None}
             if len(found) == 1:
                 ((place, slices),) = found
                 of_holding.append((holding, place, slices))
@@ -310,31 +245,21 @@ class _Check:
             if place == usual or 3 * most < 2 * of_rank.total():
                 continue
             golden = {each.golden for each in holding.segments}
-            lost = self._lost(holding, golden)
-            words = f"{self._words(holding, holding.segments)}: slice {place + 1} of {slices}; of most others it holds "
-            words += f"slice {usual + 1}" + (f"; no rank holds all of {', '.join(lost)}" if lost else "")
+            lost = self._coverage.lost(holding, golden)
+            words = f"{held_words(self._golden, holding, holding.segments)}: slice {place + 1} of {slices}"
+            words += f"; of most others it holds slice {usual + 1}" + (
+                f"; no rank holds all of {', '.join(lost)}" if lost else ""
+            )
             labels, ranks, name = self._labels(holding, golden), (holding.rank,), holding.parameter.name
             yield holding, WeightFinding(WeightFault.SLICE, name, (), ranks, words, labels, bool(lost))
-
-    def _slice_of(self, segment: Segment) -> tuple[int, int] | None:
-        """Return the number of an even slice of golden's parameter, and how many there are; None for the whole."""
-        if not segment.known:
-            return None
-        if segment.form.parts > 1:
-            return segment.form.part, segment.form.parts
-        slices, left = divmod(len(self._unheld[segment.golden]), segment.count)
-        even = not left and not segment.row % segment.count and slices > 1
-        return (segment.row // segment.count, slices) if even else None
 
     def _slices(
         self, findings: Sequence[tuple[Holding, WeightFinding]]
     ) -> Iterator[tuple[Holding | None, WeightFinding]]:
         """Yield the parameters that hold rows of golden which others hold too, while some rows are on no rank."""
-        if len(self._ranks) < self._all_ranks:
-            return
         told = {label for _, each in findings for label in each.labels}
         blamed: dict[tuple[int, int, str], tuple[Holding, list[Segment], set[int]]] = {}
-        for number, unheld in self._unheld.items():
+        for number, unheld in self._coverage.unheld.items():
             name = self._names[number]
             if not unheld.any() or unheld.all() or module_of(name) in told:
                 continue
@@ -347,34 +272,22 @@ class _Check:
             often = times > np.median(times[~unheld])
             twice = [(h, s) for h, s in holders if often[s.row : s.row + s.count].any()]
             if not twice:  # the rows behind those that all hold: the engine has a smaller table
-                lost = f"no rank holds {name}[{_ranges(unheld)}]"
+                lost = f"no rank holds {name}[{ranges(unheld)}]"
                 yield None, WeightFinding(WeightFault.UNHELD, name, (), (), lost, (module_of(name),), False)
-            for holding, segment in self._out_of_place(holders, twice, len(unheld)):
+            for holding, segment in out_of_place(holders, twice, len(unheld)):
                 place = holding.rank, holding.model, holding.parameter.name
                 _, segments, golden = blamed.setdefault(place, (holding, [], set()))
                 segments.append(segment)
                 golden.add(number)
         for holding, segments, golden in blamed.values():
-            words = f"{self._words(holding, segments)}, as another does; no rank holds "
-            words += ", ".join(self._lost(holding, sorted(golden)))
+            words = f"{held_words(self._golden, holding, segments)}, as another does; no rank holds "
+            words += ", ".join(self._coverage.lost(holding, sorted(golden)))
             labels = self._labels(holding, golden)
             ranks = (holding.rank,)
             yield (
                 holding,
                 WeightFinding(WeightFault.SLICE, holding.parameter.name, (), ranks, words, labels, True),
             )
-
-    @staticmethod
-    def _out_of_place(
-        holders: Sequence[tuple[Holding, Segment]], twice: Sequence[tuple[Holding, Segment]], rows: int
-    ) -> Sequence[tuple[Holding, Segment]]:
-        """Return who holds rows twice and is not where the order of ranks puts that slice; if all are, all of them."""
-        places = {holding.rank: place for place, (holding, _) in enumerate(holders)}
-        even = len(places) == len(holders) and len({segment.count for _, segment in holders}) == 1
-        size = holders[0][1].count
-        if even and size * len(holders) == rows:
-            return [each for each in twice if each[1].row != places[each[0].rank] * size] or twice
-        return twice
 
     def _unchecked(self) -> Iterator[WeightFinding]:
         """Yield the parameters that could not be looked at, those of one reason together."""
@@ -388,13 +301,11 @@ class _Check:
 
     def _never_held(self, findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[WeightFinding]:
         """Yield the parameters of golden of which no rank holds a row, those of all layers together."""
-        if len(self._ranks) < self._all_ranks:
-            return
         if self._unread or any(each.kind is WeightFault.UNCHECKED for _, each in findings):
             return  # they may be in what could not be looked at
         told = {label for _, each in findings for label in each.labels}
         lost: dict[str, list[str]] = defaultdict(list)
-        for number, unheld in self._unheld.items():
+        for number, unheld in self._coverage.unheld.items():
             name = self._names[number]
             if len(unheld) and unheld.all() and module_of(name) not in told:
                 lost[template_of(name)].append(name)
@@ -415,15 +326,9 @@ class _Check:
         ranks: dict[tuple[str, str], list[int]] = defaultdict(list)
         for (rank, _, _), found in layers.items():
             name = fold_layers([each.parameter.name for each in found])
-            ranks[name, self._plain_words(found[0], found[0].segments) + self._cast_words(found[0])].append(rank)
+            ranks[name, told_rows(self._golden, found[0])].append(rank)
         for (name, words), on in ranks.items():
             yield HeldRows(name, tuple(on), words)
-
-    def _cast_words(self, holding: Holding) -> str:
-        """Say from which type golden's rows were cast."""
-        types = {self._golden.parameters[each.golden].dtype for each in holding.segments if each.known}
-        own = holding.parameter.dtype
-        return "" if types <= {own} else f" ({own} of {', '.join(sorted(types))})"
 
 
 def _merge(findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[WeightFinding]:
@@ -437,34 +342,9 @@ def _merge(findings: Sequence[tuple[Holding, WeightFinding]]) -> Iterator[Weight
         holding, first = found[0]
         merged = replace(first, ranks=tuple(sorted({each.rank for each, _ in found})))
         shape = tuple((run.template, run.shift) for run in holding.signature)
-        by_layer[holding.template, merged.kind, merged.wrong, merged.ranks, shape].append((holding, merged))
+        alike = (holding.template, shape) if first.kind is not WeightFault.UNCHECKED else first.words
+        by_layer[alike, merged.kind, merged.wrong, merged.ranks].append((holding, merged))
     for found in by_layer.values():
         _, first = found[0]
         labels = tuple(dict.fromkeys(label for _, each in found for label in each.labels))
         yield replace(first, others=tuple(each.parameter for _, each in found[1:]), labels=labels)
-
-
-def _neighbourhood(name: str, shape: tuple[int, ...]) -> tuple[str, int]:
-    """Return what parameters have in common that a fused one may be made of: the part of the model, and the rows."""
-    return module_of(module_of(name)), row_length(shape)
-
-
-def _length(golden: HashedParameter, form: RowForm) -> int:
-    """Return how many values the rows of a parameter have in a form."""
-    return (golden.shape[-2] if form.transposed else row_length(golden.shape)) // form.parts
-
-
-def _limited(words: Sequence[str], first: int = 0) -> str:
-    """Return words as a list, of many those from the first that matters on."""
-    begin = max(min(first - 1, len(words) - _MOST_SEGMENTS), 0)
-    shown = words[begin : begin + _MOST_SEGMENTS]
-    left = len(words) - len(shown)
-    return ", ".join([*(["..."] if begin else []), *shown]) + (f" and {count(left, 'piece')} more" if left else "")
-
-
-def _ranges(rows: np.ndarray) -> str:
-    """Return which rows are true: "64:128, 192:256"."""
-    at = np.flatnonzero(rows)
-    runs = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1)
-    words = [f"{run[0]}:{run[-1] + 1}" for run in runs[:3]]
-    return ", ".join(words) + (f" and {len(runs) - 3:,} more" if len(runs) > 3 else "")

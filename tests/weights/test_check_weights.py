@@ -227,10 +227,11 @@ def test_what_golden_does_not_have_is_not_checked() -> None:
 
 
 def test_a_rank_that_recorded_nothing_takes_no_rows_away() -> None:
-    golden, held = engine(2, 3)
-    golden_tables, actual, ranks = tables_of(golden, held)
-    report = check_weights(golden_tables, actual[:2], ranks)
-    assert report is not None and report.findings == () and report.ranks == (0, 1)
+    golden = golden_weights(np.random.default_rng(0), 2)
+    golden_tables, actual, ranks = tables_of(golden, [engine_weights(golden, rank, 3, padding=2) for rank in range(3)])
+    for some in (actual[:2], actual[1:]):
+        report = check_weights(golden_tables, some, ranks)
+        assert report is not None and report.findings == () and report.ranks == tuple(rank for rank, _ in some)
 
 
 def test_a_side_without_weights_is_not_checked() -> None:
