@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.models.running import Made, Ranks, run_maker
-from tests.recorded import read_report
+from aclcmp.orchestrator.run.directory import RunDir
+from tests.models.running import RUN_ID, Made, Ranks, run_maker
+from tests.recorded import read_report, record_run
 
 pytestmark = pytest.mark.model
 
@@ -27,7 +28,8 @@ def made(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return run_maker(ranks, tmp_path_factory.mktemp("runs"), "weight_ranks.py")
 
 
-def compared(run: Path, code: int) -> dict[str, Any]:
+def compared(run: Path, ranks: int, code: int) -> dict[str, Any]:
+    record_run(RunDir(run, RUN_ID), "weight_ranks.py", ranks, RUN_ID)
     done = subprocess.run([sys.executable, "-m", "aclcmp", "compare", run], capture_output=True, text=True)
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-1000:]
     (run / "out.txt").write_text(done.stdout)
@@ -37,7 +39,7 @@ def compared(run: Path, code: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("ranks_of_actual", "dtype"), [(1, "bfloat16"), (3, "float32")])
 def test_healthy_weights_are_golden_s(made: Made, ranks_of_actual: int, dtype: str) -> None:
     run = made(f"--dtype {dtype}", ranks_of_actual)
-    weights = compared(run, 0)["weights"]
+    weights = compared(run, ranks_of_actual, 0)["weights"]
     assert weights["findings"] == [] and weights["known"] == weights["parameters"] == 30
     held = {each["parameter"]: each["words"] for each in weights["held"] if 0 in each["ranks"]}
     words = held["model.layers.{0-2}.mlp.down_proj.weight"]
@@ -49,7 +51,7 @@ def test_healthy_weights_are_golden_s(made: Made, ranks_of_actual: int, dtype: s
 @pytest.mark.parametrize("ranks_of_actual", [1, 3])
 def test_faults_of_loaders_are_named_before_any_label(made: Made, ranks_of_actual: int) -> None:
     run = made("--faults", ranks_of_actual)
-    found = compared(run, 1)
+    found = compared(run, ranks_of_actual, 1)
     findings = {each["parameter"]: each for each in found["weights"]["findings"]}
     assert set(findings) == {f"model.layers.{module}.weight" for module in FAULTS}
     for module, (kind, holds) in FAULTS.items():
