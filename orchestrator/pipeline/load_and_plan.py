@@ -180,7 +180,8 @@ def plan_on_golden_values(
     plan = replace(plan, notes=(*sentences, *plan.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    return ComparisonPlan(plan, floors, None if record.inject else measured)
+    plan, weights = _check_weights(plan, goldens, actuals, size)
+    return ComparisonPlan(plan, floors, None if record.inject else measured, weights)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
