@@ -287,6 +287,7 @@ class NPUModelRunner:
         self.requests = {}
     def load_model(self):
         self.model = Model()
+        base_loader.process_weights_after_loading(self.model)
     def get_model(self):
         return self.model
     def execute(self, *rows):  # [(request, first position, tokens)]
@@ -314,6 +315,7 @@ class NPUWorker(WorkerBase):
         self.model_runner.load_model()
 
 define_layers("vllm.model_executor.layers")
+base_loader = module("vllm.model_executor.model_loader.base_loader", process_weights_after_loading=lambda model: None)
 module("vllm.model_executor.models.utils", PPMissingLayer=type("PPMissingLayer", (nn.Identity,), {}))
 module("vllm.v1.worker.worker_base", WorkerBase=WorkerBase)
 module("vllm.distributed.parallel_state", get_tp_group=lambda: group)

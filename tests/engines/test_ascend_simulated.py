@@ -36,6 +36,8 @@ def test_the_worker_of_another_platform_is_watched(tmp_path: Path) -> None:
         assert set(by_row(index, "acl", name)) == rows
     assert set(by_row(index, "acl", "lm_head")) == {("a", 2, 7), ("b", 2, 3)}
     assert [each.occurrence for each in index.records if each.data_id == "model.norm"] == [0] and "aclcmp:" not in told
+    (weights,) = index.weights
+    assert "model.layers.0.self_attn.qkv_proj.weight" in {each.name for each in weights.parameters}
 
 
 def test_dummy_runs_have_no_rows(tmp_path: Path) -> None:
