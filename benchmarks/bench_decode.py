@@ -1,8 +1,8 @@
 """Cost of the labels of all layers' outputs in the decode steps of a real vLLM.
 
-SmolLM2-135M on one CPU rank, eager, four requests at a time. Each way is a process of its own, since the hooks are set
-when the model is loaded; processes take turns, and each answers the prompts several times. A step's time is that of a
-whole answer by its number of steps, its prefill included on every side. Medians of all answers count.
+SmolLM2-135M on one CPU rank, eager, four requests at a time. In each process every other forward is labelled, so that
+both kinds of steps see the same machine, however busy it is; steps without labels run the hooks, which return at once.
+The steps of a process without the plug-in show what those cost. Medians of all steps count.
 
     python benchmarks/bench_decode.py [--rounds 3] [--tokens 64]     (in an environment with vLLM)
 """
@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from aclcmp.labeling.engines.vllm_run import SETTINGS
 
@@ -35,21 +37,38 @@ BARS = {"full": 2.0, "fingerprint": 1.3, "stats": 1.3}
 
 
 def answer(tokens: int) -> None:
-    """Answer the prompts several times in this process; print the seconds of each answer."""
+    """Answer the prompts several times in this process; print the seconds of its steps without and with labels."""
     from vllm import LLM, SamplingParams
 
+    from aclcmp.labeling.engines.vllm import _NamedForwards
+
+    forwards, name_rows = [0], _NamedForwards.of_batch
+
+    def name_every_other(self: _NamedForwards, read_batch: Any) -> AbstractContextManager[None]:
+        forwards[0] += 1
+        return name_rows(self, read_batch) if forwards[0] % 2 else nullcontext()
+
+    _NamedForwards.of_batch = name_every_other  # type: ignore[method-assign, assignment]
     llm = LLM(model=str(MODEL), dtype="bfloat16", enforce_eager=True, max_model_len=256, max_num_seqs=4, seed=0)
     sampling = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-    seconds = []
-    for _ in range(ANSWERS + 1):
+    llm.generate(PROMPTS, sampling, use_tqdm=False)  # the first answer warms up
+    seconds: tuple[list[float], list[float]] = ([], [])
+    step = llm.llm_engine.step
+
+    def timed_step() -> Any:
         begun = time.perf_counter()
+        result = step()
+        seconds[forwards[0] % 2].append(time.perf_counter() - begun)
+        return result
+
+    llm.llm_engine.step = timed_step
+    for _ in range(ANSWERS):
         llm.generate(PROMPTS, sampling, use_tqdm=False)
-        seconds.append(time.perf_counter() - begun)
-    print(json.dumps(seconds[1:]))  # the first one warms up
+    print(json.dumps(seconds))
 
 
-def run(way: str, folder: str, tokens: int) -> list[float]:
-    """Return the seconds of a step in each answer of a process of its own."""
+def run(way: str, folder: str, tokens: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of the steps of a process, without and with labels; all are without them where it is off."""
     settings = dict(SETTINGS)
     if way != "off":
         settings |= WAYS[way] | {"ACLCMP_SHARD_DIR": folder, "ACLCMP_RUN_ID": "bench", "ACLCMP_LABELS": LAYERS}
@@ -62,7 +81,8 @@ def run(way: str, folder: str, tokens: int) -> list[float]:
     )
     if done.returncode:
         sys.exit(f"{way}: {done.stderr[-2000:]}")
-    return [seconds / tokens for seconds in json.loads(done.stdout.splitlines()[-1])]
+    without, labelled = json.loads(done.stdout.splitlines()[-1])
+    return without, labelled
 
 
 def main() -> None:
@@ -75,21 +95,24 @@ def main() -> None:
     if given.answer:
         answer(given.tokens)
         return
-    steps: dict[str, list[float]] = {way: [] for way in WAYS}
+    steps: dict[str, tuple[list[float], list[float]]] = {way: ([], []) for way in WAYS}
     sizes: dict[str, int] = dict.fromkeys(WAYS, 0)
     for _ in range(given.rounds):
-        for way, found in steps.items():
+        for way, (without, labelled) in steps.items():
             with tempfile.TemporaryDirectory() as folder:
-                found += run(way, folder, given.tokens)
+                for found, more in zip((without, labelled), run(way, folder, given.tokens), strict=True):
+                    found += more
                 sizes[way] = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
                 if way != "off" and not sizes[way]:
                     sys.exit(f"{way}: nothing was recorded; is aclcmp installed beside vLLM?")
-    off = statistics.median(steps["off"])
-    print(f"decode steps of 4 requests, 30 layers of SmolLM2 in bfloat16; medians of {len(steps['off'])} answers")
-    for way, found in steps.items():
-        median = statistics.median(found)
-        bar = f"  (bar {BARS[way]})" if way in BARS else ""
-        print(f"{way:12} {1000 * median:7.2f} ms a step  {median / off:5.2f} x off{bar}  {sizes[way] / 1e6:7.1f} MB")
+    print(f"decode steps of 4 requests, 30 layers of SmolLM2 in bfloat16; {given.rounds} processes of each way")
+    print(f"{'off':12} {1000 * statistics.median(steps['off'][0]):7.2f} ms a step")
+    for way, bar in BARS.items():
+        before, after = map(statistics.median, steps[way])
+        print(
+            f"{way:12} {1000 * before:7.2f} ms a step, {1000 * after:7.2f} labelled  "
+            f"{after / before:5.2f} x  (bar {bar})  {sizes[way] / 1e6:7.1f} MB"
+        )
 
 
 if __name__ == "__main__":
