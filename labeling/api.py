@@ -24,7 +24,7 @@ from aclcmp.labeling.graphs import (
 from aclcmp.labeling.identity import GOLDEN, INJECT, RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
@@ -185,6 +185,12 @@ def label_replays_at(call_site: str, data_src: str, data_id: str, data_val: Any,
     """Let `record` label what a device graph in capture computes, after each of its replays."""
     if _on and (recorder := _live_recorder()):
         recorder.label_replays(data_src, data_id, data_val, call_site, record)
+
+
+def name_tokens(texts: Mapping[int, str]) -> None:
+    """Record the texts of tokens by their ids, for reports."""
+    if _on and (recorder := _live_recorder()):
+        recorder.name_tokens(texts)
 
 
 def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_want
 from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
-from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, pack_request
+from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, TOKENS, pack_request, pack_token_texts
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
 from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
@@ -373,6 +373,14 @@ class Recorder:
         )
         writer.add(record, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         return seq
+
+    def name_tokens(self, texts: Mapping[int, str]) -> None:
+        """Store the texts of tokens by their ids; a failing disk is told and keeps nothing else from going on."""
+        with self._lock:
+            try:
+                self._write_table(self._open_writer(), ROWS, TOKENS, "uint8", pack_token_texts(texts))
+            except Exception as error:
+                _say(f"the texts of tokens cannot be recorded ({_reason(error)}): reports tell their ids")
 
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)

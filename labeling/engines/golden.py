@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from aclcmp.labeling.api import record_at, rows
+from aclcmp.labeling.api import name_tokens, record_at, rows
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.shard.shard_files import shards_in
@@ -29,6 +29,10 @@ from aclcmp.labeling.weights import divisors, hash_weights, wanted_of
 
 _LOGITS = "lm_head"
 _INPUT = ".input"
+_LIKELY = 16
+"""Golden's best tokens of a row whose texts are recorded."""
+_BLANK = "\u2581"
+"""With it SentencePiece writes a blank, which is left out where a text begins."""
 ERROR = "aclcmp: error: "
 PROGRESS = "golden: "
 """Begins each line of progress, which `aclcmp golden` shows."""
@@ -120,6 +124,7 @@ def _run(
     sides = {"pta": getattr(torch, dtypes[0]) if dtypes else torch.float32}
     if dtypes:
         sides["ref"] = torch.float32
+    occurring = {token for request in requests for token in request.tokens.values()}
     for side, dtype in sides.items():
         model = _load(path, dtype)
         if weights and dtype is torch.float32:  # casts of the weights in their own precision are recognised
@@ -138,7 +143,29 @@ def _run(
             if at and _LOGITS in labels:
                 with rows(request.name, at, [tokens[position] for position in at]):
                     record_at("transformers:lm_head", side, _LOGITS, output.logits[0][at])
+                likely = min(_LIKELY, output.logits.shape[-1])
+                occurring.update(output.logits[0][at].topk(likely).indices.unique().tolist())
             _say(f"{of_side}request {number} of {len(requests)}, {len(tokens)} tokens")
+    if texts := _token_texts(path, sorted(occurring)):
+        name_tokens(texts)
+
+
+def _token_texts(path: Path, tokens: Sequence[int]) -> dict[int, str]:
+    """Return the text of each token, {} where the model's folder has no tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        return {token: _token_text(tokenizer, token) for token in tokens}
+    except Exception as error:  # whatever a tokenizer raises: ids say the same
+        _say(f"{path.name} has no tokenizer that can be read ({type(error).__name__}): tokens are told by their ids")
+        return {}
+
+
+def _token_text(tokenizer: Any, token: int) -> str:
+    """Return the text of a token as it stands within a text."""
+    text, piece = str(tokenizer.decode([token])), str(tokenizer.convert_ids_to_tokens(token))
+    return f" {text}" if piece.startswith(_BLANK) and not text.startswith(" ") else text
 
 
 def _say(text: str) -> None:

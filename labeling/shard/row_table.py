@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.record import LabelRecord
 
-TABLE, REQUESTS = "rows", "requests"
-"""Data ids on the side ROWS: the table of a forward, and a request that comes for the first time."""
+TABLE, REQUESTS, TOKENS = "rows", "requests", "tokens"
+"""Data ids on the side ROWS: the table of a forward, a request that comes for the first time, and texts of tokens."""
+
+Read = Callable[[LabelRecord], npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,9 +45,22 @@ def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -
     return np.frombuffer(json.dumps({"number": number, "request": request, "prompt": list(prompt)}).encode(), np.uint8)
 
 
-def read_row_tables(
-    records: Sequence[LabelRecord], read: Callable[[LabelRecord], npt.NDArray[np.generic]]
-) -> dict[int, RowTable]:
+def pack_token_texts(texts: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Return the stored bytes of the texts of tokens, by their ids."""
+    return np.frombuffer(json.dumps(list(texts.items())).encode(), np.uint8)
+
+
+def read_token_texts(records: Sequence[LabelRecord], read: Read) -> dict[int, str]:
+    """Return the texts of tokens that a shard tells; those that cannot be read are left out. `read` as below."""
+    found: dict[int, str] = {}
+    for record in records:
+        if record.data_id == TOKENS:
+            with suppress(ShardError, OSError, ValueError, TypeError, RecursionError):
+                found |= {int(token): str(text) for token, text in json.loads(read(record).tobytes())}
+    return found
+
+
+def read_row_tables(records: Sequence[LabelRecord], read: Read) -> dict[int, RowTable]:
     """Return the row tables of a shard by the `seq` of their records; those that cannot be read are left out.
 
     `records` are those of the side ROWS, in order; `read` raises ShardError or OSError for bytes that are not whole.

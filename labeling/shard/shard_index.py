@@ -32,6 +32,8 @@ class ShardIndex:
     rows: Mapping[int, RowTable] = field(default_factory=dict)
     weights: tuple[WeightTable, ...] = ()
     """Names of rows, by the number to which a record's `rows` refers."""
+    token_texts: Mapping[int, str] = field(default_factory=dict)
+    """The text of tokens, by their ids."""
 
     def path(self, record: LabelRecord) -> Path:
         """Return the file that holds a label's bytes."""

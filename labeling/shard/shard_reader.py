@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.record import ROWS, WEIGHTS, LabelRecord
-from aclcmp.labeling.shard.row_table import read_row_tables
+from aclcmp.labeling.shard.row_table import read_row_tables, read_token_texts
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
@@ -95,7 +95,8 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
     tables = [record for record in index.records if record.side == ROWS]
     if not tables and not any(record.rows >= 0 for record in index.records):
         return index
-    rows = read_row_tables(tables, lambda record: read_label(index, record))
+    rows = read_row_tables(tables, partial(read_label, index))
+    texts = read_token_texts(tables, partial(read_label, index))
     labels = (
         replace(record, offset=None, rows=-1, error=record.error or "the names of its rows are lost")
         if record.rows >= 0 and record.rows not in rows
@@ -103,7 +104,7 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         for record in index.records
         if record.side != ROWS
     )
-    return replace(index, records=tuple(labels), rows=rows)
+    return replace(index, records=tuple(labels), rows=rows, token_texts=texts)
 
 
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:

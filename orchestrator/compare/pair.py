@@ -28,6 +28,7 @@ from aclcmp.orchestrator.compare.kernels.operands import (
 )
 from aclcmp.orchestrator.compare.kernels.strides import Walk
 from aclcmp.orchestrator.compare.kernels.tolerance import ordinal_scale, representable_distance, tolerance
+from aclcmp.orchestrator.compare.read_choices import has_choices, read_choices
 from aclcmp.orchestrator.compare.remote_reads import NOTHING, Fetched, fetched_bits
 from aclcmp.orchestrator.core.regions import Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats, RowSums
@@ -111,6 +112,8 @@ def read_pair_stats(pair: Pair, fetched: Fetched = NOTHING) -> PairStats:
         return summary_stats(pair, fetched, row_group(pair.whole_shape))
     golden, actual = open_sides(pair, fetched)
     stats = pair_stats(golden, actual, pair.whole_shape, pair.region)
+    if has_choices(pair):
+        stats = replace(stats, choices=read_choices(windows(golden, actual), pair.region))
     golden.check()
     actual.check()
     return stats

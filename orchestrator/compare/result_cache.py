@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from aclcmp.orchestrator.core.choices import RowChoices
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats, RowSums
 
@@ -36,14 +37,16 @@ class ResultCache:
             stats = outcomes.get((group[0].key, group[0].rank))
             if not isinstance(stats, PairStats) or group in self._stats:
                 continue
-            rows = stats.rows
+            rows, choices = stats.rows, stats.choices
             size = _PAIR_BYTES * len(group) + rows.index.nbytes + rows.sum_xx.nbytes + rows.sum_dd.nbytes
+            size += 0 if choices is None else choices.table.nbytes
             if size > self._room:
                 continue
             self._room -= size
             # arrays from Ray's object store would keep their memory there
             own = RowSums(rows.group, rows.index.copy(), rows.sum_xx.copy(), rows.sum_dd.copy())
-            self._stats[group] = replace(stats, rows=own)
+            own_choices = choices and RowChoices(choices.table.copy())
+            self._stats[group] = replace(stats, rows=own, choices=own_choices)
 
     def take(self, pairs: Sequence[Pair]) -> tuple[Outcomes, list[Pair]]:
         """Return the known statistics of pairs, and the pairs without."""

@@ -10,6 +10,7 @@ from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.plan import GapKind, SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import PairStats
+from aclcmp.orchestrator.core.tokens import TokenEvidence
 from aclcmp.orchestrator.core.weights import WeightReport
 
 NOT_REACHED = "was not compared"
@@ -103,3 +104,5 @@ class Evidence:
     run_failed: bool = False
     weights: WeightReport | None = None
     """What ranks hold of golden's weights; None where a side recorded none."""
+    tokens: tuple[TokenEvidence, ...] = ()
+    """Of labels that are logits."""

@@ -120,6 +120,12 @@ class RowNames:
     requests: tuple[str, ...]
     table: npt.NDArray[np.int32]
     """Shape (rows, 3): number of the request, position in it, token id (-1 where none was told)."""
+    goldens: tuple[str, ...] = ()
+    """Names that golden gives these requests."""
+    prompts: tuple[int, ...] = ()
+    """How many tokens each request's prompt has, as far as that is known, else 0."""
+    following: npt.NDArray[np.int32] | None = None
+    """Shape (rows,): the token that actual has behind each row's, -1 where none is told."""
 
     def words(self, first: int, last: int) -> str:
         """Return the name of the rows first <= i <= last: "request 2, positions 48-50", of one row with its token."""

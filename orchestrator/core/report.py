@@ -33,5 +33,7 @@ class Report:
     """What a second look found, by label and rank, of labels that do not match."""
     order: str = "calls"
     """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""
+    token_texts: Mapping[int, str] = field(default_factory=dict)
+    """The text of tokens, as far as it was recorded."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """What was compared besides the run's own folder: "golden" and "actual" side, "map" of ids, "layouts" file."""

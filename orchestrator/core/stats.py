@@ -16,6 +16,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
+from aclcmp.orchestrator.core.choices import RowChoices
 from aclcmp.orchestrator.core.compact import compact, numbers_of, with_numbers
 from aclcmp.orchestrator.core.regions import LabelKey
 
@@ -205,6 +206,8 @@ class PairStats:
     mantissa_y: int
     rows: RowSums
     basis: Basis = Basis.VALUES
+    choices: RowChoices | None = None
+    """What the rows prefer, where they are logits."""
 
     @staticmethod
     def empty() -> PairStats:
@@ -260,7 +263,12 @@ class PairStats:
         for place in _OF_MAX_ABS_D:
             merged[place] = worst[place]
         basis = self.basis if self.basis is other.basis else max(self.basis, other.basis, key=list(Basis).index)
-        return with_numbers(PairStats, merged, self.rows.merge(other.rows), basis)
+        return with_numbers(PairStats, merged, self.rows.merge(other.rows), basis, self._merge_choices(other))
+
+    def _merge_choices(self, other: PairStats) -> RowChoices | None:
+        if self.choices is None or other.choices is None:
+            return self.choices or other.choices
+        return self.choices.merge(other.choices)
 
 
 _PLACES = {field.name: place for place, field in enumerate(dataclasses.fields(PairStats))}

@@ -13,6 +13,7 @@ from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_l
 from aclcmp.orchestrator.core.evidence import RankEvidence, ReplicaVerdict
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
+from aclcmp.orchestrator.core.tokens import TokenVerdicts
 from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.errors import ExitCode
 
@@ -226,3 +227,5 @@ class Judgement:
     replicas: tuple[ReplicaVerdict, ...] = ()
     weights: WeightReport | None = None
     """What ranks hold of golden's weights; None where a side recorded none."""
+    tokens: tuple[TokenVerdicts, ...] = ()
+    """Of labels that are logits."""

@@ -43,6 +43,7 @@ from aclcmp.orchestrator.judge.pair_status import judge_pair, status_and_margin
 from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
 from aclcmp.orchestrator.judge.replica_verdicts import apply_replicas
+from aclcmp.orchestrator.judge.token_verdicts import judge_tokens, let_behind_ties
 from aclcmp.orchestrator.judge.wrong_weights import explained_labels, settle_doubts
 
 _GAP_STATUS = {
@@ -99,9 +100,10 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     own = judge_own_errors(measured)
     with_jumps = raise_jumps(judged, levels, policy.jump)
     known = apply_replicas(apply_own_errors(judged, with_jumps, own) if own else with_jumps, evidence.replicas)
+    rows, tokens = judge_tokens(known.labels, evidence.tokens)
     labels = [
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
-        for key, ranks in known.labels
+        for key, ranks in rows
     ]
     judged_labels, weights = _explain(labels, evidence.weights, policy, _wrong_by_itself(own))
     labels = apply_allow_rules(judged_labels, policy)
@@ -110,7 +112,8 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
     code = _exit_code(evidence.run_failed, first is not None or drift, coverage.complete)
     by_rank = _first_by_rank(labels, policy.fail_on)
-    return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas, weights)
+    tied = let_behind_ties(tokens, labels)
+    return Judgement(_NAMES[code], code, first, by_rank, tuple(labels), coverage, known.replicas, weights, tied)
 
 
 def _explain(

@@ -24,6 +24,7 @@ from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import has_failure
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
+from aclcmp.orchestrator.core.tokens import texts_of
 from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
 from aclcmp.orchestrator.judge.floor_profile import floors_from
@@ -32,6 +33,7 @@ from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.other_tensors import notes_on_other_tensors
 from aclcmp.orchestrator.judge.own_errors import OwnErrors, add_own_errors, own_errors
 from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.judge.token_verdicts import collect_tokens
 from aclcmp.orchestrator.pipeline.diagnose import (
     MOST_LOOKS,
     NO_DIAGNOSIS,
@@ -96,6 +98,8 @@ def answer(
     own, not_measured = _measure_own_errors(planned, comparison)
     evidence = add_own_errors(evidence, own)
     evidence = replace(evidence, weights=planned.weights)
+    floors = [(source, planned.floors[source], outcomes) for source, outcomes in noise if source in planned.floors]
+    evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, floors))
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [
@@ -117,6 +121,7 @@ def answer(
         patterns=diagnosis.patterns,
         hints=diagnosis.hints,
         looks=diagnosis.looks,
+        token_texts=texts_of(judgement.tokens, planned.token_texts),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -64,6 +64,8 @@ class ComparisonPlan:
     own: Plan | None = None
     """The plan by which own errors are measured, of a run with `--local`."""
     weights: WeightReport | None = None
+    token_texts: Mapping[int, str] = field(default_factory=dict)
+    """The text of tokens, as far as it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def plan_sides(
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
     reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
     plan, weights = _check_weights(plan, golden.indices, actual.indices, actual.world_size)
-    return ComparisonPlan(plan, {} if reference is None else {FloorSource.REFERENCE: reference}, weights=weights)
+    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
+    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts((*actual.indices, *golden.indices)))
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -239,7 +242,7 @@ def _plan_run(
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
     plan, weights = _check_weights(plan, loaded.indices, loaded.indices, world)
-    return ComparisonPlan(plan, floors, weights=weights)
+    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts(loaded.indices))
 
 
 def _check_weights(
@@ -255,6 +258,11 @@ def _check_weights(
     with_some, without = ("golden", "actual") if sides[0] else ("actual", "golden")
     note = f"weights are not checked: the {with_some} side's rows were hashed, the {without} side's were not"
     return replace(plan, notes=(*plan.notes, note)), None
+
+
+def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:
+    """Return the texts of tokens that shards tell; of several the last one's count."""
+    return {token: text for index in indices for token, text in index.token_texts.items()}
 
 
 def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:

@@ -80,8 +80,9 @@ def evidence_of_report(report: Report) -> Evidence:
     labels = tuple(LabelEvidence(each.key, each.level, each.ranks) for each in judgement.labels)
     failed = has_failure(report.run) or judgement.exit_code is ExitCode.FAILED
     coverage = judgement.coverage
+    tokens = tuple(each.evidence for each in judgement.tokens)
     silent, weights = coverage.silent_ranks, judgement.weights
-    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights)
+    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights, tokens)
 
 
 def judge_again(folder: Path, options: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:

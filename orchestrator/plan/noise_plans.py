@@ -138,7 +138,8 @@ def _certain(label: LabelPlan, sides: LabelSides) -> LabelPlan:
         ]
     )
     ranks = {pair.rank for pair in pairs}
-    return LabelPlan(label.key, {rank: each for rank, each in label.sides.items() if rank in ranks}, pairs)
+    sides_of = {rank: each for rank, each in label.sides.items() if rank in ranks}
+    return LabelPlan(label.key, sides_of, pairs, rows=label.rows)
 
 
 def _is_own(pair: Pair) -> bool:

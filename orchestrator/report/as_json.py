@@ -27,6 +27,7 @@ from aclcmp.orchestrator.core.verdicts import FirstDivergence, Judgement, LabelV
 from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.report.flat import OWN_SCALARS, STATS_SCALARS
 from aclcmp.orchestrator.report.text.causes import hint_object, key_object, pattern_object
+from aclcmp.orchestrator.report.token_objects import token_objects
 
 _SIDE = tuple(f.name for f in fields(SideFacts))
 MOST_ROWS = 65_536
@@ -89,6 +90,8 @@ def json_pieces(report: Report) -> Iterator[str]:
     }
     if judgement.weights is not None:
         tail["weights"] = _weights(judgement.weights)
+    if judgement.tokens:
+        tail["tokens"] = token_objects(report, number)
     yield "{"
     for name, value in head.items():
         yield f'"{name}": {_dump(value)},\n '

@@ -28,8 +28,8 @@ from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Limits, R
 Scalar = str | int | float | bool
 Values = list[Any] | npt.NDArray[Any]
 
-STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name != "rows")
-"""The statistics of a pair without its sums by row."""
+STATS_SCALARS = tuple(f.name for f in fields(PairStats) if f.name not in ("rows", "choices"))
+"""The statistics of a pair without its sums by row and the choices of rows."""
 FLOOR_SCALARS = FIGURES
 OWN_SCALARS = tuple(f.name for f in fields(OwnError))
 BLOCK = 8192

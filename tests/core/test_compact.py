@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.metrics import Metrics, all_metrics, metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 
-NUMBERS = [field.name for field in fields(PairStats) if field.name not in ("rows", "basis")]
+NUMBERS = [field.name for field in fields(PairStats) if field.name not in ("rows", "basis", "choices")]
 
 
 def stats(seed: int, rows: int = 4) -> PairStats:
@@ -66,7 +66,7 @@ def test_a_batch_is_a_table() -> None:
     found = table(each, PairStats)
     assert found["sum_dd"].tolist() == [one.sum_dd for one in each]
     assert found["n"].tolist() == [one.n for one in each]
-    again = from_table(PairStats, found, [one.rows for one in each], [Basis.NORMS] * 5)
+    again = from_table(PairStats, found, [one.rows for one in each], [Basis.NORMS] * 5, [None] * 5)
     assert [(one.max_ulp, one.basis) for one in again] == [(one.max_ulp, Basis.NORMS) for one in each]
     figures = all_metrics(each)
     columns = {field.name: [getattr(one, field.name) for one in figures] for field in fields(Metrics)}

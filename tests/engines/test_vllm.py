@@ -48,6 +48,15 @@ def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
     assert by_name["model.layers.1.self_attn.k_proj"]["stats"]["n"] == computed * 64, "one of three key-value heads"
 
 
+def test_the_tokens_of_a_greedy_engine_are_those_of_its_logits(rounds: Path) -> None:
+    (tokens,) = read_report(rounds / "clean")["tokens"]
+    assert tokens["ranks"] == [0, 1, 2] and tokens["counts"]["wrong"] == 0
+    each = [token for request in tokens["requests"] for token in request["tokens"]]
+    assert all(token["taken"] in (-1, token["actual"]) for token in each if not token["in_prompt"])
+    assert any(token["in_prompt"] for token in each), "of chunks that are not the last"
+    assert all(isinstance(token["golden_text"], str) for token in each)
+
+
 @pytest.mark.parametrize(
     ("name", "label", "ranks"),
     [
@@ -128,6 +137,7 @@ def test_half_precision_matches_with_its_reference(
     found = read_report(folder / "clean")
     assert found["exit_code"] == 0 and found["coverage"]["compared"] == 3 * LABELS
     assert all("reference" in label["ranks"]["0"]["floors"] for label in found["labels"][1:])
+    assert found["tokens"][0]["counts"]["wrong"] == 0 and "reference" in found["tokens"][0]["noise_source"]
 
 
 def test_one_command_checks_an_engine_eager_and_compiled(engine: Path, smollm2: Path, tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ class SideRequests:
         or later, where a script names none.
         """
         self.requests: list[RequestTokens] = []
+        prompts: dict[int, int] = {}
         texts: list[tuple[_Request, dict[int, int]]] = []
         latest: dict[tuple[int, _Request], int] = {}
         of_text: dict[tuple[int, int, int], int] = {}
@@ -75,12 +76,27 @@ class SideRequests:
                     texts.append((request, {}))
                 texts[before][1].update(new)
                 of_text[rank, id(table), number] = before
+                prompts[before] = max(prompts.get(before, 0), len(table.prompts.get(number, ())))
         merged = self._merge(texts)
+        self.prompts = [0] * len(self.requests)
+        """How many tokens each request's prompt has, as far as that is known, else 0."""
+        for text, number in enumerate(merged):
+            self.prompts[number] = max(self.prompts[number], prompts[text])
         self._numbers: dict[tuple[int, int, int], int] = {row: merged[text] for row, text in of_text.items()}
 
     def number_of(self, rank: int, table: RowTable, number: int) -> int:
         """Return the number on this side of request `number` of a rank's table."""
         return self._numbers[rank, id(table), number]
+
+    def following(self, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Return the token behind that of each row, -1 where none was told; `rows` are (request, position, token)."""
+        found = np.full(len(rows), -1, np.int32)
+        for number in np.unique(rows[:, 0]).tolist():
+            at = np.flatnonzero(rows[:, 0] == number)
+            tokens, behind = self.requests[number].tokens, rows[at, 1] + 1
+            told = behind < len(tokens)
+            found[at[told]] = np.maximum(tokens[behind[told]], -1)
+        return found
 
     def _merge(self, texts: Sequence[tuple[_Request, dict[int, int]]]) -> list[int]:
         """Make one request of all texts of one name that agree; return the request of each text."""

@@ -171,6 +171,8 @@ class RowPlanner:
         self._actual = SideRequests(_tables(label.actuals for label in labels.values()))
         self._pairs = pair_requests(self._golden, self._actual)
         self._requests = tuple(map(self._name_of, range(len(self._actual.requests))))
+        goldens = {number: self._golden.requests[pair.golden].name for number, pair in self._pairs.items()}
+        self._goldens = tuple(goldens.get(number, "") for number in range(len(self._requests)))
         self._sets = RowSets(self._golden.number_of), RowSets(self._actual.number_of)
         self._shared: dict[tuple[tuple[RowSet, ...], RowSet], _Shared] = {}
         self._names: dict[tuple[_Block, ...], RowNames] = {}
@@ -298,7 +300,8 @@ class RowPlanner:
         whole = self._names.get(blocks)
         if whole is None:
             table = np.concatenate([block.names for block in blocks] or [np.empty((0, 3), np.int32)])
-            whole = self._names[blocks] = RowNames(self._requests, table)
+            prompts, following = tuple(self._actual.prompts), self._actual.following(table)
+            whole = self._names[blocks] = RowNames(self._requests, table, self._goldens, prompts, following)
         joined = LabelPlan(key, rows=whole)
         begin = 0
         for plan, block in parts:

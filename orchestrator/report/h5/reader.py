@@ -47,6 +47,7 @@ from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
 from aclcmp.orchestrator.report.h5.primitives import columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file
+from aclcmp.orchestrator.report.h5.tokens import read_tokens
 from aclcmp.orchestrator.report.h5.weight_tables import read_weights
 
 Row = dict[str, Any]
@@ -60,7 +61,7 @@ RowKey = tuple[int, str, int, int]
 _VERDICTS = ("match", "diverged", "failed", "incomplete")
 _WRONG = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError)
 """What reading a file raises that is not as it was written; RuntimeError is h5py's of damaged bytes."""
-_STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis"))
+_STATS = tuple(field.name for field in fields(PairStats) if field.name not in ("rows", "basis", "choices"))
 _SIDE = ("path", "dtype", "device", "call_site", "seq", "time", "capture")
 _BASES = {basis.value: basis for basis in Basis}
 _STATUSES = {status.value: status for status in Status}
@@ -126,6 +127,7 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
     verdict = decode_text(file.attrs["verdict"])
     if verdict not in _VERDICTS:
         raise ValueError(f"its verdict is {verdict[:80]!r}")
+    tokens, texts = read_tokens(file)
     judgement = Judgement(
         verdict,
         ExitCode(int(file.attrs["exit_code"])),
@@ -135,6 +137,7 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
         _coverage(own_group(file, "coverage").attrs),
         tuple(_replicas(file)),
         read_weights(file),
+        tokens,
     )
     policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
     notes = tuple(decode_text(note) for note in own_dataset(file, "notes")[:])
@@ -144,7 +147,7 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
     paths = (
         {name: decode_text(text) for name, text in own_group(file, "paths").attrs.items()} if "paths" in file else {}
     )
-    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, paths)
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, texts, paths)
 
 
 def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:
@@ -200,7 +203,7 @@ class _VerdictMaker:
         bases = [_BASES[basis] if basis else Basis.VALUES for basis in columns["stats_basis"]]
         unknown = [-1] * len(keys)  # statistics that reports of earlier versions do not have
         known = {name: columns.get(f"stats_{name}", unknown) for name in _STATS}
-        stats = from_columns(PairStats, known, rows, bases)
+        stats = from_columns(PairStats, known, rows, bases, [None] * len(keys))
         later = figures_of(table(stats, PairStats), METRICS.keys() - columns.keys())  # than the report's version
         metrics = from_columns(Metrics, {**later, **columns})
         limits = map(self._limits, *(columns[f"limit_{name}"] for name in ("warn", "fail", "source", "rows")))

@@ -10,6 +10,7 @@
 /replicas             table: one row for each odd rank of what ranks of a side ought to hold alike; rank -1 where none
                       is odd and some could not be compared
 /first_by_rank        table: rank, task, label, occurrence
+/tokens, ...          see `tokens.py`
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
 /plots/by_label       NXdata: largest relative L2 error and limit of each label
@@ -37,6 +38,7 @@ from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
 from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.h5.sealed_file import write_sealed_file
+from aclcmp.orchestrator.report.h5.tokens import write_tokens
 from aclcmp.orchestrator.report.h5.weight_tables import write_weights
 
 
@@ -75,6 +77,7 @@ def _write(report: Report, file: h5py.File) -> None:
             "occurrence": (int, [key.occurrence for _, key in first]),
         },
     )
+    write_tokens(file, judgement.tokens, report.token_texts)
     write_texts(file, "notes", report.notes)
     write_plots(file, judgement)
     write_rows(file, judgement)

@@ -14,6 +14,7 @@ from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.core.weights import HeldRows
+from aclcmp.orchestrator.report.html.text_strip import Strip, text_strips
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import (
@@ -24,6 +25,7 @@ from aclcmp.orchestrator.report.text.sentences import (
     replica_lines,
     success_line,
 )
+from aclcmp.orchestrator.report.text.tokens import token_lines
 from aclcmp.orchestrator.report.text.weights import weight_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
@@ -63,6 +65,8 @@ class Summary:
     """What is known of the weights."""
     held: tuple[tuple[str, str, str], ...]
     """Ranks, their parameter, and what it holds of golden's."""
+    strips: tuple[Strip, ...]
+    """The text of each request."""
     notes: tuple[str, ...]
     facts: Table
     hosts: tuple[tuple[str, str, str, str], ...]
@@ -88,13 +92,14 @@ def summary_of(report: Report) -> Summary:
     ]
     missing = gap_lines(report)
     good = success_line(report)
+    parts = [f"{line[:1].upper()}{line[1:]}." for line, _ in token_lines(report)]
     sentences = [good] if good else [*findings, *(missing if not findings else ())]
     headline, *lines = sentences or [_count_sentence(report)]
     return Summary(
         verdict=judgement.verdict,
         mark=_MARKS.get(judgement.verdict, ""),
         headline=headline,
-        lines=tuple(line.strip() for line in lines if line not in missing),
+        lines=tuple(line.strip() for line in (*lines, *parts) if line not in missing),
         log=tuple(line.strip().removeprefix("| ") for line in failed[1:]),
         findings=_findings(report),
         coverage=_coverage(report),
@@ -103,6 +108,7 @@ def summary_of(report: Report) -> Summary:
         excused=tuple(excuse_lines(report)),
         weights=tuple(line.strip() for line in weight_lines(report)),
         held=tuple((of_ranks(each.ranks), each.parameter, each.words) for each in _held(report)),
+        strips=tuple(text_strips(report)),
         notes=report.notes,
         facts=_facts(report),
         hosts=tuple(_host(host, ranks) for host, ranks in _by_host(run).items()),

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.tokens import TokenState
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
 from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared, interruption_lines
 from aclcmp.orchestrator.report.text.sentences import (
@@ -22,10 +23,13 @@ from aclcmp.orchestrator.report.text.sentences import (
     success_line,
 )
 from aclcmp.orchestrator.report.text.table import table
+from aclcmp.orchestrator.report.text.tokens import token_lines
 from aclcmp.orchestrator.report.text.weights import is_wrong, weight_lines
 
 _LINES = 24
 """A report shall be read without scrolling, so the table is folded until all has its place."""
+_TOKENS = {TokenState.SAME: "", TokenState.TIE: "yellow", TokenState.WRONG: "bold red"}
+"""Styles of the lines on tokens."""
 _AROUND_TABLE = 5
 """Its header, its legend, a blank line before and behind it, and where the files are."""
 
@@ -83,12 +87,17 @@ def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     yield from ((line, "yellow") for line in drift_lines(report))
     yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
     yield from ((line, "magenta") for line in gap_lines(report, folder))
+    yield from ((f"{_capital(line)}.", _TOKENS[state]) for line, state in token_lines(report))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 
 def _style(weights: Sequence[str]) -> str:
     """Return the style of lines on weights of which none is wrong: only one line says that all are right."""
     return "green" if len(weights) == 1 else "yellow"
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
 
 
 def _ranks(report: Report) -> list[int]:
