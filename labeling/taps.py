@@ -40,14 +40,19 @@ def _label(values: Sequence[Any], place: str) -> None:
     key, _, places = place.rpartition("|")
     label = _labellers.get(key)
     if label is not None:
-        numbers = [] if places == _SINGLE else [int(number) for number in places.split(",")]
-        by_place = dict(zip(numbers, values, strict=False))
-        whole = tuple(by_place.get(number) for number in range(max(numbers, default=-1) + 1))
         _running.append(None)
         try:
-            label(whole if numbers else values[0])
+            label(values[0] if places == _SINGLE else _together(dict(zip(places.split(","), values, strict=False))))
         finally:
             _running.pop()
+
+
+def _together(values: dict[str, Any]) -> Any:
+    """Return tensors as the tuple in which they had these places; those of a named tuple by name."""
+    if not all(place.isdecimal() for place in values):
+        return values
+    by_place = {int(place): tensor for place, tensor in values.items()}
+    return tuple(by_place.get(number) for number in range(max(by_place, default=-1) + 1))
 
 
 @cache
@@ -94,9 +99,13 @@ def tap_passer() -> Callable[[Any, str], Any] | None:
         if isinstance(value, (tuple, list)) and len(value) and isinstance(value[0], torch.Tensor):
             places = [place for place in range(len(value)) if isinstance(value[place], torch.Tensor)]
             tensors = [value[place] for place in places]
-            first = operator(value[0], tensors, f"{key}|{','.join([str(place) for place in places])}")
+            named = hasattr(value, "_fields")
+            names = [value._fields[place] if named else str(place) for place in places]
+            first = operator(value[0], tensors, f"{key}|{','.join(names)}")
             rest = list(value)[1:]
-            return (first, *rest) if isinstance(value, tuple) else [first, *rest]
+            if isinstance(value, list):
+                return [first, *rest]
+            return type(value)(first, *rest) if named else (first, *rest)
         return None
 
     return pass_tap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -126,9 +127,16 @@ class RowNames:
     """How many tokens each request's prompt has, as far as that is known, else 0."""
     following: npt.NDArray[np.int32] | None = None
     """Shape (rows,): the token that actual has behind each row's, -1 where none is told."""
+    each: int = 1
+    """Rows of statistics in a named one, whose heads they are; 0 where one row of statistics has all named ones."""
 
     def words(self, first: int, last: int) -> str:
-        """Return the name of the rows first <= i <= last: "request 2, positions 48-50", of one row with its token."""
+        """Return the name of the rows of statistics first <= i <= last, which may go beyond the end.
+
+        "request 2, positions 48-50", of one row with its token.
+        """
+        end_of_all = len(self.table) - 1
+        first, last = (min(row // self.each, end_of_all) for row in (first, last)) if self.each else (0, end_of_all)
         (request, begin, token), (other, end, _) = self.table[[first, last]].tolist()
         name = f"request {self.requests[request]}, " if self.requests[request] else ""
         if first == last:
@@ -164,6 +172,15 @@ class LabelPlan:
     """Whether only the values can tell that the label is compared rightly: constant ones tell nothing."""
     unpaired: dict[int, str] = field(default_factory=dict)
     """Ranks with rows that have no partner, in words; no layout changes that."""
+
+    @property
+    def names_of_rows(self) -> RowNames | None:
+        """Names of the rows of statistics, which are along the last dimension of what its pairs compare."""
+        if self.rows is None or not self.pairs:
+            return self.rows
+        _, *features = self.pairs[0].whole_shape
+        each = math.prod(features[:-1]) if features else 0
+        return self.rows if each == 1 else replace(self.rows, each=each)
 
     def change_pairs(self, change: Callable[[Pair, str, str], Pair]) -> LabelPlan:
         """Return the plan with each pair changed, also in every option.

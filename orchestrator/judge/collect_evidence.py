@@ -94,17 +94,17 @@ class _LabelOutcomes:
         }
 
     def _names_of_worst_rows(self) -> Iterable[str]:
-        rows = self.planned.rows
+        rows = self.planned.names_of_rows
         if rows is None:
             return repeat("")
         return [_row_name(rows, outcome, metrics) for outcome, metrics in zip(self.outcomes, self.metrics, strict=True)]
 
 
 def _row_name(rows: RowNames, outcome: Outcome, metrics: Metrics | None) -> str:
-    if isinstance(outcome, str) or metrics is None or not outcome.rows.count:
+    if isinstance(outcome, str) or metrics is None or not outcome.rows.count or metrics.worst_row_index < 0:
         return ""
-    number = metrics.worst_row_index * outcome.rows.group
-    return rows.words(number, number) if 0 <= number < len(rows.table) else ""
+    first = metrics.worst_row_index * outcome.rows.group
+    return rows.words(first, first + outcome.rows.group - 1)
 
 
 def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:

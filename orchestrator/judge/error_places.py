@@ -218,7 +218,7 @@ def _place_in_words(along: AxisSums, chosen: Ints, kind: str) -> Place:
 
 def _name(along: AxisSums, first: int, last: int) -> str:
     if along.names is not None:
-        return along.names.words(first, min(last, len(along.names.table) - 1))
+        return along.names.words(first, last)
     return f"{first}-{last}" if first != last else f"{first}"
 
 

@@ -86,7 +86,7 @@ def _diagnose(
     by_label: dict[LabelKey, dict[int, Look]] = {label.key: {} for label in own}
     for (key, rank), each in looks.items():
         by_label.setdefault(key, {})[rank] = each
-    names = {label.key: label.rows for label in plan.labels}
+    names = {label.key: label.names_of_rows for label in plan.labels}
     after = _labels_after_collectives(plan, judgement)
     patterns = tuple(
         pattern_of(

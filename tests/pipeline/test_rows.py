@@ -24,6 +24,7 @@ from aclcmp.orchestrator.core.stats import Outcomes
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge
+from aclcmp.orchestrator.pipeline.diagnose import diagnose
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
 from aclcmp.orchestrator.plan.planner import plan_two
 from tests.models.comparing import compare_pairs
@@ -156,6 +157,24 @@ def test_a_request_is_told_by_the_names_of_both_sides(tmp_path: Path, golden: st
         job.label(0, side, "x", tensor, Rows([name] * 3, range(3), tokens_of(0, 3), None))
     _, judgement = compare(*jobs, 1)
     assert judgement.labels[0].ranks[0].worst_row_name.startswith(f"{words}, token ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((5, 3, 4), "request a, position 3, token 3"), ((5,), "request a, position 0 to request b, position 4")],
+)
+def test_rows_of_heads_and_rows_of_one_value_are_named(tmp_path: Path, shape: tuple[int, ...], words: str) -> None:
+    """Rows of statistics are along the last dimension: of heads several have one name, of values all are in one."""
+    jobs = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    right = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    wrong = right.copy()
+    wrong[3] *= 3
+    for job, side, tensor in zip(jobs, ("pta", "acl"), (right, wrong), strict=True):
+        job.label(0, side, "x", tensor, Rows(["a"] * 4 + ["b"], range(5), range(5), None))
+    plan, judgement = compare(*jobs, 1)
+    assert judgement.labels[0].ranks[0].worst_row_name == words
+    (pattern,) = diagnose(plan, judgement, compare_pairs, lambda _: {}).patterns
+    assert len(shape) == 1 or words in str(pattern)
 
 
 @pytest.mark.parametrize("left", [False, True])

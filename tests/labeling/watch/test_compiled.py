@@ -77,18 +77,23 @@ for how in ("wrapped after", "wrapped before", "in place", "forward"):
 )
 def test_compiled_without_gradients_everything_is_labelled(tmp_path: Path, backend: str, inputs: bool) -> None:
     script = f"""
-import warnings
+import collections, warnings
 warnings.simplefilter("ignore")  # inductor's own
 class Pair(nn.Module):
     def forward(self, x):
         return x * 2, None, x + 1
+Named = collections.namedtuple("Named", "less nothing same")
+class Names(nn.Module):
+    def forward(self, x):
+        return Named(x - 1, None, x)
 class Both(nn.Module):
     def __init__(self):
         super().__init__()
-        self.net, self.pair = Net(), Pair()
+        self.net, self.pair, self.names = Net(), Pair(), Names()
     def forward(self, x):
         double, _, more = self.pair(self.net(x))
-        return double + more
+        named = self.names(double)
+        return named.less + named.same + more
 torch.manual_seed(0)
 both = Both()
 with torch.no_grad():
@@ -102,8 +107,9 @@ with torch.no_grad():
     index, told = watched(tmp_path / "shards", script)
     assert told == []
     assert sorted(ids(index)) == sorted(ids(index, "acl"))
-    names = {"forward", "net", "net.a", "net.b", "pair", "pair.2"}
-    assert set(ids(index)) == names | ({f"{name}.input" for name in names - {"pair.2"}} if inputs else set())
+    modules = {"forward", "net", "net.a", "net.b", "pair"}
+    names = modules | {"pair.2", "names.less", "names.same"}
+    assert set(ids(index)) == names | ({f"{name}.input" for name in modules | {"names"}} if inputs else set())
     golden, actual = ({r.data_id: read_label(index, r) for r in index.records if r.side == s} for s in ("pta", "acl"))
     for name, value in golden.items():
         np.testing.assert_allclose(actual[name], value, rtol=1e-5, atol=1e-6)
