@@ -99,13 +99,13 @@ def tap_passer() -> Callable[[Any, str], Any] | None:
         if isinstance(value, (tuple, list)) and len(value) and isinstance(value[0], torch.Tensor):
             places = [place for place in range(len(value)) if isinstance(value[place], torch.Tensor)]
             tensors = [value[place] for place in places]
-            named = hasattr(value, "_fields")
-            names = [value._fields[place] if named else str(place) for place in places]
+            fields = getattr(value, "_fields", ())  # of a named tuple
+            names = [fields[place] if fields else str(place) for place in places]
             first = operator(value[0], tensors, f"{key}|{','.join(names)}")
             rest = list(value)[1:]
             if isinstance(value, list):
                 return [first, *rest]
-            return type(value)(first, *rest) if named else (first, *rest)
+            return type(value)(first, *rest) if fields else (first, *rest)
         return None
 
     return pass_tap
