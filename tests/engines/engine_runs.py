@@ -1,7 +1,11 @@
 """Commands of the environment that has vLLM, and the golden side of the runs that its ranks recorded."""
 
+import fcntl
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from aclcmp.orchestrator.run.directory import RunDir
@@ -13,9 +17,18 @@ from tests.recorded import record_run
 def run(engine: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `aclcmp ARGUMENTS` of that environment in a folder."""
     environ = os.environ | {"PATH": f"{engine}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(
-        [engine / "aclcmp", *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE
-    )
+    with _alone() if arguments[0] in ("--exec", "check") else nullcontext():
+        return subprocess.run(
+            [engine / "aclcmp", *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=PATIENCE
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for the engines of other test processes: ranks of two external launchers share vLLM's memory by one name."""
+    with (Path(tempfile.gettempdir()) / "aclcmp-tests-engine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def record_rounds(engine: Path, folder: Path, script: str, ranks: int) -> None:

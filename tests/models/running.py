@@ -42,7 +42,7 @@ class Ranks:
         codes = json.loads(answer)
         output = "".join(f"rank {rank}:\n{Path(log).read_text()}" for rank, log in enumerate(logs))
         assert codes == [0] * ranks, f"{script} {arguments}: {codes}\n{output}"
-        record_run(run, script, ranks)
+        record_run(run, script, ranks, RUN_ID)
         return folder
 
 
