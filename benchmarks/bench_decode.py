@@ -20,6 +20,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from aclcmp.labeling.engines.vllm_run import SETTINGS
 
@@ -48,7 +49,7 @@ def answer(tokens: int) -> None:
         forwards[0] += 1
         return name_rows(self, read_batch) if forwards[0] % 2 else nullcontext()
 
-    _NamedForwards.of_batch = name_every_other  # type: ignore[method-assign, assignment]
+    patch.object(_NamedForwards, "of_batch", name_every_other).start()
     llm = LLM(model=str(MODEL), dtype="bfloat16", enforce_eager=True, max_model_len=256, max_num_seqs=4, seed=0)
     sampling = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
     llm.generate(PROMPTS, sampling, use_tqdm=False)  # the first answer warms up

@@ -91,11 +91,11 @@ def _like(golden: Any, own: Any) -> Any:
 def _single(layout: Any) -> Placement | None:
     """Return the one placement of a layout; None where there are none. Raises LabelError for several."""
     placements = layout.placements if isinstance(layout, Layout) else layout
-    if isinstance(placements, Sequence):
-        if len(placements) > 1:
-            raise LabelError("its layout has several placements, which golden's values are not cut by")
-        return placements[0] if placements else None
-    return placements  # type: ignore[no-any-return]
+    if not isinstance(placements, Sequence):
+        placements = [placements]
+    if len(placements) > 1:
+        raise LabelError("its layout has several placements, which golden's values are not cut by")
+    return next(iter(placements), None)
 
 
 def _in_rows(placement: Placement | None, dimensions: int, lead: int) -> Placement | None:

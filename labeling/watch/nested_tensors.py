@@ -44,19 +44,20 @@ def _replaced(value: Any, places: Mapping[int, Any], depth: int = 0) -> Any:
     if items is None:
         return places.get(id(value), value)
     named = list(items) if depth < _DEEPEST else []
-    new = {key: _replaced(item, places, depth + 1) for key, item in named if key not in _CACHES}
-    if all(new.get(key, item) is item for key, item in named):
+    new = [item if key in _CACHES else _replaced(item, places, depth + 1) for key, item in named]
+    if all(item is old for item, (_, old) in zip(new, named, strict=True)):
         return value
-    if isinstance(value, Mapping) or is_dataclass(value):
+    if isinstance(value, Mapping):
+        mapping: Any = copy.copy(value)
+        for key, item in zip(value, new, strict=True):
+            mapping[key] = item
+        return mapping
+    if is_dataclass(value):
         changed = copy.copy(value)
-        for key in value if isinstance(value, Mapping) else new:
-            if str(key) in new and isinstance(value, Mapping):
-                changed[key] = new[str(key)]  # type: ignore[index]
-            elif not isinstance(value, Mapping):
-                object.__setattr__(changed, str(key), new[key])
+        for (name, _), item in zip(named, new, strict=True):
+            object.__setattr__(changed, str(name), item)  # it may be frozen
         return changed
-    listed = [new.get(key, item) for key, item in named]
-    return type(value)(*listed) if hasattr(value, "_fields") else type(value)(listed)
+    return type(value)(*new) if hasattr(value, "_fields") else type(value)(new)
 
 
 def opaque_leaf(value: Any) -> Any:

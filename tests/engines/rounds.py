@@ -43,21 +43,28 @@ def rope(engine: Any):
 
 
 @contextmanager
-def permuted(engine: Any):
-    """Rank 1 holds the query rows of layer 1 in another order."""
-    module = engine.model.model.layers[1].self_attn.qkv_proj
+def change_output(module: Any, change: Callable[[torch.Tensor], torch.Tensor]):
+    """Change what a linear layer returns, on every rank."""
     inner = module.forward
 
     def forward(x: torch.Tensor) -> Any:
         output, bias = inner(x)
-        size = module.num_heads * module.head_size
-        output[..., :size] = output[..., :size].flip(-1)
-        return output, bias
+        return change(output), bias
 
-    if RANK == 1:
-        module.forward = forward
+    module.forward = forward
     yield
     module.forward = inner
+
+
+def permuted(engine: Any):
+    """Rank 1 holds the query rows of layer 1 in another order."""
+    module = engine.model.model.layers[1].self_attn.qkv_proj
+    size = module.num_heads * module.head_size
+
+    def reverse_queries(output: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output[..., :size].flip(-1), output[..., size:]], -1) if RANK == 1 else output
+
+    return change_output(module, reverse_queries)
 
 
 @contextmanager
@@ -109,38 +116,27 @@ def shifted(engine: Any):
     runner.model.forward = inner
 
 
-@contextmanager
 def exchanged(engine: Any):
     """Rank 1 has keys and values of layer 1 in each other's places."""
     module = engine.model.model.layers[1].self_attn.qkv_proj
-    inner, size = module.forward, module.num_kv_heads * module.head_size
+    size = module.num_kv_heads * module.head_size
 
-    def forward(x: torch.Tensor) -> Any:
-        output, bias = inner(x)
-        output[..., -2 * size :] = output[..., -2 * size :].roll(size, -1)
-        return output, bias
+    def roll_keys(output: torch.Tensor) -> torch.Tensor:
+        rolled = output[..., -2 * size :].roll(size, -1)
+        return torch.cat([output[..., : -2 * size], rolled], -1) if RANK == 1 else output
 
-    if RANK == 1:
-        module.forward = forward
-    yield
-    module.forward = inner
+    return change_output(module, roll_keys)
 
 
-@contextmanager
 def neighbour(engine: Any):
     """Rank 1 computes the slice of rank 2 of the gate and up projections of layer 1."""
-    module = engine.model.model.layers[1].mlp.gate_up_proj
-    inner = module.forward
 
-    def forward(x: torch.Tensor) -> Any:
-        output, bias = inner(x)
+    def take_slice(output: torch.Tensor) -> torch.Tensor:
         of_ranks = [torch.empty_like(output) for _ in range(int(os.environ["WORLD_SIZE"]))]
         torch.distributed.all_gather(of_ranks, output.contiguous())
-        return of_ranks[2] if RANK == 1 else output, bias
+        return of_ranks[2] if RANK == 1 else output
 
-    module.forward = forward
-    yield
-    module.forward = inner
+    return change_output(engine.model.model.layers[1].mlp.gate_up_proj, take_slice)
 
 
 _ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour)

@@ -1,6 +1,7 @@
 """Hashes of a model's weights: what is hashed, how it is stored, and what survives damage."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,11 @@ class Conv1D(torch.nn.Module):
 
 
 def hashed(
-    monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module, side: str = "acl", **options: object
+    monkeypatch: pytest.MonkeyPatch, model: torch.nn.Module, side: str = "acl", **options: Any
 ) -> dict[str, HashedParameter]:
     tables: list[WeightTable] = []
     monkeypatch.setattr(weights, "record_weights", tables.append)
-    hash_weights(model, side, **options)  # type: ignore[arg-type]
+    hash_weights(model, side, **options)
     return {each.name: each for each in tables[0].parameters}
 
 

@@ -1,6 +1,6 @@
 """What ranks hold of golden's weights: what is right is never blamed, and what is wrong always found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +18,8 @@ GATE_UP = "model.layers.{}.mlp.gate_up_proj.weight"
 O_PROJ = "model.layers.{}.self_attn.o_proj.weight"
 
 
-def checked(golden: Weights, held: list[Weights], **more: object) -> WeightReport:
-    report = check_weights(*tables_of(golden, held, **more))  # type: ignore[arg-type]
+def checked(golden: Weights, held: list[Weights], packed: Mapping[str, tuple[str, ...]] | None = None) -> WeightReport:
+    report = check_weights(*tables_of(golden, held, packed))
     assert report is not None
     return report
 

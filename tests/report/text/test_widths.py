@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.core.diagnosis import Hint, Pattern
+from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.plan import GapKind
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import Failure
@@ -136,7 +137,7 @@ def test_the_bars(width: int) -> None:
     console = Console(file=out, width=width, highlight=False, force_terminal=True, color_system=None)
     screen = Screen(console)
     with screen:
-        screen.on_start([None] * 16)  # type: ignore[list-item]
+        screen.on_start([Placement(0, rank, rank, 16, 0, "n", "10.0.0.1", "h", (), ()) for rank in range(16)])
         screen.show_label_totals(1_234_567, 987_654_321_000)
         screen.add_pairs(98_765)
         screen.advance(12_345, 1_000_000)
