@@ -23,8 +23,8 @@ _LOW = 0xFFFFFFFF
 _WINDOWS = 4
 """Times AT_ONCE values are taken at a time; their float64 take 8 MiB, and the steps of a sketch some times as much."""
 _Bytes = npt.NDArray[np.uint8]
-_unfit: set[str] = set()
-"""Types of devices that lack float64 or another operation that is needed."""
+_unfit: set[tuple[str, str]] = set()
+"""Types of devices, and dtypes, for which float64 or another operation that is needed is not there."""
 
 
 def summarise_there(values: Any, dtype: str, rows: int, *, sketch: bool) -> _Bytes | None:
@@ -34,7 +34,7 @@ def summarise_there(values: Any, dtype: str, rows: int, *, sketch: bool) -> _Byt
     Beside the tensor it takes some 100 MiB of the device, or some times a row.
     """
     torch = sys.modules["torch"]
-    if values.device.type in _unfit:
+    if (values.device.type, dtype) in _unfit:
         return None
     try:
         with torch.no_grad():
@@ -42,7 +42,7 @@ def summarise_there(values: Any, dtype: str, rows: int, *, sketch: bool) -> _Byt
             numbers: npt.NDArray[np.float64] = packed.cpu().numpy()
     except (RuntimeError, TypeError) as error:  # of an operation; of MPS, which has no float64
         if "memory" not in str(error):
-            _unfit.add(values.device.type)
+            _unfit.add((values.device.type, dtype))
         return None
     return numbers.reshape(-1).view(np.uint8)
 
@@ -80,11 +80,11 @@ def _tensor(torch: Any, values: Any, dtype: str, sketch: bool) -> Any:
     squares, projected = zeros[:groups], zeros[groups:]
     buckets = torch.zeros(-(-groups // together) * ROW_SKETCH_SIZE * sketch, dtype=torch.float64, device=flat.device)
     found: list[Any] = []
+    each = 8 if DTYPES[dtype].kind in (Kind.INT, Kind.BOOL) else flat.element_size()  # bytes in the digest's words
     lanes: Any = 0
     for start in range(0, flat.numel(), _WINDOWS * AT_ONCE):
         window = flat[start : start + _WINDOWS * AT_ONCE]
-        words = _words(torch, window[None], dtype)
-        lanes = lanes + _lanes(torch, words, start * words.shape[1] // (window.numel() * WORDS))
+        lanes = lanes + _lanes(torch, _words(torch, window[None], dtype), start * each // (8 * WORDS))
         finite, columns, places = _moments(torch, _float64(torch, window[None], dtype), start)
         found.append(torch.stack([*columns, places.view(torch.float64)]))
         finite = finite[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from ctypes import c_int64, c_void_p
 from typing import Any
 
@@ -30,7 +31,7 @@ _CASTS = ("bfloat16", "float16")
 """Element types to which loaders cast wider weights."""
 _TRANSPOSED = ("Conv1D",)
 """Classes of modules whose weights are [in, out]."""
-_WHOLE_WORDS = ("int32", "int64", "float64")
+_WHOLE_WORDS = ("int32", "uint32", "int64", "uint64", "float64")
 """Types that float32 does not hold: their bytes count."""
 
 
@@ -61,25 +62,15 @@ def hash_weights(
     named = list(model.named_parameters())
     total, done, told = sum(_nbytes(each) for _, each in named), 0, time.monotonic()
     found = []
-    for name, whole in named:
-        parameter = whole.to_local() if hasattr(whole, "to_local") else whole
+    for name, parameter in named:
         owner = name.rpartition(".")[0]
-        kind = type(modules.get(owner)).__name__
-        problem, forms = "", dict[RowForm, Hashes]()
-        try:
-            problem = _problem(parameter)
-            forms = {} if problem else cuts.hash(parameter.detach(), kind in _TRANSPOSED)
-        except Exception as error:  # whatever it is, the model must go on
-            problem = f"it cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        dtype, label = str(parameter.dtype).removeprefix("torch."), (labels or {}).get(owner, "")
-        found.append(HashedParameter(name, dtype, tuple(parameter.shape), kind, label, problem, forms))
+        kind, label = type(modules.get(owner)).__name__, (labels or {}).get(owner, "")
+        found.append(cuts.parameter(name, parameter, kind, label))
         done += _nbytes(parameter)
         if time.monotonic() - told > _SILENT_SECONDS:
             told = time.monotonic()
             print_once_per_host(f"weights, side {side!r}: {done / 1e9:.1f} of {total / 1e9:.1f} GB are hashed")
-    packed = getattr(model, "packed_modules_mapping", None) or {}
-    table = WeightTable("pta" if golden else "acl", tuple(found), {k: tuple(v) for k, v in packed.items()})
-    record_weights(table)
+    record_weights(WeightTable("pta" if golden else "acl", tuple(found), _packed_modules(model)))
 
 
 def wanted_of(tables: Iterable[WeightTable]) -> tuple[set[int], set[str]]:
@@ -104,7 +95,16 @@ def _problem(parameter: Any) -> str:
 
 
 def _nbytes(parameter: Any) -> int:
-    return int(parameter.numel() * parameter.element_size())
+    with suppress(Exception):  # of a lazy module it has no shape yet
+        return int(parameter.numel() * parameter.element_size())
+    return 0
+
+
+def _packed_modules(model: Any) -> dict[str, tuple[str, ...]]:
+    """Return what a class of vLLM tells of its fused modules; nothing where that is not what vLLM writes."""
+    with suppress(Exception):
+        return {str(name): tuple(map(str, parts)) for name, parts in model.packed_modules_mapping.items()}
+    return {}
 
 
 class _Cuts:
@@ -114,6 +114,17 @@ class _Cuts:
         self, golden: bool, widths: Collection[int] | None, dtypes: tuple[str, ...], parts: tuple[int, ...]
     ) -> None:
         self._golden, self._widths, self._dtypes, self._parts = golden, widths, dtypes, parts
+
+    def parameter(self, name: str, parameter: Any, kind: str, label: str) -> HashedParameter:
+        """Return a parameter of a module of class `kind` with its hashes, or with the reason why it has none."""
+        dtype, shape, forms = "", (), dict[RowForm, Hashes]()
+        try:
+            local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+            dtype, shape, problem = str(local.dtype).removeprefix("torch."), tuple(local.shape), _problem(local)
+            forms = {} if problem else self.hash(local.detach(), kind in _TRANSPOSED)
+        except Exception as error:  # whatever it is, the model must go on
+            problem = f"it cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        return HashedParameter(name, dtype, shape, kind, label, problem, forms)
 
     def hash(self, parameter: Any, transposable: bool) -> dict[RowForm, Hashes]:
         """Return the hashes of a parameter's rows in all forms."""

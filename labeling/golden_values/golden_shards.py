@@ -46,6 +46,10 @@ class GoldenShards:
         """Labels that failed or of which only a summary was kept: why."""
         self._intact: set[tuple[ShardFiles, int]] = set()
         """Labels whose checksum is right: the shard, and the number of the record."""
+        self._last: tuple[NamedRows, Sequence[_Request]] | None = None
+        """The rows that were asked for last, which all labels of a forward share, and their requests."""
+        self._repeated: set[str] = set()
+        """Labels of several calls in one forward, whose rows have the same names."""
         ranks: set[int] = set()
         numbers: dict[tuple[int, int], int] = {}
         for place, index in enumerate(map(read_shard, shards_in(folder))):
@@ -68,6 +72,9 @@ class GoldenShards:
             kept = f"only {record.capture} of golden's tensor was kept" if record.offset is not None else record.error
             self._failed[record.data_id] = kept or "golden's tensor lies in a file of the library"
         elif record.rows >= 0:
+            if table in self._by_rows[record.data_id]:
+                self._failed[record.data_id] = "golden labels it several times in one forward"
+                self._repeated.add(record.data_id)
             self._by_rows[record.data_id][table] = index, record
         else:
             self._by_call[record.task, record.data_id, record.occurrence].append((index, record))
@@ -108,7 +115,7 @@ class GoldenShards:
         """
         tables = {
             table: found
-            for table, found in self._by_rows.get(name, {}).items()
+            for table, found in (self._by_rows.get(name, {}) if name not in self._repeated else {}).items()
             if self.is_whole or found[0].header.rank == rank
         }
         if not tables:
@@ -157,6 +164,8 @@ class GoldenShards:
 
     def _paired(self, wanted: NamedRows) -> Sequence[_Request]:
         """Return the golden request of each request, by its tokens. Raises LabelError where one has none."""
+        if self._last is not None and self._last[0] is wanted:
+            return self._last[1]
         tokens: list[dict[int, int]] = [dict(enumerate(wanted.prompts.get(name, ()))) for name in wanted.requests]
         for number, position, token in wanted.table.reshape(-1, 3).tolist():
             if number >= 0 and token != NO_TOKEN:
@@ -165,7 +174,9 @@ class GoldenShards:
         for name, request in zip(wanted.requests, found, strict=True):
             if request is None:
                 raise LabelError(f"golden has no request with the tokens of {name!r}")
-        return [request for request in found if request is not None]
+        requests = [request for request in found if request is not None]
+        self._last = wanted, requests
+        return requests
 
     def _matching(self, name: str, tokens: Mapping[int, int]) -> _Request | None:
         """Return a golden request with these tokens, the one of the same name first; None where there is none."""

@@ -17,7 +17,9 @@ def local_part(whole: Any, own: Any, placement: Placement | None, rank: int) -> 
     LabelError where the layout or the shapes do not tell.
     """
     if isinstance(placement, Partial):  # the sum over the ranks is golden's
-        return whole if not placement.ranks or rank == placement.ranks[0] else whole * 0
+        if placement.op != "sum" or not placement.ranks or whole.shape != own.shape:
+            raise LabelError(f"{placement_text(placement)} does not tell this rank's summand of {list(whole.shape)}")
+        return whole if rank == placement.ranks[0] else whole.new_zeros(whole.shape)
     if whole.shape == own.shape:
         return whole
     if whole.ndim != own.ndim:

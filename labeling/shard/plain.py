@@ -25,7 +25,10 @@ def check_plain(file: h5py.File) -> None:
     """
     size = _size(file)
     found = dict(datasets(file))
-    unpacked = sum(check_dataset(name, dataset) for name, dataset in found.items() if not _is_view(dataset, found))
+    unpacked = sum(
+        int(dataset.nbytes) if _is_view(dataset, found) else check_dataset(name, dataset)
+        for name, dataset in found.items()
+    )
     if unpacked > max(_ALWAYS, _RATIO * size):
         raise ValueError(f"it would unpack to {unpacked} bytes")
 

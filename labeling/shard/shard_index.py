@@ -30,8 +30,8 @@ class ShardIndex:
     torn: bool = False
     dumped: Mapping[int, DumpedTensor | NotDumped] = field(default_factory=dict)
     rows: Mapping[int, RowTable] = field(default_factory=dict)
-    weights: tuple[WeightTable, ...] = ()
     """Names of rows, by the number to which a record's `rows` refers."""
+    weights: tuple[WeightTable, ...] = ()
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, by their ids."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,25 @@ def test_small_pieces_are_read_into_memory_only_if_they_are_few(tmp_path: Path, 
     assert max(growth) < 96 << 20
     assert addresses is not None and (addresses % 16 == 0).all()
     assert len(rows._copies) == (pieces * (48 << 10) if pieces == 1200 else 0)
+
+
+def test_more_files_than_may_be_open_twice(tmp_path: Path) -> None:
+    """Each mapped file keeps a descriptor; to read small pieces takes one more, whatever their number."""
+    paths = [tmp_path / str(number) for number in range(120)]
+    for path in paths:
+        path.write_bytes(bytes(256))
+    number, zero = np.arange(120, dtype=np.int32), np.zeros(120, np.int64)
+    checksums = np.full(120, payload_checksum(np.zeros(256, np.uint8)), np.uint64)
+    places = RowPlaces(tuple(map(str, paths)), number, zero, zero + 1, checksums, number, zero.astype(np.int32))
+    source = Source(places.paths[0], 0, "float32", (120, 64), places=places)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 160, limits[1]))
+    try:
+        rows = gathered_rows.GatheredRows(source)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert rows._is_read.all()
+    rows.check()
 
 
 def test_few_long_rows_stay_in_memory_after_they_are_read(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_says_what_the_kernels_say(name: str, sketch: bool) -> None:
 
 @pytest.mark.parametrize("name", ["bfloat16", "int8"])
 def test_large_tensors_are_taken_in_parts(name: str) -> None:
-    for shape in ((1_100_001,), (3, 400_000), (800, 1500)):
+    for shape in ((1_100_001,), ((1 << 20) + 1,), (3 * (1 << 20) + 1001,), (3, 400_000), (800, 1500)):
         bits = random_bits(np.random.default_rng(0), name, shape, "ordinary")
         flat, tensor = bits.reshape(-1).view(np.uint8), tensor_of(bits, name, shape)
         assert_same_tensor(summarise_there(tensor, name, 0, sketch=True), summarise(flat, name, shape, sketch=True))

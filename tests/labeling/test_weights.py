@@ -104,11 +104,13 @@ def test_what_cannot_be_hashed_has_a_reason_and_the_rest_goes_on(monkeypatch: py
             "complex": Conv1D(torch.zeros(2, 2, dtype=torch.complex64)),
             "scalar": Conv1D(torch.tensor(2.0)),
             "right": Conv1D(torch.ones(2, 3)),
+            "lazy": torch.nn.LazyLinear(4),
         }
     )
+    setattr(model, "packed_modules_mapping", {"packed": 3})  # noqa: B010 - no attribute that torch knows
     found = hashed(monkeypatch, model)
     assert "packed before" in found["packed.weight"].problem and "meta" in found["meta.weight"].problem
-    assert "complex64" in found["complex.weight"].problem
+    assert "complex64" in found["complex.weight"].problem and "cannot be read" in found["lazy.weight"].problem
     assert [len(found[f"{name}.weight"].forms[RowForm()]) for name in ("scalar", "right")] == [1, 2]
 
 

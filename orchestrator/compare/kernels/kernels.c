@@ -378,13 +378,13 @@ void hash_pieces(const char *const *pieces, const int64_t *sizes, int64_t count,
 /* Read `count` pieces of files to where each starts in `out`, and hash those of more than 240 bytes while they are in the
    cache. Return how many were read: fewer than `count` if one ends before its last byte, or its disk fails. */
 int64_t read_pieces(
-    const int64_t *descriptors, const int64_t *offsets, const int64_t *sizes, const int64_t *starts, int64_t count,
+    int64_t descriptor, const int64_t *offsets, const int64_t *sizes, const int64_t *starts, int64_t count,
     char *out, uint64_t *hashes
 ) {
     for (int64_t i = 0; i < count; i++) {
         char *piece = out + starts[i];
         for (int64_t done = 0; done < sizes[i];) {
-            ssize_t got = pread((int)descriptors[i], piece + done, (size_t)(sizes[i] - done), offsets[i] + done);
+            ssize_t got = pread((int)descriptor, piece + done, (size_t)(sizes[i] - done), offsets[i] + done);
             if (got < 0 && errno == EINTR) continue;
             if (got <= 0) return i;
             done += got;

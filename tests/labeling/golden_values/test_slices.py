@@ -78,5 +78,9 @@ def test_equal_slices_cannot_be_told() -> None:
 
 def test_summands_add_up_to_golden() -> None:
     whole = torch.randn(3, 4)
+    whole[1, 2] = torch.inf
     found = [local_part(whole, torch.randn(3, 4), Partial(ranks=[2, 3]), rank) for rank in (2, 3)]
     assert torch.equal(sum(found), whole)
+    for placement in (Partial(), Partial(ranks=[2, 3], op="max")):
+        with pytest.raises(LabelError, match="summand"):
+            local_part(whole, whole, placement, 2)

@@ -35,6 +35,8 @@ def golden(tmp_path: Path) -> Path:
         with Rows(name, range(10), tokens):
             values = (WHOLE + 100 * (name == "b"))[None]
             recorder.record("pta", "rows", values, None, None, "", None, "g")
+            for turn in range(2):
+                recorder.record("pta", "twice", values + turn, None, None, "", None, "g")
     recorder.record("acl", "only actual", torch.zeros(1), None, None, "", None, "g")
     recorder.close()
     return tmp_path / "golden"
@@ -85,6 +87,12 @@ def test_rows_pair_by_tokens_and_positions(actual: Path) -> None:
     assert torch.equal(value, torch.cat([WHOLE[4:6], WHOLE[0:2] + 100]))
     with Rows("a", [9], [19]):
         assert torch.equal(label_and_replace("here", "acl", "rows", torch.zeros(1, 2, 2)).flatten(1), WHOLE[9:])
+
+
+def test_rows_of_several_calls_in_one_forward_are_not_taken_for_each_other(actual: Path) -> None:
+    with Rows("a", [9], [19]):
+        assert label_and_replace("here", "acl", "twice", torch.zeros(1, 4)) is None
+    assert "several times in one forward" in recorded(actual)[0][2]
 
 
 def test_rows_of_a_slice(actual: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,13 @@ from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.plain import check_plain
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.recovery import recover
 from aclcmp.labeling.shard.shard_files import dataset_name
@@ -100,3 +102,16 @@ def test_sealed_shard_moves_to_another_name(tmp_path: Path) -> None:
     writer.files.segment(0).rename(moved)
     with h5py.File(moved) as file:
         assert (file["tasks/0/x0/0/pta"][:].view(np.uint8) == bits("float32", (5,), 0)).all()
+
+
+def test_views_count_by_what_they_show(tmp_path: Path) -> None:
+    """Many views of one block would unpack to more than any shard holds."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("block", data=np.zeros(1 << 20, np.uint8))
+        for number in range(600):
+            layout = h5py.VirtualLayout((1 << 20,), np.uint8)
+            layout[:] = h5py.VirtualSource(".", "block", (1 << 20,))
+            file.create_virtual_dataset(f"view{number}", layout)
+    with h5py.File(path) as file, pytest.raises(ValueError, match="would unpack"):
+        check_plain(file)
