@@ -18,6 +18,8 @@ WEIGHTS = "weights"
 """The side of hashes of the model's weights."""
 SIDES = ("pta", "acl", REFERENCE, ROWS, WEIGHTS)
 """Golden, actual, the reference, the names of rows, and the hashes of weights."""
+NO_LABELS = (ROWS, WEIGHTS)
+"""The sides of what is no label, but told beside them."""
 SIDE_NAMES = {
     "pta": "pta",
     "golden": "pta",

@@ -13,11 +13,12 @@ import typer
 from aclcmp.orchestrator.bisect.smallest_set import Choice
 from aclcmp.orchestrator.bisect.trials import Result, Trials
 from aclcmp.orchestrator.cli.engine_commands import run_command
+from aclcmp.orchestrator.core.choices import is_vocabulary
 from aclcmp.orchestrator.core.job import parse_injected
 from aclcmp.orchestrator.core.text import figure
 from aclcmp.orchestrator.core.verdicts import WRONG, Origin
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.pipeline.injection import error_of, is_logits, last_label
+from aclcmp.orchestrator.pipeline.injection import error_of, is_gap, last_label
 from aclcmp.orchestrator.pipeline.stored_reports import read_stored_report
 from aclcmp.orchestrator.run.golden_run import open_golden_run
 from aclcmp.orchestrator.run.record_file import open_run
@@ -132,7 +133,9 @@ class Bisected:
             raise LaunchError(f"the trial in {folder} failed (exit code {code}); the same command goes on from there")
         _, found = read_stored_report(report, with_rows=False)
         end = last_label(found.judgement)
-        if end is None or not is_logits(end.key.label):
+        if end is not None and is_gap(end):
+            raise LaunchError(f"the trial in {folder} did not compare {end.key.label} on all ranks; see its report")
+        if end is None or not is_vocabulary(end.key.label):
             _, before = read_stored_report(self.golden, with_rows=False)
             due = last_label(before.judgement)
             if end is None or (due is not None and due.key.label != end.key.label):

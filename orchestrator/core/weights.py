@@ -39,8 +39,10 @@ class WeightFinding:
     labels: tuple[str, ...]
     """Names of labels that the weight explains: the outputs of its modules."""
     wrong: bool
-    """Whether it is wrong for certain. What is not golden's in all layers and ranks may have been changed on purpose
+    """Whether it is wrong. What is not golden's in all layers and ranks may have been changed on purpose
     while it was loaded: it is wrong if a label of its module is."""
+    by_labels: bool = False
+    """Whether it is wrong only because a label of its module is, which another policy may judge otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

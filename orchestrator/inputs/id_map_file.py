@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path
 
-from aclcmp.orchestrator.inputs.rule_file import Quoted, read_rules
+from aclcmp.orchestrator.inputs.rule_file import Quoted, first_side, read_rules
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule, RankRule, TaskRule, needs_quotes, quote_id
 
 _JOIN = re.compile(r"\s+([+|])\s+")
@@ -59,7 +59,10 @@ def _of_ranks(side: str | None) -> tuple[str | None, tuple[range, ...]]:
     ranks = tuple(range(int(span[1]), int(span[2] or span[1]) + 1) for span in spans if span is not None)
     if None in spans or not all(ranks) or not found[2]:
         raise ValueError(f"{quote_id(side)}: write ranks and a pattern, e.g. rank:1 layers.{{n}} or rank:0,4-7 norm")
-    return found[2], ranks
+    pattern, rest = first_side(found[2])
+    if pattern is None or rest:
+        raise ValueError(f"{quote_id(side)}: one pattern is needed behind the ranks; one with blanks in double quotes")
+    return pattern, ranks
 
 
 def _parts(side: str | None) -> tuple[tuple[str, ...], str]:

@@ -25,6 +25,8 @@ from aclcmp.orchestrator.plan.layouts.corrections import LayoutRule, LayoutRules
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 from aclcmp.orchestrator.plan.rows.told_rows import Numbers, RowsRule
 
+_MOST_TOKENS = 1 << 24
+"""Tokens of a request that a file may tell."""
 _SIDES = {"golden": "pta", "pta": "pta", "actual": "acl", "acl": "acl"}
 
 
@@ -41,6 +43,9 @@ def read_layouts(path: Path) -> LayoutRules:
 
 def _read_integers(label: RankLabel) -> Numbers:
     """Return a label's values as integers, in its shape. Raises UsageError where they cannot be read, or are none."""
+    if not label.source.is_whole:
+        kept = f"only its {label.source.capture} was kept: label it with --capture full"
+        raise UsageError(f"{label.key.label} is to tell rows, but {kept}")
     try:
         values = numbers_of(label, np.arange(math.prod(label.shape)))[:, :1]
     except (AclcmpError, OSError) as error:
@@ -71,21 +76,26 @@ def _rule(before: str | None, behind: str | None, number: int) -> LayoutRule | R
         raise ValueError(str(error)) from None
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
+
+
 def _rows_options(text: str) -> dict[str, Any]:
     """Return the options of a RowsRule as they are written. Raises ValueError."""
     try:
         call = ast.parse(text, mode="eval").body
         given = {each.arg: ast.literal_eval(each.value) for each in call.keywords} if isinstance(call, ast.Call) else {}
-        is_call = isinstance(call, ast.Call) and not call.args
+        is_call = isinstance(call, ast.Call) and not call.args and isinstance(call.func, ast.Name)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         is_call, given = False, {}
     mask, lengths = given.pop("mask", ""), given.pop("lengths", "")
     left, right, joined = given.pop("left", 0), given.pop("right", 0), given.pop("joined", False)
-    sizes = all(type(each) is int and each >= 0 for each in (left, right)) and not (left and right)
-    numbers = isinstance(lengths, tuple) and all(type(each) is int and each >= 0 for each in lengths)
+    sizes = all(map(_is_count, (left, right))) and not (left and right)
+    numbers = isinstance(lengths, tuple) and all(map(_is_count, lengths))
+    is_joined = isinstance(joined, bool) or joined == "tasks"
     is_told = isinstance(mask, str) and (numbers or isinstance(lengths, str)) and not (mask and lengths)
     is_padded = not (left or right) or lengths != ""
-    if not (is_call and not given and is_told and sizes and is_padded and joined in (False, True, "tasks")):
+    if not (is_call and not given and is_told and sizes and is_padded and is_joined):
         raise ValueError(
             f'{text[:200]!r}: write e.g. Rows(mask="attention_mask"), Rows(lengths="seq_lens"), '
             "Rows(lengths=(5, 3), left=8) or Rows(joined=True)"

@@ -44,7 +44,7 @@ from aclcmp.orchestrator.judge.policy import Policy
 from aclcmp.orchestrator.judge.precision import Precisions
 from aclcmp.orchestrator.judge.replica_verdicts import apply_replicas
 from aclcmp.orchestrator.judge.token_verdicts import judge_tokens, let_behind_ties
-from aclcmp.orchestrator.judge.wrong_weights import explained_labels, settle_doubts
+from aclcmp.orchestrator.judge.wrong_weights import explained_labels, settle_doubts, with_doubts
 
 _GAP_STATUS = {
     GapKind.MISSING_GOLDEN: Status.MISSING,
@@ -105,8 +105,7 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in rows
     ]
-    judged_labels, weights = _explain(labels, evidence.weights, policy, _wrong_by_itself(own))
-    labels = apply_allow_rules(judged_labels, policy)
+    labels, weights = _explain(labels, with_doubts(evidence.weights), policy, _wrong_by_itself(own))
     coverage = _coverage(labels, evidence, known.untold)
     first = _wrong_weight(weights) or _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)
@@ -122,10 +121,15 @@ def _explain(
     policy: Policy,
     measured: Mapping[tuple[LabelKey, int], bool],
 ) -> tuple[list[LabelVerdict], WeightReport | None]:
-    """Assign origins, with the weights that are wrong; doubtful ones are if their labels are wrong by themselves."""
+    """Assign origins and excuses, with the weights that are wrong.
+
+    Doubtful ones are if their labels are wrong by themselves, and nothing excuses that.
+    """
     names = {label.key.label for label in labels}
     while True:
-        found = assign_origins(labels, policy.own_factor, policy.jump, measured, explained_labels(weights, names))
+        explained = explained_labels(weights, names)
+        found = assign_origins(labels, policy.own_factor, policy.jump, measured, explained)
+        found = apply_allow_rules(found, policy)
         settled = settle_doubts(weights, found)
         if settled == weights:
             return found, weights

@@ -25,7 +25,7 @@ from aclcmp.orchestrator.core.regions import LabelKey, Region
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.core.tokens import Holder, Token, TokenEvidence, TokenState, TokenVerdicts
-from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status, changed
+from aclcmp.orchestrator.core.verdicts import WRONG, LabelVerdict, RankVerdict, Status, changed
 from aclcmp.orchestrator.judge.dtype_limits import round_off_of
 
 SHIFT = 6.0
@@ -207,20 +207,21 @@ def judge_tokens(labels: Labels, tokens: Iterable[TokenEvidence]) -> tuple[Label
 
 def let_behind_ties(tokens: Sequence[TokenVerdicts], labels: Sequence[LabelVerdict]) -> tuple[TokenVerdicts, ...]:
     """Return the verdicts with those tokens as ties whose label only drifts: it is behind ids that flipped in a tie."""
-    drifting = {
-        (label.key, verdict.rank)
-        for label in labels
-        for verdict in (label.ranks if tokens else ())
-        if verdict.status is Status.DRIFT
+    status = {
+        (label.key, verdict.rank): verdict.status for label in labels for verdict in (label.ranks if tokens else ())
     }
+
+    def drifts(each: TokenVerdicts) -> bool:
+        found = {status.get((each.evidence.key, rank)) for rank in each.evidence.ranks}
+        return Status.DRIFT in found and not found & {*WRONG}
+
     return tuple(
         replace(
             each,
             states=[TokenState.TIE if state is TokenState.WRONG else state for state in each.states],
             source=f"{each.source}, and ids that flipped in a tie before it",
         )
-        if TokenState.WRONG in each.states
-        and all((each.evidence.key, rank) in drifting for rank in each.evidence.ranks)
+        if TokenState.WRONG in each.states and drifts(each)
         else each
         for each in tokens
     )

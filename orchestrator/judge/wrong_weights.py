@@ -29,9 +29,19 @@ def settle_doubts(weights: WeightReport | None, labels: Sequence[LabelVerdict]) 
     names = {label.key.label for label in labels}
     own = {label.key.label for label in labels if any(v.origin is Origin.OWN and not v.excused for v in label.ranks)}
     findings = [
-        replace(each, wrong=each.wrong or (each.kind not in _NOT_WRONG and bool(own & _labels_of(each, names))))
+        each
+        if each.wrong or each.kind in _NOT_WRONG or not own & _labels_of(each, names)
+        else replace(each, wrong=True, by_labels=True)
         for each in weights.findings
     ]
+    return replace(weights, findings=tuple(sorted(findings, key=lambda each: not each.wrong)))
+
+
+def with_doubts(weights: WeightReport | None) -> WeightReport | None:
+    """Return the report as it was before its labels were judged: what they settled is open again."""
+    if weights is None:
+        return None
+    findings = (replace(each, wrong=each.wrong and not each.by_labels, by_labels=False) for each in weights.findings)
     return replace(weights, findings=tuple(sorted(findings, key=lambda each: not each.wrong)))
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from aclcmp.labeling.shard.record import ROWS, WEIGHTS, LabelRecord
+from aclcmp.labeling.shard.record import NO_LABELS, LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -93,7 +93,7 @@ class RankProgress:
         key = LabelKey(record.task, record.data_id, record.occurrence)
         name = record.task, record.data_id
         full = self._waiting_count >= MOST_WAITING or record.task < self._done
-        of_rows = record.rows >= 0 or record.side in (ROWS, WEIGHTS)  # rows pair when all forwards are there
+        of_rows = record.rows >= 0 or record.side in NO_LABELS  # rows pair when all forwards are there
         if files.process or record.tensor_path or not record.side or of_rows or full:
             self._left.add(name)
         if name in self._left:

@@ -95,7 +95,7 @@ def answer(
     noise = _measure_noise(planned, resolved, comparison)
     cut_off = comparison.interrupted and not resolved.outcomes
     evidence = _collect_evidence(replace(run, failed=run.failed or cut_off), resolved, noise, options.profile)
-    own, not_measured = _measure_own_errors(planned, comparison)
+    own, not_measured = _measure_own_errors(planned, resolved, comparison)
     evidence = add_own_errors(evidence, own)
     evidence = replace(evidence, weights=planned.weights)
     floors = [(source, planned.floors[source], outcomes) for source, outcomes in noise if source in planned.floors]
@@ -175,11 +175,14 @@ def _measure_noise(
     return [(FloorSource.REPEAT, resolved.noise), *measured]
 
 
-def _measure_own_errors(planned: ComparisonPlan, comparison: _RunComparison) -> tuple[OwnErrors, dict[str, str]]:
+def _measure_own_errors(
+    planned: ComparisonPlan, resolved: ResolvedComparison, comparison: _RunComparison
+) -> tuple[OwnErrors, dict[str, str]]:
     """Return the errors of what was computed from golden's values, and labels that have none, each with the reason."""
     if planned.own is None:
         return {}, {}
-    measured = compare_and_resolve(planned.own, comparison.compare)
+    same = planned.own.labels is planned.plan.labels  # a golden run without an actual side: compared already
+    measured = resolved if same else compare_and_resolve(planned.own, comparison.compare)
     evidence = collect_evidence(measured.plan, measured.outcomes, run_failed=False)
     reasons = {label.key.label: each.gap_reason for label in evidence.labels for each in label.ranks if each.gap}
     return own_errors(evidence), reasons

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aclcmp.orchestrator.compare.comparer import Comparer
+from aclcmp.orchestrator.core.choices import is_vocabulary
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.text import figure
-from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Status
+from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Status, StatusGroup
 from aclcmp.orchestrator.judge.judge import judge
 from aclcmp.orchestrator.plan.planner import plan_run
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.shards import read_indices
 from aclcmp.orchestrator.run.sources import world_size
-
-_LOGITS = ("lm_head", "logits")
 
 
 def injection_note(golden: RunDir, injected: Sequence[str], judgement: Judgement, comparer: Comparer) -> str:
@@ -33,24 +32,30 @@ def injection_note(golden: RunDir, injected: Sequence[str], judgement: Judgement
     last = last_label(judgement)
     if last is None:
         return f"with golden's {names}: no label was compared, so nothing tells what it changed"
-    end = "the final logits" if is_logits(last.key.label) else f"the last label, {last.key.label},"
+    end = "the final logits" if is_vocabulary(last.key.label) else f"the last label, {last.key.label},"
+    if is_gap(last):
+        return f"with golden's {names}: {end} was not compared on all ranks, so nothing tells what it changed"
     agree = last.status not in WRONG
     after = error_of(last)
     before = _error_before(golden, last, comparer)
     change = f"error {figure(after)}" if before is None else f"error {figure(before)} -> {figure(after)}"
-    verb = ("agree" if is_logits(last.key.label) else "agrees") if agree else "still differ" + "s" * (end[-1] == ",")
+    verb = (
+        ("agree" if is_vocabulary(last.key.label) else "agrees") if agree else "still differ" + "s" * (end[-1] == ",")
+    )
     return f"with golden's {names} {end} {verb} ({change})"
 
 
-def is_logits(name: str) -> bool:
-    """Tell whether a label is the model's logits, by its name."""
-    return name.rpartition(".")[2] in _LOGITS
+def is_gap(label: LabelVerdict) -> bool:
+    """Tell whether a label was not compared on some rank, so that nothing tells whether it is right."""
+    return label.status.group is StatusGroup.GAP
 
 
 def last_label(judgement: Judgement) -> LabelVerdict | None:
     """Return the label at the model's end: the last logits, or else the last label that was compared; None for none."""
     compared = [label for label in judgement.labels if any(verdict.metrics is not None for verdict in label.ranks)]
-    return next((each for each in reversed(compared) if is_logits(each.key.label)), compared[-1] if compared else None)
+    return next(
+        (each for each in reversed(compared) if is_vocabulary(each.key.label)), compared[-1] if compared else None
+    )
 
 
 def error_of(label: LabelVerdict) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aclcmp.labeling.errors import AclcmpError, ShardFormatError
-from aclcmp.labeling.shard.record import REFERENCE, ROWS, LabelRecord
+from aclcmp.labeling.shard.record import NO_LABELS, REFERENCE, LabelRecord
 from aclcmp.labeling.shard.shard_files import ShardFiles, shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -123,7 +123,7 @@ def _keys(records: Sequence[LabelRecord]) -> tuple[LabelKey, ...]:
     with_rows: set[str] = set()
     for record in records:
         is_further = record.rows >= 0 and record.data_id in with_rows
-        if record.side not in (ROWS, REFERENCE) and not is_further:
+        if record.side not in (*NO_LABELS, REFERENCE) and not is_further:
             keys[LabelKey(record.task, record.data_id, record.occurrence)] = None
         if record.rows >= 0:
             with_rows.add(record.data_id)

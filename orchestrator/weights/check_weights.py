@@ -87,7 +87,8 @@ class _Check:
         found += [*self._unchecked(), *self._never_held(findings)]
         names = {(each.model, each.parameter.name) for each in self._holdings}
         names |= {(0, each.name) for _, each in self._unread}
-        bad = {name for each in found for name in (each.parameter, *each.others)}
+        # of rows that no rank holds the name is golden's
+        bad = {n for each in found if each.kind is not WeightFault.UNHELD for n in (each.parameter, *each.others)}
         known = sum(name not in bad for _, name in names)
         found.sort(key=lambda each: (not each.wrong, self._place(each)))
         return WeightReport(len(names), known, self._ranks, tuple(found), tuple(self._held(right)))
@@ -274,6 +275,7 @@ class _Check:
             if not twice:  # the rows behind those that all hold: the engine has a smaller table
                 lost = f"no rank holds {name}[{ranges(unheld)}]"
                 yield None, WeightFinding(WeightFault.UNHELD, name, (), (), lost, (module_of(name),), False)
+                continue
             for holding, segment in out_of_place(holders, twice, len(unheld)):
                 place = holding.rank, holding.model, holding.parameter.name
                 _, segments, golden = blamed.setdefault(place, (holding, [], set()))

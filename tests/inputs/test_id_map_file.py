@@ -97,11 +97,12 @@ def test_an_empty_file_maps_nothing(tmp_path: Path) -> None:
         ("\na -> rank:1", "names.map:2: 'rank:1': write ranks and a pattern, e.g. rank:1 layers.{n}"),
         ("a -> rank:4-1 b", "names.map:1: 'rank:4-1 b': write ranks and a pattern"),
         ("a -> rank:1,x b", "names.map:1: 'rank:1,x b': write ranks and a pattern"),
+        ("a -> rank:1 -", "names.map:1: 'rank:1 -': one pattern is needed behind the ranks"),
         ("rank:1 a -> rank:1 b", "names.map:1: rank: on both sides"),
         ("a | b -> rank:1 c", "names.map:1: ids of some ranks are not joined in the same line"),
         ("x.* -> rank:1 a", "names.map:1: 'x.*' and 'a' differ in their number of stars"),
     ],
-    ids=range(40),
+    ids=range(41),
 )
 def test_what_is_no_file_of_patterns(tmp_path: Path, content: "str | bytes", message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as caught:

@@ -10,7 +10,9 @@ from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
 from aclcmp.orchestrator.core.weights import WeightFault, WeightFinding, WeightReport
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.judge.judge import judge_evidence
-from tests.report.made_up import label, verdict
+from aclcmp.orchestrator.judge.policy import Excuse, Policy, Scope
+from aclcmp.orchestrator.report.text.diff import changes, diff_lines, worse
+from tests.report.made_up import label, report_of, verdict
 
 WEIGHT = "layers.1.q_proj.weight"
 NAMES = ("embed", "layers.0", "layers.1.q_proj", "layers.1", "layers.2", "norm")
@@ -20,7 +22,7 @@ def finding(labels: tuple[str, ...] = ("layers.1.q_proj",), *, wrong: bool = Tru
     return WeightFinding(WeightFault.ORDER, WEIGHT, (), (1,), "holds **k_proj**", labels, wrong)
 
 
-def judged(wrong: set[str], *findings: WeightFinding) -> Judgement:
+def judged(wrong: set[str], *findings: WeightFinding, policy: Policy | None = None) -> Judgement:
     """Judge labels of two ranks, these wrong, with these findings on weights."""
     labels = tuple(
         LabelEvidence(
@@ -33,7 +35,8 @@ def judged(wrong: set[str], *findings: WeightFinding) -> Judgement:
             for name in NAMES
         )
     )
-    return judge_evidence(Evidence(labels, weights=WeightReport(9, 9 - len(findings), (0, 1), findings, ())))
+    weights = WeightReport(9, 9 - len(findings), (0, 1), findings, ())
+    return judge_evidence(Evidence(labels, weights=weights), policy or Policy())
 
 
 def origins(judgement: Judgement) -> dict[str, Origin | None]:
@@ -98,3 +101,25 @@ def test_what_was_not_checked_is_never_wrong() -> None:
     unchecked = replace(finding(wrong=False), kind=WeightFault.UNCHECKED)
     found = judged({"layers.1.q_proj"}, unchecked)
     assert found.first_divergence is not None and not found.first_divergence.of_weight
+
+
+def test_what_labels_settle_is_open_again_where_they_are_judged_again() -> None:
+    settled = judged({"layers.1.q_proj"}, finding(wrong=False)).weights
+    assert settled is not None and [(each.wrong, each.by_labels) for each in settled.findings] == [(True, True)]
+    assert judged(set(), *settled.findings).exit_code is ExitCode.MATCH
+    certain = judged(set(), finding()).weights
+    assert certain is not None and judged(set(), *certain.findings).exit_code is ExitCode.DIVERGED
+
+
+def test_a_label_that_the_policy_allows_settles_no_doubt() -> None:
+    policy = Policy(allow=(Excuse(Scope("layers.1.q_proj"), "known"),))
+    found = judged({"layers.1.q_proj"}, finding(wrong=False), policy=policy)
+    assert found.exit_code is ExitCode.MATCH and found.weights is not None and not found.weights.wrong
+
+
+def test_a_weight_that_is_wrong_now_is_worse() -> None:
+    before, after = (replace(report_of([]), judgement=judged(set(), *each)) for each in ((), (finding(),)))
+    found = changes(before.judgement, after.judgement)
+    assert worse(before.judgement, after.judgement, found) and not worse(after.judgement, before.judgement, found)
+    assert f"Weights wrong now: {WEIGHT} (rank 1)" in diff_lines(before, after, found)
+    assert f"Weights wrong no more: {WEIGHT} (rank 1)" in diff_lines(after, before, found)

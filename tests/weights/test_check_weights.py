@@ -272,3 +272,17 @@ def test_experts_in_one_tensor_and_apart() -> None:
     held[1]["layers.1.experts.w13_weight"] = held[1]["layers.1.experts.w13_weight"][::-1].copy()
     finding = only(checked(golden, held))
     assert (finding.parameter, finding.ranks, finding.wrong) == ("layers.1.experts.w13_weight", (1,), True)
+
+
+def test_golden_s_rows_that_another_parameter_accounts_for_need_no_holder() -> None:
+    """A head that is the embedding and more, and a vector of a module that the engine lacks, with equal values."""
+    golden = golden_weights(np.random.default_rng(5), 1)
+    held = [{name: golden[name] for name in ("model.embed_tokens.weight", "model.norm.weight")}]
+    more = np.random.default_rng(6).standard_normal((2, HIDDEN)).astype(np.float32)
+    golden = held[0] | {
+        "lm_head.weight": np.concatenate([golden["model.embed_tokens.weight"], more]),
+        "model.more.weight": np.concatenate([golden["model.norm.weight"][:4], more[0, :4]]),
+    }
+    report = checked(golden, held)
+    assert not report.wrong and {each.kind for each in report.findings} == {WeightFault.UNHELD}
+    assert (report.known, report.parameters) == (2, 2), "what the engine has is golden's"

@@ -76,9 +76,12 @@ class LayoutRules:
 
     def without_tellers(self, *runs: Sequence[ShardIndex]) -> list[list[ShardIndex]]:
         """Leave out of runs the labels that tell rows on one side, and that the other side does not have."""
-        tellers = {(rule.side, name) for rule in self.rows for name in (rule.mask, rule.lengths) if name}
-        if tellers:
+        told = [rule for rule in self.rows if rule.mask or (rule.lengths and isinstance(rule.lengths, str))]
+        tellers: set[tuple[str, str]] = set()
+        if told:
             there = {(record.side, record.data_id) for run in runs for index in run for record in index.records}
+            used = (rule for rule in told if any(side == rule.side and rule.regex.fullmatch(i) for side, i in there))
+            tellers = {(rule.side, str(rule.mask or rule.lengths)) for rule in used}
             tellers = {(side, name) for side, name in tellers if ("acl" if side == "pta" else "pta", name) not in there}
         if not tellers:
             return [list(run) for run in runs]

@@ -202,7 +202,8 @@ class RowPlanner:
             if left:
                 without |= {rank: without.get(rank, 0) + left for rank in actual.records}
         plan = self._add_rows_without_partner(self._join(key, parts), label, without)
-        told = any(isinstance(each, ToldRows) for rows in label.goldens.values() for each in rows.forwards.tables)
+        sides = (*label.goldens.values(), *label.actuals.values())
+        told = any(isinstance(each, ToldRows) for rows in sides for each in rows.forwards.tables)
         unused = sum(len(rows.row) for rows in sets) - _count_rows(used) if told and parts else 0
         if not unused:
             return plan

@@ -124,6 +124,8 @@ class _Namer:
                 rule, f"{told} has the shape {list(lengths.shape)} or is negative; give one length a request"
             )
         tokens = rule.left or rule.right
+        if not tokens and int(lengths.sum()) > (most := math.prod(label.shape)):
+            raise self._wrong(rule, f"lengths of {int(lengths.sum()):,} rows, of a tensor of {most:,} values")
         if not tokens:
             return np.repeat(np.arange(len(lengths)), lengths)
         if lengths.max(initial=0) > tokens:

@@ -1,7 +1,7 @@
 """Weights in report.h5, written and read again.
 
 /weights              group, absent where a side hashed none: parameters, known, ranks
-/weights/findings     table: kind, parameter, others and ranks and labels as JSON, words, wrong
+/weights/findings     table: kind, parameter, others and ranks and labels as JSON, words, wrong, by_labels
 /weights/held         table: parameter, ranks as JSON, words
 """
 
@@ -36,6 +36,7 @@ def write_weights(file: h5py.File, weights: WeightReport | None) -> None:
             "words": (str, [each.words for each in found]),
             "labels": (str, [json.dumps(each.labels) for each in found]),
             "wrong": (bool, [each.wrong for each in found]),
+            "by_labels": (bool, [each.by_labels for each in found]),
         },
     )
     write_table(
@@ -66,6 +67,7 @@ def read_weights(file: h5py.File) -> WeightReport | None:
             row["words"],
             tuple(map(str, json.loads(row["labels"]))),
             bool(row["wrong"]),
+            bool(row["by_labels"]),
         )
         for row in read_table(group, "findings")
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -89,9 +89,24 @@ def worse(before: Judgement, after: Judgement, found: Sequence[Change]) -> bool:
     failed = codes[1] is ExitCode.FAILED and codes[0] is not ExitCode.FAILED
     incomplete = codes == (ExitCode.MATCH, ExitCode.INCOMPLETE)
     fewer = bool(_ranks(before) - _ranks(after))
-    return (
-        failed or incomplete or fewer or any(change.kind in ("new", "no longer compared", "gone") for change in found)
-    )
+    by_labels = any(change.kind in ("new", "no longer compared", "gone") for change in found)
+    return failed or incomplete or fewer or by_labels or bool(_wrong_weights(after) - _wrong_weights(before))
+
+
+def _wrong_weights(judgement: Judgement) -> set[tuple[str, int]]:
+    """Return (parameter, rank) of all weights that are wrong."""
+    found = judgement.weights.wrong if judgement.weights is not None else ()
+    return {(name, rank) for each in found for name in (each.parameter, *each.others) for rank in each.ranks}
+
+
+def _weights(before: Judgement, after: Judgement) -> Iterator[str]:
+    """Say which weights are wrong in one report alone."""
+    old, new = _wrong_weights(before), _wrong_weights(after)
+    for what, found in (("wrong now", new - old), ("wrong no more", old - new)):
+        names = sorted({name for name, _ in found})
+        if names:
+            more = f" and {len(names) - _MOST_NAMED:,} more" * (len(names) > _MOST_NAMED)
+            yield f"Weights {what}: {', '.join(names[:_MOST_NAMED])}{more} ({of_ranks(tuple({r for _, r in found}))})"
 
 
 def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[str]:
@@ -107,6 +122,7 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
     if verdicts[0] != verdicts[1]:
         lines.append(f"Verdict: {' -> '.join(verdicts)}")
     lines += _other_ranks(_ranks(before.judgement), _ranks(after.judgement))
+    lines += _weights(before.judgement, after.judgement)
     for kind in _ORDER:
         same = [change for change in found if change.kind == kind]
         if same:

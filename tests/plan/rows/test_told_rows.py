@@ -11,6 +11,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from aclcmp.labeling.capture import Capture
+from aclcmp.labeling.rows import Rows
 from aclcmp.orchestrator.core.verdicts import Judgement, Status
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.inputs.layout_file import read_layouts
@@ -219,6 +221,35 @@ def test_a_wrong_rule_is_not_green(tmp_path: Path, told: str, code: ExitCode) ->
         assert judgement.labels[0].ranks[0].uncovered == "actual has no row for 1 row of golden"
 
 
+def test_a_wrong_rule_is_not_green_beside_rows_with_names(tmp_path: Path) -> None:
+    """Golden's script named its rows; only actual's are told by a rule, which takes the last one for padding."""
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    values, mask = batch([2, 4], 6, False)
+    names = Rows(["0"] * 2 + ["1"] * 4, [0, 1, 0, 1, 2, 3], None, None)
+    golden.label(0, "pta", "x", values[mask == 1], names)
+    values[1, 3] *= 50
+    actual.label(0, "acl", "x", values, None)
+    judgement = judged(golden, actual, 1, rules_of(tmp_path, "x -> Rows(lengths=(2, 3), right=6)"))
+    assert judgement.exit_code is ExitCode.INCOMPLETE
+
+
+def test_a_rule_that_no_label_follows_hides_none(tmp_path: Path) -> None:
+    golden, actual = Job(tmp_path / "g", 1), Job(tmp_path / "a", 1)
+    for job, side in ((golden, "pta"), (actual, "acl")):
+        job.label(0, side, "x", request(0, 0, 3), None)
+    actual.label(0, "acl", "out", request(0, 0, 3), None)
+    judgement = judged(golden, actual, 1, rules_of(tmp_path, 'nobody -> Rows(mask="out")'))
+    assert judgement.exit_code is ExitCode.INCOMPLETE
+
+
+def test_what_was_kept_only_in_part_tells_no_rows(tmp_path: Path) -> None:
+    job = Job(tmp_path / "a", 1, Capture.STATS)
+    job.label(0, "acl", "x", np.ones((4, 600, 3), np.float32), None)
+    job.label(0, "acl", "mask", np.ones((4, 600), np.bool_), None)
+    with pytest.raises(UsageError, match="mask is to tell rows, but only its stats was kept"):
+        plan_run(job.indices(), 1, rules_of(tmp_path, 'x -> Rows(mask="mask")'))
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -238,6 +269,11 @@ def test_a_wrong_rule_is_not_green(tmp_path: Path, told: str, code: ExitCode) ->
         ('x -> Rows(joined="calls")', "write e.g. Rows(mask="),
         ("x -> Rows(mask=open('x'))", "write e.g. Rows(mask="),
         ("x -> Rows(joined", "write e.g. Rows(mask="),
+        ("x -> Rows(joined=1)", "write e.g. Rows(mask="),
+        ('x -> Rows()(mask="a")', "write e.g. Rows(mask="),
+        ("x -> Rows(lengths=(99999999999999999999,))", "write e.g. Rows(mask="),
+        ("x -> Rows(lengths=(3,), left=99999999999999999999)", "write e.g. Rows(mask="),
+        ("x -> Rows(lengths=(9999999, 9999999))", "lengths of 19,999,998 rows, of a tensor of"),
     ],
 )
 def test_what_a_rule_cannot_tell(tmp_path: Path, line: str, told: str) -> None:
