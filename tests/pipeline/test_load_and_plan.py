@@ -13,6 +13,7 @@ from rich.console import Console
 from aclcmp.labeling.layout import Layout, Shard
 from aclcmp.labeling.rows import Rows
 from aclcmp.labeling.shard.recovery import recover
+from aclcmp.labeling.shard.weight_table import WeightTable
 from aclcmp.orchestrator.core.plan import GapKind, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import WRONG
@@ -143,6 +144,19 @@ def test_only_the_labels_of_its_rank_fail(tmp_path: Path, damage: Callable[[RunD
     judgement = judge(done.plan, done.outcomes, run_failed=False)
     assert judgement.exit_code is ExitCode.INCOMPLETE and judgement.coverage.compared == 6
     assert not any(verdict.status in WRONG for label in judgement.labels for verdict in label.ranks)
+
+
+def test_hashes_of_weights_are_no_labels_of_a_damaged_shard(tmp_path: Path) -> None:
+    run = RunDir(RunDir.create(tmp_path / "run").root, "run")
+    for rank in range(2):
+        recorder = recorder_of(run.shards, rank, 2)
+        for side in ("pta", "acl"):
+            recorder.record_weights(WeightTable(side, ()))
+            recorder.record(side, "x", WHOLE, None, None, "", None, "f:1")
+        recorder.close()
+    record_run(run, "x.py", 2)
+    truncated(run, run)
+    assert {gap.key.label for gap in planned_alone(run).gaps} == {"x"}
 
 
 def test_a_recovered_shard_is_compared_again(tmp_path: Path) -> None:
