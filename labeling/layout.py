@@ -184,6 +184,11 @@ def _placement_from(text: str) -> Placement:
         return Unknown(text[:200])
 
 
+def divisors(number: int) -> tuple[int, ...]:
+    """Return the divisors of a number, ascending: into how many equal slices it can be cut."""
+    return tuple(each for each in range(1, number + 1) if number % each == 0)
+
+
 _PLACEMENTS: dict[str, type[Any]] = {"Shard": Shard, "Replicate": Replicate, "Partial": Partial}
 
 

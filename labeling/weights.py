@@ -79,11 +79,6 @@ def wanted_of(tables: Iterable[WeightTable]) -> tuple[set[int], set[str]]:
     return {row_length(each.shape) for each in parameters}, {each.dtype for each in parameters}
 
 
-def divisors(number: int) -> tuple[int, ...]:
-    """Return the divisors of a number, ascending."""
-    return tuple(each for each in range(1, number + 1) if number % each == 0)
-
-
 def _problem(parameter: Any) -> str:
     if parameter.device.type == "meta":
         return "it has no data (it is on the meta device)"

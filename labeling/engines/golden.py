@@ -20,12 +20,13 @@ import numpy as np
 from aclcmp.labeling.api import name_tokens, record_at, rows
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.layout import divisors
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.weight_table import WeightTable
 from aclcmp.labeling.watch import watch
-from aclcmp.labeling.weights import divisors, hash_weights, wanted_of
+from aclcmp.labeling.weights import hash_weights, wanted_of
 
 _LOGITS = "lm_head"
 _INPUT = ".input"

@@ -123,7 +123,8 @@ def watch(
     handle = Watch(Hooks(model, side, include, exclude, inputs, rename, prefix, layouts))
     if weights:
         from aclcmp.labeling.identity import distributed_identity, rank_identity
-        from aclcmp.labeling.weights import divisors, hash_weights
+        from aclcmp.labeling.layout import divisors
+        from aclcmp.labeling.weights import hash_weights
 
         ranks = distributed_identity(rank_identity()).world_size
         parts = sorted({*divisors(ranks), *divisors(int(weights))})

@@ -15,13 +15,14 @@ from typing import TypeVar
 import numpy as np
 
 from aclcmp.labeling.errors import AclcmpError
+from aclcmp.labeling.layout import divisors
 from aclcmp.labeling.shard.dtypes import DTYPES, Kind
 from aclcmp.orchestrator.idmap.matching import match_forms
 from aclcmp.orchestrator.idmap.sampling import Labels, exchange_first, exchanged_places, numbers_of
 from aclcmp.orchestrator.idmap.signatures import AGREE, Numbers, distances, without_ones
 from aclcmp.orchestrator.idmap.similarity import Form
 from aclcmp.orchestrator.plan.id_rules import MOST_STARS, JoinRule, needs_quotes, stars
-from aclcmp.orchestrator.plan.joined_labels import divisors, part_sizes
+from aclcmp.orchestrator.plan.joined_labels import part_sizes
 from aclcmp.orchestrator.plan.rank_labels import RankLabel
 
 Found = TypeVar("Found")

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from aclcmp.labeling.layout import Layout
+from aclcmp.labeling.layout import Layout, divisors
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
 from aclcmp.orchestrator.core.text import note_on_unused_rules
@@ -311,11 +311,6 @@ def part_sizes(columns: int, partners: Sequence[int], ranks: int, of_partners: i
     others = itertools.product(divisors(of_partners), divisors(ranks))
     distinct = {tuple(sizes) for theirs, ours in others for sizes in _sizes_with(columns, partners, theirs, ours)}
     return list(*distinct) if len(distinct) == 1 else None
-
-
-def divisors(number: int) -> list[int]:
-    """Return the numbers from 1 on that divide a number."""
-    return [each for each in range(1, number + 1) if number % each == 0]
 
 
 def _sizes_with(columns: int, partners: Sequence[int], theirs: int, ours: int) -> list[list[int]]:

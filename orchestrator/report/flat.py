@@ -35,7 +35,7 @@ OWN_SCALARS = tuple(f.name for f in fields(OwnError))
 BLOCK = 8192
 """Rows that are made at a time."""
 
-_KINDS: dict[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool, "Basis": str}
+KINDS: dict[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool, "Basis": str}
 _ABSENT: dict[type[Scalar], Scalar] = {str: "", int: -1, float: nan, bool: False}
 _PACKED: dict[str, type[Any]] = {"metrics": Metrics, "stats": PairStats}
 
@@ -126,7 +126,7 @@ def _part(part: str, prefix: str, owner: type[Any], names: tuple[str, ...]) -> l
     types = {f.name: str(f.type) for f in fields(owner)}
 
     def column(name: str) -> Column:
-        kind, field = _KINDS[types[name]], attrgetter(name)
+        kind, field = KINDS[types[name]], attrgetter(name)
 
         def value(found: Any) -> Scalar:
             cell = field(found)

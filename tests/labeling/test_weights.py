@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from aclcmp.labeling import weights
+from aclcmp.labeling.layout import divisors
 from aclcmp.labeling.shard.shard_files import shards_in
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, RowForm, WeightTable, row_length
-from aclcmp.labeling.weights import divisors, hash_block, hash_weights
+from aclcmp.labeling.weights import hash_block, hash_weights
 from tests.labeling.test_api import run_script
 from tests.recorded import recorder_of
 

@@ -20,10 +20,8 @@ import h5py
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.tokens import Holder, Token, TokenEvidence, TokenState, TokenVerdicts
-from aclcmp.orchestrator.report.flat import Scalar
+from aclcmp.orchestrator.report.flat import KINDS
 from aclcmp.orchestrator.report.h5.primitives import read_columns, read_table, write_table
-
-_KINDS: Mapping[str, type[Scalar]] = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 def write_tokens(file: h5py.File, tokens: Sequence[TokenVerdicts], texts: Mapping[int, str]) -> None:
@@ -37,7 +35,7 @@ def write_tokens(file: h5py.File, tokens: Sequence[TokenVerdicts], texts: Mappin
             "label": (str, [evidence.key.label for evidence, *_ in rows]),
             "occurrence": (int, [evidence.key.occurrence for evidence, *_ in rows]),
             **{
-                field.name: (_KINDS[str(field.type)], [getattr(token, field.name) for _, token, _, _ in rows])
+                field.name: (KINDS[str(field.type)], [getattr(token, field.name) for _, token, _, _ in rows])
                 for field in fields(Token)
             },
             "state": (str, [state.value for *_, state, _ in rows]),

@@ -92,7 +92,7 @@ def summary_of(report: Report) -> Summary:
     ]
     missing = gap_lines(report)
     good = success_line(report)
-    parts = [f"{line[:1].upper()}{line[1:]}." for line, _ in token_lines(report)]
+    parts = [line for line, _ in token_lines(report)]
     sentences = [good] if good else [*findings, *(missing if not findings else ())]
     headline, *lines = sentences or [_count_sentence(report)]
     return Summary(

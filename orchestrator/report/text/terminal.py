@@ -87,17 +87,13 @@ def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     yield from ((line, "yellow") for line in drift_lines(report))
     yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
     yield from ((line, "magenta") for line in gap_lines(report, folder))
-    yield from ((f"{_capital(line)}.", _TOKENS[state]) for line, state in token_lines(report))
+    yield from ((line, _TOKENS[state]) for line, state in token_lines(report))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 
 def _style(weights: Sequence[str]) -> str:
     """Return the style of lines on weights of which none is wrong: only one line says that all are right."""
     return "green" if len(weights) == 1 else "yellow"
-
-
-def _capital(line: str) -> str:
-    return line[:1].upper() + line[1:]
 
 
 def _ranks(report: Report) -> list[int]:

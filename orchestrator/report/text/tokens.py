@@ -32,7 +32,7 @@ def rank_groups(tokens: Sequence[TokenVerdicts]) -> list[RankGroup]:
 
 
 def token_lines(report: Report) -> list[tuple[str, TokenState]]:
-    """Return a line for each request whose text parts, or one that none does; each with how bad it is."""
+    """Return a sentence for each request whose text parts, or one that none does; each with how bad it is."""
     groups = rank_groups(report.judgement.tokens)
     if not groups:
         return []
@@ -50,7 +50,7 @@ def token_lines(report: Report) -> list[tuple[str, TokenState]]:
         what = f"{wrong:,} of them wrong" if wrong else "all of them ties"
         lines.append((f"{count(len(more), 'more request')} part, {what}", more[0][1]))
     lines += [(line, TokenState.SAME) for line in _summaries(groups, labels, parted=bool(parted))]
-    return lines
+    return [(f"{line[:1].upper()}{line[1:]}.", state) for line, state in lines]
 
 
 def _of_label(ranks: Sequence[int], verdicts: TokenVerdicts, labels: Sequence[LabelKey]) -> str:
