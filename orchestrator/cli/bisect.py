@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,17 @@ from aclcmp.orchestrator.core.job import Device
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 
 
+class SwitchedEngine(str, Enum):
+    """Engines that tell their switches."""
+
+    VLLM = "vllm"
+
+
 def bisect(
     golden: Annotated[Path, typer.Argument(metavar="RUN", help="Run with both sides, whose end is wrong.")],
-    command: Annotated[str, typer.Option("--exec", help="The command of that run.")],
+    command: Annotated[
+        str | None, typer.Option("--exec", help="The command of that run. Default: as run.json has it.")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="LABEL,...", help="Labels to inject. Default: those that RUN calls wrong by themselves."),
@@ -29,8 +39,15 @@ def bisect(
             show_default=False,
         ),
     ] = None,
-    ranks: Annotated[int, typer_option("ranks")] = 1,
-    device: Annotated[Device, typer_option("device")] = Device.AUTO,
+    engine: Annotated[
+        SwitchedEngine | None,
+        typer.Option(
+            help="Bisect the engine's own switches instead: custom operators, kernels, attention, compilation, prefix "
+            "cache, chunks, batches. RUN is one of `aclcmp check`.",
+        ),
+    ] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Ranks of a trial. Default: as in RUN.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Device of the ranks. Default: as in RUN.")] = None,
     env: Annotated[list[str] | None, typer_option("env")] = None,
     timeout: Annotated[float | None, typer_option("timeout")] = None,
     policy: Annotated[Path | None, typer_option("policy")] = None,
@@ -51,16 +68,24 @@ def bisect(
         candidates,
         changes_of_switches,
         check_end_is_wrong,
+        command_of,
         seconds_of,
     )
+    from aclcmp.orchestrator.engines.switches import engine_switches
+    from aclcmp.orchestrator.run.record_file import open_run
 
-    options = ["--ranks", str(ranks), "--device", device.value]
+    _, record = open_run(golden)
+    if command is None:
+        command = command_of(record, golden)
+    options = ["--ranks", str(ranks or len(record.ranks) or 1), "--device", device.value if device else record.device]
     options += [word for pair in env or () for word in ("--env", pair)]
     options += [] if timeout is None else ["--timeout", str(timeout)]
     terms = [] if policy is None else ["--policy", str(policy.absolute())]
-    if switch and labels is not None:
-        raise UsageError("--labels injects golden's values, --switch changes options; give one of them")
+    if sum(given is not None for given in (labels, switch or None, engine)) > 1:
+        raise UsageError("--labels injects golden's values, --switch and --engine change options; give one of them")
     check_end_is_wrong(golden)
+    if engine:
+        switch = list(engine_switches(engine.value, shlex.split(command)))
     changes = changes_of_switches(switch) if switch else candidates(golden, labels)
     trials = Trials(output or golden / "bisect", [command, *options, *terms, str(golden.absolute()), *changes])
     what = Bisected(golden, command, tuple(options), tuple(terms), by_switches=bool(switch), trials=trials)

@@ -15,6 +15,8 @@ from aclcmp.orchestrator.bisect.trials import Result, Trials
 from aclcmp.orchestrator.cli.engine_commands import run_command
 from aclcmp.orchestrator.core.choices import is_vocabulary
 from aclcmp.orchestrator.core.job import parse_injected
+from aclcmp.orchestrator.core.redaction import HIDDEN
+from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.text import figure
 from aclcmp.orchestrator.core.verdicts import WRONG, Origin
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
@@ -72,6 +74,15 @@ def source_of(golden: Path) -> Path:
     """Return the run that golden's values come from: a run that was made from another one's has none."""
     run, record = open_run(golden)
     return Path(record.golden) if record.golden else run.root
+
+
+def command_of(record: RunRecord, golden: Path) -> str:
+    """Return the command of a run. Raises UsageError where run.json hides a part of it, and in another folder."""
+    if any(HIDDEN in word for word in record.command):
+        raise UsageError(f"{golden}: run.json hides secrets of its command; give it with --exec")
+    if Path(record.cwd) != Path.cwd():
+        raise UsageError(f"{golden}: its command ran in {record.cwd}; go there, or give --exec")
+    return shlex.join(record.command)
 
 
 def seconds_of(golden: Path) -> float:

@@ -1,5 +1,6 @@
 """`--local`, `--inject` and `bisect` on a script with two torch models, as a user types them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,5 +87,12 @@ def test_a_bisection_goes_on(aclcmp: Command, tmp_path: Path) -> None:
     assert_one_line(right, "its last label, forward, is right, so there is nothing to mend")
     done = aclcmp(*bisect, "--labels", "0.0", "--output", "b")
     assert done.code == 1 and "do not mend the end" in done.out
-    done = aclcmp(*bisect, "--switch=--other", "--switch=--right", "--output", "s")
+    done = aclcmp("bisect", "plain", "--switch=--other", "--switch=--right", "--output", "s")
     assert done.code == 0 and "With --right the end is right" in done.out, done
+    assert_one_line(aclcmp("bisect", "plain", "--engine", "vllm"), "what `aclcmp check` started")
+    assert_one_line(aclcmp("bisect", "plain", "--engine", "vllm", "--labels", "0.0"), "give one of them")
+    record = tmp_path / "plain" / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"cwd": "/elsewhere"}))
+    assert_one_line(aclcmp("bisect", "plain", "--labels", "0.0"), "ran in /elsewhere; go there, or give --exec")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"command": ["run", "--api-key", "k3y"]}))
+    assert_one_line(aclcmp("bisect", "plain", "--labels", "0.0"), "hides secrets")
