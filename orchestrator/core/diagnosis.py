@@ -83,6 +83,48 @@ class Fit:
     """Share of the error energy that it explains: 1 - |y - fit(x)|^2 / |y - x|^2, at most 1."""
 
 
+MOST_WORST_VALUES = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorstRow:
+    """Values of both sides around the place where the worst row of a label is off most."""
+
+    whole_shape: tuple[int, ...]
+    row: tuple[int, ...]
+    """Its place along all axes of the whole tensor but the last."""
+    start: int
+    """Place of the first value along the last axis."""
+    golden: npt.NDArray[np.float64]
+    """Shape (n,), n up to `MOST_WORST_VALUES`."""
+    actual: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        whole_shape: tuple[int, ...],
+        row: tuple[int, ...],
+        start: int,
+        golden: npt.NDArray[np.float64],
+        actual: npt.NDArray[np.float64],
+    ) -> WorstRow:
+        """Cut a row down to what is around the place where it is off most."""
+        error = _errors(golden, actual)
+        first = max(0, min(int(error.argmax()) - MOST_WORST_VALUES // 2, len(error) - MOST_WORST_VALUES))
+        part = slice(first, first + MOST_WORST_VALUES)
+        return WorstRow(whole_shape, row, start + first, golden[part].copy(), actual[part].copy())
+
+    @property
+    def largest(self) -> float:
+        """Largest error; infinite where one side alone is not finite."""
+        return float(_errors(self.golden, self.actual).max())
+
+
+def _errors(golden: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    same = (golden == actual) | (np.isnan(golden) & np.isnan(actual))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.nan_to_num(np.abs(actual - golden), nan=np.inf, posinf=np.inf))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """Findings of a second look at one (label, rank). x is golden, y actual, d = y - x."""
@@ -98,6 +140,8 @@ class Look:
     nonfinite_rows: Counts = field(default_factory=Counts.empty)
     """Positions that are NaN or infinite on one side and not in the same way on the other, by row."""
     nonfinite_channels: Counts = field(default_factory=Counts.empty)
+    worst_row: WorstRow | None = None
+    """None where it was not read, as of complex tensors."""
 
     @staticmethod
     def empty() -> Look:
@@ -109,7 +153,9 @@ class Look:
         histogram = self.histogram + other.histogram
         rows = self.nonfinite_rows.merge(other.nonfinite_rows)
         channels = self.nonfinite_channels.merge(other.nonfinite_channels)
-        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits, rows, channels)
+        lines = [each.worst_row for each in (self, other) if each.worst_row is not None]
+        line = max(lines, key=lambda each: each.largest, default=None)
+        return Look(self.channels.merge(other.channels), histogram, self.fits + other.fits, rows, channels, line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +170,8 @@ class Suspect:
     """What fits are tried on (see `excerpt.excerpt_of`); empty where none are."""
     noise: float = 0.0
     """The relative error of the labels before that are right; 0 where that is not known."""
+    row: int = -1
+    """The worst row by its number in the whole; -1 where it is the first one with a value that is not finite."""
 
     @property
     def name(self) -> tuple[LabelKey, int]:

@@ -136,7 +136,8 @@ def _suspects(
         if not pairs or stats is None or not all(pair.is_whole for pair in pairs):
             continue
         excerpt = excerpt_of(pairs, stats.rows) if verdict.rank in ranks_to_fit.get(label.key, ()) else ()
-        yield Suspect(pairs, _rms(stats), excerpt, noise.get(label.key, {}).get(verdict.rank, 0.0))
+        size = noise.get(label.key, {}).get(verdict.rank, 0.0)
+        yield Suspect(pairs, _rms(stats), excerpt, size, _worst_row(verdict, stats, pairs[0].whole_shape))
 
 
 def suspicious(labels: Iterable[LabelVerdict]) -> list[_Candidate]:
@@ -166,6 +167,18 @@ def _most_telling_first(judgement: Judgement, candidates: Iterable[_Candidate]) 
 def _worst_ranks(label: LabelVerdict) -> set[int]:
     energies = {v.rank: v.stats.sum_dd for v in label.differing if v.stats is not None}
     return set(sorted(energies, key=lambda rank: (-energies[rank], rank))[:MOST_RANKS_FITTED])
+
+
+def _worst_row(verdict: RankVerdict, stats: PairStats, whole_shape: tuple[int, ...]) -> int:
+    """Return the number of the worst row, or that of the largest error where rows were summed in groups.
+
+    -1 where values are not finite, whose places only a second look tells.
+    """
+    if verdict.status is Status.NONFINITE:
+        return -1
+    if verdict.metrics is not None and stats.rows.group == 1 and verdict.metrics.worst_row_index >= 0:
+        return verdict.metrics.worst_row_index
+    return -1 if stats.max_abs_d_index < 0 else stats.max_abs_d_index // max(whole_shape[-1:] or (1,))
 
 
 def _rms(stats: PairStats) -> float:

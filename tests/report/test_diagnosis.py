@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Hint, Look, Pattern
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, ChannelSums, Counts, Fit, Hint, Look, Pattern, WorstRow
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks, write_looks
@@ -31,13 +31,15 @@ HINTS = (
     Hint(ODD, (0,), "offset", "0.5 is added", 1.0),
 )
 
+WORST_ROW = WorstRow((2, 5, 80), (1, 3), 16, np.array([1.5, np.inf, 3.0]), np.array([-2.0, np.nan, 3.0]))
+
 
 def looks(channels: int = 3) -> dict[tuple[LabelKey, int], Look]:
     random = np.random.default_rng(0)
     sums = ChannelSums(2, np.arange(7, 7 + channels), random.random(channels), random.random(channels))
     histogram = random.integers(0, 1 << 40, HISTOGRAM_BINS)
     return {
-        (KEY, 3): Look(sums, histogram, FITS),
+        (KEY, 3): Look(sums, histogram, FITS, worst_row=WORST_ROW),
         (KEY, 11): Look(sums, histogram * 0, (), Counts.of(1, np.array([5, 9, 5])), Counts.of(2, np.array([3]))),
         (ODD, 0): Look(ChannelSums.empty(), histogram, FITS[1:]),
     }
@@ -58,6 +60,12 @@ def test_all_comes_back(tmp_path: Path) -> None:
         for name, look in looks(channels).items():
             assert found[name].fits == look.fits
             assert found[name].histogram.tolist() == look.histogram.tolist()
+            line = found[name].worst_row
+            assert (line is None) == (look.worst_row is None)
+            if line is not None:
+                assert (line.whole_shape, line.row, line.start) == ((2, 5, 80), (1, 3), 16)
+                assert np.array_equal(line.golden, WORST_ROW.golden)
+                assert np.array_equal(line.actual, WORST_ROW.actual, equal_nan=True)
             assert found[name].channels.group == look.channels.group
             for part in ("index", "sum_xx", "sum_dd"):
                 assert getattr(found[name].channels, part).tolist() == getattr(look.channels, part).tolist()

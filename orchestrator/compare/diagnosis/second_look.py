@@ -17,6 +17,7 @@ from aclcmp.labeling.shard.element_values import components_of
 from aclcmp.labeling.shard.tensor_summary import neighbours_together
 from aclcmp.orchestrator.compare.diagnosis.excerpt import place_pairs
 from aclcmp.orchestrator.compare.diagnosis.fits import fits_of
+from aclcmp.orchestrator.compare.diagnosis.row_reader import RowReader
 from aclcmp.orchestrator.compare.kernels.kernel import add_up, sum_errors
 from aclcmp.orchestrator.compare.kernels.kernel_args import ErrorSums, KernelOperand
 from aclcmp.orchestrator.compare.kernels.operands import window_operand
@@ -51,7 +52,7 @@ def diagnose_pairs(suspect: Suspect, fetched: Fetched = NOTHING) -> Look:
     """
     found = Look.empty()
     for pair in suspect.pairs:
-        found = found.merge(_sums(pair, suspect.rms, fetched))
+        found = found.merge(_sums(pair, suspect.rms, fetched, suspect.row))
     return found.merge(replace(Look.empty(), fits=_fits(suspect, fetched)))
 
 
@@ -60,7 +61,7 @@ def channel_group(whole_shape: tuple[int, ...]) -> int:
     return neighbours_together(whole_shape[-1] if whole_shape else 1, MOST_CHANNELS)
 
 
-def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
+def _sums(pair: Pair, rms: float, fetched: Fetched, worst_row: int) -> Look:
     group, rows = channel_group(pair.whole_shape), row_group(pair.whole_shape)
     first, channels = (pair.region.start[-1], pair.region.shape[-1]) if pair.region.shape else (0, 1)
     base = first // group
@@ -69,13 +70,21 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
     parts, lowest = components_of(pair.actual.dtype), _lowest(pair)
     sums = ErrorSums(channels, parts, first - base * group, group, groups, rms)
     odd = [np.empty((2, 0), np.int64)]
+    line = RowReader(pair) if parts == 1 else None
+    if line is not None and worst_row >= 0:
+        line.choose(worst_row)
     for start, stop, x_side, y_side in windows(*sides):
+        if line is not None:
+            line.read(x_side, y_side, start, stop)
         while (begin := sum_errors(x_side, y_side, start, stop, lowest, sums)) < stop:
             start = min(begin + _MASKED, stop)
             x, y, unlike = _finite_values(x_side, y_side, begin, start, lowest)
             x_finite, y_finite = (window_operand(side, FLOAT64, begin, start) for side in (x, y))
             sum_errors(x_finite, y_finite, begin, start, (-math.inf, -math.inf), sums)
             odd.append(_places((begin + np.flatnonzero(unlike)) // parts, pair))
+            if line is not None and worst_row < 0 and line.is_free and odd[-1].size:
+                line.choose(int(odd[-1][0, 0]))
+                line.read(x_side, y_side, begin, stop)
     for side in sides:
         side.check()
     row, channel = np.concatenate(odd, axis=1)
@@ -85,6 +94,7 @@ def _sums(pair: Pair, rms: float, fetched: Fetched) -> Look:
         (),
         Counts.of(rows, row // rows),
         Counts.of(group, channel // group),
+        None if line is None else line.row,
     )
 
 

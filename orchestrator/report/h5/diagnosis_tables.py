@@ -5,6 +5,8 @@
 /looks/00000/histogram  NXdata: number of errors by power of two of golden's root mean square
 /looks/00000/nonfinite_rows, /looks/00000/nonfinite_channels  NXdata, where there are any: number of positions by row or
                       channel that are not finite on one side alone; per_group
+/looks/00000/worst_row  NXdata, where it was read: golden's and actual's values around the place where the worst row is
+                      off most, by channel; whole_shape, row (its place along all other axes)
 /fits                 table: number of the look, kind, words, explained; in the order of the look
 /patterns             table: task, label, occurrence, and in words ranks, rows, channels
 /patterns_by_rank     table: number of the pattern, rank, share of the error energy
@@ -30,6 +32,7 @@ from aclcmp.orchestrator.core.diagnosis import (
     Hint,
     Look,
     Pattern,
+    WorstRow,
 )
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.report.h5.primitives import (
@@ -126,6 +129,12 @@ def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: L
             named, axes = f"Values that are not finite by {noun}: {what}", {f"{noun}_group": counts.index}
             made = write_nxdata(group, f"nonfinite_{noun}s", named, {"count": counts.count}, axes)
             write_attributes(made, {"per_group": counts.group})
+    if (line := look.worst_row) is not None:
+        axes = {"channel": np.arange(line.start, line.start + len(line.golden))}
+        values = {"golden": line.golden, "actual": line.actual}
+        made = write_nxdata(group, "worst_row", f"Values of the worst row: {what}", values, axes)
+        places = {"whole_shape": np.array(line.whole_shape, "i8"), "row": np.array(line.row, "i8")}
+        write_attributes(made, places)
 
 
 def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tuple[LabelKey, int], Look]:
@@ -134,7 +143,19 @@ def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tupl
     channels = ChannelSums(int(group.attrs["channels_per_group"]), index, sum_xx, sum_dd)
     histogram = own_dataset(own_group(group, "histogram"), "count")[:]
     rows, columns = _read_counts(group, "row"), _read_counts(group, "channel")
-    return (_key(group.attrs), int(group.attrs["rank"])), Look(channels, histogram, tuple(fits), rows, columns)
+    look = Look(channels, histogram, tuple(fits), rows, columns, _read_worst_row(group))
+    return (_key(group.attrs), int(group.attrs["rank"])), look
+
+
+def _read_worst_row(parent: h5py.Group) -> WorstRow | None:
+    if "worst_row" not in parent:
+        return None
+    group = own_group(parent, "worst_row")
+    golden, actual, channel = (own_dataset(group, each)[:] for each in ("golden", "actual", "channel"))
+    shape, row = (tuple(map(int, group.attrs[name])) for name in ("whole_shape", "row"))
+    if golden.shape != actual.shape or golden.ndim != 1 or not golden.size:
+        raise ValueError("a worst row has not the same values on both sides")
+    return WorstRow(shape, row, int(channel[0]), golden, actual)
 
 
 def _read_counts(parent: h5py.Group, noun: str) -> Counts:
