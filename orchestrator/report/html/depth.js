@@ -1,25 +1,27 @@
 "use strict";
-// Error against depth: the worst and the median rank of every label in golden order, over the band of round-off.
+// Error against depth, beside the heat map and along its rows: each label's worst and median rank, with warn and fail.
 
 const MOST_POINTS = 1500;
 
-/** Return one point per label, or per run of consecutive labels where there are too many: the worst of each. */
+/** Return one point per label, or per run of labels of a row where there are too many: the worst of each. */
 function depthPoints(page, rows) {
-  const labels = rows.flatMap((row) => row.labels).sort((a, b) => a - b);
-  const size = Math.ceil(labels.length / MOST_POINTS);
+  const total = rows.reduce((sum, row) => sum + row.labels.length, 0);
+  const size = Math.ceil(total / MOST_POINTS);
   const points = [];
   let limits = null;
-  for (let i = 0; i < labels.length; i += size) {
-    const run = labels.slice(i, i + size);
-    let worst = null;
-    for (const label of run) {
-      const found = { at: i, ...errorsOf(page, label) };
-      if (!worst || found.face > worst.face || (found.face === worst.face && found.error > worst.error)) worst = found;
+  rows.forEach((row, number) => {
+    const parts = Math.ceil(row.labels.length / size);
+    for (let part = 0; part < parts; part++) {
+      let worst = null;
+      for (const label of row.labels.slice(part * size, (part + 1) * size)) {
+        const found = { at: number + (part + 0.5) / parts, ...errorsOf(page, label) };
+        if (!worst || found.face > worst.face || (found.face === worst.face && found.error > worst.error)) worst = found;
+      }
+      const fail = page.labels.fail[worst.label];
+      if (fail) limits = [page.labels.warn[worst.label], fail];
+      points.push({ ...worst, limits });
     }
-    const fail = page.labels.fail[worst.label];
-    if (fail) limits = [page.labels.warn[worst.label], fail];
-    points.push({ ...worst, limits });
-  }
+  });
   const known = points.find((point) => point.limits)?.limits ?? null;
   for (const point of points) point.limits ??= known;
   return points;
@@ -44,135 +46,137 @@ function errorsOf(page, label) {
   };
 }
 
-/** Draw the chart of a task's rows; `open(label)` is called for the point that is clicked. */
-async function drawDepth(page, rows, open) {
-  const element = document.getElementById("depth-chart");
+const MARKS = {
+  "triangle-up": "M0,-4.5L4.5,3.5H-4.5Z",
+  x: "M-4,-4L4,4M-4,4L4,-4",
+  star: "M0,-5L1.5,-1.5L5,-1.5L2,1L3,5L0,2.5L-3,5L-2,1L-5,-1.5L-1.5,-1.5Z",
+  "circle-open": "M-3,0a3,3 0 1,0 6,0a3,3 0 1,0 -6,0",
+};
+
+/** Draw the chart of rows that begin at `top` and are `tall` pixels each; `open(label)` is called for a click. */
+function drawDepth(page, rows, { top, tall, width, names }, open) {
+  const holder = document.getElementById("depth-chart");
   const points = depthPoints(page, rows);
   const finite = points.flatMap((p) => [p.error, p.median, ...(p.limits ?? [])]).filter((v) => v > 0 && v < Infinity);
-  if (!finite.length) return void (element.parentElement.hidden = true);
-  element.parentElement.hidden = false;
-  const [bottom, top] = [Math.min(...finite) / 4, Math.max(...finite, 1e-2) * 3];
-  const x = points.map((point) => point.at);
-  const clip = (error) => (Number.isNaN(error) ? null : Math.min(Math.max(error, bottom * 1.2), top / 1.2));
-  const told = points.map((p) => {
-    const rest = [
-      page.faces[p.face]?.words ?? "not compared",
-      Number.isNaN(p.error) ? "nothing to measure" : `worst rank ${figure(p.error)}, median ${figure(p.median)}`,
-    ];
-    return [plainText(labelName(page, p.label)), ...rest].join("<br>");
+  document.getElementById("depth").hidden = !finite.length;
+  if (!finite.length) return;
+  const left = names ? 112 : 8;
+  const [low, high] = [Math.log10(Math.min(...finite) / 3), Math.log10(Math.max(...finite, 1e-2) * 2)];
+  const height = top + tall * rows.length + 44;
+  const right = width - 14;
+  const x = (error) => {
+    if (Number.isNaN(error)) return NaN;
+    const log = error > 0 ? Math.min(Math.max(Math.log10(error), low), high) : low;
+    return left + ((log - low) / (high - low)) * (right - left);
+  };
+  const y = (at) => top + at * tall;
+  const end = y(rows.length);
+  const parts = [];
+  if (points[0].limits) parts.push(...bands(points, x, y, left, right, end));
+  for (const ten of tens(low, high, Math.max(2, Math.floor((right - left) / 70))))
+    parts.push(
+      svg("path", { class: "grid-line", d: `M${x(10 ** ten)},${y(0)}V${end}` }),
+      text(x(10 ** ten), end + 16, `1e${ten}`),
+    );
+  parts.push(
+    text((left + right) / 2, end + 34, "error (logarithmic)"),
+    svg("path", { class: "median", d: path(points.map((p) => [x(p.median), y(p.at)])) }),
+    svg("path", { class: "worst", d: path(points.map((p) => [x(p.error), y(p.at)])) }),
+    ...points.map((p) => mark(page, p, x(p.error), y(p.at), points.length > 400)),
+  );
+  if (names) {
+    const step = Math.ceil(14 / tall);
+    parts.push(
+      ...rows.map((row, i) =>
+        i % step ? null : text(left - 6, y(i + 0.5) + 4, row.name.length > 16 ? `…${row.name.slice(-15)}` : row.name, "end"),
+      ),
+    );
+  }
+  const chosen = svg("circle", { class: "chosen", r: 8, visibility: "hidden" });
+  const label = "Error of every label in golden order, with warn and fail; the heat map and the table hold the same";
+  const chart = picture(width, height, label, ...parts.filter(Boolean), chosen);
+  holder.replaceChildren(chart);
+  const nearest = (event) => {
+    const at = chartPlace(chart, event);
+    return points.reduce((best, p) => (distance(p, at) < distance(best, at) ? p : best));
+  };
+  const distance = (p, at) => Math.abs(y(p.at) - at.y) * 8 + Math.abs((x(p.error) || left) - at.x);
+  chart.addEventListener("pointermove", (event) => {
+    const p = nearest(event);
+    chosen.setAttribute("cx", x(p.error) || left);
+    chosen.setAttribute("cy", y(p.at));
+    chosen.setAttribute("visibility", "visible");
+    const error = Number.isNaN(p.error) ? "nothing to measure" : `worst rank ${figure(p.error)}, median ${figure(p.median)}`;
+    document.getElementById("readout").textContent =
+      `${labelName(page, p.label)}: ${page.faces[p.face]?.words ?? "not compared"} · ${error}`;
   });
-  const small = points.length > 400 ? 2 : 4;
-  const symbol = (p) => (inherits(page, p) ? "circle" : (page.faces[p.face]?.point ?? "circle-open"));
-  const band = (limit, fill) => ({
-    type: "scatter",
-    mode: "lines",
-    x: [x[0] - 0.5, ...x, x.at(-1) + 0.5],
-    y: limit,
-    hoverinfo: "skip",
-    fill,
-    line: { shape: "hvh", width: 1, color: colour("soft"), dash: "dot" },
+  chart.addEventListener("pointerleave", () => chosen.setAttribute("visibility", "hidden"));
+  chart.addEventListener("click", (event) => open(nearest(event).label));
+  depthLegend(page, points);
+}
+
+/** The bands below warn and below fail, and the lines of both. */
+function bands(points, x, y, left, right, end) {
+  const line = (which) => points.map((p, i) => [p.limits[which], i ? (y(points[i - 1].at) + y(p.at)) / 2 : y(0)]);
+  const steps = (which) => {
+    const found = [];
+    line(which).forEach(([value, from], i, all) => found.push([x(value), from], [x(value), all[i + 1]?.[1] ?? end]));
+    return found;
+  };
+  const area = (points, back) => `${path(points)}L${path([...back].reverse()).slice(1)}Z`;
+  const [warn, fail] = [steps(0), steps(1)];
+  const edge = [
+    [left, y(0)],
+    [left, end],
+  ];
+  const last = [
+    [right, y(0)],
+    [right, end],
+  ];
+  return [
+    svg("path", { class: "band-match", d: area(warn, edge) }),
+    svg("path", { class: "band-drift", d: area(fail, warn) }),
+    svg("path", { class: "band-wrong", d: area(last, fail) }),
+    svg("path", { class: "limit", d: path(warn) }),
+    svg("path", { class: "limit", d: path(fail) }),
+    text(warn[0][0], y(0) - 5, "warn", "end"),
+    text(fail[0][0], y(0) - 5, "fail", "start"),
+  ];
+}
+
+function mark(page, point, x, y, small) {
+  if (Number.isNaN(x)) return null;
+  const name = pointClass(page, point);
+  const shape = page.faces[point.face]?.point;
+  if (name === "after" || shape === "circle" || !MARKS[shape])
+    return svg("circle", { class: `point ${name}`, cx: x.toFixed(1), cy: y.toFixed(1), r: small ? 1.4 : 2.6 });
+  return svg("path", { class: `point ${name} ${shape}`, d: MARKS[shape], transform: `translate(${x.toFixed(1)},${y.toFixed(1)})` });
+}
+
+function pointClass(page, point) {
+  const look = page.faces[point.face]?.colour ?? "gap";
+  return look.endsWith(" inherited") ? "after" : look.split(" ")[0];
+}
+
+function depthLegend(page, points) {
+  const line = (name) => sampleOf("path", { class: name, d: "M1,6H25" });
+  const band = (name) => sampleOf("rect", { class: name, x: 1, y: 1, width: 24, height: 10 });
+  const seen = new Map(points.map((p) => [pointClass(page, p), p]));
+  const words = { match: "match", drift: "drift", wrong: "diverged, own", after: "inherited", gap: "not compared", excused: "excused" };
+  const marks = [...seen].map(([name, p]) => {
+    const sample = mark(page, p, 13, 6, false);
+    return legendLine(svg("svg", { class: "sample", width: 26, height: 12, "aria-hidden": "true" }, sample), words[name] ?? name);
   });
-  const edges = (values) => [values[0], ...values, values.at(-1)];
-  const of = (i) => edges(points.map((p) => p.limits[i]));
-  const traces = () => [
+  document.getElementById("depth-legend").replaceChildren(
+    legendLine(line("worst"), "worst rank"),
+    legendLine(line("median"), "median rank"),
     ...(points[0].limits
       ? [
-          { ...band(edges(points.map(() => bottom))), line: { width: 0 } },
-          { ...band(of(0), "tonexty"), fillcolor: withAlpha(colour("match-strong"), 0.28) },
-          { ...band(of(1), "tonexty"), fillcolor: withAlpha(colour("drift"), 0.22) },
+          legendLine(band("band-match"), "below warn: noise"),
+          legendLine(band("band-drift"), "warn to fail: drift"),
+          legendLine(band("band-wrong"), "above fail: diverged"),
         ]
       : []),
-    {
-      type: "scatter",
-      mode: "lines",
-      x,
-      y: points.map((p) => clip(p.median)),
-      line: { width: 1, color: colour("soft") },
-      hoverinfo: "skip",
-      name: "median",
-    },
-    {
-      type: "scatter",
-      mode: "lines+markers",
-      x,
-      y: points.map((p) => clip(p.error)),
-      text: told,
-      hovertemplate: "%{text}<extra></extra>",
-      name: "worst rank",
-      line: { width: 1.5, color: colour("ink") },
-      marker: {
-        symbol: points.map(symbol),
-        size: points.map((p) =>
-          inherits(page, p) || symbol(p) === "circle" ? small : symbol(p) === "x" ? 10 : 2 * small,
-        ),
-        color: points.map((p) => pointColour(page, p)),
-        opacity: 1,
-        line: { width: 0 },
-      },
-      customdata: points.map((p) => p.label),
-    },
-  ];
-  const ticks = depthTicks(rows, element.clientWidth);
-  const note = (y, text) => ({
-    x: 1,
-    xref: "paper",
-    xanchor: "right",
-    y: Math.log10(y),
-    yanchor: "bottom",
-    text,
-    showarrow: false,
-    font: { size: 11, color: colour("soft") },
-  });
-  const [floor, limit] = points.at(-1).limits ?? [];
-  await draw(element, traces, () => ({
-    hovermode: "closest",
-    hoverdistance: 40,
-    annotations: limit ? [note(floor, "floor"), note(limit, "limit")] : [],
-    margin: { l: 56, r: 12, t: 10, b: 76 },
-    dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
-    xaxis: {
-      tickvals: ticks.map((t) => t[0]),
-      ticktext: ticks.map((t) => plainText(t[1])),
-      range: [x[0] - 0.5, x.at(-1) + 0.5],
-      fixedrange: false,
-      showgrid: false,
-      tickangle: 40,
-      tickfont: { size: 11 },
-    },
-    yaxis: {
-      type: "log",
-      range: [Math.log10(bottom), Math.log10(top)],
-      tickvals: tens(Math.log10(bottom), Math.log10(top)).map((ten) => 10 ** ten),
-      ticktext: tens(Math.log10(bottom), Math.log10(top)).map((ten) => `1e${ten}`),
-      title: { text: "relative error" },
-    },
-  }));
-  element.removeAllListeners?.("plotly_click");
-  element.on("plotly_click", (event) => event.points[0].customdata !== undefined && open(event.points[0].customdata));
-}
-
-function inherits(page, point) {
-  return page.faces[point.face]?.colour.endsWith(" inherited") ?? false;
-}
-
-function pointColour(page, point) {
-  if (inherits(page, point)) return colour("after-ink");
-  const [name] = (page.faces[point.face]?.colour ?? "gap").split(" ");
-  return colour({ match: "match-ink", drift: "drift-strong", wrong: "wrong" }[name] ?? "gap-text");
-}
-
-/** Return [x, name] of as many layers as there is room for. */
-function depthTicks(rows, width) {
-  const labels = rows.flatMap((row) => row.labels).sort((a, b) => a - b);
-  const place = new Map(labels.map((label, at) => [label, at]));
-  const starts = rows.map((row) => [place.get(row.labels[0]), row.name]);
-  const step = Math.ceil(starts.length / Math.max(2, Math.floor(width / 64)));
-  return starts
-    .filter((_, i) => i % step === 0)
-    .map(([at, name]) => [at, name.length > 18 ? `…${name.slice(-17)}` : name]);
-}
-
-function withAlpha(hex, alpha) {
-  const [red, green, blue] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-  return `rgba(${red},${green},${blue},${alpha})`;
+    ...marks,
+  );
 }

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_LOWEST, ChannelSums, Look
+from aclcmp.labeling.shard.shard_files import dataset_name
+from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_LOWEST, ChannelSums, Look, WorstRow
 from aclcmp.orchestrator.core.metrics import METRICS
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Basis, PairStats, RowSums
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.flat import shape_text
 from aclcmp.orchestrator.report.html.grid import face_number
-from aclcmp.orchestrator.report.html.packed import printable_in, round_figure
+from aclcmp.orchestrator.report.html.overview import side_words
+from aclcmp.orchestrator.report.html.packed import printable, printable_in, round_figure
 
 MOST_DETAILS = 20_000
 _MOST_STRIPS = 2_000
@@ -35,7 +36,7 @@ MOST_BINS = 240
 
 
 def details(report: Report) -> dict[str, Any]:
-    """Return the page's second part: `labels` (both sides of each), `verdicts` in full, `rows`, `channels`, `left_out`.
+    """Return the page's second part: `verdicts` in full, `rows`, `channels`, `datasets`, `left_out`.
 
     Labels are numbers in the judgement's order. Own divergences come first, then what else does not match, then the
     worst rank of each label that is wrong by inheritance, then its other ranks.
@@ -47,12 +48,12 @@ def details(report: Report) -> dict[str, Any]:
     rows = {(n, v.rank): v.stats.rows for n, v in shown if v.stats is not None and v.stats.rows.index.size}
     channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
     return {
-        "labels": printable_in([_sides(label) for label in labels]),
         "metrics": [{"name": name, "words": info.words, "help": info.help} for name, info in METRICS.items()],
         "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in shown],
         "rows": _strips(rows),
         "channels": _strips(channels),
         "findings": printable_in(_findings(report)),
+        "datasets": {number: printable(_dataset(labels[number].key)) for number, _ in shown},
         "left_out": len(ordered) - len(shown),
     }
 
@@ -74,15 +75,9 @@ def _by_interest(labels: Sequence[LabelVerdict]) -> Iterator[tuple[int, RankVerd
         yield from group
 
 
-def _sides(label: LabelVerdict) -> list[Any]:
-    """Return dtype, shape, device and call site of each side, from the label's first rank that has it."""
-    golden = next((v.golden for v in label.ranks if v.golden is not None), None)
-    actual = next((v.actual for v in label.ranks if v.actual is not None), None)
-    return [_brief(golden), _brief(actual)]
-
-
-def _brief(side: SideFacts | None) -> list[str] | None:
-    return None if side is None else [side.dtype, shape_text(side.shape), side.device, side.call_site]
+def _dataset(key: LabelKey) -> str:
+    """Return the group of a label in the shard that holds it."""
+    return dataset_name(key.task, key.label, key.occurrence, "").rstrip("/")
 
 
 def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, Any]:
@@ -116,6 +111,9 @@ def _detail(number: int, verdict: RankVerdict, look: Look | None) -> dict[str, A
         "metrics": verdict.metrics and [_figure(getattr(verdict.metrics, name)) for name in METRICS],
         "stats": stats and _stats(stats),
         "histogram": look and histogram(look),
+        "own": verdict.own and [round_figure(verdict.own.rel_l2), round_figure(verdict.own.worst_row)],
+        "worst_row": look and look.worst_row and _worst_row(look.worst_row),
+        "named_rows": True if verdict.worst_row_name else None,
     }
     return {name: value for name, value in detail.items() if value not in (None, "", [])}
 
@@ -125,8 +123,13 @@ def _figure(value: float | int) -> float | int | str | None:
 
 
 def _side(side: SideFacts | None) -> list[Any] | None:
-    brief = _brief(side)
-    return None if side is None or brief is None else [*brief, side.path, side.capture, side.seq]
+    return None if side is None else [*side_words(side), side.path, side.capture, side.seq]
+
+
+def _worst_row(row: WorstRow) -> dict[str, Any]:
+    """Return the values of a worst row: where it is in the whole tensor, and both sides."""
+    values = {side: [round_figure(value, 5) for value in getattr(row, side).tolist()] for side in ("golden", "actual")}
+    return {"shape": list(row.whole_shape), "row": list(row.row), "start": row.start, **values}
 
 
 def _stats(stats: PairStats) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def relative_errors(sums: RowSums | ChannelSums) -> npt.NDArray[np.float64]:
 def strips(by_rank: Mapping[int, RowSums | ChannelSums]) -> dict[str, Any]:
     """Return the relative errors of each rank in bins of equal width, the largest of each bin; None where it has none.
 
-    `start` and `step` are in rows (or channels) of the whole tensor. At least one rank has one.
+    `start`, `step` and `count` are in rows (or channels) of the whole tensor. At least one rank has one.
     """
     low = min(int(sums.index[0]) for sums in by_rank.values())
     high = max(int(sums.index[-1]) for sums in by_rank.values())
@@ -194,7 +197,8 @@ def strips(by_rank: Mapping[int, RowSums | ChannelSums]) -> dict[str, Any]:
         largest = np.full(bins, -1.0)
         np.maximum.at(largest, (sums.index - low) // width, np.nan_to_num(relative_errors(sums), posinf=np.inf))
         errors.append([None if value < 0 else round_figure(value, 2) for value in largest.tolist()])
-    return {"start": low * group, "step": width * group, "ranks": list(by_rank), "errors": errors}
+    rows = (high + 1) * group
+    return {"start": low * group, "step": width * group, "count": rows, "ranks": list(by_rank), "errors": errors}
 
 
 def histogram(look: Look) -> dict[str, Any] | None:

@@ -26,21 +26,45 @@ function scale(page, label, cell, verdict) {
     {
       class: "scale",
       role: "img",
-      "aria-label": `error ${figure(error)}, floor ${figure(warn)}, limit ${figure(fail)}`,
+      "aria-label": `error ${figure(error)}, warn ${figure(warn)}, fail ${figure(fail)}`,
     },
     set(make("div", { class: "band match" }), "0%", place(warn)),
     set(make("div", { class: "band drift" }), place(warn), place(fail)),
     set(make("div", { class: "band wrong" }), place(fail), "100%"),
     set(make("div", { class: "at" }), at),
-    set(make("div", { class: "text above" }, `error ${exact(error)}`), at),
-    set(make("div", { class: "text below left" }, `floor ${exact(warn)}`), place(warn)),
-    set(make("div", { class: "text below right" }, `limit ${exact(fail)}`), place(fail)),
+    set(make("div", { class: "text above" }, `error ${exact(error)}`), `clamp(44px, ${at}, calc(100% - 44px))`),
+    set(make("div", { class: "text below left" }, `warn ${exact(warn)}`), place(warn)),
+    set(make("div", { class: "text below right" }, `fail ${exact(fail)}`), place(fail)),
   );
   return make("div", {}, bands, make("p", { class: "where" }, `Limits: ${source}`));
 }
 
-function figuresOf(page, cell, verdict, details) {
+/** The five figures that tell most. */
+function firstFigures(page, cell, verdict, details) {
   const { figures } = page;
+  const value = (codes) => figure(figures.value(codes[cell] ?? 0));
+  const metric = (name) => {
+    const i = details.metrics.findIndex((each) => each.name === name);
+    return verdict?.metrics ? exact(verdict.metrics[i]) : "–";
+  };
+  const margin = verdict?.margin ?? nullIfNan(figures.value(figures.margin[cell]));
+  const [own, ownRow] = verdict?.own ?? [page.own ? nullIfNan(figures.value(figures.own[cell])) : null];
+  const list = [
+    ["error ÷ limit", exact(margin), "margin"],
+    ["relative L2", verdict?.metrics ? metric("rel_l2") : value(figures.relL2), "relative L2"],
+    ["worst row", verdict?.metrics ? metric("worst_row") : value(figures.worstRow), "worst row"],
+    ["cosine", metric("cosine")],
+    ["largest error", metric("max_abs")],
+  ];
+  if (own !== null) {
+    const row = ownRow === undefined ? "" : `, worst row ${exact(ownRow)}`;
+    list.splice(1, 0, ["own error", `${exact(own)}${row}`, "own error"]);
+  }
+  return list.map(([name, value, meaning]) => ({ name, value, meaning }));
+}
+
+/** All figures of a label on a rank. */
+function allFigures(page, cell, verdict, details) {
   const list = [];
   if (verdict?.metrics) {
     details.metrics.forEach(({ name, words, help }, i) => {
@@ -48,13 +72,6 @@ function figuresOf(page, cell, verdict, details) {
       if (name === "worst_row_index" && value >= 0) value *= verdict.stats?.rows_per_group || 1;
       list.push([words, value === -1 ? "–" : exact(value), help]);
     });
-    const worst = verdict.stats?.worst;
-    if (worst)
-      list.push(
-        ["worst value at", worst[0].toLocaleString("en")],
-        ["golden there", worst[1]],
-        ["actual there", worst[2]],
-      );
     if (verdict.stats) list.push(["values", verdict.stats.n.toLocaleString("en")]);
     verdict.stats?.nonfinite?.forEach(([nans, infinite], side) =>
       list.push([
@@ -63,21 +80,27 @@ function figuresOf(page, cell, verdict, details) {
       ]),
     );
     if (verdict.stats?.basis) list.push(["taken from", verdict.stats.basis]);
-  } else {
-    list.push(
-      ["relative L2", figure(figures.value(figures.relL2[cell]))],
-      ["worst row", figure(figures.value(figures.worstRow[cell]))],
-    );
   }
   for (const [source, relL2, worstRow] of verdict?.floors ?? [])
     list.push([`${source} floor`, figure(relL2)], [`${source} floor, row`, figure(worstRow)]);
+  if (verdict?.limits) list.push(["warn", exact(verdict.limits[0])], ["fail", exact(verdict.limits[1])]);
   if (verdict?.limits && verdict.limits[3] !== 1) list.push(["rows may have", `${exact(verdict.limits[3])} × limit`]);
-  list.push(["of the limit", exact(verdict?.margin ?? nullIfNan(figures.value(figures.margin[cell])))]);
+  list.push(["of the limit", exact(verdict?.margin ?? nullIfNan(page.figures.value(page.figures.margin[cell])))]);
+  return list.map(([name, value, help]) => ({ name, value, help }));
+}
+
+/** Figures side by side: names, values, and what they mean. */
+function figureList(list) {
   return make(
     "dl",
     { class: "figures" },
-    ...list.map(([name, value, help]) =>
-      make("div", { title: help }, make("dt", {}, name), make("dd", {}, String(value || value === 0 ? value : "–"))),
+    ...list.map(({ name, value, help, meaning }) =>
+      make(
+        "div",
+        { title: help },
+        make("dt", {}, meaning ? term(name, meaning) : name),
+        make("dd", {}, String(value || value === 0 ? value : "–")),
+      ),
     ),
   );
 }
@@ -86,8 +109,22 @@ function nullIfNan(value) {
   return Number.isNaN(value) ? null : value;
 }
 
-function sides(details, label, verdict) {
-  const [golden, actual] = verdict ? [verdict.golden, verdict.actual] : details.labels[label];
+/** Both sides of a label: of the rank that is shown, or else of its first one. */
+function bothSides(page, label, verdict) {
+  const { golden, actual, kinds } = page.labels;
+  return verdict ? [verdict.golden, verdict.actual] : [kinds[golden[label]], kinds[actual[label]]];
+}
+
+/** Shape and dtype of both sides in a line. */
+function sideBriefs(page, label, verdict) {
+  const [golden, actual] = bothSides(page, label, verdict);
+  const brief = (name, side) =>
+    make("span", {}, term(name), " ", side ? make("b", {}, `${side[1]} ${side[0]}`) : "absent", side ? ` on ${side[2] || "?"}` : "");
+  return make("p", { class: "briefs" }, brief("golden", golden), brief("actual", actual));
+}
+
+function sides(page, label, verdict) {
+  const [golden, actual] = bothSides(page, label, verdict);
   const names = ["dtype", "shape", "device", "labelled at", "tensor", "kept", "number"];
   const table = make(
     "table",

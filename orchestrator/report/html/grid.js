@@ -40,8 +40,10 @@ function rowsOf(page, task) {
   return [...merged.values()];
 }
 
-/** Draw the grid of some rows; `open(row, column)` is called for the cell that is chosen. */
-function drawGrid(page, rows, open) {
+/** Draw the grid of some rows in so many pixels; `open(row, column)` is called for the cell that is chosen.
+
+    Return where its rows begin and how tall they are, for what is drawn beside it. */
+function drawGrid(page, rows, room, open) {
   const holder = document.getElementById("grid");
   const columns = [...page.columns.keys()];
   const table = make("table", {
@@ -49,8 +51,7 @@ function drawGrid(page, rows, open) {
     role: "grid",
     "aria-label": "Worst status of the labels of each layer on each rank",
   });
-  const room = holder.parentElement.clientWidth - 330;
-  const cell = Math.max(15, Math.min(44, Math.floor(room / columns.length) - 1));
+  const cell = cellWidth(page, room);
   table.style.setProperty("--cell", `${cell}px`);
   table.style.setProperty("--tall", `${rows.length > 60 ? 15 : rows.length > 30 ? 18 : 22}px`);
   table.append(heading(page, columns, cell));
@@ -59,12 +60,24 @@ function drawGrid(page, rows, open) {
   for (const row of rows) body.append(line(page, row, columns, seen));
   drawLegend(page, seen);
   table.append(body);
-  holder.classList.toggle("tall", rows.length > 60);
   holder.replaceChildren(table);
   const cells = [...body.rows].map((one) => [...one.cells].slice(0, columns.length + 1));
   const chosen = markFirst(page, rows, cells);
   listen(page, table, rows, cells, chosen ?? [0, Math.min(1, columns.length)], open);
-  if (chosen) bringIntoView(holder, cells[chosen[0]][chosen[1]]);
+  if (chosen) for (const scroller of [holder.closest(".pair"), holder]) bringIntoView(scroller, cells[chosen[0]][chosen[1]]);
+  const [start, first, second] = [table, body.rows[0], body.rows[1]].map((one) => one?.getBoundingClientRect());
+  return { top: first.top - start.top, tall: second ? second.top - first.top : first.height + 1 };
+}
+
+const BESIDE_CELLS = 340; // names, and the column of errors
+
+function cellWidth(page, room) {
+  return Math.max(15, Math.min(44, Math.floor((room - BESIDE_CELLS) / page.columns.length) - 1));
+}
+
+/** Whether the grid needs no more room than so many pixels. */
+function gridFits(page, room) {
+  return BESIDE_CELLS + page.columns.length * 16 <= room;
 }
 
 function heading(page, columns, cell) {
@@ -188,8 +201,7 @@ function drawLegend(page, seen) {
     if (look && seen.has(face)) told.set(look.colour, face);
   });
   const entries = [...told].map(([colour, face]) => {
-    const words = page.faces[face].words.replace(", bitwise", "").replace(/^.*excused$/, "excused");
-    return make("span", {}, dress(page, make("i", { class: "swatch", "aria-hidden": "true" }), face, 0.01), words);
+    return make("span", {}, dress(page, make("i", { class: "swatch", "aria-hidden": "true" }), face, 0.01), lookWords(page, face));
   });
   if (seen.has(0)) entries.push(make("span", {}, make("i", { class: "swatch" }), "blank: not labelled there"));
   document.getElementById("legend").replaceChildren(...entries);

@@ -83,15 +83,21 @@ def _join_rows(rows: list[GridRow]) -> list[GridRow]:
     ]
 
 
+def has_own_errors(labels: Sequence[LabelVerdict]) -> bool:
+    """Tell whether own errors were measured (`--local`)."""
+    return any(verdict.own is not None for label in labels for verdict in label.ranks)
+
+
 def figures(labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]) -> bytes:
     """Return the figures of all cells, label by label: faces (uint8), then rel_l2, worst_row, margin (uint16 codes).
 
-    Little-endian. In a column of several ranks the gravest verdict counts, and of these that with the largest margin.
+    Own errors come last, where they were measured. Little-endian. In a column of several ranks the gravest verdict
+    counts, and of these that with the largest margin.
     """
     column = {rank: i for i, ranks in enumerate(columns) for rank in ranks}
     shape = len(labels), len(columns)
     faces = np.zeros(shape, np.uint8)
-    values = np.full((3, *shape), nan)
+    values = np.full((3 + has_own_errors(labels), *shape), nan)
     for i, label in enumerate(labels):
         gravest: dict[int, tuple[int, float, RankVerdict]] = {}
         for verdict in label.ranks:
@@ -103,7 +109,9 @@ def figures(labels: Sequence[LabelVerdict], columns: Sequence[tuple[int, ...]]) 
             faces[i, at] = face
             metrics = verdict.metrics
             figures = (nan, nan) if metrics is None else (metrics.rel_l2, metrics.worst_row)
-            values[:, i, at] = (*figures, margin if margin >= 0 else nan)
+            values[:3, i, at] = (*figures, margin if margin >= 0 else nan)
+            if verdict.own is not None:
+                values[3, i, at] = verdict.own.rel_l2
     return faces.tobytes() + log_codes(values).astype("<u2").tobytes()
 
 

@@ -1,13 +1,15 @@
 "use strict";
 // A label, opened: a dialog with the labels of a cell beside all that is known of the chosen one.
 
-const loadDetails = once(async () => {
-  const found = JSON.parse(await unpack("details-data", true));
+/** Return what is known of labels in full: of all that the page has, whichever is asked for. */
+let loadDetails = once(async () => indexDetails(JSON.parse(await unpack("details-data", true))));
+
+function indexDetails(found) {
   found.byCell = new Map(found.verdicts.map((verdict) => [`${verdict.label}/${verdict.rank}`, verdict]));
   found.rowsOf = new Map(found.rows.map((strip) => [strip.label, strip]));
   found.channelsOf = new Map(found.channels.map((strip) => [strip.label, strip]));
   return found;
-});
+}
 
 const MOST_NAMES = 300;
 
@@ -24,6 +26,7 @@ function openLabels(page, title, labels, column) {
   const one = make("div", { class: "one", tabindex: -1 });
   const closing = make("button", { type: "button", class: "plain", "aria-label": "Close" }, "Close");
   closing.addEventListener("click", () => dialog.close());
+  dialog.onclose = () => writeAddress(page, null);
   const where = column === null ? title : `${title} · rank ${page.columns[column].name}`;
   const bar = make("div", { class: "bar" }, make("span", {}, `${where} · ${count(labels.length, "label")}`), closing);
   const show = (label, button) => {
@@ -79,55 +82,61 @@ function openLabels(page, title, labels, column) {
 /** Show one label on one column's ranks. */
 async function showLabel(page, holder, label, column) {
   holder.label = label;
-  const details = await loadDetails();
+  writeAddress(page, label, column);
+  const details = await loadDetails(label);
   if (holder.label !== label) return; // another one was chosen meanwhile
   const cell = label * page.figures.width + column;
   const face = page.figures.faces[cell];
   const { ranks, name } = page.columns[column];
   const verdicts = ranks.map((rank) => details.byCell.get(`${label}/${rank}`)).filter(Boolean);
   const verdict = verdicts.sort((a, b) => b.face - a.face)[0];
+  const where = [`task ${page.labels.task[label]}`, page.labels.level[label], page.labels.basis[label]];
+  const rest = make(
+    "details",
+    { class: "rest" },
+    make("summary", {}, "All figures, both sides"),
+    figureList(allFigures(page, cell, verdict, details)),
+    sides(page, label, verdict),
+  );
   const parts = [
     make("h2", { id: "label-title" }, labelName(page, label)),
-    make(
-      "p",
-      { class: "where" },
-      [`task ${page.labels.task[label]}`, page.labels.level[label], page.labels.basis[label]]
-        .filter(Boolean)
-        .join(" · "),
-    ),
+    make("p", { class: "where" }, where.filter(Boolean).join(" · ")),
     rankButtons(page, label, column, (other) => showLabel(page, holder, label, other)),
     make("p", {}, tag(page, face), verdict && ranks.length > 1 ? `rank ${verdict.rank}: ` : "", verdict?.reason ?? ""),
     root(page, label),
     verdict?.excused ? make("p", { class: "hint" }, `Does not count: ${verdict.excused}`) : null,
+    sideBriefs(page, label, verdict),
+    worstValues(verdict),
+    worstStrip(verdict?.worst_row),
     hints(details, label, ranks, verdict),
     scale(page, label, cell, verdict),
-  ];
-  const rows = details.rowsOf.get(label);
-  const channels = details.channelsOf.get(label);
-  const charts = [
-    verdict?.histogram ? ["Histogram of the error", (element) => drawHistogram(element, verdict.histogram)] : null,
-    rows ? ["Relative error by row", (element) => drawStrips(element, rows, "row")] : null,
-    channels ? ["Relative error by channel", (element) => drawStrips(element, channels, "channel")] : null,
-  ].filter(Boolean);
-  const drawn = charts.map(([title, work]) => [
-    make("div", { class: "chart", role: "img", "aria-label": title }),
-    title,
-    work,
-  ]);
-  for (const [element, title] of drawn) parts.push(make("h3", {}, title), element);
-  parts.push(
+    ...labelCharts(page, label, details, verdict),
     make("h3", {}, "Figures"),
-    figuresOf(page, cell, verdict, details),
-    make("h3", {}, "Both sides"),
-    sides(details, label, verdict),
-  );
-  if (!verdict && face && !page.faces[face].words.startsWith("match"))
-    parts.push(
-      make("p", { class: "line quiet" }, `The page has no room for all figures of rank ${name}; report.csv has them.`),
-    );
+    figureList(firstFigures(page, cell, verdict, details)),
+    rest,
+    snippet(details, label, verdict),
+    !verdict && face && !page.faces[face].words.startsWith("match")
+      ? make("p", { class: "line quiet" }, `The page has no room for all figures of rank ${name}; report.csv has them.`)
+      : null,
+  ];
   holder.replaceChildren(...parts.filter(Boolean));
   holder.scrollTop = 0;
-  for (const [element, , work] of drawn) await work(element);
+}
+
+/** The charts of a label, each with its title. */
+function labelCharts(page, label, details, verdict) {
+  const rows = details.rowsOf.get(label);
+  const channels = details.channelsOf.get(label);
+  const tokens = rows && page.tokens.find(({ task, texts }) => task === page.labels.task[label] && texts.length === rows.count);
+  const charts = [
+    rows && tokens ? ["Error under each token", tokenStrip(tokens, rows)] : null,
+    verdict?.histogram ? ["Histogram of the error", histogramChart(verdict.histogram)] : null,
+    rows ? ["Relative error by row", stripsChart(rows, "row")] : null,
+    channels ? ["Relative error by channel", stripsChart(channels, "channel")] : null,
+  ];
+  return charts
+    .filter(Boolean)
+    .flatMap(([title, chart]) => [make("h3", {}, title), make("div", { class: "chart" }, chart)]);
 }
 
 /** Name what a label inherits from; a click opens it. */

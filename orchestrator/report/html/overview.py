@@ -7,15 +7,18 @@ from math import isfinite
 from typing import Any
 
 from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Basis
 from aclcmp.orchestrator.core.text import fold_ranks
 from aclcmp.orchestrator.core.verdicts import FirstDivergence, LabelVerdict
-from aclcmp.orchestrator.report.html.grid import FACES, GridRow, rows_of
+from aclcmp.orchestrator.report.flat import shape_text
+from aclcmp.orchestrator.report.html.grid import FACES, GridRow, has_own_errors, rows_of
 from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, printable, printable_in, round_figure
 from aclcmp.orchestrator.terminal.cells import shorten
 
 _LONGEST_ROW_NAME = 60
+_MOST_TOKENS = 16_384
 
 
 def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, Any]:
@@ -45,7 +48,10 @@ def overview(report: Report, columns: Sequence[tuple[int, ...]]) -> dict[str, An
             "source": printable_in([source for _, _, source in limits]),
             "basis": [_basis(label) for label in labels],
             "root": [None if label.root is None else number.get(label.root) for label in labels],
+            **_sides(labels),
         },
+        "own": has_own_errors(labels),
+        "tokens": _tokens(report),
         "first": _place(report.judgement.first_divergence, labels, columns),
     }
 
@@ -56,6 +62,39 @@ def _row(row: GridRow) -> dict[str, Any]:
 
 def _name(name: str) -> str:
     return printable(name) or "(no name)"
+
+
+def _sides(labels: Sequence[LabelVerdict]) -> dict[str, Any]:
+    """Return dtype, shape, device and call site of both sides of each label, as numbers of those that there are."""
+    kinds: dict[tuple[str, ...], int] = {}
+    found: dict[str, list[int | None]] = {"golden": [], "actual": []}
+    for label in labels:
+        for name, numbers in found.items():
+            side = next((each for v in label.ranks if (each := getattr(v, name)) is not None), None)
+            numbers.append(None if side is None else kinds.setdefault(side_words(side), len(kinds)))
+    return found | {"kinds": printable_in(list(kinds))}
+
+
+def side_words(side: SideFacts) -> tuple[str, ...]:
+    """Return what the page says first of a side: dtype, shape, device, call site."""
+    return side.dtype, shape_text(side.shape), side.device, side.call_site
+
+
+def _tokens(report: Report) -> list[dict[str, Any]]:
+    """Return the tokens of each task whose rows have them: names and texts, in the order of rows."""
+    found: dict[int, dict[str, Any]] = {}
+    room = _MOST_TOKENS
+    for verdicts in report.judgement.tokens:
+        key, tokens = verdicts.evidence.key, verdicts.evidence.tokens
+        if key.task in found or len(tokens) > room or any(token.before < 0 for token in tokens):
+            continue
+        room -= len(tokens)
+        texts = [report.token_texts.get(token.before, f"\u27e8{token.before}\u27e9") for token in tokens]
+        names = [
+            f"{f'request {token.request}, ' if token.request else ''}position {token.position - 1}" for token in tokens
+        ]
+        found[key.task] = {"task": key.task, "texts": printable_in(texts), "names": printable_in(names)}
+    return list(found.values())
 
 
 def _level_words(level: Level) -> str:

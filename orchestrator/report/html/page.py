@@ -1,11 +1,9 @@
-"""Write report.html: one file that works offline, with all styles, scripts, data and the charting library in it."""
+"""Write report.html: one file that works offline, with all styles, scripts and data in it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,28 @@ import jinja2
 
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.report.html.details import details
+from aclcmp.orchestrator.report.html.glossary import GLOSSARY
 from aclcmp.orchestrator.report.html.grid import columns_of, figures
 from aclcmp.orchestrator.report.html.overview import overview
 from aclcmp.orchestrator.report.html.packed import pack, pack_json, printable
 from aclcmp.orchestrator.report.html.summary import summary_of
 
-_SCRIPTS = ("unpack.js", "grid.js", "search.js", "charts.js", "depth.js", "facts.js", "label.js", "main.js")
-_STYLES = ("page.css", "grid.css", "label.css")
+_SCRIPTS = (
+    "unpack.js",
+    "svg.js",
+    "terms.js",
+    "address.js",
+    "grid.js",
+    "charts.js",
+    "depth.js",
+    "values.js",
+    "facts.js",
+    "label.js",
+    "rows.js",
+    "table.js",
+    "main.js",
+)
+_STYLES = ("page.css", "lead.css", "grid.css", "charts.css", "table.css", "label.css")
 
 
 def write_html(report: Report, path: Path) -> None:
@@ -28,34 +41,20 @@ def write_html(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    library = _library()
     script = "".join(_own(name) for name in _SCRIPTS)
     columns = columns_of(report)
     text = _template().render(
         summary=summary_of(report),
         run_id=report.run_id,
-        policy=_content_policy(_hash(script.encode()), library.hash),
+        policy=_content_policy(_hash(script.encode())),
         style="".join(_own(name) for name in _STYLES),
         script=script,
-        library=library.packed,
+        glossary=GLOSSARY,
         overview=pack_json(overview(report, columns)),
         figures=pack(figures(report.judgement.labels, columns)),
         details=pack_json(details(report)),
     )
     path.write_text(text, encoding="utf-8", newline="\n")
-
-
-@dataclass(frozen=True, slots=True)
-class _Library:
-    packed: str
-    hash: str
-
-
-@cache
-def _library() -> _Library:
-    """The charting library, packed once per process. It is not imported: its script is all that is wanted."""
-    script = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
-    return _Library(pack(script), _hash(script))
 
 
 def _hash(script: bytes) -> str:
@@ -82,7 +81,7 @@ def _own(name: str) -> str:
 def _content_policy(*hashes: str) -> str:
     """Return the Content-Security-Policy: no network at all, and no script but those of these hashes.
 
-    The charting library writes style elements and attributes of its own; without a network styles can do no harm.
+    The scripts set style attributes; without a network styles can do no harm.
     """
     return (
         f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data:; "

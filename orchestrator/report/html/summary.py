@@ -5,34 +5,25 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RankState, RunRecord
 from aclcmp.orchestrator.core.text import count, fold_ranks, of_ranks
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.core.weights import HeldRows
+from aclcmp.orchestrator.report.html.lead import Lead, coverage_counts, hints_by_label, lead_of
 from aclcmp.orchestrator.report.html.text_strip import Strip, text_strips
-from aclcmp.orchestrator.report.text.causes import where
-from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
-from aclcmp.orchestrator.report.text.sentences import (
-    drift_lines,
-    excuse_lines,
-    failure_lines,
-    first_divergence_lines,
-    replica_lines,
-    success_line,
-)
+from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.sentences import excuse_lines, failure_lines
 from aclcmp.orchestrator.report.text.tokens import token_lines
 from aclcmp.orchestrator.report.text.weights import weight_lines
 from aclcmp.orchestrator.terminal.cells import shorten
 
-_MOST_FINDINGS = 4
 _LONGEST_NAME = 80
 _MARKS = {
-    "match": Status.MATCH.mark,
+    "match": "✓",
     "diverged": Status.DIVERGED.mark,
     "failed": Status.FAILED.mark,
     "incomplete": Status.MISSING.mark,
@@ -47,14 +38,14 @@ class Summary:
 
     verdict: str
     mark: str
-    headline: str
-    """The verdict in one sentence."""
-    lines: tuple[str, ...]
-    """What else the terminal says, in its order."""
+    lead: Lead
+    about: tuple[str, ...]
+    """The run in short: when it began, its ranks, how much was compared."""
+    command: str
     log: tuple[str, ...]
     """The last lines of the log of the rank that failed."""
-    findings: Table
-    """Hints and patterns of the first labels: where, and what."""
+    findings: list[tuple[str, list[str]]]
+    """Hints and patterns of the first labels."""
     coverage: tuple[tuple[str, int, bool], ...]
     """What became of each (label, rank): words, count, whether it is a gap. Gaps are left out where there are none."""
     complete: bool
@@ -81,30 +72,20 @@ class Summary:
 def summary_of(report: Report) -> Summary:
     """Return the words for a report."""
     run, judgement = report.run, report.judgement
-    failed = failure_lines(run)
-    # In the verdict's order of weight: exit code 3 comes before 1, and 1 before 4.
-    findings = [
-        *failed[:1],
-        *interruption_lines(report),
-        *first_divergence_lines(report),
-        *replica_lines(report),
-        *drift_lines(report),
-    ]
+    lead = lead_of(report)
     missing = gap_lines(report)
-    good = success_line(report)
     parts = [line for line, _ in token_lines(report)]
-    sentences = [good] if good else [*findings, *(missing if not findings else ())]
-    headline, *lines = sentences or [_count_sentence(report)]
     return Summary(
         verdict=judgement.verdict,
         mark=_MARKS.get(judgement.verdict, ""),
-        headline=headline,
-        lines=tuple(line.strip() for line in (*lines, *parts) if line not in missing),
-        log=tuple(line.strip().removeprefix("| ") for line in failed[1:]),
-        findings=_findings(report),
-        coverage=_coverage(report),
+        lead=replace(lead, lines=(*lead.lines, *parts)),
+        about=_about(report),
+        command=shlex.join(run.command) if run else "",
+        log=tuple(line.strip().removeprefix("| ") for line in failure_lines(run)[1:]),
+        findings=hints_by_label(report),
+        coverage=coverage_counts(judgement.coverage),
         complete=judgement.coverage.complete,
-        gaps=tuple(line for line in missing if line != headline),
+        gaps=tuple(line for line in missing if line not in (lead.headline, lead.subtitle)),
         excused=tuple(excuse_lines(report)),
         weights=tuple(line.strip() for line in weight_lines(report)),
         held=tuple((of_ranks(each.ranks), each.parameter, each.words) for each in _held(report)),
@@ -125,45 +106,20 @@ def _held(report: Report) -> tuple[HeldRows, ...]:
     return () if report.judgement.weights is None else report.judgement.weights.held
 
 
-def _count_sentence(report: Report) -> str:
-    """Return a sentence for a run of which the terminal has none: nothing that counts is wrong."""
-    labels = report.judgement.labels
-    ranks = {verdict.rank for label in labels for verdict in label.ranks}
-    return f"Nothing that counts diverged: {count(len(labels), 'label')} on {count(len(ranks), 'rank')}."
+def _about(report: Report) -> tuple[str, ...]:
+    run, judgement = report.run, report.judgement
+    ranks = {verdict.rank for label in judgement.labels for verdict in label.ranks}
+    tasks = {label.key.task for label in judgement.labels}
+    statuses = Counter(verdict.status for label in judgement.labels for verdict in label.ranks)
+    where = f"{run.device}" if run else ""
+    counts = [count(len(judgement.labels), "label"), count(max(len(ranks), len(run.ranks) if run else 0), "rank")]
+    counts += [count(len(tasks), "task")] if len(tasks) > 1 else []
+    found = [f"{statuses[status]:,} {status.value}" for status in Status if statuses[status]]
+    return tuple(filter(None, (_started(run) if run else "", where, *counts, " · ".join(found))))
 
 
-def _findings(report: Report) -> Table:
-    """Return hints, then patterns, of the first labels that have any."""
-    found: Table = []
-    for hint in report.hints:
-        name = f"{_name_with_task(hint.key)}, {of_ranks(hint.ranks)}"
-        found.append((name, f"{hint.words} (explains {100 * hint.explained:.1f} % of the error)"))
-    for pattern in report.patterns:
-        found.append((_name_with_task(pattern.key), where(pattern)))
-    more = len(found) - _MOST_FINDINGS
-    return found[:_MOST_FINDINGS] + ([("", f"and {more:,} more: open a label to read them")] if more > 0 else [])
-
-
-def _name_with_task(key: LabelKey) -> str:
-    turn = f" #{key.occurrence}" if key.occurrence else ""
-    return f"{shorten(key.label, _LONGEST_NAME)}{turn}, task {key.task}"
-
-
-def _coverage(report: Report) -> tuple[tuple[str, int, bool], ...]:
-    coverage = report.judgement.coverage
-    counts = (
-        ("compared", coverage.compared, False),
-        ("without golden", coverage.missing_golden, True),
-        ("without actual", coverage.missing_actual, True),
-        ("do not fit", coverage.mismatch, True),
-        ("failed", coverage.failed, True),
-        ("in part only", coverage.uncovered, True),
-        ("replicas differ", coverage.replicas, True),
-        ("unreadable pieces", coverage.unreadable, True),
-        ("silent ranks", len(coverage.silent_ranks), True),
-        ("ignored", coverage.ignored, True),
-    )
-    return tuple(one for one in counts if one[1] or not one[2])
+def _started(run: RunRecord) -> str:
+    return f"{datetime.fromtimestamp(run.started, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _facts(report: Report) -> Table:
@@ -176,7 +132,7 @@ def _facts(report: Report) -> Table:
         ("in folder", run.cwd),
         ("ranks", f"{len(run.ranks):,}, each on {run.device} (visibility {run.visibility})"),
         ("launched by", f"{run.launcher}, {run.cluster}"),
-        ("started", f"{datetime.fromtimestamp(run.started, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"),
+        ("started", _started(run)),
         ("took", _duration(run.finished - run.started)),
         ("kept of tensors", run.capture),
         ("only labels", run.labels),

@@ -19,7 +19,7 @@ function once(work) {
   return () => (result ??= work() ?? true);
 }
 
-/** The page's figures: a face and three errors for each (label, column). */
+/** The page's figures: a face and three or four errors for each (label, column). */
 class Figures {
   constructor(buffer, labels, columns, codes) {
     const cells = labels * columns;
@@ -28,7 +28,14 @@ class Figures {
     this.width = columns;
     this.codes = codes;
     this.faces = new Uint8Array(buffer, 0, cells);
-    [this.relL2, this.worstRow, this.margin] = [0, 1, 2].map((i) => errors.subarray(i * cells, (i + 1) * cells));
+    const kinds = [0, 1, 2, 3].map((i) => errors.subarray(i * cells, (i + 1) * cells));
+    [this.relL2, this.worstRow, this.margin, this.own] = kinds; // the last one is empty where it was not measured
+    this.seen = new Set(this.faces);
+  }
+
+  /** Whether any cell has a face. */
+  has(face) {
+    return this.seen.has(face);
   }
 
   /** Return the value of a code: NaN where there is none. */

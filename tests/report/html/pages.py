@@ -8,7 +8,16 @@ from functools import cache
 
 import numpy as np
 
-from aclcmp.orchestrator.core.diagnosis import HISTOGRAM_BINS, HISTOGRAM_LOWEST, ChannelSums, Fit, Hint, Look, Pattern
+from aclcmp.orchestrator.core.diagnosis import (
+    HISTOGRAM_BINS,
+    HISTOGRAM_LOWEST,
+    ChannelSums,
+    Fit,
+    Hint,
+    Look,
+    Pattern,
+    WorstRow,
+)
 from aclcmp.orchestrator.core.levels import level_of
 from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.regions import LabelKey
@@ -47,7 +56,9 @@ def _pair(size: float, row: int, seed: int) -> tuple[PairStats, Look]:
     histogram = np.bincount(np.clip(powers, 0, HISTOGRAM_BINS - 1).ravel(), minlength=HISTOGRAM_BINS)
     channels = ChannelSums(1, np.arange(CHANNELS), (golden**2).sum(0), (noise**2).sum(0))
     fits = (Fit("scale", "every value is 0.5 times golden's: a reduction over half the ranks?", 0.46),)
-    return stats_of(golden, golden + noise), Look(channels, histogram, fits)
+    at = int(np.argmax((noise**2).sum(1) / (golden**2).sum(1)))
+    worst_row = WorstRow.of((ROWS, CHANNELS), (at,), 0, golden[at], (golden + noise)[at])
+    return stats_of(golden, golden + noise), Look(channels, histogram, fits, worst_row=worst_row)
 
 
 def _verdict(rank: int, seq: int, size: float, origin: Origin | None, row: int = -1) -> tuple[RankVerdict, Look]:

@@ -14,7 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aclcmp.orchestrator.core.diagnosis import Hint
+from aclcmp.orchestrator.core.evidence import OwnError
 from aclcmp.orchestrator.core.levels import Level
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.core.stats import Basis
@@ -26,7 +29,7 @@ from aclcmp.orchestrator.report.html.packed import LOWEST, PER_DECADE, log_codes
 from aclcmp.orchestrator.report.html.page import write_html
 from aclcmp.orchestrator.report.html.summary import summary_of
 from aclcmp.orchestrator.report.text.gaps import gap_lines
-from aclcmp.orchestrator.report.text.sentences import first_divergence_lines, success_line
+from aclcmp.orchestrator.report.text.sentences import first_divergence_lines
 from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
 from tests.report.made_up import decoder_labels, label, record_of, report_of, stats_of, verdict
 
@@ -83,30 +86,47 @@ def decoder_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_it_says_what_the_terminal_says(decoder_page: Page) -> None:
     report, page = decoder_report(), decoder_page
-    for line in [*first_divergence_lines(report), *gap_lines(report), *report.notes]:
+    for line in [*first_divergence_lines(report)[1:], *gap_lines(report), *report.notes]:
         assert line.strip() in page.said
-    assert (
-        "without the part of rank 6: a summand missing from the all-reduce (explains 97.2 % of the error)" in page.said
-    )
+    words = "layers.9.mlp.down.local without the part of rank 6: a summand missing from the all-reduce rank 5 task 0 "
+    assert words + "error 3.3 = 165 × the limit explains 97.2 % of the error modeling.py:212" in page.said
+    assert "20261122-101500 2023-11-14 22:13:20 UTC npu 219 labels 16 ranks" in page.said
     assert "python run_decoder.py --prompt 'a b'" in page.said
     assert "lm_head is not compared" in page.said
     assert page.part("overview")["first"]["column"] == 5
 
 
 @pytest.mark.parametrize(
-    ("report", "headline", "verdict_word"),
+    ("report", "headline", "subtitle", "chips", "verdict_word"),
     [
-        (report_of([]), gap_lines(report_of([]))[0], "incomplete"),
-        (report_of(decoder_labels(2, 2)), success_line(report_of(decoder_labels(2, 2))), "match"),
+        (report_of([]), gap_lines(report_of([]))[0], "", [], "incomplete"),
+        (
+            report_of(decoder_labels(2, 2)),
+            "All match: at most 4.0e-04 of the limit",
+            "21 labels on 2 ranks, largest relative L2 4.0e-07 at embed.",
+            ["worst margin", "embed", "rank 0", "42 compared"],
+            "match",
+        ),
+        (
+            report_of([label("a", [verdict(0, bitwise=True)])]),
+            "All match, bit for bit",
+            "1 label on 1 rank.",
+            ["1 compared"],
+            "match",
+        ),
         (
             report_of([label("a", [verdict(0, Status.DRIFT)])]),
-            "Nothing diverged; 1 label is above the noise floor: a.",
+            "Nothing diverged: at most 0.3 of the limit",
+            "1 label is above the noise floor: a.",
+            ["worst margin", "a", "rank 0", "1 compared"],
             "match",
         ),
         (
             report_of([label("a", [verdict(0)]), label("b", [verdict(0, Status.MISSING)])], run=record_of(1)),
+            "Incomplete",
             'No actual side (acl) for b on rank 0: set_label("acl", ...) was not reached there, '
             "or with another data id.",
+            ["1 without actual", "1 compared"],
             "incomplete",
         ),
         (
@@ -115,21 +135,63 @@ def test_it_says_what_the_terminal_says(decoder_page: Page) -> None:
                 run=record_of(2, Failure(rank=1, what="rank 1 (host a) exited with code 1", last_lines=("boom <b>",))),
             ),
             "Run failed: rank 1 (host a) exited with code 1",
+            "",
+            [],
             "diverged",
         ),
         (
             report_of([label("a", [replace(verdict(0, Status.DIVERGED), excused="known")])]),
-            "Nothing that counts diverged: 1 label on 1 rank.",
+            "Nothing that counts diverged",
+            "1 label on 1 rank.",
+            ["1 compared"],
             "match",
         ),
     ],
 )
-def test_the_verdict_in_one_sentence(report: Report, headline: str, verdict_word: str, tmp_path: Path) -> None:
+def test_what_it_leads_with(
+    report: Report, headline: str, subtitle: str, chips: list[str], verdict_word: str, tmp_path: Path
+) -> None:
     summary = summary_of(report)
-    assert (summary.headline, summary.verdict) == (headline, verdict_word)
+    lead = summary.lead
+    assert (lead.headline, lead.subtitle, summary.verdict) == (headline, subtitle, verdict_word)
+    assert [chip.text for chip in lead.chips] == chips
     assert headline in page_of(report, tmp_path).said
     if report.run and report.run.failure:
         assert summary.log == ("boom <b>", "whole log: logs/rank00001.log")
+
+
+def test_hints_stand_under_their_label_once() -> None:
+    """What is the same in several tasks is told once, with its tasks; what leads the page is not told again."""
+    labels = [one for task in range(3) for one in decoder_labels(1, 2, ("layers.0.attn.q", 1), task)]
+    keys = [LabelKey(task, "layers.0.attn.q", 0) for task in range(3)]
+    hints = tuple(Hint(key, (1,), "scale", words, 0.95) for words in ("twice golden", "an offset") for key in keys)
+    report = replace(report_of(labels), hints=hints)
+    told = [
+        "twice golden (rank 1, tasks 1-2, explains 95.0 % of the error)",
+        "an offset (rank 1, tasks 0-2, explains 95.0 % of the error)",
+    ]
+    assert summary_of(report).findings == [("layers.0.attn.q", told)]
+
+
+def test_own_errors_are_there_where_they_were_measured(tmp_path: Path) -> None:
+    own = replace(verdict(1, Status.DIVERGED, Origin.OWN), own=OwnError(0.05, 0.06, 0.04, 1.0, 6))
+    report = report_of([label("a", [verdict(0), own])])
+    page = page_of(report, tmp_path)
+    assert page.part("overview")["own"] is True
+    held = figures(report.judgement.labels, columns_of(report))
+    assert len(held) == 2 + 4 * 2 * 2
+    codes = np.frombuffer(held[2:], "<u2").reshape(4, 2)[3]
+    assert codes[0] == 0 and 10 ** ((codes[1] - 2.0) / PER_DECADE + LOWEST) == pytest.approx(0.05, rel=1e-3)
+    assert page.part("details")["verdicts"][0]["own"] == [0.05, 0.06]
+    assert page_of(decoder_report(1, 2, "layers.0.attn.q", 1), tmp_path).part("overview")["own"] is False
+
+
+def test_both_sides_of_each_label_are_told_once_for_many(tmp_path: Path) -> None:
+    labels = page_of(report_of([label("a", [verdict(0)]), label("b", [verdict(0, Status.MISSING)])]), tmp_path).part(
+        "overview"
+    )["labels"]
+    assert labels["kinds"] == [["float32", "(6, 4)", "cpu", "modeling.py:212"]]
+    assert (labels["golden"], labels["actual"]) == ([0, 0], [0, None])
 
 
 def test_names_are_only_text(tmp_path: Path) -> None:
