@@ -129,7 +129,7 @@ function sides(page, label, verdict) {
   const table = make(
     "table",
     { class: "sides" },
-    make("tr", {}, make("th"), make("th", { scope: "col" }, "golden"), make("th", { scope: "col" }, "actual")),
+    make("tr", {}, make("td"), make("th", { scope: "col" }, "golden"), make("th", { scope: "col" }, "actual")),
   );
   names.forEach((name, i) => {
     const [one, two] = [golden?.[i] ?? "", actual?.[i] ?? ""];

@@ -84,7 +84,7 @@ function heading(page, columns, cell) {
   const head = make("thead");
   const hosts = columns.map((column) => page.columns[column].hosts.map((host) => `host ${host}`).join(", "));
   if (new Set(hosts).size > 1) {
-    const band = make("tr", {}, make("th"));
+    const band = make("tr", {}, make("td"));
     for (let start = 0, end; start < columns.length; start = end) {
       for (end = start + 1; end < columns.length && hosts[end] === hosts[start];) end++;
       band.append(make("th", { class: "host", colspan: end - start, title: hosts[start] }, hosts[start]));

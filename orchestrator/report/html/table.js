@@ -98,8 +98,11 @@ class LabelTable {
       this.at = Number(line.dataset.place);
       this.open(this.found.row(this.at));
     });
-    window.addEventListener("beforeprint", () => this.draw(0, PRINTED_ROWS));
-    window.addEventListener("afterprint", () => this.draw());
+    for (const name of ["beforeprint", "afterprint"])
+      window.addEventListener(name, () => {
+        this.printed = name === "beforeprint" ? PRINTED_ROWS : null;
+        this.draw();
+      });
   }
 
   steps() {
@@ -163,12 +166,13 @@ class LabelTable {
     });
   }
 
-  /** Draw the rows in view, or those that are told. */
-  async draw(from = null, to = null) {
+  /** Draw the rows in view, or on paper the first ones. */
+  async draw() {
     const total = Math.min(this.found.total, MOST_ROWS);
     const top = Math.floor(this.scroller.scrollTop / ROW_HEIGHT);
-    const first = Math.max(0, from ?? top - ROWS_AROUND);
-    const last = Math.min(total, to ?? top + Math.ceil(this.scroller.clientHeight / ROW_HEIGHT) + ROWS_AROUND);
+    const first = this.printed ? 0 : Math.max(0, top - ROWS_AROUND);
+    const end = top + Math.ceil(this.scroller.clientHeight / ROW_HEIGHT) + ROWS_AROUND;
+    const last = Math.min(total, this.printed ?? end);
     const { found } = this;
     if (found.load) await found.load(first, last);
     if (found !== this.found) return;
@@ -178,7 +182,7 @@ class LabelTable {
     const gap = (rows) => {
       const line = make("tr", { class: "space", "aria-hidden": "true" }, make("td", { colspan: this.columns.length }));
       line.style.height = `${rows * ROW_HEIGHT}px`;
-      return rows > 0 && to === null ? line : null;
+      return rows > 0 && !this.printed ? line : null;
     };
     this.body.replaceChildren(...[gap(first), ...lines, gap(total - last)].filter(Boolean));
     if (!total) this.body.append(make("tr", {}, make("td", { colspan: this.columns.length, class: "quiet" }, "no such label")));

@@ -1,100 +1,18 @@
-"""report.html in a real headless Chromium: it draws, opens labels by pointer and keys, and says nothing on the console.
+"""report.html in a real headless Chromium: it draws, and opens labels by pointer and keys."""
 
-With ACLCMP_SCREENSHOTS=1 it also takes the pictures of docs/page.md.
-"""
-
-import os
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.text import visible
-from aclcmp.orchestrator.report.html.page import write_html
-from tests.report.html.pages import NASTY, decoder_report, large_report, nasty_report
+from tests.report.html.conftest import Open
+from tests.report.html.pages import NASTY, large_report, nasty_report
 from tests.report.made_up import decoder_labels, record_of, report_of
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=30_000)
-
-IMAGES = Path(__file__).parents[3] / "docs" / "images" if os.environ.get("ACLCMP_SCREENSHOTS") else None
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SWITCHES = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    *(("--no-sandbox",) if hasattr(os, "geteuid") and os.geteuid() == 0 else ()),
-)
-WIDE, PHONE = (1280, 860), (390, 844)
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; scripts/install-chromium installs the distribution's")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pages")
-
-
-@pytest.fixture
-def opened(browser: Browser, folder: Path) -> Iterator[Open]:
-    """Open the page of a report. Whatever it writes to the console, or asks of the network, fails the test."""
-    contexts: list[BrowserContext] = []
-    troubles: list[str] = []
-
-    def asked(route: Route) -> None:
-        if route.request.url.startswith("file:"):
-            route.continue_()
-        else:
-            troubles.append(f"asked for {route.request.url}")
-            route.abort()
-
-    def open_page(report: Report, size: tuple[int, int] = WIDE, **options: Any) -> Page:
-        name = folder / f"{id(report)}.html"
-        if not name.exists():
-            write_html(report, name)
-        width, height = size
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        context.route("**/*", asked)
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        page.goto(name.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Report:
-    return decoder_report()
-
-
-def picture(page: Page, name: str) -> None:
-    if IMAGES is not None:
-        IMAGES.mkdir(exist_ok=True)
-        page.screenshot(path=IMAGES / f"page-{name}.png")
+PHONE = (390, 844)
 
 
 def ringed(page: Page) -> None:
@@ -119,7 +37,6 @@ def test_it_draws(opened: Open, decoder: Report) -> None:
     assert marks == ["✗"] * 16, "marks say it without colour"
     assert page.locator(".grid tbody tr").nth(3).locator(".cell").all_text_contents() == ["·"] * 16
     expect(page.locator("#legend")).to_contain_text("diverged, inherited")
-    picture(page, "wide")
     expect(page.locator("#missing")).to_contain_text("2 without actual")
     legend = ["worst rank", "median rank", "below warn: noise", "warn to fail: drift", "above fail: diverged"]
     expect(page.locator("#depth-legend span")).to_contain_text([*legend, "match", "diverged, own", "inherited"])
@@ -146,7 +63,6 @@ def test_a_click_opens_a_label(opened: Open, decoder: Report) -> None:
         expect(dialog).to_contain_text(text)
     expect(dialog.locator(".chart .picture")).to_have_count(3)
     expect(dialog.locator(".names button")).to_have_count(9)
-    picture(page, "label")
     dialog.get_by_role("button", name="rank 4").click()
     expect(dialog.locator(".tag")).to_contain_text("match")
     for text in ("Limits: bfloat16 table", "modeling.py:212", "of the limit"):
@@ -191,11 +107,9 @@ def test_a_phone(opened: Open, decoder: Report) -> None:
     expect(page.locator(".grid tbody tr")).to_have_count(27)
     expect(page.locator("#depth-chart .picture")).to_be_visible()
     assert no_sideways_scroll(page)
-    picture(page, "phone")
     page.locator(".grid .first").tap()
     expect(page.locator("dialog .chart .picture").nth(2)).to_be_attached()
     assert page.evaluate("document.querySelector('.one').scrollWidth <= document.querySelector('.one').clientWidth")
-    picture(page, "phone-label")
 
 
 def test_dark(opened: Open, decoder: Report) -> None:
@@ -203,7 +117,6 @@ def test_dark(opened: Open, decoder: Report) -> None:
     ringed(page)
     bar = page.locator("dialog .chart .bar").first
     dark = bar.evaluate("bar => getComputedStyle(bar).fill")
-    picture(page, "dark")
     page.emulate_media(color_scheme="light")
     page.wait_for_function("([bar, dark]) => getComputedStyle(bar).fill !== dark", arg=[bar.element_handle(), dark])
 
