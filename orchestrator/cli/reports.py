@@ -81,6 +81,10 @@ def diff(
 def report(
     run_directory: RunArgument,
     html: Annotated[bool, typer.Option("--html", help="Write report.html: one page that works offline.")] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page on this host alone, of a report of any size, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port of --serve; 0 takes any that is free.")] = 0,
     save_floor: Annotated[
         Path | None,
         typer.Option(metavar="PROFILE", help="Add the errors of this run, which must be right, to a floor profile."),
@@ -92,10 +96,18 @@ def report(
         print_lines,
         read_stored_report,
         save_profile,
+        serve_page,
         show,
         write_page,
     )
 
+    if serve:
+        if html or save_floor or as_json:
+            raise UsageError("--serve stands alone: it serves the page until Ctrl-C")
+        serve_page(run_directory, port)
+        return int(ExitCode.MATCH)
+    if port:
+        raise UsageError("--port belongs to --serve")
     run, found = read_stored_report(run_directory)
     if html:
         print_lines([f"Page: {write_page(found, run)}"], as_json=as_json)

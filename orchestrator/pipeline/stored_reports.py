@@ -124,6 +124,26 @@ def write_page(report: Report, run: RunDir) -> Path:
     return run.report_html
 
 
+def serve_page(folder: Path, port: int) -> None:
+    """Serve the page of a report on this host alone, until Ctrl-C. Raises UsageError when the port cannot be had."""
+    from aclcmp.orchestrator.report.html.serve import ServedPage, open_server
+
+    run, record = _open_folder(folder)
+
+    def read_label(number: int) -> Report:
+        return read_h5(run.report_h5, record, only=lambda grid: [number])
+
+    with open_server(ServedPage(read_h5(run.report_h5, record, with_rows=False), read_label), port) as server:
+        print_lines(
+            [f"Page: http://{server.server_address[0]!s}:{server.server_port}/ (on this host alone; Ctrl-C ends)"]
+        )
+        sys.stdout.flush()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print_lines(["The page is no longer served."])
+
+
 def print_explanation(folder: Path, name: str, task: int | None, rank: int | None) -> ExitCode:
     """Print everything known about a label; where nobody has looked at it again, look, if that is possible."""
 

@@ -44,17 +44,27 @@ def details(report: Report) -> dict[str, Any]:
     labels = report.judgement.labels
     ordered = list(_by_interest(labels))
     shown = ordered[:MOST_DETAILS]
-    looks = {(n, v.rank): look for n, v in shown if (look := report.looks.get((labels[n].key, v.rank)))}
+    return _details(report, shown, [label.key for label in labels]) | {"left_out": len(ordered) - len(shown)}
+
+
+def label_details(report: Report, number: int) -> dict[str, Any]:
+    """Return the same of the only label of a report, on all its ranks, with `number` as that of the label."""
+    (label,) = report.judgement.labels
+    return _details(report, [(number, verdict) for verdict in label.ranks], {number: label.key})
+
+
+def _details(report: Report, shown: Held, keys: Sequence[LabelKey] | Mapping[int, LabelKey]) -> dict[str, Any]:
+    looks = {(n, v.rank): look for n, v in shown if (look := report.looks.get((keys[n], v.rank)))}
     rows = {(n, v.rank): v.stats.rows for n, v in shown if v.stats is not None and v.stats.rows.index.size}
     channels = {at: look.channels for at, look in looks.items() if look.channels.index.size}
+    number = {keys[n]: n for n in (keys if isinstance(keys, Mapping) else range(len(keys)))}
     return {
         "metrics": [{"name": name, "words": info.words, "help": info.help} for name, info in METRICS.items()],
-        "verdicts": [_detail(number, verdict, looks.get((number, verdict.rank))) for number, verdict in shown],
+        "verdicts": [_detail(n, verdict, looks.get((n, verdict.rank))) for n, verdict in shown],
         "rows": _strips(rows),
         "channels": _strips(channels),
-        "findings": printable_in(_findings(report)),
-        "datasets": {number: printable(_dataset(labels[number].key)) for number, _ in shown},
-        "left_out": len(ordered) - len(shown),
+        "findings": printable_in(_findings(report, number)),
+        "datasets": {n: printable(_dataset(keys[n])) for n, _ in shown},
     }
 
 
@@ -158,9 +168,8 @@ def _strips(by_place: Mapping[tuple[int, int], RowSums | ChannelSums]) -> list[d
     return [{"label": number, **strips(dict(sorted(ranks.items())))} for number, ranks in by_label.items()]
 
 
-def _findings(report: Report) -> dict[str, Any]:
+def _findings(report: Report, number: Mapping[LabelKey, int]) -> dict[str, Any]:
     """Return hints and patterns by the label's number."""
-    number: dict[LabelKey, int] = {label.key: n for n, label in enumerate(report.judgement.labels)}
     found: dict[str, list[Any]] = defaultdict(list)
     for hint in report.hints:
         if hint.key in number:

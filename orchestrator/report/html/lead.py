@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from operator import itemgetter
@@ -59,33 +59,32 @@ def lead_of(report: Report) -> Lead:
     failed = failure_lines(report.run)
     interrupted, replicas = interruption_lines(report), replica_lines(report)
     if failed:  # exit code 3 comes before 1, and 1 before 4
-        rest = (*interrupted, *first_divergence_lines(report), *replicas, *drift_lines(report))
-        return Lead(failed[0], lines=_clean(rest))
+        return Lead(failed[0], lines=_clean([*interrupted, *first_divergence_lines(report), *replicas]))
     if first is not None:
-        _, why, *also = first_divergence_lines(report)
+        _, why, *others = first_divergence_lines(report)
         hint = main_hint(report)
         looks = hint.words if hint else _place_of_error(report, first.key)
-        lines = (*interrupted, *([why] if looks else []), *also, *replicas)
+        lines = (*interrupted, *([why] if looks else []), *others, *replicas)
         name = f"{first.key.label} #{first.key.occurrence}" if first.key.occurrence else first.key.label
         return Lead(name or "(no name)", True, looks or why.strip(), _chips_of_first(report, hint), _clean(lines))
     sentences = [*interrupted, *replicas, *drift_lines(report)]
     if good := success_line(report):
-        what, _, how_many = good.partition(": ")
-        return Lead(_of_pass(report, what), subtitle=how_many, chips=_chips_of_pass(report))
+        what, _, numbers = good.partition(": ")
+        return Lead(_of_pass(report, what), subtitle=numbers, chips=_chips_of_pass(report))
     if judgement.verdict == "match":
-        sentence, *lines = sentences or [_count_sentence(report)]
-        what, *rest = re.split("[;:] ", sentence, maxsplit=1)
-        subtitle = "".join(rest)
-        return Lead(_of_pass(report, what), subtitle=subtitle, chips=_chips_of_pass(report), lines=_clean(lines))
+        sentence, *also = sentences or [_count_sentence(report)]
+        what, *how_many = re.split("[;:] ", sentence, maxsplit=1)
+        subtitle = "".join(how_many)
+        return Lead(_of_pass(report, what), subtitle=subtitle, chips=_chips_of_pass(report), lines=_clean(also))
     gaps = gap_lines(report)
     if judgement.verdict == "incomplete" and judgement.coverage.compared:
-        subtitle, *lines = [*sentences, *gaps[: not sentences]] or [_count_sentence(report)]
-        return Lead("Incomplete", subtitle=subtitle, chips=_chips_of_gaps(judgement.coverage), lines=_clean(lines))
-    headline, *lines = sentences or gaps or [_count_sentence(report)]
-    return Lead(headline, lines=_clean(line for line in lines if line not in gaps))
+        subtitle, *also = [*sentences, *gaps[: not sentences]] or [_count_sentence(report)]
+        return Lead("Incomplete", subtitle=subtitle, chips=_chips_of_gaps(judgement.coverage), lines=_clean(also))
+    headline, *also = sentences or gaps or [_count_sentence(report)]
+    return Lead(headline, lines=_clean([line for line in also if line not in gaps]))
 
 
-def _clean(lines: Sequence[str] | Iterator[str]) -> tuple[str, ...]:
+def _clean(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines)
 
 

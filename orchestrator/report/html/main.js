@@ -39,9 +39,6 @@ async function start() {
   openAddressed();
 }
 
-/** The rows of the table; a server's page has others. */
-let makeRows = (page) => new PageRows(page);
-
 /** Draw the heat map, and the chart beside it where both have room, else below it. */
 function drawPair(page, rows, openLabel) {
   const pair = document.getElementById("pair");

@@ -31,8 +31,9 @@ _SCRIPTS = (
     "label.js",
     "rows.js",
     "table.js",
-    "main.js",
 )
+_SERVED, _LAST = "served.js", "main.js"
+_SELF = "'self'"
 _STYLES = ("page.css", "lead.css", "grid.css", "charts.css", "table.css", "label.css")
 
 
@@ -41,20 +42,31 @@ def write_html(report: Report, path: Path) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    script = "".join(_own(name) for name in _SCRIPTS)
+    text, _ = page_text(report)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def page_text(report: Report, *, served: bool = False) -> tuple[str, str]:
+    """Return the page with all its data in it, and its Content-Security-Policy; without data for a page that is served.
+
+    A served page asks its server for them, and may load nothing else.
+    """
     columns = columns_of(report)
+    script = "".join(_own(name) for name in (*_SCRIPTS, *((_SERVED,) if served else ()), _LAST))
+    policy = _content_policy(_hash(script.encode()), served=served)
     text = _template().render(
         summary=summary_of(report),
         run_id=report.run_id,
-        policy=_content_policy(_hash(script.encode())),
+        policy=policy,
         style="".join(_own(name) for name in _STYLES),
         script=script,
         glossary=GLOSSARY,
-        overview=pack_json(overview(report, columns)),
-        figures=pack(figures(report.judgement.labels, columns)),
-        details=pack_json(details(report)),
+        served=served,
+        overview="" if served else pack_json(overview(report, columns)),
+        figures="" if served else pack(figures(report.judgement.labels, columns)),
+        details="" if served else pack_json(details(report)),
     )
-    path.write_text(text, encoding="utf-8", newline="\n")
+    return text, policy
 
 
 def _hash(script: bytes) -> str:
@@ -78,12 +90,12 @@ def _own(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _content_policy(*hashes: str) -> str:
-    """Return the Content-Security-Policy: no network at all, and no script but those of these hashes.
+def _content_policy(script: str, *, served: bool) -> str:
+    """Return the Content-Security-Policy: no network (but a served page's server), and no script but that of this hash.
 
     The scripts set style attributes; without a network styles can do no harm.
     """
     return (
-        f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {script}; style-src 'unsafe-inline'; img-src data:; "
+        f"{'connect-src ' + _SELF + '; ' if served else ''}base-uri 'none'; form-action 'none'"
     )

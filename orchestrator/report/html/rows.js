@@ -3,6 +3,9 @@
 
 const NUMBERS = ["margin", "relL2", "own"];
 
+/** Make the rows of the table; a page on a server has others. */
+let makeRows = (page) => new PageRows(page);
+
 /** Rows by query. The server of a report has the same method, and so the same table. */
 class PageRows {
   constructor(page) {
@@ -76,24 +79,18 @@ class PageRows {
   }
 
   row(cell) {
-    const { page } = this;
-    const { figures } = page;
+    const { figures, columns } = this.page;
     const [label, column] = [Math.floor(cell / figures.width), cell % figures.width];
-    return {
-      label,
-      column,
-      face: figures.faces[cell],
-      name: this.names[label],
-      task: page.labels.task[label],
-      rank: page.columns[column].name,
-      margin: figures.value(figures.margin[cell]),
-      relL2: figures.value(figures.relL2[cell]),
-      own: page.own ? figures.value(figures.own[cell]) : NaN,
-      dtype: sideWords(page, label, 0),
-      shape: sideWords(page, label, 1),
-      site: sideWords(page, label, 3),
-    };
+    const value = (name) => figures.value(figures[name][cell] ?? 0);
+    const [margin, relL2, own] = NUMBERS.map(value);
+    return rowOf(this.page, label, column, { face: figures.faces[cell], rank: columns[column].name, margin, relL2, own });
   }
+}
+
+/** A row of the table: what is known of a label on a rank or column, with what the page knows of the label. */
+function rowOf(page, label, column, known) {
+  const [dtype, shape, site] = [0, 1, 3].map((part) => sideWords(page, label, part));
+  return { label, column, name: labelName(page, label), task: page.labels.task[label], dtype, shape, site, ...known };
 }
 
 /** What a label's sides have for a part (dtype, shape, device, call site): golden's, and actual's where it differs. */
