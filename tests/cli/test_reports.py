@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from urllib.request import urlopen
 
+import h5py
 import pytest
 
 from tests.cli.conftest import Command, assert_one_line
@@ -85,6 +89,32 @@ def test_a_report_is_judged_explained_and_shown_again(aclcmp: Command, wrong: Pa
     assert done.code == 0 and b"layers.4.out" in (wrong / "report.html").read_bytes()
     cases = {case.get("name"): case for case in ET.parse(wrong / "report.xml").getroot().iter("testcase")}
     assert cases["layers.4.out"].find("failure") is not None and cases["layers.3.out"].find("failure") is None
+
+
+def test_the_page_is_served_until_ctrl_c(wrong: Path) -> None:
+    environ = os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "aclcmp", "report", "wrong", "--serve"]
+    with subprocess.Popen(
+        command, cwd=wrong.parent, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        told = process.stdout.readline()
+        address = re.fullmatch(r"Page: (http://127\.0\.0\.1:\d+)/ \(on this host alone; Ctrl-C ends\)\n", told)
+        assert address, told
+        with urlopen(f"{address[1]}/rows?order=status&descending=true") as answer:
+            (number, rank, *_), *_ = json.load(answer)["rows"]
+        with urlopen(f"{address[1]}/label?number={number}") as answer:
+            label = json.load(answer)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+        assert (process.stdout.read(), process.stderr.read()) == ("The page is no longer served.\n", "")
+    found = label["verdicts"][0]
+    assert (rank, label["datasets"][str(number)]) == (0, "/tasks/0/layers.4.out/0")
+    with h5py.File(found["golden"][4]) as shard:  # as the page's lines of Python open it
+        golden, actual = (shard[f"{label['datasets'][str(number)]}/{side}"][:] for side in ("pta", "acl"))
+    (row,), start, kept = found["worst_row"]["row"], found["worst_row"]["start"], found["worst_row"]["actual"]
+    assert found["worst_row"]["shape"] == list(golden.shape) == list(actual.shape)
+    assert kept == pytest.approx(actual[row, start : start + len(kept)].tolist(), rel=1e-4)
 
 
 def test_two_reports_and_floors(aclcmp: Command, wrong: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ function depthPoints(page, rows) {
 /** Return a label's largest and median error over ranks, as it is held against its limit, and its gravest face. */
 function errorsOf(page, label) {
   const { figures } = page;
-  const limit = page.labels.fail[label];
+  const limit = page.own ? null : page.labels.fail[label]; // a margin may be that of an own error, with its own limit
   const codes = limit ? figures.margin : figures.relL2;
   const cells = page.columns.map((_, column) => label * figures.width + column).filter((cell) => figures.faces[cell]);
   const sorted = cells
@@ -42,6 +42,7 @@ function errorsOf(page, label) {
     label,
     error: value(sorted.at(-1)),
     median: value(sorted[sorted.length >> 1]),
+    own: page.own ? figures.value(Math.max(...cells.map((cell) => figures.own[cell]), 0)) : NaN,
     face: Math.max(0, ...cells.map((cell) => figures.faces[cell])),
   };
 }
@@ -57,7 +58,7 @@ const MARKS = {
 function drawDepth(page, rows, { top, tall, width, names }, open) {
   const holder = document.getElementById("depth-chart");
   const points = depthPoints(page, rows);
-  const finite = points.flatMap((p) => [p.error, p.median, ...(p.limits ?? [])]).filter((v) => v > 0 && v < Infinity);
+  const finite = points.flatMap((p) => [p.error, p.median, p.own, ...(p.limits ?? [])]).filter((v) => v > 0 && v < Infinity);
   document.getElementById("depth").hidden = !finite.length;
   if (!finite.length) return;
   const left = names ? 112 : 8;
@@ -81,6 +82,7 @@ function drawDepth(page, rows, { top, tall, width, names }, open) {
   parts.push(
     text((left + right) / 2, end + 34, "error (logarithmic)"),
     svg("path", { class: "median", d: path(points.map((p) => [x(p.median), y(p.at)])) }),
+    page.own ? svg("path", { class: "own", d: path(points.map((p) => [x(p.own), y(p.at)])) }) : null,
     svg("path", { class: "worst", d: path(points.map((p) => [x(p.error), y(p.at)])) }),
     ...points.map((p) => mark(page, p, x(p.error), y(p.at), points.length > 400)),
   );
@@ -170,6 +172,7 @@ function depthLegend(page, points) {
   document.getElementById("depth-legend").replaceChildren(
     legendLine(line("worst"), "worst rank"),
     legendLine(line("median"), "median rank"),
+    ...(page.own ? [legendLine(line("own"), "own error, worst rank")] : []),
     ...(points[0].limits
       ? [
           legendLine(band("band-match"), "below warn: noise"),

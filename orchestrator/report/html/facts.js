@@ -9,7 +9,7 @@ function scale(page, label, cell, verdict) {
     page.labels.source[label],
   ];
   const margin = page.figures.value(page.figures.margin[cell]);
-  const error = margin * fail;
+  const error = page.own ? page.figures.value(page.figures.relL2[cell]) : margin * fail; // own errors have other limits
   if (!warn || !fail || Number.isNaN(error))
     return source ? make("p", { class: "line quiet" }, `Limits: ${source}.`) : null;
   const low = Math.log10(Math.min(warn / 1e3, error > 0 ? error / 2 : warn));

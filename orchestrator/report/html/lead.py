@@ -122,11 +122,17 @@ def _chips_of_first(report: Report, hint: Hint | None) -> tuple[Chip, ...]:
 
 
 def margin_words(verdict: RankVerdict) -> str:
-    """Return "error 1.9 = 1,690 × the limit", or "" where nothing was held against a finite limit."""
+    """Return "error 1.9 = 1,690 × the limit", or "" where nothing was held against a finite limit.
+
+    Where own errors were measured, theirs is the larger share of a limit: "own error 0.05: 5,000 × its limit".
+    """
     margin, limits = verdict.margin, verdict.limits
     if margin is None or limits is None or not isfinite(margin) or not 0 < limits.fail < float("inf"):
         return ""
-    times = f"{margin:,.0f} × the limit" if margin >= 100 else f"{margin:.2g} × the limit"
+    factor = f"{margin:,.0f}" if margin >= 100 else f"{margin:.2g}"
+    if verdict.own is not None:
+        return f"own error {plain_figure(verdict.own.rel_l2)}: {factor} × its limit"
+    times = f"{factor} × the limit"
     return f"error {plain_figure(margin * limits.fail)} = {times}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,7 +29,7 @@ from aclcmp.orchestrator.report.html.page import page_text
 from aclcmp.orchestrator.report.html.served_rows import RowQuery, ServedRows
 
 HOST = "127.0.0.1"
-_LOOPBACK = (HOST, "localhost", "[::1]")
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _JSON = "application/json"
 _COMPRESSED_FROM = 1 << 14
 
@@ -109,9 +110,7 @@ def open_server(page: ServedPage, port: int) -> ThreadingHTTPServer:
 
 
 def _handle(request: BaseHTTPRequestHandler, page: ServedPage) -> None:
-    host = request.headers.get("Host", "")
-    name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-    if name not in _LOOPBACK:  # another site's name that leads here: DNS rebinding
+    if not _LOOPBACK.fullmatch(request.headers.get("Host", "")):  # another site's name that leads here: DNS rebinding
         return _refuse(request, HTTPStatus.FORBIDDEN, "this page is for this host alone")
     try:
         found = page.answer(request.path)

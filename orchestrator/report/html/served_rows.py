@@ -69,9 +69,9 @@ class ServedRows:
         self._find = lru_cache(maxsize=8)(self._find_rows)
 
     def _worst_of_labels(self, labels: int) -> _Ints:
-        """Return the number of the gravest row of each label, of equal ones that with the largest margin."""
+        """Return the number of the gravest row of each label, of equal ones the first with the largest margin."""
         margin = np.nan_to_num(self._figures["margin"], nan=-1.0)
-        order = np.lexsort((margin, self._face, self._label))
+        order = np.lexsort((-np.arange(len(margin)), margin, self._face, self._label))
         last = np.searchsorted(self._label[order], np.arange(labels), side="right") - 1
         found = order[last]
         return found[self._label[found] == np.arange(labels)] if len(order) else order
@@ -105,7 +105,7 @@ class ServedRows:
 
     def _key(self, order: str, rows: _Ints) -> npt.NDArray[Any]:
         if order in _FIGURES:
-            return np.nan_to_num(self._figures[order][rows], nan=-1.0)
+            return np.asarray(np.nan_to_num(self._figures[order][rows], nan=-1.0))
         if order == "status":
             return self._face[rows].astype(np.int64)
         if order == "rank":

@@ -178,6 +178,7 @@ def test_own_errors_are_there_where_they_were_measured(tmp_path: Path) -> None:
     report = report_of([label("a", [verdict(0), own])])
     page = page_of(report, tmp_path)
     assert page.part("overview")["own"] is True
+    assert "own error 0.05: " in page.said and "× its limit" in page.said
     held = figures(report.judgement.labels, columns_of(report))
     assert len(held) == 2 + 4 * 2 * 2
     codes = np.frombuffer(held[2:], "<u2").reshape(4, 2)[3]
