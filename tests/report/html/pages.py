@@ -118,10 +118,14 @@ def decoder_report(
     run = record_of(ranks)
     run = run.model_copy(update={"command": ("python", "run_decoder.py", "--prompt", "a b")})
     words = "without the part of rank 6: a summand missing from the all-reduce"
+    judgement = judgement_of(labels)
+    if judgement.first_divergence is not None:
+        why = next(label.ranks[rank].reason for label in labels if label.key == key)
+        judgement = replace(judgement, first_divergence=replace(judgement.first_divergence, why=why))
     return Report(
         run,
         run.run_id,
-        judgement_of(labels),
+        judgement,
         {"name": "default", "bfloat16.warn": LIMITS.warn, "bfloat16.fail": LIMITS.fail},
         notes=("layouts of 24 labels were inferred from their shapes",),
         patterns=(

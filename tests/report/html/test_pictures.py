@@ -69,7 +69,7 @@ def test_picture_of_the_table(opened: Open, decoder: Report) -> None:
     page = opened(decoder, (1200, 640))
     page.locator("#query").fill("down.local")
     expect(page.locator("#found")).to_have_text("24 rows")
-    page.locator("#labels").evaluate("section => section.scrollIntoView()")
+    page.locator("#labels").evaluate("section => section.scrollIntoView({ behavior: 'instant' })")
     keep(page.screenshot(), "page-table.png")
 
 
