@@ -186,6 +186,8 @@ def compare_again(
     `layouts` is a file that corrects those told. Returns the exit code.
     """
     run, record = open_run(folder)
+    if not run.shards.is_dir():
+        raise UsageError(f"{folder} has no shards any more, only its report: aclcmp report {folder}")
     rules, paths = _layouts(layouts), _paths(layouts=layouts)
     console, screen = terminal(as_json)
     on_golden = find_run_on_golden_values(run, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,12 @@ from aclcmp.orchestrator.core.option_fields import HelpGroup
 from aclcmp.orchestrator.errors import ExitCode, FailOn, UsageError
 
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Run directory, or the folder of the report on two runs.")
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="Run directory, or the folder of the report on two runs. Default: the latest.",
+        show_default=False,
+    ),
 ]
 PolicyOption = Annotated[Path | None, typer_option("policy")]
 FailOnOption = Annotated[FailOn | None, typer_option("fail_on")]
@@ -24,7 +30,7 @@ _RANK = typer.Option(help="This rank in full, instead of the worst.", show_defau
 
 
 def verdict(
-    run_directory: RunArgument,
+    run_directory: RunArgument = None,
     policy: PolicyOption = None,
     floor: Annotated[
         Path | None,
@@ -50,36 +56,64 @@ def verdict(
     if floor is not None and not floor.is_file():
         raise UsageError(f"--floor {floor} is no file; give a profile, or compare again for other floors")
     report, run = judge_again(
-        run_directory, read_judging_options(policy, fail_on, None if floor is None else str(floor)), save=save
+        chosen_run(run_directory),
+        read_judging_options(policy, fail_on, None if floor is None else str(floor)),
+        save=save,
     )
     show(report, run if save else None, as_json=as_json)
     return int(report.judgement.exit_code)
 
 
 def explain(
-    run_directory: RunArgument,
-    label: Annotated[str, typer.Argument(metavar="LABEL", help='An id, or a glob such as "layers.2.**".')],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] LABEL",
+            help='The run (default: the latest), and an id, or a glob such as "layers.2.**".',
+            show_default=False,
+        ),
+    ],
     task: Annotated[int | None, _TASK] = None,
     rank: Annotated[int | None, _RANK] = None,
 ) -> int:
     """Print everything known about one label: errors, limits and by how much they would have to move, where and why."""
     from aclcmp.orchestrator.pipeline.stored_reports import print_explanation
 
-    return int(print_explanation(run_directory, label, task, rank))
+    if len(words) > 2:
+        raise UsageError(f"explain takes a run and one label; quote a glob: aclcmp explain {words[0]} '*'")
+    *given, label = words
+    if not given and Path(label).is_dir():
+        raise UsageError(f'{label} is a run; name a label of it, too: aclcmp explain {label} "**.mlp"')
+    run = chosen_run(Path(given[0]) if given else None)
+    return int(print_explanation(run, label, task, rank))
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run directory, the older one.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run directory, the newer one.")],
+    first: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN_A]", help="Run directory, the older one. Default: the latest but one.", show_default=False
+        ),
+    ] = None,
+    second: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN_B]", help="Run directory, the newer one. Default: the latest.", show_default=False
+        ),
+    ] = None,
 ) -> int:
     """Say what was mended from one run to another, and what is new. Exit code 1 where anything got worse, else 0."""
     from aclcmp.orchestrator.pipeline.stored_reports import print_diff
+    from aclcmp.orchestrator.run.run_list import latest_two
 
-    return int(print_diff(first, second))
+    if first is None:
+        first, second = latest_two()
+        _say(f"Runs: {first} and {second}, the latest two")
+    return int(print_diff(first, chosen_run(second)))
 
 
 def report(
-    run_directory: RunArgument,
+    run_directory: RunArgument = None,
     html: Annotated[bool, typer.Option("--html", help="Write report.html: one page that works offline.")] = False,
     save_floor: Annotated[
         Path | None,
@@ -96,7 +130,7 @@ def report(
         write_page,
     )
 
-    run, found = read_stored_report(run_directory)
+    run, found = read_stored_report(chosen_run(run_directory))
     if html:
         print_lines([f"Page: {write_page(found, run)}"], as_json=as_json)
     if save_floor is not None:
@@ -104,3 +138,22 @@ def report(
     if as_json or not (html or save_floor):
         show(found, as_json=as_json)
     return int(ExitCode.MATCH)
+
+
+def chosen_run(given: Path | None) -> Path:
+    """Return the run that is given, else the latest, and say which that is. Raises UsageError where there is none."""
+    if given is not None:
+        return given
+    from aclcmp.orchestrator.run.run_list import latest_run
+
+    run = latest_run()
+    _say(f"Run: {run}, the latest")
+    return run
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr: stdout may be for programs."""
+    from aclcmp.orchestrator.core.text import visible
+
+    plain = not (sys.stderr.encoding or "").lower().startswith("utf")
+    typer.echo(visible(line, plain), err=True)
