@@ -119,6 +119,9 @@ def report(
         Path | None,
         typer.Option(metavar="PROFILE", help="Add the errors of this run, which must be right, to a floor profile."),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show all rows of the table: only labels that are alike share one.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Show the report of a run again, or write it in another form. Exit code 0 whatever the report says."""
@@ -136,7 +139,7 @@ def report(
     if save_floor is not None:
         print_lines([save_profile(found, save_floor)], as_json=as_json)
     if as_json or not (html or save_floor):
-        show(found, as_json=as_json)
+        show(found, as_json=as_json, full=full)
     return int(ExitCode.MATCH)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.core.run_record import RunRecord
+from aclcmp.orchestrator.core.text import shown_path
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.run.directory import LATEST, RUNS, RunDir
 from aclcmp.orchestrator.run.record_file import load_record
@@ -64,12 +65,12 @@ def latest_run() -> Path:
 
     Known are those in `aclcmp-runs`, and the one that its link leads to, wherever that lies.
     """
-    return _relative(_known_runs()[-1].run.root)
+    return Path(shown_path(_known_runs()[-1].run.root))
 
 
 def latest_two() -> tuple[Path, Path]:
     """Return the latest two runs that were compared, the older one first. Raises UsageError for less than two."""
-    compared = [_relative(each.run.root) for each in _known_runs() if each.head is not None]
+    compared = [Path(shown_path(each.run.root)) for each in _known_runs() if each.head is not None]
     if len(compared) < 2:
         raise UsageError(f"{RUNS} has no two runs that were compared; give RUN_A and RUN_B")
     return compared[-2], compared[-1]
@@ -108,10 +109,6 @@ def nested_runs(root: Path) -> Iterator[RunDir]:
         if run.record.name in names:
             yield run
             folders[:] = [name for name in folders if Path(path) / name not in (run.shards, run.logs, run.dumps)]
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _stored_run(folder: Path) -> StoredRun | None:

@@ -77,7 +77,8 @@ def row_of(
     `first` is the label that the headline names.
     """
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
-    metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
+    whole = [verdict for verdict in label.ranks if verdict.status is not Status.MISMATCH]
+    metrics = [verdict.metrics for verdict in whole if verdict.metrics is not None]
     origin = _strongest(verdict.origin for verdict in label.ranks if not verdict.excused)
     shown = {rank: _shown_status(verdict) for rank, verdict in by_rank.items()}
     status = max(shown.values(), key=_SEVERITY, default=label.status)

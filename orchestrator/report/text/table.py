@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ from aclcmp.orchestrator.terminal.cells import fold_words, shorten
 
 _FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
+_UNFOLDED = (sys.maxsize,) * 3
 _LABEL_ROOM = 28
 _LEAST_LABEL_ROOM = 20
 """Where labels have less, the worst rows have no column, then the origins: sentences and files tell them."""
@@ -37,16 +39,17 @@ class _Line:
     row: Row | None
 
 
-def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int = 40) -> list[Text]:
+def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int | None = 40) -> list[Text]:
     """Return the table in lines of at most `width` (but at least 60) terminal cells; `plain`: in ASCII.
 
-    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes.
+    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes. None: labels
+    share a row only where they are alike.
     """
     width = max(width, _NARROWEST)
     lines: list[_Line] = []
-    for each in _FOLDS:
+    for each in _FOLDS if most is not None else (_UNFOLDED,):
         lines = _lines(judgement, ranks, *each)
-        if len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
+        if most is None or len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
             break
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
