@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aclcmp.orchestrator.core.text import shown_path
 from aclcmp.orchestrator.errors import UsageError
 
 RUNS = "aclcmp-runs"
@@ -46,6 +47,7 @@ class RunDir:
         """Return the run directory of a folder. Raises UsageError where there is no folder."""
         if not folder.is_dir():
             raise _no_folder(folder)
+        folder = settled(folder)
         return RunDir(folder.absolute(), folder.name)
 
     @staticmethod
@@ -167,6 +169,11 @@ class RunDir:
     def report_csv(self) -> Path:
         """The cross-rank report as a table, in the original's columns."""
         return self.root / "report.csv"
+
+
+def settled(folder: Path) -> Path:
+    """Return the folder that a link leads to now: where it is that of the latest run, a new run changes it."""
+    return Path(shown_path(folder.resolve())) if folder.is_symlink() else folder
 
 
 def _link_latest(root: Path) -> None:

@@ -41,6 +41,11 @@ def test_a_day(aclcmp: Command, tmp_path: Path) -> None:
     assert changed.code == 1 and "match -> diverged" in changed.out
     assert f"Runs: aclcmp-runs/{first.name} and mine, the latest two" in changed.err
 
+    both = aclcmp("compare", first, "aclcmp-runs/latest")  # while it runs, its own folder becomes the latest
+    assert both.code == 1 and "Note: actual: " in both.out and f"{tmp_path / 'mine'}, 1 rank" in both.out, both.out
+    for report in (tmp_path / "aclcmp-runs" / "latest").resolve().iterdir():
+        report.unlink()
+
     listed = aclcmp("runs")
     assert first.name in listed.out and " match " in listed.out and "mine" not in listed.out
     told = aclcmp("prune", "--keep", "0")
