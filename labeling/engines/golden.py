@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from aclcmp.labeling.api import name_tokens, record_at, rows
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
 from aclcmp.labeling.engines.parted_tokens import PartedTokens, record_margins
 from aclcmp.labeling.errors import AclcmpError
@@ -70,9 +71,9 @@ def main(arguments: list[str]) -> int:
             why = next((record.error for index in indices for record in index.records if record.error), "")
             why = f": its labels failed: {why}" if why else ": was it recorded in an engine?"
             raise AclcmpError(f"{shards.parent} holds no label with rows{why}")
-        _run(
-            model, requests, labels, [(index.header.world_size, table) for index in indices for table in index.weights]
-        )
+        summarised = {each.data_id for index in indices for each in index.records if each.capture != Capture.FULL.value}
+        weights = [(index.header.world_size, table) for index in indices for table in index.weights]
+        _run(model, requests, labels, weights, summarised)
     except AclcmpError as error:
         print(f"{ERROR}{error}", file=sys.stderr)
         return 2
@@ -119,10 +120,12 @@ def _run(
     requests: list[RecordedRequest],
     labels: Mapping[str, str],
     weights: Sequence[tuple[int, WeightTable]],
+    summarised: Collection[str],
 ) -> None:
     """Run the model over all requests, in the engine's precision, and in float32 as the reference of a lower one.
 
     `weights` are what the engine's ranks hold, each with how many ranks there were: golden's are hashed as these need.
+    `summarised` are the labels of which the engine's ranks kept only summaries.
     """
     import torch
 
@@ -160,7 +163,7 @@ def _run(
             _say(f"{of_side}request {number} of {len(requests)}, {len(tokens)} tokens")
         hooks.close()
     if _LOGITS in labels:
-        record_margins(model, parted, partners, _say)  # the last model is the one of float32
+        record_margins(model, parted, partners - {*summarised}, _say)  # the last model is the one of float32
     if texts := _token_texts(path, sorted(occurring)):
         name_tokens(texts)
 

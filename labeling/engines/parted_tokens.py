@@ -55,6 +55,8 @@ def record_margins(model: Any, parted: PartedTokens, labels: Collection[str], sa
         except Exception as error:  # a model that autograd cannot pass through has its labels all the same
             say(f"no layer is told for tokens that part: {type(error).__name__}: {error}"[:300])
             return
+        if not gradients:
+            return
         room -= sum(gradient.value.nbytes for gradient in gradients)
         if room < 0:
             say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 from typing import NamedTuple
 
 from aclcmp.orchestrator.core.floors import FloorSource
@@ -71,7 +72,8 @@ class Token:
         Where single shares are far larger than what they add up to, the first order tells nothing.
         """
         whole = sum(share.moved for share in self.shares)
-        if whole <= 0.0 or sum(abs(share.moved) for share in self.shares) > MOST_OF_WHOLE * whole:
+        sizes = sum(abs(share.moved) for share in self.shares)
+        if not (isfinite(whole) and 0.0 < sizes <= MOST_OF_WHOLE * whole):
             return None
         return max(self.shares, key=lambda share: share.moved)
 

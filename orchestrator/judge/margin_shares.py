@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from aclcmp.orchestrator.core.margins import MarginPlan, PointPlan, Share, Shares
 from aclcmp.orchestrator.core.plan import LabelPlan
-from aclcmp.orchestrator.core.stats import Outcomes, PairStats
+from aclcmp.orchestrator.core.stats import Basis, Outcomes, PairStats
 
 
 def share_margins(plans: Iterable[MarginPlan], outcomes: Outcomes) -> Shares:
@@ -45,6 +45,6 @@ def _product(label: LabelPlan, size: int, outcomes: Outcomes) -> float | None:
     for rank, group in groupby(label.pairs, attrgetter("rank")):
         (key,) = {pair.key for pair in group}
         stats = outcomes.get((key, rank))
-        if isinstance(stats, PairStats) and stats.n == stats.n_finite == size:
+        if isinstance(stats, PairStats) and stats.basis is Basis.VALUES and stats.n == stats.n_finite == size:
             return stats.sum_xy
     return None
