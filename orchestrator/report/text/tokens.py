@@ -114,7 +114,13 @@ def _where_moved(token: Token) -> str:
         return ""
     whole = sum(share.moved for share in token.shares)
     most = "most of it moved" if largest.moved >= whole / 2 else "moved most"
-    return f"; {most} in {largest.label} ({_figure(largest.moved)} of {_figure(whole)})"
+    back = largest.moved - whole
+    size = (
+        f"{_figure(largest.moved)}, {_figure(back)} back elsewhere"
+        if back > whole / 10
+        else (f"{_figure(largest.moved)} of {_figure(whole)}")
+    )
+    return f"; {most} in {largest.label} ({size})"
 
 
 def _others(choices: Sequence[Choice]) -> str:

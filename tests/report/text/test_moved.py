@@ -17,7 +17,7 @@ TOKEN = Token("r", 5, False, 1, 2, 3, 3, 3, 0.5, 0.6, 0.1, 0.5, 0.01, 0.8, 1.0, 
         ((), ""),
         ((0.1, 0.45, 0.05), "; most of it moved in layers.1 (0.45 of 0.6)"),
         ((0.25, 0.2, 0.15), "; moved most in layers.0 (0.25 of 0.6)"),
-        ((0.9, -0.3, 0.0), "; most of it moved in layers.0 (0.9 of 0.6)"),
+        ((0.9, -0.3, 0.0), "; most of it moved in layers.0 (0.9, 0.3 back elsewhere)"),
         ((3.0, -3.0, 0.6), ""),  # each far more than all: the first order tells nothing
         ((-0.5, 0.2, 0.1), ""),  # away from the other token
         ((float("nan"), 0.2, 0.4), ""),
