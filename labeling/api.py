@@ -24,10 +24,11 @@ from aclcmp.labeling.graphs import (
 from aclcmp.labeling.identity import GOLDEN, INJECT, RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
+    from aclcmp.labeling.shard.margin_table import Margin
     from aclcmp.labeling.shard.weight_table import WeightTable
 
 _on = bool(os.environ.get(SHARD_DIR))
@@ -191,6 +192,12 @@ def name_tokens(texts: Mapping[int, str]) -> None:
     """Record the texts of tokens by their ids, for reports."""
     if _on and (recorder := _live_recorder()):
         recorder.name_tokens(texts)
+
+
+def record_margin(margin: Margin, points: Iterable[tuple[str, Sequence[str], Any, Rows]]) -> None:
+    """Record how a margin between two tokens depends on labels, for reports."""
+    if _on and (recorder := _live_recorder()):
+        recorder.record_margin(margin, points)
 
 
 def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:

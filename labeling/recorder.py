@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -37,7 +37,8 @@ from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
+from aclcmp.labeling.shard.margin_table import GRADIENT, MARGIN, Margin, pack_margin
+from aclcmp.labeling.shard.record import GRADIENTS, ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, TOKENS, pack_request, pack_token_texts
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
@@ -364,12 +365,24 @@ class Recorder:
             self._requests[request] = number
         return number
 
-    def _write_table(self, writer: ShardWriter, side: str, data_id: str, dtype: str, value: npt.NDArray[Any]) -> int:
+    def _write_table(
+        self, writer: ShardWriter, side: str, data_id: str, dtype: str, value: npt.NDArray[Any], rows: int = -1
+    ) -> int:
         """Store what is no tensor of the model; return the number of the record. Raises OSError."""
         seq, self._seq = self._seq, self._seq + 1
         occurrence = self._next_occurrence((0, data_id, side))
         record = LabelRecord(
-            0, data_id, occurrence, side, seq, time.time(), "", dtype=dtype, shape=value.shape, device="numpy"
+            0,
+            data_id,
+            occurrence,
+            side,
+            seq,
+            time.time(),
+            "",
+            dtype=dtype,
+            shape=value.shape,
+            device="numpy",
+            rows=rows,
         )
         writer.add(record, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         return seq
@@ -381,6 +394,25 @@ class Recorder:
                 self._write_table(self._open_writer(), ROWS, TOKENS, "uint8", pack_token_texts(texts))
             except Exception as error:
                 _say(f"the texts of tokens cannot be recorded ({_reason(error)}): reports tell their ids")
+
+    def record_margin(
+        self, margin: Margin, points: Iterable[tuple[str, Sequence[str], npt.NDArray[Any], Rows]]
+    ) -> None:
+        """Store the gradients of a margin, float32: at each point its name, labels, [rows, features] and their rows.
+
+        A failing disk is told and keeps nothing else from going on.
+        """
+        with self._lock:
+            try:
+                writer = self._open_writer()
+                stored = []
+                for name, labels, value, rows in points:
+                    names = self._rows_record(writer, rows, 0)
+                    seq = self._write_table(writer, GRADIENTS, GRADIENT, "float32", value, names)
+                    stored.append((name, labels, seq))
+                self._write_table(writer, GRADIENTS, MARGIN, "uint8", pack_margin(margin, stored))
+            except Exception as error:
+                _say(f"the gradients of a margin cannot be recorded ({_reason(error)}): no layer is told for its token")
 
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)

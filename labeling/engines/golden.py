@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from aclcmp.labeling.api import name_tokens, record_at, rows
+from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
+from aclcmp.labeling.engines.parted_tokens import PartedTokens, record_margins
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.layout import divisors
 from aclcmp.labeling.shard.shard_files import shards_in
@@ -46,6 +49,8 @@ class RecordedRequest:
     name: str
     tokens: dict[int, int] = field(default_factory=dict)
     logits: set[int] = field(default_factory=set)
+    prompt: int = 0
+    """How many tokens its prompt has, as far as that is known, else 0."""
 
 
 def main(arguments: list[str]) -> int:
@@ -66,9 +71,9 @@ def main(arguments: list[str]) -> int:
             why = next((record.error for index in indices for record in index.records if record.error), "")
             why = f": its labels failed: {why}" if why else ": was it recorded in an engine?"
             raise AclcmpError(f"{shards.parent} holds no label with rows{why}")
-        _run(
-            model, requests, labels, [(index.header.world_size, table) for index in indices for table in index.weights]
-        )
+        summarised = {each.data_id for index in indices for each in index.records if each.capture != Capture.FULL.value}
+        weights = [(index.header.world_size, table) for index in indices for table in index.weights]
+        _run(model, requests, labels, weights, summarised)
     except AclcmpError as error:
         print(f"{ERROR}{error}", file=sys.stderr)
         return 2
@@ -98,7 +103,8 @@ def recorded_requests(indices: list[ShardIndex]) -> Iterator[RecordedRequest]:
             for place, tokens in table.tokens_of_requests():
                 name = table.requests[place]
                 if name not in found:
-                    found[name] = RecordedRequest(name[1], dict(enumerate(table.prompts.get(place, ()))))
+                    prompt = table.prompts.get(place, ())
+                    found[name] = RecordedRequest(name[1], dict(enumerate(prompt)), prompt=len(prompt))
                 found[name].tokens |= tokens
                 if number in of_logits:
                     found[name].logits |= tokens.keys()
@@ -114,10 +120,12 @@ def _run(
     requests: list[RecordedRequest],
     labels: Mapping[str, str],
     weights: Sequence[tuple[int, WeightTable]],
+    summarised: Collection[str],
 ) -> None:
     """Run the model over all requests, in the engine's precision, and in float32 as the reference of a lower one.
 
     `weights` are what the engine's ranks hold, each with how many ranks there were: golden's are hashed as these need.
+    `summarised` are the labels of which the engine's ranks kept only summaries.
     """
     import torch
 
@@ -126,12 +134,14 @@ def _run(
     if dtypes:
         sides["ref"] = torch.float32
     occurring = {token for request in requests for token in request.tokens.values()}
+    parted = PartedTokens()
     for side, dtype in sides.items():
         model = _load(path, dtype)
         if weights and dtype is torch.float32:  # casts of the weights in their own precision are recognised
             widths, types = wanted_of(table for _, table in weights)
             hash_weights(model, side, widths=widths, dtypes=types, parts=divisors(max(ranks for ranks, _ in weights)))
-        partners = _watch(model, side, labels)
+        hooks = ExitStack()
+        partners = _watch(model, side, labels, hooks)
         of_side = "" if side == "pta" else f"{side}: "
         _say(f"{of_side}{path.name} in {dtype}: {len(partners)} of {len(labels)} labels have a module")
         if side == "pta" and (alone := sorted(set(labels) - partners)):
@@ -144,9 +154,16 @@ def _run(
             if at and _LOGITS in labels:
                 with rows(request.name, at, [tokens[position] for position in at]):
                     record_at("transformers:lm_head", side, _LOGITS, output.logits[0][at])
+                if side == "pta":
+                    parted.add(
+                        request.name, request.tokens, [p for p in at if p + 1 >= request.prompt], output.logits[0]
+                    )
                 likely = min(_LIKELY, output.logits.shape[-1])
                 occurring.update(output.logits[0][at].topk(likely).indices.unique().tolist())
             _say(f"{of_side}request {number} of {len(requests)}, {len(tokens)} tokens")
+        hooks.close()
+    if _LOGITS in labels:
+        record_margins(model, parted, partners - {*summarised}, _say)  # the last model is the one of float32
     if texts := _token_texts(path, sorted(occurring)):
         name_tokens(texts)
 
@@ -186,8 +203,8 @@ def _load(path: Path, dtype: Any) -> Any:
         raise AclcmpError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 
 
-def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
-    """Watch the modules of which the engine has labels; return the labels that have one."""
+def _watch(model: Any, side: str, labels: Mapping[str, str], hooks: ExitStack) -> set[str]:
+    """Watch the modules of which the engine has labels until `hooks` close; return the labels that have one."""
     modules = dict(model.named_modules())
     wanted: dict[str, set[str]] = defaultdict(set)
     for label in labels:
@@ -197,15 +214,16 @@ def _watch(model: Any, side: str, labels: Mapping[str, str]) -> set[str]:
     named = {label for found in wanted.values() for label in found}
     family = FAMILIES.get(type(model).__name__, Family())
     for name in [each for each in wanted if each.rpartition(".")[2] in HEAD_NORMS]:
-        modules[name].register_forward_hook(_label_heads(side, name, name.rpartition(".")[2] in family.heads_first))
+        label_heads = _label_heads(side, name, name.rpartition(".")[2] in family.heads_first)
+        hooks.callback(modules[name].register_forward_hook(label_heads).remove)
         del wanted[name]
     both = [name for name, found in wanted.items() if f"{name}{_INPUT}" in found]
     alone = [name for name, found in wanted.items() if f"{name}{_INPUT}" not in found]
     more = [f"{name}.{place}" for name in wanted for place in range(1, TUPLES.get(name.rpartition(".")[2], 0) + 1)]
     if both:
-        watch(model, side, include=both, inputs=True)
+        hooks.enter_context(watch(model, side, include=both, inputs=True))
     if alone:
-        watch(model, side, include=alone, exclude=more)
+        hooks.enter_context(watch(model, side, include=alone, exclude=more))
     return named | ({_LOGITS} & set(labels))
 
 

@@ -23,7 +23,8 @@ from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.record import ROWS, WEIGHTS, LabelRecord
+from aclcmp.labeling.shard.margin_table import read_margin_tables
+from aclcmp.labeling.shard.record import GRADIENTS, ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import read_row_tables, read_token_texts
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.shard_files import ShardFiles
@@ -75,7 +76,9 @@ def read_shard(files: ShardFiles) -> ShardIndex:
             raise ShardFormatError(
                 f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
             )
-    return _with_rows(_with_weights(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)))
+    return _with_margins(
+        _with_rows(_with_weights(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)))
+    )
 
 
 def _with_weights(index: ShardIndex) -> ShardIndex:
@@ -105,6 +108,15 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         if record.side != ROWS
     )
     return replace(index, records=tuple(labels), rows=rows, token_texts=texts)
+
+
+def _with_margins(index: ShardIndex) -> ShardIndex:
+    """Take the gradients of margins out of the labels of an index; those of which something is lost are left out."""
+    tables = [record for record in index.records if record.side == GRADIENTS]
+    if not tables:
+        return index
+    labels = tuple(record for record in index.records if record.side != GRADIENTS)
+    return replace(index, records=labels, margins=tuple(read_margin_tables(tables, partial(read_label, index))))
 
 
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:

@@ -19,6 +19,7 @@ from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect, first_problem
 from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
+from aclcmp.orchestrator.core.margins import pairs_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
@@ -29,6 +30,7 @@ from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
 from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.judge.margin_shares import share_margins
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.other_tensors import notes_on_other_tensors
 from aclcmp.orchestrator.judge.own_errors import OwnErrors, add_own_errors, own_errors
@@ -99,7 +101,8 @@ def answer(
     evidence = add_own_errors(evidence, own)
     evidence = replace(evidence, weights=planned.weights)
     floors = [(source, planned.floors[source], outcomes) for source, outcomes in noise if source in planned.floors]
-    evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, floors))
+    shares = share_margins(planned.margins, comparison.compare(pairs_of(planned.margins)))
+    evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, floors, shares))
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [

@@ -14,12 +14,14 @@ from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.margins import MarginPlan
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
+from aclcmp.orchestrator.plan.margin_plans import plan_margins
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.two_runs import as_golden
@@ -66,6 +68,8 @@ class ComparisonPlan:
     weights: WeightReport | None = None
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, as far as it was recorded."""
+    margins: tuple[MarginPlan, ...] = ()
+    """The plans by which it is measured what moved the margins between tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,8 @@ def _plan_run(
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
     plan, weights = _check_weights(plan, loaded.indices, loaded.indices, world)
-    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts(loaded.indices))
+    margins = plan_margins(loaded.indices, world, layouts)
+    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts(loaded.indices), margins=margins)
 
 
 def _check_weights(

@@ -22,8 +22,11 @@ from vllm import SamplingParams
 
 from aclcmp.labeling.engines.vllm import register
 from aclcmp.labeling.identity import CAPTURE
+from aclcmp.labeling.rows import current_rows
 
 RANK = int(os.environ["RANK"])
+SHORTEST = 4
+"""Tokens of the shortest prompt."""
 
 
 @contextmanager
@@ -139,7 +142,24 @@ def neighbour(engine: Any):
     return change_output(engine.model.model.layers[1].mlp.gate_up_proj, take_slice)
 
 
-_ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour)
+def late(engine: Any):
+    """All ranks have a wrong feed-forward part of layer 1 at position 5 of the shortest request, a token of its own."""
+
+    def turn_row(output: torch.Tensor) -> torch.Tensor:
+        rows = current_rows()
+        if rows is None:
+            return output
+        named = rows.named
+        short = [len(named.prompts.get(name, ())) == SHORTEST for name in named.requests]
+        at = [place for place, (request, position, _) in enumerate(named.table) if short[request] and position == 5]
+        changed = output.clone()
+        changed[at] *= -3.0
+        return changed
+
+    return change_output(engine.model.model.layers[1].mlp.down_proj, turn_row)
+
+
+_ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour, late)
 ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in _ROUNDS}
 
 

@@ -3,6 +3,7 @@
 An engine takes most of a minute to start: all rounds of `rounds.py` share one.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.recorded import read_report
 
 pytestmark = pytest.mark.engine
 
-ROUNDS = ("clean", "rope", "permuted", "stale", "shifted", "exchanged", "neighbour")
+ROUNDS = ("clean", "rope", "permuted", "stale", "shifted", "exchanged", "neighbour", "late")
 SUMMARISED = ("clean-fingerprint", "permuted-fingerprint", "stale-fingerprint", "clean-stats", "permuted-stats")
 LABELS = 45
 """Of three layers: 14 each, the embedding, the last norm and the logits."""
@@ -55,6 +56,21 @@ def test_the_tokens_of_a_greedy_engine_are_those_of_its_logits(rounds: Path) -> 
     assert all(token["taken"] in (-1, token["actual"]) for token in each if not token["in_prompt"])
     assert any(token["in_prompt"] for token in each), "of chunks that are not the last"
     assert all(isinstance(token["golden_text"], str) for token in each)
+
+
+def test_a_fault_that_changes_one_text_is_a_wrong_token_of_its_layer(rounds: Path) -> None:
+    """It is planted at position 5, whose row chooses the next token; what follows has that row in its cache."""
+    (tokens,) = read_report(rounds / "late")["tokens"]
+    wrong = {
+        request["request"]: [token for token in request["tokens"] if token["state"] == "wrong"]
+        for request in tokens["requests"]
+    }
+    ((name, first),) = [(name, each[0]) for name, each in wrong.items() if each]
+    assert first["position"] == 6 and first["taken"] == first["actual"] != first["golden"]
+    assert first["moved_most_in"] == "model.layers.1.mlp"
+    assert sum(each["moved"] for each in first["moved_in"]) == pytest.approx(first["shift"], rel=1e-3)
+    told = (rounds / "late" / "out.txt").read_text()
+    assert re.search(rf"Request {name} parts at token 6: .*: wrong; .* in model\.layers\.1\.mlp \(", told), told
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def write_plots(file: h5py.File, judgement: Judgement) -> None:
     """Write /plots: the relative L2 error by label and rank, and by label against its limit, in golden order."""
     labels = judgement.labels
     ranks = sorted({verdict.rank for label in labels for verdict in label.ranks})
-    if not labels:
+    if not ranks:
         return
     column = {rank: i for i, rank in enumerate(ranks)}
     errors, fail, warn = (np.full((len(labels), len(ranks)), nan) for _ in range(3))

@@ -66,6 +66,7 @@ _DESCRIPTIONS = {
     "hints": "Causes that a label's error looks like, and how much of the error they explain",
     "tokens": "Tokens that rows of logits choose, golden's against actual's",
     "token_sources": "The labels and ranks that hold the vocabulary, for runs of rows of /tokens",
+    "token_shares": "How far each part (label) of the model moved the margin of a token, a row of /tokens",
     "token_texts": "Texts of the tokens",
     "weights": "What ranks hold of golden's weights",
 }

@@ -12,10 +12,11 @@ import pytest
 
 from aclcmp import __version__
 from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.core.stats import RowSums
-from aclcmp.orchestrator.core.verdicts import Origin, Status
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.as_json import write_json
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
@@ -204,6 +205,13 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "report.h5") as file:
         assert not file["first_divergence"].attrs["found"]
         assert file["notes"].shape == (0,)
+
+
+def test_labels_that_no_rank_has(tmp_path: Path) -> None:
+    labels = [LabelVerdict(LabelKey(0, name, 0), Status.MATCH, ()) for name in "ab"]
+    write_h5(report_of(labels), tmp_path / "report.h5")
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert "plots" not in file and len(file["labels"]) == 0
 
 
 def test_a_very_long_text(tmp_path: Path) -> None:
