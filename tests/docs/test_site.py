@@ -17,8 +17,9 @@ CI = ROOT / "examples" / "ci"
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", ROOT / "docs", ROOT, tmp_path / "site"]
-    done = subprocess.run([*command, "-d", tmp_path / "trees"], capture_output=True, text=True, timeout=PATIENCE)
+    options = ["-q", "-W", "--keep-going", "-c", str(ROOT / "docs"), "-d", str(tmp_path / "trees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(ROOT), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     first = (tmp_path / "site" / "README.html").read_text()
     assert "docs/README.html" in first and "docs/reference.html" in first
