@@ -32,6 +32,7 @@ from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
 from aclcmp.orchestrator.weights.check_weights import check_weights
+from aclcmp.orchestrator.weights.weight_map import map_weights
 
 RecordedRun = tuple[RunDir, RunRecord]
 
@@ -259,7 +260,8 @@ def _check_weights(
         for indices, side in ((golden, "pta"), (actual, "acl"))
     ]
     if bool(sides[0]) == bool(sides[1]):
-        return plan, check_weights(sides[0], sides[1], world)
+        found = map_weights(sides[0], sides[1])
+        return plan, None if found is None else check_weights(found, world)
     with_some, without = ("golden", "actual") if sides[0] else ("actual", "golden")
     note = f"weights are not checked: the {with_some} side's rows were hashed, the {without} side's were not"
     return replace(plan, notes=(*plan.notes, note)), None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.weight_table import HashedParameter
 from aclcmp.orchestrator.core.weights import WeightFault, WeightFinding, WeightReport
-from aclcmp.orchestrator.weights.check_weights import check_weights
-from tests.weights.decoder import HIDDEN, PACKED, Weights, engine_weights, golden_weights, table_of, tables_of
+from aclcmp.orchestrator.weights.weight_map import map_weights
+from tests.weights.decoder import HIDDEN, PACKED, Weights, engine_weights, golden_weights, report_on, table_of, tables_of
 
 QKV = "model.layers.{}.self_attn.qkv_proj.weight"
 GATE_UP = "model.layers.{}.mlp.gate_up_proj.weight"
@@ -19,9 +19,7 @@ O_PROJ = "model.layers.{}.self_attn.o_proj.weight"
 
 
 def checked(golden: Weights, held: list[Weights], packed: Mapping[str, tuple[str, ...]] | None = None) -> WeightReport:
-    report = check_weights(*tables_of(golden, held, packed))
-    assert report is not None
-    return report
+    return report_on(*tables_of(golden, held, packed))
 
 
 def engine(
@@ -188,8 +186,7 @@ def test_a_weight_that_cannot_be_read_is_not_known() -> None:
     packed = [
         replace(each, problem="it is empty", forms={}) if "gate_up" in each.name else each for each in table.parameters
     ]
-    report = check_weights(tables[0], [(rank, replace(table, parameters=tuple(packed)))], 1)
-    assert report is not None
+    report = report_on(tables[0], [(rank, replace(table, parameters=tuple(packed)))], 1)
     finding = only(report)
     assert finding.kind is WeightFault.UNCHECKED and not finding.wrong and "it is empty" in finding.words
     assert report.known == report.parameters - 2
@@ -207,8 +204,8 @@ def test_quantised_weights_and_rows_of_another_length_are_not_blamed() -> None:
     tables = tables_of(golden, held)
     (rank, table) = tables[1][0]
     actual = [(rank, replace(table, parameters=tuple(map(quantised, table.parameters))))]
-    report = check_weights(tables[0], actual, 1)
-    assert report is not None and not report.wrong
+    report = report_on(tables[0], actual, 1)
+    assert not report.wrong
     words = {each.parameter: each.words for each in report.findings}
     assert "golden" in words[name]
 
@@ -230,22 +227,22 @@ def test_a_rank_that_recorded_nothing_takes_no_rows_away() -> None:
     golden = golden_weights(np.random.default_rng(0), 2)
     golden_tables, actual, ranks = tables_of(golden, [engine_weights(golden, rank, 3, padding=2) for rank in range(3)])
     for some in (actual[:2], actual[1:]):
-        report = check_weights(golden_tables, some, ranks)
-        assert report is not None and report.findings == () and report.ranks == tuple(rank for rank, _ in some)
+        report = report_on(golden_tables, some, ranks)
+        assert report.findings == () and report.ranks == tuple(rank for rank, _ in some)
 
 
 def test_a_side_without_weights_is_not_checked() -> None:
     golden, held = engine(1, 1)
     golden_tables, actual, _ = tables_of(golden, held)
-    assert check_weights([], actual, 1) is None and check_weights(golden_tables, [], 1) is None
+    assert map_weights([], actual) is None and map_weights(golden_tables, []) is None
 
 
 def test_golden_s_copies_on_all_ranks_are_one() -> None:
     golden, held = engine(2, 2)
     _, actual, _ = tables_of(golden, held)
     copies = [(rank, table_of(golden, "pta", (1, 2))) for rank in range(2)]
-    report = check_weights(copies, actual, 2)
-    assert report is not None and report.findings == ()
+    report = report_on(copies, actual, 2)
+    assert report.findings == ()
 
 
 def test_experts_in_one_tensor_and_apart() -> None:
