@@ -19,6 +19,7 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
+from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.margin_plans import plan_margins
@@ -31,8 +32,6 @@ from aclcmp.orchestrator.run.shards import FoundShards, UnreadableShard, read_in
 from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
-from aclcmp.orchestrator.weights.check_weights import check_weights
-from aclcmp.orchestrator.weights.weight_map import map_weights
 
 RecordedRun = tuple[RunDir, RunRecord]
 
@@ -130,14 +129,22 @@ def plan_sides(
 ) -> ComparisonPlan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     _show_label_count(screen, (*golden.indices, *actual.indices))
+    named = name_by_weights(golden.indices, actual.indices, actual.world_size, ids)
     plan = plan_two(
-        golden.indices, actual.indices, actual.world_size, ids, layouts, lost_goldens=golden.lost, lost=actual.lost
+        golden.indices,
+        named.actual,
+        actual.world_size,
+        ids,
+        layouts,
+        joins=named.joins,
+        lost_goldens=golden.lost,
+        lost=actual.lost,
     )
-    plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
+    plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
     reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
-    plan, weights = _check_weights(plan, golden.indices, actual.indices, actual.world_size)
     floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts((*actual.indices, *golden.indices)))
+    texts = token_texts((*actual.indices, *golden.indices))
+    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -180,16 +187,20 @@ def plan_on_golden_values(
     lost, lost_actuals = found.reasons({}), computed.reasons(record.hosts)
     _show_label_count(screen, actuals)
     size = world_size(actuals, record)
-    measured = plan_two(goldens, actuals, size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
+    named = name_by_weights(goldens, actuals, size)
+    measured = plan_two(
+        goldens, named.actual, size, layouts=layouts, joins=named.joins, lost_goldens=lost, lost=lost_actuals
+    )
     plan = measured
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
-        plan = plan_run(goldens, world_size(goldens, None), layouts, lost)
+        ranks = world_size(goldens, None)
+        own = name_by_weights(goldens, goldens, ranks)
+        plan = plan_run(own.actual, ranks, layouts, lost, joins=own.joins)
     sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
-    plan = replace(plan, notes=(*sentences, *plan.notes))
+    plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    plan, weights = _check_weights(plan, goldens, actuals, size)
-    return ComparisonPlan(plan, floors, None if record.inject else measured, weights)
+    return ComparisonPlan(plan, floors, None if record.inject else measured, named.report)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
@@ -237,34 +248,18 @@ def _plan_run(
     repeats: Mapping[FloorSource, _LoadedRun],
 ) -> ComparisonPlan:
     world = world_size(loaded.indices, record)
-    plan = plan_run(loaded.indices, world, layouts, loaded.lost, loaded.heard)
+    named = name_by_weights(loaded.indices, loaded.indices, world)
+    plan = plan_run(named.actual, world, layouts, loaded.lost, loaded.heard, named.joins)
     _show_label_count(screen, loaded.indices)
     without_floor = (
         f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)
     )
-    plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *without_floor))
+    plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *named.notes, *without_floor))
     floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
-    plan, weights = _check_weights(plan, loaded.indices, loaded.indices, world)
     margins = plan_margins(loaded.indices, world, layouts)
-    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts(loaded.indices), margins=margins)
-
-
-def _check_weights(
-    plan: Plan, golden: Sequence[ShardIndex], actual: Sequence[ShardIndex], world: int
-) -> tuple[Plan, WeightReport | None]:
-    """Check the weights that both sides recorded; the plan gets a note where only one side did."""
-    sides = [
-        [(index.header.rank, table) for index in indices for table in index.weights if table.side == side]
-        for indices, side in ((golden, "pta"), (actual, "acl"))
-    ]
-    if bool(sides[0]) == bool(sides[1]):
-        found = map_weights(sides[0], sides[1])
-        return plan, None if found is None else check_weights(found, world)
-    with_some, without = ("golden", "actual") if sides[0] else ("actual", "golden")
-    note = f"weights are not checked: the {with_some} side's rows were hashed, the {without} side's were not"
-    return replace(plan, notes=(*plan.notes, note)), None
+    return ComparisonPlan(plan, floors, weights=named.report, token_texts=token_texts(loaded.indices), margins=margins)
 
 
 def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:

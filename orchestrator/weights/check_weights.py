@@ -116,8 +116,7 @@ class _Check:
         wrong = np.zeros(len(holding.rows), bool)
         for each in unknown:
             wrong[each.begin : each.begin + each.count] = True
-        on_another = bool(self._whole[holding.parameter.name] - {holding.rank})
-        finding = self._finding(holding, wrong, None, certain=gaps or on_another)
+        finding = self._finding(holding, wrong, None, certain=gaps or self._is_whole_elsewhere(holding))
         siblings = self._coverage.siblings(held)
         lost = self._coverage.lost(holding, siblings)
         words = f"{finding.words}; no rank holds {', '.join(lost)}" if lost else finding.words
@@ -187,10 +186,15 @@ class _Check:
             words += f"; it should hold rows of {', '.join(names)}"
         if lost := self._coverage.lost(holding, should):
             words += f"; no rank holds {', '.join(lost)}"
-        sure = (signature is not None or kind is not WeightFault.UNKNOWN) if certain is None else certain
+        if certain is None:
+            certain = signature is not None or kind is not WeightFault.UNKNOWN or self._is_whole_elsewhere(holding)
         return WeightFinding(
-            kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), sure
+            kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), certain
         )
+
+    def _is_whole_elsewhere(self, holding: Holding) -> bool:
+        """Tell whether another rank holds nothing but golden's rows under the name of a parameter."""
+        return bool(self._whole[holding.parameter.name] - {holding.rank})
 
     def _kind(self, bad: Sequence[Segment], should: Collection[int]) -> WeightFault:
         others = [each for each in bad if each.known]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from aclcmp.labeling.shard.weight_table import HashedParameter
 from aclcmp.orchestrator.core.weights import WeightFault, WeightFinding, WeightReport
 from aclcmp.orchestrator.weights.weight_map import map_weights
-from tests.weights.decoder import HIDDEN, PACKED, Weights, engine_weights, golden_weights, report_on, table_of, tables_of
+from tests.weights.decoder import (
+    HIDDEN,
+    PACKED,
+    Weights,
+    engine_weights,
+    golden_weights,
+    report_on,
+    table_of,
+    tables_of,
+)
 
 QKV = "model.layers.{}.self_attn.qkv_proj.weight"
 GATE_UP = "model.layers.{}.mlp.gate_up_proj.weight"
