@@ -68,6 +68,8 @@ class WeightedTensor:
     """None where the weights do not tell it."""
     size: int = 0
     """Columns that it has on each rank, if the layout is its own: what is gathered later has more."""
+    summand: bool = False
+    """Whether ranks cut the columns of the weight: then it is a summand, or the sum where the module reduces."""
 
 
 @dataclass(frozen=True, slots=True)

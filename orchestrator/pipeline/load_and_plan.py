@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +20,7 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
-from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights
+from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights, offer_sums
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.margin_plans import plan_margins
@@ -130,16 +131,12 @@ def plan_sides(
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     _show_label_count(screen, (*golden.indices, *actual.indices))
     named = name_by_weights(golden.indices, actual.indices, actual.world_size, ids)
-    plan = plan_two(
-        golden.indices,
-        named.actual,
-        actual.world_size,
-        ids,
-        layouts,
-        joins=named.joins,
-        lost_goldens=golden.lost,
-        lost=actual.lost,
+    plan_labels = partial(
+        plan_two, world_size=actual.world_size, ids=ids, layouts=layouts, lost_goldens=golden.lost, lost=actual.lost
     )
+    plan = plan_labels(golden.indices, named.actual, joins=named.joins)
+    if summed := named.of_summands(golden.indices):
+        plan = offer_sums(plan, plan_labels(*summed))
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
     reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
     floors = {} if reference is None else {FloorSource.REFERENCE: reference}
@@ -250,6 +247,8 @@ def _plan_run(
     world = world_size(loaded.indices, record)
     named = name_by_weights(loaded.indices, loaded.indices, world)
     plan = plan_run(named.actual, world, layouts, loaded.lost, loaded.heard, named.joins)
+    if summed := named.of_summands(loaded.indices):
+        plan = offer_sums(plan, plan_run(summed[1], world, layouts, loaded.lost))
     _show_label_count(screen, loaded.indices)
     without_floor = (
         f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)

@@ -6,16 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.weight_table import RowForm, WeightTable
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.core.weights import Partners, WeightReport
 from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
-from aclcmp.orchestrator.plan.two_runs import map_records, side_that_counts
+from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
+from aclcmp.orchestrator.plan.two_runs import map_records, side_that_counts, task_numbers
 from aclcmp.orchestrator.weights.check_weights import check_weights
 from aclcmp.orchestrator.weights.names import fold_layers, short_name, template_of
-from aclcmp.orchestrator.weights.partners import find_partners
+from aclcmp.orchestrator.weights.partners import INPUT, find_partners
 from aclcmp.orchestrator.weights.weight_map import RankTable, map_weights
 
 _MOST_NAMED = 4
@@ -34,6 +37,48 @@ class NamedByWeights:
     joins: tuple[JoinRule, ...] = ()
     notes: tuple[str, ...] = ()
     report: WeightReport | None = None
+    summands: frozenset[str] = frozenset()
+    """Labels that may be summands, by golden's names."""
+    sides: tuple[str, str] = ("pta", "acl")
+
+    def of_summands(self, golden: Sequence[ShardIndex]) -> tuple[Sequence[ShardIndex], Sequence[ShardIndex]] | None:
+        """Return the labels of both sides that may be summands, as these; None if there are none, or not in all tasks.
+
+        In a run that holds both sides, these are twice the same.
+        """
+        if not self.summands:
+            return None
+
+        def keep(record: LabelRecord) -> LabelRecord | None:
+            if record.data_id not in self.summands or record.side not in self.sides:
+                return None
+            told = record.layout is not None or record.side != self.sides[1]
+            return record if told else replace(record, layout=Layout((Partial(),)))
+
+        runs = (golden, self.actual)
+        goldens, actuals = (map_records(run, keep) for run in runs)
+        if any(task_numbers(one) != task_numbers(all_) for one, all_ in zip((goldens, actuals), runs, strict=True)):
+            return None
+        return goldens, actuals
+
+
+def offer_sums(plan: Plan, summed: Plan) -> Plan:
+    """Return a plan whose labels may also be summands as in another, if their values prove it."""
+    options = {
+        label.key: replace(
+            label, pairs=tuple(replace(pair, layout=f"{pair.layout}{PROVED}") for pair in label.pairs), second_look=None
+        )
+        for label in summed.labels
+        if any(pair.more_actual for pair in label.pairs)
+    }
+    return replace(plan, labels=tuple(_with_option(label, options.get(label.key)) for label in plan.labels))
+
+
+def _with_option(label: LabelPlan, option: LabelPlan | None) -> LabelPlan:
+    if option is None or label.questions or any(pair.more_actual for pair in label.pairs):
+        return label
+    others = label.second_look
+    return replace(label, second_look=lambda: (*(others() if others is not None else ()), option))
 
 
 def name_by_weights(
@@ -54,7 +99,9 @@ def name_by_weights(
     sides = ("pta", "acl") if one_run else (side_that_counts(golden, "pta"), side_that_counts(actual, "acl"))
     partners = list(_usable(find_partners(found), _ids_of(golden, sides[0]), _ids_of(actual, sides[1]), ids))
     named, joins, notes = _apply(actual, sides[1], partners)
-    return NamedByWeights(named, joins, notes, check_weights(found, ranks))
+    tensors = ((each.golden[0], tensor) for each in partners for tensor in each.actual)
+    summands = frozenset(name for name, tensor in tensors if tensor.summand)
+    return NamedByWeights(named, joins, notes, check_weights(found, ranks), summands, sides)
 
 
 def _tables(indices: Sequence[ShardIndex], side: str, *, or_only: bool) -> list[RankTable]:
@@ -138,8 +185,9 @@ def _notes(renamed: Sequence[Partners], labels: int) -> Iterator[str]:
         yield f"layouts of {count(labels, 'label')} from the weights"
         return
     alike: dict[tuple[str, ...], list[Partners]] = defaultdict(list)
-    for each in renamed:
-        alike[tuple(map(template_of, (*each.golden, *each.actual_ids)))].append(each)
+    for each in sorted(renamed, key=lambda each: not each.is_joined):
+        if not each.actual_ids[0].endswith(INPUT):
+            alike[tuple(map(template_of, (*each.golden, *each.actual_ids)))].append(each)
     rules = [_rule_words(of_rule) for of_rule in alike.values()]
     more = f" and {len(rules) - _MOST_NAMED:,} more" if len(rules) > _MOST_NAMED else ""
     yield f"names and layouts of {count(labels, 'label')} from the weights: {', '.join(rules[:_MOST_NAMED])}{more}"
@@ -151,7 +199,5 @@ def _rule_words(partners: Sequence[Partners]) -> str:
     ours = [fold_layers([each.actual_ids[place] for each in partners]) for place in range(len(first.actual))]
     theirs = [fold_layers([each.golden[place] for each in partners]) for place in range(len(first.golden))]
     short = [short_name(f"{first.actual_ids[0]}.weight", name) for name in first.golden]
-    names = [
-        one if any(map(str.isdecimal, one.split("."))) else other for one, other in zip(theirs, short, strict=True)
-    ]
+    names = (one if any(map(str.isdecimal, near.split("."))) else near for one, near in zip(theirs, short, strict=True))
     return f"{' | '.join(ours)} = {' | '.join(names)}"

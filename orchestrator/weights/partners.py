@@ -18,7 +18,8 @@ from aclcmp.orchestrator.weights.names import module_of, numbers_of, shifted
 from aclcmp.orchestrator.weights.weight_map import WeightMap
 
 _WEIGHT = ".weight"
-_INPUT = ".input"
+INPUT = ".input"
+"""What the id of a module's input has behind that of its output."""
 
 _Naming = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
 """Templates of golden's parameters whose rows a parameter holds, in their order, and their numbers as seen from its."""
@@ -57,7 +58,8 @@ def find_partners(found: WeightMap) -> list[Partners]:
     partners: list[Partners] = []
     for module in modules:
         claimed = [claims[share.golden.name] for share in module.shares]
-        if all(len(each) == 1 for each in claimed):
+        tied = module.parameter.tied or any(share.golden.tied for share in module.shares)
+        if not tied and all(len(each) == 1 for each in claimed):
             partners += _partners_of(module)
         elif len(module.shares) == 1 and claimed[0][0] is module:
             partners += _partners_of_several(module.shares[0].golden, claimed[0])
@@ -130,9 +132,9 @@ def _runs(found: WeightMap, holdings: Sequence[Holding], family: Family) -> dict
 def _partners_of(module: _Module) -> Iterator[Partners]:
     """Yield a module's output and the outputs of golden that it is made of; and its input and golden's first."""
     goldens = tuple(_label(share.golden) for share in module.shares)
-    yield Partners(goldens, (WeightedTensor(module.label, *_output_layout(module)),))
-    first = WeightedTensor(module.label + _INPUT, *_input_layout(module))
-    yield Partners((goldens[0] + _INPUT,), (first,))
+    layout, size = _input_layout(module)
+    yield Partners(goldens, (WeightedTensor(module.label, *_output_layout(module), summand=layout is not None),))
+    yield Partners((goldens[0] + INPUT,), (WeightedTensor(module.label + INPUT, layout, size),))
 
 
 def _partners_of_several(golden: HashedParameter, modules: Sequence[_Module]) -> Iterator[Partners]:

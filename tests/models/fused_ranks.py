@@ -45,6 +45,8 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
+    reduce = staticmethod(reduced)
+
     def __init__(self, golden: Any) -> None:
         super().__init__()
         self.size = golden.head_dim
@@ -56,7 +58,7 @@ class Attention(nn.Module):
         q, k, v = (each.unflatten(-1, (-1, self.size)).transpose(1, 2) for each in self.wqkv(x).split(self.cuts, -1))
         q, k = apply_rotary_pos_emb(q, k, *turns)
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return reduced(self.wo(mixed.transpose(1, 2).flatten(2)))
+        return self.reduce(self.wo(mixed.transpose(1, 2).flatten(2)))
 
 
 class Perceptron(nn.Module):
@@ -102,7 +104,7 @@ def main() -> None:
     """Run this rank."""
     parser = argparse.ArgumentParser()
     parser.add_argument("side", choices=["golden", "actual", "both"])
-    parser.add_argument("--fault", action="store_true")
+    parser.add_argument("--fault", choices=["layer", "reduction"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     if WORLD > 1:
@@ -111,12 +113,14 @@ def main() -> None:
     golden.model.layers = golden.model.layers[:3]
     golden.config.num_hidden_layers = 3
     models = {"golden": golden, "actual": Transformer(golden)}
-    if given.fault:  # the loader puts layer 2's projection into layer 0
+    if given.fault == "layer":  # the loader puts layer 2's projection into layer 0
         models["actual"].h[0].attn.wo.weight.data.copy_(models["actual"].h[2].attn.wo.weight)
+    if given.fault == "reduction":
+        Attention.reduce = staticmethod(lambda summand: summand)
     tokens = MODELS["smollm2"].tokens([TEXTS[0]])["input_ids"]
     for side, model in models.items():
         if given.side in (side, "both"):
-            watch(model, side, exclude=["**.self_attn.1", "turns.*", "turns"], inputs=True, weights=3)
+            watch(model, side, exclude=["**.self_attn.1", "turns.*", "turns"], weights=3)
             with torch.no_grad():
                 model(tokens)
     if WORLD > 1:
