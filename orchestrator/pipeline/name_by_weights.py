@@ -38,7 +38,9 @@ class NamedByWeights:
     notes: tuple[str, ...] = ()
     report: WeightReport | None = None
     summands: frozenset[str] = frozenset()
-    """Labels that may be summands, by golden's names."""
+    """Labels that may be summands, by the names of both sides."""
+    partners: tuple[Partners, ...] = ()
+    """Labels that have other names on the two sides."""
     sides: tuple[str, str] = ("pta", "acl")
 
     def of_summands(self, golden: Sequence[ShardIndex]) -> tuple[Sequence[ShardIndex], Sequence[ShardIndex]] | None:
@@ -97,11 +99,12 @@ def name_by_weights(
     found = map_weights(theirs, [(rank, _whole_rows(table)) for rank, table in ours])
     assert found is not None
     sides = ("pta", "acl") if one_run else (side_that_counts(golden, "pta"), side_that_counts(actual, "acl"))
-    partners = list(_usable(find_partners(found), _ids_of(golden, sides[0]), _ids_of(actual, sides[1]), ids))
-    named, joins, notes = _apply(actual, sides[1], partners)
-    tensors = ((each.golden[0], tensor) for each in partners for tensor in each.actual)
-    summands = frozenset(name for name, tensor in tensors if tensor.summand)
-    return NamedByWeights(named, joins, notes, check_weights(found, ranks), summands, sides)
+    ids_of_sides = (_ids_of(golden, sides[0]), _ids_of(actual, sides[1]))
+    known, renamed = _usable(find_partners(found), *ids_of_sides, ids or IdMap())
+    named, joins, notes = _apply(actual, sides[1], [*known, *renamed], renamed)
+    tensors = ((each.golden[0], tensor) for each in (*known, *renamed) for tensor in each.actual if tensor.summand)
+    summands = frozenset(name for golden_id, tensor in tensors for name in (golden_id, tensor.label))
+    return NamedByWeights(named, joins, notes, check_weights(found, ranks), summands, tuple(renamed), sides)
 
 
 def _tables(indices: Sequence[ShardIndex], side: str, *, or_only: bool) -> list[RankTable]:
@@ -132,30 +135,35 @@ def _ids_of(indices: Sequence[ShardIndex], side: str) -> set[str]:
     return {record.data_id for index in indices for record in index.records if record.side == side}
 
 
-def _usable(partners: Sequence[Partners], golden: set[str], actual: set[str], ids: IdMap | None) -> Iterator[Partners]:
-    """Yield the partners that both sides labelled, and that neither names nor the user's rules contradict."""
-    told: set[str] = set()
-    """Ids of golden that the user's rules are about."""
-    if ids is not None:
-        told = {name for each in actual if ids.rule_of(each) and (name := ids.golden_name_of(each)) is not None}
-        told |= {name for join in ids.joins for goldens, _ in join.names(golden) for name in goldens}
-        told |= {name for name in golden if not ids.keeps_golden(name)}
+def _usable(
+    partners: Sequence[Partners], golden: set[str], actual: set[str], ids: IdMap
+) -> tuple[list[Partners], list[Partners]]:
+    """Return the partners that both sides labelled and that have their names already, and those that weights name.
+
+    Left out are those that names of both sides, or the user's rules, contradict.
+    """
+    joins = {names for join in ids.joins for names in join.names(golden)}
+    told = {name for each in actual if ids.rule_of(each) and (name := ids.golden_name_of(each)) is not None}
+    told |= {name for goldens, _ in joins for name in goldens} | {name for name in golden if not ids.keeps_golden(name)}
+    known, named = [], []
     for each in partners:
-        names = each.golden, each.actual_ids
-        if not (set(names[0]) <= golden and set(names[1]) <= actual):
+        goldens, actuals = each.golden, each.actual_ids
+        if not (golden.issuperset(goldens) and actual.issuperset(actuals)):
             continue
-        same = names[0] == names[1]
-        contradicted = set(names[0]) & actual or set(names[1]) & golden
-        of_user = told & {*names[0]} or (ids is not None and any(map(ids.rule_of, (*names[0], *names[1]))))
-        if same or not (contradicted or of_user or (ids and ids.ranks) or any("*" in name for name in sum(names, ()))):
-            yield each
+        if (goldens, actuals) in joins or (not each.is_joined and ids.golden_name_of(actuals[0]) == goldens[0]):
+            known.append(each)
+            continue
+        is_free = actual.isdisjoint(goldens) and golden.isdisjoint(actuals) and told.isdisjoint(goldens)
+        is_ruled = ids.ranks or any(map(ids.rule_of, (*goldens, *actuals)))
+        if is_free and not is_ruled and not any("*" in name for name in (*goldens, *actuals)):
+            named.append(each)
+    return known, named
 
 
 def _apply(
-    actual: Sequence[ShardIndex], side: str, partners: Sequence[Partners]
+    actual: Sequence[ShardIndex], side: str, partners: Sequence[Partners], renamed: Sequence[Partners]
 ) -> tuple[Sequence[ShardIndex], tuple[JoinRule, ...], tuple[str, ...]]:
     """Name labels, and give those without a layout theirs; also return the joins, and a note."""
-    renamed = [each for each in partners if each.golden != each.actual_ids]
     joins = tuple(JoinRule(each.golden, each.actual_ids, "|") for each in renamed if each.is_joined)
     names = {each.actual_ids[0]: each.golden[0] for each in renamed if not each.is_joined}
     layouts = {tensor.label: tensor for each in partners for tensor in each.actual if tensor.layout is not None}
