@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.weights import Partners, WeightReport
 from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
 from aclcmp.orchestrator.plan.layouts.interpretations import PROVED
 from aclcmp.orchestrator.plan.two_runs import map_records, side_that_counts, task_numbers
-from aclcmp.orchestrator.weights.check_weights import check_weights
+from aclcmp.orchestrator.weights.check_weights import check_weights, note_on_order
 from aclcmp.orchestrator.weights.names import fold_layers, short_name, template_of
 from aclcmp.orchestrator.weights.partners import INPUT, find_partners
 from aclcmp.orchestrator.weights.weight_map import RankTable, map_weights
@@ -104,6 +104,7 @@ def name_by_weights(
     named, joins, notes = _apply(actual, sides[1], [*known, *renamed], renamed)
     tensors = ((each.golden[0], tensor) for each in (*known, *renamed) for tensor in each.actual if tensor.summand)
     summands = frozenset(name for golden_id, tensor in tensors for name in (golden_id, tensor.label))
+    notes = (*notes, *note_on_order(found))
     return NamedByWeights(named, joins, notes, check_weights(found, ranks), summands, tuple(renamed), sides)
 
 

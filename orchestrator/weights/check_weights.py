@@ -12,7 +12,7 @@ from aclcmp.labeling.shard.weight_table import NOT_ZERO, RowForm, row_length
 from aclcmp.orchestrator.core.weights import HeldRows, WeightFault, WeightFinding, WeightReport
 from aclcmp.orchestrator.weights.coverage import Coverage, out_of_place
 from aclcmp.orchestrator.weights.expected import Holding, Signature
-from aclcmp.orchestrator.weights.golden_rows import Segment
+from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
 from aclcmp.orchestrator.weights.names import fold_layers, module_of, short_name, template_of
 from aclcmp.orchestrator.weights.weight_map import WeightMap
 from aclcmp.orchestrator.weights.words import held_words, length_of, ranges, rows_words, told_rows
@@ -26,6 +26,38 @@ def check_weights(found: WeightMap, ranks: int) -> WeightReport:
     `ranks` is how many there are; where some recorded no weights, rows that nobody holds are not told.
     """
     return _Check(found, ranks).report()
+
+
+def note_on_order(found: WeightMap) -> Iterator[str]:
+    """Say where most slices that ranks hold are not in the order of the ranks' numbers, nor of groups of them."""
+    _, votes = _slices_of(found.golden, found.holdings)
+    count = len(found.ranks)
+    for slices in sorted({slices for _, slices in votes}):
+        of_ranks = [votes[rank, slices] for rank in found.ranks if (rank, slices) in votes]
+        places = [each.most_common(1)[0][0] for each in of_ranks]
+        if len(places) < count or count % slices or len(set(places)) < slices:
+            continue
+        if places not in ([n % slices for n in range(count)], [n * slices // count for n in range(count)]):
+            told = ", ".join(f"rank {rank} slice {n + 1}" for rank, n in zip(found.ranks, places, strict=True))
+            yield f"ranks hold the slices of golden's weights in another order than that of their numbers: {told}"
+
+
+def _slices_of(
+    golden: GoldenRows, holdings: Sequence[Holding]
+) -> tuple[list[tuple[Holding, int, int]], dict[tuple[int, int], Counter[int]]]:
+    """Return what holds one even slice, its number, and how many there are; and how often a rank has which number.
+
+    The latter is by rank and how many slices there are.
+    """
+    of_holding: list[tuple[Holding, int, int]] = []
+    votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    for holding in holdings:
+        found = {each for each in map(golden.slice_of, holding.segments) if each is not None}
+        if len(found) == 1:
+            ((place, slices),) = found
+            of_holding.append((holding, place, slices))
+            votes[holding.rank, slices][place] += 1
+    return of_holding, votes
 
 
 class _Check:
@@ -214,14 +246,7 @@ class _Check:
 
     def _out_of_order(self, right: Sequence[Holding]) -> Iterator[tuple[Holding, WeightFinding]]:
         """Yield the parameters of which a rank holds another slice than it does of most that are cut into as many."""
-        votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-        of_holding: list[tuple[Holding, int, int]] = []
-        for holding in right:
-            found = {each for each in map(self._coverage.slice_of, holding.segments) if each is not None}
-            if len(found) == 1:
-                ((place, slices),) = found
-                of_holding.append((holding, place, slices))
-                votes[holding.rank, slices][place] += 1
+        of_holding, votes = _slices_of(self._golden, right)
         for holding, place, slices in of_holding:
             of_rank = votes[holding.rank, slices]
             ((usual, most),) = of_rank.most_common(1)

@@ -47,16 +47,6 @@ class Coverage:
         lost = {each: self.unheld[each] for each in golden if self.unheld[each].any()}
         return [names[each] if rows.all() else f"{names[each]}[{ranges(rows)}]" for each, rows in lost.items()]
 
-    def slice_of(self, segment: Segment) -> tuple[int, int] | None:
-        """Return the number of an even slice of golden's parameter, and how many there are; None for the whole."""
-        if not segment.known:
-            return None
-        if segment.form.parts > 1:
-            return segment.form.part, segment.form.parts
-        slices, left = divmod(len(self.unheld[segment.golden]), segment.count)
-        even = not left and not segment.row % segment.count and slices > 1
-        return (segment.row // segment.count, slices) if even else None
-
     def _find_unheld(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Yield for each parameter of golden which rows nobody holds, in any form that ranks have of it."""
         forms: dict[int, set[tuple[int, bool]]] = defaultdict(set)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.weight_table import HashedParameter
 from aclcmp.orchestrator.core.weights import WeightFault, WeightFinding, WeightReport
+from aclcmp.orchestrator.weights.check_weights import check_weights, note_on_order
 from aclcmp.orchestrator.weights.weight_map import map_weights
 from tests.weights.decoder import (
     HIDDEN,
@@ -186,6 +187,17 @@ def test_slices_that_two_ranks_exchanged_are_left_to_their_labels() -> None:
     findings = checked(*engine(3, 3, exchange)).findings
     assert {each.kind for each in findings} == {WeightFault.SLICE} and not any(each.wrong for each in findings)
     assert {rank for each in findings for rank in each.ranks} == {0, 1}
+
+
+@pytest.mark.parametrize(("order", "told"), [((0, 1, 2), False), ((1, 0, 2), True)])
+def test_another_order_of_ranks_is_told(order: tuple[int, ...], told: bool) -> None:
+    """Who exchanged all slices may be meant so: it is no finding, but said."""
+    golden, held = engine(2, 3)
+    goldens, actuals, _ = tables_of(golden, [held[rank] for rank in order])
+    found = map_weights(goldens, actuals)
+    assert found is not None and check_weights(found, 3).findings == ()
+    words = "ranks hold the slices of golden's weights in another order than that of their numbers: "
+    assert list(note_on_order(found)) == [f"{words}rank 0 slice 2, rank 1 slice 1, rank 2 slice 3"] * told
 
 
 def test_a_weight_that_cannot_be_read_is_not_known() -> None:
