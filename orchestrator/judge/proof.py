@@ -97,11 +97,13 @@ def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[fl
 
 
 def _is_another_sum(question: Question, answer: int) -> bool:
-    """Tell whether an option adds up tensors which what seemed clear does not."""
+    """Tell whether an option adds up tensors of several ranks, which what seemed clear does not."""
     seemed, option = question.unsettled, question.options[answer]
-    return (
-        bool(seemed.pairs) and any(p.more_actual for p in option.pairs) and not any(p.more_actual for p in seemed.pairs)
-    )
+    return bool(seemed.pairs) and _adds_ranks(option) and not _adds_ranks(seemed)
+
+
+def _adds_ranks(plan: LabelPlan) -> bool:
+    return any(other.rank != pair.actual.rank for pair in plan.pairs for other in pair.more_actual)
 
 
 def agrees_otherwise(shares: Sequence[float | None], answer: int) -> int | None:

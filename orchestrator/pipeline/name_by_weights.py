@@ -10,6 +10,7 @@ from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.labeling.shard.weight_table import RowForm, WeightTable
+from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.core.weights import Partners, WeightReport
@@ -96,8 +97,10 @@ def name_by_weights(
         return NamedByWeights(actual, notes=tuple(_notes_on_one_side(theirs, ours)))
     if theirs[0][1].side == "acl" and len({rank for rank, _ in theirs}) > 1:
         return NamedByWeights(actual, notes=(_ONE_SIDE,))
-    found = map_weights(theirs, [(rank, _whole_rows(table)) for rank, table in ours])
-    assert found is not None
+    with without_collection():
+        found = map_weights(theirs, [(rank, _whole_rows(table)) for rank, table in ours])
+        assert found is not None
+        report = check_weights(found, ranks)
     sides = ("pta", "acl") if one_run else (side_that_counts(golden, "pta"), side_that_counts(actual, "acl"))
     ids_of_sides = (_ids_of(golden, sides[0]), _ids_of(actual, sides[1]))
     known, renamed = _usable(find_partners(found), *ids_of_sides, ids or IdMap())
@@ -105,7 +108,7 @@ def name_by_weights(
     tensors = ((each.golden[0], tensor) for each in (*known, *renamed) for tensor in each.actual if tensor.summand)
     summands = frozenset(name for golden_id, tensor in tensors for name in (golden_id, tensor.label))
     notes = (*notes, *note_on_order(found))
-    return NamedByWeights(named, joins, notes, check_weights(found, ranks), summands, tuple(renamed), sides)
+    return NamedByWeights(named, joins, notes, report, summands, tuple(renamed), sides)
 
 
 def _tables(indices: Sequence[ShardIndex], side: str, *, or_only: bool) -> list[RankTable]:

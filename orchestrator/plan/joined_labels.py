@@ -181,7 +181,7 @@ class JoinedLabels:
     ) -> Iterator[RankLabel]:
         told = _told_parts(label, len(partners))
         sizes, reason = ([size for size, _ in told], "") if told else self._part_sizes(side, label, partners)
-        layouts = [layout for _, layout in told] or [_layout_of_part(label)] * len(partners)
+        layouts: list[Layout | None] = [layout for _, layout in told] or [_layout_of_part(label)] * len(partners)
         begin = 0
         for number, name in enumerate(partners):
             part = _rename(label, name)

@@ -13,8 +13,8 @@ from tests.recorded import read_report
 pytestmark = pytest.mark.model
 
 LAYERS = "model.layers"
-MODULES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-MODULES += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")
+MODULES = [f"self_attn.{each}_proj" for each in "qkvo"] + [f"mlp.{each}_proj" for each in ("gate", "up", "down")]
+MODULES += ["input_layernorm", "post_attention_layernorm"]
 NAMED = {f"{LAYERS}.{layer}.{name}" for layer in range(3) for name in MODULES}
 NAMED |= {"model.embed_tokens", "model.norm", "lm_head"}
 
