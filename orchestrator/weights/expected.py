@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, Hashes, RowForm
 from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
-from aclcmp.orchestrator.weights.names import module_of, shift_of, shifted, template_of
+from aclcmp.orchestrator.weights.names import module_of, of_any_layer, shift_of, shifted, template_of
 
 Family = tuple[str, ...]
 """Templates of golden's parameters, in the order in which their rows come first."""
@@ -51,7 +51,7 @@ class Holding:
     @property
     def template(self) -> tuple[int, str]:
         """What it is in every layer and on every rank."""
-        return self.model, template_of(self.parameter.name)
+        return self.model, of_any_layer(self.parameter.name)
 
     @property
     def family(self) -> Family:

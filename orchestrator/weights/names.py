@@ -19,6 +19,14 @@ def template_of(name: str) -> str:
 
 
 @functools.cache
+def of_any_layer(name: str) -> str:
+    """Return the name without its first number: equal for one module of all layers, be it one of a sequence."""
+    parts = name.split(".")
+    first = next((place for place, part in enumerate(parts) if part.isdecimal()), len(parts))
+    return ".".join("*" if place == first else part for place, part in enumerate(parts))
+
+
+@functools.cache
 def shift_of(name: str, golden: str) -> tuple[tuple[str, int], ...]:
     """Return golden's numbers as seen from a name: how far they are from its own, or what they are beyond these."""
     own, other = numbers_of(name), numbers_of(golden)

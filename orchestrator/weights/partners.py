@@ -14,7 +14,7 @@ from aclcmp.labeling.layout import Layout, Shard
 from aclcmp.labeling.shard.weight_table import TRANSPOSED, HashedParameter, RowForm
 from aclcmp.orchestrator.core.weights import Partners, WeightedTensor
 from aclcmp.orchestrator.weights.expected import Family, Holding, Run
-from aclcmp.orchestrator.weights.names import module_of, numbers_of, shifted
+from aclcmp.orchestrator.weights.names import module_of, of_any_layer, shifted
 from aclcmp.orchestrator.weights.weight_map import WeightMap
 
 _WEIGHT = ".weight"
@@ -75,7 +75,9 @@ def _modules(found: WeightMap) -> Iterator[_Module]:
         if each.parameter.name.endswith(_WEIGHT) and len(each.parameter.shape) in (1, 2):
             by_name[each.parameter.name].append(each)
     for name, holdings in by_name.items():
-        told = {named for each in holdings if (named := names.get((each.model, each.rank, _pattern(name)))) is not None}
+        told = {
+            named for each in holdings if (named := names.get((each.model, each.rank, of_any_layer(name)))) is not None
+        }
         if len(told) != 1 or len({each.model for each in holdings}) > 1:
             continue
         parameter, family = holdings[0].parameter, found.expected.family(holdings[0])
@@ -83,9 +85,10 @@ def _modules(found: WeightMap) -> Iterator[_Module]:
         goldens = [numbers.get(shifted(template, name, shifts[template])) for template in family if template in shifts]
         if None in goldens or not len(family) == len(shifts) == len(set(goldens)):
             continue
-        if parameter.module in TRANSPOSED and len(family) > 1:  # its rows are columns of its input
+        is_turned = parameter.module in TRANSPOSED  # its rows are columns of its input
+        runs = {} if is_turned else _runs(found, holdings, family)
+        if not all(template.endswith(_WEIGHT) for template in family) or (len(family) > 1 if is_turned else not runs):
             continue
-        runs = {} if parameter.module in TRANSPOSED else _runs(found, holdings, family)
         shares = (
             _share(found.golden.parameters[number], runs.get(template, {}))
             for number, template in zip(goldens, family, strict=True)
@@ -104,11 +107,14 @@ def _names(found: WeightMap) -> dict[tuple[int, int, str], _Naming]:
     contents = Counter(_content(each) for each in found.golden.parameters)
     votes: dict[tuple[int, int, str], Counter[_Naming]] = defaultdict(Counter)
     for each in found.holdings:
-        held = {segment.golden for segment in each.segments if segment.known}
-        if not held or any(contents[_content(found.golden.parameters[number])] > 1 for number in held):
+        known = [segment for segment in each.segments if segment.known]
+        held = {segment.golden for segment in known}
+        if 2 * sum(segment.count for segment in known) < max(len(each.rows), 1) or any(
+            contents[_content(found.golden.parameters[number])] > 1 for number in held
+        ):
             continue
         shifts = dict.fromkeys((run.template, run.shift) for run in each.signature if run.template)
-        votes[each.model, each.rank, _pattern(each.parameter.name)][tuple(shifts)] += 1
+        votes[each.model, each.rank, of_any_layer(each.parameter.name)][tuple(shifts)] += 1
     names = {}
     for group, of_group in votes.items():
         naming, most = of_group.most_common(1)[0]
@@ -121,8 +127,8 @@ def _runs(found: WeightMap, holdings: Sequence[Holding], family: Family) -> dict
     """Return by template of golden's weight the stretch that each rank should hold; empty unless all ranks tell one."""
     by_template: dict[str, dict[int, Run]] = defaultdict(dict)
     for each in holdings:
-        signature = found.expected.signature(each) or ()
-        if tuple(run.template for run in signature) != family:
+        signature = [run for run in found.expected.signature(each) or () if run.template]
+        if tuple(run.template for run in signature) != family:  # none, or rows in another order
             return {}
         for run in signature:
             by_template[run.template][each.rank] = run
@@ -214,12 +220,6 @@ def _input_layout(module: _Module) -> tuple[Layout | None, int]:
     if others or len(ranks) < 2 or cut != [(place, len(ranks)) for place in range(len(ranks))]:
         return None, 0
     return Layout((Shard(-1),)), module.parameter.shape[-1]
-
-
-def _pattern(name: str) -> str:
-    """Return a name without the number of its layer."""
-    numbers = numbers_of(name)
-    return name.replace(f".{numbers[0]}.", ".*.", 1) if numbers else name
 
 
 def _label(parameter: HashedParameter) -> str:

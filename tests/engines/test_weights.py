@@ -82,3 +82,25 @@ def test_all_faults_are_named_before_the_labels_that_they_explain(rounds: Path) 
     out = (rounds / "out.txt").read_text()
     assert out.index("weights: 16 of 20 parameters on 3 ranks") < out.index("task 0")
     assert "First divergence: weight model.layers.0.self_attn.o_proj.weight, ranks 0-2" in out
+
+
+def test_fused_modules_that_a_script_watches_are_named_by_their_weights(
+    rounds: Path, engine: Path, smollm2: Path
+) -> None:
+    """No point of the plug-in and no map: weights tell what lies side by side, though four of them are wrong."""
+    golden = f"{engine}/python {Path(__file__).parent}/watched_golden.py {smollm2}"
+    done = run(engine, rounds, "--exec", golden, "--ranks", "1", "--no-compare", "--output", "golden")
+    assert done.returncode == 0, done
+    made = RunDir(rounds / "rounds" / "watched", "run")
+    made.logs.mkdir()
+    record_run(made, "weight_rounds.py", 3, load_record(rounds / "engine" / "run.json").run_id)
+    out = rounds / "compared-watched"
+    done = run(engine, rounds, "compare", "golden", "rounds/watched", "--output", str(out))
+    found = read_report(out)
+    assert len(found["weights"]["findings"]) == len(FOUND), done.stdout
+    assert any("self_attn.qkv_proj = q_proj | k_proj | v_proj, " in note for note in found["notes"]), found["notes"]
+    labels = {each["label"]: each for each in found["labels"]}
+    for name in "qkv":
+        each = labels[f"{LAYERS}.0.self_attn.{name}_proj"]
+        assert each["status"] == "match" and "Shard(dim=-1), part" in each["ranks"]["1"]["layout"], each
+    assert {labels[f"{LAYERS}.1.self_attn.{name}_proj"]["status"] for name in "qkv"} == {"diverged"}

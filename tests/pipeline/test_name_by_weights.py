@@ -11,8 +11,8 @@ from aclcmp.orchestrator.pipeline.name_by_weights import NamedByWeights, name_by
 from aclcmp.orchestrator.plan.id_rules import IdMap, IdRule, JoinRule
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from tests.plan.test_planner import index, label
-from tests.weights.decoder import HIDDEN, VOCABULARY, Weights, engine_weights, golden_weights, table_of
-from tests.weights.test_partners import OTHER, other_names
+from tests.weights.decoder import HIDDEN, VOCABULARY, Weights, engine_weights, golden_weights, other_names, table_of
+from tests.weights.test_partners import OTHER
 
 RANKS, TOKENS = 2, 5
 QKV = "h.0.attn.wqkv"

@@ -70,6 +70,16 @@ def engine_weights(golden: Weights, rank: int, ranks: int, padding: int = 0) -> 
     return {name: weight.copy() for name, weight in held.items()}
 
 
+def other_names(held: Weights, names: Mapping[str, str]) -> Weights:
+    """Return weights under other names."""
+    renamed = {}
+    for name, weight in held.items():
+        for before, after in names.items():
+            name = name.replace(before, after)
+        renamed[name] = weight
+    return renamed
+
+
 def table_of(
     weights: Mapping[str, npt.NDArray[np.float32]],
     side: str,

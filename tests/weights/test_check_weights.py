@@ -18,6 +18,7 @@ from tests.weights.decoder import (
     Weights,
     engine_weights,
     golden_weights,
+    other_names,
     report_on,
     table_of,
     tables_of,
@@ -187,6 +188,13 @@ def test_slices_that_two_ranks_exchanged_are_left_to_their_labels() -> None:
     findings = checked(*engine(3, 3, exchange)).findings
     assert {each.kind for each in findings} == {WeightFault.SLICE} and not any(each.wrong for each in findings)
     assert {rank for each in findings for rank in each.ranks} == {0, 1}
+
+
+def test_modules_of_a_sequence_are_not_each_other() -> None:
+    """Numbers that are no layers': `mlp.0` and `mlp.2` hold other rows."""
+    golden, held = engine(3, 2)
+    names = {"mlp.gate_up_proj": "mlp.0", "mlp.down_proj": "mlp.2"}
+    assert checked(golden, [other_names(each, names) for each in held]).findings == ()
 
 
 @pytest.mark.parametrize(("order", "told"), [((0, 1, 2), False), ((1, 0, 2), True)])

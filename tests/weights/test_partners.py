@@ -9,7 +9,7 @@ from aclcmp.labeling.layout import Layout, Shard
 from aclcmp.orchestrator.core.weights import Partners
 from aclcmp.orchestrator.weights.partners import INPUT, find_partners
 from aclcmp.orchestrator.weights.weight_map import map_weights
-from tests.weights.decoder import Weights, engine_weights, golden_weights, tables_of
+from tests.weights.decoder import Weights, engine_weights, golden_weights, other_names, tables_of
 
 OTHER = {
     "model.layers": "h",
@@ -22,16 +22,6 @@ OTHER = {
     "model.embed_tokens": "wte",
     "model.norm": "ln_f",
 }
-
-
-def other_names(held: Weights, names: Mapping[str, str]) -> Weights:
-    """Return weights under other names."""
-    renamed = {}
-    for name, weight in held.items():
-        for before, after in names.items():
-            name = name.replace(before, after)
-        renamed[name] = weight
-    return renamed
 
 
 def partners(
@@ -116,9 +106,29 @@ def test_equal_norms_name_no_partner() -> None:
     assert not any("ln" in name for name in found) and "h.1.attn.wqkv" in found
 
 
+def test_rows_in_another_order_name_no_partner() -> None:
+    """As for rotary embeddings of another kind: the columns of the output do not correspond."""
+
+    def turn(held: list[Weights]) -> None:
+        for each in held:
+            for layer in range(3):
+                name = f"model.layers.{layer}.self_attn.o_proj.weight"
+                each[name] = each[name].reshape(6, 2, -1).swapaxes(0, 1).reshape(each[name].shape)
+
+    found = partners(change=turn)
+    assert "h.0.attn.wo" not in found and "h.0.attn.wqkv" in found
+
+
 def test_slices_in_another_order_of_ranks_have_no_layout() -> None:
     (tensor,) = partners(change=list.reverse)["h.1.mlp.w13"].actual
     assert tensor.layout is None
+
+
+def test_modules_of_a_sequence() -> None:
+    """Numbers that are no layers' tell modules apart."""
+    found = partners(names=OTHER | {"mlp.gate_up_proj": "mlp.0", "mlp.down_proj": "mlp.2"})
+    assert found["h.1.mlp.2"].golden == ("model.layers.1.mlp.down_proj",)
+    assert found["h.1.mlp.0"].golden == ("model.layers.1.mlp.gate_proj", "model.layers.1.mlp.up_proj")
 
 
 def test_a_fused_golden_weight() -> None:
