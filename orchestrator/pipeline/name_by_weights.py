@@ -24,8 +24,7 @@ from aclcmp.orchestrator.weights.weight_map import RankTable, map_weights
 
 _MOST_NAMED = 4
 """Rules that the note tells."""
-
-
+_SUMMAND = Layout((Partial(),))
 _ONE_SIDE = "weights are not checked: both runs hold the actual side's, and several ranks' parts are no golden weights"
 
 
@@ -49,14 +48,21 @@ class NamedByWeights:
 
         In a run that holds both sides, these are twice the same.
         """
-        if not self.summands:
+        of_actual = self.sides[1]
+        open_ones = {
+            record.data_id
+            for index in self.actual
+            for record in index.records
+            if record.side == of_actual and record.layout is None and record.data_id in self.summands
+        }
+        if not open_ones:
             return None
 
         def keep(record: LabelRecord) -> LabelRecord | None:
             if record.data_id not in self.summands or record.side not in self.sides:
                 return None
-            told = record.layout is not None or record.side != self.sides[1]
-            return record if told else replace(record, layout=Layout((Partial(),)))
+            is_open = record.side == of_actual and record.data_id in open_ones
+            return replace(record, layout=record.layout or _SUMMAND) if is_open else record
 
         runs = (golden, self.actual)
         goldens, actuals = (map_records(run, keep) for run in runs)
