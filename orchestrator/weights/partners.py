@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aclcmp.labeling.layout import Layout, Shard
-from aclcmp.labeling.shard.weight_table import TRANSPOSED, HashedParameter, RowForm
+from aclcmp.labeling.shard.weight_table import TRANSPOSED, HashedParameter
 from aclcmp.orchestrator.core.weights import Partners, WeightedTensor
 from aclcmp.orchestrator.weights.expected import Family, Holding, Run
 from aclcmp.orchestrator.weights.names import module_of, of_any_layer, shifted
@@ -99,7 +99,9 @@ def _modules(found: WeightMap) -> Iterator[_Module]:
 
 def _share(golden: HashedParameter, runs: Mapping[int, Run]) -> _Share:
     transposed = any(run.transposed for run in runs.values())
-    return _Share(golden, len(golden.forms.get(RowForm("", 0, 1, transposed), ())), runs)
+    # whole rows are not hashed where only their parts are of the other side's width
+    rows = (len(hashes) for form, hashes in golden.forms.items() if form.transposed == transposed)
+    return _Share(golden, next(rows, 0), runs)
 
 
 def _names(found: WeightMap) -> dict[tuple[int, int, str], _Naming]:

@@ -89,7 +89,7 @@ def test_fused_modules_that_a_script_watches_are_named_by_their_weights(
 ) -> None:
     """No point of the plug-in and no map: weights tell what lies side by side, though four of them are wrong."""
     golden = f"{engine}/python {Path(__file__).parent}/watched_golden.py {smollm2}"
-    done = run(engine, rounds, "--exec", golden, "--ranks", "1", "--no-compare", "--output", "golden")
+    done = run(engine, rounds, "run", "--exec", golden, "--ranks", "1", "--no-compare", "--output", "golden")
     assert done.returncode == 0, done
     made = RunDir(rounds / "rounds" / "watched", "run")
     made.logs.mkdir()

@@ -1,6 +1,7 @@
 """Names and layouts that weights tell: partners in networks of other names, and none where weights do not tell them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,23 @@ def test_heads_that_ranks_share() -> None:
 
     (tensor,) = partners(change=share)["h.0.attn.wqkv"].actual
     assert tensor.layout == Layout((Shard(-1, parts=(12, (12, 2), (12, 2))),)) and tensor.size == 30
+
+
+def test_whole_rows_that_golden_was_not_hashed_in() -> None:
+    """An engine's golden side has row-parallel weights in the parts that ranks hold, and not whole."""
+    golden = golden_weights(np.random.default_rng(0), 2)
+    held = [other_names(engine_weights(golden, rank, 2), OTHER) for rank in range(2)]
+    ((rank, table),), actuals, _ = tables_of(golden, held)
+    cut = tuple(
+        replace(each, forms={form: rows for form, rows in each.forms.items() if form.parts == 2})
+        if "o_proj" in each.name
+        else each
+        for each in table.parameters
+    )
+    found = map_weights([(rank, replace(table, parameters=cut))], actuals)
+    assert found is not None
+    named = {each.actual_ids[0]: each for each in find_partners(found)}
+    assert told(named, "h.1.attn.wo") == (("model.layers.1.self_attn.o_proj",), "", 0, True)
 
 
 def test_a_wrong_weight_names_no_partner() -> None:
