@@ -102,5 +102,5 @@ def test_fused_modules_that_a_script_watches_are_named_by_their_weights(
     labels = {each["label"]: each for each in found["labels"]}
     for name in "qkv":
         each = labels[f"{LAYERS}.0.self_attn.{name}_proj"]
-        assert each["status"] == "match" and "Shard(dim=-1), part" in each["ranks"]["1"]["layout"], each
+        assert each["status"] == "match" and "Shard(dim=1), part" in each["ranks"]["1"]["layout"], each
     assert {labels[f"{LAYERS}.1.self_attn.{name}_proj"]["status"] for name in "qkv"} == {"diverged"}

@@ -10,10 +10,10 @@ TOKENS = list(range(7, 23))
 if __name__ == "__main__":
     from transformers import AutoModelForCausalLM
 
-    from aclcmp import watch
+    from aclcmp import rows, watch
 
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32, attn_implementation="eager")
     watch(model, "golden", include=["**.*_proj"], weights=3)
-    with torch.no_grad():
+    with torch.no_grad(), rows("1", range(len(TOKENS)), TOKENS):  # the plug-in names the rows of all labels
         model(torch.tensor([TOKENS]), use_cache=False)

@@ -104,7 +104,7 @@ def play(model: str, folder: str) -> None:
     os.environ[LABELS] = "qkv_proj|gate_up_proj"  # none of the plug-in's labels
     record_into(Path(folder, "watched", "shards"))
     watch(runner_of(llm).get_model(), "actual")
-    llm.generate([{"prompt_token_ids": TOKENS}], sampling, use_tqdm=False)
+    llm.generate([{"prompt_token_ids": TOKENS}], SamplingParams(temperature=0.0, max_tokens=1), use_tqdm=False)
 
 
 if __name__ == "__main__":
