@@ -257,7 +257,7 @@ def _plan_run(
     floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
         floors[FloorSource.REFERENCE] = reference
-    margins = plan_margins(loaded.indices, world, layouts)
+    margins = plan_margins(named.actual, world, layouts)
     return ComparisonPlan(plan, floors, weights=named.report, token_texts=token_texts(loaded.indices), margins=margins)
 
 
