@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
+from aclcmp.labeling.engines.kv_cache import Context, KvCache, Texts
 from aclcmp.labeling.engines.module_labels import (
     ForwardWatch,
     LastForward,
@@ -25,6 +26,7 @@ from aclcmp.labeling.engines.module_labels import (
     wanted_points,
     watch_points,
 )
+from aclcmp.labeling.engines.vllm_cache import block_table_of, kv_cache_of
 from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.identity import WEIGHTS
 from aclcmp.labeling.rows import Rows
@@ -100,11 +102,12 @@ def _watch(runner: Any, model: Any) -> None:
         return
     points = wanted_points(points)
     graphs = _graph_mode(runner)
-    forwards = _NamedForwards(ForwardWatch(points, graphs))
+    forwards = _NamedForwards(ForwardWatch(points, graphs), _cache_of(runner, model))
     if hasattr(runner, "_model_forward"):
         _wrap_forward(runner, forwards)
     elif hasattr(runner, "prepare_inputs") and hasattr(runner, "execute_model"):
         _wrap_prepare(runner, forwards)
+        model.register_forward_hook(lambda *_: forwards.label_cache())  # what attention reads is told inside alone
     else:
         say(
             f"{type(runner).__name__} has neither _model_forward nor prepare_inputs: "
@@ -124,6 +127,14 @@ def _watch(runner: Any, model: Any) -> None:
         model.compute_logits = compute_and_label
 
 
+def _cache_of(runner: Any, model: Any) -> KvCache | None:
+    try:
+        return kv_cache_of(runner, model)
+    except Exception as error:  # a label must not keep the engine from serving
+        say(f"the KV cache is not labelled: {type(error).__name__}: {error}")
+        return None
+
+
 def _wrap_forward(runner: Any, forwards: _NamedForwards) -> None:
     """Name the rows of a V1 runner. Its dummy runs call the model; those of vllm-ascend `_model_forward`."""
     forward, run_dummy, dummy_runs = runner._model_forward, getattr(runner, "_dummy_run", None), list[None]()
@@ -131,7 +142,9 @@ def _wrap_forward(runner: Any, forwards: _NamedForwards) -> None:
     @functools.wraps(forward)
     def forward_with_rows(*args: Any, **kwargs: Any) -> Any:
         with nullcontext() if dummy_runs else forwards.of_batch(partial(_batch_v1, runner)):
-            return forward(*args, **kwargs)
+            output = forward(*args, **kwargs)
+            forwards.label_cache()
+            return output
 
     runner._model_forward = forward_with_rows
     if run_dummy is not None:
@@ -233,10 +246,13 @@ def _batch_v2(batch: Any, prompts: Mapping[str, Sequence[int]]) -> _Batch:
 class _NamedForwards:
     """The forwards of a runner: their rows are named, and what ran in them without a label is told."""
 
-    def __init__(self, watch: ForwardWatch) -> None:
+    def __init__(self, watch: ForwardWatch, cache: KvCache | None) -> None:
         self.last = LastForward("vllm:compute_logits")
         self._watch = watch
         self._nameless = False
+        self._cache = cache
+        self._texts = Texts()
+        self._contexts: list[Context] = []
 
     @contextmanager
     def of_batch(self, read_batch: Callable[[], _Batch]) -> Iterator[None]:
@@ -252,6 +268,12 @@ class _NamedForwards:
         with rows, self._watch.forward():
             yield
 
+    def label_cache(self) -> None:
+        """Label what the cache holds behind the forward under way, once."""
+        contexts, self._contexts = self._contexts, []
+        if self._cache is not None and contexts:
+            self._cache.label(contexts, block_table_of)
+
     def _name_rows(self, batch: _Batch) -> Rows:
         count = batch.starts[-1]
         positions, tokens = row_numbers(batch.positions, count), row_numbers(batch.tokens, count)
@@ -263,6 +285,8 @@ class _NamedForwards:
         self.last.positions = [positions[row] for row in batch.logits]
         self.last.tokens = [tokens[row] for row in batch.logits]
         self.last.prompts = prompts
+        if self._cache is not None:
+            self._contexts = self._texts.contexts(names, batch.starts, positions, tokens, prompts)
         return Rows(requests, positions, tokens, prompts=prompts)
 
 

@@ -49,7 +49,7 @@ def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -
 
 
 def pack_blocks(table: int, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Return the stored numbers of the blocks of a cache that hold the rows of the table whose record has that `seq`."""
+    """Return the stored numbers of the blocks that hold the rows of the table whose record has that `seq`."""
     return np.concatenate([[table], blocks]).astype(np.int64)
 
 
