@@ -162,7 +162,7 @@ class Pattern:
 class Hint:
     """Likely form of a label's error on some ranks; it explains at least 90 % of the error's energy.
 
-    Blocks of a cache that are found elsewhere explain at least half: what they held before may be nowhere.
+    Blocks of a cache that are found elsewhere explain at least a quarter: behind their rows nothing may be written.
     """
 
     key: LabelKey

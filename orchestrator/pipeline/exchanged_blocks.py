@@ -20,16 +20,16 @@ from aclcmp.orchestrator.pipeline.resolve_layouts import Compare
 
 WRONG_BLOCKS = "wrong blocks"
 """Kind of the hints that say where an error is, not what it looks like."""
-_MOST_LABELS = 8
+_MOST_LABELS = 4
 _MOST_RANKS = 16
-_MOST_BLOCKS = 16
+_MOST_BLOCKS = 8
 """Most blocks of a label and rank that are looked for elsewhere; those with the largest errors."""
 _MOST_ROWS = 1 << 16
 """Most rows that are compared at once: of more the sums by row are of several together."""
 _WRONG = 0.01
 """Share of its energy by which a row is wrong, at least, and by which one that it may be instead is off at most."""
-_LEAST = 0.5
-"""Share of the error that the blocks must explain which are found elsewhere: what they held before is nowhere."""
+_LEAST = 0.25
+"""Share of the error that blocks must explain which are found elsewhere: behind their rows nothing may be written."""
 _MOST_TRIED = 4
 _MOST_NAMED = 3
 
@@ -44,6 +44,8 @@ class _Block:
     request: int
     rows: _Rows
     """Their numbers in the label, by position."""
+    worst: int
+    """Number of the row with the largest error."""
     energy: float
 
 
@@ -118,7 +120,8 @@ def _wrong_blocks(names: RowNames, verdict: RankVerdict) -> list[_Block]:
     blocks = []
     for (number, request), rows in by_block.items():
         ordered = np.array(sorted(rows, key=lambda row: int(names.table[row, 1])))
-        blocks.append(_Block(number, request, ordered, float(energies[rows].sum())))
+        worst = rows[int(np.argmax(energies[rows]))]
+        blocks.append(_Block(number, request, ordered, worst, float(energies[rows].sum())))
     return sorted(blocks, key=lambda block: -block.energy)
 
 
@@ -126,36 +129,36 @@ def _find_blocks(
     pair: Pair, names: RowNames, blocks: Sequence[_Block], verdict: RankVerdict, compare: Compare
 ) -> list[tuple[_Block, _Place]]:
     """Return the blocks that are golden's rows elsewhere, in the order of requests and positions, each proven."""
-    assert verdict.stats is not None
-    sums = verdict.stats.rows
     numbers = {(request, at): row for row, (request, at, _) in reversed(list(enumerate(names.table.tolist())))}
     everywhere = np.array(sorted(numbers.values()))
-    at_once = _MOST_ROWS // len(everywhere)
     found = []
-    chosen = list(blocks[:_MOST_BLOCKS])
-    energy = dict(zip(sums.index.tolist(), sums.sum_dd.tolist(), strict=True))
-    for begin in range(0, len(chosen), at_once) if at_once else ():
-        part = chosen[begin : begin + at_once]
-        samples = np.array([max(block.rows.tolist(), key=lambda row: energy.get(row, 0.0)) for block in part])
-        beside = _beside(pair, np.tile(everywhere, len(part)), np.repeat(samples, len(everywhere)))
-        outcome = compare([beside]).get((pair.key, pair.rank))
-        for number, block in enumerate(part):
-            first = number * len(everywhere)
-            near = _nearest(outcome, first, first + len(everywhere)) if isinstance(outcome, PairStats) else []
-            places = [_place(names, int(everywhere[row]), int(samples[number])) for row in near]
-            for place in list(dict.fromkeys(places))[:_MOST_TRIED]:
-                if (held := _proven(pair, names, numbers, block, place, verdict, compare)) is not None:
-                    found.append((held, place))
-                    break
+    for block in blocks[:_MOST_BLOCKS]:
+        likely = [
+            _place(names, golden, sample)
+            for sample in dict.fromkeys((int(block.rows[0]), block.worst))
+            for golden in _nearest(pair, everywhere, np.full(len(everywhere), sample), compare)[:_MOST_TRIED]
+        ]
+        tried = [
+            (held, place)
+            for place in dict.fromkeys(likely)
+            if (held := _proven(pair, names, numbers, block, place, verdict, compare)) is not None
+        ]
+        if tried:
+            found.append(max(tried, key=lambda each: len(each[0].rows)))
     return sorted(found, key=lambda each: (each[0].request, int(names.table[each[0].rows[0], 1])))
 
 
-def _nearest(outcome: PairStats, begin: int, end: int) -> list[int]:
-    """Return which of golden's rows from `begin` to `end` are nearly actual's beside them, the nearest first."""
-    rows = outcome.rows
-    here = (rows.index >= begin) & (rows.index < end) & (rows.sum_dd <= _WRONG * rows.sum_xx) & (rows.sum_xx > 0.0)
-    order = np.argsort(rows.sum_dd[here], kind="stable")
-    return (rows.index[here][order] - begin).tolist() if rows.group == 1 else []
+def _nearest(pair: Pair, golden: _Rows, actual: _Rows, compare: Compare) -> list[int]:
+    """Return which of golden's rows are nearly actual's that stand beside them, the nearest first."""
+    found: list[tuple[float, int]] = []
+    for begin in range(0, len(golden), _MOST_ROWS):
+        part = slice(begin, begin + _MOST_ROWS)
+        outcome = compare([_beside(pair, golden[part], actual[part])]).get((pair.key, pair.rank))
+        if isinstance(outcome, PairStats):
+            sums = outcome.rows
+            near = (sums.sum_dd <= _WRONG * sums.sum_xx) & (sums.sum_xx > 0.0)
+            found += zip(sums.sum_dd[near].tolist(), golden[part][sums.index[near]].tolist(), strict=True)
+    return [row for _, row in sorted(found)]
 
 
 def _place(names: RowNames, golden: int, actual: int) -> _Place:
@@ -172,15 +175,18 @@ def _proven(
     verdict: RankVerdict,
     compare: Compare,
 ) -> _Block | None:
-    """Return a block with those of its rows that are golden's at a place, None unless all that golden has are right."""
+    """Return a block with those of its rows that are golden's at a place; None unless half of those are that it has."""
     positions = names.table[block.rows, 1].tolist()
     beside = [
         (row, numbers.get((place.request, at + place.later))) for row, at in zip(block.rows, positions, strict=True)
     ]
     there = [(int(row), golden) for row, golden in beside if golden is not None]
     rows, golden = np.array([row for row, _ in there]), np.array([each for _, each in there])
-    outcome = compare([_beside(pair, golden, rows)]).get((pair.key, pair.rank))
-    if explained_share(outcome, [verdict]) <= 0.0:
+    same = np.isin(golden, _nearest(pair, golden, rows, compare))
+    if not len(rows) or 2 * same.sum() < len(rows):
+        return None
+    rows, golden = rows[same], golden[same]
+    if explained_share(compare([_beside(pair, golden, rows)]).get((pair.key, pair.rank)), [verdict]) <= 0.0:
         return None
     assert verdict.stats is not None
     sums = verdict.stats.rows
@@ -236,8 +242,7 @@ def _words_on_wrong(names: RowNames, blocks: Sequence[_Block]) -> str:
     for block in blocks:
         first, last = (int(names.table[row, 1]) for row in (block.rows[0], block.rows[-1]))
         words.append(f"block {block.number} ({_positions(names, block.request, first, last)})")
-    which = "holds" if len(words) == 1 else "hold"
-    return f"{', '.join(words)} {which} what golden has nowhere: slots of the cache lost or overwritten?"
+    return f"all of it is in {', '.join(words)}: slots of the cache lost, overwritten or unwritten?"
 
 
 def _positions(names: RowNames, request: int, first: int, last: int) -> str:

@@ -115,7 +115,7 @@ def zeroed(engine: Any):
 
 
 def copied(engine: Any):
-    """The first block of the long request lies over that of the second longest, in layer 1, in the first decode step."""
+    """The first block of the long request lies over that of the second longest in layer 1, in the first decode step."""
 
     def copy(batch: Any, context: Any) -> None:
         cache = context.no_compile_layers["model.layers.1.self_attn.attn"].kv_cache
