@@ -253,8 +253,8 @@ def _places(contexts: Sequence[Context], table: Any, size: int, window: int, mos
         requests.append(np.full(len(of_request), number, np.int32))
         firsts.append(of_request * size)
     ids = np.concatenate(blocks)
-    if ids.size and not 0 <= ids.min() <= ids.max() < most:
-        raise LookupError(f"the table of blocks names block {ids.max()} of {most}")
+    if (wrong := ids[(ids < 0) | (ids >= most)]).size:
+        raise LookupError(f"the table names block {wrong[0]} of {most}")
     return _Places(
         torch.from_numpy(ids.astype(np.int64)).to(table.device),
         torch.from_numpy(np.concatenate(used)).to(table.device),

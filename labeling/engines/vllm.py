@@ -253,6 +253,7 @@ class _NamedForwards:
         self._cache = cache
         self._texts = Texts()
         self._contexts: list[Context] = []
+        self._unread = False
 
     @contextmanager
     def of_batch(self, read_batch: Callable[[], _Batch]) -> Iterator[None]:
@@ -267,6 +268,9 @@ class _NamedForwards:
             return
         with rows, self._watch.forward():
             yield
+        if self._contexts and not self._unread:
+            say("the KV cache is not labelled in forwards that replay a graph of the whole model")
+            self._unread = True
 
     def label_cache(self) -> None:
         """Label what the cache holds behind the forward under way, once."""
