@@ -8,7 +8,7 @@ So each row is recorded once in a run that is right, while reading takes what at
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.api import record_at, skip_at
-from aclcmp.labeling.engines.module_labels import say
+from aclcmp.labeling.engines.contexts import MOST_REQUESTS, Context
 from aclcmp.labeling.layout import Layout
 from aclcmp.labeling.rows import Rows
 
@@ -25,8 +25,6 @@ KEYS, VALUES = "k_cache", "v_cache"
 _SIDE = "acl"
 _DIGIT = 128
 """Numbers below it are exact in every type that a cache has, but float8."""
-_MOST_REQUESTS = 4096
-"""Requests of which is kept what was labelled: 8 bytes for each token and layer."""
 _MOST_BYTES = 64 << 20
 """Most bytes of one layer's cache, as 64-bit integers, that are looked at together."""
 
@@ -49,64 +47,27 @@ class CachePoint:
         return f"{self.name}.{KEYS}", f"{self.name}.{VALUES}"
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """The tokens of one request that are in the cache after a forward."""
-
-    request: str
-    """Its name outside of the engine."""
-    tokens: Sequence[int]
-    """By position; empty where not all are known, so that its rows have no names."""
-
-
-class Texts:
-    """The tokens of requests, by what is known of their prompts and by the rows that forwards computed."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, list[int]] = {}
-        self._told = False
-
-    def contexts(
-        self,
-        requests: Sequence[str],
-        starts: Sequence[int],
-        positions: Sequence[int],
-        tokens: Sequence[int],
-        prompts: Mapping[str, Sequence[int]],
-    ) -> list[Context]:
-        """Return the context of each request of a forward: its rows are those from one of the starts to the next."""
-        found = []
-        for request, begin, end in zip(requests, starts, starts[1:], strict=False):
-            prompt, first = list(prompts.get(request, ())), positions[begin] if end > begin else 0
-            text = self._tokens.pop(request, prompt)
-            if text[: len(prompt)] != prompt:  # another request of this name
-                text = prompt
-            if first > len(text) or list(positions[begin:end]) != list(range(first, first + end - begin)):
-                if not self._told:
-                    say(f"not all tokens of request {request!r} are known: its KV cache is not labelled")
-                self._told = True
-                found.append(Context(request, ()))
-                continue
-            text[first : first + end - begin] = tokens[begin:end]
-            self._tokens[request] = text
-            found.append(Context(request, text[: first + end - begin]))
-        while len(self._tokens) > _MOST_REQUESTS:
-            self._tokens.pop(next(iter(self._tokens)))
-        return found
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Places:
-    """Where the contexts of a forward lie in the caches of layers that share a table of blocks; n rows in b blocks."""
+    """Where the contexts of a forward lie in the caches of layers that share a table of blocks: in b blocks."""
 
+    table: Any
+    """The table, kept so that no other gets its identity."""
     blocks: Any
     """Tensor of the blocks' numbers, shape (b,)."""
     used: Any
-    """Tensor of booleans, shape (b, block size): whether the place in the block holds a token of the request."""
+    """Tensor of booleans, shape (b, block size): whether the place in the block holds a token that is to be read."""
     requests: npt.NDArray[np.int32]
     """Shape (b,): which context the block is of."""
     first: npt.NDArray[np.int32]
     """Shape (b,): position of the first token of the block."""
+
+    def spans(self, contexts: Sequence[Context]) -> Iterator[tuple[Context, slice, int]]:
+        """Yield each context that has blocks, which ones, and the position where these begin."""
+        ends = np.searchsorted(self.requests, np.arange(len(contexts) + 1)).tolist()
+        for context, begin, end in zip(contexts, ends, ends[1:], strict=False):
+            if end > begin:
+                yield context, slice(begin, end), int(self.first[begin])
 
 
 class KvCache:
@@ -124,72 +85,67 @@ class KvCache:
         A layer whose cache cannot be read is a failed label, and is read no more.
         """
         places: dict[object, _Places] = {}
-        rows: dict[object, Rows] = {}
+        names: dict[object, Rows] = {}
         lost = []
         for point in self._points:
             try:
-                self._label_layer(point, contexts, table_of(point.layer.layer_name), places, rows)
+                at = self._places_of(point.layer, contexts, table_of(point.layer.layer_name), places)
+                self._label_layer(point, contexts, at, names)
             except Exception as error:  # a label must not keep the engine from serving
                 lost.append(point)
                 for name in point.labels:
                     skip_at(point.site, _SIDE, name, f"its cache cannot be read: {type(error).__name__}: {error}")
         self._points = [point for point in self._points if point not in lost]
 
+    def _places_of(self, layer: Any, contexts: Sequence[Context], table: Any, known: dict[object, _Places]) -> _Places:
+        size, window = len(self._order_of(layer)), _window_of(layer)
+        key = id(table), size, window
+        if key not in known:
+            known[key] = _places(contexts, table, size, window, layer.kv_cache.shape[0])
+        return known[key]
+
     def _label_layer(
-        self,
-        point: CachePoint,
-        contexts: Sequence[Context],
-        table: Any,
-        places: dict[object, _Places],
-        known_rows: dict[object, Rows],
+        self, point: CachePoint, contexts: Sequence[Context], at: _Places, names: dict[object, Rows]
     ) -> None:
+        rows, new = self._new_rows(point, contexts, at)
+        if not new.any():
+            return
+        shared = id(at), new.tobytes()
+        if shared not in names:
+            names[shared] = _names(contexts, at, new)
+        keys = point.layer.num_kv_heads * point.layer.head_size
+        with names[shared]:
+            record_at(point.site, _SIDE, point.labels[0], rows[:, :keys], point.keys)
+            record_at(point.site, _SIDE, point.labels[1], rows[:, keys:], point.values)
+
+    def _new_rows(
+        self, point: CachePoint, contexts: Sequence[Context], at: _Places
+    ) -> tuple[Any, npt.NDArray[np.bool_]]:
+        """Return the rows of a layer that are not as they were labelled last, and where they are, [b, block size]."""
         import torch
 
-        layer, cache = point.layer, point.layer.kv_cache
-        order = self._order_of(layer)
-        window = _window_of(layer)
-        key = id(table), len(order), window
-        if key not in places:
-            places[key] = _places(contexts, table, len(order), window, cache.shape[0])
-        at = places[key]
-        labelled = self._labelled[point.name]
-        before = torch.zeros(at.used.shape, dtype=torch.int64, device=cache.device)
-        seen = torch.zeros_like(at.used)
-        ends = np.searchsorted(at.requests, np.arange(len(contexts) + 1))
-        for context, begin, end in zip(contexts, ends, ends[1:], strict=False):
-            hashes = labelled.get(context.request)
-            if hashes is not None and end > begin:
-                part = hashes[int(at.first[begin]) : int(at.first[begin]) + (end - begin) * len(order)]
-                before[begin:end].view(-1)[: len(part)] = part
-                seen[begin:end].view(-1)[: len(part)] = True
-        rows, changed = [], []
+        cache, order, labelled = point.layer.kv_cache, self._order_of(point.layer), self._labelled[point.name]
+        before, seen = torch.zeros(at.used.shape, dtype=torch.int64, device=cache.device), torch.zeros_like(at.used)
+        for context, span, first in at.spans(contexts):
+            known = labelled.pop(context.request, before[:0].view(-1))[first:]  # comes back as the latest one
+            count = min(len(known), seen[span].numel())
+            before[span].view(-1)[:count] = known[:count]
+            seen[span].view(-1)[:count] = True
+        rows, new, hashes = [], [], torch.empty_like(before)
         step = max(1, _MOST_BYTES // (8 * order.numel()))
-        for begin in range(0, len(at.blocks), step):
-            part = slice(begin, begin + step)
+        for part in (slice(begin, begin + step) for begin in range(0, len(at.blocks), step)):
             content = cache[at.blocks[part]].flatten(1)[:, order]
-            hashes = _hashes(content)
-            new = at.used[part] & (~seen[part] | (hashes != before[part]))
-            before[part] = hashes
-            rows.append(content[new])
-            changed.append(new)
-        for context, begin, end in zip(contexts, ends, ends[1:], strict=False):
-            labelled.pop(context.request, None)  # the last ones are those of late
-            labelled[context.request] = _up_to(
-                len(context.tokens), int(at.first[begin]) if end > begin else 0, before[begin:end]
-            )
-        while len(labelled) > _MOST_REQUESTS:
+            hashes[part] = _hashes(content)
+            new.append(at.used[part] & (~seen[part] | (hashes[part] != before[part])))
+            rows.append(content[new[-1]])
+        for context, span, first in at.spans(contexts):
+            unread = hashes.new_zeros(first)
+            labelled[context.request] = torch.cat([unread, hashes[span].view(-1)])[: len(context.tokens)]
+        while len(labelled) > MOST_REQUESTS:
             labelled.pop(next(iter(labelled)))
-        found = torch.cat(changed).cpu().numpy() if changed else np.zeros((0, len(order)), bool)
-        if not found.any():
-            return
-        shared = id(at), found.tobytes()
-        if shared not in known_rows:
-            known_rows[shared] = _names(contexts, at, found)
-        keys = layer.num_kv_heads * layer.head_size
-        values = torch.cat(rows)
-        with known_rows[shared]:
-            record_at(point.site, _SIDE, point.labels[0], values[:, :keys], point.keys)
-            record_at(point.site, _SIDE, point.labels[1], values[:, keys:], point.values)
+        if not rows:
+            return None, np.zeros(0, np.bool_)
+        return torch.cat(rows), torch.cat(new).cpu().numpy()
 
     def _order_of(self, layer: Any) -> Any:
         cache = layer.kv_cache
@@ -234,7 +190,7 @@ def element_order(layer: Any) -> Any:
 
 
 def _window_of(layer: Any) -> int:
-    """Return how many of the last tokens a layer attends to, 0 for all: the blocks of others may be given away."""
+    """Return how many tokens each one attends to, 0 for all: the blocks of those before may be given away."""
     return int(getattr(layer, "sliding_window", None) or 0)
 
 
@@ -245,7 +201,7 @@ def _places(contexts: Sequence[Context], table: Any, size: int, window: int, mos
     blocks, used, requests, firsts = [], [], [], []
     for number, context in enumerate(contexts):
         end = len(context.tokens)
-        begin = max(end - window, 0) if window else 0
+        begin = max(context.first - window + 1, 0) if window else 0
         of_request = np.arange(begin // size, -(-end // size))
         positions = of_request[:, None] * size + np.arange(size)
         blocks.append(numbers[number, of_request])
@@ -256,6 +212,7 @@ def _places(contexts: Sequence[Context], table: Any, size: int, window: int, mos
     if (wrong := ids[(ids < 0) | (ids >= most)]).size:
         raise LookupError(f"the table names block {wrong[0]} of {most}")
     return _Places(
+        table,
         torch.from_numpy(ids.astype(np.int64)).to(table.device),
         torch.from_numpy(np.concatenate(used)).to(table.device),
         np.concatenate(requests),
@@ -283,14 +240,6 @@ def _hashes(rows: Any) -> Any:
     generator = torch.Generator().manual_seed(0)
     factors = torch.randint(1 << 62, (rows.shape[-1],), generator=generator).to(rows.device) * 2 + 1
     return (bits * factors).sum(-1)
-
-
-def _up_to(end: int, first: int, hashes: Any) -> Any:
-    """Return hashes by position up to the end of a context, of which those before `first` are not known (0)."""
-    import torch
-
-    known = hashes.reshape(-1)[: end - first]
-    return known if not first else torch.cat([torch.zeros(first, dtype=known.dtype, device=known.device), known])
 
 
 def names_by_layer(names: Iterable[str]) -> dict[int, dict[str, str]]:

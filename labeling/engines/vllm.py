@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
-from aclcmp.labeling.engines.kv_cache import Context, KvCache, Texts
+from aclcmp.labeling.engines.contexts import Context, Texts
+from aclcmp.labeling.engines.kv_cache import KvCache
 from aclcmp.labeling.engines.module_labels import (
     ForwardWatch,
     LastForward,
@@ -102,7 +103,7 @@ def _watch(runner: Any, model: Any) -> None:
         return
     points = wanted_points(points)
     graphs = _graph_mode(runner)
-    forwards = _NamedForwards(ForwardWatch(points, graphs), _cache_of(runner, model))
+    forwards = _NamedForwards(ForwardWatch(points, graphs), kv_cache_of(runner, model))
     if hasattr(runner, "_model_forward"):
         _wrap_forward(runner, forwards)
     elif hasattr(runner, "prepare_inputs") and hasattr(runner, "execute_model"):
@@ -125,14 +126,6 @@ def _watch(runner: Any, model: Any) -> None:
             return forwards.last.label_logits(compute(*args, **kwargs))
 
         model.compute_logits = compute_and_label
-
-
-def _cache_of(runner: Any, model: Any) -> KvCache | None:
-    try:
-        return kv_cache_of(runner, model)
-    except Exception as error:  # a label must not keep the engine from serving
-        say(f"the KV cache is not labelled: {type(error).__name__}: {error}")
-        return None
 
 
 def _wrap_forward(runner: Any, forwards: _NamedForwards) -> None:

@@ -25,7 +25,11 @@ def kv_cache_of(runner: Any, model: Any) -> KvCache | None:
         say("the KV cache is split over ranks by positions (decode context parallel): it is not labelled")
         return None
     selects = label_selection()
-    points = [point for point in _points(runner, model) if any(map(selects, point.labels))]
+    try:
+        points = [point for point in _points(runner, model) if any(map(selects, point.labels))]
+    except Exception as error:  # a label must not keep the engine from serving
+        say(f"the KV cache is not labelled: {type(error).__name__}: {error}")
+        return None
     return KvCache(points) if points else None
 
 

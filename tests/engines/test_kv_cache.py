@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aclcmp.labeling.engines import vllm
-from aclcmp.labeling.engines.kv_cache import CachePoint, Context, KvCache, Texts, element_order, names_by_layer
+from aclcmp.labeling.engines.contexts import Context, Texts
+from aclcmp.labeling.engines.kv_cache import CachePoint, KvCache, element_order, names_by_layer
 from aclcmp.labeling.engines.points import Point
 from aclcmp.labeling.shard.shard_reader import read_label
 from tests.engines.test_runners import Net, RunnerV2, scheduled, sealed, shards, watch
@@ -88,7 +89,7 @@ class Cache:
         self._cache = KvCache(points)
 
     def label(self, contexts: Sequence[tuple[str, int]], *tables: Sequence[int]) -> None:
-        texts = [Context(name, list(range(100, 100 + end))) for name, end in contexts]
+        texts = [Context(name, list(range(100, 100 + end)), end - 1) for name, end in contexts]
         table = torch.tensor([[*each, *[0] * (4 - len(each))] for each in tables])
         self._cache.label(texts, lambda _layer: table)
 
