@@ -207,7 +207,7 @@ def late(engine: Any):
 
 
 _ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour, late)
-_OF_CACHE = {"cache": clean, "zeroed": zeroed, "copied": copied, "swapped": swapped}
+_OF_CACHE: dict[str, Callable[[Any], Any]] = {"cache": clean, "zeroed": zeroed, "copied": copied, "swapped": swapped}
 """Rounds in which what the cache holds is labelled."""
 ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in _ROUNDS} | _OF_CACHE
 
