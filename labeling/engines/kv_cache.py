@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -237,9 +238,15 @@ def _hashes(rows: Any) -> Any:
 
     kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     bits = rows.contiguous().view(kinds[rows.element_size()]).to(torch.int64)
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randint(1 << 62, (rows.shape[-1],), generator=generator).to(rows.device) * 2 + 1
-    return (bits * factors).sum(-1)
+    return (bits * _factors(rows.shape[-1], rows.device)).sum(-1)
+
+
+@cache
+def _factors(width: int, device: Any) -> Any:
+    """Return so many odd numbers, the same each time."""
+    import torch
+
+    return torch.randint(1 << 62, (width,), generator=torch.Generator().manual_seed(0)).to(device) * 2 + 1
 
 
 def names_by_layer(names: Iterable[str]) -> dict[int, dict[str, str]]:
