@@ -39,7 +39,15 @@ from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.margin_table import GRADIENT, MARGIN, Margin, pack_margin
 from aclcmp.labeling.shard.record import GRADIENTS, ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
-from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, TOKENS, pack_request, pack_token_texts
+from aclcmp.labeling.shard.row_table import (
+    BLOCKS,
+    REQUESTS,
+    TABLE,
+    TOKENS,
+    pack_blocks,
+    pack_request,
+    pack_token_texts,
+)
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
 from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
@@ -353,6 +361,8 @@ class Recorder:
         table = named.table.copy()
         table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
         number = self._write_table(writer, ROWS, TABLE, "int32", table)
+        if named.blocks is not None:
+            self._write_table(writer, ROWS, BLOCKS, "int64", pack_blocks(number, named.blocks))
         self._tables[rows] = task, number
         return number
 

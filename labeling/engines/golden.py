@@ -21,6 +21,7 @@ import numpy as np
 from aclcmp.labeling.api import name_tokens, record_at, rows
 from aclcmp.labeling.capture import Capture
 from aclcmp.labeling.engines.families import FAMILIES, HEAD_NORMS, TUPLES, Family
+from aclcmp.labeling.engines.kv_cache import KEYS, VALUES, names_by_layer
 from aclcmp.labeling.engines.parted_tokens import PartedTokens, record_margins
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.labeling.layout import divisors
@@ -133,6 +134,7 @@ def _run(
     sides = {"pta": getattr(torch, dtypes[0]) if dtypes else torch.float32}
     if dtypes:
         sides["ref"] = torch.float32
+    cached = names_by_layer(labels)
     occurring = {token for request in requests for token in request.tokens.values()}
     parted = PartedTokens()
     for side, dtype in sides.items():
@@ -148,8 +150,9 @@ def _run(
             _say(f"no module of the original for {', '.join(alone[:8])}{' ...' * (len(alone) > 8)}")
         for number, request in enumerate(requests, start=1):
             tokens = [request.tokens[position] for position in range(len(request.tokens))]
+            cache = {"past_key_values": _labelled_cache(side, cached)} if cached else {}
             with torch.inference_mode(), rows(request.name, np.arange(len(tokens)), tokens):
-                output = model(torch.tensor([tokens]), use_cache=False)
+                output = model(torch.tensor([tokens]), use_cache=bool(cache), **cache)
             at = sorted(request.logits)
             if at and _LOGITS in labels:
                 with rows(request.name, at, [tokens[position] for position in at]):
@@ -224,7 +227,25 @@ def _watch(model: Any, side: str, labels: Mapping[str, str], hooks: ExitStack) -
         hooks.enter_context(watch(model, side, include=both, inputs=True))
     if alone:
         hooks.enter_context(watch(model, side, include=alone, exclude=more))
-    return named | ({_LOGITS} & set(labels))
+    cached = {name for names in names_by_layer(labels).values() for name in names.values()}
+    return named | ({_LOGITS} & set(labels)) | cached
+
+
+def _labelled_cache(side: str, names: Mapping[int, Mapping[str, str]]) -> Any:
+    """Return an empty cache that labels the keys and values of layers as they come, [1, heads, tokens, size]."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()  # without a configuration, which would keep no more than the windows of layers
+    update = cache.update
+
+    def label_and_update(keys: Any, values: Any, layer: int, *args: Any, **kwargs: Any) -> Any:
+        for kind, states in ((KEYS, keys), (VALUES, values)):
+            if name := names.get(layer, {}).get(kind):
+                record_at("transformers:DynamicCache", side, name, states.transpose(1, 2).flatten(2))
+        return update(keys, values, layer, *args, **kwargs)
+
+    cache.update = label_and_update
+    return cache
 
 
 def _label_heads(side: str, name: str, heads_first: bool) -> Callable[[Any, Any, Any], None]:

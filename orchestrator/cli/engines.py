@@ -76,6 +76,7 @@ def check(
     output: Annotated[Path | None, typer_option("output")] = None,
     timeout: Annotated[float | None, typer_option("timeout")] = None,
     capture: Annotated[Capture, typer_option("capture")] = Capture.FULL,
+    kv_cache: Annotated[bool, typer_option("kv_cache")] = False,
     policy: PolicyOption = None,
     fail_on: FailOnOption = None,
     as_json: JsonOption = False,
@@ -110,6 +111,7 @@ def check(
         of_a_start: dict[str, object] = {"--prompts": prompts, "--modes": modes, "--address": address}
         kept = None if capture is Capture.FULL else capture
         of_a_start |= {"--output": output, "--timeout": timeout, "--capture": kept, "--local": local or None}
+        of_a_start |= {"--kv-cache": kv_cache or None}
         run = external_run(options, of_a_start)
         return int(add_golden(run, model, terms, compare=True, as_json=as_json))
     check_ranks(model, ranks)
@@ -128,7 +130,7 @@ def check(
         words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
         words += [] if address is None else ["--address", address]
         words += [] if timeout is None else ["--timeout", str(timeout)]
-        words += ["--capture", capture.value, *["--local"] * local]
+        words += ["--capture", capture.value, *["--local"] * local, *["--kv-cache"] * kv_cache]
         return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
     (of_mode,) = by_mode.values()
     root = RunDir.create(output, with_ranks=False).root
@@ -142,6 +144,7 @@ def check(
         output=root,
         timeout=timeout,
         capture=capture,
+        kv_cache=kv_cache,
         no_compare=True,
         as_json=as_json,
     )
