@@ -198,7 +198,7 @@ def test_one_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("equal", [False, True])
 @pytest.mark.parametrize("wrong", [None, 1])
 def test_ranks_with_other_data(tmp_path: Path, equal: bool, wrong: int | None) -> None:
-    """Data-parallel groups, two ranks each with its columns, are told by their masks, or where these are equal by a rule."""
+    """Data-parallel groups, two ranks each with its columns, are told by masks, or where these are equal by a rule."""
     job, by_rank = Job(tmp_path / "run", 4), ", by_rank=True" * equal
     for group in range(2 if not equal else 4):
         values, mask = batch([2, 4] if equal or not group else [3, 1], 6, False)
