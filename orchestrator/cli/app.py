@@ -15,6 +15,7 @@ import typer
 from aclcmp import __version__
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.bisect import bisect
+from aclcmp.orchestrator.cli.case import case
 from aclcmp.orchestrator.cli.doctor import doctor
 from aclcmp.orchestrator.cli.engines import check, golden
 from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
@@ -252,7 +253,7 @@ def recover(
 
 
 for _command in (
-    *(check, golden, bisect, report, explain, verdict, diff, runs, prune),
+    *(check, golden, bisect, case, report, explain, verdict, diff, runs, prune),
     *(doctor, submit, jobs, attach, stop, fetch),
 ):
     app.command(cls=GroupedCommand)(_command)

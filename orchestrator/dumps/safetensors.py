@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import (
@@ -46,6 +50,25 @@ _DTYPES = {
     "U64": "uint64",
 }
 """torch's names by the format's."""
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, tuple[str, npt.NDArray[np.generic]]], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors, each with torch's name of its type and its bits in `DType.memory`. Raises OSError."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (dtype, bits) in tensors.items():
+        begin, end = end, end + bits.nbytes
+        header[name] = {"dtype": _NAMES[dtype], "shape": bits.shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for _, bits in tensors.values():
+            file.write(np.ascontiguousarray(bits).tobytes())
 
 
 def read_safetensors(path: str, scratch: Scratch) -> FileContent:

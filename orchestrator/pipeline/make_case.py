@@ -1,0 +1,235 @@
+"""From a report and a label to a case: the worst rows of one rank, and how they were computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from aclcmp.orchestrator.case.checkpoint import Checkpoint
+from aclcmp.orchestrator.case.computation import Computation, Target, find_computation
+from aclcmp.orchestrator.case.folder import Case
+from aclcmp.orchestrator.case.label_rows import LabelRows, StoredTensor
+from aclcmp.orchestrator.compare.kernels.load_library import load_library
+from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+from aclcmp.orchestrator.core.metrics import metrics_of
+from aclcmp.orchestrator.core.plan import LabelPlan
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
+from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.core.stats import Outcomes, PairStats
+from aclcmp.orchestrator.core.text import figure, of_ranks
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.dtype_limits import RELATIVE, narrower, table_name
+from aclcmp.orchestrator.pipeline.plan_of_report import is_on_golden_values, plan_of_report, settle_as_in_report
+from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
+from aclcmp.orchestrator.report.text.explain import choose_labels
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.terminal.screen import Screen
+
+_NEAR = 16
+"""Labels before one that may be its inputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a case is to be of."""
+
+    label: str
+    task: int | None = None
+    rank: int | None = None
+    rows: int = 1
+    model: Path | None = None
+
+
+def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
+    """Make the case of a label. Raises UsageError where there is none to make, and AclcmpError for damaged files."""
+    label, verdict = _choose(report, wish)
+    with TemporaryDirectory(prefix="aclcmp-") as scratch:
+        planned = plan_of_report(run, report, Path(scratch), screen)
+        on_golden = is_on_golden_values(run, report)
+        plan = planned.own or planned.plan
+        near = _near(plan.labels, label.key)
+        if not planned.own:
+            verdicts = {each.key: each for each in report.judgement.labels}
+            near = [settle_as_in_report(each, verdicts[each.key]) for each in near if each.key in verdicts]
+        load_library()
+        comparer = LocalComparer()
+
+        def compare(pairs: Sequence[Pair]) -> Outcomes:
+            return comparer.compare_pairs(pairs, lambda pairs, nbytes: None)
+
+        resolved = compare_and_resolve(replace(plan, labels=tuple(near)), compare)
+        stats = resolved.outcomes.get((label.key, verdict.rank))
+        if not isinstance(stats, PairStats):
+            raise UsageError(f"{label.key.label} cannot be read on rank {verdict.rank}: {stats or 'it is not here'}")
+        return _Maker(resolved.plan.labels, label.key, verdict, on_golden=on_golden).make(stats, wish)
+
+
+def _choose(report: Report, wish: Wish) -> tuple[LabelVerdict, RankVerdict]:
+    """Return the worst call of a label, and its worst rank or the one that is asked for. Raises UsageError."""
+    labels = choose_labels(report, wish.label, wish.task)
+    names = {each.key.label for each in labels}
+    if len(names) > 1:
+        raise UsageError(f"{wish.label} means {len(names)} labels: {', '.join(sorted(names))}; a case is of one")
+    found = [(label, each) for label in labels for each in label.ranks if wish.rank in (None, each.rank)]
+    if not found:
+        ranks = {each.rank for label in labels for each in label.ranks}
+        raise UsageError(f"{wish.label} is not on rank {wish.rank}, but on {of_ranks(ranks)}")
+    compared = [(label, each) for label, each in found if each.stats is not None]
+    if not compared:
+        raise UsageError(f"{wish.label} was not compared: {found[0][1].gap_reason or found[0][1].reason}")
+    return max(compared, key=lambda each: (each[1].origin is Origin.OWN, each[1].margin or 0.0, -each[1].rank))
+
+
+def _near(labels: Sequence[LabelPlan], key: LabelKey) -> list[LabelPlan]:
+    """Return a label, and those that may be its inputs, in golden order. Raises UsageError where it is not there."""
+    same = [each for each in labels if (each.key.task, each.key.occurrence) == (key.task, key.occurrence)]
+    places = [place for place, each in enumerate(same) if each.key == key]
+    if not places:
+        raise UsageError(f"the tensors of {key.label} are not on this host")
+    kept = range(max(places[0] - _NEAR, 0), places[0] + 1)
+    inputs = {name for each in same[places[0]].sides.values() if each.golden for name in each.golden.facts.inputs}
+    return [
+        each
+        for place, each in enumerate(same)
+        if place in kept or each.key.label in inputs or _is_input(each.key.label, key.label)
+    ]
+
+
+def _is_input(name: str, of: str) -> bool:
+    return name == f"{of}.input" or name.startswith(f"{of}.input.")
+
+
+class _Maker:
+    """What lies near a label, read for its case."""
+
+    def __init__(self, plans: Sequence[LabelPlan], key: LabelKey, verdict: RankVerdict, *, on_golden: bool) -> None:
+        self._key, self._verdict, self._on_golden = key, verdict, on_golden
+        self._plan = next(each for each in plans if each.key == key)
+        told = {name for each in self._plan.sides.values() if each.golden for name in each.golden.facts.inputs}
+        self._recorded: list[LabelRows] = []
+        self._before: list[LabelRows] = []
+        try:
+            self._label = LabelRows(self._plan)
+        except ValueError as error:
+            raise UsageError(f"{key.label} makes no case: {error}") from None
+        for each in reversed(plans[: plans.index(self._plan)]):
+            try:
+                rows = LabelRows(each) if each.pairs else None
+            except ValueError:
+                continue
+            if rows is not None:
+                is_recorded = each.key.label in told or _is_input(each.key.label, key.label)
+                (self._recorded if is_recorded else self._before).append(rows)
+        self._recorded.reverse()
+
+    def make(self, stats: PairStats, wish: Wish) -> Case:
+        """Make the case."""
+        label, rank = self._label, self._verdict.rank
+        rows, sizes = self._worst_rows(stats, wish.rows)
+        columns = label.columns(rank)
+        checkpoint = Checkpoint(wish.model) if wish.model is not None else None
+        parameters = {} if checkpoint is None else checkpoint.parameters(self._key.label)
+        eps = () if checkpoint is None else checkpoint.eps
+        how = find_computation(Target(label, rows, columns, parameters, eps), self._recorded, self._before)
+        context = rows if how.formula is not None else label.up_to(rows)
+        tensors: dict[str, StoredTensor] = {}
+        for side in ("golden", "actual"):
+            output = label.read(side, rows, columns, rank)
+            if output is None:
+                raise UsageError(f"a part of {self._key.label} is on no rank")
+            tensors[f"{side}.output"] = output
+        for side in ("golden", "actual"):
+            tensors |= self._inputs(side, how, context)
+        tensors |= {f"parameter.{name}": each for name, each in how.parameters.items()}
+        golden, actual = tensors["golden.output"].dtype, tensors["actual.output"].dtype
+        return Case(
+            self._key.label,
+            rank,
+            self._said(),
+            [self._words(row) for row in rows],
+            sizes,
+            self._reported,
+            RELATIVE[table_name(narrower(golden, actual))][0],
+            how.formula,
+            tensors,
+            [context.index(row) for row in rows],
+            self._notes(how, wish),
+        )
+
+    @property
+    def _reported(self) -> float:
+        own, metrics = self._verdict.own, self._verdict.metrics
+        if self._on_golden and own is not None:
+            return own.worst_row
+        return metrics.worst_row if metrics is not None else math.nan
+
+    def _worst_rows(self, stats: PairStats, count: int) -> tuple[list[int], list[float]]:
+        """Return the worst rows of a rank, and beside which norm the error of each is measured."""
+        sums = stats.rows
+        norms = sums.sum_xx
+        median = float(np.median(norms[norms > 0])) if (norms > 0).any() else 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = np.where(sums.sum_dd > 0, np.sqrt(sums.sum_dd / np.maximum(norms, median)), 0.0)
+        order = np.argsort(-errors, kind="stable")
+        raw = metrics_of(stats).worst_row
+        larger = raw / self._reported if self._reported and math.isfinite(raw / self._reported) else 1.0
+        found: dict[int, float] = {}
+        for place in order.tolist():
+            first = int(sums.index[place]) * sums.group
+            for row in range(first, first + sums.group):
+                if len(found) < count and row // self._label.each < self._label.count:
+                    size = math.sqrt(max(float(norms[place]), median)) * (larger if abs(larger - 1) > 1e-3 else 1.0)
+                    found.setdefault(row // self._label.each, size)
+        return list(found), list(found.values())
+
+    def _inputs(self, side: str, how: Computation, rows: Sequence[int]) -> dict[str, StoredTensor]:
+        """Return the inputs of a side by their names in the case; none where one is not there."""
+        found = {}
+        from_side = "golden" if self._on_golden else side
+        names = self._label.names(rows)
+        for number, each in enumerate(how.inputs):
+            there = each.find(names)
+            columns = self._label.columns(self._verdict.rank) if how.elementwise else None
+            tensor = None if there is None else each.read(from_side, there, columns, self._verdict.rank)
+            if tensor is None:
+                return {}
+            found[f"{side}.input.{number}"] = tensor
+        return found
+
+    def _words(self, row: int) -> str:
+        return self._label.words(row)
+
+    def _said(self) -> list[str]:
+        verdict = self._verdict
+        origin = f" ({verdict.origin.value})" if verdict.origin else ""
+        lines = [f"task {self._key.task}, rank {verdict.rank}: {verdict.status.value}{origin}", verdict.reason]
+        if verdict.own is not None:
+            lines.append(
+                f"own error, from golden's values: relative L2 {figure(verdict.own.rel_l2)}, "
+                f"worst row {figure(verdict.own.worst_row)}"
+            )
+        return [line for line in lines if line]
+
+    def _notes(self, how: Computation, wish: Wish) -> list[str]:
+        notes = []
+        names = ", ".join(f"`{each.plan.key.label}`" for each in how.inputs)
+        if how.formula is not None and names:
+            proof = "recorded as its input" if how.recorded else "of which golden's values prove that it is the input"
+            notes.append(f"Input: {names}, {proof}.")
+        elif names:
+            notes.append(f"Input: {names}, recorded, up to the token: how the output comes of it is not known.")
+        else:
+            notes.append("No input is known: record the run again with `--inputs`.")
+        if how.formula is None:
+            notes.append("It is not computed again: put the call of the module into `compute` in case.py.")
+        if self._on_golden:
+            notes.append("The actual side was computed from golden's input (`--local`), so its input is golden's.")
+        if wish.model is None and not how.parameters:
+            notes.append("No weights are here: give the folder of golden's checkpoint with `--model`.")
+        return notes
