@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ from aclcmp.orchestrator.errors import UsageError
 _EPS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "layernorm_epsilon")
 _USUAL_EPS = (1e-6, 1e-5, 1e-12)
 _PARAMETERS = ("weight", "bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The heads of an attention with rotary embeddings."""
+
+    queries: int
+    keys: int
+    """Heads of keys and values."""
+    size: int
+    base: float
+    """Base of the rotary embedding."""
+    scale: float
+    """Factor of the scores."""
 
 
 class Checkpoint:
@@ -41,6 +56,20 @@ class Checkpoint:
         """What norms may add to the variance: what the configuration says, or else what is usual."""
         told = [self._config[name] for name in _EPS if isinstance(self._config.get(name), (int, float))]
         return tuple(map(float, told)) or _USUAL_EPS
+
+    @property
+    def heads(self) -> Heads | None:
+        """The heads of its attention with rotary embeddings; None where the configuration does not tell."""
+        rope = self._config.get("rope_parameters")
+        numbers = self._config | (rope if isinstance(rope, dict) else {})
+        try:
+            count = int(numbers["num_attention_heads"])
+            size = int(numbers.get("head_dim") or numbers["hidden_size"] // count)
+            base = float(numbers["rope_theta"])
+            scale = float(numbers.get("query_pre_attn_scalar") or size) ** -0.5
+            return Heads(count, int(numbers.get("num_key_value_heads") or count), size, base, scale)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+            return None
 
     def parameters(self, module: str) -> dict[str, DumpedTensor]:
         """Return the parameters of a module, "weight" and "bias" as far as it has them.

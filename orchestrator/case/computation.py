@@ -7,7 +7,7 @@ output of them, on several tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
 from aclcmp.orchestrator.case import formulas
-from aclcmp.orchestrator.case.checkpoint import read_rows
-from aclcmp.orchestrator.case.label_rows import LabelRows, StoredTensor
+from aclcmp.orchestrator.case.checkpoint import Heads, read_rows
+from aclcmp.orchestrator.case.label_rows import LabelRows, RowName, StoredTensor
 from aclcmp.orchestrator.case.script import relative_l2
 
 Formula = Callable[..., Any]
+Columns = npt.NDArray[np.int64]
 _NORMS: tuple[Formula, ...] = (formulas.rms_norm, formulas.rms_norm_around_one, formulas.layer_norm)
 _OF_ONE: tuple[Formula, ...] = (formulas.silu, formulas.gelu, formulas.tanh, formulas.relu)
 _OF_TWO: tuple[Formula, ...] = (formulas.silu_and_multiply, formulas.gelu_and_multiply)
@@ -36,11 +37,13 @@ class Computation:
     formula: Formula | None
     """None where it is not known."""
     inputs: tuple[LabelRows, ...]
-    elementwise: bool = False
-    """Whether an output feature depends on the same features of the inputs alone."""
+    columns: tuple[Columns | None, ...] = ()
+    """The features that are needed of each input; None: all."""
     parameters: Mapping[str, StoredTensor] = field(default_factory=dict)
     recorded: bool = True
     """Whether the inputs were recorded as such; else golden's values prove that they are."""
+    names: Sequence[RowName] = ()
+    """The rows of the inputs, where an output depends on more of them than its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,31 +67,27 @@ class Target:
 
     label: LabelRows
     rows: Sequence[int]
-    columns: npt.NDArray[np.int64]
+    columns: Columns
     parameters: Mapping[str, DumpedTensor]
     eps: Sequence[float]
+    heads: Heads | None = None
 
 
 def find_computation(target: Target, recorded: Sequence[LabelRows], before: Sequence[LabelRows]) -> Computation:
     """Find how a label was computed: from inputs that were recorded, or from labels before it, the nearest first."""
-    search = _Search(target)
-    forms = list(_forms(target))
-    if token_row := _embedding(target):
-        return token_row
+    if (known := _embedding(target) or _attention(target, before)) is not None:
+        return known
+    search, forms = _Search(target), list(_forms(target))
     found = search.best(forms, recorded) if recorded else None
     if found is not None and found[0] <= search.proof:
         return found[1]
     by_values = search.best(forms, before)
     if by_values is not None and by_values[0] <= search.proof:
-        return _by_values(by_values[1])
+        return replace(by_values[1], recorded=False)
     if found is not None and found[1].parameters:
         return found[1]
     parameters = {name: read_rows(each) for name, each in target.parameters.items()}
     return Computation(None, tuple(recorded), parameters=parameters)
-
-
-def _by_values(found: Computation) -> Computation:
-    return Computation(found.formula, found.inputs, found.elementwise, found.parameters, recorded=False)
 
 
 def _embedding(target: Target) -> Computation | None:
@@ -103,6 +102,48 @@ def _embedding(target: Target) -> Computation | None:
     if not relative_l2(rows.values, golden.values) <= _proof(golden.dtype):
         return None
     return Computation(formulas.embedding, (), parameters={"weight": rows})
+
+
+def _attention(target: Target, before: Sequence[LabelRows]) -> Computation | None:
+    """Return causal attention over queries, keys and values beside the label, if golden's values prove it."""
+    heads, label = target.heads, target.label
+    names = label.names_up_to(target.rows)
+    if heads is None or names is None or label.features != heads.queries * heads.size:
+        return None
+    beside = label.plan.key.label.removesuffix(".input").rpartition(".")[0]
+    of_kind = [
+        next((each for each in before if each.plan.key.label.startswith(f"{beside}.{kind}_")), None) for kind in "qkv"
+    ]
+    own = np.unique(target.columns // heads.size)
+    shared = np.unique(own * heads.keys // heads.queries)
+    if not np.array_equal(target.columns, _columns_of(own, heads)) or len(own) % len(shared):
+        return None
+    inputs = tuple(each for each in of_kind if each is not None)
+    columns = (target.columns, *[_columns_of(shared, heads)] * 2)
+    if [each.features for each in inputs] != [each * heads.size for each in (heads.queries, heads.keys, heads.keys)]:
+        return None
+    requests = {request: number for number, (request, _) in enumerate(names)}
+    numbers = {
+        "request": [requests[request] for request, _ in names],
+        "position": [position for _, position in names],
+        "frequency": heads.base ** (-np.arange(0, heads.size, 2) / heads.size),
+        "scale": heads.scale,
+    }
+    parameters = {name: StoredTensor(np.array(each, np.float64), "float64") for name, each in numbers.items()}
+    found = Computation(formulas.attention, inputs, columns, parameters, recorded=False, names=names)
+    golden = label.read("golden", target.rows, target.columns)
+    values = [each.read_named("golden", names, of) for each, of in zip(inputs, columns, strict=True)]
+    if golden is None or None in values:
+        return None
+    exact = {name: each.values for name, each in parameters.items()}
+    places = [names.index(name) for name in label.names(target.rows)]
+    with np.errstate(all="ignore"):
+        output = formulas.attention(*(each.values for each in values if each is not None), **exact)[places]
+    return found if relative_l2(output, golden.values) <= _proof(golden.dtype) else None
+
+
+def _columns_of(chosen: Columns, heads: Heads) -> Columns:
+    return (chosen[:, None] * heads.size + np.arange(heads.size)).reshape(-1)
 
 
 def _forms(target: Target) -> Iterator[_Form]:
@@ -153,7 +194,8 @@ class _Search:
             for inputs in self._choices(form, labels):
                 error = self._error(form, inputs, exact)
                 if found is None or error < found[0]:
-                    found = error, Computation(form.formula, inputs, form.elementwise, form.parameters)
+                    columns = (self._target.columns if form.elementwise else None,) * len(inputs)
+                    found = error, Computation(form.formula, inputs, columns, form.parameters)
             if found is not None and found[0] <= self.proof / 10:
                 break
         return found

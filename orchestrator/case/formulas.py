@@ -76,3 +76,20 @@ def tanh(x: Any) -> Any:
 def relu(x: Any) -> Any:
     """ReLU."""
     return (x + abs(x)) / 2.0
+
+
+def attention(q: Any, k: Any, v: Any, request: Any, position: Any, frequency: Any, scale: Any) -> Any:
+    """Causal attention with rotary embeddings; heads of 2 * len(frequency) features lie side by side."""
+    size = 2 * len(frequency)
+    turn = math.e ** (1j * position[:, None] * frequency)
+    seen = (request[:, None] == request) * (position[:, None] >= position)
+    output = q * 0.0
+    for head in range(q.shape[1] // size):
+        own = slice(head * size, (head + 1) * size)
+        begin = head * k.shape[1] // q.shape[1] * size
+        shared = slice(begin, begin + size)
+        one, other = ((x[:, : size // 2] + 1j * x[:, size // 2 :]) * turn for x in (q[:, own], k[:, shared]))
+        scores = (one @ other.conj().T).real * scale
+        weights = math.e ** (scores - scores.mean(-1, keepdims=True)) * seen
+        output[:, own] = weights @ v[:, shared] / weights.sum(-1, keepdims=True)
+    return output

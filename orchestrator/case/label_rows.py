@@ -18,7 +18,7 @@ from aclcmp.orchestrator.core.regions import Pair, Region, Source
 
 SIDES = ("golden", "actual")
 RowName = tuple[str, int]
-"""Request and position; of rows without names "" and their number."""
+"""Request and position; of rows without names their place in all dimensions but the last, and in that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,8 @@ class LabelRows:
     def names(self, rows: Sequence[int]) -> list[RowName]:
         """Return the names of rows."""
         if self.plan.rows is None:
-            return [("", row) for row in rows]
+            length = self._leading[-1] if self._leading else 1
+            return [(str(row // length), row % length) for row in rows]
         named = self.plan.rows
         return [(named.requests[number], position) for number, position, _ in named.table[list(rows)].tolist()]
 
@@ -69,18 +70,11 @@ class LabelRows:
             return self.plan.rows.words(row, row)
         return f"row {row}" if len(self._leading) < 2 else f"row {list(map(int, np.unravel_index(row, self._leading)))}"
 
-    def up_to(self, rows: Sequence[int]) -> list[int]:
-        """Return rows with all that come before them in their requests, or in their sequences."""
-        chosen = set(rows)
-        if self.plan.rows is not None:
-            table = self.plan.rows.table
-            for row in rows:
-                same = (table[:, 0] == table[row, 0]) & (table[:, 1] <= table[row, 1])
-                chosen |= set(np.flatnonzero(same).tolist())
-        elif self._leading:
-            for row in rows:
-                chosen |= set(range(row // self._leading[-1] * self._leading[-1], row))
-        return sorted(chosen)
+    def names_up_to(self, rows: Sequence[int]) -> list[RowName] | None:
+        """Return the names of rows with all that come before them in their sequences; None where some are not here."""
+        names = self.names(rows)
+        found = {(request, before): None for request, position in names for before in range(position + 1)}
+        return None if self.find(list(found)) is None else list(found)
 
     def tokens(self, rows: Sequence[int]) -> list[int]:
         """Return the token ids of rows; none where one is not known."""
@@ -119,6 +113,13 @@ class LabelRows:
                 found[number, to[to >= 0]] = values[to >= 0]
                 known[number, to[to >= 0]] = True
         return StoredTensor(found, dtype) if known.all() else None
+
+    def read_named(
+        self, side: str, names: Sequence[RowName], columns: npt.NDArray[np.int64] | None = None, rank: int = -1
+    ) -> StoredTensor | None:
+        """Read the rows of these names, as `read` does."""
+        rows = self.find(names)
+        return None if rows is None else self.read(side, rows, columns, rank)
 
     def _dtype(self, side: str) -> str:
         """Return the element type in which a side is read: sums and sides of several types in float64."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ import numpy as np
 from aclcmp.orchestrator.case.checkpoint import Checkpoint
 from aclcmp.orchestrator.case.computation import Computation, Target, find_computation
 from aclcmp.orchestrator.case.folder import Case
-from aclcmp.orchestrator.case.label_rows import LabelRows, StoredTensor
+from aclcmp.orchestrator.case.label_rows import LabelRows, RowName, StoredTensor
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
 from aclcmp.orchestrator.core.metrics import metrics_of
@@ -136,8 +137,10 @@ class _Maker:
         checkpoint = Checkpoint(wish.model) if wish.model is not None else None
         parameters = {} if checkpoint is None else checkpoint.parameters(self._key.label)
         eps = () if checkpoint is None else checkpoint.eps
-        how = find_computation(Target(label, rows, columns, parameters, eps), self._recorded, self._before)
-        context = rows if how.formula is not None else label.up_to(rows)
+        heads = None if checkpoint is None else checkpoint.heads
+        how = find_computation(Target(label, rows, columns, parameters, eps, heads), self._recorded, self._before)
+        names = label.names(rows)
+        context = list(how.names or (names if how.formula is not None else label.names_up_to(rows)) or names)
         tensors: dict[str, StoredTensor] = {}
         for side in ("golden", "actual"):
             output = label.read(side, rows, columns, rank)
@@ -152,13 +155,13 @@ class _Maker:
             self._key.label,
             rank,
             self._said(),
-            [self._words(row) for row in rows],
+            [label.words(row) for row in rows],
             sizes,
             self._reported,
             RELATIVE[table_name(narrower(golden, actual))][0],
             how.formula,
             tensors,
-            [context.index(row) for row in rows],
+            [context.index(name) for name in names],
             self._notes(how, wish),
         )
 
@@ -188,22 +191,16 @@ class _Maker:
                     found.setdefault(row // self._label.each, size)
         return list(found), list(found.values())
 
-    def _inputs(self, side: str, how: Computation, rows: Sequence[int]) -> dict[str, StoredTensor]:
+    def _inputs(self, side: str, how: Computation, names: Sequence[RowName]) -> dict[str, StoredTensor]:
         """Return the inputs of a side by their names in the case; none where one is not there."""
         found = {}
         from_side = "golden" if self._on_golden else side
-        names = self._label.names(rows)
-        for number, each in enumerate(how.inputs):
-            there = each.find(names)
-            columns = self._label.columns(self._verdict.rank) if how.elementwise else None
-            tensor = None if there is None else each.read(from_side, there, columns, self._verdict.rank)
+        for number, (each, columns) in enumerate(zip_longest(how.inputs, how.columns)):
+            tensor = each.read_named(from_side, names, columns, self._verdict.rank)
             if tensor is None:
                 return {}
             found[f"{side}.input.{number}"] = tensor
         return found
-
-    def _words(self, row: int) -> str:
-        return self._label.words(row)
 
     def _said(self) -> list[str]:
         verdict = self._verdict
