@@ -81,7 +81,7 @@ def find_computation(target: Target, recorded: Sequence[LabelRows], before: Sequ
     found = search.best(forms, recorded) if recorded else None
     if found is not None and found[0] <= search.proof:
         return found[1]
-    by_values = search.best(forms, before)
+    by_values = search.best(forms, [*recorded, *before])
     if by_values is not None and by_values[0] <= search.proof:
         return replace(by_values[1], recorded=False)
     if found is not None and found[1].parameters:
@@ -182,7 +182,7 @@ class _Search:
         rows = list(dict.fromkeys([*target.rows, *others]))
         self._names = label.names(rows)
         golden = label.read("golden", rows, target.columns)
-        self._golden = None if golden is None else golden.values
+        self._golden = np.empty((0, 0)) if golden is None else golden.values
         self.proof = 0.0 if golden is None else _proof(golden.dtype)
         self._values: dict[int, npt.NDArray[np.float64] | None] = {}
 
@@ -220,7 +220,7 @@ class _Search:
     def _read(self, label: LabelRows) -> npt.NDArray[np.float64] | None:
         if id(label) not in self._values:
             rows = label.find(self._names)
-            read = None if rows is None or self._golden is None else label.read("golden", rows)
+            read = None if rows is None or not self._golden.size else label.read("golden", rows)
             self._values[id(label)] = None if read is None else read.values
         return self._values[id(label)]
 

@@ -79,8 +79,8 @@ def write_case(case: Case, folder: Path, most: int) -> None:
     if case.nbytes > most:
         largest = max(case.tensors, key=lambda name: case.tensors[name].bits.nbytes)
         raise UsageError(
-            f"the case of {case.label} would hold {_mib(case.nbytes)}, most of it {largest}; "
-            f"allow that with --max-size {-(-case.nbytes >> 20)}, or choose fewer --rows"
+            f"the case of {case.label} would hold {case.nbytes / 2**20:,.1f} MiB, most of it {largest}; "
+            f"--max-size {-(-case.nbytes // 2**20)} allows that"
         )
     if folder.exists():
         raise UsageError(f"{folder} exists; choose another folder with --output, or remove it")
@@ -126,19 +126,17 @@ def script_text(formula: Formula | None) -> str:
 
 
 def _readme(case: Case) -> str:
-    tensors = (
-        f"| {_code(name)} | {each.dtype} | {list(each.bits.shape)} |" for name, each in case.tensors.items()
-    )
+    tensors = (f"| {as_code(name)} | {each.dtype} | {list(each.bits.shape)} |" for name, each in case.tensors.items())
     lines = [
-        f"# {_code(case.label)}, rank {case.rank}",
+        f"# {as_code(case.label)}, rank {case.rank}",
         "",
         "What the report said:",
         "",
-        *(f"- {_code(line)}" for line in case.said),
+        *(f"- {as_code(line)}" for line in case.said),
         "",
         "Tokens:",
         "",
-        *(f"- {_code(each)}" for each in case.tokens),
+        *(f"- {as_code(each)}" for each in case.tokens),
         "",
         *(f"{note}\n" for note in case.notes),
         f"What this case says: {case.verdict()}.",
@@ -155,13 +153,9 @@ def _readme(case: Case) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _code(text: str) -> str:
+def as_code(text: str) -> str:
     """Return text as code in Markdown: nothing in it is markup."""
     shown = visible(text)
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     ticks, space = "`" * (longest + 1), " " * bool(longest)
     return f"{ticks}{space}{shown}{space}{ticks}"
-
-
-def _mib(nbytes: int) -> str:
-    return f"{nbytes / 2**20:.1f} MiB"

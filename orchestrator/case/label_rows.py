@@ -145,9 +145,7 @@ class LabelRows:
             if not all(0 <= place < size for place, size in zip(inner, pair.region.shape, strict=False)):
                 continue
             start = tuple(begin + by for begin, by in zip(region.start, inner, strict=False))
-            box = Region(
-                (*start, *region.start[self._lead :]), (*(1 for _ in start), *region.shape[self._lead :])
-            )
+            box = Region((*start, *region.start[self._lead :]), (*(1 for _ in start), *region.shape[self._lead :]))
             parts = [reader.read(box) for reader in readers]
             if dtype == parts[0].dtype:
                 yield number, parts[0].bits

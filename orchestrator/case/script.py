@@ -1,7 +1,7 @@
 """One module on a few tokens: what golden and the actual side returned, and what its inputs and weights give.
 
-    python case.py                          computes the module in float64 and says what differs
-    python case.py my_kernel.py:function    also holds function(*inputs, **parameters) against golden
+python case.py                          computes the module in float64 and says what differs
+python case.py my_kernel.py:function    also holds function(*inputs, **parameters) against golden
 """
 
 import json
@@ -99,14 +99,14 @@ def main(arguments: Sequence[str]) -> None:
     print(f"worst row {worst:.1e}; the report says {facts['reported']:.1e}")
     errors = measure(compute, exact, facts["rows"])
     for name, each in errors.items():
-        print(f"  {facts['words'][name]:48} {each:.1e}")
+        print(f"  {facts['words'][name]:48} {each:.1e}" if each else f"  {facts['words'][name]:48} 0")
     print(verdict(errors, facts["agrees"]))
-    for each in arguments:
-        file, _, name = each.rpartition(":")
-        inputs = [each for name, each in tensors.items() if name.startswith("golden.input.")]
-        parameters = {name[10:]: each for name, each in tensors.items() if name.startswith("parameter.")}
-        value = runpy.run_path(file)[name](*inputs, **parameters)[facts["rows"]].cpu().double()
-        print(f"{each} on golden's input: {relative_l2(value, golden):.1e} from golden")
+    inputs = [each for name, each in tensors.items() if name.startswith("golden.input.")]
+    parameters = {name[10:]: each for name, each in tensors.items() if name.startswith("parameter.")}
+    for argument in arguments:
+        file, _, function = argument.rpartition(":")
+        value = runpy.run_path(file)[function](*inputs, **parameters)[facts["rows"]].cpu().double()
+        print(f"{argument}, of golden's input: {relative_l2(value, golden):.1e} from golden")
 
 
 if __name__ == "__main__":

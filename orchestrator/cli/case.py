@@ -49,5 +49,7 @@ def case(
     with screen.waiting("reading the tensors"):
         found = make_case(run, report, Wish(label, task, rank, rows, model), screen)
     write_case(found, folder, max_size * _MIB)
-    print_lines([*found.lines(), f"Case: {folder} ({found.nbytes / 1024:,.1f} kB); python {folder / 'case.py'} shows it"])
+    print_lines(
+        [*found.lines(), f"Case: {folder} ({found.nbytes / 1024:,.1f} kB); python {folder / 'case.py'} shows it"]
+    )
     return int(ExitCode.MATCH)

@@ -10,20 +10,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.case.checkpoint import Checkpoint
 from aclcmp.orchestrator.case.computation import Computation, Target, find_computation
-from aclcmp.orchestrator.case.folder import Case
+from aclcmp.orchestrator.case.folder import Case, as_code
+from aclcmp.orchestrator.case.formulas import embedding
 from aclcmp.orchestrator.case.label_rows import LabelRows, RowName, StoredTensor
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
-from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats
-from aclcmp.orchestrator.core.text import figure, of_ranks
-from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status
+from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE, narrower, table_name
 from aclcmp.orchestrator.pipeline.plan_of_report import is_on_golden_values, plan_of_report, settle_as_in_report
@@ -49,6 +51,10 @@ class Wish:
 
 def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
     """Make the case of a label. Raises UsageError where there is none to make, and AclcmpError for damaged files."""
+    if report.run is not None and report.run.inject:
+        raise UsageError(
+            f"{run.root} was run with --inject, behind which inputs are golden's; give {report.run.golden}"
+        )
     label, verdict = _choose(report, wish)
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         planned = plan_of_report(run, report, Path(scratch), screen)
@@ -68,7 +74,7 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
         stats = resolved.outcomes.get((label.key, verdict.rank))
         if not isinstance(stats, PairStats):
             raise UsageError(f"{label.key.label} cannot be read on rank {verdict.rank}: {stats or 'it is not here'}")
-        return _Maker(resolved.plan.labels, label.key, verdict, on_golden=on_golden).make(stats, wish)
+        return _Maker(resolved.plan.labels, label.key, verdict, on_golden=on_golden).make(stats, wish, report)
 
 
 def _choose(report: Report, wish: Wish) -> tuple[LabelVerdict, RankVerdict]:
@@ -129,7 +135,7 @@ class _Maker:
                 (self._recorded if is_recorded else self._before).append(rows)
         self._recorded.reverse()
 
-    def make(self, stats: PairStats, wish: Wish) -> Case:
+    def make(self, stats: PairStats, wish: Wish, report: Report) -> Case:
         """Make the case."""
         label, rank = self._label, self._verdict.rank
         rows, sizes = self._worst_rows(stats, wish.rows)
@@ -150,15 +156,15 @@ class _Maker:
         for side in ("golden", "actual"):
             tensors |= self._inputs(side, how, context)
         tensors |= {f"parameter.{name}": each for name, each in how.parameters.items()}
-        golden, actual = tensors["golden.output"].dtype, tensors["actual.output"].dtype
+        dtype = DTYPES[narrower(tensors["golden.output"].dtype, tensors["actual.output"].dtype)]
         return Case(
             self._key.label,
             rank,
-            self._said(),
+            self._said(report),
             [label.words(row) for row in rows],
             sizes,
             self._reported,
-            RELATIVE[table_name(narrower(golden, actual))][0],
+            0.0 if dtype.eps is None else RELATIVE[table_name(dtype.name)][0],
             how.formula,
             tensors,
             [context.index(name) for name in names],
@@ -173,23 +179,32 @@ class _Maker:
         return metrics.worst_row if metrics is not None else math.nan
 
     def _worst_rows(self, stats: PairStats, count: int) -> tuple[list[int], list[float]]:
-        """Return the worst rows of a rank, and beside which norm the error of each is measured."""
+        """Return the worst rows of a rank, and beside which norm the report measures the error of each."""
         sums = stats.rows
-        norms = sums.sum_xx
-        median = float(np.median(norms[norms > 0])) if (norms > 0).any() else 0.0
+        norms = np.sqrt(sums.sum_xx)
+        sizes = np.maximum(norms, math.sqrt(np.median(norms[norms > 0] ** 2)) if (norms > 0).any() else 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            errors = np.where(sums.sum_dd > 0, np.sqrt(sums.sum_dd / np.maximum(norms, median)), 0.0)
-        order = np.argsort(-errors, kind="stable")
-        raw = metrics_of(stats).worst_row
-        larger = raw / self._reported if self._reported and math.isfinite(raw / self._reported) else 1.0
+            errors = np.where(sums.sum_dd > 0, np.sqrt(sums.sum_dd) / sizes, 0.0)
+        worst = self._worst_place(sums.index, errors)
+        if worst is not None and not math.isclose(errors[worst], self._reported, rel_tol=1e-3) and self._reported:
+            sizes[worst] *= errors[worst] / self._reported  # the token's norm was larger in a layer before
+        order = [] if worst is None else [worst]
+        order += [place for place in np.argsort(-errors, kind="stable").tolist() if place != worst]
         found: dict[int, float] = {}
-        for place in order.tolist():
+        for place in order:
             first = int(sums.index[place]) * sums.group
             for row in range(first, first + sums.group):
                 if len(found) < count and row // self._label.each < self._label.count:
-                    size = math.sqrt(max(float(norms[place]), median)) * (larger if abs(larger - 1) > 1e-3 else 1.0)
-                    found.setdefault(row // self._label.each, size)
+                    found.setdefault(row // self._label.each, float(sizes[place]))
         return list(found), list(found.values())
+
+    def _worst_place(self, index: npt.NDArray[np.int64], errors: npt.NDArray[np.float64]) -> int | None:
+        """Return the place of the row that the report calls the worst; of own errors it tells only the error."""
+        metrics = self._verdict.metrics
+        if self._on_golden or metrics is None:
+            return int(np.nanargmin(abs(errors - self._reported))) if np.isfinite(errors).any() else None
+        places = np.flatnonzero(index == metrics.worst_row_index)
+        return int(places[0]) if places.size else None
 
     def _inputs(self, side: str, how: Computation, names: Sequence[RowName]) -> dict[str, StoredTensor]:
         """Return the inputs of a side by their names in the case; none where one is not there."""
@@ -202,31 +217,35 @@ class _Maker:
             found[f"{side}.input.{number}"] = tensor
         return found
 
-    def _said(self) -> list[str]:
+    def _said(self, report: Report) -> list[str]:
+        """Return what the report says of the label on the rank, without names of hosts."""
         verdict = self._verdict
         origin = f" ({verdict.origin.value})" if verdict.origin else ""
-        lines = [f"task {self._key.task}, rank {verdict.rank}: {verdict.status.value}{origin}", verdict.reason]
+        lines = [f"task {self._key.task}: {verdict.status.value}{origin}", verdict.reason]
         if verdict.own is not None:
-            lines.append(
-                f"own error, from golden's values: relative L2 {figure(verdict.own.rel_l2)}, "
-                f"worst row {figure(verdict.own.worst_row)}"
-            )
-        return [line for line in lines if line]
+            error, row = figure(verdict.own.rel_l2), figure(verdict.own.worst_row)
+            lines.append(f"own error, from golden's values: relative L2 {error}, worst row {row}")
+        hints = [each for each in report.hints if each.key == self._key and verdict.rank in each.ranks]
+        return [*filter(None, lines), *(f"looks like: {each.words}" for each in hints)]
 
     def _notes(self, how: Computation, wish: Wish) -> list[str]:
-        notes = []
-        names = ", ".join(f"`{each.plan.key.label}`" for each in how.inputs)
-        if how.formula is not None and names:
-            proof = "recorded as its input" if how.recorded else "of which golden's values prove that it is the input"
-            notes.append(f"Input: {names}, {proof}.")
-        elif names:
-            notes.append(f"Input: {names}, recorded, up to the token: how the output comes of it is not known.")
+        """Return sentences on where the inputs and parameters are from, and what is missing."""
+        names = ", ".join(as_code(each.plan.key.label) for each in how.inputs)
+        if how.formula is embedding:
+            notes = ["Input: the token ids."]
+        elif not names:
+            notes = ["Its input is not known: record the run again with `--inputs`."]
+        elif how.recorded:
+            notes = [f"Input: {names}, recorded as such."]
         else:
-            notes.append("No input is known: record the run again with `--inputs`.")
+            notes = [f"Input: {names}, by values: the formula gives golden's output of them."]
         if how.formula is None:
-            notes.append("It is not computed again: put the call of the module into `compute` in case.py.")
+            notes.append("How it is computed is not known: put the call of the module into `compute` of case.py.")
+            if wish.model is None:
+                notes.append("Its weights, if it has some, are in golden's checkpoint: give the folder with `--model`.")
         if self._on_golden:
-            notes.append("The actual side was computed from golden's input (`--local`), so its input is golden's.")
-        if wish.model is None and not how.parameters:
-            notes.append("No weights are here: give the folder of golden's checkpoint with `--model`.")
+            notes.append("The actual side was computed from golden's input (`--local`).")
+        columns = self._label.columns(self._verdict.rank)
+        if len(columns) < self._label.features:
+            notes.append(f"Rank {self._verdict.rank} holds features {fold_ranks(columns)} of {self._label.features}.")
         return notes

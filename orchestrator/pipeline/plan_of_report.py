@@ -32,7 +32,9 @@ def plan_of_report(run: RunDir, report: Report, scratch: Path, screen: Screen) -
     paths = {name: Path(path) for name, path in report.paths.items()}
     rules = read_layouts(paths["layouts"]) if "layouts" in paths else NO_RULES
     if "golden" in paths:
-        golden, actual = (open_source(paths[name], side, scratch) for name, side in (("golden", "pta"), ("actual", "acl")))
+        golden, actual = (
+            open_source(paths[name], side, scratch) for name, side in (("golden", "pta"), ("actual", "acl"))
+        )
         return plan_sides(golden, actual, screen, read_map(paths["map"]) if "map" in paths else None, rules)
     if report.run is not None:
         run = RunDir(run.root, report.run.run_id)  # the folder may be called otherwise
