@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor
 from aclcmp.orchestrator.case.label_rows import StoredTensor
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
@@ -86,6 +88,11 @@ class Checkpoint:
         names = [each for each in self._tensors if each == name or each.endswith(f".{name}")]
         exact = [each for each in names if each == name] or names
         return self._tensors[exact[0]] if len(exact) == 1 else None
+
+
+def nbytes_of(parameter: DumpedTensor) -> int:
+    """Return how many bytes a parameter has."""
+    return prod(parameter.shape) * DTYPES[parameter.dtype].itemsize
 
 
 def read_rows(parameter: DumpedTensor, rows: Any = slice(None)) -> StoredTensor:

@@ -86,8 +86,7 @@ def find_computation(target: Target, recorded: Sequence[LabelRows], before: Sequ
         return replace(by_values[1], recorded=False)
     if found is not None and found[1].parameters:
         return found[1]
-    parameters = {name: read_rows(each) for name, each in target.parameters.items()}
-    return Computation(None, tuple(recorded), parameters=parameters)
+    return Computation(None, tuple(recorded))
 
 
 def _embedding(target: Target) -> Computation | None:
@@ -158,7 +157,9 @@ def _forms(target: Target) -> Iterator[_Form]:
     elif len(weight.shape) == 2:
         if weight.shape[0] == features:
             part = slice(None) if len(columns) == features else columns
-            yield _Form(formulas.linear, {"weight": read_rows(weight, part), **with_bias}, weight.shape[1])
+            own = {"weight": read_rows(weight, part), **with_bias}
+            yield _Form(formulas.linear, own, weight.shape[1])
+            yield _Form(formulas.linear_of_product, own, weight.shape[1], 2, ordered=True)
         if weight.shape[1] == features:
             whole = read_rows(weight)
             part_of = StoredTensor(np.ascontiguousarray(whole.bits[:, columns]), whole.dtype)
@@ -196,7 +197,7 @@ class _Search:
                 if found is None or error < found[0]:
                     columns = (self._target.columns if form.elementwise else None,) * len(inputs)
                     found = error, Computation(form.formula, inputs, columns, form.parameters)
-            if found is not None and found[0] <= self.proof / 10:
+            if found is not None and found[0] <= self.proof:
                 break
         return found
 

@@ -14,6 +14,11 @@ def linear(x: Any, weight: Any, bias: Any = 0.0) -> Any:
     return x @ weight.T + bias
 
 
+def linear_of_product(one: Any, other: Any, weight: Any, bias: Any = 0.0) -> Any:
+    """A linear layer, of the product of two inputs; weight is [out, in]."""
+    return (one * other) @ weight.T + bias
+
+
 def linear_transposed(x: Any, weight: Any, bias: Any = 0.0) -> Any:
     """A linear layer whose weight is [in, out]."""
     return x @ weight + bias

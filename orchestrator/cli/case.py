@@ -36,9 +36,12 @@ def case(
     The script computes the module again from its inputs and weights, and says whether that confirms an own error.
     Exit codes: 0 written, 2 wrong usage.
     """
+    from rich.console import Console
+
     from aclcmp.orchestrator.case.folder import folder_name, write_case
     from aclcmp.orchestrator.pipeline.make_case import Wish, make_case
     from aclcmp.orchestrator.pipeline.stored_reports import print_lines, read_stored_report
+    from aclcmp.orchestrator.terminal.screen import Screen
     from aclcmp.orchestrator.terminal.startup import terminal
 
     folder = output or Path(folder_name(label))
@@ -47,7 +50,8 @@ def case(
     run, report = read_stored_report(run_directory)
     _, screen = terminal(as_json=True)
     with screen.waiting("reading the tensors"):
-        found = make_case(run, report, Wish(label, task, rank, rows, model), screen)
+        quiet = Screen(Console(quiet=True))
+        found = make_case(run, report, Wish(label, task, rank, rows, model, max_size * _MIB), quiet)
     write_case(found, folder, max_size * _MIB)
     print_lines(
         [*found.lines(), f"Case: {folder} ({found.nbytes / 1024:,.1f} kB); python {folder / 'case.py'} shows it"]

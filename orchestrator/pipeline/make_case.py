@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
-from aclcmp.orchestrator.case.checkpoint import Checkpoint
+from aclcmp.orchestrator.case.checkpoint import Checkpoint, nbytes_of, read_rows
 from aclcmp.orchestrator.case.computation import Computation, Target, find_computation
 from aclcmp.orchestrator.case.folder import Case, as_code
 from aclcmp.orchestrator.case.formulas import embedding
@@ -36,6 +36,8 @@ from aclcmp.orchestrator.terminal.screen import Screen
 
 _NEAR = 16
 """Labels before one that may be its inputs."""
+_BLOCK = 256
+"""Rows that are read at a time to find those that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Wish:
     rank: int | None = None
     rows: int = 1
     model: Path | None = None
+    most_bytes: int = 64 << 20
+    """Most bytes of its tensors."""
 
 
 def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
@@ -155,7 +159,12 @@ class _Maker:
             tensors[f"{side}.output"] = output
         for side in ("golden", "actual"):
             tensors |= self._inputs(side, how, context)
-        tensors |= {f"parameter.{name}": each for name, each in how.parameters.items()}
+        held, left_out = dict(how.parameters), ""
+        if how.formula is None:
+            small = {name: each for name, each in parameters.items() if nbytes_of(each) <= wish.most_bytes}
+            held = {name: read_rows(each) for name, each in small.items()}
+            left_out = " and ".join(parameters.keys() - small.keys())
+        tensors |= {f"parameter.{name}": each for name, each in held.items()}
         dtype = DTYPES[narrower(tensors["golden.output"].dtype, tensors["actual.output"].dtype)]
         return Case(
             self._key.label,
@@ -168,7 +177,7 @@ class _Maker:
             how.formula,
             tensors,
             [context.index(name) for name in names],
-            self._notes(how, wish),
+            self._notes(how, wish, left_out),
         )
 
     @property
@@ -189,14 +198,25 @@ class _Maker:
         if worst is not None and not math.isclose(errors[worst], self._reported, rel_tol=1e-3) and self._reported:
             sizes[worst] *= errors[worst] / self._reported  # the token's norm was larger in a layer before
         order = [] if worst is None else [worst]
+        found = dict.fromkeys(self._unlike_finite_rows(), 1.0) if stats.n_finite < stats.n else {}
         order += [place for place in np.argsort(-errors, kind="stable").tolist() if place != worst]
-        found: dict[int, float] = {}
         for place in order:
             first = int(sums.index[place]) * sums.group
             for row in range(first, first + sums.group):
                 if len(found) < count and row // self._label.each < self._label.count:
                     found.setdefault(row // self._label.each, float(sizes[place]))
-        return list(found), list(found.values())
+        return list(found)[:count], list(found.values())[:count]
+
+    def _unlike_finite_rows(self) -> Iterator[int]:
+        """Yield the rows in which values of one side alone are not finite, as the rank has them."""
+        label, rank = self._label, self._verdict.rank
+        columns = label.columns(rank)
+        for first in range(0, label.count, _BLOCK):
+            rows = range(first, min(first + _BLOCK, label.count))
+            golden, actual = (label.read(side, rows, columns, rank) for side in ("golden", "actual"))
+            if golden is not None and actual is not None:
+                unlike = np.isfinite(golden.values) != np.isfinite(actual.values)
+                yield from (first + np.flatnonzero(unlike.any(axis=1))).tolist()
 
     def _worst_place(self, index: npt.NDArray[np.int64], errors: npt.NDArray[np.float64]) -> int | None:
         """Return the place of the row that the report calls the worst; of own errors it tells only the error."""
@@ -228,7 +248,7 @@ class _Maker:
         hints = [each for each in report.hints if each.key == self._key and verdict.rank in each.ranks]
         return [*filter(None, lines), *(f"looks like: {each.words}" for each in hints)]
 
-    def _notes(self, how: Computation, wish: Wish) -> list[str]:
+    def _notes(self, how: Computation, wish: Wish, left_out: str) -> list[str]:
         """Return sentences on where the inputs and parameters are from, and what is missing."""
         names = ", ".join(as_code(each.plan.key.label) for each in how.inputs)
         if how.formula is embedding:
@@ -238,11 +258,13 @@ class _Maker:
         elif how.recorded:
             notes = [f"Input: {names}, recorded as such."]
         else:
-            notes = [f"Input: {names}, by values: the formula gives golden's output of them."]
+            notes = [f"Input: {names}, as golden's values prove."]
         if how.formula is None:
             notes.append("How it is computed is not known: put the call of the module into `compute` of case.py.")
             if wish.model is None:
-                notes.append("Its weights, if it has some, are in golden's checkpoint: give the folder with `--model`.")
+                notes.append("If it has weights, give the folder of golden's checkpoint: `--model DIR`.")
+            elif left_out:
+                notes.append(f"Its {left_out} in the checkpoint is larger than --max-size and left out.")
         if self._on_golden:
             notes.append("The actual side was computed from golden's input (`--local`).")
         columns = self._label.columns(self._verdict.rank)
