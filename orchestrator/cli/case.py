@@ -50,7 +50,7 @@ def case(
     run, report = read_stored_report(run_directory)
     _, screen = terminal(as_json=True)
     with screen.waiting("reading the tensors"):
-        quiet = Screen(Console(quiet=True))
+        quiet = Screen(Console(quiet=True, force_terminal=True))  # on what is no terminal it prints lines
         found = make_case(run, report, Wish(label, task, rank, rows, model, max_size * _MIB), quiet)
     write_case(found, folder, max_size * _MIB)
     print_lines(

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aclcmp.labeling.layout import Layout, Shard
 from aclcmp.orchestrator.dumps.safetensors import write_safetensors
 from tests.cli.conftest import Command, Done, assert_one_line
 from tests.processes import PATIENCE
@@ -155,16 +154,19 @@ def test_no_number_that_is_not_finite_is_lost(quick_aclcmp: Command, tmp_path: P
     assert "nan" in alone(tmp_path / "a-case")
 
 
-def test_layouts_that_are_told_cut_the_case(quick_aclcmp: Command, tmp_path: Path, drawn: dict[str, Values]) -> None:
-    layout = Layout((Shard(-1, parts=(2, 4)),))
-    golden = drawn["golden"]
-    ranks = [np.concatenate([golden[:, :1], golden[:, 2:4]], 1), np.concatenate([golden[:, 1:2], golden[:, 4:]], 1)]
-    ranks[1] = ranks[1] * np.float32(1.5)
-    norm = "model.norm"
-    goldens = [("pta", norm, drawn["x"]), ("pta", FC, golden)]
-    # the fused layout is of both labels: the input is the same in every half of itself
-    write_run(tmp_path / "cut", [[*goldens, ("acl", FC, ranks[0])], [("acl", FC, ranks[1])]], layout)
-    assert quick_aclcmp("compare", "cut").code in (1, 4)
+def test_a_layout_that_a_file_corrects_cuts_the_weights(
+    quick_aclcmp: Command, tmp_path: Path, drawn: dict[str, Values]
+) -> None:
+    """The ranks hold slices of two parts side by side."""
+    golden, x = drawn["golden"], drawn["x"]
+    places = [0, 2, 3], [1, 4, 5]
+    first, second = (golden[:, each] for each in places)
+    goldens = [("pta", "model.norm", x), ("pta", FC, golden)]
+    ranks = [[("acl", "model.norm", x), ("acl", FC, each)] for each in (first, second * np.float32(1.5))]
+    write_run(tmp_path / "cut", [[*goldens, *ranks[0]], ranks[1]])
+    (tmp_path / "layouts.txt").write_text("actual model.fc -> Shard(dim=-1, parts=(2, 4))\n")
+    assert quick_aclcmp("compare", "cut", "--layouts", "layouts.txt").code == 1
     done = quick_aclcmp("case", "cut", FC, "--model", "model", "--output", "c")
     assert done.code == 0 and "Rank 1 holds features 1, 4-5 of 6." in done.out, done
-    assert "golden agrees with the recomputation" in done.out
+    assert "Input: `model.norm`, as golden's values prove." in done.out
+    assert "confirms own: golden agrees with the recomputation" in alone(tmp_path / "c")
