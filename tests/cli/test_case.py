@@ -96,7 +96,7 @@ def test_without_weights_it_says_so(quick_aclcmp: Command, tmp_path: Path, drawn
     assert quick_aclcmp("compare", "run").code == 1
     said = case(quick_aclcmp, FC).out
     assert "give the folder of golden's checkpoint: `--model DIR`" in said
-    assert "confirms own: from the same input actual differs" in alone(tmp_path / "model.fc-case")
+    assert "confirms own: from the same input actual differs" in said
     text = (tmp_path / "model.fc-case" / "case.py").read_text()
     assert "PUT THE CALL OF YOUR MODULE HERE" in text
 
@@ -124,7 +124,6 @@ def test_nothing_of_the_host_goes_in(
     written = b"".join(each.read_bytes() for each in folder.iterdir())
     for secret in ("s3cret", str(tmp_path), socket.gethostname() + "/", "x.py", "127.0.0.1"):
         assert secret.encode() not in written
-    assert "worst row" in alone(folder)
 
 
 def test_wrong_use_is_told_in_a_line(quick_aclcmp: Command, tmp_path: Path, drawn: dict[str, Values]) -> None:
@@ -151,7 +150,6 @@ def test_no_number_that_is_not_finite_is_lost(quick_aclcmp: Command, tmp_path: P
     write_run(tmp_path / "run", [[("pta", "a", values), ("acl", "a", wrong)]])
     assert quick_aclcmp("compare", "run").code == 1
     assert "a, rank 0: row 2" in case(quick_aclcmp, "a").out
-    assert "nan" in alone(tmp_path / "a-case")
 
 
 def test_a_layout_that_a_file_corrects_cuts_the_weights(
@@ -169,4 +167,4 @@ def test_a_layout_that_a_file_corrects_cuts_the_weights(
     done = quick_aclcmp("case", "cut", FC, "--model", "model", "--output", "c")
     assert done.code == 0 and "Rank 1 holds features 1, 4-5 of 6." in done.out, done
     assert "Input: `model.norm`, as golden's values prove." in done.out
-    assert "confirms own: golden agrees with the recomputation" in alone(tmp_path / "c")
+    assert "confirms own: golden agrees with the recomputation" in done.out
