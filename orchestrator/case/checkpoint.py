@@ -17,7 +17,6 @@ from aclcmp.orchestrator.case.label_rows import StoredTensor
 from aclcmp.orchestrator.compare.kernels.memory_map import open_bits
 from aclcmp.orchestrator.core.regions import Source
 from aclcmp.orchestrator.dumps.safetensors import read_safetensors
-from aclcmp.orchestrator.dumps.scratch import Scratch
 from aclcmp.orchestrator.errors import UsageError
 
 _EPS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "layernorm_epsilon")
@@ -49,7 +48,7 @@ class Checkpoint:
             raise UsageError(f"--model {folder} has no .safetensors file; give the folder of golden's checkpoint")
         self._tensors: dict[str, DumpedTensor] = {}
         for file in files:
-            found = read_safetensors(str(file), Scratch(folder)).tensors  # which needs no copies
+            found = read_safetensors(str(file)).tensors
             self._tensors |= {name: each for name, each in found if isinstance(each, DumpedTensor)}
         self._config = _read_config(folder / "config.json")
 

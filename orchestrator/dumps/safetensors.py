@@ -71,7 +71,7 @@ def write_safetensors(
             file.write(np.ascontiguousarray(bits).tobytes())
 
 
-def read_safetensors(path: str, scratch: Scratch) -> FileContent:
+def read_safetensors(path: str, scratch: Scratch | None = None) -> FileContent:
     """Return the tensors of a file in the order of their bytes; none needs a copy in `scratch`.
 
     Tensors beyond the end of the file, or of a type that cannot be compared, are NotDumped. Raises ForeignFormatError

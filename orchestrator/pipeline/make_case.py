@@ -63,6 +63,10 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         planned = plan_of_report(run, report, Path(scratch), screen)
         on_golden = is_on_golden_values(run, report)
+        if planned.own is not None and verdict.own is None:
+            raise UsageError(
+                f"{label.key.label} was not computed from golden's values in {run.root}: give the run before"
+            )
         plan = planned.own or planned.plan
         near = _near(plan.labels, label.key)
         if not planned.own:
