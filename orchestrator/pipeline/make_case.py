@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import numpy as np
-import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.case.checkpoint import Checkpoint, nbytes_of, read_rows
@@ -20,6 +17,7 @@ from aclcmp.orchestrator.case.formulas import embedding
 from aclcmp.orchestrator.case.label_rows import LabelRows, RowName, StoredTensor
 from aclcmp.orchestrator.compare.kernels.load_library import load_library
 from aclcmp.orchestrator.compare.local_comparer import LocalComparer
+from aclcmp.orchestrator.core.metrics import metrics_of
 from aclcmp.orchestrator.core.plan import LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
@@ -30,14 +28,13 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.dtype_limits import RELATIVE, narrower, table_name
 from aclcmp.orchestrator.pipeline.plan_of_report import is_on_golden_values, plan_of_report, settle_as_in_report
 from aclcmp.orchestrator.pipeline.resolve_layouts import compare_and_resolve
+from aclcmp.orchestrator.pipeline.worst_rows import WorstRows, find_worst_rows, metrics_with_memory
 from aclcmp.orchestrator.report.text.explain import choose_labels
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.terminal.screen import Screen
 
 _NEAR = 16
 """Labels before one that may be its inputs."""
-_BLOCK = 256
-"""Rows that are read at a time to find those that are not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,12 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
         stats = resolved.outcomes.get((label.key, verdict.rank))
         if not isinstance(stats, PairStats):
             raise UsageError(f"{label.key.label} cannot be read on rank {verdict.rank}: {stats or 'it is not here'}")
-        return _Maker(resolved.plan.labels, label.key, verdict, on_golden=on_golden).make(stats, wish, report)
+        maker = _Maker(resolved.plan.labels, label.key, verdict, on_golden=on_golden)
+        metrics = metrics_of(stats)
+        if metrics.worst_row > maker.reported:
+            metrics = metrics_with_memory(plan, label.key, verdict.rank, stats, compare)
+        worst = find_worst_rows(maker.label, verdict.rank, stats, metrics, wish.rows)
+        return maker.make(worst, wish, report)
 
 
 def _choose(report: Report, wish: Wish) -> tuple[LabelVerdict, RankVerdict]:
@@ -130,7 +132,7 @@ class _Maker:
         self._recorded: list[LabelRows] = []
         self._before: list[LabelRows] = []
         try:
-            self._label = LabelRows(self._plan)
+            self.label = LabelRows(self._plan)
         except ValueError as error:
             raise UsageError(f"{key.label} makes no case: {error}") from None
         for each in reversed(plans[: plans.index(self._plan)]):
@@ -143,10 +145,17 @@ class _Maker:
                 (self._recorded if is_recorded else self._before).append(rows)
         self._recorded.reverse()
 
-    def make(self, stats: PairStats, wish: Wish, report: Report) -> Case:
-        """Make the case."""
-        label, rank = self._label, self._verdict.rank
-        rows, sizes = self._worst_rows(stats, wish.rows)
+    @property
+    def reported(self) -> float:
+        """The error of the worst row, as the report says."""
+        own, metrics = self._verdict.own, self._verdict.metrics
+        if self._on_golden and own is not None:
+            return own.worst_row
+        return metrics.worst_row if metrics is not None else math.nan
+
+    def make(self, worst: WorstRows, wish: Wish, report: Report) -> Case:
+        """Make the case of some rows."""
+        label, rank, rows = self.label, self._verdict.rank, worst.rows
         columns = label.columns(rank)
         checkpoint = Checkpoint(wish.model) if wish.model is not None else None
         parameters = {} if checkpoint is None else checkpoint.parameters(self._key.label)
@@ -175,60 +184,14 @@ class _Maker:
             rank,
             self._said(report),
             [label.words(row) for row in rows],
-            sizes,
-            self._reported,
+            worst.sizes,
+            self.reported,
             0.0 if dtype.eps is None else RELATIVE[table_name(dtype.name)][0],
             how.formula,
             tensors,
             [context.index(name) for name in names],
             self._notes(how, wish, left_out),
         )
-
-    @property
-    def _reported(self) -> float:
-        own, metrics = self._verdict.own, self._verdict.metrics
-        if self._on_golden and own is not None:
-            return own.worst_row
-        return metrics.worst_row if metrics is not None else math.nan
-
-    def _worst_rows(self, stats: PairStats, count: int) -> tuple[list[int], list[float]]:
-        """Return the worst rows of a rank, and beside which norm the report measures the error of each."""
-        sums = stats.rows
-        norms = np.sqrt(sums.sum_xx)
-        sizes = np.maximum(norms, math.sqrt(np.median(norms[norms > 0] ** 2)) if (norms > 0).any() else 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors = np.where(sums.sum_dd > 0, np.sqrt(sums.sum_dd) / sizes, 0.0)
-        worst = self._worst_place(sums.index, errors)
-        if worst is not None and not math.isclose(errors[worst], self._reported, rel_tol=1e-3) and self._reported:
-            sizes[worst] *= errors[worst] / self._reported  # the token's norm was larger in a layer before
-        order = [] if worst is None else [worst]
-        found = dict.fromkeys(self._unlike_finite_rows(), 1.0) if stats.n_finite < stats.n else {}
-        order += [place for place in np.argsort(-errors, kind="stable").tolist() if place != worst]
-        for place in order:
-            first = int(sums.index[place]) * sums.group
-            for row in range(first, first + sums.group):
-                if len(found) < count and row // self._label.each < self._label.count:
-                    found.setdefault(row // self._label.each, float(sizes[place]))
-        return list(found)[:count], list(found.values())[:count]
-
-    def _unlike_finite_rows(self) -> Iterator[int]:
-        """Yield the rows in which values of one side alone are not finite, as the rank has them."""
-        label, rank = self._label, self._verdict.rank
-        columns = label.columns(rank)
-        for first in range(0, label.count, _BLOCK):
-            rows = range(first, min(first + _BLOCK, label.count))
-            golden, actual = (label.read(side, rows, columns, rank) for side in ("golden", "actual"))
-            if golden is not None and actual is not None:
-                unlike = np.isfinite(golden.values) != np.isfinite(actual.values)
-                yield from (first + np.flatnonzero(unlike.any(axis=1))).tolist()
-
-    def _worst_place(self, index: npt.NDArray[np.int64], errors: npt.NDArray[np.float64]) -> int | None:
-        """Return the place of the row that the report calls the worst; of own errors it tells only the error."""
-        metrics = self._verdict.metrics
-        if self._on_golden or metrics is None:
-            return int(np.nanargmin(abs(errors - self._reported))) if np.isfinite(errors).any() else None
-        places = np.flatnonzero(index == metrics.worst_row_index)
-        return int(places[0]) if places.size else None
 
     def _inputs(self, side: str, how: Computation, names: Sequence[RowName]) -> dict[str, StoredTensor]:
         """Return the inputs of a side by their names in the case; none where one is not there."""
@@ -271,7 +234,7 @@ class _Maker:
                 notes.append(f"Its {left_out} in the checkpoint is larger than --max-size and left out.")
         if self._on_golden:
             notes.append("The actual side was computed from golden's input (`--local`).")
-        columns = self._label.columns(self._verdict.rank)
-        if len(columns) < self._label.features:
-            notes.append(f"Rank {self._verdict.rank} holds features {fold_ranks(columns)} of {self._label.features}.")
+        columns = self.label.columns(self._verdict.rank)
+        if len(columns) < self.label.features:
+            notes.append(f"Rank {self._verdict.rank} holds features {fold_ranks(columns)} of {self.label.features}.")
         return notes
