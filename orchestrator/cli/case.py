@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
+from aclcmp.orchestrator.cli.reports import RunAndLabel, chosen_run_and_label
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 
 _MIB = 1 << 20
 
 
 def case(
-    run_directory: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run directory, best of a run with --inputs or --local.")
-    ],
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="An id, as the report has it.")],
+    words: RunAndLabel,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -33,7 +31,9 @@ def case(
 ) -> int:
     """Write one module on its worst token as a folder: inputs, weights, both outputs, and a script that needs torch.
 
-    The script computes the module again from its inputs and weights, and says whether that confirms an own error.
+    Best of a run with --inputs or --local. The script computes the module again from its inputs and weights, and says
+    whether that confirms an own error.
+
     Exit codes: 0 written, 2 wrong usage.
     """
     from rich.console import Console
@@ -44,10 +44,11 @@ def case(
     from aclcmp.orchestrator.terminal.screen import Screen
     from aclcmp.orchestrator.terminal.startup import terminal
 
+    chosen, label = chosen_run_and_label("case", words)
     folder = output or Path(folder_name(label))
     if folder.exists():
         raise UsageError(f"{folder} exists; choose another folder with --output, or remove it")
-    run, report = read_stored_report(run_directory)
+    run, report = read_stored_report(chosen)
     _, screen = terminal(as_json=True)
     with screen.waiting("reading the tensors"):
         quiet = Screen(Console(quiet=True, force_terminal=True))  # on what is no terminal it prints lines

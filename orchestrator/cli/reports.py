@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,14 @@ RunArgument = Annotated[
     typer.Argument(
         metavar="[RUN]",
         help="Run directory, or the folder of the report on two runs. Default: the latest.",
+        show_default=False,
+    ),
+]
+RunAndLabel = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[RUN] LABEL",
+        help='The run (default: the latest), and an id, or a glob such as "layers.2.**".',
         show_default=False,
     ),
 ]
@@ -65,26 +74,14 @@ def verdict(
 
 
 def explain(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RUN] LABEL",
-            help='The run (default: the latest), and an id, or a glob such as "layers.2.**".',
-            show_default=False,
-        ),
-    ],
+    words: RunAndLabel,
     task: Annotated[int | None, _TASK] = None,
     rank: Annotated[int | None, _RANK] = None,
 ) -> int:
     """Print everything known about one label: errors, limits and by how much they would have to move, where and why."""
     from aclcmp.orchestrator.pipeline.stored_reports import print_explanation
 
-    if len(words) > 2:
-        raise UsageError(f"explain takes a run and one label; quote a glob: aclcmp explain {words[0]} '*'")
-    *given, label = words
-    if not given and Path(label).is_dir():
-        raise UsageError(f'{label} is a run; name a label of it, too: aclcmp explain {label} "**.mlp"')
-    run = chosen_run(Path(given[0]) if given else None)
+    run, label = chosen_run_and_label("explain", words)
     return int(print_explanation(run, label, task, rank))
 
 
@@ -152,6 +149,16 @@ def chosen_run(given: Path | None) -> Path:
     run = latest_run()
     _say(f"Run: {run}, the latest")
     return run
+
+
+def chosen_run_and_label(command: str, words: Sequence[str]) -> tuple[Path, str]:
+    """Return the run and the label that `[RUN] LABEL` gives. Raises UsageError where they are none."""
+    if len(words) > 2:
+        raise UsageError(f"{command} takes a run and one label; quote a glob: aclcmp {command} {words[0]} '*'")
+    *given, label = words
+    if not given and Path(label).is_dir():
+        raise UsageError(f'{label} is a run; name a label of it, too: aclcmp {command} {label} "**.mlp"')
+    return chosen_run(Path(given[0]) if given else None), label
 
 
 def _say(line: str) -> None:
