@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def eps(self) -> tuple[float, ...]:
-        """What norms may add to the variance: what the configuration says, or else what is usual."""
+        """The terms that norms may add to the variance: that of the configuration, or else those that are usual."""
         told = [self._config[name] for name in _EPS if isinstance(self._config.get(name), (int, float))]
         return tuple(map(float, told)) or _USUAL_EPS
 

@@ -131,7 +131,7 @@ def _attention(target: Target, before: Sequence[LabelRows]) -> Computation | Non
     parameters = {name: StoredTensor(np.array(each, np.float64), "float64") for name, each in numbers.items()}
     found = Computation(formulas.attention, inputs, columns, parameters, recorded=False, names=names)
     golden = label.read("golden", target.rows, target.columns)
-    values = [each.read_named("golden", names, of) for each, of in zip(inputs, columns, strict=True)]
+    values = [each.read_by_name("golden", names, of) for each, of in zip(inputs, columns, strict=True)]
     if golden is None or None in values:
         return None
     exact = {name: each.values for name, each in parameters.items()}
@@ -163,7 +163,7 @@ def _forms(target: Target) -> Iterator[_Form]:
         if weight.shape[1] == features:
             whole = read_rows(weight)
             part_of = StoredTensor(np.ascontiguousarray(whole.bits[:, columns]), whole.dtype)
-            yield _Form(formulas.linear_transposed, {"weight": part_of, **with_bias}, weight.shape[0])
+            yield _Form(formulas.transposed_linear, {"weight": part_of, **with_bias}, weight.shape[0])
     elif weight.shape == (features,) and len(columns) == features:
         own = {"weight": read_rows(weight), **with_bias}
         for norm in _NORMS:

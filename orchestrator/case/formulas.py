@@ -1,4 +1,4 @@
-"""What known kinds of modules compute, for arrays of numpy and torch alike: a case's script gets one of them as it is.
+"""Formulas of known kinds of modules, for arrays of numpy and torch alike: a case's script gets one of them as it is.
 
 Inputs are given by place, [tokens, features] each; parameters by name, as the checkpoint has them.
 """
@@ -19,7 +19,7 @@ def linear_of_product(one: Any, other: Any, weight: Any, bias: Any = 0.0) -> Any
     return (one * other) @ weight.T + bias
 
 
-def linear_transposed(x: Any, weight: Any, bias: Any = 0.0) -> Any:
+def transposed_linear(x: Any, weight: Any, bias: Any = 0.0) -> Any:
     """A linear layer whose weight is [in, out]."""
     return x @ weight + bias
 

@@ -114,7 +114,7 @@ class LabelRows:
                 known[number, to[to >= 0]] = True
         return StoredTensor(found, dtype) if known.all() else None
 
-    def read_named(
+    def read_by_name(
         self, side: str, names: Sequence[RowName], columns: npt.NDArray[np.int64] | None = None, rank: int = -1
     ) -> StoredTensor | None:
         """Read the rows of these names, as `read` does."""

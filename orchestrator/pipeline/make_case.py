@@ -39,7 +39,7 @@ _NEAR = 16
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a case is to be of."""
+    """The label, rank and rows that a case is to be of, and how large it may be."""
 
     label: str
     task: int | None = None
@@ -123,7 +123,7 @@ def _is_input(name: str, of: str) -> bool:
 
 
 class _Maker:
-    """What lies near a label, read for its case."""
+    """A label and those near it, read for its case."""
 
     def __init__(self, plans: Sequence[LabelPlan], key: LabelKey, verdict: RankVerdict, *, on_golden: bool) -> None:
         self._key, self._verdict, self._on_golden = key, verdict, on_golden
@@ -182,7 +182,7 @@ class _Maker:
         return Case(
             self._key.label,
             rank,
-            self._said(report),
+            self._statements(report),
             [label.words(row) for row in rows],
             worst.sizes,
             self.reported,
@@ -198,13 +198,13 @@ class _Maker:
         found = {}
         from_side = "golden" if self._on_golden else side
         for number, (each, columns) in enumerate(zip_longest(how.inputs, how.columns)):
-            tensor = each.read_named(from_side, names, columns, self._verdict.rank)
+            tensor = each.read_by_name(from_side, names, columns, self._verdict.rank)
             if tensor is None:
                 return {}
             found[f"{side}.input.{number}"] = tensor
         return found
 
-    def _said(self, report: Report) -> list[str]:
+    def _statements(self, report: Report) -> list[str]:
         """Return what the report says of the label on the rank, without names of hosts."""
         verdict = self._verdict
         origin = f" ({verdict.origin.value})" if verdict.origin else ""

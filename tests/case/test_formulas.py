@@ -24,7 +24,7 @@ RMS = functional.rms_norm
 CASES: list[tuple[Callable[..., Any], list[torch.Tensor], dict[str, torch.Tensor], torch.Tensor]] = [
     (formulas.linear, [X], {"weight": WEIGHT}, functional.linear(X, WEIGHT)),
     (formulas.linear, [X], {"weight": WEIGHT, "bias": BIAS}, functional.linear(X, WEIGHT, BIAS)),
-    (formulas.linear_transposed, [X], {"weight": WEIGHT.T, "bias": BIAS}, functional.linear(X, WEIGHT, BIAS)),
+    (formulas.transposed_linear, [X], {"weight": WEIGHT.T, "bias": BIAS}, functional.linear(X, WEIGHT, BIAS)),
     (formulas.linear_of_product, [X, Y], {"weight": WEIGHT}, functional.linear(X * Y, WEIGHT)),
     (formulas.embedding, [], {"weight": WEIGHT}, WEIGHT),
     (formulas.rms_norm, [X], {"weight": SCALE, "eps": EPS}, RMS(X, (WIDE,), SCALE, 1e-5)),
