@@ -111,7 +111,10 @@ def _attention(target: Target, before: Sequence[LabelRows]) -> Computation | Non
         return None
     beside = label.plan.key.label.removesuffix(".input").rpartition(".")[0]
     of_kind = [
-        next((each for each in before if each.plan.key.label.startswith(f"{beside}.{kind}_")), None) for kind in "qkv"
+        next(
+            (each for each in before if each.plan.key.label in (f"{beside}.{kind}_norm", f"{beside}.{kind}_proj")), None
+        )
+        for kind in "qkv"
     ]
     own = np.unique(target.columns // heads.size)
     shared = np.unique(own * heads.keys // heads.queries)
