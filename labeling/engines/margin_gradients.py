@@ -58,9 +58,9 @@ def margin_gradients(
         return []
     embedding = _name_of(model, model.get_input_embeddings())
     logits, embedded, stream, normed = _forward(model, tokens, layers, labels)
-    if not torch.equal(embedded, _taken(layers[0])):
+    if not torch.equal(embedded, _stream_into(layers[0])):
         embedding = ""
-    if not all(torch.equal(one.output, _taken(two)) for one, two in pairwise(layers)):
+    if not all(torch.equal(one.output, _stream_into(two)) for one, two in pairwise(layers)):
         return []
     margin = logits[0, -1, golden] - logits[0, -1, actual]
     leaves = [stream, *(tensor for _, tensor in normed)]
@@ -156,7 +156,7 @@ def _through_layer(layer: _Layer, behind: Any) -> tuple[Any, tuple[str, ...], An
     """
     import torch
 
-    taken = _taken(layer).detach().requires_grad_()
+    taken = _stream_into(layer).detach().requires_grad_()
     args = (taken, *layer.args[1:]) if layer.args else ()
     kwargs = layer.kwargs if layer.args else layer.kwargs | {"hidden_states": taken}
     parts: dict[str, Any] = {}
@@ -183,7 +183,7 @@ def _name_of(model: Any, module: Any) -> str:
     return next((name for name, each in model.named_modules() if each is module), "")
 
 
-def _taken(layer: _Layer) -> Any:
+def _stream_into(layer: _Layer) -> Any:
     """Return the stream that a layer took."""
     return layer.args[0] if layer.args else layer.kwargs["hidden_states"]
 

@@ -38,7 +38,7 @@ from aclcmp.orchestrator.core.option_checks import find_refusal
 from aclcmp.orchestrator.core.option_fields import HelpGroup, as_option
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.run.directory import RunDir, settled
+from aclcmp.orchestrator.run.directory import RunDir, follow_link
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
 
 # click's UsageError; newer typers bring along a click of their own
@@ -202,7 +202,7 @@ def compare(
     for side in (run_directory, actual):
         if side is not None:
             RunDir.check_exists(side)
-    run_directory, actual = settled(run_directory), None if actual is None else settled(actual)
+    run_directory, actual = follow_link(run_directory), None if actual is None else follow_link(actual)
     from aclcmp.orchestrator.cli.commands import compare_again, compare_two, suggest_ids
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 

@@ -19,7 +19,7 @@ def share_margins(plans: Iterable[MarginPlan], outcomes: Outcomes) -> Shares:
     """Return the shares of each margin of which all points were compared."""
     found = {}
     for plan in plans:
-        moved = [_moved(point, outcomes) for point in plan.points]
+        moved = [_move_at(point, outcomes) for point in plan.points]
         known = [each for each in moved if each is not None]
         if known and len(known) == len(moved):
             before = [0.0, *known]
@@ -29,7 +29,7 @@ def share_margins(plans: Iterable[MarginPlan], outcomes: Outcomes) -> Shares:
     return found
 
 
-def _moved(point: PointPlan, outcomes: Outcomes) -> float | None:
+def _move_at(point: PointPlan, outcomes: Outcomes) -> float | None:
     """Return how far the error at a point moves the margin, None where not all of it was compared."""
     golden, actual = (
         [_product(label, point.size, outcomes) for label in side] for side in (point.golden, point.actual)

@@ -85,7 +85,7 @@ def _hints_of(here: LabelPlan, label: LabelVerdict, compare: Compare) -> Iterato
         moved = _find_blocks(pairs[0], here.rows, blocks, verdict, compare)
         share = sum(block.energy for block, _ in moved) / verdict.stats.sum_dd
         if share >= _LEAST:
-            told["moved blocks", _words_on_moved(here.rows, moved)][verdict.rank] = min(share, 1.0)
+            told["moved blocks", _block_words(here.rows, moved)][verdict.rank] = min(share, 1.0)
         elif len(blocks) <= _MOST_NAMED and sum(each.energy for each in blocks) >= EXPLAINS * verdict.stats.sum_dd:
             told[WRONG_BLOCKS, _words_on_wrong(here.rows, blocks)][verdict.rank] = 1.0
     for (kind, words), ranks in told.items():
@@ -141,7 +141,7 @@ def _find_blocks(
         tried = [
             (held, place)
             for place in dict.fromkeys(likely)
-            if (held := _proven(pair, names, numbers, block, place, verdict, compare)) is not None
+            if (held := _prove(pair, names, numbers, block, place, verdict, compare)) is not None
         ]
         if tried:
             found.append(max(tried, key=lambda each: len(each[0].rows)))
@@ -166,7 +166,7 @@ def _place(names: RowNames, golden: int, actual: int) -> _Place:
     return _Place(request, at - int(names.table[actual, 1]))
 
 
-def _proven(
+def _prove(
     pair: Pair,
     names: RowNames,
     numbers: Mapping[tuple[int, int], int],
@@ -226,7 +226,7 @@ def _take(source: Source, rows: _Rows) -> Source:
     return replace(source, shape=(len(rows), *source.shape[1:]), places=taken)
 
 
-def _words_on_moved(names: RowNames, moved: Sequence[tuple[_Block, _Place]]) -> str:
+def _block_words(names: RowNames, moved: Sequence[tuple[_Block, _Place]]) -> str:
     """Say which blocks hold what: "block 3 holds positions 48-63 of request 2 (expected: positions 32-47 of ...)"."""
     words = []
     for block, place in moved[:_MOST_NAMED]:

@@ -55,7 +55,7 @@ def _plan(
     gradient = replace(index, records=tuple(gradients))
     told = {record.data_id for each in beside for record in each.records if record.side == REFERENCE}
     sides = [
-        _plan_side(gradient, [_copied(each, side, names) for each in beside], world_size, side)
+        _plan_side(gradient, [_with_copies(each, side, names) for each in beside], world_size, side)
         for side in (REFERENCE if told >= names.keys() else "pta", "acl")
     ]
     points = []
@@ -95,7 +95,7 @@ def _rows_of(index: ShardIndex, request: str) -> ShardIndex:
     return replace(index, rows=rows, records=tuple(record for record in index.records if record.rows in rows))
 
 
-def _copied(index: ShardIndex, side: str, names: _Names) -> ShardIndex:
+def _with_copies(index: ShardIndex, side: str, names: _Names) -> ShardIndex:
     """Return one side's labels as actual ones, each under all of its names."""
     return replace(index, records=tuple(_copies(index.records, side, names)))
 

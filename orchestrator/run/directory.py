@@ -47,7 +47,7 @@ class RunDir:
         """Return the run directory of a folder. Raises UsageError where there is no folder."""
         if not folder.is_dir():
             raise _no_folder(folder)
-        folder = settled(folder)
+        folder = follow_link(folder)
         return RunDir(folder.absolute(), folder.name)
 
     @staticmethod
@@ -171,7 +171,7 @@ class RunDir:
         return self.root / "report.csv"
 
 
-def settled(folder: Path) -> Path:
+def follow_link(folder: Path) -> Path:
     """Return the folder that a link leads to now: where it is that of the latest run, a new run changes it."""
     return Path(shown_path(folder.resolve())) if folder.is_symlink() else folder
 

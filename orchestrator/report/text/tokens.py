@@ -103,11 +103,11 @@ def choice_words(choice: Choice, texts: Mapping[int, str]) -> str:
     what = "a tie" if state is TokenState.TIE else "wrong"
     return (
         f"at token {token.position:,}: {tokens[0]} instead of {tokens[1]}, margin {_figure(token.margin)}{moved}, "
-        f"noise {_figure(noise)}: {what}{_where_moved(token)}"
+        f"noise {_figure(noise)}: {what}{_place_of_move(token)}"
     )
 
 
-def _where_moved(token: Token) -> str:
+def _place_of_move(token: Token) -> str:
     """Say which part of the model moved the margin most, where that is known."""
     largest = token.largest_share
     if largest is None:
