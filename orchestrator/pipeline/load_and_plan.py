@@ -204,9 +204,9 @@ def plan_on_golden_values(
     plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {_source_of_reference(goldens): reference}
-    own = None if record.inject else measured
     samples = _more_samples(goldens, world_size(goldens, None), layouts)
-    return ComparisonPlan(plan, floors, own, named.report, price=price_of(goldens), samples=samples)
+    own_plan = None if record.inject else measured
+    return ComparisonPlan(plan, floors, own_plan, named.report, price=price_of(goldens), samples=samples)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:

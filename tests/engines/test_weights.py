@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.engines.engine_runs import add_golden, compare_round, record_rounds
-from tests.recorded import read_report
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record
+from tests.engines.engine_runs import add_golden, compare_round, record_rounds, run
+from tests.recorded import read_report, record_run
 
 pytestmark = pytest.mark.engine
 
