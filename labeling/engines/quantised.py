@@ -57,7 +57,7 @@ class Checkpoint:
     layers: dict[str, QuantisedLayer] = field(default_factory=dict)
     """By the names of their modules."""
 
-    def named_parameters(self) -> Iterator[tuple[str, Any]]:
+    def named_parameters(self, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
         """Yield the stored tensors, as a model yields its parameters: an engine holds these rows."""
         yield from self.stored.items()
 
