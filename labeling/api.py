@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
     from aclcmp.labeling.shard.margin_table import Margin
+    from aclcmp.labeling.shard.price_table import Price
     from aclcmp.labeling.shard.weight_table import WeightTable
 
 _on = bool(os.environ.get(SHARD_DIR))
@@ -198,6 +199,12 @@ def record_margin(margin: Margin, points: Iterable[tuple[str, Sequence[str], Any
     """Record how a margin between two tokens depends on labels, for reports."""
     if _on and (recorder := _live_recorder()):
         recorder.record_margin(margin, points)
+
+
+def record_price(price: Price) -> None:
+    """Record what the quantisation of golden's checkpoint costs."""
+    if _on and (recorder := _live_recorder()):
+        recorder.record_price(price)
 
 
 def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:

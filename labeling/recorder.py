@@ -38,6 +38,7 @@ from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_want
 from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
 from aclcmp.labeling.shard.margin_table import GRADIENT, MARGIN, Margin, pack_margin
+from aclcmp.labeling.shard.price_table import PRICE, Price, pack_price
 from aclcmp.labeling.shard.record import GRADIENTS, ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import (
     BLOCKS,
@@ -423,6 +424,11 @@ class Recorder:
                 self._write_table(writer, GRADIENTS, MARGIN, "uint8", pack_margin(margin, stored))
             except Exception as error:
                 _say(f"the gradients of a margin cannot be recorded ({_reason(error)}): no layer is told for its token")
+
+    def record_price(self, price: Price) -> None:
+        """Store what quantisation costs. Raises OSError: without it a report does not know that golden is quantised."""
+        with self._lock:
+            self._write_table(self._open_writer(), ROWS, PRICE, "uint8", pack_price(price))
 
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)

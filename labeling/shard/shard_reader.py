@@ -24,6 +24,7 @@ from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
 from aclcmp.labeling.shard.margin_table import read_margin_tables
+from aclcmp.labeling.shard.price_table import read_price
 from aclcmp.labeling.shard.record import GRADIENTS, ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import read_row_tables, read_token_texts
 from aclcmp.labeling.shard.segment import index_checksum
@@ -100,6 +101,7 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         return index
     rows = read_row_tables(tables, partial(read_label, index))
     texts = read_token_texts(tables, partial(read_label, index))
+    price = read_price(tables, partial(read_label, index))
     labels = (
         replace(record, offset=None, rows=-1, error=record.error or "the names of its rows are lost")
         if record.rows >= 0 and record.rows not in rows
@@ -107,7 +109,7 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         for record in index.records
         if record.side != ROWS
     )
-    return replace(index, records=tuple(labels), rows=rows, token_texts=texts)
+    return replace(index, records=tuple(labels), rows=rows, token_texts=texts, price=price)
 
 
 def _with_margins(index: ShardIndex) -> ShardIndex:

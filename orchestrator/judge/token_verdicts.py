@@ -33,13 +33,13 @@ SHIFT = 6.0
 """Most standard deviations of golden's noise in a logit by which a right actual side moves the difference of two."""
 ROW = 2.0
 """Most of golden's noise in a row of logits that a right actual side has beside golden."""
-Measured = tuple[FloorSource, Plan, Outcomes]
+MeasuredNoise = tuple[FloorSource, Plan, Outcomes]
 Labels = Sequence[tuple[LabelKey, Sequence[RankVerdict]]]
 NO_SHARES: Shares = {}
 
 
 def collect_tokens(
-    plan: Plan, outcomes: Outcomes, floors: Sequence[Measured], shares: Shares = NO_SHARES
+    plan: Plan, outcomes: Outcomes, floors: Sequence[MeasuredNoise], shares: Shares = NO_SHARES
 ) -> tuple[TokenEvidence, ...]:
     """Return the evidence on all logits.
 
@@ -178,24 +178,32 @@ class _Noise(NamedTuple):
     source: FloorSource | None
 
 
-def _noise_of(key: LabelKey, names: RowNames, choices: RowChoices, floors: Sequence[Measured]) -> _Noise:
+def _noise_of(key: LabelKey, names: RowNames, choices: RowChoices, floors: Sequence[MeasuredNoise]) -> _Noise:
     """Return the noise of each row by the best source that has the label; that of no row is less than the median."""
-    order, rows = list(FloorSource), len(choices.table)
+    rows = len(choices.table)
     best = [choices.table[f"{side}_i"][:, 0].tolist() for side in SIDES]
-    for source, plan, outcomes in sorted(floors, key=lambda floor: order.index(floor[0])):
-        label = next((each for each in plan.labels if each.key == key), None)
-        measured = {} if label is None else _measured_rows(label, outcomes)
+    for source in FloorSource:
+        measured: dict[_RowName, _MeasuredRow] = {}
+        for _, plan, outcomes in (floor for floor in floors if floor[0] is source):
+            if (label := next((each for each in plan.labels if each.key == key), None)) is not None:
+                measured = _larger(measured, _measured_rows(label, outcomes))
         found = [measured.get(name) for name in zip(*_named(names, choices), strict=True)]
         spread = np.array([np.nan if row is None else row.spread for row in found])
         if np.isnan(spread).all():
             continue
         off = np.zeros(rows)
-        if source is FloorSource.REFERENCE:
+        if source in (FloorSource.REFERENCE, FloorSource.QUANTISED):
             for number, (row, golden, actual) in enumerate(zip(found, *best, strict=True)):
                 if row is not None and golden in row.off and actual in row.off:
                     off[number] = row.off[golden] - row.off[actual]
         return _Noise(np.fmax(spread, np.nanmedian(spread)), np.where(np.isfinite(off), off, 0.0), source)
     return _Noise(np.full(rows, np.nan), np.zeros(rows), None)
+
+
+def _larger(one: dict[_RowName, _MeasuredRow], other: dict[_RowName, _MeasuredRow]) -> dict[_RowName, _MeasuredRow]:
+    """Return the rows of two samples, of each the noisier."""
+    noisier = {name: row for name, row in other.items() if name not in one or row.spread > one[name].spread}
+    return one | noisier
 
 
 def _measured_rows(label: LabelPlan, outcomes: Outcomes) -> dict[_RowName, _MeasuredRow]:

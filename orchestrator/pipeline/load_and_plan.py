@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from aclcmp.labeling.shard.price_table import Price
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.cluster.file_locations import FileLocations, locate_shards, unreachable_sentences, where
@@ -71,6 +72,10 @@ class ComparisonPlan:
     """The text of tokens, as far as it was recorded."""
     margins: tuple[MarginPlan, ...] = ()
     """The plans by which it is measured what moved the margins between tokens."""
+    price: Price | None = None
+    """What quantisation costs golden, if it is quantised."""
+    samples: tuple[tuple[FloorSource, Plan], ...] = ()
+    """Further plans by which golden's reference measures noise: of a quantised golden one sample is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +143,12 @@ def plan_sides(
     if summed := named.of_summands(golden.indices):
         plan = offer_sums(plan, plan_labels(*summed))
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
-    reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
-    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    texts = token_texts((*actual.indices, *golden.indices))
-    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts)
+    goldens = as_golden(golden.indices, actual.indices, ids)
+    reference = plan_reference(goldens, golden.world_size, layouts)
+    samples = _more_samples(goldens, golden.world_size, layouts)
+    floors = {} if reference is None else {_source_of_reference(golden.indices): reference}
+    texts, price = token_texts((*actual.indices, *golden.indices)), price_of(golden.indices)
+    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts, price=price, samples=samples)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -196,8 +203,10 @@ def plan_on_golden_values(
     sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
     plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
-    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    return ComparisonPlan(plan, floors, None if record.inject else measured, named.report)
+    floors = {} if reference is None else {_source_of_reference(goldens): reference}
+    samples = _more_samples(goldens, world_size(goldens, None), layouts)
+    own_plan = None if record.inject else measured
+    return ComparisonPlan(plan, floors, own_plan, named.report, price=price_of(goldens), samples=samples)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
@@ -256,14 +265,42 @@ def _plan_run(
     plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *named.notes, *without_floor))
     floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
-        floors[FloorSource.REFERENCE] = reference
-    margins = plan_margins(named.actual, world, layouts)
-    return ComparisonPlan(plan, floors, weights=named.report, token_texts=token_texts(loaded.indices), margins=margins)
+        floors[_source_of_reference(loaded.indices)] = reference
+    return ComparisonPlan(
+        plan,
+        floors,
+        weights=named.report,
+        token_texts=token_texts(loaded.indices),
+        margins=plan_margins(named.actual, world, layouts),
+        price=price_of(loaded.indices),
+        samples=_more_samples(loaded.indices, world, layouts),
+    )
 
 
 def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:
     """Return the texts of tokens that shards tell; of several the last one's count."""
     return {token: text for index in indices for token, text in index.token_texts.items()}
+
+
+def price_of(indices: Iterable[ShardIndex]) -> Price | None:
+    """Return what quantisation costs, as shards tell it."""
+    return next((index.price for index in indices if index.price is not None), None)
+
+
+def _more_samples(
+    indices: Sequence[ShardIndex], world: int, layouts: LayoutRules
+) -> tuple[tuple[FloorSource, Plan], ...]:
+    """Return the plans of all samples of golden's reference beyond the first."""
+    found: list[Plan] = []
+    while (plan := plan_reference(indices, world, layouts, sample=len(found) + 1)) is not None:
+        found.append(plan)
+    return tuple((_source_of_reference(indices), plan) for plan in found)
+
+
+def _source_of_reference(indices: Iterable[ShardIndex]) -> FloorSource:
+    """Return what golden beside its reference measures."""
+    price = price_of(indices)
+    return FloorSource.QUANTISED if price is not None and price.rounds_inputs else FloorSource.REFERENCE
 
 
 def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:

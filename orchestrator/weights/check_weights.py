@@ -67,6 +67,7 @@ class _Check:
         self._golden, self._holdings, self._expected = found.golden, found.holdings, found.expected
         self._unread, self._ranks = found.unread, found.ranks
         self._names = [each.name for each in found.golden.parameters]
+        self._types = {each.dtype for each in found.golden.parameters}
         self._lengths = {length_of(each, form) for each in found.golden.parameters for form in each.forms}
         self._places = {module_of(name): place for place, name in reversed([*enumerate(self._names)])}
         self._coverage = Coverage(found.golden, found.holdings, all_ranks=len(found.ranks) >= ranks)
@@ -158,7 +159,7 @@ class _Check:
         parameter = holding.parameter
         length = row_length(parameter.shape)
         words, kind = "holds no row of golden's, on any rank or in any layer", WeightFault.UNKNOWN
-        if parameter.dtype in _QUANTISED:
+        if parameter.dtype in _QUANTISED and parameter.dtype not in self._types:
             words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
         elif length not in self._lengths:
             words, kind = f"golden's rows were not hashed in pieces of {length:,} values", WeightFault.UNCHECKED

@@ -7,7 +7,7 @@ import pytest
 
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.record_file import load_record
-from tests.engines.engine_runs import add_golden, record_rounds, run
+from tests.engines.engine_runs import add_golden, compare_round, record_rounds, run
 from tests.recorded import read_report, record_run
 
 pytestmark = pytest.mark.engine
@@ -32,14 +32,7 @@ def rounds(engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def found_in(folder: Path, engine: Path, name: str) -> dict[str, Any]:
-    made = RunDir(folder / "rounds" / name, "run")
-    made.logs.mkdir()
-    record_run(made, "weight_rounds.py", 3, load_record(folder / "engine" / "run.json").run_id)
-    out = folder / f"compared-{name}"
-    done = run(engine, folder, "compare", "rounds/all", f"rounds/{name}", "--output", str(out))
-    assert done.returncode in (1, 4), done
-    (out / "out.txt").write_text(done.stdout)
-    return read_report(out)
+    return read_report(compare_round(engine, folder, "all", name))
 
 
 def test_weights_as_they_are_are_golden_s(rounds: Path, engine: Path) -> None:

@@ -221,6 +221,22 @@ def test_a_weight_that_cannot_be_read_is_not_known() -> None:
     assert report.known == report.parameters - 2
 
 
+def test_scales_in_another_order_are_named() -> None:
+    rng = np.random.default_rng(3)
+    golden = golden_weights(rng, 3)
+    for name in [name for name in golden if name.endswith("_proj.weight")]:
+        golden[f"{name}_scale"] = rng.random((len(golden[name]), 1)).astype(np.float32)
+    held = engine_weights(golden, 0, 1)
+    assert checked(golden, [held], PACKED).findings == ()
+    name = "model.layers.1.mlp.down_proj.weight_scale"
+    held[name] = held[name][::-1].copy()
+    finding = only(checked(golden, [held], PACKED))
+    assert finding.parameter == name and finding.wrong and "model.layers.1.mlp.down_proj" in finding.labels
+    held[name] = golden[name] * np.float32(1.001)
+    finding = only(checked(golden, [held], PACKED))
+    assert finding.parameter == name and finding.kind is WeightFault.UNKNOWN and "unknown rows" in finding.words
+
+
 def test_quantised_weights_and_rows_of_another_length_are_not_blamed() -> None:
     golden, held = engine(2, 1)
     name = O_PROJ.format(0)

@@ -45,6 +45,7 @@ from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS, OWN_SCALARS
 from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling
 from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
+from aclcmp.orchestrator.report.h5.price import read_price
 from aclcmp.orchestrator.report.h5.primitives import DESCRIPTION, columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file
 from aclcmp.orchestrator.report.h5.tokens import read_tokens
@@ -145,7 +146,7 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
     run_id = decode_text(own_group(file, "run").attrs["run_id"])
     order = decode_text(file.attrs["order"]) if "order" in file.attrs else "calls"
     paths = {name: decode_text(text) for name, text in _facts(own_group(file, "paths"))} if "paths" in file else {}
-    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, texts, paths)
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, texts, read_price(file), paths)
 
 
 def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:

@@ -13,6 +13,7 @@ Each group has an attribute `description`.
                       is odd and some could not be compared
 /first_by_rank        table: rank, task, label, occurrence
 /tokens, ...          see `tokens.py`
+/price                see `price.py`
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
 /plots/by_label       NXdata: largest relative L2 error and limit of each label
@@ -39,6 +40,7 @@ from aclcmp.orchestrator.report.flat import Scalar, list_text
 from aclcmp.orchestrator.report.h5.diagnosis_tables import write_looks
 from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
+from aclcmp.orchestrator.report.h5.price import write_price
 from aclcmp.orchestrator.report.h5.primitives import DESCRIPTION, Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.h5.sealed_file import write_sealed_file
 from aclcmp.orchestrator.report.h5.tokens import write_tokens
@@ -56,6 +58,8 @@ _DESCRIPTIONS = {
     "policy": "The limits that were used",
     "paths": "What was compared besides the run's own folder",
     "replicas": "Tensors that ought to be the same on several ranks and are not",
+    "price": "What quantisation costs golden's logits: with it against without it, relative L2",
+    "price/layers": "What each quantised layer alone costs the logits, the dearest first",
     "notes": "Sentences that belong to the report",
     "plots": "Relative L2 errors of all labels, for viewers that know NeXus",
     "rows": "Norm of the error of each row (token), of labels that do not match: by label",
@@ -114,6 +118,7 @@ def _write(report: Report, file: h5py.File) -> None:
     write_rows(file, judgement)
     write_looks(file, report.looks, report.patterns, report.hints)
     write_weights(file, judgement.weights)
+    write_price(file, report.price)
     write_attributes(file, {"producer": "aclcmp", "producer_version": __version__})
     for name, text in _DESCRIPTIONS.items():
         if name in file:

@@ -17,6 +17,7 @@ from aclcmp.orchestrator.core.weights import HeldRows
 from aclcmp.orchestrator.report.html.text_strip import Strip, text_strips
 from aclcmp.orchestrator.report.text.causes import where
 from aclcmp.orchestrator.report.text.gaps import gap_lines, interruption_lines
+from aclcmp.orchestrator.report.text.price import price_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -92,7 +93,7 @@ def summary_of(report: Report) -> Summary:
     ]
     missing = gap_lines(report)
     good = success_line(report)
-    parts = [line for line, _ in token_lines(report)]
+    parts = [*(line for line, _ in token_lines(report)), *price_lines(report)]
     sentences = [good] if good else [*findings, *(missing if not findings else ())]
     headline, *lines = sentences or [_count_sentence(report)]
     return Summary(

@@ -75,6 +75,8 @@ def first_divergence_lines(report: Report) -> list[str]:
         f"{of_ranks(first.ranks)}{where}" + (f", labelled at {shown_path(first.call_site)}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
+    if report.price is not None and report.price.rounds_inputs:
+        lines.append(f"  It is a bug: more than the price of quantisation ({report.price.scheme}), which was measured.")
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
     return lines + also

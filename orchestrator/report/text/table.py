@@ -170,7 +170,7 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
         Basis.ROW_FINGERPRINT: (about, at_least),
         Basis.NORMS: (at_least, at_least),
     }[row.basis]
-    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
+    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else "price" if row.price else ""
     colour = "yellow" if row.origin is Origin.INHERITED else row.status.style
     status = row.status.value
     if row.is_mixed:

@@ -14,6 +14,7 @@ from aclcmp.orchestrator.core.text import shown_path, visible
 from aclcmp.orchestrator.core.tokens import TokenState
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
 from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared, interruption_lines
+from aclcmp.orchestrator.report.text.price import price_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -88,6 +89,7 @@ def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
     yield from ((line, "magenta") for line in gap_lines(report, folder))
     yield from ((line, _TOKENS[state]) for line, state in token_lines(report))
+    yield from ((line, "") for line in price_lines(report))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 
