@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -53,14 +53,27 @@ from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
 from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
 
+if TYPE_CHECKING:
+    from multiprocessing.util import Finalize
+
 
 class Recorder:
     """The labels of one process, recorded into one shard. Thread-safe; a forked child gets a recorder of its own."""
 
     def __init__(
-        self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: LabelFilter, task: int = -1
+        self,
+        folder: Path,
+        header: ShardHeader,
+        strict: bool,
+        capture: Capture,
+        selection: LabelFilter,
+        task: int = -1,
+        *,
+        alone: bool = False,
     ) -> None:
+        """Record into `folder`. `task` is the one under way, -1 for none; `alone`: rank 0 of 1 whatever its group."""
         self._folder = folder
+        self._alone = alone
         self._header = header
         self._strict = strict
         self._capture = capture
@@ -78,6 +91,7 @@ class Recorder:
         self._writer: ShardWriter | None = None
         self._budget: Budget | None = None
         self._wanted = WantedFiles(map_of_wanted_files())
+        self._finalizer: Finalize | None = None
         self._closed = False
         self._unwritable = ""
         """Why no shard can be opened. Opening is tried once: a script may set a million labels."""
@@ -93,6 +107,11 @@ class Recorder:
             _say(f"all labels are recorded in full: {error}")
             selection, capture = LabelFilter(), Capture.FULL
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
+
+    @staticmethod
+    def of_this_process(folder: Path) -> Recorder:
+        """Return a recorder of a process by itself, rank 0 of 1, whatever job it belongs to."""
+        return Recorder(folder, _lone_header(), False, Capture.FULL, LabelFilter(), alone=True)
 
     @property
     def task(self) -> int:
@@ -274,6 +293,9 @@ class Recorder:
             self._closed = True
             if self._writer is None:
                 return
+            atexit.unregister(self.close)
+            if self._finalizer is not None:
+                self._finalizer.cancel()
             try:
                 self._writer.close()
             except Exception as error:
@@ -297,7 +319,14 @@ class Recorder:
         self._lock.release()
         if "AIT_CMP_TASK_ID" in os.environ:
             self._name_task()
-        return Recorder(self._folder, _header(), self._strict, self._capture, self._selection, self._task)
+        return self.successor()
+
+    def successor(self) -> Recorder:
+        """Return a recorder that goes on in the same task, into another shard of the same folder."""
+        header = _lone_header() if self._alone else _header()
+        return Recorder(
+            self._folder, header, self._strict, self._capture, self._selection, self._task, alone=self._alone
+        )
 
     def _name_task(self) -> None:
         os.environ["AIT_CMP_TASK_ID"] = f"{os.getpid()}_{max(self._task, 0)}"
@@ -308,7 +337,8 @@ class Recorder:
         if self._unwritable:
             raise ShardError(self._unwritable)
         if self._writer is None:
-            self._header = _with_current_rank(self._header)
+            if not self._alone:
+                self._header = _with_current_rank(self._header)
             try:
                 self._writer = ShardWriter(self._folder, self._header)
                 self._budget = Budget(self._folder, self._capture, ranks_here(), _say, stop_dumping)
@@ -338,7 +368,7 @@ class Recorder:
         if "multiprocessing.process" in sys.modules:  # its children leave by os._exit, past atexit
             from multiprocessing.util import Finalize
 
-            Finalize(None, self.close, exitpriority=0)
+            self._finalizer = Finalize(None, self.close, exitpriority=0)
 
     def _rows_record(self, writer: ShardWriter, rows: Any, task: int) -> int:
         """Return the number of the record that names the rows of a label, which the first such label writes; -1: none.
@@ -473,6 +503,10 @@ def _with_current_rank(header: ShardHeader) -> ShardHeader:
     identity = RankIdentity(header.run_id, header.rank, header.world_size, header.local_rank)
     current = distributed_identity(identity)
     return replace(header, rank=current.rank, world_size=current.world_size, local_rank=current.local_rank)
+
+
+def _lone_header() -> ShardHeader:
+    return replace(_header(), run_id="", rank=0, world_size=1, local_rank=0)
 
 
 def _header() -> ShardHeader:

@@ -132,6 +132,11 @@ def watch(
     return handle
 
 
+def live_handles() -> set[Watch]:
+    """Return the handles whose hooks are in place."""
+    return set(_live)
+
+
 def _report_all() -> None:
     if hasattr(sys, "last_value"):  # the script ended with an exception, which tells more
         return

@@ -181,7 +181,7 @@ def show(report: Report, run: RunDir | None = None, *, as_json: bool, full: bool
     if as_json:
         print_json(report)
     else:
-        print_report(report, console, None if run is None else run.root, full=full)
+        print_report(report, console, None if run is None else run.root, full=full or None)
     files = WriteResult(()) if run is None else write_reports(report, run)
     if not as_json:
         print_files(files.files, console)

@@ -33,5 +33,10 @@ def report_console(stream: TextIO) -> Console:
     """Return a console for `stream`. Output that is no terminal has no colours, and lines of 120 cells."""
     terminal = stream.isatty()
     return _Console(
-        file=for_rich(stream), width=None if terminal else _PIPED_WIDTH, highlight=False, emoji=False, markup=False
+        file=for_rich(stream),
+        width=None if terminal else _PIPED_WIDTH,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        force_jupyter=False,  # in a notebook rich would show what is written to a stream as an output of the cell
     )

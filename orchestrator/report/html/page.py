@@ -31,7 +31,7 @@ def write_html(report: Report, path: Path) -> None:
     library = _library()
     script = "".join(_own(name) for name in _SCRIPTS)
     columns = columns_of(report)
-    text = _template().render(
+    text = template("page.html.jinja").render(
         summary=summary_of(report),
         run_id=report.run_id,
         policy=_content_policy(_hash(script.encode()), library.hash),
@@ -63,11 +63,12 @@ def _hash(script: bytes) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return a template of this folder, which escapes every text that it is given."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_own("page.html.jinja"))
+    return environment.from_string(_own(name))
 
 
 def _finalize(value: Any) -> Any:

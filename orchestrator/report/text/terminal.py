@@ -35,10 +35,11 @@ _AROUND_TABLE = 5
 """Its header, its legend, a blank line before and behind it, and where the files are."""
 
 
-def print_report(report: Report, console: Console, folder: Path | None = None, *, full: bool = False) -> None:
+def print_report(report: Report, console: Console, folder: Path | None = None, *, full: bool | None = None) -> None:
     """Print the table and the sentences; `folder` is that of the run.
 
-    In a pipe, and where it is to be `full`, the table is as long as it takes: only labels that are alike share a row.
+    Where it is to be `full`, by default in a pipe, the table is as long as it takes: only labels that are alike share a
+    row.
 
     Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
     """
@@ -60,8 +61,8 @@ def print_report(report: Report, console: Console, folder: Path | None = None, *
     elif has_compared(report):
         texts = [visible(line, plain) for line in (*weights, *(line for line, _ in sentences))]
         lines = sum(-(-cell_len(text) // console.width) for text in texts)
-        room = None if full or not console.is_terminal else _LINES - lines - _AROUND_TABLE
-        for text in table(report.judgement, _ranks(report), console.width, plain, room):
+        room = None if full or (full is None and not console.is_terminal) else _LINES - lines - _AROUND_TABLE
+        for text in table(report.judgement, ranks_of(report), console.width, plain, room):
             console.print(text, soft_wrap=True)
         console.print()
     for line, style in sentences:
@@ -98,7 +99,8 @@ def _style(weights: Sequence[str]) -> str:
     return "green" if len(weights) == 1 else "yellow"
 
 
-def _ranks(report: Report) -> list[int]:
+def ranks_of(report: Report) -> list[int]:
+    """Return the ranks that have labels or were started, ascending."""
     labelled = {verdict.rank for label in report.judgement.labels for verdict in label.ranks}
     started = {record.rank for record in report.run.ranks} if report.run else set()
     return sorted(labelled | started)
