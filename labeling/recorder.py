@@ -287,8 +287,8 @@ class Recorder:
                 if self._strict:
                     raise ShardError(f"the hashes of weights cannot be stored: {_reason(error)}") from error
 
-    def close(self) -> None:
-        """Seal the shard. A shard that cannot be sealed stays readable through its journal."""
+    def close(self, *, seal: bool = True) -> None:
+        """Seal the shard. One that is not, or that cannot be sealed, stays readable through its journal."""
         with self._lock:
             self._closed = True
             if self._writer is None:
@@ -297,7 +297,10 @@ class Recorder:
             if self._finalizer is not None:
                 self._finalizer.cancel()
             try:
-                self._writer.close()
+                if seal:
+                    self._writer.close()
+                else:
+                    self._writer.detach()
             except Exception as error:
                 _say(f"cannot seal {self._writer.files.stem} ({_reason(error)}); its journal keeps every label")
             self._writer = None

@@ -44,7 +44,7 @@ def compare_values(golden: Mapping[str, Any], actual: Mapping[str, Any], call_si
         for side, tensors in (("pta", golden), ("acl", actual)):
             for name, value in tensors.items():
                 recorder.record(side, name, value, None, None, "", None, call_site)
-        recorder.close()
+        recorder.close(seal=False)  # which would lay out a file for other tools, and write it to the disk
         return compare_run(run, None, options)
 
 

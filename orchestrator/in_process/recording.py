@@ -112,7 +112,7 @@ class Recording:
         if not _running:
             atexit.unregister(_stop_all)
         if self._recorder is not None:
-            self._recorder.close()
+            self._recorder.close(seal=self._closer is None)
         os.environ.pop(_TASK, None)
         if task is not None:
             os.environ[_TASK] = task
