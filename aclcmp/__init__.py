@@ -2,8 +2,8 @@
 
     from aclcmp import gen_id, perturb, rows, set_label, set_task_id, watch
 
-Labels do nothing unless the script was started by `aclcmp`, so they may stay in production code. In a notebook or a test
-a process records and compares itself:
+Labels do nothing unless the script was started by `aclcmp`, so they may stay in production code. In a notebook or a
+test a process records and compares itself:
 
     with aclcmp.record() as run:
         ...

@@ -15,7 +15,7 @@ from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.in_process.options import Options
 from aclcmp.orchestrator.pipeline.answer import answer, answer_two
-from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, plan_local_run, plan_sides
+from aclcmp.orchestrator.pipeline.load_and_plan import ComparedRun, plan_shards, plan_sides
 from aclcmp.orchestrator.run.directory import RunDir
 from aclcmp.orchestrator.run.shards import read_some_indices
 from aclcmp.orchestrator.run.sources import LabelSource, open_source
@@ -24,11 +24,12 @@ from aclcmp.orchestrator.terminal.screen import QuietScreen
 
 def compare_run(run: RunDir, record: RunRecord | None, options: Options) -> Report:
     """Compare the labels of one run. Raises UsageError where its shards cannot be read, or two labels get one id."""
-    screen = QuietScreen()
+    screen, found = QuietScreen(), read_some_indices(run)
+    indices = [replace(index, torn=False) for index in found.indices]  # in order: the process has not ended
     if options.ids is None:
-        plan = plan_local_run(run, record, screen, options.layouts)
+        plan = plan_shards(replace(found, indices=indices), record, screen, options.layouts)
     else:
-        side = LabelSource(run.root, tuple(read_some_indices(run).indices), 1, "1 rank")
+        side = LabelSource(run.root, tuple(indices), 1, "1 rank")
         plan = plan_sides(side, side, screen, options.ids, options.layouts)
     load_library()
     report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, options.judging)

@@ -116,6 +116,11 @@ def plan_local_run(
     return _plan_run(_LoadedRun.of(found, record, lost), record, screen, layouts, repeats)
 
 
+def plan_shards(found: FoundShards, record: RunRecord | None, screen: Screen, layouts: LayoutRules) -> ComparisonPlan:
+    """Plan a run whose ranks all are on this host by its shards; the labels of a rank fail of which one is lost."""
+    return _plan_run(_LoadedRun.of(found, record), record, screen, layouts, {})
+
+
 def plan_finished_run(run: ComparedRun, repeats: Mapping[FloorSource, RecordedRun], screen: Screen) -> ComparisonPlan:
     """Plan a run whose ranks ran on this host just now; the labels of a rank of which a shard cannot be read fail.
 
