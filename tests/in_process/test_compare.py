@@ -108,11 +108,11 @@ def test_folders_of_another_tool(tmp_path: Path) -> None:
     assert found.first_divergence is not None and found.first_divergence.label == "out"
 
 
-def test_ten_thousand_tensors() -> None:
-    golden = {f"layers.{number}.w": X[0] for number in range(10_000)}
-    found = aclcmp.compare(golden, {**golden, "layers.7777.w": X[1]})
-    assert found.first_divergence is not None and found.first_divergence.label == "layers.7777.w"
-    assert len(found.labels) == 10_000 and len(str(found).splitlines()) < 40 and len(found._repr_html_()) < 40_000
+def test_thousands_of_tensors() -> None:
+    golden = {f"layers.{number}.w": X[0] for number in range(2_000)}
+    found = aclcmp.compare(golden, {**golden, "layers.1777.w": X[1]})
+    assert found.first_divergence is not None and found.first_divergence.label == "layers.1777.w"
+    assert len(found.labels) == 2_000 and len(str(found).splitlines()) < 40 and len(found._repr_html_()) < 40_000
 
 
 def test_compare_inside_a_block_is_apart_from_it() -> None:
