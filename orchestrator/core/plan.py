@@ -248,6 +248,8 @@ class Plan:
     unreadable: int
     """Shards and lines of journals that could not be read: how many labels were in them is not known."""
     notes: tuple[str, ...]
+    independent: bool = False
+    """True if no label was computed from another, so that each is judged by itself."""
 
     @property
     def keys(self) -> list[LabelKey]:

@@ -33,7 +33,8 @@ class Report:
     looks: Mapping[tuple[LabelKey, int], Look] = field(default_factory=dict)
     """What a second look found, by label and rank, of labels that do not match."""
     order: str = "calls"
-    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""
+    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"; "none": labels were not
+    computed from each other, and each is judged by itself."""
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, as far as it was recorded."""
     price: Price | None = None

@@ -31,7 +31,7 @@ def compare(
         map: a file that maps golden names to actual ones.
         layouts: a file that corrects the layouts of labels.
 
-    The order of golden's dict counts as the order of computation. Tensors are copied into a temporary folder while they
+    Each tensor of a dict is judged by itself, in golden's order. Tensors are copied into a temporary folder while they
     are compared. Raises UsageError for anything else.
     """
     return _compare(golden, actual, policy, map, layouts)

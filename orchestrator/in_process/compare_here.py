@@ -22,8 +22,11 @@ from aclcmp.orchestrator.run.sources import LabelSource, open_source
 from aclcmp.orchestrator.terminal.screen import QuietScreen
 
 
-def compare_run(run: RunDir, record: RunRecord | None, options: Options) -> Report:
-    """Compare the labels of one run. Raises UsageError where its shards cannot be read, or two labels get one id."""
+def compare_run(run: RunDir, record: RunRecord | None, options: Options, *, independent: bool = False) -> Report:
+    """Compare the labels of one run; they are `independent` where none was computed from another.
+
+    Raises UsageError where its shards cannot be read, or two labels get one id.
+    """
     screen, found = QuietScreen(), read_some_indices(run)
     indices = [replace(index, torn=False) for index in found.indices]  # in order: the process has not ended
     if options.ids is None:
@@ -32,12 +35,13 @@ def compare_run(run: RunDir, record: RunRecord | None, options: Options) -> Repo
         side = LabelSource(run.root, tuple(indices), 1, "1 rank")
         plan = plan_sides(side, side, screen, options.ids, options.layouts)
     load_library()
+    plan = replace(plan, plan=replace(plan.plan, independent=independent))
     report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, options.judging)
-    return replace(report, paths=options.paths)
+    return replace(report, paths=options.paths, order="none" if independent else "calls")
 
 
 def compare_values(golden: Mapping[str, Any], actual: Mapping[str, Any], call_site: str, options: Options) -> Report:
-    """Compare tensors by their names, in golden's order; they are copied into a temporary folder."""
+    """Compare tensors by their names, each by itself; they are copied into a temporary folder."""
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         run = RunDir.create(Path(scratch), with_ranks=False)
         run.shards.mkdir()
@@ -46,7 +50,7 @@ def compare_values(golden: Mapping[str, Any], actual: Mapping[str, Any], call_si
             for name, value in tensors.items():
                 recorder.record(side, name, value, None, None, "", None, call_site)
         recorder.close(seal=False)  # which would lay out a file for other tools, and write it to the disk
-        return compare_run(run, None, options)
+        return compare_run(run, None, options, independent=True)
 
 
 def compare_folders(golden: Path, actual: Path, options: Options) -> Report:

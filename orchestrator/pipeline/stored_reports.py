@@ -81,8 +81,8 @@ def evidence_of_report(report: Report) -> Evidence:
     failed = has_failure(report.run) or judgement.exit_code is ExitCode.FAILED
     coverage = judgement.coverage
     tokens = tuple(each.evidence for each in judgement.tokens)
-    silent, weights = coverage.silent_ranks, judgement.weights
-    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights, tokens)
+    silent, weights, independent = coverage.silent_ranks, judgement.weights, report.order == "none"
+    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights, tokens, independent)
 
 
 def judge_again(folder: Path, options: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:

@@ -9,6 +9,9 @@ import pytest
 
 import aclcmp
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
+from aclcmp.orchestrator.pipeline.stored_reports import judge_again
 
 X = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
 
@@ -121,3 +124,12 @@ def test_compare_inside_a_block_is_apart_from_it() -> None:
         aclcmp.set_label("golden", "x", X)
         aclcmp.set_label("actual", "x", X)
     assert statuses(run.compare()) == {"x": "match"}
+
+
+def test_each_tensor_is_judged_by_itself(tmp_path: Path) -> None:
+    golden = {"narrow": X.astype(np.float16), "layers.0.w": X, "layers.1.w": X}
+    found = aclcmp.compare(golden, {**golden, "layers.0.w": X * np.float32(1.002), "layers.1.w": X * np.float32(1.002)})
+    assert [(label.status, label.origin) for label in found.labels[1:]] == [("diverged", "own")] * 2
+    folder = found.save(tmp_path / "report")
+    again, _ = judge_again(folder, JudgingOptions(Policy()), save=False)
+    assert [label.status.value for label in again.judgement.labels] == ["match", "diverged", "diverged"]
