@@ -8,6 +8,8 @@ test a process records and compares itself:
     with aclcmp.record() as run:
         ...
     run.compare()
+
+PYTEST_DONT_REWRITE: pytest would warn that this package, which has a plug-in for it, was imported before.
 """
 
 TYPE_CHECKING = False

@@ -48,7 +48,7 @@ def test_assert_matches_shows_the_table_and_where_it_begins() -> None:
 
 def test_nested_containers() -> None:
     golden = {"layers": [{"w": X, "b": X[0]}, (X, 2)], "none": None, 3: np.float64(0.5)}
-    actual = OrderedDict(layers=({"b": X[0], "w": X}, [X, 2]))
+    actual: OrderedDict[Any, Any] = OrderedDict(layers=({"b": X[0], "w": X}, [X, 2]))
     actual[3] = 0.5  # type of the key: as golden's
     found = aclcmp.compare(golden, actual)
     assert found and list(statuses(found)) == ["layers.0.w", "layers.0.b", "layers.1.0", "layers.1.1", "3"]

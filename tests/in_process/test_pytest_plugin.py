@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from _pytest.assertion.rewrite import AssertionRewriter
 
 PLUGIN = "aclcmp.orchestrator.in_process.pytest_plugin"
 TESTS = """
@@ -91,6 +92,12 @@ def test_the_plugin_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
 
 def test_the_fixture_is_listed(tmp_path: Path) -> None:
     assert "aclcmp_run" in run_pytest(tmp_path, "--fixtures").stdout
+
+
+def test_a_process_that_imported_aclcmp_before_runs_pytest_without_a_warning() -> None:
+    import aclcmp
+
+    assert AssertionRewriter.is_rewrite_disabled(aclcmp.__doc__ or "")  # what pytest asks about plug-ins
 
 
 def test_the_entry_point_is_the_plugin() -> None:
