@@ -164,6 +164,8 @@ class Recorder:
             )
             return
         with self._lock:
+            if self._closed and self._alone:  # its block has ended; a thread or a device graph of it goes on
+                return
             task, occurrence, problem = max(self._task, 0), 0, None
             if own_task is not None:
                 try:

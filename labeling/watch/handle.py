@@ -111,8 +111,8 @@ def watch(
     TransformerEncoderLayer, or inside it, keeps torch from using the layer's fused kernel in eval mode;
     MultiheadAttention keeps its own kernel, which does not call its `out_proj` (torch 2.13).
 
-    Without the launcher, or a block of `aclcmp.record()`, nothing is registered. Otherwise LabelError is raised for a wrong argument, for nothing to
-    watch, and for two modules with one id: always here, and never while the model runs.
+    Without the launcher, or a block of `aclcmp.record()`, nothing is registered. Otherwise LabelError is raised for a
+    wrong argument, for nothing to watch, and for two modules with one id: always here, and never while the model runs.
     """
     if not is_on():
         return Watch()

@@ -130,10 +130,10 @@ class Comparison:
 
     def __str__(self) -> str:
         from aclcmp.orchestrator.report.text.terminal import print_report
-        from aclcmp.orchestrator.terminal.console import report_console
+        from aclcmp.orchestrator.terminal.console import text_console
 
         text = StringIO()
-        print_report(self._report, report_console(text))
+        print_report(self._report, text_console(text))
         return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:

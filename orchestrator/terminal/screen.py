@@ -22,7 +22,7 @@ from rich.text import Text
 from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.text import keep_colours, strip_colours, visible
-from aclcmp.orchestrator.terminal.console import report_console
+from aclcmp.orchestrator.terminal.console import text_console
 
 
 class _Bars(Progress):
@@ -186,7 +186,7 @@ class QuietScreen(Screen):
     """Screen that shows nothing, for a comparison inside the user's process."""
 
     def __init__(self) -> None:
-        super().__init__(report_console(StringIO()))
+        super().__init__(text_console(StringIO()))
 
     def _print_progress(self, text: str) -> None:
         pass

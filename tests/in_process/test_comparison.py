@@ -53,7 +53,8 @@ def test_html_is_only_text_and_a_table(found: aclcmp.Comparison) -> None:
     assert "incomplete" in Elements(aclcmp.compare({}, {})._repr_html_()).text
 
 
-def test_text_has_no_control_characters(found: aclcmp.Comparison) -> None:
+def test_text_has_no_control_characters(found: aclcmp.Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Jupyter's kernel does
     assert repr(found) == str(found) and "\x1b" not in str(found) and "First divergence" in str(found)
 
 

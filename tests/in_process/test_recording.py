@@ -143,6 +143,15 @@ def test_labels_of_threads_count() -> None:
     assert run.compare() and len(run.compare().labels) == 4
 
 
+def test_what_goes_on_behind_the_block_is_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    with aclcmp.record() as run:
+        label_both("x")
+        recorder = api._live_recorder()
+    assert recorder is not None
+    recorder.record("pta", "late", ONES, None, None, "", None, "a device graph")  # as replays of a graph do
+    assert [label.label for label in run.compare().labels] == ["x"] and not capsys.readouterr().err
+
+
 def test_starting_twice_and_after_close() -> None:
     run = aclcmp.record()
     with run, pytest.raises(UsageError, match="started already"):
