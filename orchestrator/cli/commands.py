@@ -17,6 +17,7 @@ from rich.text import Text
 
 from aclcmp import __version__
 from aclcmp.orchestrator.core.job import Job, RunOptions, parse_injected
+from aclcmp.orchestrator.core.text import shown_path
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.interrupts import check_interrupt
 from aclcmp.orchestrator.launch.job_check import check_job

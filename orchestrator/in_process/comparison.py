@@ -133,7 +133,7 @@ class Comparison:
         from aclcmp.orchestrator.terminal.console import text_console
 
         text = StringIO()
-        print_report(self._report, text_console(text))
+        print_report(self._report, text_console(text), full=False)
         return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:

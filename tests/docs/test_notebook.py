@@ -14,9 +14,7 @@ from tests.test_house import ROOT
 DOC = (ROOT / "docs" / "notebook.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", DOC, re.DOTALL)
 IN_PYTEST = re.findall(r"```python\n(def test_.*?)```", DOC, re.DOTALL)
-README = re.findall(
-    r"### In a notebook and in a test\n+```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-)
+README = re.findall(r"### In a notebook or a test\n+```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def test_the_blocks_print_what_the_page_says() -> None:

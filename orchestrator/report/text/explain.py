@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.metrics import LATER_METRICS, METRICS
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks
+from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks, shown_path
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.flat import shape_text

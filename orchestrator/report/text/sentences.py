@@ -11,7 +11,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks
+from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, shown_path
 from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.terminal.cells import shorten
 
