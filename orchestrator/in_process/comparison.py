@@ -1,4 +1,4 @@
-"""What a comparison in the user's process returns: its verdict, first divergence, tables and pages."""
+"""The answer of a comparison in the user's process: its verdict, first divergence, tables and pages."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def first_divergence(self) -> Divergence | None:
-        """Where it begins to diverge; None where nothing does."""
+        """The label where it begins to diverge; None where nothing does."""
         first = self._report.judgement.first_divergence
         if first is None:
             return None
@@ -84,7 +84,7 @@ class Comparison:
     @property
     def labels(self) -> tuple[ComparedLabel, ...]:
         """All labels in golden order."""
-        return tuple(map(_compared_label, self._report.judgement.labels))
+        return tuple(map(_label_of, self._report.judgement.labels))
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return one row for each (label, rank), with the columns of the table in report.h5. Needs pandas."""
@@ -142,7 +142,7 @@ class Comparison:
         return notebook_html(self._report)
 
 
-def _compared_label(label: LabelVerdict) -> ComparedLabel:
+def _label_of(label: LabelVerdict) -> ComparedLabel:
     worst = max(label.ranks, key=lambda each: (each.status is label.status, each.margin or 0.0))
     metrics = worst.metrics
     return ComparedLabel(

@@ -28,7 +28,7 @@ def printed(
     """What a pipe gets, or a terminal without colours."""
     out = io.StringIO()
     console = Console(file=out, width=width, highlight=False, force_terminal=terminal, color_system=None)
-    print_report(report, console, full=full)
+    print_report(report, console, full=full or None)
     print_files(files, console)
     return out.getvalue()
 
