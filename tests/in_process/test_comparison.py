@@ -5,12 +5,14 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas
 import pytest
 
 import aclcmp
 from aclcmp.orchestrator.errors import UsageError
+from aclcmp.orchestrator.report.as_json import schema
 
 X = np.ones((4, 8), np.float32)
 EVIL = '<script>alert("x")</script>&<img src=x onerror=alert(1)>\x1b[31m'
@@ -85,7 +87,9 @@ def test_save_into_the_own_run(tmp_path: Path) -> None:
     with aclcmp.record(tmp_path / "run") as run:
         aclcmp.set_label("golden", "x", X)
         aclcmp.set_label("actual", "x", X)
-    assert (run.compare().save(tmp_path / "run") / "report.html").exists()
+    folder = run.compare().save(tmp_path / "run")
+    assert (folder / "report.html").exists()
+    jsonschema.validate(json.loads((folder / "report.json").read_text()), schema())
 
 
 def test_explain(found: aclcmp.Comparison) -> None:
