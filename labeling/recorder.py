@@ -9,12 +9,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -37,20 +37,43 @@ from aclcmp.labeling.label_filter import LabelFilter
 from aclcmp.labeling.library_dumps import WantedFiles, dump_folders, map_of_wanted_files, stop_dumping
 from aclcmp.labeling.rows import PADDING, Rows, current_rows
 from aclcmp.labeling.shard.journal import ShardHeader
-from aclcmp.labeling.shard.record import ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
-from aclcmp.labeling.shard.row_table import REQUESTS, TABLE, TOKENS, pack_request, pack_token_texts
+from aclcmp.labeling.shard.margin_table import GRADIENT, MARGIN, Margin, pack_margin
+from aclcmp.labeling.shard.price_table import PRICE, Price, pack_price
+from aclcmp.labeling.shard.record import GRADIENTS, ROWS, SIDE_NAMES, WEIGHTS, LabelRecord
+from aclcmp.labeling.shard.row_table import (
+    BLOCKS,
+    REQUESTS,
+    TABLE,
+    TOKENS,
+    pack_blocks,
+    pack_request,
+    pack_token_texts,
+)
 from aclcmp.labeling.shard.shard_writer import ShardWriter
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, WeightTable
 from aclcmp.labeling.tensors import LabelledTensor, check_dense, labelled_tensor
+
+if TYPE_CHECKING:
+    from multiprocessing.util import Finalize
 
 
 class Recorder:
     """The labels of one process, recorded into one shard. Thread-safe; a forked child gets a recorder of its own."""
 
     def __init__(
-        self, folder: Path, header: ShardHeader, strict: bool, capture: Capture, selection: LabelFilter, task: int = -1
+        self,
+        folder: Path,
+        header: ShardHeader,
+        strict: bool,
+        capture: Capture,
+        selection: LabelFilter,
+        task: int = -1,
+        *,
+        alone: bool = False,
     ) -> None:
+        """Record into `folder`. `task` is the one under way, -1 for none; `alone`: rank 0 of 1 whatever its group."""
         self._folder = folder
+        self._alone = alone
         self._header = header
         self._strict = strict
         self._capture = capture
@@ -68,6 +91,7 @@ class Recorder:
         self._writer: ShardWriter | None = None
         self._budget: Budget | None = None
         self._wanted = WantedFiles(map_of_wanted_files())
+        self._finalizer: Finalize | None = None
         self._closed = False
         self._unwritable = ""
         """Why no shard can be opened. Opening is tried once: a script may set a million labels."""
@@ -83,6 +107,11 @@ class Recorder:
             _say(f"all labels are recorded in full: {error}")
             selection, capture = LabelFilter(), Capture.FULL
         return Recorder(folder, _header(), strict, capture, selection, _inherited_task())
+
+    @staticmethod
+    def of_this_process(folder: Path) -> Recorder:
+        """Return a recorder of a process by itself, rank 0 of 1, whatever job it belongs to."""
+        return Recorder(folder, _lone_header(), False, Capture.FULL, LabelFilter(), alone=True)
 
     @property
     def task(self) -> int:
@@ -135,6 +164,8 @@ class Recorder:
             )
             return
         with self._lock:
+            if self._closed and self._alone:  # its block has ended; a thread or a device graph of it goes on
+                return
             task, occurrence, problem = max(self._task, 0), 0, None
             if own_task is not None:
                 try:
@@ -258,14 +289,20 @@ class Recorder:
                 if self._strict:
                     raise ShardError(f"the hashes of weights cannot be stored: {_reason(error)}") from error
 
-    def close(self) -> None:
-        """Seal the shard. A shard that cannot be sealed stays readable through its journal."""
+    def close(self, *, seal: bool = True) -> None:
+        """Seal the shard. One that is not, or that cannot be sealed, stays readable through its journal."""
         with self._lock:
             self._closed = True
             if self._writer is None:
                 return
+            atexit.unregister(self.close)
+            if self._finalizer is not None:
+                self._finalizer.cancel()
             try:
-                self._writer.close()
+                if seal:
+                    self._writer.close()
+                else:
+                    self._writer.detach()
             except Exception as error:
                 _say(f"cannot seal {self._writer.files.stem} ({_reason(error)}); its journal keeps every label")
             self._writer = None
@@ -287,7 +324,14 @@ class Recorder:
         self._lock.release()
         if "AIT_CMP_TASK_ID" in os.environ:
             self._name_task()
-        return Recorder(self._folder, _header(), self._strict, self._capture, self._selection, self._task)
+        return self.successor()
+
+    def successor(self) -> Recorder:
+        """Return a recorder that goes on in the same task, into another shard of the same folder."""
+        header = _lone_header() if self._alone else _header()
+        return Recorder(
+            self._folder, header, self._strict, self._capture, self._selection, self._task, alone=self._alone
+        )
 
     def _name_task(self) -> None:
         os.environ["AIT_CMP_TASK_ID"] = f"{os.getpid()}_{max(self._task, 0)}"
@@ -298,7 +342,8 @@ class Recorder:
         if self._unwritable:
             raise ShardError(self._unwritable)
         if self._writer is None:
-            self._header = _with_current_rank(self._header)
+            if not self._alone:
+                self._header = _with_current_rank(self._header)
             try:
                 self._writer = ShardWriter(self._folder, self._header)
                 self._budget = Budget(self._folder, self._capture, ranks_here(), _say, stop_dumping)
@@ -328,7 +373,7 @@ class Recorder:
         if "multiprocessing.process" in sys.modules:  # its children leave by os._exit, past atexit
             from multiprocessing.util import Finalize
 
-            Finalize(None, self.close, exitpriority=0)
+            self._finalizer = Finalize(None, self.close, exitpriority=0)
 
     def _rows_record(self, writer: ShardWriter, rows: Any, task: int) -> int:
         """Return the number of the record that names the rows of a label, which the first such label writes; -1: none.
@@ -352,6 +397,8 @@ class Recorder:
         table = named.table.copy()
         table[..., 0] = numbers[table[..., 0]]  # PADDING is -1, the last of them
         number = self._write_table(writer, ROWS, TABLE, "int32", table)
+        if named.blocks is not None:
+            self._write_table(writer, ROWS, BLOCKS, "int64", pack_blocks(number, named.blocks))
         self._tables[rows] = task, number
         return number
 
@@ -364,12 +411,24 @@ class Recorder:
             self._requests[request] = number
         return number
 
-    def _write_table(self, writer: ShardWriter, side: str, data_id: str, dtype: str, value: npt.NDArray[Any]) -> int:
+    def _write_table(
+        self, writer: ShardWriter, side: str, data_id: str, dtype: str, value: npt.NDArray[Any], rows: int = -1
+    ) -> int:
         """Store what is no tensor of the model; return the number of the record. Raises OSError."""
         seq, self._seq = self._seq, self._seq + 1
         occurrence = self._next_occurrence((0, data_id, side))
         record = LabelRecord(
-            0, data_id, occurrence, side, seq, time.time(), "", dtype=dtype, shape=value.shape, device="numpy"
+            0,
+            data_id,
+            occurrence,
+            side,
+            seq,
+            time.time(),
+            "",
+            dtype=dtype,
+            shape=value.shape,
+            device="numpy",
+            rows=rows,
         )
         writer.add(record, np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         return seq
@@ -381,6 +440,30 @@ class Recorder:
                 self._write_table(self._open_writer(), ROWS, TOKENS, "uint8", pack_token_texts(texts))
             except Exception as error:
                 _say(f"the texts of tokens cannot be recorded ({_reason(error)}): reports tell their ids")
+
+    def record_margin(
+        self, margin: Margin, points: Iterable[tuple[str, Sequence[str], npt.NDArray[Any], Rows]]
+    ) -> None:
+        """Store the gradients of a margin, float32: at each point its name, labels, [rows, features] and their rows.
+
+        A failing disk is told and keeps nothing else from going on.
+        """
+        with self._lock:
+            try:
+                writer = self._open_writer()
+                stored = []
+                for name, labels, value, rows in points:
+                    names = self._rows_record(writer, rows, 0)
+                    seq = self._write_table(writer, GRADIENTS, GRADIENT, "float32", value, names)
+                    stored.append((name, labels, seq))
+                self._write_table(writer, GRADIENTS, MARGIN, "uint8", pack_margin(margin, stored))
+            except Exception as error:
+                _say(f"the gradients of a margin cannot be recorded ({_reason(error)}): no layer is told for its token")
+
+    def record_price(self, price: Price) -> None:
+        """Store what quantisation costs. Raises OSError: without it a report does not know that golden is quantised."""
+        with self._lock:
+            self._write_table(self._open_writer(), ROWS, PRICE, "uint8", pack_price(price))
 
     def _next_occurrence(self, key: tuple[int, str, str]) -> int:
         number = self._occurrences.get(key, 0)
@@ -425,6 +508,10 @@ def _with_current_rank(header: ShardHeader) -> ShardHeader:
     identity = RankIdentity(header.run_id, header.rank, header.world_size, header.local_rank)
     current = distributed_identity(identity)
     return replace(header, rank=current.rank, world_size=current.world_size, local_rank=current.local_rank)
+
+
+def _lone_header() -> ShardHeader:
+    return replace(_header(), run_id="", rank=0, world_size=1, local_rank=0)
 
 
 def _header() -> ShardHeader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +32,8 @@ class NamedRows:
     in it, token id (NO_TOKEN where none was told)."""
     prompts: Mapping[str, Sequence[int]]
     """Tokens of requests, from their first on, that an engine knows though it may not compute all of them."""
+    blocks: npt.NDArray[np.int32] | None = None
+    """Shape (n,): the block of an engine's cache that holds each row; None where they come from no cache."""
 
 
 class Rows:
@@ -44,12 +46,13 @@ class Rows:
         token_ids: Any,
         mask: Any = None,
         prompts: Mapping[str, Sequence[int]] | None = None,
+        blocks: npt.NDArray[np.int32] | None = None,
     ) -> None:
         """Copy the names. What is wrong about them becomes the reason why the labels fail that refer to them."""
         self._entered: list[Token[Rows | None]] = []
         self._named: NamedRows | LabelError
         try:
-            self._named = name_rows(requests, positions, token_ids, mask, prompts or {})
+            self._named = replace(name_rows(requests, positions, token_ids, mask, prompts or {}), blocks=blocks)
         except LabelError as error:
             self._named = error
         except Exception as error:  # a tensor that cannot be copied must not break the model

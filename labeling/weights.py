@@ -7,9 +7,11 @@ of vectors, and of scales of [n, 1]) is its own hash.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import c_int64, c_void_p
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,15 @@ from xxhash import xxh3_64_intdigest
 from aclcmp.labeling.api import record_weights
 from aclcmp.labeling.shard.record import SIDE_NAMES
 from aclcmp.labeling.shard.summary_kernel import summary_library
-from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, Hashes, RowForm, WeightTable, row_length
+from aclcmp.labeling.shard.weight_table import (
+    NOT_ZERO,
+    TRANSPOSED,
+    HashedParameter,
+    Hashes,
+    RowForm,
+    WeightTable,
+    row_length,
+)
 from aclcmp.labeling.watch.messages import print_once_per_host
 
 _BLOCK = 1 << 20
@@ -29,8 +39,6 @@ _LONGEST_SHORT = 240
 _SILENT_SECONDS = 5.0
 _CASTS = ("bfloat16", "float16")
 """Element types to which loaders cast wider weights."""
-_TRANSPOSED = ("Conv1D",)
-"""Classes of modules whose weights are [in, out]."""
 _WHOLE_WORDS = ("int32", "uint32", "int64", "uint64", "float64")
 """Types that float32 does not hold: their bytes count."""
 
@@ -60,12 +68,16 @@ def hash_weights(
     cuts = _Cuts(golden, widths, tuple(dtypes), tuple(parts))
     modules = dict(model.named_modules())
     named = list(model.named_parameters())
+    owners = defaultdict[int, list[str]](list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)].append(name.rpartition(".")[0])
     total, done, told = sum(_nbytes(each) for _, each in named), 0, time.monotonic()
     found = []
     for name, parameter in named:
         owner = name.rpartition(".")[0]
         kind, label = type(modules.get(owner)).__name__, (labels or {}).get(owner, "")
-        found.append(cuts.parameter(name, parameter, kind, label))
+        tied = tuple((labels or {}).get(each, each) for each in owners[id(parameter)] if each != owner)
+        found.append(replace(cuts.parameter(name, parameter, kind, label), tied=tied))
         done += _nbytes(parameter)
         if time.monotonic() - told > _SILENT_SECONDS:
             told = time.monotonic()
@@ -116,7 +128,7 @@ class _Cuts:
         try:
             local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
             dtype, shape, problem = str(local.dtype).removeprefix("torch."), tuple(local.shape), _problem(local)
-            forms = {} if problem else self.hash(local.detach(), kind in _TRANSPOSED)
+            forms = {} if problem else self.hash(local.detach(), kind in TRANSPOSED)
         except Exception as error:  # whatever it is, the model must go on
             problem = f"it cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         return HashedParameter(name, dtype, shape, kind, label, problem, forms)

@@ -32,12 +32,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"plan", "idmap", "judge", "core"},
     "engines": {"core", "run", "inputs"},
     "bisect": set(),
+    "case": {"core", "compare", "dumps"},
     "transfer": {"core", "run", "cluster", "terminal"},
     "pipeline": {"core", "dumps", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report"}
-    | {"weights", "idmap", "inputs", "transfer"},
+    | {"weights", "idmap", "inputs", "case", "transfer"},
     "live": {"core", "run", "cluster", "terminal", "plan", "judge", "compare", "launch", "report", "pipeline"},
     "submit": {"core", "run", "cluster", "terminal", "inputs", "transfer"},
     "doctor": {"core", "cluster", "terminal", "submit"},
+    "in_process": {"core", "run", "cluster", "terminal", "plan", "judge", "compare", "report", "inputs", "pipeline"},
 }
 """Who may import whom, by folders; cli may import all. No stage imports another."""
 KEPT = {"aclcmp", "benchmarks", "changelog.d", "cluster_configs", "docs", "examples", "scripts", "tests"}
@@ -127,6 +129,11 @@ def test_pure_folders_load_nothing_that_is_not(folder: str) -> None:
         ("orchestrator.transfer.log_send", ("numpy", "h5py", "pydantic", "ray", "rich", "typer", "torch")),
         ("__main__", ("aclcmp.labeling", "aclcmp.orchestrator", "dataclasses")),  # it hears no Ctrl-C before
         ("labeling.api", ("ray", "rich", "typer", "pydantic", "torch")),
+        ("orchestrator.in_process.recording", ("ray", "rich", "typer", "pydantic", "torch")),
+        (
+            "orchestrator.in_process.pytest_plugin",
+            ("aclcmp.labeling", "numpy", "h5py", "ray", "rich", "pydantic", "torch"),
+        ),
     ],
 )
 def test_what_starts_often_loads_little(module: str, never: tuple[str, ...]) -> None:
@@ -182,6 +189,7 @@ def test_one_module_per_file_format() -> None:
 
 def test_dumps_are_reached_through_their_registry() -> None:
     ways_in = {"aclcmp.orchestrator.dumps.registry", "aclcmp.orchestrator.dumps.atb.find_dumps"}
+    ways_in |= {"aclcmp.orchestrator.dumps.safetensors"}  # checkpoints and cases are of this format too
     for path in modules("orchestrator"):
         if "dumps" not in path.relative_to(ROOT).parts:
             used = {name for name in imports(path) if name.startswith("aclcmp.orchestrator.dumps")}
@@ -191,7 +199,18 @@ def test_dumps_are_reached_through_their_registry() -> None:
 def test_exported_names_are_frozen() -> None:
     import aclcmp
 
-    names = ["Partial", "Replicate", "Shard", "gen_id", "perturb", "rows", "set_label", "set_task_id", "watch"]
+    names = [
+        "Comparison",
+        "Partial",
+        "Recording",
+        "Replicate",
+        "Shard",
+        "assert_matches",
+        "compare",
+        "gen_id",
+        "perturb",
+    ]
+    names += ["record", "rows", "set_label", "set_task_id", "watch"]
     assert names == aclcmp.__all__
     assert all(hasattr(aclcmp, name) for name in aclcmp.__all__)
 

@@ -39,12 +39,17 @@ def wanted_points(points: Iterable[Point]) -> list[Point]:
     """
     if substitution() is not None:
         return [point.with_layouts() for point in points]
-    try:
-        selection = LabelFilter.from_environment()
-    except LabelError:  # the recorder says so, and records all
-        selection = LabelFilter()
-    wanted = (point for point in points if any(map(selection.selects, (*point.labels, _input_name(point)))))
+    selects = label_selection()
+    wanted = (point for point in points if any(map(selects, (*point.labels, _input_name(point)))))
     return [point.with_layouts() for point in wanted]
+
+
+def label_selection() -> Callable[[str], bool]:
+    """Return what tells the labels that `--labels` selects."""
+    try:
+        return LabelFilter.from_environment().selects
+    except LabelError:  # the recorder says so, and records all
+        return LabelFilter().selects
 
 
 def watch_points(points: Iterable[Point]) -> None:

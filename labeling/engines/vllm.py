@@ -17,6 +17,8 @@ from functools import partial
 from typing import Any
 
 from aclcmp.labeling.api import is_on
+from aclcmp.labeling.engines.contexts import Context, Texts
+from aclcmp.labeling.engines.kv_cache import KvCache
 from aclcmp.labeling.engines.module_labels import (
     ForwardWatch,
     LastForward,
@@ -25,6 +27,7 @@ from aclcmp.labeling.engines.module_labels import (
     wanted_points,
     watch_points,
 )
+from aclcmp.labeling.engines.vllm_cache import block_table_of, kv_cache_of
 from aclcmp.labeling.engines.vllm_points import points_of
 from aclcmp.labeling.identity import WEIGHTS
 from aclcmp.labeling.rows import Rows
@@ -100,11 +103,12 @@ def _watch(runner: Any, model: Any) -> None:
         return
     points = wanted_points(points)
     graphs = _graph_mode(runner)
-    forwards = _NamedForwards(ForwardWatch(points, graphs))
+    forwards = _NamedForwards(ForwardWatch(points, graphs), kv_cache_of(runner, model))
     if hasattr(runner, "_model_forward"):
         _wrap_forward(runner, forwards)
     elif hasattr(runner, "prepare_inputs") and hasattr(runner, "execute_model"):
         _wrap_prepare(runner, forwards)
+        model.register_forward_hook(lambda *_: forwards.label_cache())  # what attention reads is told inside alone
     else:
         say(
             f"{type(runner).__name__} has neither _model_forward nor prepare_inputs: "
@@ -131,7 +135,9 @@ def _wrap_forward(runner: Any, forwards: _NamedForwards) -> None:
     @functools.wraps(forward)
     def forward_with_rows(*args: Any, **kwargs: Any) -> Any:
         with nullcontext() if dummy_runs else forwards.of_batch(partial(_batch_v1, runner)):
-            return forward(*args, **kwargs)
+            output = forward(*args, **kwargs)
+            forwards.label_cache()
+            return output
 
     runner._model_forward = forward_with_rows
     if run_dummy is not None:
@@ -233,10 +239,14 @@ def _batch_v2(batch: Any, prompts: Mapping[str, Sequence[int]]) -> _Batch:
 class _NamedForwards:
     """The forwards of a runner: their rows are named, and what ran in them without a label is told."""
 
-    def __init__(self, watch: ForwardWatch) -> None:
+    def __init__(self, watch: ForwardWatch, cache: KvCache | None) -> None:
         self.last = LastForward("vllm:compute_logits")
         self._watch = watch
         self._nameless = False
+        self._cache = cache
+        self._texts = Texts()
+        self._contexts: list[Context] = []
+        self._unread = False
 
     @contextmanager
     def of_batch(self, read_batch: Callable[[], _Batch]) -> Iterator[None]:
@@ -251,6 +261,15 @@ class _NamedForwards:
             return
         with rows, self._watch.forward():
             yield
+        if self._contexts and not self._unread:
+            say("the KV cache is not labelled in forwards that replay a graph of the whole model")
+            self._unread = True
+
+    def label_cache(self) -> None:
+        """Label what the cache holds behind the forward under way, once."""
+        contexts, self._contexts = self._contexts, []
+        if self._cache is not None and contexts:
+            self._cache.label(contexts, block_table_of)
 
     def _name_rows(self, batch: _Batch) -> Rows:
         count = batch.starts[-1]
@@ -263,6 +282,8 @@ class _NamedForwards:
         self.last.positions = [positions[row] for row in batch.logits]
         self.last.tokens = [tokens[row] for row in batch.logits]
         self.last.prompts = prompts
+        if self._cache is not None:
+            self._contexts = self._texts.contexts(names, batch.starts, positions, tokens, prompts)
         return Rows(requests, positions, tokens, prompts=prompts)
 
 

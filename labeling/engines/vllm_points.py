@@ -21,15 +21,20 @@ _ENGINE = "vllm"
 def points_of(model: Any) -> Iterator[Point]:
     """Yield the points of a model on this rank, under the names of the original."""
     family = FAMILIES.get(type(model).__name__, Family())
-    modules, ranks = dict(model.named_modules()), _tensor_parallel_ranks()
+    modules, ranks = dict(model.named_modules()), tensor_parallel_ranks()
     packed = {**PARTS, **(getattr(model, "packed_modules_mapping", None) or {})}
     for name, module in modules.items():
-        parts = [family.names.get(part, part) for part in name.split(".")]
-        parent = modules.get(name.rpartition(".")[0])
-        if "" in parts or (point := _point(".".join(parts), module, parent, packed, ranks)) is None:
+        original, parent = original_name(name, family), modules.get(name.rpartition(".")[0])
+        if not original or (point := _point(original, module, parent, packed, ranks)) is None:
             continue
-        scale = family.scales.get(parts[-1])
+        scale = family.scales.get(original.rpartition(".")[2])
         yield point if scale is None else replace(point, scale=getattr(parent, scale))
+
+
+def original_name(name: str, family: Family) -> str:
+    """Return the name that the original gives a module, "" where it has none."""
+    parts = [family.names.get(part, part) for part in name.split(".")]
+    return "" if "" in parts else ".".join(parts)
 
 
 def _point(
@@ -95,7 +100,8 @@ def _qkv_parts(module: Any, ranks: Sequence[int]) -> list[tuple[int, Shard]]:
     return qkv_parts((module.num_heads * module.head_size, keys, values), ranks, module.num_kv_head_replicas)
 
 
-def _tensor_parallel_ranks() -> list[int]:
+def tensor_parallel_ranks() -> list[int]:
+    """Return the ranks that share the layers of this one."""
     from vllm.distributed.parallel_state import get_tp_group
 
     return list(get_tp_group().ranks)

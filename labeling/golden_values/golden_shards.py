@@ -120,7 +120,7 @@ class GoldenShards:
         }
         if not tables:
             raise LabelError(self._failed.get(name) or "golden has no rows of it")
-        requests = self._paired(wanted)
+        requests = self._pair_requests(wanted)
         chosen: dict[int, list[tuple[int, int]]] = defaultdict(list)
         flat = wanted.table.reshape(-1, 3)
         for row, (number, position, _) in enumerate(flat.tolist()):
@@ -162,7 +162,7 @@ class GoldenShards:
             self._intact.add(place)
         return bits
 
-    def _paired(self, wanted: NamedRows) -> Sequence[_Request]:
+    def _pair_requests(self, wanted: NamedRows) -> Sequence[_Request]:
         """Return the golden request of each request, by its tokens. Raises LabelError where one has none."""
         if self._last is not None and self._last[0] is wanted:
             return self._last[1]

@@ -16,9 +16,11 @@ ROWS = "rows"
 """The side of no tensor of the model: names of rows, to which labels refer."""
 WEIGHTS = "weights"
 """The side of hashes of the model's weights."""
-SIDES = ("pta", "acl", REFERENCE, ROWS, WEIGHTS)
-"""Golden, actual, the reference, the names of rows, and the hashes of weights."""
-NO_LABELS = (ROWS, WEIGHTS)
+GRADIENTS = "gradients"
+"""The side of how margins between two tokens depend on the model's labels."""
+SIDES = ("pta", "acl", REFERENCE, ROWS, WEIGHTS, GRADIENTS)
+"""Golden, actual, the reference, the names of rows, the hashes of weights, and the gradients of margins."""
+NO_LABELS = (ROWS, WEIGHTS, GRADIENTS)
 """The sides of what is no label, but told beside them."""
 SIDE_NAMES = {
     "pta": "pta",

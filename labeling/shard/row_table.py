@@ -13,8 +13,9 @@ import numpy.typing as npt
 from aclcmp.labeling.errors import ShardError
 from aclcmp.labeling.shard.record import LabelRecord
 
-TABLE, REQUESTS, TOKENS = "rows", "requests", "tokens"
-"""Data ids on the side ROWS: the table of a forward, a request that comes for the first time, and texts of tokens."""
+TABLE, REQUESTS, TOKENS, BLOCKS = "rows", "requests", "tokens", "blocks"
+"""Data ids on the side ROWS: the table of a forward, a request that comes for the first time, texts of tokens, and the
+blocks of a cache that hold the rows of a table."""
 
 Read = Callable[[LabelRecord], npt.NDArray[np.generic]]
 
@@ -29,6 +30,8 @@ class RowTable:
     """(task, name) of each request of the shard, by its number."""
     prompts: Mapping[int, Sequence[int]]
     """Tokens of requests from their first on, as far as they were known when the request came; by its number."""
+    blocks: npt.NDArray[np.int32] | None = None
+    """Shape (n,): the block of an engine's cache that held each row; None where they come from no cache."""
 
     def tokens_of_requests(self) -> Iterator[tuple[int, dict[int, int]]]:
         """Yield the number of each request that has rows, and the token ids of its rows by position."""
@@ -43,6 +46,11 @@ class RowTable:
 def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Return the stored bytes of a request, (task, name), and of the tokens of its prompt as far as they are known."""
     return np.frombuffer(json.dumps({"number": number, "request": request, "prompt": list(prompt)}).encode(), np.uint8)
+
+
+def pack_blocks(table: int, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return the stored numbers of the blocks that hold the rows of the table whose record has that `seq`."""
+    return np.concatenate([[table], blocks]).astype(np.int64)
 
 
 def pack_token_texts(texts: Mapping[int, str]) -> npt.NDArray[np.uint8]:
@@ -68,6 +76,7 @@ def read_row_tables(records: Sequence[LabelRecord], read: Read) -> dict[int, Row
     requests: dict[int, tuple[int, str]] = {}
     prompts: dict[int, Sequence[int]] = {}
     found: dict[int, npt.NDArray[np.int32]] = {}
+    blocks: dict[int, npt.NDArray[np.int32]] = {}
     for record in records:
         try:
             content = read(record)
@@ -77,10 +86,14 @@ def read_row_tables(records: Sequence[LabelRecord], read: Read) -> dict[int, Row
                 requests[number], prompts[number] = (int(task), str(name)), tuple(map(int, told["prompt"]))
             elif record.data_id == TABLE and content.dtype == np.int32 and content.shape[-1:] == (3,):
                 found[record.seq] = content.astype(np.int32)
+            elif record.data_id == BLOCKS and content.dtype == np.int64 and content.ndim == 1 and content.size:
+                of_table = found.get(int(content[0]))
+                if of_table is not None and of_table.shape == (content.size - 1, 3):
+                    blocks[int(content[0])] = content[1:].astype(np.int32)
         except (ShardError, OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     whole = {seq: table for seq, table in found.items() if _is_possible(table, requests)}
-    return {seq: RowTable(table, requests, prompts) for seq, table in whole.items()}
+    return {seq: RowTable(table, requests, prompts, blocks.get(seq)) for seq, table in whole.items()}
 
 
 def _is_possible(table: npt.NDArray[np.int32], requests: Mapping[int, tuple[int, str]]) -> bool:

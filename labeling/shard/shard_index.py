@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aclcmp.labeling.shard.dumped_tensor import DumpedTensor, NotDumped
 from aclcmp.labeling.shard.journal import ShardHeader
+from aclcmp.labeling.shard.margin_table import MarginTable
+from aclcmp.labeling.shard.price_table import Price
 from aclcmp.labeling.shard.record import LabelRecord
 from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_files import ShardFiles
@@ -34,6 +36,10 @@ class ShardIndex:
     weights: tuple[WeightTable, ...] = ()
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, by their ids."""
+    margins: tuple[MarginTable, ...] = ()
+    """How margins between tokens depend on labels."""
+    price: Price | None = None
+    """What quantisation costs, of golden that is quantised."""
 
     def path(self, record: LabelRecord) -> Path:
         """Return the file that holds a label's bytes."""

@@ -23,7 +23,9 @@ from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.record import ROWS, WEIGHTS, LabelRecord
+from aclcmp.labeling.shard.margin_table import read_margin_tables
+from aclcmp.labeling.shard.price_table import read_price
+from aclcmp.labeling.shard.record import GRADIENTS, ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import read_row_tables, read_token_texts
 from aclcmp.labeling.shard.segment import index_checksum
 from aclcmp.labeling.shard.shard_files import ShardFiles
@@ -75,7 +77,9 @@ def read_shard(files: ShardFiles) -> ShardIndex:
             raise ShardFormatError(
                 f"{files.folder / files.stem} holds two labels of number {one.seq}: a file was copied"
             )
-    return _with_rows(_with_weights(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)))
+    return _with_margins(
+        _with_rows(_with_weights(ShardIndex(files, header, tuple(records), tuple(notes), damaged, torn)))
+    )
 
 
 def _with_weights(index: ShardIndex) -> ShardIndex:
@@ -97,6 +101,7 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         return index
     rows = read_row_tables(tables, partial(read_label, index))
     texts = read_token_texts(tables, partial(read_label, index))
+    price = read_price(tables, partial(read_label, index))
     labels = (
         replace(record, offset=None, rows=-1, error=record.error or "the names of its rows are lost")
         if record.rows >= 0 and record.rows not in rows
@@ -104,7 +109,16 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         for record in index.records
         if record.side != ROWS
     )
-    return replace(index, records=tuple(labels), rows=rows, token_texts=texts)
+    return replace(index, records=tuple(labels), rows=rows, token_texts=texts, price=price)
+
+
+def _with_margins(index: ShardIndex) -> ShardIndex:
+    """Take the gradients of margins out of the labels of an index; those of which something is lost are left out."""
+    tables = [record for record in index.records if record.side == GRADIENTS]
+    if not tables:
+        return index
+    labels = tuple(record for record in index.records if record.side != GRADIENTS)
+    return replace(index, records=labels, margins=tuple(read_margin_tables(tables, partial(read_label, index))))
 
 
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:

@@ -19,6 +19,9 @@ PARAMETERS, HASHES = "parameters", "hashes"
 NOT_ZERO = 1 << 63
 """Set in the hash of a row that is not zero throughout; a zero row of n values has the hash n."""
 
+TRANSPOSED = ("Conv1D",)
+"""Classes of modules whose weights are [in, out]."""
+
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -55,6 +58,8 @@ class HashedParameter:
     """Why there are no hashes."""
     forms: Mapping[RowForm, Hashes] = field(default_factory=dict)
     """Hashes of the rows, from the first on, shape (rows,)."""
+    tied: tuple[str, ...] = ()
+    """Ids of the labels of further modules that share it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +87,8 @@ class WeightTable:
         return np.frombuffer(text.encode(), np.uint8)
 
 
-_FACTS = ("name", "dtype", "shape", "module", "label", "problem")
+_TEXTS = ("name", "dtype", "module", "label", "problem")
+_FACTS = (*_TEXTS, "shape", "tied")
 
 
 def read_weight_tables(
@@ -114,8 +120,9 @@ def _table(told: Any, hashes: Hashes) -> WeightTable:
                 raise ValueError("impossible rows of a parameter")
             forms[form] = hashes[begin : begin + count]
             begin += count
-        texts = {name: str(each[name]) for name in _FACTS if name != "shape"}
-        parameters.append(HashedParameter(**texts, shape=tuple(map(int, each["shape"])), forms=forms))
+        texts = {name: str(each[name]) for name in _TEXTS}
+        shape, tied = tuple(map(int, each["shape"])), tuple(map(str, each.get("tied", ())))
+        parameters.append(HashedParameter(**texts, shape=shape, forms=forms, tied=tied))
     if told["side"] not in ("pta", "acl") or begin != len(hashes):
         raise ValueError("the hashes are not those of the parameters")
     packed = {str(name): tuple(map(str, parts)) for name, parts in told["packed"].items()}

@@ -111,8 +111,8 @@ def watch(
     TransformerEncoderLayer, or inside it, keeps torch from using the layer's fused kernel in eval mode;
     MultiheadAttention keeps its own kernel, which does not call its `out_proj` (torch 2.13).
 
-    Without the launcher nothing is registered. Otherwise LabelError is raised for a wrong argument, for nothing to
-    watch, and for two modules with one id: always here, and never while the model runs.
+    Without the launcher, or a block of `aclcmp.record()`, nothing is registered. Otherwise LabelError is raised for a
+    wrong argument, for nothing to watch, and for two modules with one id: always here, and never while the model runs.
     """
     if not is_on():
         return Watch()
@@ -130,6 +130,11 @@ def watch(
         parts = sorted({*divisors(ranks), *divisors(int(weights))})
         hash_weights(model, side, labels=handle.ids, parts=parts)
     return handle
+
+
+def live_handles() -> set[Watch]:
+    """Return the handles whose hooks are in place."""
+    return set(_live)
 
 
 def _report_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import typer
 from aclcmp import __version__
 from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.cli.bisect import bisect
+from aclcmp.orchestrator.cli.case import case
 from aclcmp.orchestrator.cli.doctor import doctor
 from aclcmp.orchestrator.cli.engines import check, golden
 from aclcmp.orchestrator.cli.options import GroupedCommand, make_options, takes
@@ -28,18 +30,22 @@ from aclcmp.orchestrator.cli.reports import (
     report,
     verdict,
 )
+from aclcmp.orchestrator.cli.runs import prune, runs
 from aclcmp.orchestrator.cli.submit import attach, fetch, jobs, send_files, stop, submit
+from aclcmp.orchestrator.cli.usage import teach, with_command
 from aclcmp.orchestrator.core.job import RunOptions
 from aclcmp.orchestrator.core.option_checks import find_refusal
 from aclcmp.orchestrator.core.option_fields import HelpGroup, as_option
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
-from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.directory import RunDir, follow_link
 from aclcmp.orchestrator.terminal.streams import harmless_streams, to_nowhere
 
 # click's UsageError; newer typers bring along a click of their own
 _WrongUsage: Any = typer.BadParameter.__bases__[0]
 
+_OF_THE_PROGRAM = ("-h", "--help", "--version", "--install-completion", "--show-completion")
+_COMPLETES = "_ACLCMP_COMPLETE"
 _CTRL_C = 130  # typer's exit code for a KeyboardInterrupt
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -48,7 +54,6 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EAC
 app = typer.Typer(
     help="Run a labelled inference script on every device; name the first layer that goes wrong, where, and why.",
     epilog='`aclcmp --exec "python run.py" --ranks 8` is short for `aclcmp run --exec ...`.',
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,17 +67,19 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run_cli(arguments: list[str]) -> int:
+    if _COMPLETES in os.environ:  # the shell asks which words fit
+        return int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
     if not arguments:
         return _fail('no command; try `aclcmp --exec "bash run.sh" --ranks 8`, or `aclcmp --help`', ExitCode.USAGE)
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version"):
+    if arguments[0].startswith("-") and arguments[0] not in _OF_THE_PROGRAM:
         arguments.insert(0, "run")
     try:
-        code = int(app(arguments, prog_name="aclcmp", standalone_mode=False) or 0)
+        code = int(app(with_command(arguments), prog_name="aclcmp", standalone_mode=False) or 0)
         if code == _CTRL_C:
             raise KeyboardInterrupt
         return code
     except _WrongUsage as error:
-        return _fail(" ".join(error.format_message().split()), ExitCode.USAGE)
+        return _fail(teach(error, arguments), ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", ExitCode.FAILED)
     except LaunchError as error:
@@ -120,6 +127,8 @@ def _main(
 @takes(RunOptions)
 def run(**values: Any) -> int:
     """Run a command on every rank, compare what it labelled, report.
+
+    `aclcmp run --ranks 8 -- python run.py --fast` is the same as `--exec "python run.py --fast"`.
 
     Exit codes: 0 everything compared and matching, 1 diverged, 2 wrong usage, 3 a rank failed or timed out,
     4 incomplete (something was missing or nothing was compared), 70 a bug in aclcmp.
@@ -193,6 +202,7 @@ def compare(
     for side in (run_directory, actual):
         if side is not None:
             RunDir.check_exists(side)
+    run_directory, actual = follow_link(run_directory), None if actual is None else follow_link(actual)
     from aclcmp.orchestrator.cli.commands import compare_again, compare_two, suggest_ids
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
@@ -242,6 +252,9 @@ def recover(
     return int(ExitCode.INCOMPLETE if result.lost or result.damaged else ExitCode.MATCH)
 
 
-for _command in (check, golden, bisect, report, explain, verdict, diff, doctor, submit, jobs, attach, stop, fetch):
+for _command in (
+    *(check, golden, bisect, case, report, explain, verdict, diff, runs, prune),
+    *(doctor, submit, jobs, attach, stop, fetch),
+):
     app.command(cls=GroupedCommand)(_command)
 app.command(hidden=True)(send_files)

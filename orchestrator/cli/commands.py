@@ -17,6 +17,7 @@ from rich.text import Text
 
 from aclcmp import __version__
 from aclcmp.orchestrator.core.job import Job, RunOptions, parse_injected
+from aclcmp.orchestrator.core.text import shown_path
 from aclcmp.orchestrator.errors import ExitCode, UsageError
 from aclcmp.orchestrator.interrupts import check_interrupt
 from aclcmp.orchestrator.launch.job_check import check_job
@@ -186,6 +187,8 @@ def compare_again(
     `layouts` is a file that corrects those told. Returns the exit code.
     """
     run, record = open_run(folder)
+    if not run.shards.is_dir():
+        raise UsageError(f"{folder} has no shards any more, only its report: aclcmp report {folder}")
     rules, paths = _layouts(layouts), _paths(layouts=layouts)
     console, screen = terminal(as_json)
     on_golden = find_run_on_golden_values(run, record)
@@ -354,8 +357,9 @@ def print_head(console: Console, job: Job, device: str, how: Spread, address: st
     hosts = len(how.ranks)
     on_hosts = "" if how.divisible else f" on {hosts} host{'s' * (hosts > 1)}"  # divisible: Ray will choose them
     where = f"{job.ranks} rank{'s' * (job.ranks > 1)}{on_hosts} ({device})"
-    shown = run.root.relative_to(Path.cwd()) if run.root.is_relative_to(Path.cwd()) else run.root
-    console.print(f"aclcmp {__version__}   {where}   {address}   run {shown}", soft_wrap=not console.is_terminal)
+    console.print(
+        f"aclcmp {__version__}   {where}   {address}   run {shown_path(run.root)}", soft_wrap=not console.is_terminal
+    )
 
 
 def load_kernels(screen: Screen) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aclcmp.orchestrator.engines.check_input import check_model
+from aclcmp.orchestrator.engines.check_input import GoldenModel
 from aclcmp.orchestrator.engines.golden_side import compute_golden
 from aclcmp.orchestrator.engines.mode_verdicts import mode_verdict
 from aclcmp.orchestrator.errors import ExitCode, worst_code
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 
 
-def add_golden(folder: Path, model: Path, terms: JudgingOptions, *, compare: bool, as_json: bool) -> ExitCode:
+def add_golden(folder: Path, model: GoldenModel, terms: JudgingOptions, *, compare: bool, as_json: bool) -> ExitCode:
     """Compute the golden side of a run, and unless told otherwise compare; return the command's exit code."""
-    check_model(model)
+    model.check()
     run, record = open_run(folder)
     _, screen = terminal(as_json)
     compute_golden(run, record.run_id, model, screen.say)

@@ -30,11 +30,23 @@ class Engine(str, Enum):
 ModelOption = Annotated[Path, typer.Option("--model", metavar="MODEL", help="Folder of the model, as of transformers.")]
 
 
+PriceOption = Annotated[
+    bool,
+    typer.Option("--price", help="Rank the layers of a quantised MODEL by what each costs the logits."),
+]
+OriginalOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the model before it was quantised: then weights are priced too."),
+]
+
+
 def golden(
     run_directory: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run directory in which an engine labelled named rows.")
     ],
     model: ModelOption,
+    price: PriceOption = False,
+    original: OriginalOption = None,
     policy: PolicyOption = None,
     fail_on: FailOnOption = None,
     no_compare: Annotated[bool, typer_option("no_compare")] = False,
@@ -43,13 +55,15 @@ def golden(
     """Compute the golden side of an engine's run by transformers, over the very tokens that it computed; compare.
 
     Golden has the precision of the engine; where that is lower than float32, the reference in float32 measures how much
-    of a difference is noise.
+    of a difference is noise. Of a quantised MODEL both compute what its checkpoint says.
     """
     from aclcmp.orchestrator.cli.engine_commands import add_golden
+    from aclcmp.orchestrator.engines.check_input import GoldenModel
     from aclcmp.orchestrator.pipeline.judging_options import read_judging_options
 
     terms = read_judging_options(policy, fail_on, None)
-    return int(add_golden(run_directory, model, terms, compare=not no_compare, as_json=as_json))
+    of = GoldenModel(model, price, original)
+    return int(add_golden(run_directory, of, terms, compare=not no_compare, as_json=as_json))
 
 
 def check(
@@ -71,11 +85,14 @@ def check(
             help="Run the engine again, its modules on golden's values: tells all that are wrong by themselves.",
         ),
     ] = False,
+    price: PriceOption = False,
+    original: OriginalOption = None,
     device: Annotated[Device, typer_option("device")] = Device.AUTO,
     address: Annotated[str | None, typer_option("address")] = None,
     output: Annotated[Path | None, typer_option("output")] = None,
     timeout: Annotated[float | None, typer_option("timeout")] = None,
     capture: Annotated[Capture, typer_option("capture")] = Capture.FULL,
+    kv_cache: Annotated[bool, typer_option("kv_cache")] = False,
     policy: PolicyOption = None,
     fail_on: FailOnOption = None,
     as_json: JsonOption = False,
@@ -95,6 +112,7 @@ def check(
     from aclcmp.orchestrator.cli.commands import compare_again, run_job
     from aclcmp.orchestrator.cli.engine_commands import add_golden, check_modes
     from aclcmp.orchestrator.engines.check_input import (
+        GoldenModel,
         check_engine,
         check_prompts,
         check_ranks,
@@ -106,12 +124,15 @@ def check(
 
     options = engine_options or []
     terms = read_judging_options(policy, fail_on, None)
+    of = GoldenModel(model, price, original)
     if engine is Engine.EXTERNAL:
         of_a_start: dict[str, object] = {"--prompts": prompts, "--modes": modes, "--address": address}
         kept = None if capture is Capture.FULL else capture
         of_a_start |= {"--output": output, "--timeout": timeout, "--capture": kept, "--local": local or None}
+        of_a_start |= {"--kv-cache": kv_cache or None}
         run = external_run(options, of_a_start)
-        return int(add_golden(run, model, terms, compare=True, as_json=as_json))
+        return int(add_golden(run, of, terms, compare=True, as_json=as_json))
+    of.check()
     check_ranks(model, ranks)
     texts = check_prompts(prompts)
     by_mode = mode_options(modes, options, as_json=as_json)
@@ -128,7 +149,7 @@ def check(
         words += ["--max-tokens", str(max_tokens), "--device", device.value, *terms.options]
         words += [] if address is None else ["--address", address]
         words += [] if timeout is None else ["--timeout", str(timeout)]
-        words += ["--capture", capture.value, *["--local"] * local]
+        words += ["--capture", capture.value, *["--local"] * local, *["--kv-cache"] * kv_cache, *of.options]
         return int(check_modes(RunDir.create(output, with_ranks=False).root, words, by_mode, options))
     (of_mode,) = by_mode.values()
     root = RunDir.create(output, with_ranks=False).root
@@ -142,6 +163,7 @@ def check(
         output=root,
         timeout=timeout,
         capture=capture,
+        kv_cache=kv_cache,
         no_compare=True,
         as_json=as_json,
     )
@@ -154,8 +176,8 @@ def check(
     if code is not ExitCode.MATCH:
         return int(code)
     if not local:
-        return int(add_golden(root, model, terms, compare=True, as_json=as_json))
-    add_golden(root, model, terms, compare=False, as_json=as_json)
+        return int(add_golden(root, of, terms, compare=True, as_json=as_json))
+    add_golden(root, of, terms, compare=False, as_json=as_json)
     print("The engine again, on golden's values", file=sys.stderr if as_json else sys.stdout, flush=True)
     code = run_job(replace(job, local=root, output=RunDir.at(root).local), terms)
     if code is not ExitCode.MATCH:

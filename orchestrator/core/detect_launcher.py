@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 _LAUNCHERS = frozenset({"torchrun", "mpirun", "mpiexec", "srun", "deepspeed", "msrun", "horovodrun"})
@@ -61,7 +62,7 @@ def _launcher(words: Sequence[str]) -> str | None:
     if name == "accelerate" and words[1:2] == ["launch"]:
         return "accelerate launch"
     if re.fullmatch(r"python[\d.]*", name):
-        for option, value in zip(words[1:], [*words[2:], ""], strict=True):
+        for option, value in pairwise([*words[1:], ""]):
             if option == "-m":
                 return f"{name} -m {value}" if value in _MODULES else None
             if not option.startswith("-"):

@@ -208,15 +208,18 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Likely form of a label's error on some ranks; it explains at least 90 % of the error's energy."""
+    """Likely form of a label's error on some ranks; it explains at least 90 % of the error's energy.
+
+    Blocks of a cache that are found elsewhere explain at least a quarter: behind their rows nothing may be written.
+    """
 
     key: LabelKey
     ranks: tuple[int, ...]
     kind: str
-    """The kind of a `Fit`, or "missing reduction"."""
+    """The kind of a `Fit`, or what was proven otherwise: "missing reduction", "moved blocks"."""
     words: str
     explained: float
-    """Share of the error energy that it explains, from 0.9 to 1, on the rank where it explains least."""
+    """Share of the error energy that it explains, up to 1, on the rank where it explains least."""
 
 
 @dataclass(frozen=True, slots=True)

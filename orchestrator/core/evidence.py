@@ -106,3 +106,5 @@ class Evidence:
     """What ranks hold of golden's weights; None where a side recorded none."""
     tokens: tuple[TokenEvidence, ...] = ()
     """Of labels that are logits."""
+    independent: bool = False
+    """True if no label was computed from another, so that each is judged by itself."""

@@ -16,6 +16,8 @@ class FloorSource(str, Enum):
 
     REFERENCE = "reference"
     """Golden against a third side of higher precision (AWS Neuron's three-way comparison)."""
+    QUANTISED = "quantised"
+    """The same of a quantised checkpoint, whose inputs both round: round-off decides which way."""
     PERTURBED = "perturbed"
     """Golden against golden on an input that is perturbed in its last bit (TTrace, arXiv 2506.09280)."""
     REPEAT = "repeat"

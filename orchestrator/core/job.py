@@ -230,6 +230,9 @@ class LaunchOptions:
     inputs: Annotated[
         bool, Option("Record the inputs of watched modules too; golden's serve --local.", HelpGroup.CAPTURE)
     ] = False
+    kv_cache: Annotated[
+        bool, Option("Record what the KV cache of an engine holds, as attention reads it.", HelpGroup.CAPTURE)
+    ] = False
     capture: Annotated[
         Capture,
         Option("What is kept of a tensor: all, moments and a random projection, or moments alone.", HelpGroup.CAPTURE),

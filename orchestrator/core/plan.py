@@ -129,6 +129,8 @@ class RowNames:
     """Shape (rows,): the token that actual has behind each row's, -1 where none is told."""
     each: int = 1
     """Rows of statistics in a named one, whose heads they are; 0 where one row of statistics has all named ones."""
+    blocks: npt.NDArray[np.int32] | None = None
+    """Shape (rows,): the block of actual's cache that held each row, -1 for none; None where no row comes from one."""
 
     def words(self, first: int, last: int) -> str:
         """Return the name of the rows of statistics first <= i <= last, which may go beyond the end.
@@ -246,6 +248,8 @@ class Plan:
     unreadable: int
     """Shards and lines of journals that could not be read: how many labels were in them is not known."""
     notes: tuple[str, ...]
+    independent: bool = False
+    """True if no label was computed from another, so that each is judged by itself."""
 
     @property
     def keys(self) -> list[LabelKey]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aclcmp.labeling.shard.price_table import Price
 from aclcmp.orchestrator.core.diagnosis import Hint, Look, Pattern
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
@@ -32,8 +33,11 @@ class Report:
     looks: Mapping[tuple[LabelKey, int], Look] = field(default_factory=dict)
     """What a second look found, by label and rank, of labels that do not match."""
     order: str = "calls"
-    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"."""
+    """What golden order rests on: "calls" as they were recorded, "times" of files, or "names"; "none": labels were not
+    computed from each other, and each is judged by itself."""
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, as far as it was recorded."""
+    price: Price | None = None
+    """What quantisation costs golden, if it is quantised."""
     paths: Mapping[str, str] = field(default_factory=dict)
     """What was compared besides the run's own folder: "golden" and "actual" side, "map" of ids, "layouts" file."""

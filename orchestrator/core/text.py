@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that steer a terminal, reorder text or cannot be seen."""
@@ -12,6 +13,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _COLOURS = re.compile(rf"({_COLOUR.pattern})")
 _MOST_RUNS = 8
 _MOST_LINES = 3
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path, or one with a line behind it, as it is called from the working directory where it lies below."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else str(path)
 
 
 def visible(text: str, plain: bool = False) -> str:

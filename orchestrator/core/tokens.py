@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 from typing import NamedTuple
 
 from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.margins import Share
 from aclcmp.orchestrator.core.regions import LabelKey
+
+MOST_OF_WHOLE = 3.0
+"""Most that the shares of a margin may add up to without their signs, of their sum."""
 
 
 class TokenState(str, Enum):
@@ -56,6 +61,21 @@ class Token:
     """Root mean square of golden's logits."""
     noise: float
     """Standard deviation of the noise in golden's logits, nan where nobody measured it."""
+    shares: tuple[Share, ...] = ()
+    """How far each part of the model moved the margin, to first order, from the reference's where that is known, else
+    from golden's; () where nobody measured it."""
+
+    @property
+    def largest_share(self) -> Share | None:
+        """The part of the model that moved the margin most; None where that is not known.
+
+        Where single shares are far larger than what they add up to, the first order tells nothing.
+        """
+        whole = sum(share.moved for share in self.shares)
+        sizes = sum(abs(share.moved) for share in self.shares)
+        if not (isfinite(whole) and 0.0 < sizes <= MOST_OF_WHOLE * whole):
+            return None
+        return max(self.shares, key=lambda share: share.moved)
 
 
 class Holder(NamedTuple):

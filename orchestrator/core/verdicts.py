@@ -9,8 +9,10 @@ from math import inf
 from operator import attrgetter
 from typing import Any
 
+from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.compact import bulk_construct, make_copier, make_lazy, slots_of
 from aclcmp.orchestrator.core.evidence import RankEvidence, ReplicaVerdict
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.levels import Level
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.tokens import TokenVerdicts
@@ -114,6 +116,10 @@ class Limits:
     scale: float = 0.0
     """How large the values of the labels before it are, root mean square; 0 where that is not known."""
 
+    def is_of(self, source: FloorSource) -> bool:
+        """Tell whether they are multiples of a floor that was measured so."""
+        return self.source.endswith(f" {source.value} floor")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankVerdict(RankEvidence):
@@ -132,6 +138,14 @@ class RankVerdict(RankEvidence):
     """Why it does not count, where a policy allows it to diverge or ignores the label; "" where it counts."""
     ignored: bool = False
     """Whether the policy ignores the label, so that it is not in the coverage either."""
+
+
+def is_price(status: Status, rel_l2: float, dtypes: Sequence[str], limits: Limits | None) -> bool:
+    """Tell whether an error is the price of quantisation: more than round-off, and within what was measured for it."""
+    if limits is None or not limits.is_of(FloorSource.QUANTISED):
+        return False
+    round_off = max((DTYPES[each].eps or 0.0 for each in dtypes), default=0.0) / 2
+    return status in (Status.MATCH, Status.DRIFT) and rel_l2 > round_off
 
 
 _SLOTS = slots_of(RankVerdict)

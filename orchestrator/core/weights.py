@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from aclcmp.labeling.layout import Layout
+
 
 class WeightFault(str, Enum):
     """Kinds of what is not as it should be about a weight."""
@@ -54,6 +56,38 @@ class HeldRows:
     ranks: tuple[int, ...]
     words: str
     """E.g. "q_proj[192:384], k_proj[64:128], v_proj[64:128]"."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTensor:
+    """The output or the input of an actual module, as far as the rows of its weight tell."""
+
+    label: str
+    """The id of its label."""
+    layout: Layout | None = None
+    """None where the weights do not tell it."""
+    size: int = 0
+    """Columns that it has on each rank, if the layout is its own: what is gathered later has more."""
+    summand: bool = False
+    """Whether ranks cut the columns of the weight: then it is a summand, or the sum where the module reduces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """Labels that are the same numbers, by the weights: of one side one, of the other one or several, side by side."""
+
+    golden: tuple[str, ...]
+    actual: tuple[WeightedTensor, ...]
+
+    @property
+    def actual_ids(self) -> tuple[str, ...]:
+        """The ids of the actual labels."""
+        return tuple(each.label for each in self.actual)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether several labels are one."""
+        return len(self.golden) + len(self.actual) > 2
 
 
 @dataclass(frozen=True, slots=True)

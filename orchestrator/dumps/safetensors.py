@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.dumped_tensor import (
@@ -46,9 +50,28 @@ _DTYPES = {
     "U64": "uint64",
 }
 """torch's names by the format's."""
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def read_safetensors(path: str, scratch: Scratch) -> FileContent:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, tuple[str, npt.NDArray[np.generic]]], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors, each with torch's name of its type and its bits in `DType.memory`. Raises OSError."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (dtype, bits) in tensors.items():
+        begin, end = end, end + bits.nbytes
+        header[name] = {"dtype": _NAMES[dtype], "shape": bits.shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for _, bits in tensors.values():
+            file.write(np.ascontiguousarray(bits).tobytes())
+
+
+def read_safetensors(path: str, scratch: Scratch | None = None) -> FileContent:
     """Return the tensors of a file in the order of their bytes; none needs a copy in `scratch`.
 
     Tensors beyond the end of the file, or of a type that cannot be compared, are NotDumped. Raises ForeignFormatError

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from aclcmp.labeling.engines.quantised_config import read_schemes
 from aclcmp.labeling.engines.vllm_options import sets_compilation
+from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.inputs.user_file import read_user_file
 from aclcmp.orchestrator.run.directory import RunDir
@@ -20,6 +23,36 @@ MODES = {
     "graph": ("--compilation-config", '{"mode": 3}'),
 }
 """Mode -> options of vLLM; in the last one it captures device graphs where the platform has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenModel:
+    """The model folder from which golden is computed, and what is measured of a quantised one."""
+
+    folder: Path
+    price: bool = False
+    """Whether each of its layers is measured."""
+    original: Path | None = None
+    """The folder of the model before it was quantised."""
+
+    @property
+    def options(self) -> list[str]:
+        """The words of these options on a command line."""
+        return ["--price"] * self.price + (["--original", str(self.original)] if self.original is not None else [])
+
+    def check(self) -> None:
+        """Raise UsageError for what is no model folder, or is quantised in a way that is not known."""
+        config = check_model(self.folder)
+        try:
+            schemes = read_schemes(config)
+        except AclcmpError as error:
+            raise UsageError(f"{self.folder}: {error}") from None
+        if self.original is not None:
+            check_model(self.original)
+        if self.options and not schemes:
+            raise UsageError(f"{self.options[0]} is for quantised models, and {self.folder} is none; leave it out")
+        if self.price and self.original is None and not any(scheme.inputs for scheme in schemes):
+            raise UsageError(f"--price: of {schemes[0].name} only weights are quantised; give --original DIR")
 
 
 def check_model(model: Path) -> dict[str, object]:

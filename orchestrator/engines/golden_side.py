@@ -8,22 +8,23 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from aclcmp.labeling.engines.golden import ERROR, PROGRESS
 from aclcmp.labeling.identity import RUN_ID, SHARD_DIR
+from aclcmp.orchestrator.engines.check_input import GoldenModel
 from aclcmp.orchestrator.errors import ExitCode, LaunchError, UsageError
 from aclcmp.orchestrator.run.directory import RunDir
 
 _LAST_LINES = 5
 
 
-def compute_golden(run: RunDir, run_id: str, model: Path, say: Callable[[str], None]) -> None:
+def compute_golden(run: RunDir, run_id: str, model: GoldenModel, say: Callable[[str], None]) -> None:
     """Add the golden side to the shards of a run; `say` is called with each line of progress.
 
     Raises UsageError where the run or the model is not fit for it, LaunchError where the computation fails.
     """
-    command = [sys.executable, "-m", "aclcmp.labeling.engines.golden", str(run.shards), str(model)]
+    command = [sys.executable, "-m", "aclcmp.labeling.engines.golden", str(run.shards), str(model.folder)]
+    command += model.options
     environ = os.environ | {SHARD_DIR: str(run.shards), RUN_ID: run_id, "RANK": "0", "WORLD_SIZE": "1"}
     environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     last: deque[str] = deque(maxlen=_LAST_LINES)

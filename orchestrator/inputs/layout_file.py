@@ -3,7 +3,8 @@
 It has one `[golden|actual] pattern -> layout` a line, `#` for comments. Layouts are written as reports print them.
 `Rows(...)` in place of a layout tells which rows labels have: `mask="attention_mask"`, or `lengths=(5, 3)` or the id of
 a label that has them, with `left=8` or `right=8` where they are padded to so many tokens; `joined=True` for calls that
-follow each other, `joined="tasks"` for tasks. The first rule of either kind that an id of that side matches counts.
+follow each other, `joined="tasks"` for tasks; `by_rank=True` where each rank has data of its own. The first rule of
+either kind that an id of that side matches counts.
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ def _rows_options(text: str) -> dict[str, Any]:
         is_call, given = False, {}
     mask, lengths = given.pop("mask", ""), given.pop("lengths", "")
     left, right, joined = given.pop("left", 0), given.pop("right", 0), given.pop("joined", False)
+    by_rank = given.pop("by_rank", False)
     sizes = all(map(_is_count, (left, right))) and not (left and right)
     numbers = isinstance(lengths, tuple) and all(map(_is_count, lengths))
-    is_joined = isinstance(joined, bool) or joined == "tasks"
+    is_joined = isinstance(by_rank, bool) and (isinstance(joined, bool) or joined == "tasks")
     is_told = isinstance(mask, str) and (numbers or isinstance(lengths, str)) and not (mask and lengths)
     is_padded = not (left or right) or lengths != ""
     if not (is_call and not given and is_told and sizes and is_padded and is_joined):
@@ -106,4 +108,5 @@ def _rows_options(text: str) -> dict[str, Any]:
         "left": left,
         "right": right,
         "joined": "calls" if joined is True else joined or "",
+        "by_rank": by_rank,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -119,17 +120,22 @@ def read_policy(path: Path) -> Policy:
     """Read a policy file. Raises UsageError, with the file and the place in it, for what is none."""
     content = read_user_file(path, _MOST_BYTES, "policy file", "a policy file (TOML)")
     try:
-        found = _PolicyFile.model_validate(tomllib.loads(content.decode("utf-8-sig")))
+        table = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: byte {error.start + 1} is not UTF-8; is this a policy file?") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, a number of too many digits, brackets in brackets
         raise UsageError(f"{path}: {error}") from None
+    return policy_of(table, str(path), path.name)
+
+
+def policy_of(table: Mapping[str, Any], source: str, name: str) -> Policy:
+    """Return the policy of a table with the words of a policy file. Raises UsageError, with its `source`, for none."""
+    try:
+        found = _PolicyFile.model_validate(table)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_words(error)}") from None
-    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets in brackets
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{source}: {_words(error)}") from None
     return Policy(
-        name=path.name,
+        name=name,
         fail_on=found.fail_on,
         limits={**_DEFAULT.limits, **{name: (each.warn, each.fail) for name, each in found.limits.items()}},
         rules=tuple(LimitRule(each.scope, each.warn, each.fail) for each in found.label),

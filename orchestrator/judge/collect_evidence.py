@@ -43,7 +43,14 @@ def collect_evidence(
             LabelEvidence(planned.key, plan.levels[planned.key], cast("tuple[RankEvidence, ...]", known))
             for planned, known in zip(plan.labels, _collect_outcomes(plan, outcomes), strict=True)
         ]
-    return Evidence(tuple(labels), tuple(replicas), plan.unreadable, plan.silent_ranks, run_failed)
+    return Evidence(
+        tuple(labels),
+        tuple(replicas),
+        plan.unreadable,
+        plan.silent_ranks,
+        run_failed,
+        independent=plan.independent,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +128,8 @@ def _collect_outcomes(plan: Plan, outcomes: Outcomes) -> list[_LabelOutcomes]:
     known = []
     for planned, outcomes_of in zip(plan.labels, found, strict=True):
         level = plan.levels[planned.key]
+        if plan.independent:
+            memory = ResidualStreams()
         ranks = [pair.rank for pair in _first_pairs(planned)]
         with_memory = [
             memory.of(planned.key, level, rank, one, next(each_metrics)) if isinstance(one, PairStats) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import repeat
 
 from aclcmp.orchestrator.core.compact import without_collection
@@ -85,9 +86,13 @@ def judge_evidence(evidence: Evidence, policy: Policy = _DEFAULT) -> Judgement:
 def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
     levels = {label.key: label.level for label in evidence.labels}
     depths, scales, precisions = Depths(), Scales(), Precisions(evidence.labels)
+    if evidence.independent:
+        policy = replace(policy, jump=replace(policy.jump, on=False))
     judged = []
     measured: list[Measured] = []
     for label in evidence.labels:
+        if evidence.independent:
+            depths, scales, precisions = Depths(), Scales(), Precisions((label,))
         scale = scales.of(label)
         limits = LabelLimits(label, depths.of(label), policy, precisions, scale)
         ranks = _judge_ranks(label, limits)
@@ -105,7 +110,11 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
         LabelVerdict(key, worst([each.status for each in ranks] or [Status.MATCH]), tuple(ranks), levels[key])
         for key, ranks in rows
     ]
-    labels, weights = _explain(labels, with_doubts(evidence.weights), policy, _wrong_by_itself(own))
+    if evidence.independent:
+        found = [assign_origins([each], policy.own_factor, policy.jump)[0] for each in labels]
+        labels, weights = apply_allow_rules(found, policy), evidence.weights
+    else:
+        labels, weights = _explain(labels, with_doubts(evidence.weights), policy, _wrong_by_itself(own))
     coverage = _coverage(labels, evidence, known.untold)
     first = _wrong_weight(weights) or _first_divergence(labels, policy.fail_on)
     drift = policy.fail_on is FailOn.DRIFT and any(_drifts(verdict) for each in labels for verdict in each.ranks)

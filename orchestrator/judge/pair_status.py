@@ -6,9 +6,10 @@ from math import isfinite
 
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.orchestrator.core.compact import number_reader
+from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.metrics import Metrics
 from aclcmp.orchestrator.core.stats import Basis, PairStats
-from aclcmp.orchestrator.core.verdicts import Limits, Status
+from aclcmp.orchestrator.core.verdicts import Limits, Status, is_price
 from aclcmp.orchestrator.judge.dtype_limits import table_name
 
 _TINY = 1e-140
@@ -63,7 +64,7 @@ def judge_pair(
         words = f"golden is all zero, actual is not (largest {metrics.max_abs:.2g})"
     if stats.basis is Basis.NORMS and error <= limits.warn:
         words += " (by norms alone: what keeps the norm of every row, a permutation within it for one, goes unseen)"
-    return _words_within_limits(error, words, limits)
+    return _words_within_limits(error, words, limits, metrics.rel_l2)
 
 
 def status_and_margin(stats: PairStats, metrics: Metrics, limits: Limits, ties: int = 0) -> tuple[Status, float | None]:
@@ -122,12 +123,19 @@ def within_limits(error: float, limits: Limits) -> tuple[Status, float]:
     return Status.DRIFT if error > limits.warn else Status.MATCH, error / limits.fail
 
 
-def _words_within_limits(error: float, words: str, limits: Limits) -> tuple[Status, float | None, str]:
+def _words_within_limits(
+    error: float, words: str, limits: Limits, rel_l2: float = 0.0
+) -> tuple[Status, float | None, str]:
     status, margin = within_limits(error, limits)
     limit = limits.warn if status is Status.DRIFT else limits.fail
     rows = f", {limit * limits.rows:.3g} for the worst row" if limits.rows != 1.0 else ""
     limit_words = f"warned from {limit:.3g}{rows} on" if status is Status.DRIFT else f"limit {limit:.3g}{rows}"
-    return status, margin, f"{words}; {limit_words} ({limits.source})"
+    price = ""
+    if is_price(status, rel_l2, (limits.dtype,) if limits.dtype else (), limits):
+        price = ": the price of quantisation"
+    elif limits.is_of(FloorSource.QUANTISED) and status is Status.DIVERGED:
+        price = ": more than the price of quantisation"
+    return status, margin, f"{words}; {limit_words} ({limits.source}){price}"
 
 
 def nonfinite_places(stats: PairStats) -> str:

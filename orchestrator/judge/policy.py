@@ -15,6 +15,7 @@ from aclcmp.orchestrator.judge.dtype_limits import RELATIVE
 
 MULTIPLIERS: dict[FloorSource, tuple[float, float]] = {
     FloorSource.REFERENCE: (1.5, 3.0),
+    FloorSource.QUANTISED: (1.5, 3.0),
     FloorSource.PERTURBED: (3.0, 5.0),
     FloorSource.REPEAT: (3.0, 5.0),
     FloorSource.PROFILE: (1.5, 2.0),

@@ -19,6 +19,8 @@ HOLDS = 0.5
 """Share of ranks on which a layout must hold: a fault on some ranks must not hide the layout of all."""
 _LAYER = re.compile(r"(?<![^./\[])\d+(?![^./\]])")
 """The number in "layers.3.mlp", "3.qkv", "h[3].attn"."""
+_LEAST_SUMS = 2
+"""Layers in which a sum that no layout tells must hold."""
 MOSTLY = 2 / 3
 """Share of a kind's labels with the same answer, above which others are outliers."""
 
@@ -68,7 +70,8 @@ def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[fl
 
     Labels are of one kind if their names differ in the number of the layer only, and they are ambiguous in the same
     way: what sound layers prove holds in a layer that is wrong. Where a question is another look at what seemed clear,
-    an answer must hold on more than half of the ranks somewhere.
+    an answer must hold on more than half of the ranks somewhere; and a sum in two layers: where the reduction is
+    missing, what follows is wrong.
     """
     found = [proven_answer(each) for each in shares]
     of_kind: dict[object, Counter[int]] = defaultdict(Counter)
@@ -87,8 +90,20 @@ def answer_questions(questions: Sequence[Question], shares: Sequence[Sequence[fl
                 answer = most
         if answer is not None and question.unsettled.pairs and answer not in most_ranks[kind]:
             answer = None
+        if answer is not None and _is_another_sum(question, answer) and of_kind[kind][answer] < _LEAST_SUMS:
+            answer = None
         final.append(answer)
     return final
+
+
+def _is_another_sum(question: Question, answer: int) -> bool:
+    """Tell whether an option adds up tensors of several ranks, which what seemed clear does not."""
+    seemed, option = question.unsettled, question.options[answer]
+    return bool(seemed.pairs) and _adds_ranks(option) and not _adds_ranks(seemed)
+
+
+def _adds_ranks(plan: LabelPlan) -> bool:
+    return any(other.rank != pair.actual.rank for pair in plan.pairs for other in pair.more_actual)
 
 
 def agrees_otherwise(shares: Sequence[float | None], answer: int) -> int | None:

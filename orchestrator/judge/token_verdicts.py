@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import groupby
 from math import isnan
 from operator import attrgetter
@@ -18,10 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aclcmp.labeling.shard.margin_table import Margin
 from aclcmp.orchestrator.core.choices import SIDES, Floats, RowChoices
 from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.margins import Shares
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, RowNames
-from aclcmp.orchestrator.core.regions import LabelKey, Region
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.stats import Outcomes, PairStats
 from aclcmp.orchestrator.core.text import count
 from aclcmp.orchestrator.core.tokens import Holder, Token, TokenEvidence, TokenState, TokenVerdicts
@@ -32,18 +33,25 @@ SHIFT = 6.0
 """Most standard deviations of golden's noise in a logit by which a right actual side moves the difference of two."""
 ROW = 2.0
 """Most of golden's noise in a row of logits that a right actual side has beside golden."""
-Measured = tuple[FloorSource, Plan, Outcomes]
+MeasuredNoise = tuple[FloorSource, Plan, Outcomes]
 Labels = Sequence[tuple[LabelKey, Sequence[RankVerdict]]]
+NO_SHARES: Shares = {}
 
 
-def collect_tokens(plan: Plan, outcomes: Outcomes, floors: Sequence[Measured]) -> tuple[TokenEvidence, ...]:
-    """Return the evidence on all logits; `floors` are right computations of golden's that were compared."""
+def collect_tokens(
+    plan: Plan, outcomes: Outcomes, floors: Sequence[MeasuredNoise], shares: Shares = NO_SHARES
+) -> tuple[TokenEvidence, ...]:
+    """Return the evidence on all logits.
+
+    `floors` are right computations of golden's that were compared; `shares` tell which part of the model moved a
+    margin.
+    """
     found = []
     for label in plan.labels:
         for holders, choices in _whole_rows(label, outcomes):
             assert label.rows is not None
             noise = _noise_of(label.key, label.rows, choices, floors if _has_noise_of_golden(label) else ())
-            found.append(TokenEvidence(label.key, holders, _tokens(label.rows, choices, noise), noise.source))
+            found.append(TokenEvidence(label.key, holders, _tokens(label.rows, choices, noise, shares), noise.source))
     return tuple(found)
 
 
@@ -61,31 +69,51 @@ def _whole_rows(label: LabelPlan, outcomes: Outcomes) -> Iterator[tuple[tuple[Ho
     """
     if label.rows is None:
         return
-    covered = np.zeros(len(label.rows.table), np.int64)
-    vocabulary = 0
-    slices: dict[frozenset[Region], tuple[list[Holder], RowChoices]] = {}
+    spans = _Spans(label)
+    holders: list[Holder] = []
+    together: RowChoices | None = None
     for rank, group in groupby(label.pairs, attrgetter("rank")):
         pairs = list(group)
         stats = outcomes.get((label.key, rank))
         choices = stats.choices if isinstance(stats, PairStats) else None
         if choices is None or not choices.table.size:
             continue
-        vocabulary = pairs[0].whole_shape[1]
-        holders = [Holder(rank, *span) for span in dict.fromkeys((p.region.start[1], p.region.end[1]) for p in pairs)]
-        if all(pair.region.shape[1] == vocabulary for pair in pairs):
-            yield tuple(holders), choices
-        elif (regions := frozenset(pair.region for pair in pairs)) not in slices:
-            slices[regions] = holders, choices
-            for region in regions:
-                covered[region.slices[0]] += region.shape[1]
-    if slices:
-        together = reduce(RowChoices.merge, (choices for _, choices in slices.values()))
-        whole = together.table[covered[together.table["row"]] == vocabulary]
+        own = [Holder(rank, *span) for span in dict.fromkeys((p.region.start[1], p.region.end[1]) for p in pairs)]
+        if all(pair.region.shape[1] == pair.whole_shape[1] for pair in pairs):
+            yield tuple(own), choices
+        elif spans.take(pairs):
+            holders += own
+            together = choices if together is None else together.merge(choices)
+    if together is not None:
+        whole = together.table[spans.taken[together.table["row"]].all(axis=1)]
         if whole.size:
-            yield tuple(holder for holders, _ in slices.values() for holder in holders), RowChoices(whole)
+            yield tuple(holders), RowChoices(whole)
 
 
-def _tokens(names: RowNames, choices: RowChoices, noise: _Noise) -> tuple[Token, ...]:
+class _Spans:
+    """Parts of the rows of logits that are taken, by the spans into which the ends of all parts cut the vocabulary."""
+
+    def __init__(self, label: LabelPlan) -> None:
+        assert label.rows is not None
+        ends = {end for pair in label.pairs for end in (pair.region.start[1], pair.region.end[1], pair.whole_shape[1])}
+        self._ends = np.array(sorted(ends | {0}))
+        self.taken = np.zeros((len(label.rows.table), len(self._ends) - 1), np.bool_)
+        """By row and span."""
+
+    def take(self, pairs: Sequence[Pair]) -> bool:
+        """Take the parts of a rank, unless some of it is taken already; tell whether they were taken."""
+        parts = [
+            (pair.region.slices[0], slice(*np.searchsorted(self._ends, (pair.region.start[1], pair.region.end[1]))))
+            for pair in pairs
+        ]
+        if any(self.taken[part].any() for part in parts):
+            return False
+        for part in parts:
+            self.taken[part] = True
+        return True
+
+
+def _tokens(names: RowNames, choices: RowChoices, noise: _Noise, shares: Shares) -> tuple[Token, ...]:
     """Return the tokens that rows choose, by request and position."""
     rows = choices.table["row"]
     numbers, positions, before = names.table[rows].T.tolist()
@@ -119,7 +147,13 @@ def _tokens(names: RowNames, choices: RowChoices, noise: _Noise) -> tuple[Token,
         )
     ]
     found.sort(key=lambda each: (each[0], each[1].position))
-    return tuple(token for _, token in found)
+    if not shares:
+        return tuple(token for _, token in found)
+    goldens = names.goldens or names.requests
+    return tuple(
+        replace(token, shares=shares.get(Margin(goldens[number], token.position, token.golden, token.actual), ()))
+        for number, token in found
+    )
 
 
 _RowName = tuple[str, int, int]
@@ -144,24 +178,32 @@ class _Noise(NamedTuple):
     source: FloorSource | None
 
 
-def _noise_of(key: LabelKey, names: RowNames, choices: RowChoices, floors: Sequence[Measured]) -> _Noise:
+def _noise_of(key: LabelKey, names: RowNames, choices: RowChoices, floors: Sequence[MeasuredNoise]) -> _Noise:
     """Return the noise of each row by the best source that has the label; that of no row is less than the median."""
-    order, rows = list(FloorSource), len(choices.table)
+    rows = len(choices.table)
     best = [choices.table[f"{side}_i"][:, 0].tolist() for side in SIDES]
-    for source, plan, outcomes in sorted(floors, key=lambda floor: order.index(floor[0])):
-        label = next((each for each in plan.labels if each.key == key), None)
-        measured = {} if label is None else _measured_rows(label, outcomes)
+    for source in FloorSource:
+        measured: dict[_RowName, _MeasuredRow] = {}
+        for _, plan, outcomes in (floor for floor in floors if floor[0] is source):
+            if (label := next((each for each in plan.labels if each.key == key), None)) is not None:
+                measured = _larger(measured, _measured_rows(label, outcomes))
         found = [measured.get(name) for name in zip(*_named(names, choices), strict=True)]
         spread = np.array([np.nan if row is None else row.spread for row in found])
         if np.isnan(spread).all():
             continue
         off = np.zeros(rows)
-        if source is FloorSource.REFERENCE:
+        if source in (FloorSource.REFERENCE, FloorSource.QUANTISED):
             for number, (row, golden, actual) in enumerate(zip(found, *best, strict=True)):
                 if row is not None and golden in row.off and actual in row.off:
                     off[number] = row.off[golden] - row.off[actual]
         return _Noise(np.fmax(spread, np.nanmedian(spread)), np.where(np.isfinite(off), off, 0.0), source)
     return _Noise(np.full(rows, np.nan), np.zeros(rows), None)
+
+
+def _larger(one: dict[_RowName, _MeasuredRow], other: dict[_RowName, _MeasuredRow]) -> dict[_RowName, _MeasuredRow]:
+    """Return the rows of two samples, of each the noisier."""
+    noisier = {name: row for name, row in other.items() if name not in one or row.spread > one[name].spread}
+    return one | noisier
 
 
 def _measured_rows(label: LabelPlan, outcomes: Outcomes) -> dict[_RowName, _MeasuredRow]:

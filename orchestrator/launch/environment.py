@@ -159,6 +159,7 @@ def _variables_of_labels(job: Job) -> dict[str, str]:
         identity.CAPTURE: job.capture.value if job.capture is not Capture.FULL else "",
         identity.PERTURB: "" if job.perturb is None else str(job.perturb),
         identity.INPUTS: "1" if job.inputs else "",
+        identity.KV_CACHE: "1" if job.kv_cache else "",
         identity.GOLDEN: "" if job.golden_shards is None else str(job.golden_shards),
         identity.INJECT: ",".join(job.inject),
         identity.LABELS: job.labels,

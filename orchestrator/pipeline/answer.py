@@ -19,6 +19,7 @@ from aclcmp.orchestrator.compare.summaries import error_bar
 from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect, first_problem
 from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
+from aclcmp.orchestrator.core.margins import pairs_of
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import Pair
 from aclcmp.orchestrator.core.report import Report
@@ -29,11 +30,12 @@ from aclcmp.orchestrator.core.verdicts import Judgement, RankVerdict, Status
 from aclcmp.orchestrator.judge.collect_evidence import add_floors, collect_evidence
 from aclcmp.orchestrator.judge.floor_profile import floors_from
 from aclcmp.orchestrator.judge.judge import judge_evidence
+from aclcmp.orchestrator.judge.margin_shares import share_margins
 from aclcmp.orchestrator.judge.measured_floors import floors_of
 from aclcmp.orchestrator.judge.other_tensors import notes_on_other_tensors
 from aclcmp.orchestrator.judge.own_errors import OwnErrors, add_own_errors, own_errors
 from aclcmp.orchestrator.judge.policy import Policy
-from aclcmp.orchestrator.judge.token_verdicts import collect_tokens
+from aclcmp.orchestrator.judge.token_verdicts import MeasuredNoise, collect_tokens
 from aclcmp.orchestrator.pipeline.diagnose import (
     MOST_LOOKS,
     NO_DIAGNOSIS,
@@ -92,14 +94,14 @@ def answer(
     """
     comparison = _RunComparison(comparer, screen, run.known)
     resolved = compare_and_resolve(planned.plan, comparison.compare)
-    noise = _measure_noise(planned, resolved, comparison)
+    noise = _measure_noise(planned, comparison)
     cut_off = comparison.interrupted and not resolved.outcomes
     evidence = _collect_evidence(replace(run, failed=run.failed or cut_off), resolved, noise, options.profile)
     own, not_measured = _measure_own_errors(planned, resolved, comparison)
     evidence = add_own_errors(evidence, own)
     evidence = replace(evidence, weights=planned.weights)
-    floors = [(source, planned.floors[source], outcomes) for source, outcomes in noise if source in planned.floors]
-    evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, floors))
+    shares = share_margins(planned.margins, comparison.compare(pairs_of(planned.margins)))
+    evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, noise, shares))
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
     notes = [
@@ -122,6 +124,7 @@ def answer(
         hints=diagnosis.hints,
         looks=diagnosis.looks,
         token_texts=texts_of(judgement.tokens, planned.token_texts),
+        price=planned.price,
     )
 
 
@@ -167,12 +170,10 @@ class _RunComparison:
         return looks
 
 
-def _measure_noise(
-    planned: ComparisonPlan, resolved: ResolvedComparison, comparison: _RunComparison
-) -> list[tuple[FloorSource, Outcomes]]:
-    """Compare golden with its repeats and references; golden replicas, which are compared already, count as repeats."""
-    measured = [(source, comparison.compare(floor.pairs)) for source, floor in planned.floors.items()]
-    return [(FloorSource.REPEAT, resolved.noise), *measured]
+def _measure_noise(planned: ComparisonPlan, comparison: _RunComparison) -> list[MeasuredNoise]:
+    """Compare golden with its repeats and references."""
+    plans = (*planned.floors.items(), *planned.samples)
+    return [(source, plan, comparison.compare(plan.pairs)) for source, plan in plans]
 
 
 def _measure_own_errors(
@@ -207,12 +208,14 @@ def _notes_on_own_errors(planned: ComparisonPlan, judgement: Judgement, reasons:
 def _collect_evidence(
     run: ComparedRun,
     resolved: ResolvedComparison,
-    noise: Sequence[tuple[FloorSource, Outcomes]],
+    noise: Sequence[MeasuredNoise],
     profile: Profile | None,
 ) -> Evidence:
+    """Golden replicas, which are compared already, count as repeats."""
     failed = run.failed or has_failure(run.record)
     evidence = collect_evidence(resolved.plan, resolved.outcomes, run_failed=failed, replicas=resolved.replicas)
-    evidence = add_floors(evidence, floors_of(noise))
+    measured = [(FloorSource.REPEAT, resolved.noise), *((source, outcomes) for source, _, outcomes in noise)]
+    evidence = add_floors(evidence, floors_of(measured))
     return evidence if profile is None else add_floors(evidence, floors_from(profile, evidence))
 
 

@@ -16,6 +16,7 @@ from aclcmp.orchestrator.core.verdicts import WRONG, Judgement, LabelVerdict, Or
 from aclcmp.orchestrator.judge.error_patterns import pattern_of
 from aclcmp.orchestrator.judge.hints import hints_of
 from aclcmp.orchestrator.judge.noise import noise_of
+from aclcmp.orchestrator.pipeline.exchanged_blocks import WRONG_BLOCKS, exchanged_block_hints
 from aclcmp.orchestrator.pipeline.exchanged_labels import exchanged_label_hints
 from aclcmp.orchestrator.pipeline.exchanged_slices import exchanged_slice_hints
 from aclcmp.orchestrator.pipeline.missing_reductions import missing_reduction_hints
@@ -104,10 +105,11 @@ def _diagnose(
     others = {} if interrupted else exchanged_label_hints(plan, own, compare, judgement.labels)
     unknown = [label for label in own if label.key not in others]
     slices = {} if interrupted else exchanged_slice_hints(plan, unknown, compare)
+    blocks = {} if interrupted else exchanged_block_hints(plan, unknown, compare)
     hints: list[Hint] = []
     for label in own:
-        proven = (*others.get(label.key, ()), *slices.get(label.key, ()))
-        known = {rank for hint in proven for rank in hint.ranks}
+        proven = (*others.get(label.key, ()), *slices.get(label.key, ()), *blocks.get(label.key, ()))
+        known = {rank for hint in proven if hint.kind != WRONG_BLOCKS for rank in hint.ranks}
         left = {rank: look for rank, look in by_label[label.key].items() if rank not in known}
         hints += (*sums.get(label.key, ()), *proven)
         hints += hints_of(label, left, noise[label.key], names.get(label.key))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from aclcmp.labeling.shard.price_table import Price
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.cluster.cluster import LOCAL_RAY, Cluster, is_this_host
 from aclcmp.orchestrator.cluster.file_locations import FileLocations, locate_shards, unreachable_sentences, where
@@ -14,12 +16,15 @@ from aclcmp.orchestrator.cluster.file_visibility import probe_visibility
 from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.floors import FloorSource
+from aclcmp.orchestrator.core.margins import MarginPlan
 from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
+from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights, offer_sums
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
+from aclcmp.orchestrator.plan.margin_plans import plan_margins
 from aclcmp.orchestrator.plan.noise_plans import plan_reference, plan_repeat
 from aclcmp.orchestrator.plan.planner import plan_run, plan_two
 from aclcmp.orchestrator.plan.two_runs import as_golden
@@ -29,7 +34,6 @@ from aclcmp.orchestrator.run.shards import FoundShards, UnreadableShard, read_in
 from aclcmp.orchestrator.run.sources import LabelSource, world_size
 from aclcmp.orchestrator.terminal.screen import Screen
 from aclcmp.orchestrator.transfer.fetched_ranks import fetched_ranks
-from aclcmp.orchestrator.weights.check_weights import check_weights
 
 RecordedRun = tuple[RunDir, RunRecord]
 
@@ -66,6 +70,12 @@ class ComparisonPlan:
     weights: WeightReport | None = None
     token_texts: Mapping[int, str] = field(default_factory=dict)
     """The text of tokens, as far as it was recorded."""
+    margins: tuple[MarginPlan, ...] = ()
+    """The plans by which it is measured what moved the margins between tokens."""
+    price: Price | None = None
+    """What quantisation costs golden, if it is quantised."""
+    samples: tuple[tuple[FloorSource, Plan], ...] = ()
+    """Further plans by which golden's reference measures noise: of a quantised golden one sample is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,11 @@ def plan_local_run(
     return _plan_run(_LoadedRun.of(found, record, lost), record, screen, layouts, repeats)
 
 
+def plan_shards(found: FoundShards, record: RunRecord | None, screen: Screen, layouts: LayoutRules) -> ComparisonPlan:
+    """Plan a run whose ranks all are on this host by its shards; the labels of a rank fail of which one is lost."""
+    return _plan_run(_LoadedRun.of(found, record), record, screen, layouts, {})
+
+
 def plan_finished_run(run: ComparedRun, repeats: Mapping[FloorSource, RecordedRun], screen: Screen) -> ComparisonPlan:
     """Plan a run whose ranks ran on this host just now; the labels of a rank of which a shard cannot be read fail.
 
@@ -125,14 +140,20 @@ def plan_sides(
 ) -> ComparisonPlan:
     """Plan two things that lie on this host. Raises UsageError when `ids` gives two labels one id."""
     _show_label_count(screen, (*golden.indices, *actual.indices))
-    plan = plan_two(
-        golden.indices, actual.indices, actual.world_size, ids, layouts, lost_goldens=golden.lost, lost=actual.lost
+    named = name_by_weights(golden.indices, actual.indices, actual.world_size, ids)
+    plan_labels = partial(
+        plan_two, world_size=actual.world_size, ids=ids, layouts=layouts, lost_goldens=golden.lost, lost=actual.lost
     )
-    plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes))
-    reference = plan_reference(as_golden(golden.indices, actual.indices, ids), golden.world_size, layouts)
-    plan, weights = _check_weights(plan, golden.indices, actual.indices, actual.world_size)
-    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts((*actual.indices, *golden.indices)))
+    plan = plan_labels(golden.indices, named.actual, joins=named.joins)
+    if summed := named.of_summands(golden.indices):
+        plan = offer_sums(plan, plan_labels(*summed))
+    plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
+    goldens = as_golden(golden.indices, actual.indices, ids)
+    reference = plan_reference(goldens, golden.world_size, layouts)
+    samples = _more_samples(goldens, golden.world_size, layouts)
+    floors = {} if reference is None else {_source_of_reference(golden.indices): reference}
+    texts, price = token_texts((*actual.indices, *golden.indices)), price_of(golden.indices)
+    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts, price=price, samples=samples)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -175,16 +196,22 @@ def plan_on_golden_values(
     lost, lost_actuals = found.reasons({}), computed.reasons(record.hosts)
     _show_label_count(screen, actuals)
     size = world_size(actuals, record)
-    measured = plan_two(goldens, actuals, size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
+    named = name_by_weights(goldens, actuals, size)
+    measured = plan_two(
+        goldens, named.actual, size, layouts=layouts, joins=named.joins, lost_goldens=lost, lost=lost_actuals
+    )
     plan = measured
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
-        plan = plan_run(goldens, world_size(goldens, None), layouts, lost)
+        ranks = world_size(goldens, None)
+        own = name_by_weights(goldens, goldens, ranks)
+        plan = plan_run(own.actual, ranks, layouts, lost, joins=own.joins)
     sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
-    plan = replace(plan, notes=(*sentences, *plan.notes))
+    plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
-    floors = {} if reference is None else {FloorSource.REFERENCE: reference}
-    plan, weights = _check_weights(plan, goldens, actuals, size)
-    return ComparisonPlan(plan, floors, None if record.inject else measured, weights)
+    floors = {} if reference is None else {_source_of_reference(goldens): reference}
+    samples = _more_samples(goldens, world_size(goldens, None), layouts)
+    own_plan = None if record.inject else measured
+    return ComparisonPlan(plan, floors, own_plan, named.report, price=price_of(goldens), samples=samples)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
@@ -232,37 +259,53 @@ def _plan_run(
     repeats: Mapping[FloorSource, _LoadedRun],
 ) -> ComparisonPlan:
     world = world_size(loaded.indices, record)
-    plan = plan_run(loaded.indices, world, layouts, loaded.lost, loaded.heard)
+    named = name_by_weights(loaded.indices, loaded.indices, world)
+    plan = plan_run(named.actual, world, layouts, loaded.lost, loaded.heard, named.joins)
+    if summed := named.of_summands(loaded.indices):
+        plan = offer_sums(plan, plan_run(summed[1], world, layouts, loaded.lost))
     _show_label_count(screen, loaded.indices)
     without_floor = (
         f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)
     )
-    plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *without_floor))
+    plan = replace(plan, notes=(*unreachable_sentences(loaded.lost), *plan.notes, *named.notes, *without_floor))
     floors = {source: plan_repeat(loaded.indices, other.indices, world, layouts) for source, other in repeats.items()}
     if reference := plan_reference(loaded.indices, world, layouts):
-        floors[FloorSource.REFERENCE] = reference
-    plan, weights = _check_weights(plan, loaded.indices, loaded.indices, world)
-    return ComparisonPlan(plan, floors, weights=weights, token_texts=token_texts(loaded.indices))
-
-
-def _check_weights(
-    plan: Plan, golden: Sequence[ShardIndex], actual: Sequence[ShardIndex], world: int
-) -> tuple[Plan, WeightReport | None]:
-    """Check the weights that both sides recorded; the plan gets a note where only one side did."""
-    sides = [
-        [(index.header.rank, table) for index in indices for table in index.weights if table.side == side]
-        for indices, side in ((golden, "pta"), (actual, "acl"))
-    ]
-    if bool(sides[0]) == bool(sides[1]):
-        return plan, check_weights(sides[0], sides[1], world)
-    with_some, without = ("golden", "actual") if sides[0] else ("actual", "golden")
-    note = f"weights are not checked: the {with_some} side's rows were hashed, the {without} side's were not"
-    return replace(plan, notes=(*plan.notes, note)), None
+        floors[_source_of_reference(loaded.indices)] = reference
+    return ComparisonPlan(
+        plan,
+        floors,
+        weights=named.report,
+        token_texts=token_texts(loaded.indices),
+        margins=plan_margins(named.actual, world, layouts),
+        price=price_of(loaded.indices),
+        samples=_more_samples(loaded.indices, world, layouts),
+    )
 
 
 def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:
     """Return the texts of tokens that shards tell; of several the last one's count."""
     return {token: text for index in indices for token, text in index.token_texts.items()}
+
+
+def price_of(indices: Iterable[ShardIndex]) -> Price | None:
+    """Return what quantisation costs, as shards tell it."""
+    return next((index.price for index in indices if index.price is not None), None)
+
+
+def _more_samples(
+    indices: Sequence[ShardIndex], world: int, layouts: LayoutRules
+) -> tuple[tuple[FloorSource, Plan], ...]:
+    """Return the plans of all samples of golden's reference beyond the first."""
+    found: list[Plan] = []
+    while (plan := plan_reference(indices, world, layouts, sample=len(found) + 1)) is not None:
+        found.append(plan)
+    return tuple((_source_of_reference(indices), plan) for plan in found)
+
+
+def _source_of_reference(indices: Iterable[ShardIndex]) -> FloorSource:
+    """Return what golden beside its reference measures."""
+    price = price_of(indices)
+    return FloorSource.QUANTISED if price is not None and price.rounds_inputs else FloorSource.REFERENCE
 
 
 def _show_label_count(screen: Screen, indices: Sequence[ShardIndex]) -> None:

@@ -81,8 +81,8 @@ def evidence_of_report(report: Report) -> Evidence:
     failed = has_failure(report.run) or judgement.exit_code is ExitCode.FAILED
     coverage = judgement.coverage
     tokens = tuple(each.evidence for each in judgement.tokens)
-    silent, weights = coverage.silent_ranks, judgement.weights
-    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights, tokens)
+    silent, weights, independent = coverage.silent_ranks, judgement.weights, report.order == "none"
+    return Evidence(labels, judgement.replicas, coverage.unreadable, silent, failed, weights, tokens, independent)
 
 
 def judge_again(folder: Path, options: JudgingOptions, *, save: bool) -> tuple[Report, RunDir]:
@@ -192,13 +192,16 @@ def print_diff(first: Path, second: Path) -> ExitCode:
     return ExitCode.DIVERGED if worse(before.judgement, after.judgement, found) else ExitCode.MATCH
 
 
-def show(report: Report, run: RunDir | None = None, *, as_json: bool) -> None:
-    """Print a report for people, or as JSON for programs; then write its files into `run`, and say which cannot be."""
+def show(report: Report, run: RunDir | None = None, *, as_json: bool, full: bool = False) -> None:
+    """Print a report for people, or as JSON for programs; then write its files into `run`, and say which cannot be.
+
+    `full`: with all rows, however many.
+    """
     console = report_console(sys.stdout)
     if as_json:
         print_json(report)
     else:
-        print_report(report, console, None if run is None else run.root)
+        print_report(report, console, None if run is None else run.root, full=full or None)
     files = WriteResult(()) if run is None else write_reports(report, run)
     if not as_json:
         print_files(files.files, console)

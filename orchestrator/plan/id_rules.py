@@ -7,7 +7,7 @@ stands for a number that `{n+4}` on the other side exceeds by four.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -52,9 +52,11 @@ class JoinRule:
         """The rules for single ids: all keep their names until they are joined."""
         return tuple(IdRule(each, each, self.line) for each in self.actual)
 
-    def names(self, golden_ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    def names(self, golden_ids: Collection[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Yield golden and actual ids that belong together, for each golden id that the first pattern matches."""
-        for data_id in golden_ids:
+        first = self.golden[0]
+        of_rule = golden_ids if _HOLE.search(first) else [first] if first in golden_ids else []
+        for data_id in of_rule:
             if (values := _match(self.golden[0], data_id)) is not None:
                 goldens, actuals = (
                     tuple(_fill_holes(each, values) for each in side) for side in (self.golden, self.actual)

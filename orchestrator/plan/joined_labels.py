@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from aclcmp.labeling.layout import Layout, divisors
+from aclcmp.labeling.layout import Layout, Shard, divisors
 from aclcmp.orchestrator.core.plan import Gap, GapKind, LabelPlan
 from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
 from aclcmp.orchestrator.core.text import note_on_unused_rules
@@ -78,7 +78,7 @@ class JoinedLabels:
             side: dict.fromkeys(label.key.label for _, labels in ranks for label in labels).keys()
             for side, ranks in self._by_side.items()
         }
-        names = list(self._ids["golden"])
+        names = self._ids["golden"]
         unused: list[int] = []
         for rule in rules:
             before = len(self._words)
@@ -179,7 +179,9 @@ class JoinedLabels:
     def _parts_of(
         self, side: str, rank: int, label: RankLabel, partners: Mapping[str, int | str]
     ) -> Iterator[RankLabel]:
-        sizes, reason = self._part_sizes(side, label, partners)
+        told = _told_parts(label, len(partners))
+        sizes, reason = ([size for size, _ in told], "") if told else self._part_sizes(side, label, partners)
+        layouts: list[Layout | None] = [layout for _, layout in told] or [_layout_of_part(label)] * len(partners)
         begin = 0
         for number, name in enumerate(partners):
             part = _rename(label, name)
@@ -193,7 +195,7 @@ class JoinedLabels:
                 place = _Part(begin, sizes[number], label.shape[-1])
                 self._parts |= {(each, side, rank): place for each in _names_of(part)}
                 begin += sizes[number]
-                yield see_label(part, (*label.shape[:-1], sizes[number]), _layout_of_part(label))
+                yield see_label(part, (*label.shape[:-1], sizes[number]), layouts[number])
 
     def _part_sizes(self, side: str, label: RankLabel, partners: Mapping[str, int | str]) -> tuple[list[int], str]:
         """Return the sizes of a label's parts, or why they are not known."""
@@ -356,6 +358,27 @@ def _why_no_sum(labels: Sequence[RankLabel]) -> str:
     if all(table is tables[0] for table in tables) or len({table and table.numbers.tobytes() for table in tables}) == 1:
         return ""
     return "the rows of its summands have different names"
+
+
+def _told_parts(label: RankLabel, count: int) -> list[tuple[int, Layout]]:
+    """Return the size and layout of each of so many parts of a label, where its layout tells them; else nothing."""
+    layout, columns = label.record.layout, label.shape[-1] if label.shape else 0
+    placement = layout.placements[0] if layout is not None and len(layout.placements) == 1 else None
+    if not isinstance(placement, Shard) or placement.dim not in (-1, len(label.shape) - 1) or _why_no_parts(label):
+        return []
+    parts = placement.sizes_and_copies
+    sizes = [size for size, _ in parts]
+    if sum(sizes) != columns:  # those of the whole
+        ranks, left = divmod(sum(size * copies for size, copies in parts), columns or 1)
+        if left or not ranks or any(size * copies % ranks for size, copies in parts):
+            return []
+        sizes = [size * copies // ranks for size, copies in parts]
+    if len(parts) != count:
+        return []
+    return [
+        (size, Layout((Shard(-1, None if copies == 1 else ((size, copies),), ranks=placement.ranks),)))
+        for size, (_, copies) in zip(sizes, parts, strict=True)
+    ]
 
 
 def _layout_of_part(label: RankLabel) -> Layout | None:

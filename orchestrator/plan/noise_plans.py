@@ -6,7 +6,8 @@ suggest, and questions that they leave open, give no pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from aclcmp.labeling.shard.record import REFERENCE
@@ -23,12 +24,16 @@ from aclcmp.orchestrator.plan.planner import plan_labels
 from aclcmp.orchestrator.plan.rank_labels import RankLabel, labels_by_rank
 
 
-def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = NO_RULES) -> Plan | None:
+def plan_reference(
+    indices: Iterable[ShardIndex], world_size: int, layouts: LayoutRules = NO_RULES, *, sample: int = 0
+) -> Plan | None:
     """Pair the golden labels of a run with their references; None where it has none.
 
     In its pairs the reference is "golden" and golden is "actual": `pair.rank` is the rank whose golden label it is, and
     `pair.key` names the label as in the plan of the run. Layouts, partial sums and replicas count as they do there,
     golden ones as `layouts` has them; where golden and reference of a rank have one shape, they have one layout.
+
+    A reference that was labelled several times as often as golden is several samples; `sample` is which one counts.
 
     A plan of floors has no gaps, replicas, questions or second looks. Left out is a label whose layout is ambiguous, or
     inferred from the shapes alone, and a rank without a reference of its own, unless a layout or equal bits say that
@@ -37,9 +42,23 @@ def plan_reference(indices: Iterable[ShardIndex], world_size: int, layouts: Layo
     corrected, _ = layouts.apply(list(indices), "pta")
     if not any(record.side == REFERENCE for index in corrected for record in index.records):
         return None
-    ranks = list(labels_by_rank(corrected))
+    ranks = [(rank, list(_of_sample(labels, sample))) for rank, labels in labels_by_rank(corrected)]
     wanted = {label.key for _, labels in ranks for label in labels if label.record.side == REFERENCE}
+    if not wanted:
+        return None
     return _plan([(rank, _pair_with_references(labels, wanted)) for rank, labels in ranks], world_size, "reference")
+
+
+def _of_sample(labels: Sequence[RankLabel], sample: int) -> Iterator[RankLabel]:
+    """Yield a rank's golden labels, and their references in one sample, as if it were the only one."""
+    goldens = Counter(label.key[:2] for label in labels if label.record.side == "pta")
+    for label in labels:
+        key, each = label.key, goldens[label.key[:2]]
+        if label.record.side == REFERENCE and each:
+            if key.occurrence // each == sample:
+                yield replace(label, key=LabelKey(*key[:2], key.occurrence % each))
+        elif label.record.side != REFERENCE or sample == 0:
+            yield label
 
 
 def plan_repeat(

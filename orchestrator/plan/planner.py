@@ -36,17 +36,18 @@ def plan_run(
     layouts: LayoutRules = NO_RULES,
     lost: Mapping[int, str] = _NOBODY,
     heard: Iterable[tuple[LabelKey, int]] = (),
+    joins: Sequence[JoinRule] = (),
 ) -> Plan:
     """Pair the two sides of every label on every rank that saw it. Linear in the number of labels.
 
     `lost` are ranks whose shards nobody can read, each with the reason: every label fails there, also each (label,
-    rank) of `heard`, which were compared while they ran. References have a plan of their own,
+    rank) of `heard`, which were compared while they ran. `joins` join labels. References have a plan of their own,
     `noise_plans.plan_reference`; no other plan contains them.
     """
     corrected, notes = layouts.apply(list(indices), "")
     (corrected,) = layouts.without_tellers(corrected)
     with without_collection():
-        return _with_notes(_plan([corrected], world_size, LostRanks(lost), heard), notes)
+        return _with_notes(_plan([corrected], world_size, LostRanks(lost), heard, joins), notes)
 
 
 def plan_two(
@@ -56,6 +57,7 @@ def plan_two(
     ids: IdMap | None = None,
     layouts: LayoutRules = NO_RULES,
     *,
+    joins: Sequence[JoinRule] = (),
     lost_goldens: Mapping[int, str] = _NOBODY,
     lost: Mapping[int, str] = _NOBODY,
 ) -> Plan:
@@ -63,8 +65,9 @@ def plan_two(
 
     Of the golden run the side "pta" counts, of the other "acl"; a run that labelled one side only is that side,
     whatever it called it. Tasks pair by their order, labels by `ids`. Ranks of the two runs need not correspond.
-    `layouts` go by golden ids. `lost_goldens` are ranks of the golden run whose shards nobody can read, each with the
-    reason; `lost` are those of the other. Raises UsageError where `ids` gives two actual labels one golden id.
+    `layouts` go by golden ids; `joins` join labels beside those of `ids`. `lost_goldens` are ranks of the golden run
+    whose shards nobody can read, each with the reason; `lost` are those of the other. Raises UsageError where `ids`
+    gives two actual labels one golden id.
     """
     goldens, actuals = keep_side(list(golden), "pta"), keep_side(list(actual), "acl")
     notes: list[str] = []
@@ -77,7 +80,10 @@ def plan_two(
     goldens, actuals = layouts.without_tellers(goldens, actuals)
     with without_collection():
         plan = _plan(
-            [goldens, actuals], world_size, LostRanks(lost, lost_goldens), joins=() if ids is None else ids.joins
+            [goldens, actuals],
+            world_size,
+            LostRanks(lost, lost_goldens),
+            joins=(*joins, *(() if ids is None else ids.joins)),
         )
     return _with_notes(plan, [*notes, *of_tasks, *of_golden, *of_actual])
 
@@ -139,6 +145,8 @@ def _plan(
     by_run = [list(_labels_to_compare(run, names)) for run in runs]
     joined = None
     if joins:
+        if one_run:
+            by_run = [_of_side(by_run[0], is_golden=True), _of_side(by_run[0], is_golden=False)]
         from aclcmp.orchestrator.plan.joined_labels import JoinedLabels  # here and not above: most plans join nothing
 
         joined = JoinedLabels(by_run[0], by_run[1], joins)
@@ -173,6 +181,10 @@ def _labels_to_compare(run: Sequence[ShardIndex], names: Keys) -> Iterator[tuple
     """Yield each rank's labels of both sides."""
     for rank, labels in labels_by_rank(run, names):
         yield rank, [label for label in labels if label.record.side != REFERENCE]
+
+
+def _of_side(ranks: Iterable[tuple[int, list[RankLabel]]], *, is_golden: bool) -> list[tuple[int, list[RankLabel]]]:
+    return [(rank, [each for each in labels if (each.record.side == "pta") == is_golden]) for rank, labels in ranks]
 
 
 def _world_size(run: Sequence[ShardIndex]) -> int:

@@ -15,16 +15,16 @@ from aclcmp.orchestrator.plan.id_rules import IdMap, RankRule, TaskRule, quote_i
 
 def keep_side(indices: Sequence[ShardIndex], side: str) -> list[ShardIndex]:
     """Keep the labels of one side of a run, or of its only side, as `side`; drop all others, also references."""
-    kept = _side_that_counts(indices, side)
+    kept = side_that_counts(indices, side)
 
     def to_side(record: LabelRecord) -> LabelRecord | None:
         # most runs have it right, and a copy of a record takes several us
         return record if record.side == side == kept else replace(record, side=side) if record.side == kept else None
 
-    return _map_records(indices, to_side)
+    return map_records(indices, to_side)
 
 
-def _side_that_counts(indices: Sequence[ShardIndex], side: str) -> str:
+def side_that_counts(indices: Sequence[ShardIndex], side: str) -> str:
     """Return the side, or the only one that a run labelled."""
     found = {record.side for index in indices for record in index.records} - {"", REFERENCE}
     return side if side in found or len(found) != 1 else next(iter(found))
@@ -36,7 +36,7 @@ def align_tasks(
     """Give golden tasks the numbers of the actual ones, and drop what rules drop; also return notes on the rules."""
     theirs, ours = task_numbers(goldens), task_numbers(actuals)
     dropped = {rule.actual for rule in rules if rule.golden is None}
-    kept = _map_records(actuals, lambda record: None if record.task in dropped else record) if dropped else actuals
+    kept = map_records(actuals, lambda record: None if record.task in dropped else record) if dropped else actuals
     unused = [rule.line for rule in rules if rule.golden not in (None, *theirs) or rule.actual not in (None, *ours)]
     aligned = _renumber(goldens, _pair_tasks(theirs, ours, rules))
     return aligned, list(kept), note_on_unused_rules(unused, "the map")
@@ -45,12 +45,12 @@ def align_tasks(
 def as_golden(goldens: Sequence[ShardIndex], actuals: Sequence[ShardIndex], ids: IdMap | None) -> list[ShardIndex]:
     """Return the golden run's labels, also its references, in the tasks and by the names that its golden ones get."""
     if ids is not None and ids.ranks:
-        sides = (_side_that_counts(goldens, "pta"), REFERENCE)
-        goldens = _map_records(goldens, lambda record: record if record.side in sides else None)
+        sides = (side_that_counts(goldens, "pta"), REFERENCE)
+        goldens = map_records(goldens, lambda record: record if record.side in sides else None)
         goldens, _ = name_by_rank(goldens, ids, "golden")
     theirs, ours = (
         sorted({record.task for index in run for record in index.records if record.side == side})
-        for run, side in ((goldens, _side_that_counts(goldens, "pta")), (actuals, _side_that_counts(actuals, "acl")))
+        for run, side in ((goldens, side_that_counts(goldens, "pta")), (actuals, side_that_counts(actuals, "acl")))
     )
     return _renumber(goldens, _pair_tasks(theirs, ours, () if ids is None else ids.tasks))
 
@@ -81,7 +81,7 @@ def _renumber(indices: Sequence[ShardIndex], tasks: Mapping[int, int]) -> list[S
         task = tasks.get(record.task)
         return record if task == record.task else None if task is None else replace(record, task=task)
 
-    return _map_records(indices, change)
+    return map_records(indices, change)
 
 
 def map_ids(
@@ -113,8 +113,8 @@ def map_ids(
         inputs = tuple([golden for each in record.inputs if (golden := name_of(each)) is not None])
         return None if name is None else replace(record, data_id=name, inputs=inputs)
 
-    kept = _map_records(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
-    return kept, _map_records(actuals, map_names), tuple(notes)
+    kept = map_records(goldens, lambda record: record if ids.keeps_golden(record.data_id) else None)
+    return kept, map_records(actuals, map_names), tuple(notes)
 
 
 def name_by_rank(indices: Sequence[ShardIndex], ids: IdMap, side: str) -> tuple[Sequence[ShardIndex], list[int]]:
@@ -152,9 +152,7 @@ def shape_and_dtype(record: LabelRecord, index: ShardIndex | None) -> tuple[tupl
     return (getattr(dump, "shape", record.shape), getattr(dump, "dtype", record.dtype))
 
 
-def _map_records(
-    indices: Sequence[ShardIndex], change: Callable[[LabelRecord], LabelRecord | None]
-) -> list[ShardIndex]:
+def map_records(indices: Sequence[ShardIndex], change: Callable[[LabelRecord], LabelRecord | None]) -> list[ShardIndex]:
     """Change every label; a change to None leaves it out."""
     return [
         replace(index, records=tuple(new for record in index.records if (new := change(record)) is not None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib import resources
 from math import isnan
 from operator import attrgetter
@@ -90,6 +90,8 @@ def json_pieces(report: Report) -> Iterator[str]:
     }
     if judgement.weights is not None:
         tail["weights"] = _weights(judgement.weights)
+    if report.price is not None:
+        tail["price"] = asdict(report.price)
     if judgement.tokens:
         tail["tokens"] = token_objects(report, number)
     yield "{"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.tokens import TokenState, TokenVerdicts
+from aclcmp.orchestrator.core.tokens import Token, TokenState, TokenVerdicts
 from aclcmp.orchestrator.report.text.causes import key_object
 from aclcmp.orchestrator.report.text.tokens import rank_groups
 
@@ -40,6 +40,7 @@ def token_objects(report: Report, number: Callable[[float], float | str | None])
                     "actual_text": report.token_texts.get(token.actual),
                     **figures,
                     "noise": number(noise),
+                    **_shares_object(token, number),
                 }
             )
         known = [token.kl for token in evidence.tokens if not math.isnan(token.kl)]
@@ -53,3 +54,14 @@ def token_objects(report: Report, number: Callable[[float], float | str | None])
         }
 
     return [group_object(ranks, verdicts) for ranks, verdicts in groups]
+
+
+def _shares_object(token: Token, number: Callable[[float], float | str | None]) -> dict[str, Any]:
+    """Return what moved the margin of a token, {} where nobody measured it."""
+    if not token.shares:
+        return {}
+    largest = token.largest_share
+    return {
+        "moved_most_in": None if largest is None else largest.label,
+        "moved_in": [{"label": share.label, "moved": number(share.moved)} for share in token.shares],
+    }

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from aclcmp.orchestrator.core.text import shown_path
 from aclcmp.orchestrator.errors import UsageError
+
+RUNS = "aclcmp-runs"
+"""Folder of the runs of a working directory, where nothing else is told."""
+LATEST = "latest"
+"""Link in it to the newest run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +47,14 @@ class RunDir:
         """Return the run directory of a folder. Raises UsageError where there is no folder."""
         if not folder.is_dir():
             raise _no_folder(folder)
+        folder = follow_link(folder)
         return RunDir(folder.absolute(), folder.name)
 
     @staticmethod
     def create(output: Path | None, *, with_ranks: bool = True) -> RunDir:
         """Make a new run directory: `output`, or `aclcmp-runs/<stamp>` in the working directory.
 
-        Without ranks it gets no folders for shards and logs: it holds only a report.
+        Without ranks it gets no folders for shards and logs: it holds only a report. `aclcmp-runs/latest` leads to it.
 
         Raises UsageError as `check_vacant` does, and when the folder cannot be made.
         """
@@ -53,13 +62,14 @@ class RunDir:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         for number in itertools.count(1):
             run_id = stamp if number == 1 else f"{stamp}-{number}"
-            root = output.absolute() if output is not None else Path.cwd() / "aclcmp-runs" / run_id
+            root = output.absolute() if output is not None else Path.cwd() / RUNS / run_id
             try:
                 root.mkdir(parents=True, exist_ok=output is not None)
                 run = RunDir(root, run_id)
                 if with_ranks:
                     run.shards.mkdir()
                     run.logs.mkdir()
+                _link_latest(root)
                 return run
             except FileExistsError:  # another run began within the same second
                 RunDir.check_vacant(output)
@@ -159,6 +169,23 @@ class RunDir:
     def report_csv(self) -> Path:
         """The cross-rank report as a table, in the original's columns."""
         return self.root / "report.csv"
+
+
+def follow_link(folder: Path) -> Path:
+    """Return the folder that a link leads to now: where it is that of the latest run, a new run changes it."""
+    return Path(shown_path(folder.resolve())) if folder.is_symlink() else folder
+
+
+def _link_latest(root: Path) -> None:
+    """Let the link beside the runs of the working directory lead to a new one, unless that lies within another run."""
+    runs = Path.cwd() / RUNS
+    if not runs.is_dir() or any(RunDir(parent, "").record.exists() for parent in root.parents):
+        return
+    link, part = runs / LATEST, runs / f".{LATEST}-{os.getpid()}"
+    with suppress(OSError):  # without the link the newest run is found by its time
+        if link.is_symlink() or not link.exists():
+            part.symlink_to(os.path.relpath(root, runs))
+            part.replace(link)
 
 
 def _no_folder(path: Path) -> UsageError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import StringIO
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -21,6 +22,7 @@ from rich.text import Text
 from aclcmp.orchestrator.core.job import Placement
 from aclcmp.orchestrator.core.run_record import RankState
 from aclcmp.orchestrator.core.text import keep_colours, strip_colours, visible
+from aclcmp.orchestrator.terminal.console import text_console
 
 
 class _Bars(Progress):
@@ -178,3 +180,13 @@ class Screen:
         if not self._console.is_terminal:
             with suppress(BrokenPipeError):
                 sys.stderr.write(f"aclcmp: {text}\n")
+
+
+class QuietScreen(Screen):
+    """Screen that shows nothing, for a comparison inside the user's process."""
+
+    def __init__(self) -> None:
+        super().__init__(text_console(StringIO()))
+
+    def _print_progress(self, text: str) -> None:
+        pass

@@ -1,4 +1,4 @@
-"""From the hashes that ranks recorded to what they hold of golden's weights, and what is wrong about it."""
+"""From what ranks hold of golden's weights to what is wrong about it."""
 
 from __future__ import annotations
 
@@ -8,67 +8,79 @@ from dataclasses import replace
 
 import numpy as np
 
-from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, RowForm, WeightTable, row_length
+from aclcmp.labeling.shard.weight_table import NOT_ZERO, RowForm, row_length
 from aclcmp.orchestrator.core.weights import HeldRows, WeightFault, WeightFinding, WeightReport
 from aclcmp.orchestrator.weights.coverage import Coverage, out_of_place
-from aclcmp.orchestrator.weights.expected import Expectations, Holding, Signature, signature_of
+from aclcmp.orchestrator.weights.expected import Holding, Signature
 from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
 from aclcmp.orchestrator.weights.names import fold_layers, module_of, short_name, template_of
+from aclcmp.orchestrator.weights.weight_map import WeightMap
 from aclcmp.orchestrator.weights.words import held_words, length_of, ranges, rows_words, told_rows
-
-RankTable = tuple[int, WeightTable]
-"""A rank, and what it recorded of a model."""
 
 _QUANTISED = ("int8", "uint8", "int32", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
 
 
-def check_weights(golden: Sequence[RankTable], actual: Sequence[RankTable], ranks: int) -> WeightReport | None:
-    """Return what the ranks of the actual side hold of golden's weights; None where a side recorded none.
+def check_weights(found: WeightMap, ranks: int) -> WeightReport:
+    """Return what is wrong about what ranks hold of golden's weights.
 
     `ranks` is how many there are; where some recorded no weights, rows that nobody holds are not told.
     """
-    if not golden or not actual:
-        return None
-    return _Check(_golden_parameters(golden), actual, ranks).report()
+    return _Check(found, ranks).report()
 
 
-def _golden_parameters(tables: Sequence[RankTable]) -> list[HashedParameter]:
-    """Return golden's parameters, each once; those of which ranks hold different rows are told by their rank."""
-    contents: dict[str, dict[bytes, tuple[int, HashedParameter]]] = defaultdict(dict)
-    for rank, table in tables:
-        for each in table.parameters:
-            if each.forms:
-                key = b"".join(rows.tobytes() for form, rows in each.forms.items() if form.parts == 1)
-                contents[each.name].setdefault(key or repr(each.shape).encode(), (rank, each))
-    return [
-        each if len(found) == 1 else replace(each, name=f"{each.name} (golden rank {rank})")
-        for found in contents.values()
-        for rank, each in found.values()
-    ]
+def note_on_order(found: WeightMap) -> Iterator[str]:
+    """Say where most slices that ranks hold are not in the order of the ranks' numbers, nor of groups of them."""
+    _, votes = _slices_of(found.golden, found.holdings)
+    count = len(found.ranks)
+    for slices in sorted({slices for _, slices in votes}):
+        of_ranks = [votes[rank, slices] for rank in found.ranks if (rank, slices) in votes]
+        places = [each.most_common(1)[0][0] for each in of_ranks]
+        if len(places) < count or count % slices or len(set(places)) < slices:
+            continue
+        if places not in ([n % slices for n in range(count)], [n * slices // count for n in range(count)]):
+            told = ", ".join(f"rank {rank} slice {n + 1}" for rank, n in zip(found.ranks, places, strict=True))
+            yield f"ranks hold the slices of golden's weights in another order than that of their numbers: {told}"
+
+
+def _slices_of(
+    golden: GoldenRows, holdings: Sequence[Holding]
+) -> tuple[list[tuple[Holding, int, int]], dict[tuple[int, int], Counter[int]]]:
+    """Return what holds one even slice, its number, and how many there are; and how often a rank has which number.
+
+    The latter is by rank and how many slices there are.
+    """
+    of_holding: list[tuple[Holding, int, int]] = []
+    votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    for holding in holdings:
+        found = {each for each in map(golden.slice_of, holding.segments) if each is not None}
+        if len(found) == 1:
+            ((place, slices),) = found
+            of_holding.append((holding, place, slices))
+            votes[holding.rank, slices][place] += 1
+    return of_holding, votes
 
 
 class _Check:
     """One comparison of the weights of two sides."""
 
-    def __init__(self, golden: list[HashedParameter], actual: Sequence[RankTable], ranks: int) -> None:
-        self._golden = GoldenRows(golden)
-        self._names = [each.name for each in golden]
-        self._lengths = {length_of(each, form) for each in golden for form in each.forms}
-        self._ranks = tuple(sorted({rank for rank, _ in actual}))
-        self._holdings: list[Holding] = []
-        self._unread: list[tuple[int, HashedParameter]] = []
-        models: dict[int, int] = defaultdict(int)
-        for rank, table in actual:
-            model, models[rank] = models[rank], models[rank] + 1
-            for each in table.parameters:
-                if not each.forms:
-                    self._unread.append((rank, each))
-                    continue
-                segments = tuple(self._golden.segments(each, self._golden.find(each)))
-                self._holdings.append(Holding(rank, model, each, segments, signature_of(each.name, segments, golden)))
-        packed = {name: parts for _, table in actual for name, parts in table.packed.items()}
-        self._expected = Expectations(self._holdings, self._golden, packed)
-        self._coverage = Coverage(self._golden, self._holdings, all_ranks=len(self._ranks) >= ranks)
+    def __init__(self, found: WeightMap, ranks: int) -> None:
+        self._golden, self._holdings, self._expected = found.golden, found.holdings, found.expected
+        self._unread, self._ranks = found.unread, found.ranks
+        self._names = [each.name for each in found.golden.parameters]
+        self._types = {each.dtype for each in found.golden.parameters}
+        self._lengths = {length_of(each, form) for each in found.golden.parameters for form in each.forms}
+        self._places = {module_of(name): place for place, name in reversed([*enumerate(self._names)])}
+        self._coverage = Coverage(found.golden, found.holdings, all_ranks=len(found.ranks) >= ranks)
+        self._whole: dict[str, set[int]] = defaultdict(set)
+        """By name of a parameter, the ranks on which all of its rows are golden's or zero."""
+        self._holders: dict[int, list[tuple[Holding, Segment]]] = defaultdict(list)
+        """By number of golden's parameter, what holds rows of it."""
+        for holding in found.holdings:
+            if all(each.known or each.zero for each in holding.segments):
+                self._whole[holding.parameter.name].add(holding.rank)
+            for each in holding.segments:
+                if each.known:
+                    self._holders[each.golden].append((holding, each))
 
     def report(self) -> WeightReport:
         """Return all that was found."""
@@ -137,9 +149,7 @@ class _Check:
         wrong = np.zeros(len(holding.rows), bool)
         for each in unknown:
             wrong[each.begin : each.begin + each.count] = True
-        others = (each for each in self._holdings if each.parameter.name == holding.parameter.name)
-        on_another = any(each.rank != holding.rank and all(s.known or s.zero for s in each.segments) for each in others)
-        finding = self._finding(holding, wrong, None, certain=gaps or on_another)
+        finding = self._finding(holding, wrong, None, certain=gaps or self._is_whole_elsewhere(holding))
         siblings = self._coverage.siblings(held)
         lost = self._coverage.lost(holding, siblings)
         words = f"{finding.words}; no rank holds {', '.join(lost)}" if lost else finding.words
@@ -149,7 +159,7 @@ class _Check:
         parameter = holding.parameter
         length = row_length(parameter.shape)
         words, kind = "holds no row of golden's, on any rank or in any layer", WeightFault.UNKNOWN
-        if parameter.dtype in _QUANTISED:
+        if parameter.dtype in _QUANTISED and parameter.dtype not in self._types:
             words, kind = f"quantised ({parameter.dtype}): golden has no such rows", WeightFault.UNCHECKED
         elif length not in self._lengths:
             words, kind = f"golden's rows were not hashed in pieces of {length:,} values", WeightFault.UNCHECKED
@@ -209,10 +219,15 @@ class _Check:
             words += f"; it should hold rows of {', '.join(names)}"
         if lost := self._coverage.lost(holding, should):
             words += f"; no rank holds {', '.join(lost)}"
-        sure = (signature is not None or kind is not WeightFault.UNKNOWN) if certain is None else certain
+        if certain is None:
+            certain = signature is not None or kind is not WeightFault.UNKNOWN or self._is_whole_elsewhere(holding)
         return WeightFinding(
-            kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), sure
+            kind, holding.parameter.name, (), (holding.rank,), words, self._labels(holding, should), certain
         )
+
+    def _is_whole_elsewhere(self, holding: Holding) -> bool:
+        """Tell whether another rank holds nothing but golden's rows under the name of a parameter."""
+        return bool(self._whole[holding.parameter.name] - {holding.rank})
 
     def _kind(self, bad: Sequence[Segment], should: Collection[int]) -> WeightFault:
         others = [each for each in bad if each.known]
@@ -232,14 +247,7 @@ class _Check:
 
     def _out_of_order(self, right: Sequence[Holding]) -> Iterator[tuple[Holding, WeightFinding]]:
         """Yield the parameters of which a rank holds another slice than it does of most that are cut into as many."""
-        votes: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
-        of_holding: list[tuple[Holding, int, int]] = []
-        for holding in right:
-            found = {each for each in map(self._coverage.slice_of, holding.segments) if each is not None}
-            if len(found) == 1:
-                ((place, slices),) = found
-                of_holding.append((holding, place, slices))
-                votes[holding.rank, slices][place] += 1
+        of_holding, votes = _slices_of(self._golden, right)
         for holding, place, slices in of_holding:
             of_rank = votes[holding.rank, slices]
             ((usual, most),) = of_rank.most_common(1)
@@ -264,9 +272,7 @@ class _Check:
             name = self._names[number]
             if not unheld.any() or unheld.all() or module_of(name) in told:
                 continue
-            holders = [
-                (holding, each) for holding in self._holdings for each in holding.segments if each.golden == number
-            ]
+            holders = self._holders[number]
             times = np.zeros(len(unheld), int)
             for _, each in holders:
                 times[each.row : each.row + each.count] += 1
@@ -317,8 +323,8 @@ class _Check:
 
     def _place(self, finding: WeightFinding) -> int:
         """Return where in golden's order a finding belongs."""
-        modules = {module_of(name): place for place, name in reversed([*enumerate(self._names)])}
-        return min((modules[label] for label in finding.labels if label in modules), default=len(self._names))
+        places = (self._places[label] for label in finding.labels if label in self._places)
+        return min(places, default=len(self._names))
 
     def _held(self, right: Sequence[Holding]) -> Iterator[HeldRows]:
         """Yield what ranks hold that is as it should be, folded over layers, then over ranks."""

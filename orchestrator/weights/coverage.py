@@ -26,8 +26,11 @@ class Coverage:
         self._hashes: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *(each.rows for each in holdings)]))
         self.unheld: dict[int, npt.NDArray[np.bool_]] = dict(self._find_unheld())
         """By number of golden's parameter, for each of its rows."""
-        lost = [golden.parameters[number] for number, rows in self.unheld.items() if rows.all()]
-        self._lost_near = {_neighbourhood(each) for each in lost}
+        self._lost_near: dict[tuple[str, int], list[int]] = defaultdict(list)
+        """The parameters that no rank holds, by what they have in common with those beside them."""
+        for number, rows in self.unheld.items():
+            if rows.all():
+                self._lost_near[_neighbourhood(golden.parameters[number])].append(number)
 
     def lacks_beside(self, parameter: HashedParameter) -> bool:
         """Tell whether golden has a parameter beside one, of rows as long, that no rank holds."""
@@ -36,27 +39,13 @@ class Coverage:
     def siblings(self, golden: Collection[int]) -> list[int]:
         """Return the parameters of golden beside these, of rows as long, that no rank holds."""
         near = {_neighbourhood(self._golden.parameters[each]) for each in golden}
-        return [
-            number
-            for number, rows in self.unheld.items()
-            if rows.all() and _neighbourhood(self._golden.parameters[number]) in near
-        ]
+        return sorted(number for each in near & self._lost_near.keys() for number in self._lost_near[each])
 
     def lost(self, holding: Holding, golden: Collection[int]) -> list[str]:
         """Return which rows of parameters of golden no rank holds, in words."""
         names = {each: short_name(holding.parameter.name, self._golden.parameters[each].name) for each in golden}
         lost = {each: self.unheld[each] for each in golden if self.unheld[each].any()}
         return [names[each] if rows.all() else f"{names[each]}[{ranges(rows)}]" for each, rows in lost.items()]
-
-    def slice_of(self, segment: Segment) -> tuple[int, int] | None:
-        """Return the number of an even slice of golden's parameter, and how many there are; None for the whole."""
-        if not segment.known:
-            return None
-        if segment.form.parts > 1:
-            return segment.form.part, segment.form.parts
-        slices, left = divmod(len(self.unheld[segment.golden]), segment.count)
-        even = not left and not segment.row % segment.count and slices > 1
-        return (segment.row // segment.count, slices) if even else None
 
     def _find_unheld(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Yield for each parameter of golden which rows nobody holds, in any form that ranks have of it."""

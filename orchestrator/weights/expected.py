@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from aclcmp.labeling.shard.weight_table import NOT_ZERO, HashedParameter, Hashes, RowForm
 from aclcmp.orchestrator.weights.golden_rows import GoldenRows, Segment
-from aclcmp.orchestrator.weights.names import module_of, shift_of, shifted, template_of
+from aclcmp.orchestrator.weights.names import module_of, of_any_layer, shift_of, shifted, template_of
 
 Family = tuple[str, ...]
 """Templates of golden's parameters, in the order in which their rows come first."""
@@ -51,7 +51,7 @@ class Holding:
     @property
     def template(self) -> tuple[int, str]:
         """What it is in every layer and on every rank."""
-        return self.model, template_of(self.parameter.name)
+        return self.model, of_any_layer(self.parameter.name)
 
     @property
     def family(self) -> Family:
@@ -96,6 +96,10 @@ class Expectations:
         self._numbers = {each.name: number for number, each in reversed([*enumerate(golden.parameters)])}
         self._order = {template_of(each.name): -n for n, each in reversed([*enumerate(golden.parameters)])}
         self._packed = packed
+        self._names: dict[str, list[str]] = defaultdict(list)
+        """Names of golden's parameters, by their template."""
+        for each in golden.parameters:
+            self._names[template_of(each.name)].append(each.name)
         self._of_template: dict[tuple[int, str], list[Holding]] = defaultdict(list)
         for holding in holdings:
             self._of_template[holding.template].append(holding)
@@ -139,7 +143,7 @@ class Expectations:
 
     def number_in_layer(self, holding: Holding, template: str) -> int | None:
         """Return the number of golden's parameter of a template that belongs to a parameter's layer."""
-        names = [each.name for each in self._golden.parameters if template_of(each.name) == template]
+        names = self._names.get(template, [])
         if len(names) == 1:
             return self._numbers[names[0]]
         shift = self._shifts[holding.rank]

@@ -112,6 +112,16 @@ class GoldenRows:
             if (each.part, each.parts, each.transposed) == wanted and begin + count <= len(hashes)
         ]
 
+    def slice_of(self, segment: Segment) -> tuple[int, int] | None:
+        """Return the number of an even slice of a parameter, and how many there are; None for the whole."""
+        if not segment.known:
+            return None
+        if segment.form.parts > 1:
+            return segment.form.part, segment.form.parts
+        slices, left = divmod(len(self.parameters[segment.golden].forms[segment.form]), segment.count)
+        even = not left and not segment.row % segment.count and slices > 1
+        return (segment.row // segment.count, slices) if even else None
+
     def unheld(self, golden: int, hashes: Hashes, forms: Iterable[tuple[int, bool]]) -> npt.NDArray[np.bool_]:
         """Tell of each row of a parameter whether no rank holds it, in any of the forms that are given.
 

@@ -18,13 +18,23 @@ def template_of(name: str) -> str:
     return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 
+@functools.cache
+def of_any_layer(name: str) -> str:
+    """Return the name without its first number: equal for one module of all layers, be it one of a sequence."""
+    parts = name.split(".")
+    first = next((place for place, part in enumerate(parts) if part.isdecimal()), len(parts))
+    return ".".join("*" if place == first else part for place, part in enumerate(parts))
+
+
+@functools.cache
 def shift_of(name: str, golden: str) -> tuple[tuple[str, int], ...]:
     """Return golden's numbers as seen from a name: how far they are from its own, or what they are beyond these."""
     own, other = numbers_of(name), numbers_of(golden)
     return tuple(("+", n - own[i]) if i < len(own) else ("=", n) for i, n in enumerate(other))
 
 
-def shifted(template: str, name: str, shift: Sequence[tuple[str, int]]) -> str:
+@functools.cache
+def shifted(template: str, name: str, shift: tuple[tuple[str, int], ...]) -> str:
     """Return the name of golden's parameter that a template and `shift_of` mean for a name."""
     own = iter(numbers_of(name))
     numbers = iter([next(own, 0) + number if kind == "+" else number for kind, number in shift])

@@ -19,10 +19,9 @@ _MOST_RANGES = 3
 
 def held_words(golden: GoldenRows, holding: Holding, bad: Collection[Segment]) -> str:
     """Return what a parameter holds, what is wrong of it between asterisks."""
-    words = [_segment_words(golden, holding, each) for each in holding.segments]
-    marked = [f"**{each}**" if part in bad else each for each, part in zip(words, holding.segments, strict=True)]
-    first = next((place for place, each in enumerate(holding.segments) if each in bad), 0)
-    return f"holds {_limited(marked, first)}"
+    wrong = set(bad)
+    first = next((place for place, each in enumerate(holding.segments) if each in wrong), 0)
+    return f"holds {_segments_words(golden, holding, holding.segments, first, wrong)}"
 
 
 def told_rows(golden: GoldenRows, holding: Holding) -> str:
@@ -35,7 +34,7 @@ def told_rows(golden: GoldenRows, holding: Holding) -> str:
 
 def rows_words(golden: GoldenRows, holding: Holding, segments: Sequence[Segment]) -> str:
     """Return the names of rows, as they are told beside a parameter's name."""
-    return _limited([_segment_words(golden, holding, each) for each in segments])
+    return _segments_words(golden, holding, segments)
 
 
 def length_of(golden: HashedParameter, form: RowForm) -> int:
@@ -65,9 +64,13 @@ def _segment_words(golden: GoldenRows, holding: Holding, segment: Segment) -> st
     return f"{name}[{rows}]" if rows else name
 
 
-def _limited(words: Sequence[str], first: int = 0) -> str:
-    """Return words as a list, of many those from the first that matters on."""
-    begin = max(min(first - 1, len(words) - _MOST_SEGMENTS), 0)
-    shown = words[begin : begin + _MOST_SEGMENTS]
-    left = len(words) - len(shown)
-    return ", ".join([*(["..."] if begin else []), *shown]) + (f" and {count(left, 'piece')} more" if left else "")
+def _segments_words(
+    golden: GoldenRows, holding: Holding, segments: Sequence[Segment], first: int = 0, wrong: Collection[Segment] = ()
+) -> str:
+    """Return segments as a list, those that are wrong between asterisks, of many those from the first of them on."""
+    begin = max(min(first - 1, len(segments) - _MOST_SEGMENTS), 0)
+    shown = segments[begin : begin + _MOST_SEGMENTS]
+    left = len(segments) - len(shown)
+    words = ((_segment_words(golden, holding, each), each in wrong) for each in shown)
+    listed = (f"**{each}**" if is_wrong else each for each, is_wrong in words)
+    return ", ".join([*(["..."] if begin else []), *listed]) + (f" and {count(left, 'piece')} more" if left else "")

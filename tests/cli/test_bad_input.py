@@ -93,6 +93,7 @@ def test_options_of_run_are_frozen(quick_aclcmp: Command) -> None:
         "--inject",
         "--inputs",
         "--json",
+        "--kv-cache",
         "--labels",
         "--launcher",
         "--local",

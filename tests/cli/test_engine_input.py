@@ -22,6 +22,7 @@ def inputs(tmp_path: Path) -> Path:
     """A folder with a model of 9 heads, no model, damaged ones, and files of prompts."""
     configs = {
         "model": '{"num_attention_heads": 9}',
+        "quantised": '{"num_attention_heads": 9, "quantization_config": {"quant_method": "awq"}}',
         "text": "not JSON",
         "array": "[1, 2]",
         "binary": "\0\1",
@@ -52,6 +53,9 @@ def inputs(tmp_path: Path) -> Path:
         (["deep", "--prompts", "prompts.txt"], "config.json cannot be read"),
         (["array", "--prompts", "prompts.txt"], "is no configuration of a model"),
         (["model"], "--prompts FILE is needed"),
+        (["quantised", "--prompts", "prompts.txt"], "the quantisation is not known (quant_method 'awq'); known is"),
+        (["model", "--prompts", "prompts.txt", "--price"], "--price is for quantised models, and model is none"),
+        (["model", "--prompts", "prompts.txt", "--original", "missing"], "missing is no model folder"),
         (["model", "--prompts", "missing.txt"], "--prompts missing.txt: No such file"),
         (["model", "--prompts", "dump"], "--prompts dump: Is a directory"),
         (["model", "--prompts", "empty.txt"], "is empty; give one prompt a line"),
@@ -96,6 +100,8 @@ def test_check_refuses(quick_aclcmp: Command, inputs: Path, arguments: list[str]
         (["missing", "--model", "model"], "missing"),
         (["dump", "--model", "model"], "run.json"),
         (["run", "--model", "empty_folder"], "is no model folder"),
+        (["run", "--model", "quantised"], "the quantisation is not known (quant_method 'awq')"),
+        (["run", "--model", "model", "--original", "model"], "--original is for quantised models"),
         (["run", "--model", "model"], "holds no label with rows: was it recorded in an engine?"),
         (["run", "--model", "model", "--policy", "missing.toml"], "missing.toml"),
     ],

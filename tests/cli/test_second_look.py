@@ -116,8 +116,9 @@ def test_explain_where_several_layouts_have_one_name(quick_aclcmp: Command, tmp_
 
 
 def test_explain_looks_into_the_shards_of_a_run(quick_aclcmp: Command, tmp_path: Path) -> None:
+    """Whose folder need not have the run's name."""
     x = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
-    run = write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2)
+    run = write_run(tmp_path / "run", [[("pta", "x", x), ("acl", "x", -x)]] * 2, run_id="20260101-000000")
     assert quick_aclcmp("compare", "run", "--second-look", "none").code == 1
     explained = quick_aclcmp("explain", "run", "x").out
     assert "looks like: every value is golden's with the sign turned (100% of the error, ranks 0-1)" in explained

@@ -17,6 +17,7 @@ def within(folder: Path) -> ReadScript:
     [
         ("torchrun --nproc_per_node 8 a.py", "torchrun"),
         ("/opt/venv/bin/torchrun a.py", "torchrun"),
+        ("python", None),
         ("python -m torch.distributed.run a.py", "python -m torch.distributed.run"),
         ("python3.11 -u -m torch.distributed.launch a.py", "python3.11 -m torch.distributed.launch"),
         ("env A=1 mpirun -n 8 python a.py", "mpirun"),

@@ -95,7 +95,7 @@ def test_its_groups_are_there(tmp_path: Path) -> None:
     write_h5(made_up_report(), tmp_path / "report.h5")
     with h5py.File(tmp_path / "report.h5") as report:
         plots = re.findall(r"^\| `(/\S+)`.*? \| (.*?) \| (.*?) \|", DOC, re.MULTILINE)
-        assert [path for path, _, _ in plots] == ["/plots/by_rank", "/plots/by_label", "/rows/00000"]
+        assert [path for path, _, _ in plots] == ["/plots/by_rank", "/plots/by_label", "/rows/layers.2.attn.out"]
         for path, signals, axes in plots:
             group = report[path]
             assert group.attrs["NX_class"] == b"NXdata"

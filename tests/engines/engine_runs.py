@@ -48,3 +48,16 @@ def add_golden(engine: Path, directory: Path, model: Path, ranks: int, script: s
     done = run(engine, directory.parents[1], "golden", str(directory), "--model", str(model))
     assert done.returncode in (0, 1), done
     return done.stdout
+
+
+def compare_round(engine: Path, folder: Path, golden: str, name: str) -> Path:
+    """Compare a run below `rounds` that has only shards with the golden side of another; return the report's folder."""
+    made = RunDir(folder / "rounds" / name, "run")
+    made.logs.mkdir()
+    engines = load_record(folder / "engine" / "run.json")
+    record_run(made, "rounds", len(engines.ranks), engines.run_id)
+    out = folder / f"compared-{name}"
+    done = run(engine, folder, "compare", f"rounds/{golden}", f"rounds/{name}", "--output", str(out))
+    assert done.returncode in (0, 1, 4), done
+    (out / "out.txt").write_text(done.stdout)
+    return out

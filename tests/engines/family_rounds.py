@@ -17,6 +17,7 @@ from vllm import SamplingParams, TokensPrompt
 from vllm.distributed import cleanup_dist_env_and_memory
 
 from aclcmp.labeling.engines.vllm import register
+from aclcmp.labeling.identity import KV_CACHE
 
 PROMPTS = [[(7 * place + 3) % 120 + 4 for place in range(40)], [9, 8, 7, 6, 5], [11, 12, 13, 14, 15, 16, 17, 18]]
 
@@ -46,6 +47,7 @@ def play(models: Path, folder: Path, family: str, faults: list[str]) -> None:
 
 if __name__ == "__main__":
     models, folder, *names = sys.argv[1:]
+    os.environ[KV_CACHE] = "1"
     register()
     for each in names:
         name, *planted = each.split(":")

@@ -20,10 +20,14 @@ import torch
 from rounds_text import PROMPTS
 from vllm import SamplingParams
 
+from aclcmp.labeling.engines.kv_cache import element_order
 from aclcmp.labeling.engines.vllm import register
-from aclcmp.labeling.identity import CAPTURE
+from aclcmp.labeling.identity import CAPTURE, KV_CACHE, LABELS
+from aclcmp.labeling.rows import current_rows
 
 RANK = int(os.environ["RANK"])
+SHORTEST = 4
+"""Tokens of the shortest prompt."""
 
 
 @contextmanager
@@ -68,8 +72,8 @@ def permuted(engine: Any):
 
 
 @contextmanager
-def stale(engine: Any):
-    """The cached value of position 3 of the long request is lost in layer 2 before the first decode step."""
+def at_first_step(engine: Any, change: Callable[[Any, Any], None]):
+    """Call `change` with the batch and the context of the first decode step, before it runs."""
     from vllm.forward_context import get_forward_context
 
     runner, inner = engine.runner, engine.runner.model.forward
@@ -79,9 +83,7 @@ def stale(engine: Any):
         batch = runner.input_batch
         starts = runner.query_start_loc.np[: batch.num_reqs + 1]
         if not done and batch.num_reqs and all(starts[1:] - starts[:-1] == 1):
-            cache = get_forward_context().no_compile_layers["model.layers.2.self_attn.attn"].kv_cache
-            block = int(batch.block_table[0].get_cpu_tensor()[batch.req_ids.index(longest(batch)), 0])
-            cache.view(cache.shape[0], cache.shape[1], -1)[block, :, -64 * 29 : -64 * 28] = 3.0
+            change(batch, get_forward_context())
             done.append(True)
         return inner(*args, **kwargs)
 
@@ -91,8 +93,56 @@ def stale(engine: Any):
     assert done
 
 
-def longest(batch: Any) -> str:
-    return max(batch.req_ids, key=lambda name: batch.num_tokens_no_spec[batch.req_id_to_index[name]])
+def stale(engine: Any):
+    """The cached value of position 3 of the long request is lost in layer 2 before the first decode step."""
+
+    def lose(batch: Any, context: Any) -> None:
+        cache = context.no_compile_layers["model.layers.2.self_attn.attn"].kv_cache
+        block = first_block(batch, by_length(batch)[-1])
+        cache.view(cache.shape[0], cache.shape[1], -1)[block, :, -64 * 29 : -64 * 28] = 3.0
+
+    return at_first_step(engine, lose)
+
+
+def zeroed(engine: Any):
+    """Key and value of position 3 of the long request are zero in layer 2 from the first decode step on."""
+
+    def clear(batch: Any, context: Any) -> None:
+        layer = context.no_compile_layers["model.layers.2.self_attn.attn"]
+        layer.kv_cache[first_block(batch, by_length(batch)[-1])].view(-1)[element_order(layer)[3]] = 0.0
+
+    return at_first_step(engine, clear)
+
+
+def copied(engine: Any):
+    """The first block of the long request lies over that of the second longest in layer 1, in the first decode step."""
+
+    def copy(batch: Any, context: Any) -> None:
+        cache = context.no_compile_layers["model.layers.1.self_attn.attn"].kv_cache
+        *_, second, first = by_length(batch)
+        cache[first_block(batch, second)] = cache[first_block(batch, first)]
+
+    return at_first_step(engine, copy)
+
+
+def swapped(engine: Any):
+    """The two longest requests read each other's first block in the first decode step, in all layers."""
+
+    def swap(batch: Any, context: Any) -> None:
+        *_, second, first = by_length(batch)
+        for table in {id(each): each.block_table for each in context.attn_metadata.values()}.values():
+            table[[second, first], 0] = table[[first, second], 0]
+
+    return at_first_step(engine, swap)
+
+
+def by_length(batch: Any) -> list[int]:
+    """Return the numbers of the requests of a batch, the longest last."""
+    return sorted(range(batch.num_reqs), key=lambda number: batch.num_tokens_no_spec[number])
+
+
+def first_block(batch: Any, request: int) -> int:
+    return int(batch.block_table[0].get_cpu_tensor()[request, 0])
 
 
 @contextmanager
@@ -139,14 +189,34 @@ def neighbour(engine: Any):
     return change_output(engine.model.model.layers[1].mlp.gate_up_proj, take_slice)
 
 
-_ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour)
-ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in _ROUNDS}
+def late(engine: Any):
+    """All ranks have a wrong feed-forward part of layer 1 at position 5 of the shortest request, a token of its own."""
+
+    def turn_row(output: torch.Tensor) -> torch.Tensor:
+        rows = current_rows()
+        if rows is None:
+            return output
+        named = rows.named
+        short = [len(named.prompts.get(name, ())) == SHORTEST for name in named.requests]
+        at = [place for place, (request, position, _) in enumerate(named.table) if short[request] and position == 5]
+        changed = output.clone()
+        changed[at] *= -3.0
+        return changed
+
+    return change_output(engine.model.model.layers[1].mlp.down_proj, turn_row)
+
+
+_ROUNDS = (clean, rope, permuted, stale, shifted, exchanged, neighbour, late)
+_OF_CACHE: dict[str, Callable[[Any], Any]] = {"cache": clean, "zeroed": zeroed, "copied": copied, "swapped": swapped}
+"""Rounds in which what the cache holds is labelled."""
+ROUNDS: dict[str, Callable[[Any], Any]] = {each.__name__: each for each in _ROUNDS} | _OF_CACHE
 
 
 class Engine:
     """An engine, its runner and its model."""
 
     def __init__(self, model: str, dtype: str) -> None:
+        os.environ[KV_CACHE] = "1"
         register()
         self.llm = open_engine(model, dtype, max_model_len=256)
         self.runner = runner_of(self.llm)
@@ -155,6 +225,7 @@ class Engine:
     def round(self, name: str, folder: str) -> None:
         """Answer all prompts, then the first again, whose beginning is in the prefix cache by then; record a run."""
         fault, _, os.environ[CAPTURE] = name.partition("-")
+        os.environ[LABELS] = "" if fault in _OF_CACHE else "(?<!_cache)$"
         record_into(Path(folder, name, "shards"))
         self.llm.reset_prefix_cache()
         sampling = SamplingParams(temperature=0.0, max_tokens=5, ignore_eos=True)

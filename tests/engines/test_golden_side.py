@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aclcmp.orchestrator.engines.check_input import GoldenModel
 from aclcmp.orchestrator.engines.golden_side import compute_golden
 from aclcmp.orchestrator.errors import LaunchError, UsageError
 from aclcmp.orchestrator.run.directory import RunDir
@@ -17,7 +18,7 @@ def compute(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> list[
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     said: list[str] = []
-    compute_golden(RunDir(folder, "run"), "run", folder, said.append)
+    compute_golden(RunDir(folder, "run"), "run", GoldenModel(folder), said.append)
     return said
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.case.showing import show_case
 from tests.engines.engine_runs import run
 from tests.engines.rounds_text import LONG
 from tests.recorded import read_report
@@ -57,19 +58,46 @@ def execute(engine: Path, folder: Path, model: Path, output: str, *options: str)
     return done.returncode, done.stdout, done.stderr
 
 
-def test_six_faults_are_six_labels(engine: Path, smollm2: Path, carried: Path) -> None:
+@pytest.fixture(scope="module")
+def local(engine: Path, smollm2: Path, carried: Path) -> Path:
+    """The folder of the run on golden's values."""
     code, out, _ = execute(engine, carried, smollm2, "local", "--local", "carried")
     assert code == 1 and "own L2" in out
+    return carried / "local"
+
+
+def test_six_faults_are_six_labels(engine: Path, carried: Path, local: Path) -> None:
     due = dict(FAULTS.values())
     assert own(carried / "local") == due
     assert len(own(carried / "carried")) < len(due), "the carried errors alone hide some of them"
-    report = read_report(carried / "local")
+    report = read_report(local)
     verdicts = [verdict for label in report["labels"] for verdict in label["ranks"].values()]
     assert all(verdict["own"] is not None for verdict in verdicts)
     right = [verdict["own"]["rel_l2"] for verdict in verdicts if verdict["origin"] != "own"]
     assert max(right) < SLACK, "all others are off by round-off, in chunks, steps and behind a prefix hit"
     again = run(engine, carried, "compare", "local")
     assert again.returncode == 1 and own(carried / "local") == due
+
+
+@pytest.mark.parametrize("name", dict(FAULTS.values()))
+def test_a_case_confirms_each_fault(smollm2: Path, carried: Path, local: Path, name: str) -> None:
+    """From golden's input and from the engine's own alike, with the number of the report."""
+    (label,) = (each for each in read_report(local)["labels"] if each["label"] == name)
+    verdicts = [each for each in label["ranks"].values() if each["origin"] == "own"]
+    for run_name, kind in (("local", "own"), ("carried", "metrics")):
+        said, shown = show_case(carried / run_name, name, smollm2, carried / f"case-{run_name}-{name}")
+        confirmed = shown.splitlines()[-1]
+        assert confirmed.startswith("confirms own: golden agrees with the recomputation") and confirmed in said, shown
+        numbers = [f"{each[kind]['worst_row']:.1e}" for each in verdicts]
+        assert any(f"worst row {number}; the report says {number}\n" in shown for number in numbers), shown
+
+
+@pytest.mark.parametrize("name", ["model.layers.0", "model.layers.1.self_attn.o_proj", "model.layers.2.mlp.up_proj"])
+def test_a_case_confirms_no_inherited_error(smollm2: Path, carried: Path, local: Path, name: str) -> None:
+    said, shown = show_case(carried / "carried", name, smollm2, carried / f"case-{name}")
+    assert "does not confirm own: actual agrees with what its own input gives" in shown, shown
+    assert "the error came in with the input" in said
+    assert "does not confirm own" in show_case(local, name, smollm2, carried / f"case-local-{name}")[1]
 
 
 def test_injection_mends_the_end(engine: Path, smollm2: Path, carried: Path) -> None:

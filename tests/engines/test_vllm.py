@@ -3,6 +3,7 @@
 An engine takes most of a minute to start: all rounds of `rounds.py` share one.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from tests.recorded import read_report
 
 pytestmark = pytest.mark.engine
 
-ROUNDS = ("clean", "rope", "permuted", "stale", "shifted", "exchanged", "neighbour")
+ROUNDS = ("clean", "rope", "permuted", "stale", "shifted", "exchanged", "neighbour", "late")
 SUMMARISED = ("clean-fingerprint", "permuted-fingerprint", "stale-fingerprint", "clean-stats", "permuted-stats")
+OF_CACHE = ("cache", "cache-fingerprint", "zeroed", "copied", "swapped")
 LABELS = 45
 """Of three layers: 14 each, the embedding, the last norm and the logits."""
+WITH_CACHE = LABELS + 6
 
 
 def play(engine: Path, folder: Path, model: Path, dtype: str, *rounds: str) -> Path:
@@ -30,7 +33,7 @@ def play(engine: Path, folder: Path, model: Path, dtype: str, *rounds: str) -> P
 
 @pytest.fixture(scope="module")
 def rounds(engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS, *SUMMARISED)
+    return play(engine, tmp_path_factory.mktemp("float32"), smollm2, "float32", *ROUNDS, *SUMMARISED, *OF_CACHE)
 
 
 def test_chunks_batches_steps_and_a_prefix_hit_match(rounds: Path) -> None:
@@ -57,6 +60,21 @@ def test_the_tokens_of_a_greedy_engine_are_those_of_its_logits(rounds: Path) -> 
     assert all(isinstance(token["golden_text"], str) for token in each)
 
 
+def test_a_fault_that_changes_one_text_is_a_wrong_token_of_its_layer(rounds: Path) -> None:
+    """It is planted at position 5, whose row chooses the next token; what follows has that row in its cache."""
+    (tokens,) = read_report(rounds / "late")["tokens"]
+    wrong = {
+        request["request"]: [token for token in request["tokens"] if token["state"] == "wrong"]
+        for request in tokens["requests"]
+    }
+    ((name, first),) = [(name, each[0]) for name, each in wrong.items() if each]
+    assert first["position"] == 6 and first["taken"] == first["actual"] != first["golden"]
+    assert first["moved_most_in"] == "model.layers.1.mlp"
+    assert sum(each["moved"] for each in first["moved_in"]) == pytest.approx(first["shift"], rel=1e-3)
+    told = (rounds / "late" / "out.txt").read_text()
+    assert re.search(rf"Request {name} parts at token 6: .*: wrong; .* in model\.layers\.1\.mlp \(", told), told
+
+
 @pytest.mark.parametrize(
     ("name", "label", "ranks"),
     [
@@ -69,6 +87,9 @@ def test_the_tokens_of_a_greedy_engine_are_those_of_its_logits(rounds: Path) -> 
         ("permuted-stats", "model.layers.1.self_attn.o_proj.input", [1]),  # norms do not see the order within a row
         ("exchanged", "model.layers.1.self_attn.k_proj", [1]),
         ("neighbour", "model.layers.1.mlp.gate_proj", [1]),
+        ("zeroed", "model.layers.2.self_attn.k_cache", [0, 1, 2]),
+        ("copied", "model.layers.1.self_attn.k_cache", [0, 1, 2]),
+        ("swapped", "model.layers.0.self_attn.k_cache", [0, 1, 2]),
     ],
 )
 def test_a_planted_fault_is_named(rounds: Path, name: str, label: str, ranks: list[int]) -> None:
@@ -130,10 +151,45 @@ def test_exchanged_parts_and_the_slice_of_another_rank_are_recognised(rounds: Pa
     assert "Looks like: rank 1 holds what belongs to rank 2:" in out, out
 
 
+@pytest.mark.parametrize("name", ["cache", "cache-fingerprint"])
+def test_what_the_cache_holds_matches(rounds: Path, name: str) -> None:
+    """Each row once, and those of the prefix that a request found in the cache, which it did not compute."""
+    found = read_report(rounds / name)
+    assert found["exit_code"] == 0 and found["coverage"]["compared"] == 3 * WITH_CACHE
+    rows = {label["label"]: label["ranks"]["0"]["stats"]["n"] for label in found["labels"]}
+    computed = rows["model.layers.1.self_attn.k_proj"]
+    for layer in range(3):
+        for kind in ("k_cache", "v_cache"):
+            assert rows[f"model.layers.{layer}.self_attn.{kind}"] == computed + 32 * 64, "one of three heads"
+    assert any("were taken from a cache" in note for note in found["notes"])
+
+
+def test_blocks_of_the_cache_are_named(rounds: Path) -> None:
+    """The requests of a round are the long one, a second and a short one, and the long one again."""
+    told = {}
+    for name in ("zeroed", "copied", "swapped"):
+        found = read_report(rounds / name)
+        names = {label["ranks"]["0"]["worst_row_name"].split(",")[0] for label in found["labels"]}
+        first = min(int(each.removeprefix("request ")) for each in names if each)
+        hints = [hint["words"] for hint in found["hints"] if "block" in hint["kind"]]
+        told[name] = first, hints
+    first, (words,) = told["zeroed"]
+    assert re.match(rf"all of it is in block (\d+) \(position 3 of request {first}\), block \1 \(position 3 of", words)
+    first, (words,) = told["copied"]
+    held = rf"block \d+ holds positions 0-16 of request {first} \(expected: positions 0-16 of request {first + 1}\)"
+    assert re.match(held, words), words
+    first, (words,) = told["swapped"]
+    for one, other in ((first, first + 1), (first + 1, first)):
+        assert f"holds positions 0-17 of request {other} (expected: positions 0-17 of request {one})" in words, words
+
+
 def test_half_precision_matches_with_its_reference(
     engine: Path, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = play(engine, tmp_path_factory.mktemp("bfloat16"), smollm2, "bfloat16", "clean")
+    folder = play(engine, tmp_path_factory.mktemp("bfloat16"), smollm2, "bfloat16", "clean", "cache", "swapped")
+    with_cache = read_report(folder / "cache")
+    assert with_cache["exit_code"] == 0 and with_cache["coverage"]["compared"] == 3 * WITH_CACHE
+    assert "of request" in " ".join(hint["words"] for hint in read_report(folder / "swapped")["hints"])
     found = read_report(folder / "clean")
     assert found["exit_code"] == 0 and found["coverage"]["compared"] == 3 * LABELS
     assert all("reference" in label["ranks"]["0"]["floors"] for label in found["labels"][1:])

@@ -3,7 +3,7 @@
     aclcmp --exec "python weight_rounds.py MODEL FOLDER" --ranks 3 --no-compare
 
 Each fault is planted in the loaded weights, looked at by the plug-in, and mended; before that they are looked at as
-they are. All faults together stay in the model that then answers.
+they are. All faults together stay in the model that then answers; and again with labels of a script's own, by `watch`.
 """
 
 import os
@@ -13,14 +13,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine_rank import open_engine, record_into
+from engine_rank import open_engine, record_into, runner_of
+from watched_golden import TOKENS
 
 # isort: split
 import torch
 from vllm import SamplingParams
 from vllm.model_executor.model_loader import base_loader
 
+from aclcmp import watch
 from aclcmp.labeling.engines.vllm import register
+from aclcmp.labeling.identity import LABELS
 from aclcmp.labeling.weights import hash_weights
 
 RANK = int(os.environ["RANK"])
@@ -86,16 +89,22 @@ def play(model: str, folder: str) -> None:
             record_into(Path(folder, name, "shards"))
             with fault(weights):
                 hash_weights(module, "acl")
-        record_into(Path(folder, "all", "shards"))
         with ExitStack() as faults:  # what is packed is a copy
             for fault in FAULTS.values():
                 faults.enter_context(fault(weights))
+            record_into(Path(folder, "watched", "shards"))
+            hash_weights(module, "acl")
+            record_into(Path(folder, "all", "shards"))
             return look_and_pack(module, *args, **kwargs)
 
     base_loader.process_weights_after_loading = rounds
     llm = open_engine(model, "float32")
     sampling = SamplingParams(temperature=0.0, max_tokens=2, ignore_eos=True)
     llm.generate(["Once upon a time there was"], sampling, use_tqdm=False)
+    os.environ[LABELS] = "qkv_proj|gate_up_proj"  # none of the plug-in's labels
+    record_into(Path(folder, "watched", "shards"))
+    watch(runner_of(llm).get_model(), "actual")
+    llm.generate([{"prompt_token_ids": TOKENS}], SamplingParams(temperature=0.0, max_tokens=1), use_tqdm=False)
 
 
 if __name__ == "__main__":

@@ -193,3 +193,15 @@ def test_a_profile_of_right_runs_is_a_floor_by_kind() -> None:
     later = evidence({"layers.30.mlp": 3e-4, "other": 3e-4})
     found = judge_evidence(add_floors(later, floors_from(profile, later)))
     assert statuses(found) == {"layers.30.mlp": Status.DIVERGED, "other": Status.DRIFT}
+
+
+def test_the_price_of_quantisation_is_told_from_a_bug() -> None:
+    key = LabelKey(0, "x", 0)
+    floors = {key: (Floor(FloorSource.QUANTISED, 3e-2, 9e-2),)}
+    said = {
+        error: judge_evidence(add_floors(evidence({"x": error}), floors)).labels[0].ranks[0].reason
+        for error in (1e-9, 4e-2, 2e-1)
+    }
+    assert "price" not in said[1e-9]
+    assert said[4e-2].endswith("(3 x quantised floor): the price of quantisation")
+    assert said[2e-1].endswith("(3 x quantised floor): more than the price of quantisation")

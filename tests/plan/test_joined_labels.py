@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aclcmp.labeling.layout import Shard, layout_of
 from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.errors import ExitCode
 from aclcmp.orchestrator.inputs.id_map_file import read_map
 from aclcmp.orchestrator.plan.id_rules import IdMap, JoinRule
+from aclcmp.orchestrator.plan.layouts.corrections import LayoutRule, LayoutRules
 from aclcmp.orchestrator.plan.planner import plan_two
 from aclcmp.orchestrator.run.sources import open_source
 from tests.dumped_ranks import Tensors, dump
@@ -195,3 +197,15 @@ def test_ranks_that_share_a_slice_are_compared_in_their_place(tmp_path: Path) ->
     ranks[3]["1.k"][2] += 1
     judgement = judge_runs(dump(tmp_path / "wrong", *ranks), actual)
     assert [(each.key.label, each.odd) for each in judgement.replicas] == [("1.k", (3,))]
+
+
+def test_a_layout_of_parts_tells_their_sizes(tmp_path: Path) -> None:
+    """Both ranks hold all of a and half of b: by the sizes it could as well be the other way about."""
+    a, b = draw_values(0, TOKENS, 8), draw_values(1, TOKENS, 8)
+    golden = dump(tmp_path / "g", {"0.a": a, "0.b": b})
+    actual = dump(tmp_path / "a", *({"0.ab": np.concatenate([a, half], -1)} for half in np.split(b, 2, -1)))
+    ids = IdMap([JoinRule(("*.a", "*.b"), ("*.ab",), "|")])
+    assert statuses(judge_runs(golden, actual, ids))["0.a"] is not Status.MATCH
+    told = LayoutRule("acl", "*.ab", layout_of(Shard(-1, parts=((8, 2), 8))), 1)
+    judgement = judge_runs(golden, actual, ids, LayoutRules([told], "layouts"))
+    assert statuses(judgement) == {"0.a": Status.MATCH, "0.b": Status.MATCH} and judgement.coverage.complete

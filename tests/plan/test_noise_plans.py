@@ -148,6 +148,16 @@ def test_the_main_plan_is_the_same_with_references_and_without(number: int) -> N
     assert reference is None or {pair.key for pair in reference.pairs} <= set(plan_run(without, 3).keys)
 
 
+def test_references_that_come_several_times_are_samples() -> None:
+    golden = [replace(label("x", "pta", seq), occurrence=seq) for seq in range(2)]
+    references = [replace(label("x", "ref", seq), occurrence=seq - 2, offset=10 * seq) for seq in range(2, 8)]
+    ranks = [index(0, *golden, *references, world_size=1)]
+    plans = [plan_reference(ranks, 1, sample=sample) for sample in range(4)]
+    assert plans[3] is None
+    paired = [[(pair.key.occurrence, pair.golden.offset) for pair in plan.pairs] for plan in plans if plan is not None]
+    assert paired == [[(0, 20), (1, 30)], [(0, 40), (1, 50)], [(0, 60), (1, 70)]]
+
+
 def test_a_rank_with_references_only_is_silent_and_a_run_of_them_has_no_side() -> None:
     ranks = [index(0, label("x", "pta", 0), label("x", "acl", 1)), index(1, label("x", "ref", 0))]
     plan = plan_run(ranks, 2)

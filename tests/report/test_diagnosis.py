@@ -86,7 +86,7 @@ def test_nothing_comes_back_as_nothing(tmp_path: Path) -> None:
 
 def test_other_tools_read_it(tmp_path: Path) -> None:
     with written(tmp_path / "looks.h5", looks(), PATTERNS, HINTS) as file:
-        group = file["looks/00000"]
+        group = file[f"looks/{KEY.label}, rank 3"]
         assert group.attrs["NX_class"] == group["histogram"].attrs["NX_class"] == b"NXdata"
         assert group[group.attrs["signal"]].shape == group[group.attrs["axes"][0]].shape
         assert (group.attrs["label"].decode(), group.attrs["rank"]) == (KEY.label, 3)

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.weight_table import HashedParameter, RowForm, WeightTable, row_length
 from aclcmp.labeling.weights import hash_block
-from aclcmp.orchestrator.weights.check_weights import RankTable
+from aclcmp.orchestrator.core.weights import WeightReport
+from aclcmp.orchestrator.weights.check_weights import check_weights
+from aclcmp.orchestrator.weights.weight_map import RankTable, map_weights
 
 Weights = dict[str, npt.NDArray[np.float32]]
 HIDDEN, HEADS, SIZE, INNER, VOCABULARY = 12, 12, 1, 24, 36
@@ -68,6 +70,16 @@ def engine_weights(golden: Weights, rank: int, ranks: int, padding: int = 0) -> 
     return {name: weight.copy() for name, weight in held.items()}
 
 
+def other_names(held: Weights, names: Mapping[str, str]) -> Weights:
+    """Return weights under other names."""
+    renamed = {}
+    for name, weight in held.items():
+        for before, after in names.items():
+            name = name.replace(before, after)
+        renamed[name] = weight
+    return renamed
+
+
 def table_of(
     weights: Mapping[str, npt.NDArray[np.float32]],
     side: str,
@@ -91,7 +103,14 @@ def table_of(
 def tables_of(
     golden: Weights, held: Sequence[Weights], packed: Mapping[str, tuple[str, ...]] | None = None
 ) -> tuple[list[RankTable], list[RankTable], int]:
-    """Return the arguments of `check_weights`."""
+    """Return the arguments of `report_on`."""
     ranks = len(held)
     actual = [(rank, table_of(weights, "acl", packed=packed)) for rank, weights in enumerate(held)]
     return [(0, table_of(golden, "pta", sorted({1, ranks})))], actual, ranks
+
+
+def report_on(golden: Sequence[RankTable], actual: Sequence[RankTable], ranks: int) -> WeightReport:
+    """Return what is wrong about what `ranks` ranks hold."""
+    found = map_weights(golden, actual)
+    assert found is not None
+    return check_weights(found, ranks)

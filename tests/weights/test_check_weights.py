@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 
 from aclcmp.labeling.shard.weight_table import HashedParameter
 from aclcmp.orchestrator.core.weights import WeightFault, WeightFinding, WeightReport
-from aclcmp.orchestrator.weights.check_weights import check_weights
-from tests.weights.decoder import HIDDEN, PACKED, Weights, engine_weights, golden_weights, table_of, tables_of
+from aclcmp.orchestrator.weights.check_weights import check_weights, note_on_order
+from aclcmp.orchestrator.weights.weight_map import map_weights
+from tests.weights.decoder import (
+    HIDDEN,
+    PACKED,
+    Weights,
+    engine_weights,
+    golden_weights,
+    other_names,
+    report_on,
+    table_of,
+    tables_of,
+)
 
 QKV = "model.layers.{}.self_attn.qkv_proj.weight"
 GATE_UP = "model.layers.{}.mlp.gate_up_proj.weight"
@@ -19,9 +30,7 @@ O_PROJ = "model.layers.{}.self_attn.o_proj.weight"
 
 
 def checked(golden: Weights, held: list[Weights], packed: Mapping[str, tuple[str, ...]] | None = None) -> WeightReport:
-    report = check_weights(*tables_of(golden, held, packed))
-    assert report is not None
-    return report
+    return report_on(*tables_of(golden, held, packed))
 
 
 def engine(
@@ -181,6 +190,24 @@ def test_slices_that_two_ranks_exchanged_are_left_to_their_labels() -> None:
     assert {rank for each in findings for rank in each.ranks} == {0, 1}
 
 
+def test_modules_of_a_sequence_are_not_each_other() -> None:
+    """Numbers that are no layers': `mlp.0` and `mlp.2` hold other rows."""
+    golden, held = engine(3, 2)
+    names = {"mlp.gate_up_proj": "mlp.0", "mlp.down_proj": "mlp.2"}
+    assert checked(golden, [other_names(each, names) for each in held]).findings == ()
+
+
+@pytest.mark.parametrize(("order", "told"), [((0, 1, 2), False), ((1, 0, 2), True)])
+def test_another_order_of_ranks_is_told(order: tuple[int, ...], told: bool) -> None:
+    """Who exchanged all slices may be meant so: it is no finding, but said."""
+    golden, held = engine(2, 3)
+    goldens, actuals, _ = tables_of(golden, [held[rank] for rank in order])
+    found = map_weights(goldens, actuals)
+    assert found is not None and check_weights(found, 3).findings == ()
+    words = "ranks hold the slices of golden's weights in another order than that of their numbers: "
+    assert list(note_on_order(found)) == [f"{words}rank 0 slice 2, rank 1 slice 1, rank 2 slice 3"] * told
+
+
 def test_a_weight_that_cannot_be_read_is_not_known() -> None:
     golden, held = engine(2, 1)
     tables = tables_of(golden, held)
@@ -188,11 +215,26 @@ def test_a_weight_that_cannot_be_read_is_not_known() -> None:
     packed = [
         replace(each, problem="it is empty", forms={}) if "gate_up" in each.name else each for each in table.parameters
     ]
-    report = check_weights(tables[0], [(rank, replace(table, parameters=tuple(packed)))], 1)
-    assert report is not None
+    report = report_on(tables[0], [(rank, replace(table, parameters=tuple(packed)))], 1)
     finding = only(report)
     assert finding.kind is WeightFault.UNCHECKED and not finding.wrong and "it is empty" in finding.words
     assert report.known == report.parameters - 2
+
+
+def test_scales_in_another_order_are_named() -> None:
+    rng = np.random.default_rng(3)
+    golden = golden_weights(rng, 3)
+    for name in [name for name in golden if name.endswith("_proj.weight")]:
+        golden[f"{name}_scale"] = rng.random((len(golden[name]), 1)).astype(np.float32)
+    held = engine_weights(golden, 0, 1)
+    assert checked(golden, [held], PACKED).findings == ()
+    name = "model.layers.1.mlp.down_proj.weight_scale"
+    held[name] = held[name][::-1].copy()
+    finding = only(checked(golden, [held], PACKED))
+    assert finding.parameter == name and finding.wrong and "model.layers.1.mlp.down_proj" in finding.labels
+    held[name] = golden[name] * np.float32(1.001)
+    finding = only(checked(golden, [held], PACKED))
+    assert finding.parameter == name and finding.kind is WeightFault.UNKNOWN and "unknown rows" in finding.words
 
 
 def test_quantised_weights_and_rows_of_another_length_are_not_blamed() -> None:
@@ -207,8 +249,8 @@ def test_quantised_weights_and_rows_of_another_length_are_not_blamed() -> None:
     tables = tables_of(golden, held)
     (rank, table) = tables[1][0]
     actual = [(rank, replace(table, parameters=tuple(map(quantised, table.parameters))))]
-    report = check_weights(tables[0], actual, 1)
-    assert report is not None and not report.wrong
+    report = report_on(tables[0], actual, 1)
+    assert not report.wrong
     words = {each.parameter: each.words for each in report.findings}
     assert "golden" in words[name]
 
@@ -230,22 +272,22 @@ def test_a_rank_that_recorded_nothing_takes_no_rows_away() -> None:
     golden = golden_weights(np.random.default_rng(0), 2)
     golden_tables, actual, ranks = tables_of(golden, [engine_weights(golden, rank, 3, padding=2) for rank in range(3)])
     for some in (actual[:2], actual[1:]):
-        report = check_weights(golden_tables, some, ranks)
-        assert report is not None and report.findings == () and report.ranks == tuple(rank for rank, _ in some)
+        report = report_on(golden_tables, some, ranks)
+        assert report.findings == () and report.ranks == tuple(rank for rank, _ in some)
 
 
 def test_a_side_without_weights_is_not_checked() -> None:
     golden, held = engine(1, 1)
     golden_tables, actual, _ = tables_of(golden, held)
-    assert check_weights([], actual, 1) is None and check_weights(golden_tables, [], 1) is None
+    assert map_weights([], actual) is None and map_weights(golden_tables, []) is None
 
 
 def test_golden_s_copies_on_all_ranks_are_one() -> None:
     golden, held = engine(2, 2)
     _, actual, _ = tables_of(golden, held)
     copies = [(rank, table_of(golden, "pta", (1, 2))) for rank in range(2)]
-    report = check_weights(copies, actual, 2)
-    assert report is not None and report.findings == ()
+    report = report_on(copies, actual, 2)
+    assert report.findings == ()
 
 
 def test_experts_in_one_tensor_and_apart() -> None:

@@ -66,6 +66,7 @@ class SideRequests:
         prompts: dict[int, int] = {}
         texts: list[tuple[_Request, dict[int, int]]] = []
         latest: dict[tuple[int, _Request], int] = {}
+        first: dict[int, int] = {}
         of_text: dict[tuple[int, int, int], int] = {}
         for rank, table in tables:
             for number, new in table.tokens_of_requests():
@@ -75,13 +76,20 @@ class SideRequests:
                     before = latest[rank, request] = len(texts)
                     texts.append((request, {}))
                 texts[before][1].update(new)
+                if table.blocks is None:
+                    first[before] = min(first.get(before, min(new)), *new)
                 of_text[rank, id(table), number] = before
                 prompts[before] = max(prompts.get(before, 0), len(table.prompts.get(number, ())))
         merged = self._merge(texts)
         self.prompts = [0] * len(self.requests)
         """How many tokens each request's prompt has, as far as that is known, else 0."""
+        computed: dict[int, int] = {}
         for text, number in enumerate(merged):
             self.prompts[number] = max(self.prompts[number], prompts[text])
+            if text in first:
+                computed[number] = min(computed.get(number, first[text]), first[text])
+        self.computed_from = [computed.get(number, 0) for number in range(len(self.requests))]
+        """The first position of each request that a row has which was not read from a cache."""
         self._numbers: dict[tuple[int, int, int], int] = {row: merged[text] for row, text in of_text.items()}
 
     def number_of(self, rank: int, table: RowTable, number: int) -> int:

@@ -155,6 +155,8 @@ class _Block:
     actual: _PickedRows
     names: _Int32
     """Shape (n, 3): number of the actual request, position, token."""
+    blocks: _Int32
+    """Shape (n,): the block of actual's cache that held the row, -1 for rows from no cache."""
 
 
 _Shared = tuple[list[tuple[int, _Block]], int]
@@ -238,7 +240,7 @@ class RowPlanner:
         if unused := [each.name for number, each in enumerate(self._golden.requests) if number not in used]:
             notes.append(f"no actual request was paired with {_request_names(unused)} of golden")
         for number in pairs:
-            if begin := requests[number].begin:
+            if begin := self._actual.computed_from[number]:
                 notes.append(
                     f"{self._words_of(number)}: positions 0 to {begin - 1} were taken from a cache, "
                     "or not labelled: they are not compared"
@@ -267,7 +269,8 @@ class RowPlanner:
                 is_open[rows] = False
                 tokens = np.maximum(actual.token[rows], golden.token[partners])
                 names = np.stack([actual.request[rows], actual.position[rows], tokens], axis=1)
-                blocks.append((number, _Block(_pick_rows(golden, partners), _pick_rows(actual, rows), names)))
+                picked = _pick_rows(golden, partners), _pick_rows(actual, rows)
+                blocks.append((number, _Block(*picked, names, actual.block[rows])))
         return blocks, int(is_open.sum())
 
     def _common_rows(self, golden: RowSet, actual: RowSet) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -302,7 +305,10 @@ class RowPlanner:
         if whole is None:
             table = np.concatenate([block.names for block in blocks] or [np.empty((0, 3), np.int32)])
             prompts, following = tuple(self._actual.prompts), self._actual.following(table)
-            whole = self._names[blocks] = RowNames(self._requests, table, self._goldens, prompts, following)
+            cached = np.concatenate([block.blocks for block in blocks]) if blocks else None
+            whole = self._names[blocks] = RowNames(
+                self._requests, table, self._goldens, prompts, following, blocks=_if_any(cached)
+            )
         joined = LabelPlan(key, rows=whole)
         begin = 0
         for plan, block in parts:
@@ -362,6 +368,11 @@ def _count_rows(blocks: Iterable[tuple[int, _Block]]) -> int:
         for piece, record in enumerate(block.golden.records):
             used[group, record].append(block.golden.row[block.golden.piece == piece])
     return sum(np.unique(np.concatenate(rows)).size for rows in used.values())
+
+
+def _if_any(cached: _Int32 | None) -> _Int32 | None:
+    """Return the blocks of rows, None where none of these comes from a cache."""
+    return cached if cached is not None and (cached >= 0).any() else None
 
 
 def _pick_rows(rows: RowSet, index: npt.NDArray[np.intp]) -> _PickedRows:

@@ -33,6 +33,8 @@ class RowSet:
     """Which of the rank's labels holds the row."""
     row: _Int32
     """Number of the row in that label."""
+    block: _Int32
+    """The block of an engine's cache that held the row; -1 where it comes from none."""
 
     @property
     def names(self) -> npt.NDArray[np.int64]:
@@ -123,14 +125,15 @@ class RowSets:
                 for table, features in zip(records.forwards.tables, records.forwards.features, strict=True)
             ]
             piece = np.repeat(np.arange(len(columns), dtype=np.int32), [each.shape[1] for each in columns])
-            request, position, token, row = np.concatenate([*columns, np.empty((4, 0), np.int32)], axis=1)
-            rows = RowSet(request, position, token, piece, row)
-            content = tuple(column.tobytes() for column in (rows.names, piece, row))
+            columns.append(np.empty((5, 0), np.int32))
+            request, position, token, row, block = np.concatenate(columns, axis=1)
+            rows = RowSet(request, position, token, piece, row, block)
+            content = tuple(column.tobytes() for column in (rows.names, piece, row, block))
             found = self._sets[key] = self._distinct.setdefault(content, rows)
         return found
 
     def _rows_of(self, rank: int, table: RowTable, by_token: bool) -> npt.NDArray[np.int32]:
-        """Return request, position, token and row of each row that is no padding; shape (4, n)."""
+        """Return request, position, token, row and block of each row that is no padding; shape (5, n)."""
         key = rank, id(table), by_token
         found = self._columns.get(key)
         if found is None:
@@ -140,6 +143,7 @@ class RowSets:
             here = [self._number_of(rank, table, number) if number >= 0 else -1 for number in numbers.tolist()]
             request = np.array(here, np.int32)[place]
             kept = np.flatnonzero(request >= 0)
-            columns = np.stack([request, rows[:, 1], rows[:, 2], np.arange(len(rows))])
+            block = np.full(len(rows), -1) if table.blocks is None else table.blocks
+            columns = np.stack([request, rows[:, 1], rows[:, 2], np.arange(len(rows)), block])
             found = self._columns[key] = columns[:, kept].astype(np.int32)
         return found

@@ -1,6 +1,7 @@
 """Names of rows that a rule tells for labels without any: which rows are padding, and which calls go on.
 
-A request is a place in the batch. Its positions are counted from 0, over all calls where these are joined.
+A request is a place in the batch. Its positions are counted from 0, over all calls where these are joined. Ranks of
+which the mask or the lengths differ have requests of their own: they compute other data.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class RowsRule:
     right: int = 0
     joined: str = ""
     """"calls" if a request goes on in the next call of its task where it ended, "tasks" if also in the next task."""
+    by_rank: bool = False
+    """Whether each rank has requests of its own, though nothing that tells rows differs."""
     regex: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,8 +63,9 @@ def name_rows(
     """
     used: set[int] = set()
     named = []
+    groups = _Groups()
     for index in indices:
-        namer = _Namer(index, read, where)
+        namer = _Namer(index, read, where, groups)
         records = list(index.records)
         for place, label in enumerate(namer.labels):
             record = label.record
@@ -75,11 +79,31 @@ def name_rows(
     return named, used
 
 
+class _Groups:
+    """The groups of ranks that compute the same data, by what tells the rows of a side."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[dict[object, bytes]]] = {}
+
+    def number_of(self, side: str, told: dict[object, bytes], *, alone: bool) -> int:
+        """Return the number of a rank's group, from 0: the first one that nothing of what it was told contradicts."""
+        known = self._known.setdefault(side, [])
+        for number, group in enumerate(known if not alone else ()):
+            if all(group[call] == values for call, values in told.items() if call in group):
+                group |= told
+                return number
+        known.append(dict(told))
+        return len(known) - 1
+
+
 class _Namer:
     """Names the rows of one rank's labels, call by call; labels of one call share a table."""
 
-    def __init__(self, index: ShardIndex, read: Reader, where: str) -> None:
+    def __init__(self, index: ShardIndex, read: Reader, where: str, groups: _Groups) -> None:
         self.labels = merge_processes([index])
+        self._groups = groups
+        self._group: dict[tuple[str, bool], str] = {}
+        """How the group of this rank is called, by side and whether each rank is one."""
         self.tables: dict[int, RowTable] = {}
         self._read, self._where = read, where
         self._by_call = {(label.record.side, *label.key): label for label in self.labels}
@@ -99,13 +123,28 @@ class _Namer:
         begin = np.pad(begin, (0, max(count - len(begin), 0)))
         self._ends[name] = begin + np.bincount(requests[requests >= 0], minlength=len(begin))
         call = "" if rule.joined or not label.key.occurrence else f", call {label.key.occurrence + 1}"
-        key = requests.shape, requests.tobytes(), begin.tobytes(), task, call
+        group = self._group_of(rule)
+        key = requests.shape, requests.tobytes(), begin.tobytes(), task, call, group
         if key not in self._known:
             self._known[key] = self._next
-            names = {number: (task, f"{number}{call}") for number in range(count)}
+            names = {number: (task, f"{number}{group}{call}") for number in range(count)}
             self.tables[self._next] = ToldRows(_table(requests, begin), names, {})
             self._next += 1
         return self._known[key]
+
+    def _group_of(self, rule: RowsRule) -> str:
+        """Return what sets the requests of this rank apart from those of ranks with other data, "" for the first."""
+        side, alone = rule.side, rule.by_rank
+        if (side, alone) not in self._group:
+            tellers = {each for each in (rule.mask, rule.lengths) if each and isinstance(each, str)}
+            told: dict[object, bytes] = {}
+            for label in self.labels:
+                if label.record.side == side and label.key.label in tellers and not label.problem:
+                    values = self._told(label, rule, label.key.label)
+                    told[label.key] = repr(values.shape).encode() + values.tobytes()
+            number = self._groups.number_of(f"{side} {alone}", told, alone=alone)
+            self._group[side, alone] = f" of group {number + 1}" if number else ""
+        return self._group[side, alone]
 
     def _requests(self, label: RankLabel, rule: RowsRule) -> Numbers:
         """Return the request of each row, PADDING for none, shape (batch, tokens) or (rows,). Raises UsageError."""

@@ -1,9 +1,9 @@
 """Second looks, patterns and hints in report.h5, written and read again without loss.
 
-/looks/00000 ...      NXdata: sums of d^2 and x^2 by channel, of one (label, rank) that does not match;
-                      task, label, occurrence, rank, channels_per_group
-/looks/00000/histogram  NXdata: number of errors by power of two of golden's root mean square
-/looks/00000/nonfinite_rows, /looks/00000/nonfinite_channels  NXdata, where there are any: number of positions by row or
+/looks/LABEL, rank N  NXdata: sums of d^2 and x^2 by channel, of one (label, rank) that does not match;
+                      number, task, label, occurrence, rank, channels_per_group
+.../histogram         NXdata: number of errors by power of two of golden's root mean square
+.../nonfinite_rows, .../nonfinite_channels  NXdata, where there are any: number of positions by row or
                       channel that are not finite on one side alone; per_group
 /looks/00000/worst_row  NXdata, where it was read: golden's and actual's values around the place where the worst row is
                       off most, by channel; whole_shape, row (its place along all other axes)
@@ -37,6 +37,7 @@ from aclcmp.orchestrator.core.diagnosis import (
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.report.h5.primitives import (
     Columns,
+    link_name,
     own_dataset,
     own_group,
     read_table,
@@ -51,9 +52,9 @@ _PATTERN_WORDS = ("ranks", "rows", "channels")
 
 def write_looks(file: h5py.File, looks: Looks, patterns: Sequence[Pattern], hints: Sequence[Hint]) -> None:
     """Write what a second look found, and what follows from it; groups and tables may be empty."""
-    group = file.create_group("looks")
+    group = file.create_group("looks", track_order=True)
     for number, ((key, rank), look) in enumerate(looks.items()):
-        _write_look(group, f"{number:05d}", key, rank, look)
+        _write_look(group, number, key, rank, look)
     fits = [(number, fit) for number, look in enumerate(looks.values()) for fit in look.fits]
     write_table(
         file,
@@ -98,7 +99,7 @@ def read_looks(
     fits: dict[int, list[Fit]] = defaultdict(list)
     for row in read_table(file, "fits"):
         fits[row["look"]].append(Fit(row["kind"], row["words"], row["explained"]))
-    looks = dict(_read_look(own_group(file, "looks"), name, fits[number]) for number, name in enumerate(file["looks"]))
+    looks = dict(_read_look(own_group(file, "looks"), name, fits, place) for place, name in enumerate(file["looks"]))
     by_rank: dict[int, dict[int, float]] = defaultdict(dict)
     for row in read_table(file, "patterns_by_rank"):
         by_rank[row["pattern"]][row["rank"]] = row["share"]
@@ -113,15 +114,16 @@ def read_looks(
     return looks, patterns, hints
 
 
-def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: Look) -> None:
+def _write_look(parent: h5py.Group, number: int, key: LabelKey, rank: int, look: Look) -> None:
     channels = look.channels
     what = f"{key.label}, task {key.task}, rank {rank}"
     sums = {"sum_dd": channels.sum_dd, "sum_xx": channels.sum_xx}
     places = {"channel_group": channels.index}
     large = len(channels.index) > HISTOGRAM_BINS
+    name = link_name(parent, key, rank)
     group = write_nxdata(parent, name, f"Error energy by channel: {what}", sums, places, pack=large)
     write_attributes(group, {"task": key.task, "label": key.label, "occurrence": key.occurrence, "rank": rank})
-    write_attributes(group, {"channels_per_group": channels.group})
+    write_attributes(group, {"channels_per_group": channels.group, "number": number})
     lowest = np.arange(HISTOGRAM_LOWEST, HISTOGRAM_LOWEST + HISTOGRAM_BINS)
     write_nxdata(group, "histogram", f"Errors by size: {what}", {"count": look.histogram}, {"log2_of_rms": lowest})
     for noun, counts in (("row", look.nonfinite_rows), ("channel", look.nonfinite_channels)):
@@ -137,13 +139,16 @@ def _write_look(parent: h5py.Group, name: str, key: LabelKey, rank: int, look: L
         write_attributes(made, places)
 
 
-def _read_look(parent: h5py.Group, name: str, fits: Sequence[Fit]) -> tuple[tuple[LabelKey, int], Look]:
+def _read_look(
+    parent: h5py.Group, name: str, fits: Mapping[int, Sequence[Fit]], place: int
+) -> tuple[tuple[LabelKey, int], Look]:
     group = own_group(parent, name)
+    found = tuple(fits.get(int(group.attrs.get("number", place)), ()))  # older reports have them in order
     index, sum_xx, sum_dd = (own_dataset(group, each)[:] for each in ("channel_group", "sum_xx", "sum_dd"))
     channels = ChannelSums(int(group.attrs["channels_per_group"]), index, sum_xx, sum_dd)
     histogram = own_dataset(own_group(group, "histogram"), "count")[:]
     rows, columns = _read_counts(group, "row"), _read_counts(group, "channel")
-    look = Look(channels, histogram, tuple(fits), rows, columns, _read_worst_row(group))
+    look = Look(channels, histogram, found, rows, columns, _read_worst_row(group))
     return (_key(group.attrs), int(group.attrs["rank"])), look
 
 

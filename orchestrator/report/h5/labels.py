@@ -1,10 +1,11 @@
 """The large table of report.h5, /labels, and its index, /grid: written in blocks, read in part or whole.
 
-/labels               table, one row per (label, rank), the columns of `flat.COLUMNS`
+/labels               table, one row per (label, rank), the columns of `flat.COLUMNS`; an attribute for each says what
+                      it means, one more (NAME_units) its unit
 /grid/labels          table, one row per label: task, label, occurrence, layer, first_row and rows (in /labels)
 /grid/rank            the ranks, ascending
-/grid/status          label x rank: 0 where the rank has no such label, else `Status.number`
-/grid/origin          label x rank: 0 none, 1 own, 2 inherited
+/grid/status          label x rank, an enum: 0 (absent) where the rank has no such label, else `Status.number`
+/grid/origin          label x rank, an enum: 0 none, 1 own, 2 inherited
 /grid/excused         label x rank: whether a policy lets it pass
 """
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from aclcmp.labeling.shard.hdf5_types import encode_text
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.verdicts import Judgement, Origin, Status
+from aclcmp.orchestrator.report.column_help import column_help, column_units
 from aclcmp.orchestrator.report.flat import COLUMNS, Values, blocks
 from aclcmp.orchestrator.report.h5.primitives import (
     PACKED,
@@ -27,12 +29,15 @@ from aclcmp.orchestrator.report.h5.primitives import (
     own_dataset,
     own_group,
     read_columns,
+    write_attributes,
     write_table,
 )
 
 _NUMPY = {int: "i8", float: "f8", bool: "?"}
 _TEXTS = [column for column in COLUMNS if column.kind is str]
 _ORIGIN = {None: 0, Origin.OWN: 1, Origin.INHERITED: 2}
+_STATUS_TYPE = h5py.enum_dtype({"absent": 0, **{status.value: status.number for status in Status}}, basetype="u1")
+_ORIGIN_TYPE = h5py.enum_dtype({each.value if each else "none": code for each, code in _ORIGIN.items()}, basetype="u1")
 _KNOWN = ((0, *(status.number for status in Status)), tuple(_ORIGIN.values()), (False, True))
 """The codes that /grid/status, /grid/origin and /grid/excused may hold."""
 
@@ -53,6 +58,7 @@ def write_labels(file: h5py.File, judgement: Judgement) -> None:
         (c.name, column_type(widths[c.name], count) if c.kind is str else np.dtype(_NUMPY[c.kind])) for c in COLUMNS
     ]
     table = file.create_dataset("labels", (count,), np.dtype(kinds), **(PACKED if count else {}))
+    write_attributes(table, column_help() | {f"{name}_units": unit for name, unit in column_units().items()})
     numbers = [column for column in COLUMNS if column.kind is not str]
     start = 0
     for block in blocks(judgement):
@@ -82,8 +88,9 @@ def write_grid(file: h5py.File, judgement: Judgement) -> None:
         excused[number, at] = [bool(verdict.excused) for verdict in label.ranks]
     rows = np.array([len(label.ranks) for label in labels], int)
     group = file.create_group("grid")
+    kinds = {"status": _STATUS_TYPE, "origin": _ORIGIN_TYPE, "excused": np.dtype("u1")}
     for name, codes in (("status", status), ("origin", origin), ("excused", excused)):
-        group.create_dataset(name, data=codes, **(PACKED if codes.size else {}))
+        group.create_dataset(name, data=codes, dtype=kinds[name], **(PACKED if codes.size else {}))
     group.create_dataset("rank", data=np.array(ranks, "i8"))
     write_table(
         group,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, RankVerdict, Status
-from aclcmp.orchestrator.report.h5.primitives import write_attributes, write_nxdata, write_texts
+from aclcmp.orchestrator.report.h5.primitives import link_name, write_attributes, write_nxdata, write_texts
 
 _MOST_ROW_LABELS = 256
 _MOST_ROW_BYTES = 64 << 20
@@ -21,7 +21,7 @@ def write_plots(file: h5py.File, judgement: Judgement) -> None:
     """Write /plots: the relative L2 error by label and rank, and by label against its limit, in golden order."""
     labels = judgement.labels
     ranks = sorted({verdict.rank for label in labels for verdict in label.ranks})
-    if not labels:
+    if not ranks:
         return
     column = {rank: i for i, rank in enumerate(ranks)}
     errors, fail, warn = (np.full((len(labels), len(ranks)), nan) for _ in range(3))
@@ -73,7 +73,7 @@ def write_rows(file: h5py.File, judgement: Judgement) -> None:
     A row group's number is its place in the whole tensor; a rank that does not hold it has nan. Errors of their own
     come first, then golden order, up to 256 labels and 64 MiB; /rows has the attribute `left_out`.
     """
-    group = file.create_group("rows")
+    group = file.create_group("rows", track_order=True)
     found = [(label, verdicts) for label in judgement.labels if (verdicts := [v for v in label.ranks if _has_rows(v)])]
     found.sort(key=lambda item: all(v.origin is not Origin.OWN for v in item[1]))  # stable: golden order within
     written = size = 0
@@ -82,7 +82,7 @@ def write_rows(file: h5py.File, judgement: Judgement) -> None:
         size += 2 * 8 * len(index) * len(verdicts)
         if written == _MOST_ROW_LABELS or size > _MOST_ROW_BYTES:
             break
-        _write_label_rows(group, f"{written:05d}", label, verdicts, index)
+        _write_label_rows(group, label, verdicts, index)
         written += 1
     write_attributes(group, {"left_out": len(found) - written})
 
@@ -92,7 +92,7 @@ def _has_rows(verdict: RankVerdict) -> bool:
 
 
 def _write_label_rows(
-    group: h5py.Group, name: str, label: LabelVerdict, verdicts: list[RankVerdict], index: npt.NDArray[np.int64]
+    group: h5py.Group, label: LabelVerdict, verdicts: list[RankVerdict], index: npt.NDArray[np.int64]
 ) -> None:
     golden, error = (np.full((len(verdicts), len(index)), nan) for _ in range(2))
     row_group = 1
@@ -105,7 +105,11 @@ def _write_label_rows(
     ranks = np.array([verdict.rank for verdict in verdicts])
     title = f"Error norm by row: {label.key.label}, task {label.key.task}"
     data = write_nxdata(
-        group, name, title, {"error_norm": error, "golden_norm": golden}, {"rank": ranks, "row_group": index}
+        group,
+        link_name(group, label.key),
+        title,
+        {"error_norm": error, "golden_norm": golden},
+        {"rank": ranks, "row_group": index},
     )
     key = label.key
     write_attributes(data, {"task": key.task, "label": key.label, "occurrence": key.occurrence})

@@ -11,10 +11,15 @@ import numpy.typing as npt
 
 from aclcmp.labeling.shard.hdf5_types import decode_text, encode_text, set_text, text_type
 from aclcmp.labeling.shard.plain import check_dataset
+from aclcmp.labeling.shard.shard_files import escape
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.report.flat import Scalar
 
 Columns = Mapping[str, tuple[type[Scalar], Sequence[Any]]]
 """Name -> (type, values), all values of the same length."""
+
+DESCRIPTION = "description"
+"""Attribute of each group and table: what it is for."""
 
 _LONGEST_FIXED = 1024
 _MOST_PADDED = 64 << 20
@@ -62,6 +67,17 @@ def write_nxdata(
     if others:
         group.attrs.create("auxiliary_signals", _array(str, others))
     return group
+
+
+def link_name(parent: h5py.Group, key: LabelKey, rank: int | None = None) -> str:
+    """Return a free name in a group for what is told of a label: its id, as HDF5 allows, and what sets it apart."""
+    name = decode_text(encode_text(escape(key.label))) or "(no name)"
+    name += f" #{key.occurrence}" if key.occurrence else ""
+    name += f", task {key.task}" if key.task else ""
+    name += "" if rank is None else f", rank {rank}"
+    while name in parent:  # another label is called so
+        name += "'"
+    return name
 
 
 def write_table(group: Any, name: str, columns: Columns) -> None:

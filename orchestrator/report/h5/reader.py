@@ -45,7 +45,8 @@ from aclcmp.orchestrator.report.flat import BLOCK, FLOOR_SCALARS, OWN_SCALARS
 from aclcmp.orchestrator.report.h5.brief import brief_labels, worth_telling
 from aclcmp.orchestrator.report.h5.diagnosis_tables import read_looks
 from aclcmp.orchestrator.report.h5.labels import Grid, read_grid, slices
-from aclcmp.orchestrator.report.h5.primitives import columns_of, own_dataset, own_group, read_table
+from aclcmp.orchestrator.report.h5.price import read_price
+from aclcmp.orchestrator.report.h5.primitives import DESCRIPTION, columns_of, own_dataset, own_group, read_table
 from aclcmp.orchestrator.report.h5.sealed_file import open_sealed_file
 from aclcmp.orchestrator.report.h5.tokens import read_tokens
 from aclcmp.orchestrator.report.h5.weight_tables import read_weights
@@ -139,15 +140,13 @@ def _report(file: h5py.File, run: RunRecord | None, labels: Iterable[LabelVerdic
         read_weights(file),
         tokens,
     )
-    policy = {name: _scalar(value) for name, value in own_group(file, "policy").attrs.items()}
+    policy = {name: _scalar(value) for name, value in _facts(own_group(file, "policy"))}
     notes = tuple(decode_text(note) for note in own_dataset(file, "notes")[:])
     looks, patterns, hints = read_looks(file)
     run_id = decode_text(own_group(file, "run").attrs["run_id"])
     order = decode_text(file.attrs["order"]) if "order" in file.attrs else "calls"
-    paths = (
-        {name: decode_text(text) for name, text in own_group(file, "paths").attrs.items()} if "paths" in file else {}
-    )
-    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, texts, paths)
+    paths = {name: decode_text(text) for name, text in _facts(own_group(file, "paths"))} if "paths" in file else {}
+    return Report(run, run_id, judgement, policy, notes, patterns, hints, looks, order, texts, read_price(file), paths)
 
 
 def _labels(file: h5py.File, with_rows: bool, only: Only | None = None) -> Iterator[LabelVerdict]:
@@ -251,6 +250,11 @@ def _floors(columns: Columns) -> list[tuple[Floor, ...]]:
             if errors[0] == errors[0]:
                 found[i] = (*found[i], Floor(source, **dict(zip(names, errors, strict=True))))
     return found
+
+
+def _facts(group: h5py.Group) -> list[tuple[str, Any]]:
+    """Return the attributes of a group but the one that says what it is for."""
+    return [(name, value) for name, value in group.attrs.items() if name != DESCRIPTION]
 
 
 def _own_errors(columns: Columns) -> list[OwnError | None]:

@@ -1,6 +1,8 @@
 """report.h5: the facts of report.json as tables and plots that generic HDF5 tools read.
 
-/                     schema, verdict, exit_code
+Each group has an attribute `description`.
+
+/                     schema, verdict, exit_code, order, and the producer with its version
 /first_divergence     found (0 or 1), task, label, occurrence, ranks, origin, why, call_site, of_weight
 /weights              see `weight_tables.py`
 /labels, /grid        see `labels.py`
@@ -11,12 +13,13 @@
                       is odd and some could not be compared
 /first_by_rank        table: rank, task, label, occurrence
 /tokens, ...          see `tokens.py`
+/price                see `price.py`
 /notes                texts
 /plots/by_rank        NXdata: relative L2 error, label x rank
 /plots/by_label       NXdata: largest relative L2 error and limit of each label
 /plots/layer_by_rank  NXdata: largest relative L2 error of each layer's labels, layer x rank
 /plots/by_layer       NXdata: the same over ranks, and the smallest limit
-/rows/00000 ...       NXdata: golden norm and error norm, rank x row, of labels that do not match
+/rows/LABEL ...       NXdata: golden norm and error norm, rank x row, of labels that do not match
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from aclcmp import __version__
 from aclcmp.orchestrator.core.report import SCHEMA, Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.verdicts import Judgement
@@ -36,10 +40,41 @@ from aclcmp.orchestrator.report.flat import Scalar, list_text
 from aclcmp.orchestrator.report.h5.diagnosis_tables import write_looks
 from aclcmp.orchestrator.report.h5.labels import write_grid, write_labels
 from aclcmp.orchestrator.report.h5.plots import write_plots, write_rows
-from aclcmp.orchestrator.report.h5.primitives import Columns, write_attributes, write_table, write_texts
+from aclcmp.orchestrator.report.h5.price import write_price
+from aclcmp.orchestrator.report.h5.primitives import DESCRIPTION, Columns, write_attributes, write_table, write_texts
 from aclcmp.orchestrator.report.h5.sealed_file import write_sealed_file
 from aclcmp.orchestrator.report.h5.tokens import write_tokens
 from aclcmp.orchestrator.report.h5.weight_tables import write_weights
+
+_DESCRIPTIONS = {
+    "/": "Report of aclcmp on one run or two: verdicts on labels (tensors of two sides), golden and actual",
+    "labels": "One row per (label, rank); each column has an attribute of its name that describes it",
+    "grid": "Index of /labels: status and origin of each label (row) on each rank (column)",
+    "first_divergence": "The first label that is wrong by itself; found is 0 where there is none",
+    "first_by_rank": "The first label that is wrong on each rank",
+    "coverage": "Number of (label, rank) that were compared, and that could not be",
+    "run": "The fields of run.json: what ran, where, and how it ended",
+    "run/ranks": "Each rank: where it ran and how it ended",
+    "policy": "The limits that were used",
+    "paths": "What was compared besides the run's own folder",
+    "replicas": "Tensors that ought to be the same on several ranks and are not",
+    "price": "What quantisation costs golden's logits: with it against without it, relative L2",
+    "price/layers": "What each quantised layer alone costs the logits, the dearest first",
+    "notes": "Sentences that belong to the report",
+    "plots": "Relative L2 errors of all labels, for viewers that know NeXus",
+    "rows": "Norm of the error of each row (token), of labels that do not match: by label",
+    "looks": "Second looks at labels that do not match: error energy by channel, errors by size; by label and rank",
+    "fits": "Closed forms that explain the error of a second look; look is its number",
+    "patterns": "Where the error of a label sits: on which ranks, in which rows and channels",
+    "patterns_by_rank": "Share of each rank in the error energy of a pattern",
+    "hints": "Causes that a label's error looks like, and how much of the error they explain",
+    "tokens": "Tokens that rows of logits choose, golden's against actual's",
+    "token_sources": "The labels and ranks that hold the vocabulary, for runs of rows of /tokens",
+    "token_shares": "How far each part (label) of the model moved the margin of a token, a row of /tokens",
+    "token_texts": "Texts of the tokens",
+    "weights": "What ranks hold of golden's weights",
+}
+"""Object -> what it is for, its attribute `description`."""
 
 
 def write_h5(report: Report, path: Path) -> None:
@@ -83,6 +118,11 @@ def _write(report: Report, file: h5py.File) -> None:
     write_rows(file, judgement)
     write_looks(file, report.looks, report.patterns, report.hints)
     write_weights(file, judgement.weights)
+    write_price(file, report.price)
+    write_attributes(file, {"producer": "aclcmp", "producer_version": __version__})
+    for name, text in _DESCRIPTIONS.items():
+        if name in file:
+            write_attributes(file[name], {DESCRIPTION: text})
 
 
 def _replicas(judgement: Judgement) -> Columns:

@@ -54,7 +54,7 @@ def page_text(report: Report, *, served: bool = False) -> tuple[str, str]:
     columns = columns_of(report)
     script = "".join(_own(name) for name in (*_SCRIPTS, *((_SERVED,) if served else ()), _LAST))
     policy = _content_policy(_hash(script.encode()), served=served)
-    text = _template().render(
+    text = template("page.html.jinja").render(
         summary=summary_of(report),
         run_id=report.run_id,
         policy=policy,
@@ -74,11 +74,12 @@ def _hash(script: bytes) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return a template of this folder, which escapes every text that it is given."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_own("page.html.jinja"))
+    return environment.from_string(_own(name))
 
 
 def _finalize(value: Any) -> Any:

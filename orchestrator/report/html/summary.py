@@ -16,6 +16,7 @@ from aclcmp.orchestrator.core.weights import HeldRows
 from aclcmp.orchestrator.report.html.lead import Lead, coverage_counts, hints_by_label, lead_of
 from aclcmp.orchestrator.report.html.text_strip import Strip, text_strips
 from aclcmp.orchestrator.report.text.gaps import gap_lines
+from aclcmp.orchestrator.report.text.price import price_lines
 from aclcmp.orchestrator.report.text.sentences import excuse_lines, failure_lines
 from aclcmp.orchestrator.report.text.tokens import token_lines
 from aclcmp.orchestrator.report.text.weights import weight_lines
@@ -74,7 +75,7 @@ def summary_of(report: Report) -> Summary:
     run, judgement = report.run, report.judgement
     lead = lead_of(report)
     missing = gap_lines(report)
-    parts = [line for line, _ in token_lines(report)]
+    parts = [*(line for line, _ in token_lines(report)), *price_lines(report)]
     return Summary(
         verdict=judgement.verdict,
         mark=_MARKS.get(judgement.verdict, ""),

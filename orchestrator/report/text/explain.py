@@ -16,7 +16,7 @@ from aclcmp.orchestrator.core.metrics import LATER_METRICS, METRICS
 from aclcmp.orchestrator.core.plan import SideFacts
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks
+from aclcmp.orchestrator.core.text import figure, fold_ranks, of_ranks, shown_path
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status, worst
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.flat import shape_text
@@ -154,6 +154,8 @@ def _full_lines(report: Report, verdict: RankVerdict, label: LabelVerdict) -> It
             f"    floor      {floor.source.value}: relative L2 {figure(floor.rel_l2)}, "
             f"worst row {figure(floor.worst_row)}"
         )
+    if verdict.status is Status.MISMATCH and verdict.metrics is not None:
+        yield "    figures    of the part in which both sides fit:"
     yield from _figures(verdict)
     if verdict.layout:
         yield f"    layout     {verdict.layout}"
@@ -248,7 +250,7 @@ def _figures(verdict: RankVerdict) -> Iterator[str]:
 def _side(side: SideFacts | None) -> str:
     if side is None:
         return "absent"
-    site = f", labelled at {side.call_site}" if side.call_site else ""
+    site = f", labelled at {shown_path(side.call_site)}" if side.call_site else ""
     where = side.device if side.device.startswith("dumped") else f"on {side.device or '?'}"
     tensor = f"{side.dtype} {shape_text(side.shape)} {where}" if side.dtype else "not recorded"
     return f"{tensor}, number {side.seq}{site}"

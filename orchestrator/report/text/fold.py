@@ -15,7 +15,7 @@ from operator import attrgetter
 
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, RankVerdict, Status, StatusGroup, is_price
 from aclcmp.orchestrator.report.text.columns import ALLOWED, Marks, Shown
 
 _HARMLESS = (StatusGroup.GOOD, StatusGroup.WARNING)
@@ -48,6 +48,8 @@ class Row:
     """What the figures were taken from, at worst."""
     counts: tuple[tuple[Shown, Origin | None, int], ...] = ()
     """How many labels have which status and origin, the gravest first."""
+    price: bool = False
+    """Whether an error is the price of quantisation."""
     named: bool = False
     """Whether it is the label that the headline names: it has a row of its own."""
 
@@ -77,7 +79,8 @@ def row_of(
     `first` is the label that the headline names.
     """
     by_rank = {verdict.rank: verdict for verdict in label.ranks}
-    metrics = [verdict.metrics for verdict in label.ranks if verdict.metrics is not None]
+    whole = [verdict for verdict in label.ranks if verdict.status is not Status.MISMATCH]
+    metrics = [verdict.metrics for verdict in whole if verdict.metrics is not None]
     origin = _strongest(verdict.origin for verdict in label.ranks if not verdict.excused)
     shown = {rank: _shown_status(verdict) for rank, verdict in by_rank.items()}
     status = max(shown.values(), key=_SEVERITY, default=label.status)
@@ -95,6 +98,11 @@ def row_of(
         hidden=hidden,
         basis=_weakest(verdict.stats.basis for verdict in label.ranks if verdict.stats and not verdict.bitwise),
         counts=((status, origin, 1),),
+        price=any(
+            is_price(verdict.status, verdict.metrics.rel_l2, verdict.dtypes, verdict.limits)
+            for verdict in label.ranks
+            if verdict.metrics is not None
+        ),
         named=label.key == first,
     )
 
@@ -127,6 +135,7 @@ def merge(rows: Sequence[Row]) -> Row:
         hidden=sum(row.hidden for row in rows),
         basis=_weakest(row.basis for row in rows),
         counts=tuple((*each, counts[each]) for each in gravest),
+        price=any(row.price for row in rows),
         named=any(row.named for row in rows),
     )
 

@@ -11,7 +11,7 @@ from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
 from aclcmp.orchestrator.core.stats import Basis
-from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks
+from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, shown_path
 from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.terminal.cells import shorten
 
@@ -72,9 +72,11 @@ def first_divergence_lines(report: Report) -> list[str]:
         return [line, f"  It {first.why}.", *also]
     lines = [
         f"First divergence: {_name_with_occurrence(report, first.key)}{_depth(report, first)}, task {first.key.task}, "
-        f"{of_ranks(first.ranks)}{where}" + (f", labelled at {first.call_site}" if first.call_site else "")
+        f"{of_ranks(first.ranks)}{where}" + (f", labelled at {shown_path(first.call_site)}" if first.call_site else "")
     ]
     lines.append(f"  {first.why}; {_before(report, first)}.")
+    if report.price is not None and report.price.rounds_inputs:
+        lines.append(f"  It is a bug: more than the price of quantisation ({report.price.scheme}), which was measured.")
     if root := _passed_root(report, first):
         lines.append(f"  It inherits from {root}.")
     return lines + also

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ from aclcmp.orchestrator.terminal.cells import fold_words, shorten
 
 _FOLDS = ((18, 6, 3), (12, 6, 2), (12, 4, 2), (12, 0, 1), (9, 0, 1), (6, 0, 1), (5, 0, 1))
 """Rows of the first task in detail, rows of each further one, and how many have any: from the finest fold on."""
+_UNFOLDED = (sys.maxsize,) * 3
 _LABEL_ROOM = 28
 _LEAST_LABEL_ROOM = 20
 """Where labels have less, the worst rows have no column, then the origins: sentences and files tell them."""
@@ -28,7 +30,7 @@ _GAP = "  "
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class TableLine:
     """One line: a heading (no row), or a row whose name has two ends and a count."""
 
     indent: str
@@ -37,17 +39,14 @@ class _Line:
     row: Row | None
 
 
-def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int = 40) -> list[Text]:
+def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, most: int | None = 40) -> list[Text]:
     """Return the table in lines of at most `width` (but at least 60) terminal cells; `plain`: in ASCII.
 
-    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes.
+    It is folded until it has at most `most` lines, its header and legend not counted, as far as that goes. None: labels
+    share a row only where they are alike.
     """
     width = max(width, _NARROWEST)
-    lines: list[_Line] = []
-    for each in _FOLDS:
-        lines = _lines(judgement, ranks, *each)
-        if len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
-            break
+    lines = table_lines(judgement, ranks, most)
     rows = [line.row for line in lines if line.row is not None]
     natural = max(cell_len(_name(line, None, plain)) for line in lines)
     tails = [list(_tail(row, plain)) for row in rows]
@@ -76,6 +75,16 @@ def table(judgement: Judgement, ranks: Sequence[int], width: int, plain: bool, m
     return texts + _legend(rows, block, width, plain)
 
 
+def table_lines(judgement: Judgement, ranks: Sequence[int], most: int | None = 40) -> list[TableLine]:
+    """Return what the table has, its header and legend apart, folded as for `table`."""
+    lines: list[TableLine] = []
+    for each in _FOLDS if most is not None else (_UNFOLDED,):
+        lines = _lines(judgement, ranks, *each)
+        if most is None or len(lines) + sum(line.row is not None and line.row.is_mixed for line in lines) <= most:
+            break
+    return lines
+
+
 def _column_widths(
     ranks: Sequence[int], rows: Sequence[Row], natural: int, tails: Sequence[Sequence[Text]], width: int, plain: bool
 ) -> tuple[RankBlock, int, list[int]]:
@@ -90,14 +99,14 @@ def _width(cells: Iterable[Text]) -> int:
     return max(cell_len(cell.plain) for cell in cells)
 
 
-def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int, tasks_shown: int) -> list[_Line]:
+def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int, tasks_shown: int) -> list[TableLine]:
     """Tasks with something to show get a heading and rows of their own; the others one line, alike ones together."""
     tasks: dict[int, list[LabelVerdict]] = {}
     for label in judgement.labels:
         tasks.setdefault(label.key.task, []).append(label)
     headline = judgement.first_divergence
     named = None if headline is None else headline.key
-    lines: list[_Line] = []
+    lines: list[TableLine] = []
     whole: list[tuple[int, Row]] = []
     detailed = 0
     for task, recorded in tasks.items():
@@ -110,8 +119,8 @@ def _lines(judgement: Judgement, ranks: Sequence[int], first: int, further: int,
             names = [_label_name(label) for label in labels]
             folded = fold(rows, names, further if detailed else first)
             called = RunNames(names)
-            lines.append(_Line("", (f"task {task}",) * 2, "", None))
-            lines += [_Line("    └ " if row.depth else "  ", called.ends(row), _count(row), row) for row in folded]
+            lines.append(TableLine("", (f"task {task}",) * 2, "", None))
+            lines += [TableLine("    └ " if row.depth else "  ", called.ends(row), _count(row), row) for row in folded]
             detailed += 1
         else:
             whole.append((task, merge(rows)))
@@ -125,13 +134,13 @@ def _count(row: Row) -> str:
     return f"  ({words})" if words else ""
 
 
-def _whole_lines(whole: list[tuple[int, Row]]) -> list[_Line]:
+def _whole_lines(whole: list[tuple[int, Row]]) -> list[TableLine]:
     lines = []
     for _, group in groupby(whole, lambda item: (item[1].counts, item[1].marks)):
         tasks, rows = zip(*group, strict=True)
         name = f"task{'s' if len(tasks) > 1 else ''} {fold_ranks(tasks)}"
         size = sum(row.size + row.hidden for row in rows)
-        lines.append(_Line("", (name, name), f"  ({size:,})", merge(rows)))
+        lines.append(TableLine("", (name, name), f"  ({size:,})", merge(rows)))
     return lines
 
 
@@ -139,7 +148,7 @@ def _label_name(label: LabelVerdict) -> str:
     return label.key.label if label.key.occurrence == 0 else f"{label.key.label} #{label.key.occurrence}"
 
 
-def _name(line: _Line, width: int | None, plain: bool) -> str:
+def _name(line: TableLine, width: int | None, plain: bool) -> str:
     """Return what stands in the label column, the names' middles left out where they do not fit in `width`."""
     ellipsis = "..." if plain else "…"
     first, last = (visible(end, plain) for end in line.ends)
@@ -167,7 +176,7 @@ def _tail(row: Row, plain: bool) -> tuple[Text, ...]:
         Basis.ROW_FINGERPRINT: (about, at_least),
         Basis.NORMS: (at_least, at_least),
     }[row.basis]
-    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else ""
+    origin = row.origin.value if row.origin else "bitwise" if row.bitwise else "price" if row.price else ""
     colour = "yellow" if row.origin is Origin.INHERITED else row.status.style
     status = row.status.value
     if row.is_mixed:

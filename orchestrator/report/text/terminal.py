@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from aclcmp.orchestrator.core.report import Report
-from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.core.text import shown_path, visible
 from aclcmp.orchestrator.core.tokens import TokenState
 from aclcmp.orchestrator.report.text.causes import what_it_looks_like
 from aclcmp.orchestrator.report.text.gaps import gap_lines, has_compared, interruption_lines
+from aclcmp.orchestrator.report.text.price import price_lines
 from aclcmp.orchestrator.report.text.sentences import (
     drift_lines,
     excuse_lines,
@@ -27,15 +28,18 @@ from aclcmp.orchestrator.report.text.tokens import token_lines
 from aclcmp.orchestrator.report.text.weights import is_wrong, weight_lines
 
 _LINES = 24
-"""A report shall be read without scrolling, so the table is folded until all has its place."""
+"""A report shall be read on a terminal without scrolling, so the table is folded until all has its place."""
 _TOKENS = {TokenState.SAME: "", TokenState.TIE: "yellow", TokenState.WRONG: "bold red"}
 """Styles of the lines on tokens."""
 _AROUND_TABLE = 5
 """Its header, its legend, a blank line before and behind it, and where the files are."""
 
 
-def print_report(report: Report, console: Console, folder: Path | None = None) -> None:
+def print_report(report: Report, console: Console, folder: Path | None = None, *, full: bool | None = None) -> None:
     """Print the table and the sentences; `folder` is that of the run.
+
+    Where it is to be `full`, by default in a pipe, the table is as long as it takes: only labels that are alike share a
+    row.
 
     Names and log lines come from the user's run: they are never read as markup, and control characters are escaped.
     """
@@ -45,7 +49,7 @@ def print_report(report: Report, console: Console, folder: Path | None = None) -
         # A pipe gets one sentence per line, for grep; a terminal breaks lines between words.
         console.print(Text(visible(line, plain), style), soft_wrap=not console.is_terminal)
 
-    sentences = list(_sentences(report, f"{_short(folder)}/" if folder is not None else ""))
+    sentences = list(_sentences(report, f"{shown_path(folder)}/" if folder is not None else ""))
     for line in interruption_lines(report):
         say(line, "bold red")
     weights = weight_lines(report)
@@ -55,12 +59,10 @@ def print_report(report: Report, console: Console, folder: Path | None = None) -
     if good is not None:
         say(good, "green")
     elif has_compared(report):
-        lines = sum(
-            -(-cell_len(visible(line, plain)) // console.width) if console.is_terminal else 1
-            for line in (*weights, *(line for line, _ in sentences))
-        )
-        room = _LINES - lines - _AROUND_TABLE
-        for text in table(report.judgement, _ranks(report), console.width, plain, room):
+        texts = [visible(line, plain) for line in (*weights, *(line for line, _ in sentences))]
+        lines = sum(-(-cell_len(text) // console.width) for text in texts)
+        room = None if full or (full is None and not console.is_terminal) else _LINES - lines - _AROUND_TABLE
+        for text in table(report.judgement, ranks_of(report), console.width, plain, room):
             console.print(text, soft_wrap=True)
         console.print()
     for line, style in sentences:
@@ -71,7 +73,7 @@ def print_files(files: Sequence[Path], console: Console) -> None:
     """Print where the files of a report are, if there are any."""
     if files:
         first, *others = files
-        line = "Report: " + "  ".join([_short(first), *(path.suffix for path in others)])
+        line = "Report: " + "  ".join([shown_path(first), *(path.suffix for path in others)])
         plain = not console.encoding.startswith("utf")
         console.print(Text(visible(line, plain)), soft_wrap=True)  # unbroken, to be copied
 
@@ -88,6 +90,7 @@ def _sentences(report: Report, folder: str) -> Iterator[tuple[str, str]]:
     yield from ((line, "" if line.startswith("  ") else "bold red") for line in failure_lines(report.run, folder))
     yield from ((line, "magenta") for line in gap_lines(report, folder))
     yield from ((line, _TOKENS[state]) for line, state in token_lines(report))
+    yield from ((line, "") for line in price_lines(report))
     yield from ((f"Note: {note}", "dim") for note in report.notes)
 
 
@@ -96,12 +99,8 @@ def _style(weights: Sequence[str]) -> str:
     return "green" if len(weights) == 1 else "yellow"
 
 
-def _ranks(report: Report) -> list[int]:
+def ranks_of(report: Report) -> list[int]:
+    """Return the ranks that have labels or were started, ascending."""
     labelled = {verdict.rank for label in report.judgement.labels for verdict in label.ranks}
     started = {record.rank for record in report.run.ranks} if report.run else set()
     return sorted(labelled | started)
-
-
-def _short(path: Path) -> str:
-    """Return the path from the working directory on, where it lies below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

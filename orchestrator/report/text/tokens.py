@@ -103,8 +103,24 @@ def choice_words(choice: Choice, texts: Mapping[int, str]) -> str:
     what = "a tie" if state is TokenState.TIE else "wrong"
     return (
         f"at token {token.position:,}: {tokens[0]} instead of {tokens[1]}, margin {_figure(token.margin)}{moved}, "
-        f"noise {_figure(noise)}: {what}"
+        f"noise {_figure(noise)}: {what}{_place_of_move(token)}"
     )
+
+
+def _place_of_move(token: Token) -> str:
+    """Say which part of the model moved the margin most, where that is known."""
+    largest = token.largest_share
+    if largest is None:
+        return ""
+    whole = sum(share.moved for share in token.shares)
+    most = "most of it moved" if largest.moved >= whole / 2 else "moved most"
+    back = largest.moved - whole
+    size = (
+        f"{_figure(largest.moved)}, {_figure(back)} back elsewhere"
+        if back > whole / 10
+        else (f"{_figure(largest.moved)} of {_figure(whole)}")
+    )
+    return f"; {most} in {largest.label} ({size})"
 
 
 def _others(choices: Sequence[Choice]) -> str:

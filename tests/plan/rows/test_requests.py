@@ -90,3 +90,11 @@ def test_texts_of_one_name_that_agree_are_one_request(texts: list[list[int]]) ->
         assert text[: len(texts[rank])] == texts[rank]
     wholes = [each.tokens.tolist() for each in found.requests]
     assert not any(x is not y and x == y[: len(x)] for x in wholes for y in wholes)
+
+
+def test_what_a_cache_held_was_not_computed() -> None:
+    rows = [np.array([(0, at, 5 + at) for at in places], np.int32) for places in (range(4), range(3, 6))]
+    blocks = np.zeros(4, np.int32)
+    tables = [RowTable(rows[0], {0: (0, "a")}, {}, blocks), RowTable(rows[1], {0: (0, "a")}, {})]
+    found = SideRequests([(0, table) for table in tables])
+    assert found.requests[0].tokens.tolist() == [5, 6, 7, 8, 9, 10] and found.computed_from == [3]

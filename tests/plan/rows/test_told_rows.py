@@ -195,6 +195,32 @@ def test_one_run(tmp_path: Path) -> None:
     assert statuses(judge(plan, compare_pairs(plan.pairs), run_failed=False))["x"] is Status.MATCH
 
 
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("wrong", [None, 1])
+def test_ranks_with_other_data(tmp_path: Path, equal: bool, wrong: int | None) -> None:
+    """Data-parallel groups, two ranks each with its columns, are told by masks, or where these are equal by a rule."""
+    job, by_rank = Job(tmp_path / "run", 4), ", by_rank=True" * equal
+    for group in range(2 if not equal else 4):
+        values, mask = batch([2, 4] if equal or not group else [3, 1], 6, False)
+        values = values + np.float32(group)
+        packed = values[mask == 1] * np.float32(2 if group == wrong else 1)
+        ranks = [group] if equal else [2 * group, 2 * group + 1]
+        for place, rank in enumerate(ranks):
+            job.label(rank, "pta", "mask", mask, None)
+            job.label(rank, "acl", "lengths", mask.sum(1).astype(np.int32), None)
+            job.label(rank, "pta", "x", values, None)
+            job.label(rank, "acl", "x", np.ascontiguousarray(np.split(packed, len(ranks), -1)[place]), None)
+    lines = f'golden x -> Rows(mask="mask"{by_rank})', f'x -> Rows(lengths="lengths"{by_rank})'
+    plan = plan_run(job.indices(), 4, rules_of(tmp_path, *lines))
+    found = judge(plan, compare_pairs(plan.pairs), run_failed=False)
+    (label,) = (each for each in found.labels if each.key.label == "x")
+    hit = {1} if equal else {2, 3}
+    assert {each.rank: each.status for each in label.ranks} == {
+        rank: Status.DIVERGED if wrong is not None and rank in hit else Status.MATCH for rank in range(4)
+    }
+    assert not found.replicas
+
+
 @pytest.mark.parametrize(
     ("told", "code"),
     [

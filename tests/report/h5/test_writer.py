@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aclcmp import __version__
 from aclcmp.orchestrator.core.levels import level_of
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import Failure
 from aclcmp.orchestrator.core.stats import RowSums
-from aclcmp.orchestrator.core.verdicts import Origin, Status
+from aclcmp.orchestrator.core.verdicts import LabelVerdict, Origin, Status
 from aclcmp.orchestrator.report.as_json import write_json
+from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from tests.report.made_up import decoder_labels, label, record_of, report_of, verdict
 
@@ -91,11 +94,12 @@ def test_it_agrees_with_json(tmp_path: Path) -> None:
             n: content[n] for n in ("schema", "verdict", "exit_code")
         }
         first = dict(file["first_divergence"].attrs)
+        del first["description"]
         assert first.pop("found")
         assert {n: v.tolist() if n == "ranks" else _plain(v) for n, v in first.items()} == content["first_divergence"]
-        coverage = {n: v.tolist() for n, v in file["coverage"].attrs.items()}
+        coverage = {n: v.tolist() for n, v in file["coverage"].attrs.items() if n != "description"}
         assert coverage == content["coverage"]
-        assert {n: _plain(v) for n, v in file["policy"].attrs.items()} == content["policy"]
+        assert {n: _plain(v) for n, v in file["policy"].attrs.items() if n != "description"} == content["policy"]
         assert _plain(file["run"].attrs["run_id"]) == content["run"]["run_id"]
         assert json.loads(file["run"].attrs["failure"]) == content["run"]["failure"]
 
@@ -146,13 +150,46 @@ def test_rows_of_what_does_not_match(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "report.h5") as file:
         assert [group.attrs["label"] for group in file["rows"].values()] == [b"own", b"drifts"]
         assert file["rows"].attrs["left_out"] == 0
-        own = file["rows/00000"]
+        own = file["rows/own"]
         assert own["row_group"][:].tolist() == list(range(12))
         error, golden = own["error_norm"][:], own["golden_norm"][:]
     assert np.isnan(error).tolist() == [[False] * 6 + [True] * 6, [True] * 6 + [False] * 6]
     assert upper.stats
     assert np.nansum(error**2, axis=1) == pytest.approx([upper.stats.sum_dd] * 2)
     assert np.nansum(golden**2, axis=1) == pytest.approx([upper.stats.sum_xx] * 2)
+
+
+def test_a_reader_needs_no_other_page(tmp_path: Path) -> None:
+    """Each group, table and column says what it is; codes are enums; the producer is named."""
+    write_h5(report_of(decoder_labels(2, 2, CULPRIT), run=record_of(2)), tmp_path / "report.h5")
+    undescribed = []
+
+    def check(name: str, found: Any) -> None:
+        inside = name.count("/") and name.split("/")[0] in ("plots", "rows", "looks", "grid", "weights")
+        if not inside and name != "notes" and "description" not in found.attrs:
+            undescribed.append(name)
+
+    with h5py.File(tmp_path / "report.h5") as file:
+        file.visititems(check)
+        assert undescribed == []
+        assert _plain(file.attrs["producer"]) == "aclcmp" and _plain(file.attrs["producer_version"]) == __version__
+        labels = file["labels"]
+        assert all(len(_plain(labels.attrs[name])) > 10 for name in labels.dtype.names)
+        status = h5py.check_enum_dtype(file["grid/status"].dtype)
+        assert status == {"absent": 0, **{each.value: each.number for each in Status}}
+        assert h5py.check_enum_dtype(file["grid/origin"].dtype) == {"none": 0, "own": 1, "inherited": 2}
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "", "%2F", "new\nline", "nul\0", "\ud800", "ü", "a, task 1"])
+def test_groups_are_called_as_labels_as_far_as_hdf5_allows(name: str, tmp_path: Path) -> None:
+    wrong = [verdict(0, Status.DIVERGED, Origin.OWN)]
+    labels = [label(name, wrong), label(name, wrong, 1), label("a", wrong, 1), label("a, task 1", wrong, 2)]
+    write_h5(report_of(labels), tmp_path / "report.h5")
+    with h5py.File(tmp_path / "report.h5") as file:
+        found = [(group.attrs["task"], _plain(group.attrs["label"])) for group in file["rows"].values()]
+    assert [task for task, _ in found] == [0, 1, 1, 2], "the order in which they were written"
+    assert {text for _, text in found[2:]} == {"a", "a, task 1"}
+    assert len(read_h5(tmp_path / "report.h5", None).judgement.labels) == 4
 
 
 def test_rows_are_bounded(tmp_path: Path) -> None:
@@ -168,6 +205,13 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "report.h5") as file:
         assert not file["first_divergence"].attrs["found"]
         assert file["notes"].shape == (0,)
+
+
+def test_labels_that_no_rank_has(tmp_path: Path) -> None:
+    labels = [LabelVerdict(LabelKey(0, name, 0), Status.MATCH, ()) for name in "ab"]
+    write_h5(report_of(labels), tmp_path / "report.h5")
+    with h5py.File(tmp_path / "report.h5") as file:
+        assert "plots" not in file and len(file["labels"]) == 0
 
 
 def test_a_very_long_text(tmp_path: Path) -> None:

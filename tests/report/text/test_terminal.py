@@ -22,10 +22,13 @@ from tests.report.made_up import decoder_labels, label, layer_names, record_of, 
 CULPRIT = ("layers.2.mlp.down.local", 5)
 
 
-def printed(report: Report, width: int = 100, files: Sequence[Path] = ()) -> str:
+def printed(
+    report: Report, width: int = 100, files: Sequence[Path] = (), *, terminal: bool = False, full: bool = False
+) -> str:
+    """What a pipe gets, or a terminal without colours."""
     out = io.StringIO()
-    console = Console(file=out, width=width, highlight=False)
-    print_report(report, console)
+    console = Console(file=out, width=width, highlight=False, force_terminal=terminal, color_system=None)
+    print_report(report, console, full=full or None)
     print_files(files, console)
     return out.getvalue()
 
@@ -149,7 +152,7 @@ def test_disorder_stays_short(width: int, ranks: int) -> None:
         label(name, [verdict(rank, draw.choice(statuses), draw.choice([None, *Origin])) for rank in range(ranks)])
         for name in layer_names(33)
     ]
-    lines = printed(report_of(labels), width).partition("\n\n")[0].splitlines()
+    lines = printed(report_of(labels), width, terminal=True).partition("\n\n")[0].splitlines()
     assert len(lines) <= 24
     assert max(map(len, lines)) <= max(width, 72)
 
@@ -157,10 +160,23 @@ def test_disorder_stays_short(width: int, ranks: int) -> None:
 def test_what_wavers_after_the_fault_is_one_row() -> None:
     labels = decoder_labels(32, 8, CULPRIT)
     labels[30::2] = [label(one.key.label, [verdict(rank, Status.DRIFT) for rank in range(8)]) for one in labels[30::2]]
-    lines = printed(report_of(labels)).splitlines()
+    lines = printed(report_of(labels), terminal=True).splitlines()
     assert lines[4].startswith("  layers.2.mlp.down.local")
     assert lines[5].startswith("  layers.2.mlp.out … lm_head  (264)  ✗ ✗ ✗")
     assert lines[6].split() == ["of", "these", "133", "diverged", "(inherited),", "131", "drift"]
+
+
+def test_a_pipe_gets_all_rows_and_a_terminal_on_request() -> None:
+    """Only labels that are alike share a row there, however many rows that makes."""
+    labels = decoder_labels(32, 8, CULPRIT)
+    labels[30::2] = [label(one.key.label, [verdict(rank, Status.DRIFT) for rank in range(8)]) for one in labels[30::2]]
+    piped = printed(report_of(labels))
+    assert "mixed" not in piped and len(piped.partition("\n\n")[0].splitlines()) > 264
+    assert [line.rstrip() for line in printed(report_of(labels), terminal=True, full=True).splitlines()][:200] == (
+        piped.splitlines()[:200]
+    )
+    tasks = [one for task in range(40) for one in decoder_labels(4, 8, CULPRIT, task)]
+    assert printed(report_of(tasks)).count("layers.2.mlp.down.local ") >= 40
 
 
 def test_a_gap_after_the_fault_is_seen() -> None:
@@ -176,7 +192,7 @@ def test_a_gap_after_the_fault_is_seen() -> None:
 
 def test_many_tasks_stay_short() -> None:
     labels = [one for task in range(40) for one in decoder_labels(4, 8, CULPRIT, task)]
-    text = printed(report_of(labels))
+    text = printed(report_of(labels), terminal=True)
     assert len(text.splitlines()) < 30
     assert re.search(r"tasks [123]-39", text)
 
@@ -247,6 +263,13 @@ def test_gaps_in_words() -> None:
     assert "Not recorded or not readable for b on rank 2: made up as failed." in text
     assert "No label at all from ranks 3-4: see logs/rank00003.log." in text
     assert "  ≠ mismatch  ? missing  ! failed\n" in text
+
+
+def test_figures_of_a_part_are_not_shown_as_those_of_the_label() -> None:
+    cut = replace(verdict(0, Status.MISMATCH), metrics=verdict(0).metrics)
+    text = printed(report_of([label("a", [verdict(0)]), label("b", [cut])]))
+    row = next(line for line in text.splitlines() if line.startswith("  b "))
+    assert row.split() == ["b", "≠", "mismatch"]
 
 
 def _golden_only(name: str) -> LabelVerdict:

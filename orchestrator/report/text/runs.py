@@ -1,0 +1,46 @@
+"""The runs that lie beside each other, a line for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aclcmp.orchestrator.core.run_record import has_failure
+from aclcmp.orchestrator.core.text import visible
+from aclcmp.orchestrator.run.run_list import StoredRun, size_of
+
+_STYLES = {"match": "green", "diverged": "bold red", "failed": "bold red", "incomplete": "magenta"}
+_MIB = 1 << 20
+
+
+def print_runs(runs: Sequence[StoredRun], console: Console) -> None:
+    """Print a table of the runs: when they ended, ranks, verdict, first divergence, size."""
+    plain = not console.encoding.startswith("utf")
+    table = Table(box=None, show_edge=False, pad_edge=False, header_style="bold")
+    for heading in ("run", "ended", "ranks", "verdict", "first divergence"):
+        table.add_column(heading, overflow="fold" if heading == "first divergence" else "ellipsis")
+    table.add_column("size", justify="right", no_wrap=True)
+    for each in runs:
+        head = each.head
+        verdict = head.verdict if head else "failed" if has_failure(each.record) else "not compared"
+        first = head.first_divergence if head else None
+        cells = (
+            each.run.root.name,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(each.time)),
+            str(len(each.record.ranks)) if each.record else "two runs",
+            verdict,
+            f"{first.label}, task {first.task}" if first else "",
+            megabytes(size_of(each.run.root)),
+        )
+        style = _STYLES.get(verdict, "")
+        table.add_row(*(Text(visible(cell, plain), style if cell is verdict else "") for cell in cells))
+    console.print(table)
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes in MiB."""
+    return f"{size / _MIB:,.1f} MiB"
