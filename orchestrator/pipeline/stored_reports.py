@@ -128,12 +128,8 @@ def serve_page(folder: Path, port: int) -> None:
     """Serve the page of a report on this host alone, until Ctrl-C. Raises UsageError when the port cannot be had."""
     from aclcmp.orchestrator.report.html.serve import ServedPage, open_server
 
-    run, record = _open_folder(folder)
-
-    def read_label(number: int) -> Report:
-        return read_h5(run.report_h5, record, only=lambda grid: [number])
-
-    with open_server(ServedPage(read_h5(run.report_h5, record, with_rows=False), read_label), port) as server:
+    _, report = read_stored_report(folder)
+    with open_server(ServedPage(report), port) as server:
         print_lines(
             [f"Page: http://{server.server_address[0]!s}:{server.server_port}/ (on this host alone; Ctrl-C ends)"]
         )

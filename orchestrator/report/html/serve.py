@@ -1,9 +1,9 @@
-"""Serve the page of a report on this host alone: its rows and labels are read when the page asks for them.
+"""Serve the page of a report on this host alone: its rows and labels are made when the page asks for them.
 
 /                  the page
 /part/NAME         gzip: "overview" (JSON) and "figures" (bytes), as a page that is a file holds them
 /rows?...          JSON: the rows of the table from `first` to `last`, of the query that the other parameters say
-/label?number=N    JSON: all that is known of a label, read from report.h5
+/label?number=N    JSON: all that is known of a label
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from aclcmp.labeling.errors import AclcmpError
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.html.details import label_details
@@ -32,9 +29,6 @@ HOST = "127.0.0.1"
 _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _JSON = "application/json"
 _COMPRESSED_FROM = 1 << 14
-
-ReadLabel = Callable[[int], Report]
-"""Read a report of one label alone, by its number in golden order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,8 @@ class Answer:
 class ServedPage:
     """The page of a report, in parts."""
 
-    def __init__(self, report: Report, read_label: ReadLabel) -> None:
-        """Make what the page shows first; the report itself is not kept."""
+    def __init__(self, report: Report) -> None:
+        """Make what the page shows first."""
         columns = columns_of(report)
         labels = report.judgement.labels
         text, policy = page_text(report, served=True)
@@ -61,15 +55,10 @@ class ServedPage:
             "/part/figures": Answer(figures(labels, columns), "application/octet-stream"),
         }
         self._rows = ServedRows(labels, columns)
-        self._count = len(labels)
-        self._read_label = read_label
-        self._reads = Lock()  # HDF5 reads one at a time
+        self._report = report
 
     def answer(self, target: str) -> Answer | None:
-        """Return the answer to a request; None where there is nothing. Raises ValueError for parameters that are none.
-
-        Raises AclcmpError when the report cannot be read any more.
-        """
+        """Return the answer to a request; None where there is none. Raises ValueError for parameters that are none."""
         address = urlsplit(target)
         wanted = dict(parse_qsl(address.query, max_num_fields=16))
         if address.path == "/rows":
@@ -80,10 +69,11 @@ class ServedPage:
         return self._fixed.get(address.path)
 
     def _label(self, number: int) -> Answer | None:
-        if not 0 <= number < self._count:
+        judgement = self._report.judgement
+        if not 0 <= number < len(judgement.labels):
             return None
-        with self._reads:
-            return _json(label_details(self._read_label(number), number))
+        alone = replace(judgement, labels=judgement.labels[number : number + 1])
+        return _json(label_details(replace(self._report, judgement=alone), number))
 
 
 def _json(value: object) -> Answer:
@@ -116,8 +106,6 @@ def _handle(request: BaseHTTPRequestHandler, page: ServedPage) -> None:
         found = page.answer(request.path)
     except ValueError:
         return _refuse(request, HTTPStatus.BAD_REQUEST, "the parameters cannot be read")
-    except (AclcmpError, OSError) as error:
-        return _refuse(request, HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     if found is None:
         return _refuse(request, HTTPStatus.NOT_FOUND, "there is no such thing")
     body = found.body

@@ -20,6 +20,7 @@ from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.report.h5.reader import read_h5
 from aclcmp.orchestrator.report.h5.writer import write_h5
 from aclcmp.orchestrator.report.html.serve import HOST, ServedPage, open_server
+from tests.processes import PATIENCE
 from tests.report.html.pages import NASTY, decoder_report, nasty_report
 from tests.report.made_up import label, layer_names, report_of, verdict
 
@@ -29,8 +30,7 @@ def served(report: Report, folder: Path) -> Iterator[int]:
     """Serve a report out of its report.h5; give the port."""
     path = folder / "report.h5"
     write_h5(report, path)
-    page = ServedPage(report, lambda number: read_h5(path, report.run, only=lambda grid: [number]))
-    with open_server(page, 0) as server:
+    with open_server(ServedPage(read_h5(path, report.run)), 0) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -47,7 +47,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def get(port: int, target: str, **headers: str) -> tuple[HTTPResponse, bytes]:
-    connection = HTTPConnection(HOST, port, timeout=10)
+    connection = HTTPConnection(HOST, port, timeout=PATIENCE)
     connection.request("GET", target, headers=headers)
     answer = connection.getresponse()
     body = answer.read()
@@ -79,7 +79,7 @@ def test_names_are_sorted_by_their_numbers(port: int) -> None:
     assert at["layers.2.mlp.up"] < at["layers.10.attn.q"] < at["lm_head"]
 
 
-def test_a_label_is_read_when_it_is_asked_for(port: int) -> None:
+def test_a_label_has_all_its_ranks(port: int) -> None:
     _, body = get(port, "/label?number=89")
     found = json.loads(body)
     assert [each["rank"] for each in found["verdicts"]] == list(range(16))
@@ -136,7 +136,7 @@ def test_headers(port: int) -> None:
 
 
 def test_a_port_that_is_taken(port: int) -> None:
-    page = ServedPage(report_of([label("a", [verdict(0)])]), lambda number: report_of([]))
+    page = ServedPage(report_of([label("a", [verdict(0)])]))
     with pytest.raises(UsageError, match=f"port {port}: .*--port 0 takes any"):
         open_server(page, port)
     with pytest.raises(UsageError, match="port 70000"):
