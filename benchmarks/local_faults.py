@@ -74,6 +74,12 @@ def _change(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -
     weight.data = change(weight.data.clone())
 
 
+def _round(weight: torch.Tensor) -> torch.Tensor:
+    """Round float32 to bfloat16, and a half type to float8 e4m3."""
+    narrow = torch.bfloat16 if weight.dtype is torch.float32 else torch.float8_e4m3fn
+    return weight.to(narrow).to(weight.dtype)
+
+
 def _zero_row(weight: torch.Tensor) -> torch.Tensor:
     weight[7] = 0.0
     return weight
@@ -113,7 +119,7 @@ def _short_residual(layer: Any) -> None:
 
 KINDS: dict[str, Kind] = {
     "scaled by 1.02": Kind(_LINEARS + _NORMS, lambda m: _change(m, lambda w: w * 1.02)),
-    "rounded to bfloat16": Kind(_LINEARS, lambda m: _change(m, lambda w: w.bfloat16().float())),
+    "rounded to fewer bits": Kind(_LINEARS, lambda m: _change(m, _round)),
     "a row zeroed": Kind(_LINEARS, lambda m: _change(m, _zero_row)),
     "eight rows permuted": Kind(_LINEARS, lambda m: _change(m, _permute_rows)),
     "another eps": Kind(_NORMS, lambda m: _replace(m, "variance_epsilon", 1e-3)),
