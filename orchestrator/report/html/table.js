@@ -7,7 +7,7 @@ const MOST_ROWS = 400_000; // browsers draw no element that is much taller
 const PRINTED_ROWS = 60;
 
 const TABLE_COLUMNS = [
-  { order: "status", words: "status", term: "status", width: 150 },
+  { order: "status", words: "status", term: "status", width: 170 },
   { order: "label", words: "label", term: "label", width: 320 },
   { order: "task", words: "task", term: "task", width: 64, number: true },
   { order: "rank", words: "rank", term: "rank", width: 64, number: true },
