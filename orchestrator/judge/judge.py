@@ -96,7 +96,7 @@ def _judge_labels(evidence: Evidence, policy: Policy) -> Judgement:
         scale = scales.of(label)
         limits = LabelLimits(label, depths.of(label), policy, precisions, scale)
         ranks = _judge_ranks(label, limits)
-        measured += limits_of_own(label.key, ranks, LabelLimits(label, 0, policy, precisions, scale))
+        measured += limits_of_own(label, ranks, LabelLimits(label, 0, policy, precisions, scale))
         precisions.take(label, ranks)
         scales.take(label, ranks)
         if policy.ignore:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from aclcmp.orchestrator.core.evidence import OwnError
+from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.stats import Outcome
-from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Origin, Status
+from aclcmp.orchestrator.core.verdicts import Judgement, LabelVerdict, Limits, Origin, Status
 from aclcmp.orchestrator.judge.collect_evidence import collect_evidence
 from aclcmp.orchestrator.judge.judge import judge_evidence
-from aclcmp.orchestrator.judge.own_errors import add_own_errors, own_errors
+from aclcmp.orchestrator.judge.own_errors import Measured, add_own_errors, judge_own_errors, own_errors
 from aclcmp.orchestrator.judge.policy import LimitRule, Policy, Scope
 from tests.judge.test_judge import X, plan_of, stats
 
@@ -121,3 +122,34 @@ def test_ids_may_not_differ_at_all() -> None:
     own = {plan.keys[0]: {0: OwnError(1e-9, 1e-9, 1e-9, 1.0, 2)}}
     found = judge_evidence(add_own_errors(evidence, own)).labels[0].ranks[0]
     assert found.status is Status.DIVERGED and found.origin is Origin.OWN
+
+
+@pytest.mark.parametrize(
+    ("error", "usual", "dtype", "rows", "wrong"),
+    [
+        (0.02, 0.0027, "bfloat16", 32, True),
+        (0.02, 0.0, "bfloat16", 32, True),  # most layers are equal bit by bit
+        (0.02, 0.005, "bfloat16", 32, False),  # not five times what is usual
+        (0.007, 0.0005, "bfloat16", 32, False),  # within the step of the type
+        (0.02, 0.0027, "bfloat16", 1, False),  # one row says little
+        (0.003, 0.0003, "float16", 32, True),
+        (5e-6, 1e-7, "float32", 32, False),  # its limits leave room for what is usual of the type
+    ],
+)
+def test_half_precision_is_held_against_its_kind(
+    error: float, usual: float, dtype: str, rows: int, wrong: bool
+) -> None:
+    """The same code in other layers says what is usual; of it in two layers alone nothing is known."""
+    warn, fail = Policy().limits[dtype]
+    for layers, due in ((8, wrong), (2, False)):
+        measured = []
+        for layer in range(layers):
+            own = error if layer == 1 else usual
+            key = LabelKey(0, f"layers.{layer}.mlp", 0)
+            limits = Limits(warn, fail, f"{dtype} table", rows=2.0, dtype=dtype)
+            found = OwnError(own, own, own, own, rows)
+            measured.append(Measured((key, 0), found, limits, ("layers.*.mlp", 0), str(layer)))
+        verdicts = judge_own_errors(measured)
+        assert [key.label for (key, _), each in verdicts.items() if each.status is Status.DIVERGED] == (
+            ["layers.1.mlp"] if due else []
+        )
