@@ -53,7 +53,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     typed("pip install .")
     ignored = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".trained", "build", "tests", "__pycache__", "*.so")
     shutil.copytree(ROOT, folder / "sources", symlinks=True, ignore=ignored)  # pip writes into the sources
-    command = [python, "-m", "pip", "install", "-q", "--no-deps", str(folder / "sources")]
+    command = [str(python), "-m", "pip", "install", "-q", "--no-deps", str(folder / "sources")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return folder
