@@ -67,8 +67,7 @@ def made_up_report() -> Report:
 
 
 def printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What each block of the page prints, one after the other in one session."""
-    write_h5(made_up_report(), folder / "report.h5")
+    """What each block of the page prints, one after the other in one session, of the report in a folder."""
     monkeypatch.chdir(folder)
     names: dict[str, object] = {}
     texts = []
@@ -85,6 +84,7 @@ def printed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_page_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_h5(made_up_report(), tmp_path / "report.h5")
     texts = printed(tmp_path, monkeypatch)
     assert len(texts) >= 10
     for (code, said), text in zip(BLOCKS, texts, strict=True):

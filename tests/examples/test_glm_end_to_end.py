@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.test_report_h5 import printed
 from tests.processes import PATIENCE
 from tests.recorded import read_report
 
@@ -56,7 +57,7 @@ def test_healthy(tmp_path: Path, ranks: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fault_is_named(tmp_path: Path, name: str) -> None:
+def test_fault_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = 4 if name == "permuted-slice" else 2  # each rank takes ten seconds of a core to import torch
     layer, rank = 2, ranks - 1
     code, told, report = glm(tmp_path, ranks, "--fault", name, "--layer", str(layer), "--rank", str(rank))
@@ -70,3 +71,7 @@ def test_fault_is_named(tmp_path: Path, name: str) -> None:
     before = [label["status"] for label in report["labels"] if label["task"] == 0]
     position = [label["label"] for label in report["labels"]].index(first["label"])
     assert set(before[:position]) == {"match"}
+    if name == "permuted-slice":  # that of the demo: the samples of the docs run on its report
+        said = printed(tmp_path / "run", monkeypatch)
+        assert said[1].startswith(f"{first['label']}, task 0, ranks [{rank}], labelled at")
+        assert "complete" in said[8], said
