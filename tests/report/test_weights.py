@@ -87,7 +87,8 @@ def test_the_headline_names_the_weight() -> None:
 def test_the_page_shows_them_and_opens(tmp_path: Path) -> None:
     write_html(REPORTS[2], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert '<h2 id="weights-title">Weights</h2>' in text and f"weight {QKV}" in text
+    assert '<h2 id="weights-title">Weights</h2>' in text and f"<h1 class=name>{QKV}</h1>" in text
+    assert '<span class="chip">weight</span>' in text and "task 0" not in text.partition("<main>")[0]
     assert "k_proj[0:2] &lt;b&gt;" in text and "k_proj[0:2] <b>" not in text
 
 

@@ -111,8 +111,8 @@ def _chips_of_first(report: Report, hint: Hint | None) -> tuple[Chip, ...]:
     first = report.judgement.first_divergence
     assert first is not None
     label = next((label for label in report.judgement.labels if label.key == first.key), None)
-    chips = [Chip("weight")] if first.of_weight else []
-    chips += [Chip(of_ranks(first.ranks), "rank"), Chip(f"task {first.key.task}", "task")]
+    ranks = Chip(of_ranks(first.ranks), "rank")
+    chips = [Chip("weight"), ranks] if first.of_weight else [ranks, Chip(f"task {first.key.task}", "task")]
     if label is not None:
         worst = max((v for v in label.ranks if v.rank in first.ranks), key=lambda v: v.margin or 0.0, default=None)
         if worst is not None and (words := margin_words(worst)):
