@@ -72,13 +72,20 @@ class Stream:
             moved.append(float((gradient * error).sum()))
         return {name: share for (name, _), share in zip(self.points(), np.diff(moved), strict=True)}
 
-    def record(self, folder: Path, ranks: int, *, lost: str = "") -> None:
-        """Record golden and the gradients on rank 0, actual on all ranks, token by token from the third on."""
+    def record(self, folder: Path, ranks: int, *, lost: str = "", samples: int = 0) -> None:
+        """Record golden and the gradients on rank 0, actual on all ranks, token by token from the third on.
+
+        The reference is golden, and behind its first sample something else.
+        """
         for rank in range(ranks):
             with closing(recorder_of(folder, rank, ranks, strict=True)) as recorder:
                 if rank == 0:
                     for request in ("a", "b"):
                         record_rows(recorder, "pta", self.golden, request, 0, len(TOKENS))
+                    for sample in range(samples):
+                        reference = {name: value + 0.1 * sample for name, value in self.golden.items()}
+                        for request in ("a", "b"):
+                            record_rows(recorder, "ref", reference, request, 0, len(TOKENS))
                     self.record_gradients(recorder)
                 actual = {name: value for name, value in self.actual.items() if name != lost}
                 record_rows(recorder, "acl", actual, "a", 0, 3)
@@ -105,11 +112,13 @@ def record_rows(recorder: Recorder, side: str, stream: dict[str, Array], request
         recorder.record(side, name, value[begin:end], None, None, "", None, "f.py:1", rows)
 
 
-def compared(folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "") -> tuple[RunDir, str]:
+def compared(
+    folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "", samples: int = 0
+) -> tuple[RunDir, str]:
     run = RunDir(folder / "run", "run")
     run.shards.mkdir(parents=True)
     run.logs.mkdir()
-    stream.record(run.shards, ranks, lost=lost)
+    stream.record(run.shards, ranks, lost=lost, samples=samples)
     record_run(run, "engine.py", ranks)
     return run, aclcmp("compare", str(run.root)).stdout
 
@@ -169,6 +178,13 @@ def test_what_is_not_there_on_one_side_is_not_measured(tmp_path: Path) -> None:
     run, printed = compared(tmp_path, Stream(), lost="model.layers.0")
     (token,) = parted(run.root)
     assert "moved_in" not in token and "most of it moved" not in printed
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_first_sample_of_the_reference_counts(tmp_path: Path, samples: int) -> None:
+    run, _ = compared(tmp_path, Stream(), samples=samples)
+    (token,) = parted(run.root)
+    assert {each["label"]: each["moved"] for each in token["moved_in"]} == pytest.approx(Stream().shares(), abs=1e-5)
 
 
 def test_a_damaged_margin_leaves_the_labels(tmp_path: Path) -> None:
