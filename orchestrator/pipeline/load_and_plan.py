@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from aclcmp.orchestrator.core.plan import Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
-from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights, offer_sums
+from aclcmp.orchestrator.pipeline.name_by_weights import NamedByWeights, name_by_weights, offer_sums
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.margin_plans import plan_margins
@@ -144,9 +144,7 @@ def plan_sides(
     plan_labels = partial(
         plan_two, world_size=actual.world_size, ids=ids, layouts=layouts, lost_goldens=golden.lost, lost=actual.lost
     )
-    plan = plan_labels(golden.indices, named.actual, joins=named.joins)
-    if summed := named.of_summands(golden.indices):
-        plan = offer_sums(plan, plan_labels(*summed))
+    plan = _plan_named_sides(golden.indices, named, plan_labels)
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
     goldens = as_golden(golden.indices, actual.indices, ids)
     reference = plan_reference(goldens, golden.world_size, layouts)
@@ -197,21 +195,21 @@ def plan_on_golden_values(
     _show_label_count(screen, actuals)
     size = world_size(actuals, record)
     named = name_by_weights(goldens, actuals, size)
-    measured = plan_two(
-        goldens, named.actual, size, layouts=layouts, joins=named.joins, lost_goldens=lost, lost=lost_actuals
-    )
-    plan = measured
+    plan_labels = partial(plan_two, world_size=size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
+    measured = plan = _plan_named_sides(goldens, named, plan_labels)
+    margins: tuple[MarginPlan, ...] = ()
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
         ranks = world_size(goldens, None)
         own = name_by_weights(goldens, goldens, ranks)
-        plan = plan_run(own.actual, ranks, layouts, lost, joins=own.joins)
+        plan = _plan_named_run(goldens, own, ranks, layouts, lost)
+        margins = plan_margins(own.actual, ranks, layouts)
     sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
     plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {_source_of_reference(goldens): reference}
     samples = _more_samples(goldens, world_size(goldens, None), layouts)
-    own_plan = None if record.inject else measured
-    return ComparisonPlan(plan, floors, own_plan, named.report, price=price_of(goldens), samples=samples)
+    own_plan, texts = None if record.inject else measured, token_texts((*actuals, *goldens))
+    return ComparisonPlan(plan, floors, own_plan, named.report, texts, margins, price_of(goldens), samples)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
@@ -260,9 +258,7 @@ def _plan_run(
 ) -> ComparisonPlan:
     world = world_size(loaded.indices, record)
     named = name_by_weights(loaded.indices, loaded.indices, world)
-    plan = plan_run(named.actual, world, layouts, loaded.lost, loaded.heard, named.joins)
-    if summed := named.of_summands(loaded.indices):
-        plan = offer_sums(plan, plan_run(summed[1], world, layouts, loaded.lost))
+    plan = _plan_named_run(loaded.indices, named, world, layouts, loaded.lost, loaded.heard)
     _show_label_count(screen, loaded.indices)
     without_floor = (
         f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)
@@ -280,6 +276,27 @@ def _plan_run(
         price=price_of(loaded.indices),
         samples=_more_samples(loaded.indices, world, layouts),
     )
+
+
+def _plan_named_run(
+    indices: Sequence[ShardIndex],
+    named: NamedByWeights,
+    world: int,
+    layouts: LayoutRules,
+    lost: Mapping[int, str],
+    heard: Collection[tuple[LabelKey, int]] = (),
+) -> Plan:
+    """Plan a run that holds both sides under the names that weights tell."""
+    plan = plan_run(named.actual, world, layouts, lost, heard, named.joins)
+    summed = named.of_summands(indices)
+    return plan if summed is None else offer_sums(plan, plan_run(summed[1], world, layouts, lost))
+
+
+def _plan_named_sides(golden: Sequence[ShardIndex], named: NamedByWeights, plan_labels: Callable[..., Plan]) -> Plan:
+    """Plan two sides under the names that weights tell."""
+    plan = plan_labels(golden, named.actual, joins=named.joins)
+    summed = named.of_summands(golden)
+    return plan if summed is None else offer_sums(plan, plan_labels(*summed))
 
 
 def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:

@@ -17,6 +17,7 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.pipeline.stored_reports import read_stored_report
 from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record, save_record
 from tests.pipeline.test_tokens import aclcmp, closing
 from tests.recorded import read_report, record_run, recorder_of
 
@@ -87,6 +88,7 @@ class Stream:
                         for request in ("a", "b"):
                             record_rows(recorder, "ref", reference, request, 0, len(TOKENS))
                     self.record_gradients(recorder)
+                    recorder.name_tokens({GOLDEN: " gold", ACTUAL: " act"})
                 actual = {name: value for name, value in self.actual.items() if name != lost}
                 record_rows(recorder, "acl", actual, "a", 0, 3)
                 record_rows(recorder, "acl", self.golden, "b", 0, len(TOKENS))
@@ -112,9 +114,7 @@ def record_rows(recorder: Recorder, side: str, stream: dict[str, Array], request
         recorder.record(side, name, value[begin:end], None, None, "", None, "f.py:1", rows)
 
 
-def compared(
-    folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "", samples: int = 0
-) -> tuple[RunDir, str]:
+def compared(folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "", samples: int = 0) -> tuple[RunDir, str]:
     run = RunDir(folder / "run", "run")
     run.shards.mkdir(parents=True)
     run.logs.mkdir()
@@ -185,6 +185,22 @@ def test_the_first_sample_of_the_reference_counts(tmp_path: Path, samples: int) 
     run, _ = compared(tmp_path, Stream(), samples=samples)
     (token,) = parted(run.root)
     assert {each["label"]: each["moved"] for each in token["moved_in"]} == pytest.approx(Stream().shares(), abs=1e-5)
+
+
+def test_a_run_on_golden_values_tells_shares_and_texts_too(run: tuple[Path, str], tmp_path: Path) -> None:
+    """What carries on is the golden run's own actual side."""
+    local = RunDir(tmp_path / "local", "run")
+    local.shards.mkdir(parents=True)
+    local.logs.mkdir()
+    with closing(recorder_of(local.shards, strict=True)) as recorder:
+        for request in ("a", "b"):
+            record_rows(recorder, "acl", Stream().golden, request, 0, len(TOKENS))
+    record_run(local, "engine.py", 1)
+    save_record(load_record(local.record).model_copy(update={"golden": str(run[0])}), local.record)
+    printed = aclcmp("compare", str(local.root)).stdout
+    (token,) = parted(local.root)
+    assert token["moved_in"] == parted(run[0])[0]["moved_in"]
+    assert "own errors measured" in printed and "' act' instead of ' gold'" in printed
 
 
 def test_a_damaged_margin_leaves_the_labels(tmp_path: Path) -> None:
