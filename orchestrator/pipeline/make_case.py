@@ -73,6 +73,8 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
             return comparer.compare_pairs(pairs, lambda pairs, nbytes: None)
 
         resolved = compare_and_resolve(replace(plan, labels=tuple(near)), compare)
+        summed = next(each for each in resolved.plan.labels if each.key == label.key)
+        verdict = next(each for each in label.ranks if each.rank == _rank_of_sum(summed, verdict.rank))
         stats = resolved.outcomes.get((label.key, verdict.rank))
         if not isinstance(stats, PairStats):
             raise UsageError(f"{label.key.label} cannot be read on rank {verdict.rank}: {stats or 'it is not here'}")
@@ -113,6 +115,16 @@ def _near(labels: Sequence[LabelPlan], key: LabelKey) -> list[LabelPlan]:
         for place, each in enumerate(same)
         if place in kept or each.key.label in inputs or _is_input(each.key.label, key.label)
     ]
+
+
+def _rank_of_sum(plan: LabelPlan, rank: int) -> int:
+    """Return the rank on which the sum is compared to which a rank adds its part; the rank itself if there is none."""
+    if any(pair.rank == rank for pair in plan.pairs):
+        return rank
+    sums = (
+        pair.rank for pair in plan.pairs if any(each.rank == rank for each in (*pair.more_golden, *pair.more_actual))
+    )
+    return next(sums, rank)
 
 
 def _is_input(name: str, of: str) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from rich.console import Console
 
+from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.orchestrator.case.folder import Case
 from aclcmp.orchestrator.case.script import worst_row
 from aclcmp.orchestrator.cli.app import run_cli
@@ -139,3 +140,12 @@ def test_a_label_beside_those_on_golden_values_has_its_own_input(tmp_path: Path)
     case = make_case(run, report, Wish("b"), SCREEN)
     assert case.verdict().startswith("does not confirm own: actual agrees") and "with the input" in case.verdict()
     assert not any("--local" in note for note in case.notes)
+
+
+def test_a_sum_of_ranks_is_that_of_each(tmp_path: Path) -> None:
+    x = drawn(6, 8)
+    ranks: list[Labels] = [[("pta", "x", x), ("acl", "x", x * 2)], [("acl", "x", x)]]
+    write_run(tmp_path, ranks, Layout((Partial(),)), run_id="20260101-000000")
+    run_cli(["compare", str(tmp_path)])
+    cases = [make_case(*read_stored_report(tmp_path), Wish("x", rank=rank), SCREEN) for rank in range(2)]
+    assert [case.errors()["actual"] for case in cases] == pytest.approx([2.0, 2.0])
