@@ -196,7 +196,9 @@ def plan_on_golden_values(
     size = world_size(actuals, record)
     named = name_by_weights(goldens, actuals, size)
     plan_labels = partial(plan_two, world_size=size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
-    measured = plan = _plan_named_sides(goldens, named, plan_labels)
+    measured = _plan_named_sides(goldens, named, plan_labels)
+    replaced = _without_renamed(measured, named, record.inject)
+    plan = replaced if record.inject else measured
     margins: tuple[MarginPlan, ...] = ()
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
         ranks = world_size(goldens, None)
@@ -208,8 +210,18 @@ def plan_on_golden_values(
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {_source_of_reference(goldens): reference}
     samples = _more_samples(goldens, world_size(goldens, None), layouts)
-    own_plan, texts = None if record.inject else measured, token_texts((*actuals, *goldens))
+    own_plan, texts = None if record.inject else replaced, token_texts((*actuals, *goldens))
     return ComparisonPlan(plan, floors, own_plan, named.report, texts, margins, price_of(goldens), samples)
+
+
+def _without_renamed(plan: Plan, named: NamedByWeights, injected: Collection[str]) -> Plan:
+    """Leave out labels that only weights name, among those whose values were to be replaced: all, or some injected.
+
+    Their process knew no golden value by these names, and replaced none.
+    """
+    renamed = {name for each in named.partners for name in each.golden if not injected or name in injected}
+    kept = tuple(label for label in plan.labels if label.key.label not in renamed)
+    return plan if len(kept) == len(plan.labels) else replace(plan, labels=kept)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
