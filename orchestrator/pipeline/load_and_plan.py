@@ -17,7 +17,7 @@ from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.margins import MarginPlan
-from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
@@ -151,7 +151,8 @@ def plan_sides(
     samples = _more_samples(goldens, golden.world_size, layouts)
     floors = {} if reference is None else {_source_of_reference(golden.indices): reference}
     texts, price = token_texts((*actual.indices, *golden.indices)), price_of(golden.indices)
-    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts, price=price, samples=samples)
+    own = _without_renamed(plan, actual.indices) if actual.is_local else None
+    return ComparisonPlan(plan, floors, own, named.report, texts, price=price, samples=samples)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -197,7 +198,7 @@ def plan_on_golden_values(
     named = name_by_weights(goldens, actuals, size)
     plan_labels = partial(plan_two, world_size=size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
     measured = _plan_named_sides(goldens, named, plan_labels)
-    replaced = _without_renamed(measured, named, record.inject)
+    replaced = _without_renamed(measured, actuals, record.inject)
     plan = replaced if record.inject else measured
     margins: tuple[MarginPlan, ...] = ()
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
@@ -214,13 +215,18 @@ def plan_on_golden_values(
     return ComparisonPlan(plan, floors, own_plan, named.report, texts, margins, price_of(goldens), samples)
 
 
-def _without_renamed(plan: Plan, named: NamedByWeights, injected: Collection[str]) -> Plan:
-    """Leave out labels that only weights name, among those whose values were to be replaced: all, or some injected.
+def _without_renamed(plan: Plan, actuals: Iterable[ShardIndex], injected: Collection[str] = ()) -> Plan:
+    """Leave out labels of other names in the actual process, of those that were to be replaced: all, or some injected.
 
-    Their process knew no golden value by these names, and replaced none.
+    It knew no golden value by the names that weights or a map tell, and replaced none.
     """
-    renamed = {name for each in named.partners for name in each.golden if not injected or name in injected}
-    kept = tuple(label for label in plan.labels if label.key.label not in renamed)
+    recorded = {record.data_id for index in actuals for record in index.records if record.side == "acl"}
+
+    def is_left_out(label: LabelPlan) -> bool:
+        name = label.key.label
+        return name not in recorded and bool(label.pairs or label.questions) and (not injected or name in injected)
+
+    kept = tuple(label for label in plan.labels if not is_left_out(label))
     return plan if len(kept) == len(plan.labels) else replace(plan, labels=kept)
 
 

@@ -81,6 +81,8 @@ def test_values_are_put_only_behind_names_that_the_process_knew(made: Made, tmp_
         record = load_record(again.record).model_copy(update={"golden": str(both), "inject": inject})
         save_record(record, again.record)
         report, labels, _ = compared(again.root)
+        _, of_two, _ = compared(both, again.root, out=tmp_path / f"two-{len(inject)}")
+        assert all(rank["own"] is None for each in of_two.values() for rank in each["ranks"].values())
         if inject:
             assert inject[0] not in labels and labels["lm_head"]["status"] == "match"
         else:
