@@ -212,3 +212,4 @@ def test_a_damaged_margin_leaves_the_labels(tmp_path: Path) -> None:
     for files in shards_in(tmp_path):
         index = read_shard(files)
         assert index.margins == () and len(index.records) > 0
+        assert "what moved the margins of tokens is lost" in index.notes[0]

@@ -1,6 +1,7 @@
 """JSON of a shard may have numbers that are none: what has them is left out, and nothing else."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from aclcmp.labeling.shard.margin_table import GRADIENT, MARGIN, read_margin_tab
 from aclcmp.labeling.shard.price_table import PRICE, Price, pack_price, read_price
 from aclcmp.labeling.shard.record import GRADIENTS, ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import REQUESTS, TOKENS, read_row_tables, read_token_texts
+from aclcmp.labeling.shard.shard_files import shards_in
+from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.labeling.shard.weight_table import HASHES, PARAMETERS, read_weight_tables
+from tests.recorded import recorder_of
 
 NO_NUMBER = float("inf")
 ENDLESS = 10**400
@@ -52,3 +56,15 @@ def test_weights_of_no_number() -> None:
     facts = {"name": "w", "dtype": "float32", "module": "Linear", "label": "", "problem": "", "shape": [NO_NUMBER]}
     told = {"side": "acl", "hashes": 0, "packed": {}, "parameters": [facts | {"forms": []}]}
     assert list(read_weight_tables(*stored(WEIGHTS, (HASHES, []), (PARAMETERS, told)))) == []
+
+
+def test_a_price_that_is_damaged_is_told(tmp_path: Path) -> None:
+    recorder = recorder_of(tmp_path)
+    recorder.record_price(Price("W8A8", True, "own", 0.1, 3, 1))
+    recorder.close()
+    (files,) = shards_in(tmp_path)
+    assert read_shard(files).notes == ()
+    (file,) = tmp_path.glob("*.h5")
+    file.write_bytes(file.read_bytes().replace(b'"scheme": "W8A8"', b'"scheme": "W4A8"'))
+    index = read_shard(files)
+    assert index.price is None and "what quantisation costs is lost" in index.notes[0]
