@@ -117,7 +117,10 @@ def test_a_quantised_weight_is_not_what_golden_multiplies_by(tmp_path: Path) -> 
     x, weight, scale = drawn(6, 8), np.arange(64, dtype=np.int8).reshape(8, 8), np.full((8, 1), 0.1, np.float32)
     golden = x @ (weight * scale).T
     run, report = compared(tmp_path / "run", both(("up.input", x, x), ("up", golden, golden * np.float32(1.5))))
-    tensors = {"up.weight": ("int8", weight), "up.weight_scale": ("float32", scale)}
+    tensors: dict[str, tuple[str, npt.NDArray[np.generic]]] = {
+        "up.weight": ("int8", weight),
+        "up.weight_scale": ("float32", scale),
+    }
     write_safetensors(tmp_path / "model.safetensors", tensors, {})
     case = make_case(run, report, Wish("up", model=tmp_path), SCREEN)
     assert case.verdict().startswith("confirms own: from the same input actual differs (5.0e-01)")
