@@ -87,6 +87,12 @@ def read_schemes(config: Mapping[str, Any]) -> tuple[Scheme, ...]:
 def _scheme(name: str, group: object) -> Scheme:
     if not isinstance(group, Mapping) or not isinstance(group.get("targets"), list):
         raise _unknown(f"{name} without targets")
+    targets = tuple(map(str, group["targets"]))
+    for target in targets:
+        try:
+            re.compile(target[3:] if target.startswith("re:") else "")
+        except re.error:
+            raise _unknown(f"{name}: the target {target!r} is no pattern") from None
     if group.get("output_activations"):
         raise _unknown(f"{name} with quantised outputs")
     if group.get("format", "dense") not in (None, "dense", *_FORMATS):
@@ -94,7 +100,7 @@ def _scheme(name: str, group: object) -> Scheme:
     weights = _quantised(f"the weights of {name}", group.get("weights"), _WEIGHTS)
     inputs = group.get("input_activations")
     return Scheme(
-        tuple(map(str, group["targets"])),
+        targets,
         weights,
         _quantised(f"the inputs of {name}", inputs, _INPUTS) if inputs else None,
     )

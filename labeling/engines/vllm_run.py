@@ -29,8 +29,7 @@ SETTINGS = {
 def main(arguments: Sequence[str]) -> int:
     """Run the engine over all prompts; return the exit code."""
     model, prompts, most, *options = arguments
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     from vllm import LLM, SamplingParams
     from vllm.engine.arg_utils import EngineArgs
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -45,6 +44,12 @@ def main(arguments: Sequence[str]) -> int:
         if os.environ.get("RANK", "0") == "0":
             print(f"{output.request_id}: {output.outputs[0].text!r}", flush=True)
     return 0
+
+
+def set_environment() -> None:
+    """Set the variables of vLLM's process that are not set, before vLLM is imported."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def engine_arguments(model: str, ranks: int, options: Sequence[str]) -> list[str]:

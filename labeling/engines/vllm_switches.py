@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aclcmp.labeling.engines.vllm_options import sets_compilation
-from aclcmp.labeling.engines.vllm_run import engine_arguments
+from aclcmp.labeling.engines.vllm_run import engine_arguments, set_environment
 
 SWITCH = "switch: "
 """Begins each line with a switch."""
@@ -29,6 +29,7 @@ _PLAIN_BACKEND = "TRITON_ATTN"
 def main(arguments: Sequence[str]) -> int:
     """Print the switches; return the exit code."""
     model, _, _, *options = arguments
+    set_environment()
     for switch in known_switches(model, options):
         print(f"{SWITCH}{switch}", flush=True)
     return 0

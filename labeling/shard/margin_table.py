@@ -68,7 +68,7 @@ def read_margin_tables(records: Sequence[LabelRecord], read: Read) -> Iterator[M
     gradients = {record.seq: record for record in records if record.data_id == GRADIENT and record.offset is not None}
     for record in records:
         if record.data_id == MARGIN:
-            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, RecursionError):
+            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 yield _table(json.loads(read(record).tobytes()), gradients)
 
 

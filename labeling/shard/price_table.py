@@ -53,18 +53,19 @@ def pack_price(price: Price) -> npt.NDArray[np.uint8]:
 
 
 def unpack_price(content: bytes | str) -> Price:
-    """Return a price from its stored bytes. Raises ValueError, KeyError or TypeError for what is none."""
+    """Return a price from its stored bytes. Raises ValueError, KeyError, TypeError or OverflowError."""
     told = json.loads(content)
+    tokens, changed, layer_tokens = (int(np.int64(int(told[each]))) for each in ("tokens", "changed", "layer_tokens"))
     layers = tuple(LayerPrice(str(each["layer"]), float(each["logits"])) for each in told["layers"])
     return Price(
         str(told["scheme"]),
         bool(told["rounds_inputs"]),
         str(told["against"]),
         float(told["logits"]),
-        int(told["tokens"]),
-        int(told["changed"]),
+        tokens,
+        changed,
         layers,
-        int(told["layer_tokens"]),
+        layer_tokens,
     )
 
 
@@ -73,6 +74,6 @@ def read_price(records: Sequence[LabelRecord], read: Read) -> Price | None:
     found = None
     for record in records:
         if record.data_id == PRICE:
-            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, RecursionError):
+            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 found = unpack_price(read(record).tobytes())
     return found

@@ -63,7 +63,7 @@ def read_token_texts(records: Sequence[LabelRecord], read: Read) -> dict[int, st
     found: dict[int, str] = {}
     for record in records:
         if record.data_id == TOKENS:
-            with suppress(ShardError, OSError, ValueError, TypeError, RecursionError):
+            with suppress(ShardError, OSError, ValueError, TypeError, OverflowError, RecursionError):
                 found |= {int(token): str(text) for token, text in json.loads(read(record).tobytes())}
     return found
 
@@ -90,7 +90,7 @@ def read_row_tables(records: Sequence[LabelRecord], read: Read) -> dict[int, Row
                 of_table = found.get(int(content[0]))
                 if of_table is not None and of_table.shape == (content.size - 1, 3):
                     blocks[int(content[0])] = content[1:].astype(np.int32)
-        except (ShardError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     whole = {seq: table for seq, table in found.items() if _is_possible(table, requests)}
     return {seq: RowTable(table, requests, prompts, blocks.get(seq)) for seq, table in whole.items()}

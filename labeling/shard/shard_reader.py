@@ -23,8 +23,8 @@ from aclcmp.labeling.shard.checksum import payload_checksum, pieces_checksum
 from aclcmp.labeling.shard.dtypes import DTYPES
 from aclcmp.labeling.shard.hdf5_types import decode_text
 from aclcmp.labeling.shard.journal import Journal, ShardHeader, read_journal
-from aclcmp.labeling.shard.margin_table import read_margin_tables
-from aclcmp.labeling.shard.price_table import read_price
+from aclcmp.labeling.shard.margin_table import MARGIN, read_margin_tables
+from aclcmp.labeling.shard.price_table import PRICE, read_price
 from aclcmp.labeling.shard.record import GRADIENTS, ROWS, WEIGHTS, LabelRecord
 from aclcmp.labeling.shard.row_table import read_row_tables, read_token_texts
 from aclcmp.labeling.shard.segment import index_checksum
@@ -109,7 +109,11 @@ def _with_rows(index: ShardIndex) -> ShardIndex:
         for record in index.records
         if record.side != ROWS
     )
-    return replace(index, records=tuple(labels), rows=rows, token_texts=texts, price=price)
+    lost = price is None and any(record.data_id == PRICE for record in tables)
+    notes = (f"{index.files.stem}: what quantisation costs is lost",) if lost else ()
+    return replace(
+        index, records=tuple(labels), rows=rows, token_texts=texts, price=price, notes=(*index.notes, *notes)
+    )
 
 
 def _with_margins(index: ShardIndex) -> ShardIndex:
@@ -118,7 +122,10 @@ def _with_margins(index: ShardIndex) -> ShardIndex:
     if not tables:
         return index
     labels = tuple(record for record in index.records if record.side != GRADIENTS)
-    return replace(index, records=labels, margins=tuple(read_margin_tables(tables, partial(read_label, index))))
+    margins = tuple(read_margin_tables(tables, partial(read_label, index)))
+    lost = sum(record.data_id == MARGIN for record in tables) - len(margins)
+    notes = (f"{index.files.stem}: what moved the margins of tokens is lost",) if lost else ()
+    return replace(index, records=labels, margins=margins, notes=(*index.notes, *notes))
 
 
 def read_label(index: ShardIndex, record: LabelRecord) -> npt.NDArray[Any]:

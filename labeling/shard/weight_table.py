@@ -105,7 +105,16 @@ def read_weight_tables(
                 told = json.loads(read(record).tobytes())
                 hashes = np.asarray(read(by_number[told["hashes"]]), np.uint64).reshape(-1)
                 yield _table(told, hashes)
-            except (ShardError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (
+                ShardError,
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                OverflowError,
+                RecursionError,
+            ):
                 continue
 
 

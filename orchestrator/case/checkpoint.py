@@ -22,6 +22,8 @@ from aclcmp.orchestrator.errors import UsageError
 _EPS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "layernorm_epsilon")
 _USUAL_EPS = (1e-6, 1e-5, 1e-12)
 _PARAMETERS = ("weight", "bias")
+_OF_QUANTISED = ("weight_scale", "weight_scale_inv", "weight_packed", "qweight")
+"""Tensors that a module has whose weight is stored as other numbers than it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,18 @@ class Checkpoint:
         """Return the parameters of a module, "weight" and "bias" as far as it has them.
 
         The module's name may lack the beginning of the checkpoint's names. A head without a weight of its own has that
-        of the embedding.
+        of the embedding. A quantised module has none.
         """
+        if self.is_quantised(module):
+            return {}
         found = {kind: self._find(f"{module}.{kind}") for kind in _PARAMETERS}
         if not any(found.values()) and module.split(".")[-1] == "lm_head" and self._config.get("tie_word_embeddings"):
             found["weight"] = self._find("embed_tokens.weight") or self._find("wte.weight")
         return {kind: each for kind, each in found.items() if each is not None}
+
+    def is_quantised(self, module: str) -> bool:
+        """Tell whether the weight of a module is quantised."""
+        return any(self._find(f"{module}.{kind}") is not None for kind in _OF_QUANTISED)
 
     def _find(self, name: str) -> DumpedTensor | None:
         names = [each for each in self._tensors if each == name or each.endswith(f".{name}")]

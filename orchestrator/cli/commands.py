@@ -306,8 +306,6 @@ def compare_two(
 
             first, second = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
             plan = plan_sides(first, second, screen, ids, rules)
-            if second.is_local:
-                plan = replace(plan, own=plan.plan)
             load_kernels(screen)
         check_interrupt()
         folder = RunDir.create(output, with_ranks=False)

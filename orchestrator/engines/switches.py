@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from aclcmp.labeling.engines.vllm_switches import SWITCH
 from aclcmp.orchestrator.errors import UsageError
 
 _RANK = "aclcmp.labeling.engines.{}_run"
 """Module that `aclcmp check` starts."""
+_ARGUMENTS = ("MODEL", "PROMPTS", "MAX_TOKENS")
+"""What it takes at least."""
 
 
 def engine_switches(engine: str, command: Sequence[str]) -> tuple[str, ...]:
@@ -25,6 +28,14 @@ def engine_switches(engine: str, command: Sequence[str]) -> tuple[str, ...]:
             f"{command[0] if command else 'empty'}; give --switch, once for each"
         )
     arguments = command[command.index(module) + 1 :]
+    if len(arguments) < len(_ARGUMENTS):
+        raise UsageError(
+            f"--engine {engine}: the command lacks {' '.join(_ARGUMENTS[len(arguments) :])} behind {module}"
+        )
+    if not Path(arguments[0]).is_dir():
+        raise UsageError(
+            f"--engine {engine}: {arguments[0]} is no folder here; `aclcmp check` started from another one"
+        )
     asked = [sys.executable, "-m", f"aclcmp.labeling.engines.{engine}_switches", *arguments]
     done = subprocess.run(asked, capture_output=True, text=True, errors="replace")
     lines = done.stdout.splitlines()

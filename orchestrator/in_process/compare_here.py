@@ -60,8 +60,6 @@ def compare_folders(golden: Path, actual: Path, options: Options) -> Report:
         copies = Path(scratch)
         first, second = open_source(golden, "pta", copies), open_source(actual, "acl", copies)
         plan = plan_sides(first, second, screen, options.ids, options.layouts)
-        if second.is_local:
-            plan = replace(plan, own=plan.plan)
         load_library()
         run = ComparedRun(RunDir(copies, actual.name))
         report = answer_two(first, second, run, plan, LocalComparer(), screen, options.judging)

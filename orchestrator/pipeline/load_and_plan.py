@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from aclcmp.orchestrator.compare.actors.actor_pool import ActorPool
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.margins import MarginPlan
-from aclcmp.orchestrator.core.plan import Plan
+from aclcmp.orchestrator.core.plan import LabelPlan, Plan
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.run_record import RunRecord
 from aclcmp.orchestrator.core.weights import WeightReport
-from aclcmp.orchestrator.pipeline.name_by_weights import name_by_weights, offer_sums
+from aclcmp.orchestrator.pipeline.name_by_weights import NamedByWeights, name_by_weights, offer_sums
 from aclcmp.orchestrator.plan.id_rules import IdMap
 from aclcmp.orchestrator.plan.layouts.corrections import NO_RULES, LayoutRules
 from aclcmp.orchestrator.plan.margin_plans import plan_margins
@@ -144,16 +144,15 @@ def plan_sides(
     plan_labels = partial(
         plan_two, world_size=actual.world_size, ids=ids, layouts=layouts, lost_goldens=golden.lost, lost=actual.lost
     )
-    plan = plan_labels(golden.indices, named.actual, joins=named.joins)
-    if summed := named.of_summands(golden.indices):
-        plan = offer_sums(plan, plan_labels(*summed))
+    plan = _plan_named_sides(golden.indices, named, plan_labels)
     plan = replace(plan, notes=(*lost_sentences(golden, actual), *plan.notes, *named.notes))
     goldens = as_golden(golden.indices, actual.indices, ids)
     reference = plan_reference(goldens, golden.world_size, layouts)
     samples = _more_samples(goldens, golden.world_size, layouts)
     floors = {} if reference is None else {_source_of_reference(golden.indices): reference}
     texts, price = token_texts((*actual.indices, *golden.indices)), price_of(golden.indices)
-    return ComparisonPlan(plan, floors, weights=named.report, token_texts=texts, price=price, samples=samples)
+    own = _without_renamed(plan, actual.indices) if actual.is_local else None
+    return ComparisonPlan(plan, floors, own, named.report, texts, price=price, samples=samples)
 
 
 def lost_sentences(golden: LabelSource, actual: LabelSource) -> list[str]:
@@ -197,21 +196,38 @@ def plan_on_golden_values(
     _show_label_count(screen, actuals)
     size = world_size(actuals, record)
     named = name_by_weights(goldens, actuals, size)
-    measured = plan_two(
-        goldens, named.actual, size, layouts=layouts, joins=named.joins, lost_goldens=lost, lost=lost_actuals
-    )
-    plan = measured
+    plan_labels = partial(plan_two, world_size=size, layouts=layouts, lost_goldens=lost, lost=lost_actuals)
+    measured = _plan_named_sides(goldens, named, plan_labels)
+    replaced = _without_renamed(measured, actuals, record.inject)
+    plan = replaced if record.inject else measured
+    margins: tuple[MarginPlan, ...] = ()
     if not record.inject and any(each.side == "acl" for index in goldens for each in index.records):
         ranks = world_size(goldens, None)
         own = name_by_weights(goldens, goldens, ranks)
-        plan = plan_run(own.actual, ranks, layouts, lost, joins=own.joins)
+        plan = _plan_named_run(goldens, own, ranks, layouts, lost)
+        margins = plan_margins(own.actual, ranks, layouts)
     sentences = [*unreachable_sentences(lost), *unreachable_sentences(lost_actuals)]
     plan = replace(plan, notes=(*sentences, *plan.notes, *named.notes))
     reference = plan_reference(goldens, world_size(goldens, None), layouts)
     floors = {} if reference is None else {_source_of_reference(goldens): reference}
     samples = _more_samples(goldens, world_size(goldens, None), layouts)
-    own_plan = None if record.inject else measured
-    return ComparisonPlan(plan, floors, own_plan, named.report, price=price_of(goldens), samples=samples)
+    own_plan, texts = None if record.inject else replaced, token_texts((*actuals, *goldens))
+    return ComparisonPlan(plan, floors, own_plan, named.report, texts, margins, price_of(goldens), samples)
+
+
+def _without_renamed(plan: Plan, actuals: Iterable[ShardIndex], injected: Collection[str] = ()) -> Plan:
+    """Leave out labels of other names in the actual process, of those that were to be replaced: all, or some injected.
+
+    It knew no golden value by the names that weights or a map tell, and replaced none.
+    """
+    recorded = {record.data_id for index in actuals for record in index.records if record.side == "acl"}
+
+    def is_left_out(label: LabelPlan) -> bool:
+        name = label.key.label
+        return name not in recorded and bool(label.pairs or label.questions) and (not injected or name in injected)
+
+    kept = tuple(label for label in plan.labels if not is_left_out(label))
+    return plan if len(kept) == len(plan.labels) else replace(plan, labels=kept)
 
 
 def _may_measure_noise(run: RunDir, source: FloorSource, other: RecordedRun) -> bool:
@@ -260,9 +276,7 @@ def _plan_run(
 ) -> ComparisonPlan:
     world = world_size(loaded.indices, record)
     named = name_by_weights(loaded.indices, loaded.indices, world)
-    plan = plan_run(named.actual, world, layouts, loaded.lost, loaded.heard, named.joins)
-    if summed := named.of_summands(loaded.indices):
-        plan = offer_sums(plan, plan_run(summed[1], world, layouts, loaded.lost))
+    plan = _plan_named_run(loaded.indices, named, world, layouts, loaded.lost, loaded.heard)
     _show_label_count(screen, loaded.indices)
     without_floor = (
         f"no noise floor for {sentence}" for other in repeats.values() for sentence in unreachable_sentences(other.lost)
@@ -280,6 +294,27 @@ def _plan_run(
         price=price_of(loaded.indices),
         samples=_more_samples(loaded.indices, world, layouts),
     )
+
+
+def _plan_named_run(
+    indices: Sequence[ShardIndex],
+    named: NamedByWeights,
+    world: int,
+    layouts: LayoutRules,
+    lost: Mapping[int, str],
+    heard: Collection[tuple[LabelKey, int]] = (),
+) -> Plan:
+    """Plan a run that holds both sides under the names that weights tell."""
+    plan = plan_run(named.actual, world, layouts, lost, heard, named.joins)
+    summed = named.of_summands(indices)
+    return plan if summed is None else offer_sums(plan, plan_run(summed[1], world, layouts, lost))
+
+
+def _plan_named_sides(golden: Sequence[ShardIndex], named: NamedByWeights, plan_labels: Callable[..., Plan]) -> Plan:
+    """Plan two sides under the names that weights tell."""
+    plan = plan_labels(golden, named.actual, joins=named.joins)
+    summed = named.of_summands(golden)
+    return plan if summed is None else offer_sums(plan, plan_labels(*summed))
 
 
 def token_texts(indices: Iterable[ShardIndex]) -> dict[int, str]:

@@ -59,14 +59,11 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
     label, verdict = _choose(report, wish)
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
         planned = plan_of_report(run, report, Path(scratch), screen)
-        on_golden = is_on_golden_values(run, report)
-        if planned.own is not None and verdict.own is None:
-            raise UsageError(
-                f"{label.key.label} was not computed from golden's values in {run.root}: give the run before"
-            )
-        plan = planned.own or planned.plan
+        own = planned.own if verdict.own is not None else None
+        on_golden = is_on_golden_values(run, report) and (planned.own is None or own is not None)
+        plan = own or planned.plan
         near = _near(plan.labels, label.key)
-        if not planned.own:
+        if own is None:
             verdicts = {each.key: each for each in report.judgement.labels}
             near = [settle_as_in_report(each, verdicts[each.key]) for each in near if each.key in verdicts]
         load_library()
@@ -76,6 +73,8 @@ def make_case(run: RunDir, report: Report, wish: Wish, screen: Screen) -> Case:
             return comparer.compare_pairs(pairs, lambda pairs, nbytes: None)
 
         resolved = compare_and_resolve(replace(plan, labels=tuple(near)), compare)
+        summed = next(each for each in resolved.plan.labels if each.key == label.key)
+        verdict = next(each for each in label.ranks if each.rank == _rank_of_sum(summed, verdict.rank))
         stats = resolved.outcomes.get((label.key, verdict.rank))
         if not isinstance(stats, PairStats):
             raise UsageError(f"{label.key.label} cannot be read on rank {verdict.rank}: {stats or 'it is not here'}")
@@ -116,6 +115,16 @@ def _near(labels: Sequence[LabelPlan], key: LabelKey) -> list[LabelPlan]:
         for place, each in enumerate(same)
         if place in kept or each.key.label in inputs or _is_input(each.key.label, key.label)
     ]
+
+
+def _rank_of_sum(plan: LabelPlan, rank: int) -> int:
+    """Return the rank on which the sum is compared to which a rank adds its part; the rank itself if there is none."""
+    if any(pair.rank == rank for pair in plan.pairs):
+        return rank
+    sums = (
+        pair.rank for pair in plan.pairs if any(each.rank == rank for each in (*pair.more_golden, *pair.more_actual))
+    )
+    return next(sums, rank)
 
 
 def _is_input(name: str, of: str) -> bool:
@@ -190,7 +199,7 @@ class _Maker:
             how.formula,
             tensors,
             [context.index(name) for name in names],
-            self._notes(how, wish, left_out),
+            self._notes(how, wish, checkpoint, left_out),
         )
 
     def _inputs(self, side: str, how: Computation, names: Sequence[RowName]) -> dict[str, StoredTensor]:
@@ -215,7 +224,7 @@ class _Maker:
         hints = [each for each in report.hints if each.key == self._key and verdict.rank in each.ranks]
         return [*filter(None, lines), *(f"looks like: {each.words}" for each in hints)]
 
-    def _notes(self, how: Computation, wish: Wish, left_out: str) -> list[str]:
+    def _notes(self, how: Computation, wish: Wish, checkpoint: Checkpoint | None, left_out: str) -> list[str]:
         """Return sentences on where the inputs and parameters are from, and what is missing."""
         names = ", ".join(as_code(each.plan.key.label) for each in how.inputs)
         if how.formula is embedding:
@@ -228,8 +237,10 @@ class _Maker:
             notes = [f"Input: {names}, as golden's values prove."]
         if how.formula is None:
             notes.append("How it is computed is not known: put the call of the module into `compute` of case.py.")
-            if wish.model is None:
+            if checkpoint is None:
                 notes.append("If it has weights, give the folder of golden's checkpoint: `--model DIR`.")
+            elif checkpoint.is_quantised(self._key.label):
+                notes.append("Its weight is quantised in the checkpoint, of which no case is computed again.")
             elif left_out:
                 notes.append(f"Its {left_out} in the checkpoint is larger than --max-size and left out.")
         if self._on_golden:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -29,17 +29,29 @@ def plan_margins(
 ) -> tuple[MarginPlan, ...]:
     """Pair the gradients of a run's margins with the labels of both sides, in the rows of their request.
 
-    The reference stands for golden where it has all of these labels: it has less noise.
+    The reference, of several samples the first, stands for golden where it has all of these labels: it has less noise.
     """
     if not any(index.margins for index in indices):
         return ()
-    corrected, _ = layouts.apply(list(indices), "")
+    corrected, _ = layouts.apply([_with_one_sample(index) for index in indices], "")
     with without_collection():
         return tuple(
             _plan(f"{number}-{place}", index, table, corrected, world_size)
             for number, index in enumerate(corrected)
             for place, table in enumerate(index.margins)
         )
+
+
+def _with_one_sample(index: ShardIndex) -> ShardIndex:
+    """Leave out all samples of the reference but the first: each has the same rows again."""
+    goldens = Counter((record.task, record.data_id) for record in index.records if record.side == "pta")
+    records = (
+        record
+        for record in index.records
+        if record.side != REFERENCE
+        or record.occurrence < goldens.get((record.task, record.data_id), record.occurrence + 1)
+    )
+    return replace(index, records=tuple(records))
 
 
 def _plan(

@@ -57,6 +57,7 @@ def test_schemes_have_their_usual_names() -> None:
         (config(INT8 | {"actorder": "group"}), "order of their own"),
         (config(kv_cache_scheme={"num_bits": 8}), "kv_cache_scheme"),
         (config(config_groups={}), "no config_groups"),
+        (config(config_groups={"g": {"targets": ["re:("], "weights": INT8}}), r"the target 're:\(' is no pattern"),
         (config(weights=None), "the weights of group_0"),
     ],
 )

@@ -1,5 +1,6 @@
 """A trained model beside a fused, tensor-parallel network of other names: only weights tell names and layouts."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.models.running import Made, Ranks, run_maker
+from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record, save_record
+from tests.models.running import RUN_ID, Made, Ranks, run_maker
 from tests.recorded import read_report
 
 pytestmark = pytest.mark.model
@@ -68,3 +71,21 @@ def test_a_reduction_that_is_missing_is_no_layout(made: Made, tmp_path: Path) ->
     assert report["first_divergence"]["label"] == f"{LAYERS}.0.self_attn.o_proj"
     assert "a reduction over them is missing" in out
     assert labels[f"{LAYERS}.0.mlp.gate_proj"]["status"] == "diverged"
+
+
+def test_values_are_put_only_behind_names_that_the_process_knew(made: Made, tmp_path: Path) -> None:
+    """Weights name modules after the run: none of them was computed from golden's values, and none was replaced."""
+    both = made("both", 3)
+    for inject in ((), (f"{LAYERS}.1.self_attn.q_proj",)):
+        again = RunDir(shutil.copytree(both, tmp_path / f"again-{len(inject)}"), RUN_ID)
+        record = load_record(again.record).model_copy(update={"golden": str(both), "inject": inject})
+        save_record(record, again.record)
+        report, labels, _ = compared(again.root)
+        _, of_two, _ = compared(both, again.root, out=tmp_path / f"two-{len(inject)}")
+        assert all(rank["own"] is None for each in of_two.values() for rank in each["ranks"].values())
+        if inject:
+            assert inject[0] not in labels and labels["lm_head"]["status"] == "match"
+        else:
+            assert all(rank["own"] is None for each in labels.values() for rank in each["ranks"].values())
+            assert any(note.startswith("own errors measured: 0 of ") for note in report["notes"])
+            assert {name: labels[name]["status"] for name in NAMED} == dict.fromkeys(NAMED, "match")

@@ -8,14 +8,17 @@ import numpy.typing as npt
 import pytest
 from rich.console import Console
 
+from aclcmp.labeling.layout import Layout, Partial
 from aclcmp.orchestrator.case.folder import Case
 from aclcmp.orchestrator.case.script import worst_row
 from aclcmp.orchestrator.cli.app import run_cli
 from aclcmp.orchestrator.core.report import Report
+from aclcmp.orchestrator.dumps.safetensors import write_safetensors
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.pipeline.make_case import Wish, make_case
 from aclcmp.orchestrator.pipeline.stored_reports import read_stored_report
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record, save_record
 from aclcmp.orchestrator.terminal.screen import Screen
 from tests.recorded import write_run
 
@@ -107,3 +110,45 @@ def test_an_injected_run_makes_no_case(tmp_path: Path) -> None:
     injected = replace(report, run=report.run.model_copy(update={"golden": "plain", "inject": ("x",)}))
     with pytest.raises(UsageError, match="--inject, behind which inputs are golden's; give plain"):
         make_case(run, injected, Wish("x"), SCREEN)
+
+
+def test_a_quantised_weight_is_not_what_golden_multiplies_by(tmp_path: Path) -> None:
+    """Its numbers are not the weight: nothing is said of golden, and equal inputs tell all the same."""
+    x, weight, scale = drawn(6, 8), np.arange(64, dtype=np.int8).reshape(8, 8), np.full((8, 1), 0.1, np.float32)
+    golden = x @ (weight * scale).T
+    run, report = compared(tmp_path / "run", both(("up.input", x, x), ("up", golden, golden * np.float32(1.5))))
+    tensors: dict[str, tuple[str, npt.NDArray[np.generic]]] = {
+        "up.weight": ("int8", weight),
+        "up.weight_scale": ("float32", scale),
+    }
+    write_safetensors(tmp_path / "model.safetensors", tensors, {})
+    case = make_case(run, report, Wish("up", model=tmp_path), SCREEN)
+    assert case.verdict().startswith("confirms own: from the same input actual differs (5.0e-01)")
+    assert "Its weight is quantised in the checkpoint, of which no case is computed again." in case.notes
+    assert not any(name.startswith("parameter") for name in case.tensors)
+
+
+def test_a_label_beside_those_on_golden_values_has_its_own_input(tmp_path: Path) -> None:
+    """Of a run with `--local` only: what it did not compute from golden's values is as the run before has it."""
+    x = drawn(6, 8)
+    golden, _ = compared(tmp_path / "golden", both(("a", x, x * 2), ("b", x, x * 2)))
+    local = write_run(tmp_path / "local", [[("acl", "a", x * 2)]], run_id="20260101-000001")
+    save_record(load_record(local.record).model_copy(update={"golden": str(golden.root)}), local.record)
+    run_cli(["compare", str(local.root)])
+    run, report = read_stored_report(local.root)
+    assert (
+        "The actual side was computed from golden's input (`--local`)."
+        in make_case(run, report, Wish("a"), SCREEN).notes
+    )
+    case = make_case(run, report, Wish("b"), SCREEN)
+    assert case.verdict().startswith("does not confirm own: actual agrees") and "with the input" in case.verdict()
+    assert not any("--local" in note for note in case.notes)
+
+
+def test_a_sum_of_ranks_is_that_of_each(tmp_path: Path) -> None:
+    x = drawn(6, 8)
+    ranks: list[Labels] = [[("pta", "x", x), ("acl", "x", x * 2)], [("acl", "x", x)]]
+    write_run(tmp_path, ranks, Layout((Partial(),)), run_id="20260101-000000")
+    run_cli(["compare", str(tmp_path)])
+    cases = [make_case(*read_stored_report(tmp_path), Wish("x", rank=rank), SCREEN) for rank in range(2)]
+    assert [case.errors()["actual"] for case in cases] == pytest.approx([2.0, 2.0])

@@ -17,6 +17,7 @@ from aclcmp.labeling.shard.shard_reader import read_shard
 from aclcmp.orchestrator.pipeline.stored_reports import read_stored_report
 from aclcmp.orchestrator.report.as_json import schema
 from aclcmp.orchestrator.run.directory import RunDir
+from aclcmp.orchestrator.run.record_file import load_record, save_record
 from tests.pipeline.test_tokens import aclcmp, closing
 from tests.recorded import read_report, record_run, recorder_of
 
@@ -72,14 +73,22 @@ class Stream:
             moved.append(float((gradient * error).sum()))
         return {name: share for (name, _), share in zip(self.points(), np.diff(moved), strict=True)}
 
-    def record(self, folder: Path, ranks: int, *, lost: str = "") -> None:
-        """Record golden and the gradients on rank 0, actual on all ranks, token by token from the third on."""
+    def record(self, folder: Path, ranks: int, *, lost: str = "", samples: int = 0) -> None:
+        """Record golden and the gradients on rank 0, actual on all ranks, token by token from the third on.
+
+        The reference is golden, and behind its first sample something else.
+        """
         for rank in range(ranks):
             with closing(recorder_of(folder, rank, ranks, strict=True)) as recorder:
                 if rank == 0:
                     for request in ("a", "b"):
                         record_rows(recorder, "pta", self.golden, request, 0, len(TOKENS))
+                    for sample in range(samples):
+                        reference = {name: value + 0.1 * sample for name, value in self.golden.items()}
+                        for request in ("a", "b"):
+                            record_rows(recorder, "ref", reference, request, 0, len(TOKENS))
                     self.record_gradients(recorder)
+                    recorder.name_tokens({GOLDEN: " gold", ACTUAL: " act"})
                 actual = {name: value for name, value in self.actual.items() if name != lost}
                 record_rows(recorder, "acl", actual, "a", 0, 3)
                 record_rows(recorder, "acl", self.golden, "b", 0, len(TOKENS))
@@ -105,11 +114,11 @@ def record_rows(recorder: Recorder, side: str, stream: dict[str, Array], request
         recorder.record(side, name, value[begin:end], None, None, "", None, "f.py:1", rows)
 
 
-def compared(folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "") -> tuple[RunDir, str]:
+def compared(folder: Path, stream: Stream, ranks: int = 2, *, lost: str = "", samples: int = 0) -> tuple[RunDir, str]:
     run = RunDir(folder / "run", "run")
     run.shards.mkdir(parents=True)
     run.logs.mkdir()
-    stream.record(run.shards, ranks, lost=lost)
+    stream.record(run.shards, ranks, lost=lost, samples=samples)
     record_run(run, "engine.py", ranks)
     return run, aclcmp("compare", str(run.root)).stdout
 
@@ -171,6 +180,29 @@ def test_what_is_not_there_on_one_side_is_not_measured(tmp_path: Path) -> None:
     assert "moved_in" not in token and "most of it moved" not in printed
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_the_first_sample_of_the_reference_counts(tmp_path: Path, samples: int) -> None:
+    run, _ = compared(tmp_path, Stream(), samples=samples)
+    (token,) = parted(run.root)
+    assert {each["label"]: each["moved"] for each in token["moved_in"]} == pytest.approx(Stream().shares(), abs=1e-5)
+
+
+def test_a_run_on_golden_values_tells_shares_and_texts_too(run: tuple[Path, str], tmp_path: Path) -> None:
+    """What carries on is the golden run's own actual side."""
+    local = RunDir(tmp_path / "local", "run")
+    local.shards.mkdir(parents=True)
+    local.logs.mkdir()
+    with closing(recorder_of(local.shards, strict=True)) as recorder:
+        for request in ("a", "b"):
+            record_rows(recorder, "acl", Stream().golden, request, 0, len(TOKENS))
+    record_run(local, "engine.py", 1)
+    save_record(load_record(local.record).model_copy(update={"golden": str(run[0])}), local.record)
+    printed = aclcmp("compare", str(local.root)).stdout
+    (token,) = parted(local.root)
+    assert token["moved_in"] == parted(run[0])[0]["moved_in"]
+    assert "own errors measured" in printed and "' act' instead of ' gold'" in printed
+
+
 def test_a_damaged_margin_leaves_the_labels(tmp_path: Path) -> None:
     Stream().record(tmp_path, 1)
     for file in tmp_path.glob("*.h5"):
@@ -180,3 +212,4 @@ def test_a_damaged_margin_leaves_the_labels(tmp_path: Path) -> None:
     for files in shards_in(tmp_path):
         index = read_shard(files)
         assert index.margins == () and len(index.records) > 0
+        assert "what moved the margins of tokens is lost" in index.notes[0]
