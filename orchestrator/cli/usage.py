@@ -26,7 +26,7 @@ def with_command(arguments: Sequence[str]) -> list[str]:
 
 def teach(error: Any, arguments: Sequence[str]) -> str:
     """Return the message of a usage error, with the nearest option first, or what to type instead."""
-    message = " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")
     name, context = getattr(error, "option_name", ""), error.ctx
     if context is None:
         return message

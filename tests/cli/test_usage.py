@@ -16,6 +16,7 @@ BEHIND = "write the command behind --: aclcmp run "
         (["run"], "no command; give --exec"),
         (["--ranks", "2"], "no command; give --exec"),
         (["--ranks", "x"], "'--ranks'"),
+        (["--exec", "a", "--device", "x"], "Invalid value for '--device': 'x' is not one of"),
         (["--lable", "x", "--exec", "true"], "no option --lable; did you mean --labels"),
         (["run", "--lable", "x", "python", "y"], "no option --lable; did you mean --labels"),
         (["report", "--htlm"], "no option --htlm; did you mean --html or --full?"),
