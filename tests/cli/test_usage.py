@@ -23,7 +23,6 @@ BEHIND = "write the command behind --: aclcmp run "
         (["--exec", "a", "--", "b"], "--exec gives the command, and so does what follows --"),
         (["run", "--"], "no command"),
         (["explain", "a", "b", "c"], "explain takes a run and one label"),
-        (["explain", "."], "name a label of it, too"),
         *(([each], "there is no run in aclcmp-runs here; give RUN") for each in ("report", "verdict", "diff")),
         (["explain", "layers.0"], "there is no run in aclcmp-runs here; give RUN"),
         *(([each], "aclcmp-runs is no folder") for each in ("runs", "prune")),

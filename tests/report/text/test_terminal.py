@@ -297,7 +297,8 @@ CRASH = Failure(
 @pytest.mark.parametrize(
     ("labels", "run", "advice"),
     [
-        ([], None, "the script made no label. Call set_label("),
+        ([], None, "neither side holds a label."),
+        ([], record_of(1).model_copy(update={"launcher": "none"}), "the recording holds no label. Call set_label("),
         ([], record_of(1, CRASH), "the run ended before any label was made."),
         ([_golden_only("a")], None, "only the golden side (pta) was labelled, e.g. a."),
         ([_actual_only("b")], None, "only the actual side (acl) was labelled, e.g. b."),
