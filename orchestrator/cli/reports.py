@@ -168,7 +168,7 @@ def chosen_run_and_label(command: str, words: Sequence[str]) -> tuple[Path, str]
     from aclcmp.orchestrator.run.run_list import find_run
 
     if len(words) > 2:
-        raise UsageError(f"{command} takes a run and one label; quote a glob: aclcmp {command} {words[0]} '*'")
+        raise UsageError(f"{command} takes a run and one label; quote a glob: aclcmp {command} {words[0]} '**'")
     *given, label = words
     if not given and find_run(Path(label)) is not None:
         raise UsageError(f'{label} is a run; name a label of it, too: aclcmp {command} {label} "**.mlp"')

@@ -218,12 +218,14 @@ def _nothing(verdicts: Verdicts, report: Report, folder: str) -> str:
     if not actual:
         return (
             f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
-            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
+            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id, or compare with '
+            "the run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if not golden:
         return (
             f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
-            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id, or compare with the '
+            "run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if common := {label.key.label for label in golden} & {label.key.label for label in actual}:
         tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
