@@ -160,8 +160,8 @@ def _wrong_in_all(question: Question, answer: int) -> str:
     lines = "; or ".join(dict.fromkeys(some))
     return (
         f"{label} is wrong under each of the {len(question.ways)} layouts that its shapes allow ({ways}), shown as "
-        f"{question.ways[answer].words}; to tell which one is meant put its lines, here with | between them, into --layouts: "
-        f"{lines}"
+        f"{question.ways[answer].words}; to tell which one is meant put its lines, here with | between them, into "
+        f"--layouts: {lines}"
     )
 
 

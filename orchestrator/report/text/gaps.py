@@ -82,7 +82,7 @@ def _absent(verdicts: Verdicts, side: str, source: str, report: Report) -> list[
     gone = _keep_finished(silent, run)  # what they set, if anything, is not there: `_silent_ranks` says so
     absent = [(label, v) for label, v in absent if v.rank not in gone]
     there = {label.key for label, v in verdicts if v.golden and v.actual}
-    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    advice = f'set_label("{side}", ...) was not reached there, or with another data id'
     if inner := [label.key for label, _ in absent if _outer(label.key) in there]:
         # of a watched module that returns several tensors: one side's returns fewer
         ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
@@ -197,7 +197,7 @@ def _without_partner(verdicts: Verdicts) -> Verdicts:
     return [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
 
 
-_BOTH = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+_BOTH = 'set_label("golden", data_id, golden_tensor) and set_label("actual", data_id, tensor)'
 
 
 def _nothing(verdicts: Verdicts, report: Report, folder: str) -> str:
@@ -218,14 +218,14 @@ def _nothing(verdicts: Verdicts, report: Report, folder: str) -> str:
     if not actual:
         return (
             f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
-            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id, or compare with '
-            "the run that has it: aclcmp compare GOLDEN ACTUAL."
+            'Label the accelerated tensor too: set_label("actual", data_id, tensor) with the same data_id, or compare '
+            "with the run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if not golden:
         return (
             f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
-            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id, or compare with the '
-            "run that has it: aclcmp compare GOLDEN ACTUAL."
+            'Label the golden tensor too: set_label("golden", data_id, tensor) with the same data_id, or compare '
+            "with the run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if common := {label.key.label for label in golden} & {label.key.label for label in actual}:
         tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
