@@ -18,7 +18,7 @@ BEHIND = "write the command behind --: aclcmp run "
         (["--ranks", "x"], "'--ranks'"),
         (["--lable", "x", "--exec", "true"], "no option --lable; did you mean --labels"),
         (["run", "--lable", "x", "python", "y"], "no option --lable; did you mean --labels"),
-        (["report", "--htlm"], "no option --htlm; did you mean --html or --full?"),
+        (["report", "--htlm"], "no option --htlm; did you mean --html?"),
         (["report", "--xyzzy"], "no option --xyzzy; see aclcmp report -h"),
         (["--exec", "a", "--", "b"], "--exec gives the command, and so does what follows --"),
         (["run", "--"], "no command"),
