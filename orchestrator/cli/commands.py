@@ -346,7 +346,9 @@ def _show_report(report: Report, run: RunDir, console: Console, as_json: bool) -
 def _report_recording(record: RunRecord, run: RunDir, screen: Screen) -> ExitCode:
     if record.failure is not None:
         screen.say(record.failure.what)
-    screen.say(f"Recorded in {run.root}; `aclcmp compare {run.root}` compares it")
+    screen.say(
+        f"Recorded in {run.root}; `aclcmp compare {run.root}` compares its two sides, with a second RUN those of two"
+    )
     return ExitCode.FAILED if record.failure is not None else ExitCode.MATCH
 
 

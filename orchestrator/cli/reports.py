@@ -165,10 +165,12 @@ def chosen_run(given: Path | None) -> Path:
 
 def chosen_run_and_label(command: str, words: Sequence[str]) -> tuple[Path, str]:
     """Return the run and the label that `[RUN] LABEL` gives. Raises UsageError where they are none."""
+    from aclcmp.orchestrator.run.run_list import find_run
+
     if len(words) > 2:
-        raise UsageError(f"{command} takes a run and one label; quote a glob: aclcmp {command} {words[0]} '*'")
+        raise UsageError(f"{command} takes a run and one label; quote a glob: aclcmp {command} {words[0]} '**'")
     *given, label = words
-    if not given and Path(label).is_dir():
+    if not given and find_run(Path(label)) is not None:
         raise UsageError(f'{label} is a run; name a label of it, too: aclcmp {command} {label} "**.mlp"')
     return chosen_run(Path(given[0]) if given else None), label
 

@@ -47,7 +47,8 @@ def prune(
     due = [each for each in found if not each.why_kept]
     total = megabytes(sum(each.size for each in due))
     if not due:
-        typer.echo(f"Nothing to remove: the newest {count(keep, 'run')} keep everything")
+        why = f": the newest {count(keep, 'run')} keep everything" if keep and not found else ""
+        typer.echo(f"Nothing to remove{why}")
     elif yes:
         for each in due:
             remove(each)

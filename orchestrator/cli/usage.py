@@ -38,7 +38,7 @@ def teach(error: Any, arguments: Sequence[str]) -> str:
             return 'no command; give --exec "python run.py", or write it behind --: aclcmp run -- python run.py'
     if isinstance(getattr(error, "possibilities", None), Sequence | None) and name:
         options = [option for each in context.command.params for option in each.opts]
-        near = get_close_matches(name, options, 3, 0.5)
+        near = get_close_matches(name, options, 3, 0.6)
         return f"no option {name}; " + (
             f"did you mean {' or '.join(near)}?" if near else f"see {context.command_path} -h"
         )

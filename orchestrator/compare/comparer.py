@@ -21,7 +21,7 @@ class Comparer(Protocol):
         """
 
     def count_ties(self, questions: Sequence[TieQuestion]) -> dict[tuple[LabelKey, int], int]:
-        """Return by (label, rank) how many of the ids that differ are ties."""
+        """Return by (label, rank) how many of the ids that differ are ties. KeyboardInterrupt passes on."""
 
     def look_again(self, suspects: Sequence[Suspect], seconds: float, advance: Callable[[int], None]) -> Looks:
         """Return the finding on each (label, rank) that does not match, or a message why there is none.

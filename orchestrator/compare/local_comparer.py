@@ -44,7 +44,7 @@ class LocalComparer:
     def count_ties(self, questions: Sequence[TieQuestion]) -> dict[tuple[LabelKey, int], int]:
         """Count the ties of each question."""
         found: dict[tuple[LabelKey, int], int] = {}
-        with suppress(KeyboardInterrupt), closing(self._do_all(answer_tie_question, questions)) as done:
+        with closing(self._do_all(answer_tie_question, questions)) as done:
             for question, ties in done:
                 found[question.ids.key, question.ids.rank] = ties
         return found

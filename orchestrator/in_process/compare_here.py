@@ -36,14 +36,14 @@ def compare_run(run: RunDir, record: RunRecord | None, options: Options, *, inde
         plan = plan_sides(side, side, screen, options.ids, options.layouts)
     load_library()
     plan = replace(plan, plan=replace(plan.plan, independent=independent))
-    report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, options.judging)
+    report = answer(ComparedRun(run, record), plan, LocalComparer(), screen, options.judging, in_part=False)
     return replace(report, paths=options.paths, order="none" if independent else "calls")
 
 
 def compare_values(golden: Mapping[str, Any], actual: Mapping[str, Any], call_site: str, options: Options) -> Report:
     """Compare tensors by their names, each by itself; they are copied into a temporary folder."""
     with TemporaryDirectory(prefix="aclcmp-") as scratch:
-        run = RunDir.create(Path(scratch), with_ranks=False)
+        run = RunDir.at(Path(scratch))
         run.shards.mkdir()
         recorder = Recorder.of_this_process(run.shards)
         for side, tensors in (("pta", golden), ("acl", actual)):
@@ -62,6 +62,6 @@ def compare_folders(golden: Path, actual: Path, options: Options) -> Report:
         plan = plan_sides(first, second, screen, options.ids, options.layouts)
         load_library()
         run = ComparedRun(RunDir(copies, actual.name))
-        report = answer_two(first, second, run, plan, LocalComparer(), screen, options.judging)
+        report = answer_two(first, second, run, plan, LocalComparer(), screen, options.judging, in_part=False)
     paths = {"golden": str(golden.absolute()), "actual": str(actual.absolute())}
     return replace(report, paths={**paths, **options.paths})

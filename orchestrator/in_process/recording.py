@@ -48,10 +48,12 @@ class Recording:
         if shards:
             self._run = RunDir.at(Path(shards).parent)
         else:
-            self._run = RunDir.create(Path(mkdtemp(prefix="aclcmp-") if output is None else output), with_ranks=False)
-            self._run.shards.mkdir()
-            if output is None:
+            if output is not None:
+                self._run = RunDir.create(Path(output), with_ranks=False)
+            else:
+                self._run = RunDir.at(Path(mkdtemp(prefix="aclcmp-")))
                 self._closer = weakref.finalize(self, _remove, self._run.root, os.getpid())
+            self._run.shards.mkdir()
         self._recorder: Recorder | None = None
         self._before: tuple[set[Watch], str | None] = (set(), None)
         self._started = self._finished = 0.0

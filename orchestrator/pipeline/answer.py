@@ -16,12 +16,12 @@ from aclcmp.orchestrator.compare.comparer import Comparer
 from aclcmp.orchestrator.compare.result_cache import ResultCache
 from aclcmp.orchestrator.compare.schedule import pair_bytes
 from aclcmp.orchestrator.compare.summaries import error_bar
-from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect, first_problem
+from aclcmp.orchestrator.core.diagnosis import NO_TIME, Looks, Suspect, TieQuestion, first_problem
 from aclcmp.orchestrator.core.evidence import Evidence
 from aclcmp.orchestrator.core.floors import FloorSource, Profile
 from aclcmp.orchestrator.core.margins import pairs_of
 from aclcmp.orchestrator.core.plan import Plan
-from aclcmp.orchestrator.core.regions import Pair
+from aclcmp.orchestrator.core.regions import LabelKey, Pair
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import has_failure
 from aclcmp.orchestrator.core.stats import Basis, Outcomes
@@ -68,9 +68,12 @@ def answer_two(
     comparer: Comparer,
     screen: Screen,
     options: JudgingOptions,
+    *,
+    in_part: bool = True,
 ) -> Report:
     """Compare what was planned of two sides and judge it; the report gets the folder of `run`."""
-    report = answer(replace(run, failed=golden.failed or actual.failed), planned, comparer, screen, options)
+    run = replace(run, failed=golden.failed or actual.failed)
+    report = answer(run, planned, comparer, screen, options, in_part=in_part)
     notes = [f"{name}: {side.root}, {side.words}" for name, side in (("golden", golden), ("actual", actual))]
     if golden.order != "calls":
         kept = "the times of its files" if golden.order == "times" else "their names, for its files keep no other"
@@ -86,11 +89,13 @@ def answer(
     options: JudgingOptions,
     *,
     clean: bool = False,
+    in_part: bool = True,
 ) -> Report:
     """Compare what was planned, judge it, and diagnose what is wrong; `clean` removes the library's dumps that match.
 
     Ctrl-C ends the comparison: what is not compared by then is `failed`, and nothing is diagnosed. The answer is
-    `failed` too where nothing was compared by then.
+    `failed` too where nothing was compared by then. There is no answer `in_part` if that is False: KeyboardInterrupt
+    is raised.
     """
     comparison = _RunComparison(comparer, screen, run.known)
     resolved = compare_and_resolve(planned.plan, comparison.compare)
@@ -104,6 +109,8 @@ def answer(
     evidence = replace(evidence, tokens=collect_tokens(resolved.plan, resolved.outcomes, noise, shares))
     judgement = _judge(resolved.plan, evidence, options.policy, comparison)
     diagnosis = _diagnose(run, resolved.plan, judgement, comparison, options.second_look)
+    if not in_part and (comparison.interrupted or (diagnosis is NO_DIAGNOSIS and options.second_look != 0.0)):
+        raise KeyboardInterrupt
     notes = [
         *_notes_on_run(run, planned, resolved.plan),
         *_notes_on_layouts(resolved.plan),
@@ -158,6 +165,14 @@ class _RunComparison:
         self._seconds += time.monotonic() - start
         self.interrupted = len(outcomes) < len(names)
         return outcomes
+
+    def count_ties(self, questions: Sequence[TieQuestion]) -> dict[tuple[LabelKey, int], int]:
+        """Return how many ids of each question are ties; Ctrl-C ends the comparison here, too."""
+        try:
+            return self.comparer.count_ties(questions)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return {}
 
     def look_again(self, suspects: Sequence[Suspect], seconds: float | None) -> Looks:
         """Look at what does not match, by default in a share of the time that comparing took."""
@@ -225,7 +240,7 @@ def _judge(plan: Plan, evidence: Evidence, policy: Policy, comparison: _RunCompa
     questions = tie_questions(plan, judgement)
     if not questions:
         return judgement
-    return judge_evidence(add_ties(evidence, comparison.comparer.count_ties(questions)), policy)
+    return judge_evidence(add_ties(evidence, comparison.count_ties(questions)), policy)
 
 
 def _diagnose(

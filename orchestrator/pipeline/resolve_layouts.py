@@ -156,11 +156,12 @@ def _wrong_in_all(question: Question, answer: int) -> str:
     """Say that a label is wrong under every layout that its shapes allow, and how to tell which one is meant."""
     label = question.unsettled.key.label
     ways = "; ".join(dict.fromkeys(way.words for way in question.ways))
-    lines = list(dict.fromkeys(line for way in question.ways for line in way.lines))
-    some_lines = " | ".join(lines[:_MOST_LINES]) + " ..." * (len(lines) > _MOST_LINES)
+    some = (" | ".join(way.lines[:_MOST_LINES]) + " ..." * (len(way.lines) > _MOST_LINES) for way in question.ways)
+    lines = "; or ".join(dict.fromkeys(some))
     return (
         f"{label} is wrong under each of the {len(question.ways)} layouts that its shapes allow ({ways}), shown as "
-        f"{question.ways[answer].words}; to tell which one is meant put its lines into --layouts: {some_lines}"
+        f"{question.ways[answer].words}; to tell which one is meant put its lines, here with | between them, into "
+        f"--layouts: {lines}"
     )
 
 

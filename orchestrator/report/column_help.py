@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aclcmp.orchestrator.core.floors import FloorSource
 from aclcmp.orchestrator.core.metrics import METRICS
+from aclcmp.orchestrator.core.verdicts import Status
 from aclcmp.orchestrator.report.flat import COLUMNS
 
 _SIDES = {"golden": "x", "actual": "y"}
@@ -13,7 +14,7 @@ _WORDS = {
     "label": "Id of the label.",
     "occurrence": "Number of the label among those of the same task, id and side, from 0.",
     "rank": "Rank that the verdict is on.",
-    "status": "match, drift, diverged, nonfinite, mismatch, missing, cached or failed.",
+    "status": ", ".join(each.value for each in Status) + ".",
     "origin": "own: the error began here; inherited: it was there before; empty: it is not wrong.",
     "label_status": "The gravest status of the label over all ranks.",
     "reason": "Why it has this status, in one line.",

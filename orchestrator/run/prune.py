@@ -52,7 +52,7 @@ def remove(data: OldData) -> None:
         try:
             shutil.rmtree(path)
         except OSError as error:
-            raise UsageError(f"{error.filename or path} cannot be removed: {error.strerror}") from None
+            raise UsageError(f"{path} cannot be removed: {error.strerror}") from None
 
 
 def _golden_of(stored: StoredRun) -> Iterable[tuple[Path, str]]:

@@ -56,7 +56,7 @@ def runs_in(folder: Path) -> list[StoredRun]:
         inside = [each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()]
     except OSError:
         return []
-    found = [stored for each in sorted(inside) if (stored := _stored_run(each)) is not None]
+    found = [stored for each in sorted(inside) if (stored := find_run(each)) is not None]
     return sorted(found, key=_end)
 
 
@@ -78,7 +78,7 @@ def latest_two() -> tuple[Path, Path]:
 
 def _known_runs() -> list[StoredRun]:
     found = runs_in(Path(RUNS))
-    linked = _stored_run((Path(RUNS) / LATEST).resolve())
+    linked = find_run((Path(RUNS) / LATEST).resolve())
     if linked is not None and linked.run.root not in [each.run.root for each in found]:
         found = sorted([*found, linked], key=_end)
     if not found:
@@ -111,7 +111,7 @@ def nested_runs(root: Path) -> Iterator[RunDir]:
             folders[:] = [name for name in folders if Path(path) / name not in (run.shards, run.logs, run.dumps)]
 
 
-def _stored_run(folder: Path) -> StoredRun | None:
+def find_run(folder: Path) -> StoredRun | None:
     """Return the run in a folder, None where there is none, or where it still runs."""
     run = RunDir(folder.absolute(), folder.name)
     try:

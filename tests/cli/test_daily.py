@@ -35,6 +35,9 @@ def test_a_day(aclcmp: Command, tmp_path: Path) -> None:
     explained = aclcmp("explain", "**.mlp")
     assert explained.code == 0 and "layers.0.mlp" in explained.out and "Run: mine, the latest" in explained.err
     assert aclcmp("explain", "mine", "layers.0.mlp").err == ""
+    assert_one_line(aclcmp("explain", "mine"), "mine is a run; name a label of it, too")
+    (tmp_path / "layers.0.mlp").mkdir()
+    assert "layers.0.mlp (" in aclcmp("explain", "layers.0.mlp").out, "a folder of that name is no run"
     assert aclcmp("verdict").code == 1
     (first,) = (each for each in (tmp_path / "aclcmp-runs").iterdir() if not each.is_symlink())
     changed = aclcmp("diff")
@@ -48,12 +51,14 @@ def test_a_day(aclcmp: Command, tmp_path: Path) -> None:
 
     listed = aclcmp("runs")
     assert first.name in listed.out and " match " in listed.out and "mine" not in listed.out
+    assert aclcmp("prune").out == "Nothing to remove: the newest 3 runs keep everything\n"
     told = aclcmp("prune", "--keep", "0")
     assert "MiB of 1 run would be removed; nothing is yet: add --yes" in told.out
     assert list((first / "shards").iterdir())
     removed = aclcmp("prune", "--keep", "0", "--yes")
     assert removed.code == 0 and "Removed" in removed.out and not (first / "shards").exists()
     assert (first / "report.h5").exists() and (first / "logs").exists()
+    assert aclcmp("prune", "--keep", "0").out == "Nothing to remove\n"
     before = (first / "report.json").read_bytes()
     assert_one_line(aclcmp("compare", first), "has no shards any more, only its report")
     assert (first / "report.json").read_bytes() == before

@@ -61,6 +61,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(user: Path, command: str) -> subprocess.CompletedProcess[str]:
     environ = os.environ | {"PATH": f"{user / 'env' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environ.pop("PYTHONPATH", None)  # which may lead to the sources
     return subprocess.run(
         ["bash", "-c", command], cwd=user, env=environ, capture_output=True, text=True, timeout=PATIENCE
     )

@@ -1,5 +1,6 @@
 """`aclcmp.compare` and `assert_matches`: of tensors, containers and folders, and of what is none of them."""
 
+import signal
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 import aclcmp
+from aclcmp.orchestrator.compare.local_comparer import LocalComparer
 from aclcmp.orchestrator.errors import UsageError
 from aclcmp.orchestrator.judge.policy import Policy
+from aclcmp.orchestrator.pipeline import diagnose
 from aclcmp.orchestrator.pipeline.judging_options import JudgingOptions
 from aclcmp.orchestrator.pipeline.stored_reports import judge_again
 
@@ -133,3 +136,53 @@ def test_each_tensor_is_judged_by_itself(tmp_path: Path) -> None:
     folder = found.save(tmp_path / "report")
     again, _ = judge_again(folder, JudgingOptions(Policy()), save=False)
     assert [label.status.value for label in again.judgement.labels] == ["match", "diverged", "diverged"]
+
+
+def ctrl_c(*_: Any, **__: Any) -> Any:
+    signal.raise_signal(signal.SIGINT)
+
+
+def leave_out(self: LocalComparer, works: Any, *_: Any) -> dict[Any, Any]:
+    """Return nothing, as after Ctrl-C."""
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "instead"),
+    [
+        (LocalComparer, "compare_pairs", leave_out),
+        (LocalComparer, "count_ties", ctrl_c),
+        (LocalComparer, "look_again", leave_out),
+        (diagnose, "pattern_of", ctrl_c),
+    ],
+)
+def test_ctrl_c_passes_on(owner: object, name: str, instead: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the process of the user a comparison has no answer then, where the command tells what it has."""
+    logits = np.eye(8, dtype=np.float32)
+    golden = {"logits": logits, "ids": np.arange(8)}
+    actual = {"logits": logits + np.float32(1e-6), "ids": np.arange(8)[::-1].copy()}
+    assert not aclcmp.compare(golden, actual)
+    monkeypatch.setattr(owner, name, instead)
+    with pytest.raises(KeyboardInterrupt):
+        aclcmp.compare(golden, actual)
+
+
+def test_the_latest_run_of_the_command_stays_the_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "aclcmp-runs" / "a").mkdir(parents=True)
+    latest = tmp_path / "aclcmp-runs" / "latest"
+    latest.symlink_to("a")
+    assert aclcmp.compare(X, X)
+    with aclcmp.record():
+        pass
+    assert latest.resolve() == tmp_path / "aclcmp-runs" / "a"
+
+
+def test_advice_fits_tensors() -> None:
+    assert str(aclcmp.compare({}, {})) == "Nothing was compared: neither side holds a label."
+    for actual in ({"y": X}, {"y": X, "z": X}):
+        text = str(aclcmp.compare({"x": X, "z": X} if "z" in actual else {"x": X}, actual))
+        assert "suggest" not in text and "aclcmp compare" not in text
+    with aclcmp.record() as run:
+        pass
+    assert "the recording holds no label" in str(run.compare())

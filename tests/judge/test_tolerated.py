@@ -102,6 +102,12 @@ def test_what_is_allowed_is_shown_as_allowed() -> None:
     assert text.rstrip().splitlines()[-1] == "It passes: nothing else diverged."
 
 
+def test_a_policy_that_ignores_everything_is_not_green() -> None:
+    found = judge_on(layers({"layers.2.act": 0.02}), Policy(ignore=(Excuse(Scope("**"), "not ported"),)))
+    assert found.exit_code is ExitCode.INCOMPLETE
+    assert printed(found).rstrip().splitlines()[-1] == "Nothing is left that counts, so the verdict is incomplete."
+
+
 @pytest.mark.parametrize("policy", [Policy(), replace(ALLOWED, allow=(Excuse(Scope("layers.2.act"), "", up_to=1e-3),))])
 def test_what_is_not_allowed_is_shown_as_wrong(policy: Policy) -> None:
     text = printed(judge_on(layers({"layers.1.out": 1e-6, "layers.2.act": 0.02}), policy))

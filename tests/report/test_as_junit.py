@@ -148,7 +148,7 @@ def test_what_has_no_label_is_told_by_the_run() -> None:
     judged = report_of([label("x", [verdict(0)])], run=failed)
     failed_report = replace(judged, judgement=replace(judged.judgement, verdict="failed", exit_code=ExitCode.FAILED))
     for report, message in (
-        (report_of([]), "Nothing was compared: the script made no label."),
+        (report_of([]), "Nothing was compared: neither side holds a label."),
         (report_of([label("x", [verdict(0)])], silent=(1,)), "No label at all from rank 1"),
         (failed_report, "Run failed: rank 1 (host a) exited with code 1"),
     ):

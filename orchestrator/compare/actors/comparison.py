@@ -177,12 +177,11 @@ def compare_pairs(
 def count_ties(
     pool: ActorPool, questions: Sequence[TieQuestion], places: FileLocations
 ) -> dict[tuple[LabelKey, int], int]:
-    """Count the ties of each question on the node of its ids. Questions that fail or are interrupted are left out."""
+    """Count the ties of each question on the node of its ids. Questions that fail are left out."""
     places = pool.drop_lost_nodes(places)
     asked = [(places.home(question.ids.golden.rank), "count_ties", (question,)) for question in questions]
     found: dict[tuple[LabelKey, int], int] = {}
-    with suppress(KeyboardInterrupt):
-        for question, ties in zip(questions, pool.ask(asked), strict=True):
-            if not isinstance(ties, str):
-                found[question.ids.key, question.ids.rank] = ties
+    for question, ties in zip(questions, pool.ask(asked), strict=True):
+        if not isinstance(ties, str):
+            found[question.ids.key, question.ids.rank] = ties
     return found

@@ -132,7 +132,8 @@ def diff_lines(before: Report, after: Report, found: Sequence[Change]) -> list[s
         if len(shown) > _MOST_NAMED:
             lines.append(f"  and {len(shown) - _MOST_NAMED:,} more")
         if len(same) > len(shown):
-            lines.append(f"  and {count(len(same) - len(shown), 'label')} that inherit from such")
+            more = len(same) - len(shown)
+            lines.append(f"  and {count(more, 'label')} that {'inherits' if more == 1 else 'inherit'} from such")
     return lines
 
 

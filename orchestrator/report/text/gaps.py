@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from aclcmp.orchestrator.core.evidence import NOT_REACHED
@@ -48,10 +48,10 @@ def gap_lines(report: Report, folder: str = "") -> list[str]:
     reached = [(label, v) for label, v in verdicts if v.gap_reason != NOT_REACHED]
     if not has_compared(report):
         nothing = reached or not verdicts
-        return [_nothing(reached, report.run, report.judgement.coverage.unreadable, folder)] if nothing else []
+        return [_nothing(reached, report, folder)] if nothing else []
     sentences = [
-        *_absent(verdicts, "golden", "pta", report.run, silent),
-        *_absent(verdicts, "actual", "acl", report.run, silent),
+        *_absent(verdicts, "golden", "pta", report),
+        *_absent(verdicts, "actual", "acl", report),
         _undumped_labels(verdicts, report.run),
         _unpaired_labels(verdicts),
         _gap([(n, v) for n, v in verdicts if v.status is Status.MISSING and v.stats], "Compared in part only"),
@@ -65,8 +65,9 @@ def gap_lines(report: Report, folder: str = "") -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None, silent: Collection[int]) -> list[str]:
+def _absent(verdicts: Verdicts, side: str, source: str, report: Report) -> list[str]:
     """Return sentences for the labels of which one side is absent, and what to do about it."""
+    run, silent = report.run, report.judgement.coverage.silent_ranks
     of_side = attrgetter(side)
     absent = [(label, v) for label, v in verdicts if v.status is Status.MISSING and not of_side(v)]
     what = f"No {side} side ({source})"
@@ -74,12 +75,14 @@ def _absent(verdicts: Verdicts, side: str, source: str, run: RunRecord | None, s
         elsewhere = {label.key.label for label, v in verdicts if of_side(v)}
         unknown = [(label, v) for label, v in absent if label.key.label not in elsewhere]
         others = [(label, v) for label, v in absent if label.key.label in elsewhere]
-        maps = f"the {side} side holds no label of this name; --suggest-map proposes a map of names"
+        maps = f"the {side} side holds no label of this name"
+        if not _is_of_tensors(report):
+            maps += "; --suggest-map proposes a map of names"
         return [_gap(unknown, what, maps), _gap(others, what, _where_it_is(verdicts, others, side))]
     gone = _keep_finished(silent, run)  # what they set, if anything, is not there: `_silent_ranks` says so
     absent = [(label, v) for label, v in absent if v.rank not in gone]
     there = {label.key for label, v in verdicts if v.golden and v.actual}
-    advice = f'set_label("{source}", ...) was not reached there, or with another data id'
+    advice = f'set_label("{side}", ...) was not reached there, or with another data id'
     if inner := [label.key for label, _ in absent if _outer(label.key) in there]:
         # of a watched module that returns several tensors: one side's returns fewer
         ends = dict.fromkeys(".".join(key.label.split(".")[-2:]) for key in inner)
@@ -184,18 +187,24 @@ def _unpaired_labels(verdicts: Verdicts) -> str:
     return _gap(unpaired, "Nothing of golden to compare with")
 
 
+def _is_of_tensors(report: Report) -> bool:
+    """Tell whether tensors of a process were compared, that no folder holds and no command reads."""
+    return report.run is None and report.order == "none"
+
+
 def _without_partner(verdicts: Verdicts) -> Verdicts:
     """Return the labels that both sides set, and of which nothing could be compared."""
     return [(n, v) for n, v in verdicts if v.status is Status.MISSING and v.golden and v.actual and not v.stats]
 
 
-_BOTH = 'set_label("pta", data_id, golden_tensor) and set_label("acl", data_id, tensor)'
+_BOTH = 'set_label("golden", data_id, golden_tensor) and set_label("actual", data_id, tensor)'
 
 
-def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder: str) -> str:
+def _nothing(verdicts: Verdicts, report: Report, folder: str) -> str:
     """Say why nothing was compared, and what to do about it."""
+    run = report.run
     if not verdicts:
-        return _no_label(run, unreadable, folder)
+        return _no_label(run, report.judgement.coverage.unreadable, folder)
     golden = [label for label, verdict in verdicts if verdict.golden is not None]
     actual = [label for label, verdict in verdicts if verdict.actual is not None]
     misfits = _misfits([(label, v) for label, v in verdicts if v.status is Status.MISMATCH])
@@ -209,12 +218,14 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder:
     if not actual:
         return (
             f"Nothing was compared: only the golden side (pta) was labelled, e.g. {golden[0].key.label}. "
-            'Label the accelerated tensor too: set_label("acl", data_id, tensor) with the same data_id.'
+            'Label the accelerated tensor too: set_label("actual", data_id, tensor) with the same data_id, or compare '
+            "with the run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if not golden:
         return (
             f"Nothing was compared: only the actual side (acl) was labelled, e.g. {actual[0].key.label}. "
-            'Label the golden tensor too: set_label("pta", data_id, tensor) with the same data_id.'
+            'Label the golden tensor too: set_label("golden", data_id, tensor) with the same data_id, or compare '
+            "with the run that has it: aclcmp compare GOLDEN ACTUAL."
         )
     if common := {label.key.label for label in golden} & {label.key.label for label in actual}:
         tasks = [sorted({label.key.task for label in side}) for side in (golden, actual)]
@@ -231,7 +242,9 @@ def _nothing(verdicts: Verdicts, run: RunRecord | None, unreadable: int, folder:
             f"{name} is golden on {of_ranks(ranks[0])}, actual on {of_ranks(ranks[1])}."
         )
     advice = f"Call {_BOTH} with the same data_id on the same rank"
-    if run is None:
+    if _is_of_tensors(report):
+        advice = "Give them the same names, or map= a file that maps them"
+    elif run is None:
         advice = "aclcmp compare GOLDEN ACTUAL --suggest-map proposes a map of names"
     return (
         f"Nothing was compared: no data id has both sides; golden (pta) has e.g. {golden[0].key.label}, "
@@ -247,6 +260,10 @@ def _no_label(run: RunRecord | None, unreadable: int, folder: str) -> str:
     if run is not None and (run.labels or run.tasks):
         asked = [f"--{name} {value}" for name, value in (("labels", run.labels), ("tasks", run.tasks)) if value]
         return f"Nothing was compared: no label was recorded; {' and '.join(asked)} may have left none."
+    if run is not None and run.launcher == "none":
+        return f"Nothing was compared: the recording holds no label. Call {_BOTH} in its block, with the same data_id."
     if run is not None and (gone := _keep_finished([rank.rank for rank in run.ranks], run)):
         return f"Nothing was compared. {_no_shard(gone, folder)} If so, call {_BOTH} in it, with the same data_id."
+    if run is None:
+        return "Nothing was compared: neither side holds a label."
     return f"Nothing was compared: the script made no label. Call {_BOTH} in it, with the same data_id."

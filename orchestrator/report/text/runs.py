@@ -22,7 +22,8 @@ def print_runs(runs: Sequence[StoredRun], console: Console) -> None:
     plain = not console.encoding.startswith("utf")
     table = Table(box=None, show_edge=False, pad_edge=False, header_style="bold")
     for heading in ("run", "ended", "ranks", "verdict", "first divergence"):
-        table.add_column(heading, overflow="fold" if heading == "first divergence" else "ellipsis")
+        is_name = heading == "run"  # which is typed
+        table.add_column(heading, overflow="ellipsis" if is_name else "fold", no_wrap=is_name)
     table.add_column("size", justify="right", no_wrap=True)
     for each in runs:
         head = each.head

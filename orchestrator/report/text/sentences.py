@@ -116,6 +116,8 @@ def excuse_lines(report: Report) -> list[str]:
         lines.append(f"What is wrong{beside} is inherited, which this policy lets pass.")
     if lines and report.judgement.verdict == "match":
         lines.append("It passes: nothing else diverged.")
+    if lines and all(v.ignored for label in report.judgement.labels for v in label.ranks):
+        lines.append("Nothing is left that counts, so the verdict is incomplete.")
     return lines
 
 

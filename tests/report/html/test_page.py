@@ -124,7 +124,7 @@ def test_it_says_what_the_terminal_says(decoder_page: Page) -> None:
         (
             report_of([label("a", [verdict(0)]), label("b", [verdict(0, Status.MISSING)])], run=record_of(1)),
             "Incomplete",
-            'No actual side (acl) for b on rank 0: set_label("acl", ...) was not reached there, '
+            'No actual side (acl) for b on rank 0: set_label("actual", ...) was not reached there, '
             "or with another data id.",
             ["1 without actual", "1 compared"],
             "incomplete",

@@ -257,8 +257,8 @@ def test_gaps_in_words() -> None:
         "No golden side (pta) for a on rank 2: the golden side has this name, but not as often, or on other" in folders
     )
     text = printed(report_of(labels, silent=(3, 4), run=record_of(5)), 200)
-    assert 'No golden side (pta) for a on rank 2: set_label("pta", ...) was not reached there' in text
-    assert 'No actual side (acl) for a on rank 1: set_label("acl", ...) was not reached there' in text
+    assert 'No golden side (pta) for a on rank 2: set_label("golden", ...) was not reached there' in text
+    assert 'No actual side (acl) for a on rank 1: set_label("actual", ...) was not reached there' in text
     assert "The sides do not fit for b on rank 1: made up as mismatch." in text
     assert "Not recorded or not readable for b on rank 2: made up as failed." in text
     assert "No label at all from ranks 3-4: see logs/rank00003.log." in text
@@ -297,7 +297,8 @@ CRASH = Failure(
 @pytest.mark.parametrize(
     ("labels", "run", "advice"),
     [
-        ([], None, "the script made no label. Call set_label("),
+        ([], None, "neither side holds a label."),
+        ([], record_of(1).model_copy(update={"launcher": "none"}), "the recording holds no label. Call set_label("),
         ([], record_of(1, CRASH), "the run ended before any label was made."),
         ([_golden_only("a")], None, "only the golden side (pta) was labelled, e.g. a."),
         ([_actual_only("b")], None, "only the actual side (acl) was labelled, e.g. b."),
