@@ -62,7 +62,7 @@ def try_loading(versions: Versions, environ: Mapping[str, str], seconds: float =
     begun = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, *tried],
+            [sys.executable, "-u", "-c", _SCRIPT, *tried],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -67,17 +67,13 @@ def _whole_rows(label: LabelPlan, outcomes: Outcomes) -> Iterator[tuple[tuple[Ho
     Ranks with the whole vocabulary each choose for themselves, those with slices of it together: of what several hold
     the first counts, and rows that they do not hold whole are left out.
     """
-    if label.rows is None:
+    of_ranks = list(_choices_of_ranks(label, outcomes))
+    if label.rows is None or not of_ranks:  # most labels are no logits, and some have no second dimension
         return
     spans = _Spans(label)
     holders: list[Holder] = []
     together: RowChoices | None = None
-    for rank, group in groupby(label.pairs, attrgetter("rank")):
-        pairs = list(group)
-        stats = outcomes.get((label.key, rank))
-        choices = stats.choices if isinstance(stats, PairStats) else None
-        if choices is None or not choices.table.size:
-            continue
+    for rank, pairs, choices in of_ranks:
         own = [Holder(rank, *span) for span in dict.fromkeys((p.region.start[1], p.region.end[1]) for p in pairs)]
         if all(pair.region.shape[1] == pair.whole_shape[1] for pair in pairs):
             yield tuple(own), choices
@@ -88,6 +84,15 @@ def _whole_rows(label: LabelPlan, outcomes: Outcomes) -> Iterator[tuple[tuple[Ho
         whole = together.table[spans.taken[together.table["row"]].all(axis=1)]
         if whole.size:
             yield tuple(holders), RowChoices(whole)
+
+
+def _choices_of_ranks(label: LabelPlan, outcomes: Outcomes) -> Iterator[tuple[int, list[Pair], RowChoices]]:
+    """Yield the ranks that hold logits of a label, with their pairs and what the rows of these choose."""
+    for rank, group in groupby(label.pairs, attrgetter("rank")):
+        stats = outcomes.get((label.key, rank))
+        choices = stats.choices if isinstance(stats, PairStats) else None
+        if choices is not None and choices.table.size:
+            yield rank, list(group), choices
 
 
 class _Spans:

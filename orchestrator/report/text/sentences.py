@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from operator import itemgetter
 
+from aclcmp.labeling.globs import glob_regex
 from aclcmp.orchestrator.core.regions import LabelKey
 from aclcmp.orchestrator.core.report import Report
 from aclcmp.orchestrator.core.run_record import RankRecord, RunRecord
@@ -15,6 +16,8 @@ from aclcmp.orchestrator.core.text import count, figure, fold_ranks, of_ranks, s
 from aclcmp.orchestrator.core.verdicts import WRONG, FirstDivergence, LabelVerdict, Origin, Status
 from aclcmp.orchestrator.terminal.cells import shorten
 
+_RULES = ("allow", "ignore", "limit")
+"""Kinds of a policy's rules that have a pattern, as its table calls them."""
 _MOST_NAMED = 3
 _MOST_MEASURED = 24
 """Names of what was measured to be wrong by itself: each is a fault."""
@@ -118,7 +121,17 @@ def excuse_lines(report: Report) -> list[str]:
         lines.append("It passes: nothing else diverged.")
     if lines and all(v.ignored for label in report.judgement.labels for v in label.ranks):
         lines.append("Nothing is left that counts, so the verdict is incomplete.")
+    if idle := _idle_patterns(report):
+        lines.append(f"No label is called as the policy says: {list_names(idle)}.")
     return lines
+
+
+def _idle_patterns(report: Report) -> list[str]:
+    """Return the patterns of the policy's rules that mean no label of the report: most likely they are misspelt."""
+    names = {label.key.label for label in report.judgement.labels}
+    rules = (name.partition(".") for name in report.policy)
+    patterns = dict.fromkeys(pattern for kind, _, pattern in rules if kind in _RULES)
+    return [each for each in patterns if names and not any(map(glob_regex(each).fullmatch, names))]
 
 
 def _depth(report: Report, first: FirstDivergence) -> str:

@@ -246,6 +246,14 @@ def test_the_same_fault_in_every_task() -> None:
     assert "Also wrong by itself: layers.2.mlp.down.local again (tasks 1-2, rank 5)." in printed(report_of(labels))
 
 
+def test_a_pattern_that_means_no_label_is_told() -> None:
+    report = report_of([label("layers.0.mlp", [verdict(0)])])
+    rules = {"allow.layers.*.mlp": "", "allow.layer.*.mlp": "a", "limit.**.attn": 0.1, "ignore.**": "b"}
+    text = printed(replace(report, policy={**report.policy, **rules}))
+    assert "No label is called as the policy says: layer.*.mlp, **.attn.\n" in text
+    assert "policy says" not in printed(report)
+
+
 def test_gaps_in_words() -> None:
     no_golden = replace(verdict(2, Status.MISSING), golden=None, actual=side("acl"))
     labels = [
