@@ -248,7 +248,12 @@ def test_the_same_fault_in_every_task() -> None:
 
 def test_a_pattern_that_means_no_label_is_told() -> None:
     report = report_of([label("layers.0.mlp", [verdict(0)])])
-    rules = {"allow.layers.*.mlp": "", "allow.layer.*.mlp": "a", "limit.**.attn": 0.1, "ignore.**": "b"}
+    rules: dict[str, str | float] = {
+        "allow.layers.*.mlp": "",
+        "allow.layer.*.mlp": "a",
+        "limit.**.attn": 0.1,
+        "ignore.**": "b",
+    }
     text = printed(replace(report, policy={**report.policy, **rules}))
     assert "No label is called as the policy says: layer.*.mlp, **.attn.\n" in text
     assert "policy says" not in printed(report)
