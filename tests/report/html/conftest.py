@@ -45,8 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pages")
 
 
+@pytest.fixture(scope="session")
+def written() -> list[Report]:
+    """The reports of which there is a page."""
+    return []
+
+
 @pytest.fixture
-def opened(browser: Browser, folder: Path) -> Iterator[Open]:
+def opened(browser: Browser, folder: Path, written: list[Report]) -> Iterator[Open]:
     """Open the page of a report. Whatever it writes to the console, or asks of the network, fails the test."""
     contexts: list[BrowserContext] = []
     troubles: list[str] = []
@@ -59,9 +65,10 @@ def opened(browser: Browser, folder: Path) -> Iterator[Open]:
             route.abort()
 
     def open_page(report: Report, size: tuple[int, int] = WIDE, address: str = "", **options: Any) -> Page:
+        if all(each is not report for each in written):
+            written.append(report)  # so that it stays, and its number with it
+            write_html(report, folder / f"{id(report)}.html")
         name = folder / f"{id(report)}.html"
-        if not name.exists():
-            write_html(report, name)
         width, height = size
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
