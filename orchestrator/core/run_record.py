@@ -112,6 +112,11 @@ class RunRecord(_Model):
         return {name: redact(value) for name, value in environment.items()}
 
 
+def has_ended(record: RunRecord) -> bool:
+    """Return whether the end of a run was recorded: while it runs, and if its driver is killed, ranks are lost."""
+    return record.failure is not None or all(rank.state is not RankState.LOST for rank in record.ranks)
+
+
 def has_failure(record: RunRecord | None) -> bool:
     """Return whether anything went wrong while the ranks ran. Ranks that were stopped on purpose are no failure."""
     if record is None:

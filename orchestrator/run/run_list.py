@@ -112,7 +112,7 @@ def nested_runs(root: Path) -> Iterator[RunDir]:
 
 
 def find_run(folder: Path) -> StoredRun | None:
-    """Return the run in a folder, None where there is none, or where it still runs."""
+    """Return the run in a folder, None where there is none."""
     run = RunDir(folder.absolute(), folder.name)
     try:
         time = max(each.stat().st_mtime for each in (run.record, run.report_h5) if each.exists())

@@ -1,6 +1,7 @@
 """Hashes of a model's weights: what is hashed, how it is stored, and what survives damage."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,10 @@ def test_a_cast_that_changes_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_cannot_be_hashed_has_a_reason_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = torch.nn.ModuleDict(
+    class Packed(torch.nn.ModuleDict):
+        packed_modules_mapping = MappingProxyType({"packed": 3})
+
+    model = Packed(
         {
             "packed": Conv1D(torch.empty(0)),
             "meta": Conv1D(torch.empty(3, 3, device="meta")),
@@ -108,7 +112,6 @@ def test_what_cannot_be_hashed_has_a_reason_and_the_rest_goes_on(monkeypatch: py
             "lazy": torch.nn.LazyLinear(4),
         }
     )
-    setattr(model, "packed_modules_mapping", {"packed": 3})  # noqa: B010 - no attribute that torch knows
     found = hashed(monkeypatch, model)
     assert "packed before" in found["packed.weight"].problem and "meta" in found["meta.weight"].problem
     assert "complex64" in found["complex.weight"].problem and "cannot be read" in found["lazy.weight"].problem

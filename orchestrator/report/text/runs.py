@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aclcmp.orchestrator.core.run_record import has_failure
+from aclcmp.orchestrator.core.run_record import RunRecord, has_ended, has_failure
 from aclcmp.orchestrator.core.text import visible
 from aclcmp.orchestrator.run.run_list import StoredRun, size_of
 
@@ -27,7 +27,7 @@ def print_runs(runs: Sequence[StoredRun], console: Console) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     for each in runs:
         head = each.head
-        verdict = head.verdict if head else "failed" if has_failure(each.record) else "not compared"
+        verdict = head.verdict if head else _state(each.record)
         first = head.first_divergence if head else None
         cells = (
             each.run.root.name,
@@ -40,6 +40,13 @@ def print_runs(runs: Sequence[StoredRun], console: Console) -> None:
         style = _STYLES.get(verdict, "")
         table.add_row(*(Text(visible(cell, plain), style if cell is verdict else "") for cell in cells))
     console.print(table)
+
+
+def _state(record: RunRecord | None) -> str:
+    """Return what is known of a run without a report."""
+    if record is not None and not has_ended(record):
+        return "not ended"
+    return "failed" if has_failure(record) else "not compared"
 
 
 def megabytes(size: int) -> str:
