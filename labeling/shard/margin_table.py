@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.json_table import NO_TABLE, Read, pack_json, read_json
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.row_table import Read
 
 MARGIN, GRADIENT = "margin", "gradient"
 """Data ids on the side GRADIENTS: what is known of a margin, as JSON, and each of its gradients before it."""
@@ -54,9 +52,7 @@ class MarginTable:
 def pack_margin(margin: Margin, points: Sequence[tuple[str, Sequence[str], int]]) -> npt.NDArray[np.uint8]:
     """Return the stored bytes of all but the gradients; a point is its name, its labels and its record's number."""
     facts = [margin.request, margin.position, margin.golden, margin.actual]
-    return np.frombuffer(
-        json.dumps([facts, [[name, list(labels), seq] for name, labels, seq in points]]).encode(), "u1"
-    )
+    return pack_json([facts, [[name, list(labels), seq] for name, labels, seq in points]])
 
 
 def read_margin_tables(records: Sequence[LabelRecord], read: Read) -> Iterator[MarginTable]:
@@ -68,8 +64,8 @@ def read_margin_tables(records: Sequence[LabelRecord], read: Read) -> Iterator[M
     gradients = {record.seq: record for record in records if record.data_id == GRADIENT and record.offset is not None}
     for record in records:
         if record.data_id == MARGIN:
-            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                yield _table(json.loads(read(record).tobytes()), gradients)
+            with suppress(*NO_TABLE):
+                yield _table(read_json(record, read), gradients)
 
 
 def _table(told: Any, gradients: dict[int, LabelRecord]) -> MarginTable:

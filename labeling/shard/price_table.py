@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.json_table import NO_TABLE, Read, pack_json, read_json
 from aclcmp.labeling.shard.record import LabelRecord
-from aclcmp.labeling.shard.row_table import Read
 
 PRICE = "price"
 """Its data id on the side ROWS."""
@@ -49,12 +48,11 @@ class Price:
 
 def pack_price(price: Price) -> npt.NDArray[np.uint8]:
     """Return the stored bytes of a price."""
-    return np.frombuffer(json.dumps(asdict(price)).encode(), np.uint8)
+    return pack_json(asdict(price))
 
 
-def unpack_price(content: bytes | str) -> Price:
-    """Return a price from its stored bytes. Raises ValueError, KeyError, TypeError or OverflowError."""
-    told = json.loads(content)
+def _price(told: Any) -> Price:
+    """Return what was stored. Raises ValueError, KeyError, TypeError or OverflowError for what is no price."""
     tokens, changed, layer_tokens = (int(np.int64(int(told[each]))) for each in ("tokens", "changed", "layer_tokens"))
     layers = tuple(LayerPrice(str(each["layer"]), float(each["logits"])) for each in told["layers"])
     return Price(
@@ -74,6 +72,6 @@ def read_price(records: Sequence[LabelRecord], read: Read) -> Price | None:
     found = None
     for record in records:
         if record.data_id == PRICE:
-            with suppress(ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                found = unpack_price(read(record).tobytes())
+            with suppress(*NO_TABLE):
+                found = _price(read_json(record, read))
     return found

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.json_table import NO_TABLE, Read, pack_json, read_json
 from aclcmp.labeling.shard.record import LabelRecord
 
 TABLE, REQUESTS, TOKENS, BLOCKS = "rows", "requests", "tokens", "blocks"
 """Data ids on the side ROWS: the table of a forward, a request that comes for the first time, texts of tokens, and the
 blocks of a cache that hold the rows of a table."""
-
-Read = Callable[[LabelRecord], npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +42,7 @@ class RowTable:
 
 def pack_request(number: int, request: tuple[int, str], prompt: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Return the stored bytes of a request, (task, name), and of the tokens of its prompt as far as they are known."""
-    return np.frombuffer(json.dumps({"number": number, "request": request, "prompt": list(prompt)}).encode(), np.uint8)
+    return pack_json({"number": number, "request": request, "prompt": list(prompt)})
 
 
 def pack_blocks(table: int, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -55,7 +52,7 @@ def pack_blocks(table: int, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int
 
 def pack_token_texts(texts: Mapping[int, str]) -> npt.NDArray[np.uint8]:
     """Return the stored bytes of the texts of tokens, by their ids."""
-    return np.frombuffer(json.dumps(list(texts.items())).encode(), np.uint8)
+    return pack_json(list(texts.items()))
 
 
 def read_token_texts(records: Sequence[LabelRecord], read: Read) -> dict[int, str]:
@@ -63,8 +60,8 @@ def read_token_texts(records: Sequence[LabelRecord], read: Read) -> dict[int, st
     found: dict[int, str] = {}
     for record in records:
         if record.data_id == TOKENS:
-            with suppress(ShardError, OSError, ValueError, TypeError, OverflowError, RecursionError):
-                found |= {int(token): str(text) for token, text in json.loads(read(record).tobytes())}
+            with suppress(*NO_TABLE):
+                found |= {int(token): str(text) for token, text in read_json(record, read)}
     return found
 
 
@@ -79,18 +76,17 @@ def read_row_tables(records: Sequence[LabelRecord], read: Read) -> dict[int, Row
     blocks: dict[int, npt.NDArray[np.int32]] = {}
     for record in records:
         try:
-            content = read(record)
             if record.data_id == REQUESTS:
-                told = json.loads(content.tobytes())
+                told = read_json(record, read)
                 number, (task, name) = int(told["number"]), told["request"]
                 requests[number], prompts[number] = (int(task), str(name)), tuple(map(int, told["prompt"]))
-            elif record.data_id == TABLE and content.dtype == np.int32 and content.shape[-1:] == (3,):
+            elif record.data_id == TABLE and (content := read(record)).dtype == np.int32 and content.shape[-1:] == (3,):
                 found[record.seq] = content.astype(np.int32)
-            elif record.data_id == BLOCKS and content.dtype == np.int64 and content.ndim == 1 and content.size:
-                of_table = found.get(int(content[0]))
+            elif record.data_id == BLOCKS and (content := read(record)).dtype == np.int64 and content.ndim == 1:
+                of_table = found.get(int(content[0])) if content.size else None
                 if of_table is not None and of_table.shape == (content.size - 1, 3):
                     blocks[int(content[0])] = content[1:].astype(np.int32)
-        except (ShardError, OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except NO_TABLE:
             continue
     whole = {seq: table for seq, table in found.items() if _is_possible(table, requests)}
     return {seq: RowTable(table, requests, prompts, blocks.get(seq)) for seq, table in whole.items()}

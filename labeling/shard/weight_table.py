@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aclcmp.labeling.errors import ShardError
+from aclcmp.labeling.shard.json_table import NO_TABLE, Read, pack_json, read_json
 from aclcmp.labeling.shard.record import LabelRecord
 
 PARAMETERS, HASHES = "parameters", "hashes"
@@ -83,17 +82,14 @@ class WeightTable:
             | {"forms": [[*asdict(form).values(), len(rows)] for form, rows in each.forms.items()]}
             for each in self.parameters
         ]
-        text = json.dumps({"side": self.side, "hashes": hashes, "packed": dict(self.packed), "parameters": told})
-        return np.frombuffer(text.encode(), np.uint8)
+        return pack_json({"side": self.side, "hashes": hashes, "packed": dict(self.packed), "parameters": told})
 
 
 _TEXTS = ("name", "dtype", "module", "label", "problem")
 _FACTS = (*_TEXTS, "shape", "tied")
 
 
-def read_weight_tables(
-    records: Sequence[LabelRecord], read: Callable[[LabelRecord], npt.NDArray[np.generic]]
-) -> Iterator[WeightTable]:
+def read_weight_tables(records: Sequence[LabelRecord], read: Read) -> Iterator[WeightTable]:
     """Yield the tables of a shard; those that cannot be read are left out.
 
     `records` are those of the side WEIGHTS, in order; `read` raises ShardError or OSError for bytes that are not whole.
@@ -102,19 +98,10 @@ def read_weight_tables(
     for record in records:
         if record.data_id == PARAMETERS:
             try:
-                told = json.loads(read(record).tobytes())
+                told = read_json(record, read)
                 hashes = np.asarray(read(by_number[told["hashes"]]), np.uint64).reshape(-1)
                 yield _table(told, hashes)
-            except (
-                ShardError,
-                OSError,
-                ValueError,
-                KeyError,
-                TypeError,
-                AttributeError,
-                OverflowError,
-                RecursionError,
-            ):
+            except NO_TABLE:
                 continue
 
 
