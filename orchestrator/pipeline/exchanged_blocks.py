@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aclcmp.orchestrator.core.diagnosis import Hint
 from aclcmp.orchestrator.core.plan import LabelPlan, Plan, RowNames
-from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, RowPlaces, Source
+from aclcmp.orchestrator.core.regions import LabelKey, Pair, Region, Source
 from aclcmp.orchestrator.core.stats import PairStats
 from aclcmp.orchestrator.core.verdicts import LabelVerdict, RankVerdict, Status
 from aclcmp.orchestrator.judge.hints import EXPLAINS
@@ -214,15 +214,7 @@ def _beside(pair: Pair, golden: _Rows, actual: _Rows) -> Pair:
 def _take(source: Source, rows: _Rows) -> Source:
     places = source.places
     assert places is not None
-    taken = RowPlaces(
-        places.paths,
-        places.file,
-        places.offset,
-        places.rows,
-        places.checksum,
-        places.piece[rows],
-        places.row[rows],
-    )
+    taken = replace(places, piece=places.piece[rows], row=places.row[rows])
     return replace(source, shape=(len(rows), *source.shape[1:]), places=taken)
 
 
