@@ -40,11 +40,11 @@ def known_switches(model: str, options: Sequence[str]) -> Iterator[str]:
 
     It takes all of them together, too.
     """
-    known = list(options)
+    known, before = list(options), _read_options(engine_arguments(model, 1, options))
     for words in _candidates(options):
-        before, after = (_read_options(engine_arguments(model, 1, each)) for each in (known, [*known, *words]))
+        after = _read_options(engine_arguments(model, 1, [*known, *words]))
         if after is not None and after != before:
-            known += words
+            known, before = [*known, *words], after
             yield shlex.join(words)
 
 
