@@ -10,7 +10,6 @@ import numpy as np
 
 from aclcmp.labeling.shard.margin_table import MarginTable
 from aclcmp.labeling.shard.record import REFERENCE, LabelRecord
-from aclcmp.labeling.shard.row_table import RowTable
 from aclcmp.labeling.shard.shard_index import ShardIndex
 from aclcmp.orchestrator.core.compact import without_collection
 from aclcmp.orchestrator.core.margins import MarginPlan, PointPlan
@@ -103,7 +102,7 @@ def _rows_of(index: ShardIndex, request: str) -> ShardIndex:
         numbers = table.numbers.copy()
         numbers[..., 0] = np.where(np.isin(numbers[..., 0], of_request), numbers[..., 0], -1)
         if (numbers[..., 0] >= 0).any():
-            rows[number] = RowTable(numbers, table.requests, table.prompts)
+            rows[number] = replace(table, numbers=numbers)
     return replace(index, rows=rows, records=tuple(record for record in index.records if record.rows in rows))
 
 
